@@ -1,0 +1,79 @@
+"""otoscope: probe the token map of a frozen audio encoder.
+
+    import otoscope as oto
+
+    bank = oto.bank.extract(oto.encoders.create("tiny"), oto.datasets.create("scenes"), "bank")
+    fitted = oto.fit("protobin", bank)
+    record = oto.evaluate(fitted, bank, store=oto.Store("results"))
+
+Everything below is loaded when it is first used, so that `import otoscope` alone costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from otoscope import bank as bank
+    from otoscope import datasets as datasets
+    from otoscope import encoders as encoders
+    from otoscope import metrics as metrics
+    from otoscope import probes as probes
+    from otoscope.bench.run import evaluate as evaluate
+    from otoscope.bench.run import evaluate_finetuned as evaluate_finetuned
+    from otoscope.registry import load_plugin as load_plugin
+    from otoscope.results import Predictions as Predictions
+    from otoscope.results import Record as Record
+    from otoscope.results import Store as Store
+    from otoscope.train import FittedFinetune as FittedFinetune
+    from otoscope.train import FittedProbe as FittedProbe
+    from otoscope.train import load as load
+    from otoscope.train.finetune import finetune as finetune
+    from otoscope.train.fit import fit as fit
+    from otoscope.train.search import search as search
+    from otoscope.types import AudioBatch as AudioBatch
+    from otoscope.types import Clip as Clip
+    from otoscope.types import Event as Event
+    from otoscope.types import Task as Task
+    from otoscope.types import Tokens as Tokens
+    from otoscope.types import TokenShape as TokenShape
+
+    __version__: str
+
+_MODULES = ("bank", "datasets", "encoders", "metrics", "probes")
+_HOME = {
+    "AudioBatch": "types",
+    "Clip": "types",
+    "Event": "types",
+    "FittedFinetune": "train",
+    "FittedProbe": "train",
+    "Predictions": "results",
+    "Record": "results",
+    "Store": "results",
+    "Task": "types",
+    "TokenShape": "types",
+    "Tokens": "types",
+    "evaluate": "bench.run",
+    "evaluate_finetuned": "bench.run",
+    "finetune": "train",
+    "fit": "train",
+    "load": "train",
+    "load_plugin": "registry",
+    "search": "train",
+}
+"""Where each public name lives."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("otoscope")
+    if name in _MODULES:
+        return importlib.import_module(f"otoscope.{name}")
+    if name in _HOME:
+        return getattr(importlib.import_module(f"otoscope.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'otoscope' has no attribute {name!r}; it has {', '.join(__dir__())}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*_MODULES, *_HOME, "__version__"])

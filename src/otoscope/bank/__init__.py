@@ -1,0 +1,52 @@
+"""Banks: the tokens of a data set, encoded once, kept in memory-mapped files, addressed by all that made them.
+
+    bank/manifest.json                   identity, task, clips per split
+    bank/train/clips.json                ids, labels, events
+    bank/train/shard-00000.safetensors   x [n, L, T, F, D], mask [n, T], cls [n, L, D]
+
+>>> import numpy as np, tempfile, torch
+>>> from otoscope.datasets import Dataset
+>>> from otoscope.encoders import Encoder, Features
+>>> from otoscope.types import Clip, Task, Tokens, TokenShape
+>>> class Loudness(Encoder):  # your own encoder: ten tokens of width 1 per second
+...     name, sample_rate, front_end_id = "loudness", 1000, "rms-100ms"
+...     shape = TokenShape(layers=1, freq=1, dim=1, has_cls=False, frame_rate=10)
+...     def front_end(self, batch):
+...         blocks = batch.waves.unfold(1, 100, 100)
+...         return Features(blocks, batch.lengths // 100)
+...     def embed(self, features):
+...         level = features.x.square().mean(2).sqrt()
+...         return Tokens(level[:, None, :, None, None])
+...     def depth_groups(self):
+...         return []
+>>> class Beeps(Dataset):  # your own data set
+...     name, digest, task, splits = "beeps", "1", Task(("beep",), "multi-label", "mAP"), ("train",)
+...     def clips(self, split):
+...         return [Clip(f"beep-{i}", lambda: np.ones(2000, np.float32), 1000, ("beep",), (), split) for i in range(3)]
+>>> with tempfile.TemporaryDirectory() as folder:
+...     bank = extract(Loudness(), Beeps(), f"{folder}/bank", progress=False)
+...     train = bank.split("train")
+...     train.ids, tuple(train.tokens([0, 2]).x.shape)
+(('beep-0', 'beep-1', 'beep-2'), (2, 1, 20, 1, 1))
+"""
+
+from otoscope.bank.key import BankError, Identity, MismatchError
+from otoscope.bank.read import Bank, BankSplit, HeldOutError, IncompleteError
+from otoscope.bank.shard import DamagedError
+from otoscope.bank.write import extract
+
+open = Bank
+"""Open the whole bank in a folder."""
+
+__all__ = [
+    "Bank",
+    "BankError",
+    "BankSplit",
+    "DamagedError",
+    "HeldOutError",
+    "Identity",
+    "IncompleteError",
+    "MismatchError",
+    "extract",
+    "open",
+]

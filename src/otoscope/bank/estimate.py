@@ -1,0 +1,33 @@
+"""How large a bank will be, before anything is encoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from otoscope.bank.encode import count_steps
+from otoscope.bank.key import Identity, Layers
+from otoscope.bank.shard import size
+from otoscope.datasets import Dataset
+from otoscope.encoders import Encoder
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A bank to be: `clips` of each split, `steps` time steps of a clip's token map, `bytes` of all tokens."""
+
+    identity: Identity
+    clips: dict[str, int]
+    steps: int
+    bytes: int
+
+
+def estimate(encoder: Encoder, dataset: Dataset, *, layers: Layers = "last", dtype: str = "float16") -> Estimate:
+    """What `extract` would write of the same arguments, reckoned from the first clip of each split.
+
+    Exact where all clips have one length. One clip of each split is decoded and encoded.
+    """
+    identity = Identity.of(encoder, dataset, layers=layers, dtype=dtype)
+    clips = {split: dataset.clips(split) for split in identity.splits}
+    steps = {split: count_steps(encoder, held[:1]) for split, held in clips.items()}
+    total = sum(size(len(held), identity.shape.layers, steps[split], identity) for split, held in clips.items())
+    return Estimate(identity, {split: len(held) for split, held in clips.items()}, max(steps.values()), total)

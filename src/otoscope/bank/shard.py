@@ -1,0 +1,113 @@
+"""One shard: the tokens of up to `shard_clips` clips in a safetensors file, padded to the longest of them.
+
+Tensors: `x` [n, L, T, F, D] and `cls` [n, L, D] (where the encoder has one) in the bank's dtype, `mask` [n, T] bool.
+Written whole or not at all; read through a memory map of the file, so that a row costs one copy.
+Layout of the file: https://huggingface.co/docs/safetensors (8 bytes of header length, JSON header, data).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from otoscope.bank.key import DTYPES, BankError, Identity
+from otoscope.files import replacing
+from otoscope.types import Tokens
+
+_CODES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "BOOL": torch.bool}
+
+
+class DamagedError(BankError):
+    """A file of a bank that is not what was written."""
+
+
+def save(path: Path, tokens: Tokens) -> None:
+    """Write the tokens of one shard, already in the bank's dtype."""
+    held = {"x": tokens.x, "mask": tokens.mask} | ({} if tokens.cls is None else {"cls": tokens.cls})
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in held.items()}, temporary)
+
+
+def size(clips: int, layers: int, steps: int, identity: Identity) -> int:
+    """Bytes of the tensors of `clips` clips of `steps` time steps, `layers` layers deep.
+
+    `identity` says the rest: frequency rows, width, cls and dtype.
+    """
+    shape, item = identity.shape, DTYPES[identity.dtype].itemsize
+    vectors = steps * shape.freq + int(shape.has_cls)
+    return clips * (layers * vectors * shape.dim * item + steps)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A checked shard; nothing but its header has been read."""
+
+    path: Path
+    header: dict[str, Any]
+    data: int
+
+    @property
+    def clips(self) -> int:
+        """How many clips it holds."""
+        return int(self.header["x"]["shape"][0])
+
+    @property
+    def steps(self) -> int:
+        """Time steps T of its token maps."""
+        return int(self.header["x"]["shape"][2])
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its tensors."""
+        return max(int(entry["data_offsets"][1]) for entry in self.header.values())
+
+    def map(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """x, mask and cls as views of the file: read them, never write to them."""
+        whole = torch.from_file(str(self.path), shared=False, size=self.data + self.bytes, dtype=torch.uint8)
+
+        def view(name: str) -> Tensor:
+            entry = self.header[name]
+            start, end = (self.data + offset for offset in entry["data_offsets"])
+            return whole[start:end].view(_CODES[entry["dtype"]]).view(entry["shape"])
+
+        return view("x"), view("mask"), view("cls") if "cls" in self.header else None
+
+
+def check(path: Path, clips: int, identity: Identity) -> Shard:
+    """Read a shard's header; `DamagedError` if the file is not one of `clips` clips of this bank, to its last byte."""
+    try:
+        with path.open("rb") as file:
+            bytes_found = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(file.read(8), "little")
+            if length > bytes_found - 8:
+                raise ValueError(f"a header of {length} bytes in a file of {bytes_found}")
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        shard = Shard(path, header, 8 + length)
+        _check_header(header, shard.steps, clips, identity)
+        if bytes_found != shard.data + shard.bytes:
+            raise ValueError(f"{bytes_found} bytes where {shard.data + shard.bytes} belong")
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise DamagedError(f"{path} is damaged ({error}); run extract again: it writes this shard anew") from error
+    return shard
+
+
+def _check_header(header: dict[str, Any], steps: int, clips: int, identity: Identity) -> None:
+    shape = identity.shape
+    expected: dict[str, list[int]] = {
+        "x": [clips, shape.layers, steps, shape.freq, shape.dim],
+        "mask": [clips, steps],
+    } | ({"cls": [clips, shape.layers, shape.dim]} if shape.has_cls else {})
+    if set(header) != set(expected):
+        raise ValueError(f"tensors {sorted(header)} where {sorted(expected)} belong")
+    for name, entry in header.items():
+        dtype = torch.bool if name == "mask" else DTYPES[identity.dtype]
+        if entry["shape"] != expected[name] or _CODES.get(entry["dtype"]) is not dtype:
+            raise ValueError(f"{name} is {entry['dtype']} {entry['shape']}, not {dtype} {expected[name]}")

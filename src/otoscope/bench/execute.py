@@ -1,0 +1,162 @@
+"""Running a suite: what the plan lists and nothing else.
+
+    out/banks/<encoder>-<data set>-<digest>   tokens        out/results/    records and predictions
+    out/search.db                             trials        out/failures/   cells that failed, with their traceback
+
+A cell is done once its trial is in the database or its record in the store; each is written whole. So a kill loses the
+cells under way, one for each worker, and the next run goes on with them.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import torch
+
+from otoscope.bench import plan, sources, suites
+from otoscope.bench.job import Failure, Job
+from otoscope.bench.plan import Cell, Place, Plan
+from otoscope.bench.suites import Suite
+from otoscope.registry import load_plugin
+from otoscope.results import Store
+from otoscope.train import tuner
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to: the `plan` it had, the `store` of all results, and the cells of the plan that failed."""
+
+    plan: Plan
+    store: Store
+    failures: tuple[Failure, ...]
+
+
+def prepare(suite: Suite | str, out: str | Path, *, storage: str | None = None) -> Plan:
+    """The plan of a suite in the folder `out`, nothing trained and nothing written: print it for a dry run.
+
+    Encoders and data sets are created, one clip of each split is encoded; those that cannot be are `Plan.absent`.
+    """
+    return _Bench(suite, out, storage).plan()
+
+
+def run_suite(
+    suite: Suite | str,
+    out: str | Path,
+    *,
+    storage: str | None = None,
+    workers: int = 1,
+    device: str | None = None,
+    plugins: Sequence[str | Path] = (),
+    progress: bool = True,
+) -> Outcome:
+    """Do what is missing of a suite, a name or a `Suite`, in the folder `out`.
+
+    `storage`: URL of the database of trials, by default SQLite in `out`. `workers`: processes that train, each at its
+    own place of the plan; they import `plugins` first. A cell that fails is kept in `out/failures` and the others go
+    on; the next run does it again, but not a trial, which is over. With `progress`, the plan and each result are told
+    on stderr. `MissingExtraError` before anything is done if the plan has a search and Optuna is not installed.
+    """
+    if workers < 1:
+        raise ValueError(f"a bench needs at least one worker, found {workers}")
+    for plugin in plugins:
+        load_plugin(plugin)
+    bench = _Bench(suite, out, storage)
+    todo = bench.plan()
+    if progress:
+        print(todo, file=sys.stderr, flush=True)
+    if any(cell.trial is not None for cell in todo.cells):
+        tuner.require_optuna()
+        bench.out.mkdir(parents=True, exist_ok=True)
+        tuner.open_storage(bench.storage)
+    jobs = [bench.job(place, cells, device, progress) for place, cells in todo.places()]
+    _in_turn(jobs) if workers == 1 else _in_pool(jobs, workers, plugins)
+    return Outcome(todo, bench.store, tuple(failure for job in jobs for failure in job.failures))
+
+
+def failures(out: str | Path) -> list[Failure]:
+    """The failed cells that are kept in a bench's folder, by name."""
+    return [Failure(**json.loads(path.read_text())) for path in sorted((Path(out) / "failures").glob("*.json"))]
+
+
+class _Bench:
+    """A suite in a folder: its sources, and what is done."""
+
+    def __init__(self, suite: Suite | str, out: str | Path, storage: str | None) -> None:
+        self.suite = suite if isinstance(suite, Suite) else suites.load(suite)
+        self.out = Path(out)
+        self.store = Store(self.out / "results")
+        self.storage = storage or tuner.sqlite(self.out / "search.db")
+        self.subjects, self.absent = sources.find(self.suite, self.out / "banks")
+
+    def plan(self) -> Plan:
+        records, lacking = list(self.store), {lack.name for lack in self.absent if lack.kind == "probe"}
+        done: set[Cell] = set()
+        measured: dict[Place, float] = {}
+        for place in (place for source in self.subjects for place in plan.places_of(self.suite, source)):
+            if place.probe not in lacking:
+                job = self.job(place, [], None, False)
+                done |= job.done(records)
+                seconds = [record.train_seconds for record in records if job.made(record)]
+                measured |= {place: sum(seconds) / len(seconds)} if seconds else {}
+        scales = {source: subject.scale for source, subject in self.subjects.items()}
+        return plan.make(self.suite, scales, done=done, absent=self.absent, measured=measured)
+
+    def job(self, place: Place, cells: Sequence[Cell], device: str | None, progress: bool) -> Job:
+        return Job(self.suite, place, cells, self.subjects[place.source], self.out, self.storage, device, progress)
+
+
+def _with_banks(jobs: Sequence[Job]) -> Iterator[Job]:
+    """The jobs whose bank is there, as soon as it is; jobs whose bank cannot be made fail."""
+    for _, group in groupby(jobs, lambda job: job.subject.path):
+        same = list(group)
+        try:
+            if same[0].subject.scale.bytes:
+                same[0].subject.extract(device=same[0].device, progress=same[0].progress)
+        except Exception as error:
+            for job in same:
+                job.fail(error)
+        else:
+            yield from same
+
+
+def _in_turn(jobs: Sequence[Job]) -> None:
+    for job in _with_banks(jobs):
+        job.do()
+
+
+def _in_pool(jobs: Sequence[Job], workers: int, plugins: Sequence[str | Path]) -> None:
+    """Places go to processes while the banks of later ones are filled here; what a dead worker left undone failed."""
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (list(plugins), workers))
+    running: list[tuple[Job, Future[list[Failure]]]] = []
+    try:
+        for job in _with_banks(jobs):
+            try:
+                running.append((job, pool.submit(_do, job)))
+            except BrokenExecutor as error:
+                job.fail(error)
+        for job, future in running:
+            try:
+                job.failures += future.result()
+            except Exception as error:
+                job.fail(error)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start(plugins: Sequence[str | Path], workers: int) -> None:
+    """A worker process: its plug-ins, and its share of the cores."""
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    for plugin in plugins:
+        load_plugin(plugin)
+
+
+def _do(job: Job) -> list[Failure]:
+    return job.do()

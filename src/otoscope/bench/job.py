@@ -1,0 +1,174 @@
+"""The work at one place of a plan: its trials, then its measured seeds. What a worker process gets and does."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from otoscope import bank as banks
+from otoscope import probes
+from otoscope.bank import Bank
+from otoscope.bench import plan, recorded, run
+from otoscope.bench.plan import Cell, Place
+from otoscope.bench.sources import Subject
+from otoscope.bench.suites import Suite
+from otoscope.files import replacing
+from otoscope.results import Record, Store
+from otoscope.train import DivergedError, FittedProbe, fit
+from otoscope.train.tuner import Setting, Tuner, finished
+from otoscope.train.views import with_few_shots, with_validation
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that failed: which, the last line of its `traceback`, and when."""
+
+    cell: str
+    error: str
+    traceback: str
+    date: str
+
+
+@dataclass
+class Job:
+    """Cells of one place, and all that is needed to do them; the bank must be there. `failures`: those that failed."""
+
+    suite: Suite
+    place: Place
+    cells: Sequence[Cell]
+    subject: Subject
+    out: Path
+    storage: str
+    device: str | None = None
+    progress: bool = False
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What decides these cells before they are trained."""
+        return plan.protocol(self.suite, self.place, self.subject.scale)
+
+    @property
+    def study(self) -> str:
+        """Name of the search: the place, and a digest of all that decides its trials."""
+        decides = json.dumps([self.protocol, self.subject.digests, self.subject.layers], sort_keys=True)
+        return f"{self.place} [{hashlib.sha256(decides.encode()).hexdigest()[:12]}]"
+
+    def made(self, record: Record) -> bool:
+        """Whether a record is of this place, measured here by this protocol."""
+        source, place = self.place.source, self.place
+        mine = (source.encoder, source.dataset, place.probe, None)
+        same = (record.encoder, record.dataset, record.probe, record.recorded) == mine
+        return (
+            same and record.config.get("protocol") == self.protocol and recorded.matches(record, self.subject.digests)
+        )
+
+    def done(self, records: Iterable[Record]) -> set[Cell]:
+        """The cells of the whole place that are done, of which `records` are the measured ones."""
+        trials, seeds = plan.cells_of(self.suite, self.place)
+        measured = {record.seed for record in records if self.made(record)}
+        over = finished(self.storage, self.study) if trials and len(measured) < len(seeds) else len(trials)
+        return {*trials[:over], *(cell for cell in seeds if cell.seed in measured)}
+
+    def do(self) -> list[Failure]:
+        """Every cell in order; the failures, which are also kept in `out/failures`."""
+        for cell in self.cells:
+            with self._failing(cell):
+                self._measure(cell) if cell.trial is None else self._try(cell)
+        return self.failures
+
+    def fail(self, error: Exception) -> None:
+        """All cells that are not done failed, for one reason that is none of theirs."""
+        done = self.done(list(Store(self.out / "results")))
+        for cell in self.cells:
+            if cell not in done:
+                self._note(cell, error)
+
+    def _try(self, cell: Cell) -> None:
+        def objective(setting: Setting) -> tuple[float, float]:
+            fitted = self._fit(0, setting)
+            return fitted.validation, fitted.train_seconds
+
+        try:
+            trial = self._tuner.run(objective)
+        except DivergedError as error:
+            self._say(f"{cell}: {error}")
+        else:
+            if trial:
+                self._say(f"{cell}: validation {100 * (trial.validation or 0):.1f} with lr {trial.lr:.2g}")
+
+    def _measure(self, cell: Cell) -> None:
+        trials, _ = plan.cells_of(self.suite, self.place)
+        fitted = self._fit(cell.seed, self._tuner.best() if trials else {})
+        record = run.evaluate(
+            fitted,
+            self._bank,
+            store=Store(self.out / "results"),
+            encoder=self.place.source.encoder,
+            protocol=self.protocol,
+        )
+        self._say(f"{cell}: {record.metric} {100 * record.value:.1f} ({record.train_seconds:.0f} s)")
+
+    def _fit(self, seed: int, setting: Setting) -> FittedProbe:
+        suite = self.suite
+        return fit(
+            self.place.probe,
+            self._seen,
+            seed=seed,
+            lr=setting.get("lr"),
+            weight_decay=setting.get("weight_decay"),
+            epochs=suite.epochs,
+            batch_size=suite.batch_size,
+            device=self.device,
+        )
+
+    @cached_property
+    def _bank(self) -> Bank:
+        return banks.open(self.subject.path)
+
+    @cached_property
+    def _seen(self) -> Bank:
+        """The bank as training sees it."""
+        whole = with_validation(self._bank)
+        return whole if self.place.shots is None else with_few_shots(whole, self.place.shots, draw=self.place.draw)
+
+    @cached_property
+    def _tuner(self) -> Tuner:
+        kind = probes.registry.get(self.place.probe)
+        return Tuner(self.storage, self.study, lr=kind.lr, weight_decay=kind.weight_decay, trials=self.suite.trials)
+
+    @contextmanager
+    def _failing(self, cell: Cell) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._note(cell, error)
+        else:
+            self._path(cell).unlink(missing_ok=True)
+
+    def _note(self, cell: Cell, error: Exception) -> None:
+        text = "".join(traceback.format_exception(error))
+        last = "".join(traceback.format_exception_only(error)).strip()
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        failure = Failure(str(cell), last, text, now)
+        self.failures.append(failure)
+        with replacing(self._path(cell)) as temporary:
+            temporary.write_text(json.dumps(asdict(failure), indent=1) + "\n", encoding="utf-8")
+        self._say(f"{cell} failed: {last}")
+
+    def _path(self, cell: Cell) -> Path:
+        return self.out / "failures" / (re.sub(r"[^\w.+-]+", "-", str(cell)) + ".json")
+
+    def _say(self, text: str) -> None:
+        if self.progress:
+            print(text, file=sys.stderr, flush=True)

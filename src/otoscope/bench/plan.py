@@ -1,0 +1,220 @@
+"""The plan of a bench: every cell with its cost, before anything is trained. Pure: nothing here reads or computes.
+
+A cell is one training: a trial of the search, which validation judges, or a seed of the setting that won, which the
+held-out split judges. Cells that differ only in trial and seed are one `Place` and follow each other; places are
+independent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from otoscope import probes
+from otoscope.bench.suites import Absent, Suite
+from otoscope.train.views import CUT
+from otoscope.types import TokenShape
+
+_STEP, _READ, _RATE = 4e-5, 2.5e-9, 7.5e10
+"""Seconds per clip and epoch of any probe, and per value of the map where it reads tokens; its multiply-accumulates per
+second (two cores; fitted to the demo's times of linear, mhca and protobin)."""
+_HEAR, _ENCODE = 0.04, 5e10
+"""Seconds for a clip to be decoded, and the encoder's multiply-accumulates per second (fitted to the demo)."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An encoder, by the label of its results, and a data set; `fold` None where there are no folds. One bank."""
+
+    encoder: str
+    dataset: str
+    fold: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.encoder} x {self.dataset}" + ("" if self.fold is None else f", fold {self.fold}")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a source is: `clips` by split, tokens as the encoder makes them (`shape`, `steps`), its weights, the
+    data set's classes; `bytes` of the bank that are still to be written (0: it is there)."""
+
+    clips: Mapping[str, int]
+    shape: TokenShape
+    steps: int
+    parameters: int
+    classes: int
+    bytes: int
+
+    @property
+    def encoding_seconds(self) -> float:
+        """Expected time to fill the bank."""
+        tokens = self.steps * self.shape.freq
+        return sum(self.clips.values()) * (_HEAR + self.parameters * tokens / _ENCODE) if self.bytes else 0.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """What is searched by itself and then measured: a source, a probe, and a few-shot draw where there is one."""
+
+    source: Source
+    probe: str
+    shots: int | None = None
+    draw: int = 0
+
+    def __str__(self) -> str:
+        few = "" if self.shots is None else f", {self.shots} shots, draw {self.draw}"
+        return f"{self.source}, {self.probe}{few}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training at a place: `trial` number, or None for the measured training with `seed`; expected `seconds`."""
+
+    place: Place
+    trial: int | None
+    seed: int
+    seconds: float = dataclasses.field(compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.place}, " + (f"seed {self.seed}" if self.trial is None else f"trial {self.trial}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cells that are to do, in order; how many are done; banks and what the suite names and this machine lacks."""
+
+    suite: Suite
+    cells: tuple[Cell, ...]
+    done: int
+    scales: Mapping[Source, Scale]
+    absent: tuple[Absent, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of banks to be written for these cells."""
+        return sum(self.scales[source].bytes for source in self._sources())
+
+    @property
+    def seconds(self) -> float:
+        """Expected time of all cells and of the encoding they need, one after the other."""
+        encoding = sum(self.scales[source].encoding_seconds for source in self._sources())
+        return encoding + sum(cell.seconds for cell in self.cells)
+
+    def places(self) -> Iterator[tuple[Place, list[Cell]]]:
+        """The cells by place."""
+        for place, cells in groupby(self.cells, lambda cell: cell.place):
+            yield place, list(cells)
+
+    def __str__(self) -> str:
+        suite = self.suite
+        lines = [f"suite {suite.name}: {suite.about}"]
+        for source, places in groupby(self.places(), lambda pair: pair[0].source):
+            scale = self.scales[source]
+            bank = f"{scale.bytes / 1e6:.1f} MB to encode, {_time(scale.encoding_seconds)}" if scale.bytes else "there"
+            lines.append(f"{source}: bank {bank}")
+            lines += [f"  {_row(place, cells)}" for place, cells in places]
+        lines += [f"missing {lack.kind} {lack.name!r}: {lack.reason}" for lack in self.absent]
+        lines.append(
+            f"{len(self.cells)} cells to do, {self.done} done; {self.bytes / 1e9:.2f} GB of banks to write; "
+            f"about {_time(self.seconds)} ({self.seconds / 3600:.2f} hours) on 2 cores"
+        )
+        return "\n".join(lines)
+
+    def _sources(self) -> dict[Source, None]:
+        return dict.fromkeys(cell.place.source for cell in self.cells)
+
+
+def make(
+    suite: Suite,
+    scales: Mapping[Source, Scale],
+    *,
+    done: Collection[Cell] = (),
+    absent: Sequence[Absent] = (),
+    measured: Mapping[Place, float] | None = None,
+) -> Plan:
+    """The plan of a suite on the sources that are there, in the suite's order.
+
+    `done`: cells that need not be run (their cost is not compared). `measured`: seconds that a training at a place took
+    before, used instead of the reckoning. A place whose seeds are all done needs no search any more.
+    """
+    listed, todo = 0, []
+    lacking = {lack.name for lack in absent if lack.kind == "probe"}
+    for source, scale in scales.items():
+        for place in places_of(suite, source):
+            if place.probe in lacking:
+                continue
+            seconds = (measured or {}).get(place) or _training_seconds(suite, place, scale)
+            trials, seeds = cells_of(suite, place, seconds)
+            listed += len(trials) + len(seeds)
+            left = [cell for cell in seeds if cell not in done]
+            todo += ([cell for cell in trials if cell not in done] + left) if left else []
+    return Plan(suite, tuple(todo), listed - len(todo), scales, tuple(absent))
+
+
+def cells_of(suite: Suite, place: Place, seconds: float = 0.0) -> tuple[list[Cell], list[Cell]]:
+    """All trials and all measured seeds of a place, each expected to take `seconds`.
+
+    One trial is no search. A probe that is not trained by gradient has nothing to search, and no seed changes it.
+    """
+    trained = probes.registry.get(place.probe).trained
+    trials = suite.trials if trained and suite.trials > 1 else 0
+    seeds = suite.seeds if trained else 1
+    return (
+        [Cell(place, trial, 0, seconds) for trial in range(trials)],
+        [Cell(place, None, seed, seconds) for seed in range(seeds)],
+    )
+
+
+def protocol(suite: Suite, place: Place, scale: Scale) -> dict[str, Any]:
+    """What decides a cell before it is trained, as it stands in its record; fits through JSON unchanged."""
+    rule: dict[str, Any] = {name: getattr(suite, name) for name in ("trials", "epochs", "batch_size")}
+    rule |= {"fold": place.source.fold, "shots": place.shots, "draw": place.draw}
+    rule["validation_cut"] = None if "validation" in scale.clips else CUT
+    whole: dict[str, Any] = json.loads(json.dumps(rule | {"otoscope": importlib.metadata.version("otoscope")}))
+    return whole
+
+
+def places_of(suite: Suite, source: Source) -> list[Place]:
+    """Every probe of the suite on this source, for every few-shot draw."""
+    shots = next(data.shots for data in suite.datasets if data.name == source.dataset)
+    draws = range(1 if shots is None else suite.draws)
+    return [Place(source, probe, shots, draw) for draw in draws for probe in suite.probes]
+
+
+def _training_seconds(suite: Suite, place: Place, scale: Scale) -> float:
+    """Expected time of one training: forward and backward over the train clips of every epoch."""
+    kind = probes.registry.get(place.probe)
+    shape = scale.shape if kind.depth == "many" else dataclasses.replace(scale.shape, layers=1)
+    tokens = scale.steps * shape.freq
+    macs = probes.cost(place.probe, shape, scale.classes, tokens).macs
+    read = shape.layers * tokens * shape.dim if kind.reads == "tokens" else 0
+    clips: float = scale.clips["train"] * (1 if "validation" in scale.clips else 1 - CUT["share"])
+    if place.shots is not None:
+        clips = min(clips, place.shots * scale.classes)
+    return (suite.epochs if kind.trained else 1) * clips * (_STEP + _READ * read + macs / _RATE)
+
+
+def _row(place: Place, cells: Sequence[Cell]) -> str:
+    trials = sum(cell.trial is not None for cell in cells)
+    few = "" if place.shots is None else f" {place.shots} shots, draw {place.draw}:"
+    counts = {"trial": trials, "seed": len(cells) - trials}
+    parts = [f"{n} {what}{'s' * (n > 1)}" for what, n in counts.items() if n]
+    return f"{place.probe:12}{few} {' + '.join(parts)}, {_time(cells[0].seconds)} each"
+
+
+def _time(seconds: float) -> str:
+    """
+    >>> _time(0.2), _time(3), _time(600), _time(36000)
+    ('under 1 s', '3 s', '10 min', '10.0 h')
+    """
+    if seconds < 1:
+        return "under 1 s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

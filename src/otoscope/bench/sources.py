@@ -1,0 +1,99 @@
+"""The sources of a suite: which encoders and data sets are there, how large they are, and where their banks lie."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from otoscope import bank as banks
+from otoscope import datasets, encoders, probes
+from otoscope.bank import Bank, BankError
+from otoscope.bank.estimate import estimate
+from otoscope.bench.plan import Scale, Source
+from otoscope.bench.suites import Absent, DatasetEntry, EncoderEntry, Suite, absent
+from otoscope.encoders import Encoder
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A source that is there: how to create it again, its size, what its results must match, and its bank's folder.
+
+    `layers`: "all" where a probe of the suite reads every layer, else "last".
+    """
+
+    encoder: EncoderEntry
+    dataset: DatasetEntry
+    fold: int | None
+    layers: Literal["last", "all"]
+    scale: Scale
+    digests: dict[str, str]
+    path: Path
+
+    def extract(self, *, device: str | None = None, progress: bool = False) -> Bank:
+        """The bank, filled if it is not there; the encoder runs on `device`."""
+        encoder = encoders.create(self.encoder.name, **self.encoder.options).to(device or "cpu")
+        dataset = datasets.create(self.dataset.name, **self.dataset.created_with(self.fold))
+        return banks.extract(encoder, dataset, self.path, layers=self.layers, progress=progress)
+
+
+def find(suite: Suite, folder: Path) -> tuple[dict[Source, Subject], list[Absent]]:
+    """Every source of a suite that can be created, in its order, and what cannot, with the reason.
+
+    Banks lie in `folder`, named by all that decides them, so that a changed encoder gets another. Nothing is written.
+    """
+    lacks = absent(suite)
+    lacking = {(lack.kind, lack.name) for lack in lacks}
+    deep = any(probes.registry.get(p).depth == "many" for p in suite.probes if ("probe", p) not in lacking)
+    there = [(d, fold) for d in suite.datasets if ("dataset", d.name) not in lacking for fold in d.folds]
+    found: dict[Source, Subject] = {}
+    for entry in suite.encoders:
+        if ("encoder", entry.label) in lacking:
+            continue
+        try:
+            encoder = encoders.create(entry.name, **entry.options)
+        except Exception as error:
+            lacks.append(Absent("encoder", entry.label, f"cannot be created: {error}"))
+            continue
+        for data, fold in there:
+            source = Source(entry.label, data.name, fold)
+            try:
+                found[source] = _subject(entry, encoder, data, fold, "all" if deep else "last", folder)
+            except Exception as error:
+                lacks.append(Absent("source", str(source), f"cannot be heard: {error}"))
+    return found, lacks
+
+
+def _subject(
+    entry: EncoderEntry,
+    encoder: Encoder,
+    data: DatasetEntry,
+    fold: int | None,
+    layers: Literal["last", "all"],
+    folder: Path,
+) -> Subject:
+    dataset = datasets.create(data.name, **data.created_with(fold))
+    guess = estimate(encoder, dataset, layers=layers)
+    digest = hashlib.sha256(json.dumps(asdict(guess.identity), sort_keys=True).encode()).hexdigest()
+    readable = re.sub(r"[^\w.+-]", "_", f"{entry.label}-{data.name}")
+    path = folder / f"{readable}-{digest[:12]}"
+    scale = Scale(
+        clips=guess.clips,
+        shape=encoder.shape,
+        steps=guess.steps,
+        parameters=sum(p.numel() for p in encoder.parameters()),
+        classes=len(dataset.task.classes),
+        bytes=0 if _is_whole(path) else guess.bytes,
+    )
+    digests = {"encoder_digest": guess.identity.encoder_digest, "dataset_digest": guess.identity.dataset_digest}
+    return Subject(entry, data, fold, layers, scale, digests, path)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return bool(banks.open(path))
+    except BankError:
+        return False

@@ -1,0 +1,170 @@
+"""Suites: what is compared with what, declared in small JSON files beside this module.
+
+    {"about": "one sentence", "encoders": ["tiny", {"name": "tiny", "label": "tiny-random", "options": {...}}],
+     "datasets": ["scenes", {"name": "esc50", "folds": [1, 2, 3, 4, 5]}, {"name": "hsn", "shots": 64}],
+     "probes": ["linear", "protobin"], "trials": 50, "seeds": 5, "draws": 1, "epochs": 30, "batch_size": 128}
+
+A suite may name encoders, data sets and probes that are not registered here: `absent` lists them, with the reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from otoscope import datasets, encoders, probes
+from otoscope.registry import Registry, UnknownNameError, unknown
+
+FOLDER = Path(__file__).with_suffix("")
+
+
+class SuiteError(ValueError):
+    """A suite that cannot be meant; the message names the suite and the entry."""
+
+
+@dataclass(frozen=True)
+class EncoderEntry:
+    """An encoder of a suite: how to create it, and the `label` that its results carry (its name by default)."""
+
+    name: str
+    label: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.label or self.name)
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """A data set of a suite. `folds`: values of its option `fold`, one bank each; `shots`: clips per class, or all."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    folds: tuple[int | None, ...] = (None,)
+    shots: int | None = None
+
+    def created_with(self, fold: int | None) -> dict[str, Any]:
+        """Options of the data set for this fold."""
+        return dict(self.options) | ({} if fold is None else {"fold": fold})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A comparison: every encoder x data set x probe, under one protocol.
+
+    `trials`: configurations tried before the `seeds` trainings with the best (1: the middle of the probe's ranges, no
+    search); `draws`: few-shot draws of a data set with `shots`; `epochs`, `batch_size`: as in `train.fit`.
+    """
+
+    name: str
+    about: str
+    encoders: tuple[EncoderEntry, ...]
+    datasets: tuple[DatasetEntry, ...]
+    probes: tuple[str, ...]
+    trials: int = 1
+    seeds: int = 1
+    draws: int = 1
+    epochs: int = 30
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        for what, names in (
+            ("encoder label", [entry.label for entry in self.encoders]),
+            ("data set", [entry.name for entry in self.datasets]),
+            ("probe", list(self.probes)),
+        ):
+            if not names or len(set(names)) != len(names):
+                raise SuiteError(f"suite {self.name!r}: each {what} must stand there once, at least one; found {names}")
+        for number in ("trials", "seeds", "draws", "epochs", "batch_size"):
+            if not isinstance(getattr(self, number), int) or getattr(self, number) < 1:
+                raise SuiteError(f"suite {self.name!r}: {number} must be a whole number >= 1")
+        for data in self.datasets:
+            if not data.folds or (data.shots is not None and data.shots < 1):
+                raise SuiteError(f"suite {self.name!r}, data set {data.name!r}: folds and shots must not be empty")
+
+
+@dataclass(frozen=True)
+class Absent:
+    """What a suite names and this machine lacks: `kind` "encoder" (by label), "dataset", "probe" or "source"
+    (a pair that cannot be encoded), and why."""
+
+    kind: str
+    name: str
+    reason: str
+
+
+def names() -> list[str]:
+    """Names of the suites that come with otoscope.
+
+    >>> names()
+    ['controls', 'demo', 'fewshot-birds', 'smoke', 'unmute']
+    """
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def load(suite: str | Path) -> Suite:
+    """A suite by name, or from a JSON file of your own. `SuiteError` for one that is not as it should be.
+
+    >>> suite = load("unmute")
+    >>> len(suite.encoders), len(suite.datasets), len(suite.probes), suite.trials, suite.seeds
+    (9, 14, 11, 50, 5)
+    """
+    path = Path(suite) if str(suite).endswith(".json") else FOLDER / f"{suite}.json"
+    if not path.is_file():
+        raise UnknownNameError(f"{unknown('suite', str(suite), names())}; or give the path of a .json file")
+    try:
+        return parse(path.stem, json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, TypeError, AttributeError) as error:
+        raise SuiteError(f"{path} is no suite: {error}") from error
+
+
+def parse(name: str, held: Mapping[str, Any]) -> Suite:
+    """A suite from its JSON object; an unknown key is an error."""
+    _only(f"suite {name!r}", held, Suite, without=("name",))
+    entries: dict[str, list[dict[str, Any]]] = {}
+    for kind, entry in (("encoders", EncoderEntry), ("datasets", DatasetEntry)):
+        listed = [{"name": item} if isinstance(item, str) else dict(item) for item in held.get(kind, ())]
+        entries[kind] = listed
+        for item in listed:
+            _only(f"suite {name!r}, {kind}", item, entry)
+    folded = [item | ({"folds": tuple(item["folds"])} if "folds" in item else {}) for item in entries["datasets"]]
+    return Suite(
+        **dict(held)
+        | {
+            "name": name,
+            "encoders": tuple(EncoderEntry(**item) for item in entries["encoders"]),
+            "datasets": tuple(DatasetEntry(**item) for item in folded),
+            "probes": tuple(held.get("probes", ())),
+        }
+    )
+
+
+def absent(suite: Suite) -> list[Absent]:
+    """What the suite names and nobody registered, and options that nobody knows. Nothing is created."""
+    found = [_lack(encoders.registry, "encoder", entry.name, entry.options, entry.label) for entry in suite.encoders]
+    for data in suite.datasets:
+        found += [_lack(datasets.registry, "dataset", data.name, data.created_with(data.folds[0]))]
+    found += [_lack(probes.registry, "probe", name, {}) for name in suite.probes]
+    return list(dict.fromkeys(lack for lack in found if lack))
+
+
+def _lack(
+    registry: Registry[Any], kind: str, name: str, options: Mapping[str, Any], label: str | None = None
+) -> Absent | None:
+    if name not in registry.names():
+        return Absent(kind, label or name, "not registered")
+    try:
+        registry.check_options(name, options)
+    except TypeError as error:
+        return Absent(kind, label or name, str(error))
+    return None
+
+
+def _only(where: str, held: Mapping[str, Any], kind: type[Any], without: tuple[str, ...] = ()) -> None:
+    known = {f.name for f in fields(kind)} - set(without)
+    for key in held:
+        if key not in known:
+            raise SuiteError(f"{where}: {unknown('key', key, known)}")

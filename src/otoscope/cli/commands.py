@@ -1,0 +1,202 @@
+"""What each subcommand does. Every function takes the parsed arguments and returns the exit status.
+
+Imports stand inside the functions: this module is read by `--help`, which must not wait for torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from otoscope.datasets import Dataset
+    from otoscope.encoders import Encoder
+    from otoscope.registry import Registry
+    from otoscope.results import Store
+
+KINDS = ("encoders", "datasets", "probes")
+RUNS, DEMO = Path("otoscope-runs"), Path("otoscope-demo")
+
+
+def list_(asked: argparse.Namespace) -> int:
+    from otoscope.report.render import Cells
+
+    for kind in [asked.kind] if asked.kind else KINDS:
+        registry = _registry(kind)
+        header, body = [kind, ""], [[name, _about(registry.get(name))] for name in registry.names()]
+        if kind == "probes" and asked.cost:
+            header, body = _costs(asked, registry.names())
+        print(Cells(header, body, left=1 if asked.cost else 2).text(), end="\n\n" if not asked.kind else "\n")
+    return 0
+
+
+def _costs(asked: argparse.Namespace, names: Iterable[str]) -> tuple[list[str], list[list[str]]]:
+    from otoscope.probes.base import cost
+    from otoscope.types import TokenShape
+
+    shape = TokenShape(asked.layers, asked.freq, asked.dim, True, 6.25)
+    prices = [(name, cost(name, shape, asked.classes, asked.tokens)) for name in names]
+    words = [[name, f"{p.parameters:,}", f"{p.macs:,}", f"{p.bytes:,}"] for name, p in prices]
+    return ["probe", "parameters", "MACs per clip", "bytes shipped"], words
+
+
+def extract(asked: argparse.Namespace) -> int:
+    from otoscope import bank
+
+    layers = asked.layers if asked.layers in ("last", "all") else [int(i) for i in asked.layers.split(",")]
+    held = bank.extract(
+        _encoder(asked),
+        _dataset(asked),
+        asked.bank or _bank_path(asked, asked.layers),
+        splits=asked.splits.split(",") if asked.splits else None,
+        layers=layers,
+        dtype=asked.dtype,
+        batch_size=asked.batch_size,
+        progress=not asked.quiet,
+    )
+    print(f"{held.path}: {', '.join(held.splits)} of {asked.dataset} by {_name(asked)}, {held.shape}")
+    return 0
+
+
+def probe(asked: argparse.Namespace) -> int:
+    from otoscope import bank, probes
+    from otoscope.bench.run import evaluate
+    from otoscope.train import fit, search
+
+    options = dict(asked.option)
+    probes.registry.check_options(asked.probe, options)
+    if asked.trials > 1 and not asked.lr == asked.weight_decay == None:  # noqa: E711
+        raise ValueError("--trials searches the learning rate and weight decay; give them, or --trials, not both")
+    every = asked.layer is not None or probes.registry.get(asked.probe).depth == "many"
+    layers: Literal["all", "last"] = "all" if every else "last"
+    path = asked.bank or _bank_path(asked, layers)
+    held = bank.extract(_encoder(asked), _dataset(asked), path, layers=layers, progress=not asked.quiet)
+    how = {"layer": asked.layer, "epochs": asked.epochs, "batch_size": asked.batch_size, "device": asked.device}
+    how |= {"options": options, "progress": not asked.quiet}
+    setting, first = {"lr": asked.lr, "weight_decay": asked.weight_decay}, None
+    if asked.trials > 1:
+        first = search(asked.probe, held, trials=asked.trials, **how).best
+        setting = {key: first.config.get(key) for key in setting}
+    for seed in range(asked.seeds):
+        fitted = first if first and seed == 0 else fit(asked.probe, held, seed=seed, **setting, **how)
+        fitted.save(asked.out / "probes" / f"{_name(asked)}-{asked.dataset}-{asked.probe}-seed{seed}")
+        evaluate(fitted, held, store=store_in(asked.out), encoder=_name(asked))
+    return _show(store_in(asked.out), f"results in {asked.out}; `otoscope report --out {asked.out}` draws them")
+
+
+def finetune(asked: argparse.Namespace) -> int:
+    from otoscope.bench.run import evaluate_finetuned
+    from otoscope.train import finetune
+    from otoscope.train.tuning import Recipe
+
+    given = {k: getattr(asked, k) for k in ("epochs", "lr", "batch_size", "accumulate", "head")}
+    recipe = Recipe(**{k: v for k, v in given.items() if v is not None})
+    encoder, dataset = _encoder(asked), _dataset(asked)
+    for seed in range(asked.seeds):
+        checkpoint = asked.out / "finetune" / f"{_name(asked)}-{asked.dataset}-seed{seed}.pt"
+        how = {"seed": seed, "device": asked.device, "checkpoint": checkpoint, "progress": not asked.quiet}
+        fitted = finetune(encoder, dataset, recipe=recipe, **how)
+        evaluate_finetuned(fitted, dataset, store=store_in(asked.out), encoder=_name(asked))
+    return _show(store_in(asked.out), f"results in {asked.out}")
+
+
+def demo(asked: argparse.Namespace) -> int:
+    from otoscope.bench.demo import run_demo
+    from otoscope.report.page import write_report
+
+    store = run_demo(
+        asked.out,
+        size="small" if asked.small else "full",
+        seeds=asked.seeds,
+        control=asked.control,
+        finetune=asked.finetune,
+        device=asked.device,
+        progress=not asked.quiet,
+    )
+    _show(store)
+    if not asked.no_report:
+        print(f"\nreport: {write_report(store.path, asked.out / 'report.html').resolve()}")
+    return 0
+
+
+def check(asked: argparse.Namespace) -> int:
+    from otoscope import probes
+    from otoscope.probes.contract import check_probe
+
+    names = asked.names or probes.names()
+    if asked.plugin and not asked.names:
+        names = [name for name in names if probes.registry.get(name).__module__.startswith("otoscope_plugin_")]
+        if not names:
+            raise ValueError(f"{', '.join(map(str, asked.plugin))} registers no probe; the contract is one of probes")
+    for name in names:
+        probes.registry.get(name)
+    results = [result for name in names for result in check_probe(name)]
+    for name in names:
+        failed = [r for r in results if r.probe == name and not r.passed]
+        count = sum(r.probe == name for r in results)
+        print(f"{name}: {'all' if not failed else count - len(failed)} of {count} checks passed")
+        for result in failed:
+            print(f"  {result.check}: {result.message}")
+    return int(any(not result.passed for result in results))
+
+
+# What several commands need
+
+
+def _registry(kind: str) -> Registry[Any]:
+    import importlib
+
+    registry: Registry[Any] = importlib.import_module(f"otoscope.{kind}").registry
+    return registry
+
+
+def _about(plugin: type[Any]) -> str:
+    """The first line of a plug-in's docstring."""
+    return (plugin.__doc__ or "").strip().partition("\n")[0]
+
+
+def _encoder(asked: argparse.Namespace) -> Encoder:
+    from otoscope import encoders
+
+    encoder = encoders.create(asked.encoder, **dict(asked.encoder_option))
+    return encoder.to(asked.device) if asked.device else encoder
+
+
+def _dataset(asked: argparse.Namespace) -> Dataset:
+    from otoscope import datasets
+
+    return datasets.create(asked.dataset, **dict(asked.dataset_option))
+
+
+def _name(asked: argparse.Namespace) -> str:
+    """The encoder's name with the options that make it another: "tiny-random" for weights=random."""
+    return "-".join([asked.encoder, *_words(asked.encoder_option)])
+
+
+def _bank_path(asked: argparse.Namespace, layers: str) -> Path:
+    """A folder for this encoder, data set and choice of layers; the bank itself refuses whatever else differs."""
+    folder: Path = asked.out / "banks" / "-".join([_name(asked), asked.dataset, *_words(asked.dataset_option), layers])
+    return folder
+
+
+def _words(options: Iterable[tuple[str, Any]]) -> list[str]:
+    """Options as parts of a name: words speak for themselves, numbers need their key."""
+    return [value if isinstance(value, str) else f"{key}={value}" for key, value in sorted(options)]
+
+
+def store_in(out: Path) -> Store:
+    """The results of an output folder."""
+    from otoscope.results import Store
+
+    return Store(out / "results")
+
+
+def _show(store: Store, note: str = "") -> int:
+    from otoscope.report import render, table
+
+    print(render.summary_text(table.summarise(store)))
+    if note:
+        print(f"\n{note}")
+    return 0

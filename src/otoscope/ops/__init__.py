@@ -1,0 +1,27 @@
+"""Hot kernels, each beside its slow reference."""
+
+from otoscope.ops.extremes import (
+    max_cosine,
+    max_cosine_reference,
+    max_dot,
+    min_max_cosine,
+    min_max_cosine_reference,
+    min_max_dot,
+)
+from otoscope.ops.int8 import Quantised, max_cosine_int8, quantise
+from otoscope.ops.sign import sign_through
+from otoscope.ops.weighted import weighted_sum
+
+__all__ = [
+    "Quantised",
+    "max_cosine",
+    "max_cosine_int8",
+    "max_cosine_reference",
+    "max_dot",
+    "min_max_cosine",
+    "min_max_cosine_reference",
+    "min_max_dot",
+    "quantise",
+    "sign_through",
+    "weighted_sum",
+]

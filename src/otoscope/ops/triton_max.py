@@ -1,0 +1,146 @@
+"""The forward of `otoscope.ops.extremes` as one CUDA kernel in Triton: product and running extremes, fused.
+
+One program has a clip and a block of prototypes. It walks over the clip's tokens block by block, keeps the block's
+similarities in registers, folds them into the running maximum (and minimum) with its index, and writes only these: the
+traffic to memory is the tokens once for each block of prototypes, the prototypes, and O(B K) results.
+
+float16 and bfloat16 pairs are multiplied as they are and summed in float32; all else is multiplied in float32, with
+TF32 where `torch.set_float32_matmul_precision` allows it. Block sizes are tuned at the first call for each K, N, D. The
+tests run the kernel under Triton's interpreter, and on a card where there is one. It has not been timed; before its
+first use on a card it is compared there with the blocked form, which takes over if it fails or differs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from otoscope.ops import extremes
+
+INSTALLED = importlib.util.find_spec("triton") is not None
+"""Whether there is a Triton to compile the kernel."""
+
+_HALF = (torch.float16, torch.bfloat16)
+
+if INSTALLED:
+    triton: Any = importlib.import_module("triton")
+    tl: Any = importlib.import_module("triton.language")
+
+    def _configurations() -> list[Any]:
+        if os.environ.get("TRITON_INTERPRET") == "1":
+            return [triton.Config({"BLOCK_K": 16, "BLOCK_N": 16, "BLOCK_D": 16})]
+        return [
+            triton.Config({"BLOCK_K": k, "BLOCK_N": n, "BLOCK_D": d}, num_warps=warps, num_stages=stages)
+            for k, n, d, warps, stages in (
+                (32, 32, 32, 4, 2),
+                (64, 64, 32, 4, 3),
+                (128, 64, 64, 4, 3),
+                (128, 128, 64, 8, 3),
+                (128, 256, 64, 8, 3),
+            )
+        ]
+
+    @triton.autotune(configs=_configurations(), key=["N", "K", "D", "BOTH"])  # type: ignore[untyped-decorator]
+    @triton.jit  # type: ignore[untyped-decorator]
+    def _kernel(  # type: ignore[no-untyped-def]
+        tokens, prototypes, factor, valid, high, argmax, low, argmin, N, K, D,
+        NORMALISE: tl.constexpr, MASKED: tl.constexpr, BOTH: tl.constexpr, PRECISION: tl.constexpr,
+        BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    ):  # fmt: skip
+        clip = tl.program_id(1).to(tl.int64)
+        k = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K)
+        first = tokens + clip * N * D
+        best = tl.full((BLOCK_K,), float("-inf"), tl.float32)
+        worst = tl.full((BLOCK_K,), float("inf"), tl.float32)
+        best_at = tl.zeros((BLOCK_K,), tl.int32)
+        worst_at = tl.zeros((BLOCK_K,), tl.int32)
+        for start in range(0, N, BLOCK_N):
+            n = start + tl.arange(0, BLOCK_N)
+            similarity = tl.zeros((BLOCK_K, BLOCK_N), tl.float32)
+            for column in range(0, D, BLOCK_D):
+                d = column + tl.arange(0, BLOCK_D)
+                p = tl.load(
+                    prototypes + k.to(tl.int64)[:, None] * D + d[None, :], (k[:, None] < K) & (d[None, :] < D), 0.0
+                )
+                z = tl.load(first + n[None, :] * D + d[:, None], (n[None, :] < N) & (d[:, None] < D), 0.0)
+                similarity = tl.dot(p, z, similarity, input_precision=PRECISION)
+            here = n < N
+            if NORMALISE:
+                similarity *= tl.load(factor + clip * N + n, here, 0.0)[None, :]
+            if MASKED:
+                here = here & (tl.load(valid + clip * N + n, here, 0) != 0)
+            bounded = tl.where(here[None, :], similarity, float("-inf"))
+            value, at = tl.max(bounded, 1), start + tl.argmax(bounded, 1)
+            best_at = tl.where(value > best, at, best_at)
+            best = tl.maximum(value, best)
+            if BOTH:
+                bounded = tl.where(here[None, :], similarity, float("inf"))
+                value, at = tl.min(bounded, 1), start + tl.argmin(bounded, 1)
+                worst_at = tl.where(value < worst, at, worst_at)
+                worst = tl.minimum(value, worst)
+        out = clip * K + k
+        tl.store(high + out, best, k < K)
+        tl.store(argmax + out, best_at.to(tl.int64), k < K)
+        if BOTH:
+            tl.store(low + out, worst, k < K)
+            tl.store(argmin + out, worst_at.to(tl.int64), k < K)
+
+
+def usable(tokens: Tensor, prototypes: Tensor) -> bool:
+    """Whether `scan` takes these: on one CUDA card, not float64, and the kernel compiles and is right there."""
+    if not INSTALLED or not tokens.is_cuda or torch.float64 in (tokens.dtype, prototypes.dtype):
+        return False
+    return tokens.device == prototypes.device and _works(tokens.device)
+
+
+@cache
+def _works(device: torch.device) -> bool:
+    """Compile for this card, once, and compare with the blocked form; without a compiler, or if they differ, False."""
+    random = torch.Generator().manual_seed(0)
+    tokens, prototypes = (torch.randn(s, generator=random).to(device) for s in ((2, 40, 24), (20, 24)))
+    try:
+        found = scan(tokens, prototypes, None, True, True)
+    except Exception:  # whatever keeps Triton from compiling, the blocked form does the work
+        return False
+    wanted = extremes.scan(tokens, prototypes, None, True, True)
+    return all(torch.allclose(a, b, atol=1e-2) for a, b in zip(found[::2], wanted[::2], strict=True))
+
+
+def scan(
+    tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: bool, both: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(max, argmax, min, argmin), each [B, K]; the last two empty without `both`. As the blocked form, to rounding.
+
+    tokens [B, N, D], prototypes [K, D], mask bool [B, N] or None. Among equals the first index. A similarity of nan
+    is passed over, where the blocked form returns it; a prototype with nothing else gets -inf and inf.
+    """
+    (B, N, D), K = tokens.shape, len(prototypes)
+    result = torch.promote_types(tokens.dtype, prototypes.dtype)
+    work = result if tokens.dtype == prototypes.dtype and result in _HALF else torch.float32
+    factor = 1 / extremes.norm(tokens) if normalise else None
+    high, low = (tokens.new_empty((B, width), dtype=torch.float32) for width in (K, K if both else 0))
+    argmax, argmin = (torch.empty(v.shape, dtype=torch.int64, device=v.device) for v in (high, low))
+    _kernel[lambda tuned: (triton.cdiv(K, tuned["BLOCK_K"]), B)](
+        tokens.to(work).contiguous(),
+        prototypes.to(work).contiguous(),
+        factor,
+        None if mask is None else mask.contiguous().view(torch.int8),
+        high,
+        argmax,
+        low,
+        argmin,
+        N,
+        K,
+        D,
+        NORMALISE=normalise,
+        MASKED=mask is not None,
+        BOTH=both,
+        PRECISION="ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32",
+    )
+    return high.to(result), argmax, low.to(result), argmin

@@ -1,0 +1,42 @@
+"""`abmilp`: attention-based multiple-instance pooling."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from otoscope.probes.attention import average
+from otoscope.probes.base import ClipProbe, Cost, only_layer, register
+from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.types import Tokens, TokenShape
+
+
+@register("abmilp")
+class Abmilp(ClipProbe):
+    """a_n = softmax_n(v . tanh(V z_n + d) + e); logits = W norm(sum_n a_n z_n) + b.
+
+    Input: x [B, 1, T, F, D]. Output: [B, C]. D^2 + 2D + 1 + DC + C parameters (Ilse et al., arXiv 1802.04712;
+    Przewiezlikowski et al., arXiv 2412.03215). The last bias e is part of the published count, though
+    the softmax cancels it.
+
+    >>> Abmilp(TokenShape(1, 2, 4, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 4))).shape
+    torch.Size([5, 3])
+    """
+
+    inert = ("scorer.2.bias",)
+
+    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none") -> None:
+        super().__init__(shape, n_classes)
+        self.scorer = nn.Sequential(nn.Linear(shape.dim, shape.dim), nn.Tanh(), nn.Linear(shape.dim, 1))
+        self.head = Head(shape.dim, n_classes, norm)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        x = only_layer(tokens.flat)
+        pooled = average(x, self.scorer(x).transpose(1, 2), tokens.token_mask)
+        out: Tensor = self.head(torch.flatten(pooled, 1))
+        return out
+
+    @classmethod
+    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:
+        D = shape.dim
+        return plus(head_cost(D, n_classes, norm), D * D + 2 * D + 1, n_tokens * (D * D + 2 * D))

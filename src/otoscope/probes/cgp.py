@@ -1,0 +1,98 @@
+"""`cgp`: convex gated probing, thousands of prototypes over a learned mixture of all layers."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from otoscope.ops import min_max_dot
+from otoscope.probes.base import ClipProbe, Cost, FrameProbe, LayerGate, Probe, only_layer, register
+from otoscope.probes.prototypes import PROTOTYPE_LR, FloatPrototypes
+from otoscope.types import Tokens, TokenShape
+
+
+class _Gated(Probe):
+    """Gate, prototypes and head of both forms."""
+
+    depth = "many"
+    lr = PROTOTYPE_LR
+    no_decay = ("prototypes", "layer_gate")
+
+    def __init__(self, shape: TokenShape, n_classes: int, *, prototypes: int = 10_000, dropout: float = 0.2) -> None:
+        super().__init__(shape, n_classes)
+        self.layer_gate = LayerGate(shape.layers)
+        self.prototypes = FloatPrototypes(prototypes, shape.dim)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(3 * prototypes, n_classes)
+
+    def mixture(self, x: Tensor) -> Tensor:
+        """sum_l a_l x_l / |x_l|: [B, L, ..., D] to [B, ..., D], not normalised again."""
+        if self.shape.layers == 1:
+            return F.normalize(only_layer(x), dim=-1)
+        inverse = 1 / torch.linalg.vector_norm(x, dim=-1).clamp_min(1e-12)
+        share = self.layer_gate.shares.to(x.dtype).view(-1, *[1] * (x.ndim - 3))
+        return torch.einsum("bl...d,bl...->b...d", x, inverse * share)
+
+    def logits(self, low: Tensor, middle: Tensor, high: Tensor) -> Tensor:
+        """The head on [min, middle, max], each [..., K]."""
+        out: Tensor = self.head(self.dropout(torch.cat([low, middle, high], -1)))
+        return out
+
+    @classmethod
+    def cost(
+        cls,
+        shape: TokenShape,
+        n_classes: int,
+        n_tokens: int,
+        *,
+        prototypes: int = 10_000,
+        dropout: float = 0.2,  # noqa: ARG003
+    ) -> Cost:
+        K, D, C, L = prototypes, shape.dim, n_classes, shape.layers
+        parameters = L + K * D + 3 * K * C + C
+        steps = n_tokens // shape.freq if issubclass(cls, FrameProbe) else 1
+        macs = (n_tokens + steps) * (2 * L * D + K * D) + steps * 3 * K * C
+        return Cost(parameters, macs, 4 * parameters)
+
+
+@register("cgp")
+class Cgp(_Gated, ClipProbe):
+    """zbar_n = sum_l a_l z_ln / |z_ln|, a = softmax(w); logits = W drop([min_n <zbar_n, p>, <cbar, p>, max_n ..]) + b.
+
+    Input: x [B, L, T, F, D], cls [B, L, D]. Output: [B, C]. K = 10,000 prototypes p of length one, shared by all
+    classes; cbar mixes the cls tokens with the same gate; the mixtures are not normalised again. L + KD + 3KC + C
+    parameters, dropout 0.2 (BAT, arXiv 2602.16305). Without cls the mean of zbar over valid tokens replaces cbar, as in
+    BAT's code, whose head interleaves the three features of each prototype where this one concatenates them.
+
+    >>> probe = Cgp(TokenShape(3, 2, 8, True, 6.25), 5, prototypes=7)
+    >>> probe(Tokens(torch.randn(2, 3, 6, 2, 8), cls=torch.randn(2, 3, 8))).shape
+    torch.Size([2, 5])
+    """
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        p, mask = self.prototypes.unit(), tokens.token_mask
+        mixed = self.mixture(tokens.flat)
+        low, _, high, _ = min_max_dot(mixed, p, mask)
+        if tokens.cls is None:
+            valid = mask[:, :, None].to(mixed.dtype)
+            middle = (mixed * valid).sum(1) / valid.sum(1)
+        else:
+            middle = self.mixture(tokens.cls)
+        return self.logits(low, middle @ p.T, high)
+
+
+@register("cgp-frame")
+class CgpFrame(_Gated, FrameProbe):
+    """`cgp` with minimum, mean and maximum over frequency at each time step. Output: [B, T, C].
+
+    >>> probe = CgpFrame(TokenShape(3, 2, 8, True, 6.25), 5, prototypes=7)
+    >>> probe(Tokens(torch.randn(2, 3, 6, 2, 8))).shape
+    torch.Size([2, 6, 5])
+    """
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        p, mixed = self.prototypes.unit(), self.mixture(tokens.x)
+        low, _, high, _ = min_max_dot(mixed.flatten(0, 1), p)
+        grid = (*mixed.shape[:2], -1)
+        return self.logits(low.view(grid), mixed.mean(2) @ p.T, high.view(grid))

@@ -1,0 +1,45 @@
+"""`ep`: efficient probing, many queries straight against the tokens."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from otoscope.probes.attention import attend, check_divides, valued
+from otoscope.probes.base import ClipProbe, Cost, only_layer, register
+from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.types import Tokens, TokenShape
+
+
+@register("ep")
+class EfficientProbing(ClipProbe):
+    """A_jn = softmax_n(<u_j, z_n> / sqrt(D)); o_j = slice j of sum_n A_jn W_v z_n; logits = W norm([o_1 .. o_M]) + b.
+
+    Input: x [B, 1, T, F, D]. Output: [B, C]. D^2 + MD + DC + C parameters: M = 32 queries, no key projection, W_v
+    without bias cut into M channel slices (Psomas et al., arXiv 2506.10178). M must divide D. The paper's text projects
+    the queries; its code (github.com/billpsomas/efficient-probing) compares them with the raw tokens and projects the
+    values, and so does this. The code also puts a BatchNorm before the linear layer: norm="batch".
+
+    >>> EfficientProbing(TokenShape(1, 2, 8, True, 6.25), 3, queries=4)(Tokens(torch.randn(5, 1, 6, 2, 8))).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, shape: TokenShape, n_classes: int, *, queries: int = 32, norm: Norm = "none") -> None:
+        super().__init__(shape, n_classes)
+        check_divides("queries", queries, shape.dim, "ep")
+        self.queries = nn.Parameter(torch.randn(queries, shape.dim) * 0.02)
+        self.value = nn.Linear(shape.dim, shape.dim, bias=False)
+        self.head = Head(shape.dim, n_classes, norm)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        scaled = self.queries / math.sqrt(self.shape.dim)
+        pooled = attend(only_layer(tokens.flat), scaled, tokens.token_mask)
+        out: Tensor = self.head(valued(pooled, self.value.weight))
+        return out
+
+    @classmethod
+    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, queries: int = 32, norm: Norm = "none") -> Cost:
+        D = shape.dim
+        return plus(head_cost(D, n_classes, norm), D * D + queries * D, 2 * n_tokens * queries * D + D * D)

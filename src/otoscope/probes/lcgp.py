@@ -1,0 +1,42 @@
+"""`lcgp`: linear convex gated probing."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from otoscope.probes.base import ClipProbe, Cost, LayerGate, only_layer, register
+from otoscope.probes.head import Head, head_cost, plus
+from otoscope.types import Tokens, TokenShape
+
+
+@register("lcgp")
+class Lcgp(ClipProbe):
+    """logits = W LN(sum_l softmax(w)_l c_l) + b over the cls tokens of all layers (masked means where there are none).
+
+    Input: cls [B, L, D]. Output: [B, C]. L + 2D + DC + C parameters (BAT, arXiv 2602.16305, `LinearCGP`, with its
+    head dropout of 0.2). `layer_gate.shares` tells at which depth the information lies.
+
+    >>> import torch
+    >>> probe = Lcgp(TokenShape(3, 2, 4, True, 6.25), 5)
+    >>> probe(Tokens(torch.randn(2, 3, 6, 2, 4), cls=torch.randn(2, 3, 4))).shape, len(probe.layer_gate.shares)
+    (torch.Size([2, 5]), 3)
+    """
+
+    reads = "summary"
+    depth = "many"
+    no_decay = ("layer_gate",)
+
+    def __init__(self, shape: TokenShape, n_classes: int, *, dropout: float = 0.2) -> None:
+        super().__init__(shape, n_classes)
+        self.layer_gate = LayerGate(shape.layers)
+        self.dropout = nn.Dropout(dropout)
+        self.head = Head(shape.dim, n_classes, "layer")
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        mixed = self.head.norm(only_layer(self.layer_gate(tokens.summary)))
+        out: Tensor = self.head.linear(self.dropout(mixed))
+        return out
+
+    @classmethod
+    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, dropout: float = 0.2) -> Cost:  # noqa: ARG003
+        return plus(head_cost(shape.dim, n_classes, "layer"), shape.layers, shape.layers * shape.dim)

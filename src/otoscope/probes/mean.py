@@ -1,0 +1,36 @@
+"""`mean`: linear on the mean token."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from otoscope.probes.base import ClipProbe, Cost, only_layer, register
+from otoscope.probes.head import Head, Norm, head_cost
+from otoscope.types import Tokens, TokenShape
+
+
+@register("mean")
+class Mean(ClipProbe):
+    """logits = W norm(mean_n z_n) + b over valid tokens n.
+
+    Input: x [B, 1, T, F, D]. Output: [B, C]. DC + C parameters (+ 2D with norm="layer"). Global average pooling as in
+    Unmute (arXiv 2509.24901), which has no normalisation; norm="batch" is efficient probing's.
+
+    >>> import torch
+    >>> Mean(TokenShape(1, 2, 4, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 4))).shape
+    torch.Size([5, 3])
+    """
+
+    reads = "mean"
+
+    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none") -> None:
+        super().__init__(shape, n_classes)
+        self.head = Head(shape.dim, n_classes, norm)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        out: Tensor = self.head(only_layer(tokens.mean))
+        return out
+
+    @classmethod
+    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:  # noqa: ARG003
+        return head_cost(shape.dim, n_classes, norm)

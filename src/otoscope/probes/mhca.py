@@ -1,0 +1,79 @@
+"""`mhca`: multi-head cross-attention of one learned query."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from otoscope.probes.attention import attend, check_divides, keyed, valued
+from otoscope.probes.base import ClipProbe, Cost, FrameProbe, Probe, only_layer, register
+from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.types import Tokens, TokenShape
+
+
+class _CrossAttention(nn.Module):
+    """tokens [B, N, D], mask [B, N] to [B, D]."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        check_divides("heads", heads, dim, "mhca")
+        self.heads = heads
+        self.query = nn.Parameter(torch.randn(dim) * 0.02)
+        self.key, self.value = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return valued(attend(tokens, keyed(self.query, self.key.weight, self.heads), mask), self.value.weight)
+
+    @staticmethod
+    def macs(dim: int, heads: int, n_tokens: int, groups: int) -> int:
+        return dim * dim + 2 * n_tokens * heads * dim + groups * dim * dim
+
+
+class _Mhca(Probe):
+    def __init__(self, shape: TokenShape, n_classes: int, *, heads: int = 12, norm: Norm = "none") -> None:
+        super().__init__(shape, n_classes)
+        self.attention = _CrossAttention(shape.dim, heads)
+        self.head = Head(shape.dim, n_classes, norm)
+
+    @classmethod
+    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, heads: int = 12, norm: Norm = "none") -> Cost:
+        D = shape.dim
+        groups = n_tokens // shape.freq if issubclass(cls, FrameProbe) else 1
+        head = head_cost(D, n_classes, norm, applied=groups)
+        return plus(head, 2 * D * D + D, _CrossAttention.macs(D, heads, n_tokens, groups))
+
+
+@register("mhca")
+class Mhca(_Mhca, ClipProbe):
+    """a_hn = softmax_n(<q_h, (W_k z_n)_h> / sqrt(D/H)); o_h = sum_n a_hn (W_v z_n)_h; logits = W norm([o_h]_h) + b.
+
+    Input: x [B, 1, T, F, D]. Output: [B, C]. 2D^2 + D + DC + C parameters: one learned query, W_k and W_v without bias,
+    no output projection; 12 heads (Unmute, arXiv 2509.24901, after AIM, arXiv 2401.08541; AIM also has a BatchNorm on
+    every token, here norm="batch" acts on the pooled vector). Computed as <z_n, W_k,h^T q_h> and W_v,h (sum_n a_n z_n).
+
+    >>> probe = Mhca(TokenShape(1, 2, 24, True, 6.25), 3)
+    >>> probe(Tokens(torch.randn(5, 1, 6, 2, 24))).shape
+    torch.Size([5, 3])
+    """
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        out: Tensor = self.head(self.attention(only_layer(tokens.flat), tokens.token_mask))
+        return out
+
+
+@register("mhca-frame")
+class MhcaFrame(_Mhca, FrameProbe):
+    """`mhca` over the frequency axis of each time step. Output: [B, T, C].
+
+    With one frequency (a sequence encoder) the softmax is over one token, and the probe is linear in it.
+
+    >>> MhcaFrame(TokenShape(1, 2, 24, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 24))).shape
+    torch.Size([5, 6, 3])
+    """
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        x = only_layer(tokens.x)
+        steps = x.flatten(0, 1)
+        mask = torch.ones(steps.shape[:2], dtype=torch.bool, device=x.device)
+        out: Tensor = self.head(self.attention(steps, mask).view(*x.shape[:2], -1))
+        return out

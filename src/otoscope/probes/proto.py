@@ -1,0 +1,63 @@
+"""`proto`: prototypes that belong to one class each, with non-negative weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from otoscope.probes.base import ClipProbe, Cost, only_layer, register
+from otoscope.probes.prototypes import PROTOTYPE_LR, FloatPrototypes
+from otoscope.types import Tokens, TokenShape
+
+
+@register("proto")
+class Proto(ClipProbe):
+    """logits_c = sum_j relu(w_cj) relu(max_n <z_n / |z_n|, p_cj / |p_cj|>) + b_c over valid tokens.
+
+    Input: x [B, 1, T, F, D]. Output: [B, C]. CJD + CJ + C parameters, J = 20 (10 on AudioSet). The loss gains
+    `orthogonality` * |G - I|_F / (C J^2) with G the cosines within each class. The prototypes of AudioProtoPNet
+    (Heinrich et al., arXiv 2404.10420) as a probe (Unmute, arXiv 2509.24901); its code compares z with two constant
+    channels appended and scales by 1/1.01, which is left out, and its term is the norm over all classes divided by the
+    number of entries, which is followed.
+
+    >>> probe = Proto(TokenShape(1, 2, 8, True, 6.25), 3, prototypes_per_class=2)
+    >>> probe(Tokens(torch.randn(5, 1, 6, 2, 8))).shape, probe.penalty().ndim
+    (torch.Size([5, 3]), 0)
+    """
+
+    lr = PROTOTYPE_LR
+    no_decay = ("prototypes",)
+
+    def __init__(
+        self, shape: TokenShape, n_classes: int, *, prototypes_per_class: int = 20, orthogonality: float = 1.0
+    ) -> None:
+        super().__init__(shape, n_classes)
+        self.prototypes = FloatPrototypes(n_classes * prototypes_per_class, shape.dim)
+        self.weight = nn.Parameter(torch.ones(n_classes, prototypes_per_class))
+        self.bias = nn.Parameter(torch.zeros(n_classes))
+        self.orthogonality = orthogonality
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        s = self.prototypes.strongest(only_layer(tokens.flat), tokens.token_mask).relu()
+        return torch.einsum("bcj,cj->bc", s.view(-1, *self.weight.shape), self.weight.relu()) + self.bias
+
+    def penalty(self) -> Tensor:
+        """The orthogonality term, a scalar."""
+        p = self.prototypes.unit().view(*self.weight.shape, -1)
+        off = p @ p.transpose(1, 2) - torch.eye(p.shape[1], dtype=p.dtype, device=p.device)
+        norm: Tensor = torch.linalg.vector_norm(off)
+        return self.orthogonality * norm / off.numel()
+
+    @classmethod
+    def cost(
+        cls,
+        shape: TokenShape,
+        n_classes: int,
+        n_tokens: int,
+        *,
+        prototypes_per_class: int = 20,
+        orthogonality: float = 1.0,  # noqa: ARG003
+    ) -> Cost:
+        K, D = n_classes * prototypes_per_class, shape.dim
+        parameters = K * D + K + n_classes
+        return Cost(parameters, n_tokens * (D + K * D) + K, 4 * parameters)

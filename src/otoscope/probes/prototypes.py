@@ -1,0 +1,107 @@
+"""Prototypes: unit vectors that listen for one kind of token anywhere in the map."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from otoscope.ops import max_cosine, max_dot, sign_through
+from otoscope.probes.base import Cost, FrameProbe, Probe, Range, only_layer
+from otoscope.types import Tokens, TokenShape
+
+PROTOTYPE_LR = Range(2e-3, 8e-2)
+
+
+class Prototypes(nn.Module, ABC):
+    """K prototypes of width D, drawn from N(0, 0.02^2); `unit` gives them at length one, [K, D].
+
+    The parameter is `weight`; probes keep the module under the name `prototypes` and exempt it from weight decay.
+    """
+
+    def __init__(self, count: int, dim: int) -> None:
+        super().__init__()
+        if count < 1:
+            raise ValueError(f"a prototype probe needs at least one prototype, asked for {count}")
+        self.weight = nn.Parameter(torch.randn(count, dim) * 0.02)
+
+    @abstractmethod
+    def unit(self) -> Tensor:
+        """The prototypes as they are compared with tokens, each of length one, [K, D]."""
+
+    def strongest(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """max over valid n of <z_n / |z_n|, p_k>: tokens [B, N, D], mask [B, N] to [B, K]."""
+        if tokens.requires_grad:
+            return max_dot(F.normalize(tokens, dim=-1), self.unit(), mask)[0]
+        return max_cosine(tokens, self.unit(), mask)[0]
+
+    def similarity(self, tokens: Tensor) -> Tensor:
+        """Cosine of every token with every prototype, [..., D] to [..., K]: for looking, not for training."""
+        cosine: Tensor = F.normalize(tokens, dim=-1) @ self.unit().to(tokens.dtype).T
+        return cosine
+
+
+class FloatPrototypes(Prototypes):
+    """p / |p|.
+
+    >>> torch.allclose(FloatPrototypes(3, 5).unit().norm(dim=1), torch.ones(3))
+    True
+    """
+
+    def unit(self) -> Tensor:
+        return F.normalize(self.weight, dim=1)
+
+
+class BinaryPrototypes(Prototypes):
+    """sign(p) / sqrt(D) with sign(0) = +1 and a straight-through gradient: K D bits once trained.
+
+    >>> BinaryPrototypes(3, 4).unit().abs()[0].tolist()
+    [0.5, 0.5, 0.5, 0.5]
+    """
+
+    def unit(self) -> Tensor:
+        return sign_through(self.weight) / math.sqrt(self.weight.shape[1])
+
+
+def packed_bytes(count: int, dim: int) -> int:
+    """Bytes of `count` binary prototypes of width `dim`, each row packed to whole bytes.
+
+    >>> packed_bytes(10_540, 768)
+    1011840
+    """
+    return count * -(-dim // 8)
+
+
+class SharedPrototypes(Probe):
+    """K = C * J class-agnostic prototypes and logits = W s + b; a subclass says which and over what."""
+
+    lr = PROTOTYPE_LR
+    no_decay = ("prototypes",)
+    kind: ClassVar[type[Prototypes]]
+
+    def __init__(self, shape: TokenShape, n_classes: int, *, prototypes_per_class: int = 20) -> None:
+        super().__init__(shape, n_classes)
+        self.prototypes = self.kind(n_classes * prototypes_per_class, shape.dim)
+        self.head = nn.Linear(n_classes * prototypes_per_class, n_classes)
+
+    def clip_logits(self, tokens: Tokens) -> Tensor:
+        """Largest cosine over the clip's valid tokens, [B, C]."""
+        out: Tensor = self.head(self.prototypes.strongest(only_layer(tokens.flat), tokens.token_mask))
+        return out
+
+    def frame_logits(self, tokens: Tokens) -> Tensor:
+        """Largest cosine over frequency at each time step, [B, T, C]."""
+        x = only_layer(tokens.x)
+        out: Tensor = self.head(self.prototypes.strongest(x.flatten(0, 1)).view(*x.shape[:2], -1))
+        return out
+
+    @classmethod
+    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, prototypes_per_class: int = 20) -> Cost:
+        K, D, C = n_classes * prototypes_per_class, shape.dim, n_classes
+        steps = n_tokens // shape.freq if issubclass(cls, FrameProbe) else 1
+        held = packed_bytes(K, D) if issubclass(cls.kind, BinaryPrototypes) else 4 * K * D
+        return Cost(K * D + K * C + C, n_tokens * (D + K * D) + steps * K * C, held + 4 * (K * C + C))

@@ -1,0 +1,44 @@
+"""`simpool`: the mean token asks, the tokens answer."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from otoscope.probes.attention import attend
+from otoscope.probes.base import ClipProbe, Cost, only_layer, register
+from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.types import Tokens, TokenShape
+
+
+@register("simpool")
+class SimPool(ClipProbe):
+    """q = W_q mean_n(z_n); a_n = softmax_n(<q, W_k LN(z_n)> / sqrt(D)); logits = W norm(sum_n a_n LN(z_n)) + b.
+
+    Input: x [B, 1, T, F, D]. Output: [B, C]. 2D^2 + 2D + DC + C parameters, one head, no biases in W_q and W_k (Psomas
+    et al., arXiv 2309.06891, as in the efficient-probing code: the exponent gamma of the paper is off, the mean is
+    taken before the LayerNorm).
+
+    >>> SimPool(TokenShape(1, 2, 4, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 4))).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none") -> None:
+        super().__init__(shape, n_classes)
+        D = shape.dim
+        self.query, self.key = nn.Linear(D, D, bias=False), nn.Linear(D, D, bias=False)
+        self.token_norm = nn.LayerNorm(D, eps=1e-6)
+        self.head = Head(D, n_classes, norm)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        query = self.query(only_layer(tokens.mean)) @ self.key.weight / math.sqrt(self.shape.dim)
+        pooled = attend(only_layer(tokens.flat), query[:, None], tokens.token_mask, self.token_norm)
+        out: Tensor = self.head(torch.flatten(pooled, 1))
+        return out
+
+    @classmethod
+    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:
+        D = shape.dim
+        return plus(head_cost(D, n_classes, norm), 2 * D * D + 2 * D, 2 * D * D + 4 * n_tokens * D)

@@ -1,0 +1,40 @@
+"""`stats`: mean, standard deviation and maximum of the tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from otoscope.probes.base import ClipProbe, Cost, only_layer, register
+from otoscope.probes.head import Head, Norm, head_cost
+from otoscope.types import Tokens, TokenShape
+
+
+@register("stats")
+class Stats(ClipProbe):
+    """logits = W norm([mean_n z_n ; std_n z_n ; max_n z_n]) + b, channel by channel over valid tokens.
+
+    Input: x [B, 1, T, F, D]. Output: [B, C]. 3DC + C parameters. Statistics pooling as in x-vectors (Snyder et al.
+    2018) with the maximum of HEAR-style baselines; the deviation is the population's, at least 1e-6.
+
+    >>> Stats(TokenShape(1, 2, 4, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 4))).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none") -> None:
+        super().__init__(shape, n_classes)
+        self.head = Head(3 * shape.dim, n_classes, norm)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        x, mask = only_layer(tokens.flat), tokens.token_mask[:, :, None]
+        count = mask.sum(1).to(x.dtype)
+        mean = x.masked_fill(~mask, 0).sum(1) / count
+        variance = (x - mean[:, None]).square().masked_fill(~mask, 0).sum(1) / count
+        highest = x.masked_fill(~mask, -torch.inf).amax(1)
+        out: Tensor = self.head(torch.cat([mean, variance.clamp_min(1e-12).sqrt(), highest], 1))
+        return out
+
+    @classmethod
+    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:
+        head = head_cost(3 * shape.dim, n_classes, norm)
+        return Cost(head.parameters, head.macs + n_tokens * shape.dim, head.bytes)

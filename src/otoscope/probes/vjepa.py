@@ -1,0 +1,59 @@
+"""`vjepa`: V-JEPA's attentive probe."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from otoscope.probes.attention import LatentAttention, Mlp
+from otoscope.probes.base import ClipProbe, Cost, only_layer, register
+from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.types import Tokens, TokenShape
+
+
+@register("vjepa")
+class VJepa(ClipProbe):
+    """h = q + MHA(q, LN(z)); h' = h + MLP(LN(h)); logits = W norm(h') + b, with one learned query q.
+
+    Input: x [B, 1, T, F, D]. Output: [B, C]. 12D^2 + 13D + DC + C parameters, 12 heads, MLP four times as wide (Bardes
+    et al., arXiv 2404.08471, `AttentivePooler`, with its truncated-normal initialisation and the output projection of
+    the first release; its key bias, which the softmax cancels, is left out).
+
+    >>> VJepa(TokenShape(1, 2, 24, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 24))).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, shape: TokenShape, n_classes: int, *, heads: int = 12, norm: Norm = "none") -> None:
+        super().__init__(shape, n_classes)
+        D = shape.dim
+        self.latent = nn.Parameter(nn.init.trunc_normal_(torch.empty(D), std=0.02))
+        self.token_norm, self.mlp_norm = nn.LayerNorm(D), nn.LayerNorm(D)
+        self.attention = LatentAttention(D, heads, "vjepa")
+        self.mlp = Mlp(D)
+        self._initialise()
+        self.head = Head(D, n_classes, norm)
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        for module in [*self.attention.modules(), *self.mlp]:
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for last in (self.attention.out, self.mlp.contract):
+            last.weight.div_(math.sqrt(2))
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        heard = self.attention(self.latent, only_layer(tokens.flat), tokens.token_mask, self.token_norm)
+        h = self.latent + heard
+        out: Tensor = self.head(h + self.mlp(self.mlp_norm(h)))
+        return out
+
+    @classmethod
+    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, heads: int = 12, norm: Norm = "none") -> Cost:
+        D = shape.dim
+        parameters = 5 * D + LatentAttention.size(D) + Mlp.size(D)
+        macs = n_tokens * D + LatentAttention.macs(D, heads, n_tokens) + Mlp.macs(D)
+        return plus(head_cost(D, n_classes, norm), parameters, macs)

@@ -1,0 +1,40 @@
+"""`wsum`: SUPERB's weighted sum of layers."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from otoscope.probes.base import ClipProbe, Cost, LayerGate, only_layer, register
+from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.types import Tokens, TokenShape
+
+
+@register("wsum")
+class WeightedSum(ClipProbe):
+    """logits = W norm(mean_n sum_l softmax(w)_l z_ln) + b over valid tokens.
+
+    Input: x [B, L, T, F, D]. Output: [B, C]. L + DC + C parameters (SUPERB, Yang et al., arXiv 2105.01051, whose
+    utterance tasks put a 256-wide projection in between; here the head is linear). The same function as `mean` behind
+    the layer gate, but it reads all layers without being asked. Mean and sum commute, so only means are read.
+
+    >>> import torch
+    >>> WeightedSum(TokenShape(3, 2, 4, True, 6.25), 5)(Tokens(torch.randn(2, 3, 6, 2, 4))).shape
+    torch.Size([2, 5])
+    """
+
+    reads = "mean"
+    depth = "many"
+    no_decay = ("layer_gate",)
+
+    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none") -> None:
+        super().__init__(shape, n_classes)
+        self.layer_gate = LayerGate(shape.layers)
+        self.head = Head(shape.dim, n_classes, norm)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        out: Tensor = self.head(only_layer(self.layer_gate(tokens.mean)))
+        return out
+
+    @classmethod
+    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:  # noqa: ARG003
+        return plus(head_cost(shape.dim, n_classes, norm), shape.layers, shape.layers * shape.dim)

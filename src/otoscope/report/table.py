@@ -1,0 +1,255 @@
+"""From a store to what is compared: one row per encoder, data set and probe, and one per seed.
+
+Everything is computed from the stored predictions; nothing is trained and no encoder or data set is opened.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from otoscope.metrics import clip, stats
+from otoscope.metrics.stats import Difference, Estimate, Interval
+from otoscope.results import Predictions, Record, Store
+
+LINEAR, FINETUNE = "linear", "finetune"
+DIGESTS = {"encoder": "encoder_digest", "data set": "dataset_digest"}
+"""Where `Record.config` says which encoder and data set it was."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One encoder, data set and probe configuration, over its seeds.
+
+    value: mean of the metric over seeds, a fraction; interval: over clips, None without predictions; gain: over the
+    linear probe of the same encoder and data set, on the same clips; gap: share of the way from it to fine-tuning;
+    variant: what sets this configuration apart from others of the same probe, or ""; subject: the same for encoders and
+    data sets that share their names but not their digests.
+    """
+
+    records: tuple[Record, ...]
+    variant: str = ""
+    subject: str = ""
+    estimate: Estimate | None = None
+    gain: Difference | None = None
+    gap: Interval | None = None
+    winner: bool = False
+
+    @property
+    def encoder(self) -> str:
+        return self.records[0].encoder
+
+    @property
+    def dataset(self) -> str:
+        return self.records[0].dataset
+
+    @property
+    def probe(self) -> str:
+        return self.records[0].probe
+
+    @property
+    def cell(self) -> tuple[str, ...]:
+        """What rows must share to be compared: names and digests of encoder and data set."""
+        return _cell(self.records[0])
+
+    @property
+    def label(self) -> str:
+        """The probe's name, with its variant where there are several."""
+        return f"{self.probe} ({self.variant})" if self.variant else self.probe
+
+    @property
+    def metric(self) -> str:
+        return self.records[0].metric
+
+    @property
+    def value(self) -> float:
+        return float(np.mean([r.value for r in self.records]))
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds (n - 1), None for a single one."""
+        return float(np.std([r.value for r in self.records], ddof=1)) if len(self.records) > 1 else None
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        return self.estimate.interval() if self.estimate else None
+
+    @property
+    def parameters(self) -> int:
+        return self.records[0].parameters
+
+    @property
+    def train_seconds(self) -> float:
+        """Mean over seeds, in seconds."""
+        return float(np.mean([r.train_seconds for r in self.records]))
+
+    @property
+    def recorded(self) -> str | None:
+        """Where the row comes from if it was not measured here."""
+        return self.records[0].recorded
+
+
+def configurations(store: Store) -> list[Row]:
+    """One row per encoder, data set, probe and configuration; no prediction is read yet.
+
+    `ValueError` for an empty store.
+    """
+    records = list(store)
+    if not records:
+        raise ValueError(f"no results in {store.path}; `otoscope demo` or `otoscope probe` makes some")
+    rows = []
+    for cell, held in groupby(sorted(records, key=_cell), key=_cell):
+        namesakes = {_cell(r) for r in records if _cell(r)[:2] == cell[:2]}
+        subject = ", ".join(f"{name} {digest[:8]}" for name, digest in zip(DIGESTS, cell[2:], strict=True))
+        rows += [replace(row, subject=subject if len(namesakes) > 1 else "") for row in _configurations(list(held))]
+    return rows
+
+
+def summarise(store: Store, *, resamples: int = 1000) -> list[Row]:
+    """As `configurations`, with estimates, gains and gaps; weakest probe first, fine-tuning last, in every cell."""
+    rows = [estimated(store, row, resamples=resamples) for row in configurations(store)]
+    return [row for _, cell in groupby(rows, key=lambda r: r.cell) for row in _compare(list(cell))]
+
+
+def estimated(store: Store, row: Row, *, resamples: int = 1000) -> Row:
+    """The row with its bootstrap estimate, if every seed's predictions are there and of the same clips."""
+    held = [store.predictions(r) for r in row.records]
+    known = [p for p in held if p is not None]
+    if len(known) < len(held):
+        return row
+    order = [np.argsort(p.ids) for p in known]
+    if len({tuple(p.ids[i] for i in o) for p, o in zip(known, order, strict=True)}) > 1:
+        return row
+    scores = [_ranked(r, p)[o] for r, p, o in zip(row.records, known, order, strict=True)]
+    return replace(row, estimate=stats.bootstrap(scores, known[0].targets[order[0]], row.metric, resamples=resamples))
+
+
+def comparable(*rows: Row) -> bool:
+    """Whether the rows' estimates are there and of the same resamples of the same clips."""
+    return all(r.estimate for r in rows) and len({r.estimate.resampling for r in rows if r.estimate}) == 1
+
+
+def per_seed(store: Store) -> list[dict[str, Any]]:
+    """One flat dictionary per record: encoder, dataset, probe, seed, metric, value, every metric, costs and origin."""
+    rows = []
+    for r in store:
+        head = {"encoder": r.encoder, "dataset": r.dataset, "probe": r.probe, "seed": r.seed}
+        costs = {"parameters": r.parameters, "train_seconds": r.train_seconds}
+        origin = {"machine": r.machine, "date": r.date, "recorded": r.recorded or "", "key": r.key}
+        config = {"config": json.dumps(r.config, sort_keys=True)}
+        rows.append({**head, "metric": r.metric, "value": r.value, **r.metrics, **costs, **origin, **config})
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return [{key: row.get(key) for key in columns} for row in rows]
+
+
+def flat(row: Row) -> dict[str, Any]:
+    """A row as plain numbers, for CSV and JSON; None where something does not exist."""
+    ends = {"low": None, "high": None} if row.interval is None else {"low": row.interval.low, "high": row.interval.high}
+    head = {"encoder": row.encoder, "dataset": row.dataset, "probe": row.probe, "variant": row.variant}
+    value = {"metric": row.metric, "value": row.value, **ends, "sd_over_seeds": row.spread, "seeds": len(row.records)}
+    costs = {"parameters": row.parameters, "train_seconds": row.train_seconds}
+    marks = {"winner": row.winner, "recorded": row.recorded or ""}
+    return head | value | _named("gain", row.gain) | _named("gap_closed", row.gap) | costs | marks
+
+
+def class_scores(store: Store, row: Row) -> dict[str, float]:
+    """Average precision of every class with positives, mean over the row's seeds; {} without predictions."""
+    held = [(r, p) for r in row.records if (p := store.predictions(r)) is not None]
+    if not held:
+        return {}
+    values = np.mean([clip.average_precision(_ranked(r, p), p.targets) for r, p in held], axis=0)
+    return {name: float(v) for name, v in zip(held[0][1].classes, values, strict=True) if not np.isnan(v)}
+
+
+def _named(name: str, interval: Interval | None) -> dict[str, float | None]:
+    if interval is None:
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    ends = (interval.value, interval.low, interval.high)
+    value, low, high = (None if np.isnan(v) else v for v in ends)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def _cell(record: Record) -> tuple[str, ...]:
+    return record.encoder, record.dataset, *(str(record.config.get(key, "")) for key in DIGESTS.values())
+
+
+def _configurations(records: Sequence[Record]) -> list[Row]:
+    """The records of one encoder and data set, grouped by probe and configuration over seeds."""
+
+    def identity(r: Record) -> tuple[str, str]:
+        return r.probe, json.dumps(_flat_config(r), sort_keys=True)
+
+    rows = [Row(tuple(group)) for _, group in groupby(sorted(records, key=identity), key=identity)]
+    return [replace(row, variant=_variant(row, [o for o in rows if o.probe == row.probe])) for row in rows]
+
+
+def _flat_config(record: Record) -> dict[str, Any]:
+    result = {}
+    for key, value in record.config.items():
+        result.update({f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value})
+    return result
+
+
+def _variant(row: Row, siblings: Iterable[Row]) -> str:
+    """The options in which a row's configuration differs from any sibling's."""
+    own, others = _flat_config(row.records[0]), [_flat_config(s.records[0]) for s in siblings]
+    apart = [k for k in own if any(k not in other or other[k] != own[k] for other in others)]
+    return ", ".join(f"{k}={_short(own[k])}" for k in sorted(apart))
+
+
+def _short(value: Any) -> str:
+    words = f"{value:.3g}" if isinstance(value, float) else str(value)
+    return words if len(words) <= 24 else f"{words[:23]}…"
+
+
+def _ranked(record: Record, held: Predictions) -> clip.Array:
+    return clip.comparable(held.scores, "multi-class" if "accuracy" in record.metrics else "multi-label")
+
+
+def _compare(rows: list[Row]) -> list[Row]:
+    """Rows of one encoder and data set, each set against its linear probe and its fine-tuning."""
+    ordered = sorted(rows, key=lambda r: (r.probe == FINETUNE, r.value))
+    linear, finetune = _best(rows, LINEAR), _best(rows, FINETUNE)
+    contestants = [r for r in ordered if r.probe != FINETUNE]
+    return [
+        replace(
+            row,
+            gain=_gain(row, linear),
+            gap=_gap(row, linear, finetune),
+            winner=len(contestants) > 1 and row is contestants[-1],
+        )
+        for row in ordered
+    ]
+
+
+def _best(rows: Iterable[Row], probe: str) -> Row | None:
+    """The strongest configuration of a probe: a study reports the strongest baseline, not the weakest."""
+    return max((r for r in rows if r.probe == probe), key=lambda r: r.value, default=None)
+
+
+def _gain(row: Row, linear: Row | None) -> Difference | None:
+    if linear is None or row is linear:
+        return None
+    if not comparable(row, linear):
+        return Difference(row.value - linear.value, np.nan, np.nan, np.nan)
+    assert row.estimate
+    assert linear.estimate
+    return stats.paired_bootstrap(row.estimate, linear.estimate)
+
+
+def _gap(row: Row, linear: Row | None, finetune: Row | None) -> Interval | None:
+    if linear is None or finetune is None or row in (linear, finetune):
+        return None
+    if not comparable(row, linear, finetune):
+        gap = finetune.value - linear.value
+        return Interval((row.value - linear.value) / gap if gap > 0 else np.nan, np.nan, np.nan)
+    assert row.estimate
+    assert linear.estimate
+    assert finetune.estimate
+    return stats.gap_closed(row.estimate, linear.estimate, finetune.estimate)

@@ -1,0 +1,191 @@
+"""The one training loop of every probe: AdamW, cosine to zero, the best epoch by validation; a seed fixes all of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from otoscope import probes
+from otoscope.bank import Bank, BankSplit
+from otoscope.metrics import clip as metrics
+from otoscope.probes import FrameProbe, Probe
+from otoscope.train import feed
+from otoscope.train.fitted import FittedProbe, chosen_shape, predict
+from otoscope.train.losses import loss_for
+from otoscope.types import Task
+
+
+class DivergedError(FloatingPointError):
+    """The loss became nan or infinite."""
+
+
+def fit(
+    probe: str,
+    bank: Bank,
+    *,
+    seed: int = 0,
+    lr: float | None = None,
+    weight_decay: float | None = None,
+    layer: int | str | Sequence[int] | None = None,
+    epochs: int = 30,
+    batch_size: int = 128,
+    device: str | torch.device | None = None,
+    progress: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> FittedProbe:
+    """Train the probe of this name on the bank's train split; keep the epoch that is best on its validation split.
+
+    AdamW, learning rate on a cosine from `lr` to 0 over all steps, batches of `batch_size` clips in an order drawn from
+    `seed`, the asymmetric loss (multi-label) or cross-entropy (multi-class) plus the probe's own penalty; parameters
+    the probe lists in `no_decay` take no weight decay. `lr` and `weight_decay` None: the geometric middle of its
+    search range. `layer` None: the bank's last layer, or all of them for a probe of depth "many". A probe that is not
+    trained by gradient sees the train split once. The same arguments give the same probe on the same machine.
+
+    Raises before any training what would fail after it: an unknown probe or option, a layer the bank does not hold, a
+    validation split without positives. `DivergedError` when the loss stops being finite. The test split is not opened.
+    """
+    start = time.perf_counter()
+    kind = probes.registry.get(probe)
+    if issubclass(kind, FrameProbe):
+        raise TypeError(f"probe {probe!r} emits frame logits, bank targets are for clips; fit a clip probe")
+    options = dict(options or {})
+    layers = feed.choose_layers(layer, kind.depth, bank.shape)
+    lr = kind.lr.middle if lr is None else lr
+    weight_decay = kind.weight_decay.middle if weight_decay is None else weight_decay
+    train, validation = bank.split("train"), bank.split("validation")
+    check_splits(train, validation)
+    device = torch.device("cpu" if device is None else device)
+    with seeded(seed, device):
+        module = probes.create(probe, chosen_shape(bank.shape, layers), len(bank.task.classes), **options).to(device)
+        run = _Run(module, bank.task, train, validation, layers, batch_size, device)
+        history = run.descend(seed, epochs, lr, weight_decay, progress) if kind.trained else run.remember()
+    config = origin(bank) | {"layer": list(layers), "options": options}
+    if kind.trained:
+        config |= {"lr": lr, "weight_decay": weight_decay, "epochs": epochs, "batch_size": batch_size}
+    return FittedProbe(
+        module=module.cpu().eval(),
+        probe=probe,
+        options=options,
+        task=bank.task,
+        shape=bank.shape,
+        layer=layers,
+        seed=seed,
+        config=config,
+        history=history,
+        validation=max(row["validation"] for row in history),
+        train_seconds=time.perf_counter() - start,
+    )
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Inside, torch's global generators start from `seed`; outside, they are as if nothing had happened."""
+    cuda = [device.index or 0] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        yield
+
+
+def decay_groups(module: nn.Module, no_decay: tuple[str, ...], weight_decay: float) -> list[dict[str, Any]]:
+    """Two parameter groups for AdamW: those that decay, and those whose name starts with a prefix in `no_decay`."""
+    free = [p for name, p in module.named_parameters() if name.startswith(no_decay)]
+    decayed = [p for name, p in module.named_parameters() if not name.startswith(no_decay)]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+class _Run:
+    """One training run: the module, its two splits as it reads them, and where it computes."""
+
+    def __init__(
+        self,
+        module: Probe,
+        task: Task,
+        train: BankSplit,
+        validation: BankSplit,
+        layers: tuple[int, ...],
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        self.module, self.task, self.batch_size, self.device = module, task, batch_size, device
+        self.serve = feed.of_split(train, module.reads, layers)
+        self.serve_validation = feed.of_split(validation, module.reads, layers)
+        self.targets, self.validation_targets = train.targets, validation.targets
+        self.loss = loss_for(task.kind)
+
+    def descend(self, seed: int, epochs: int, lr: float, weight_decay: float, progress: bool) -> list[dict[str, float]]:
+        """Train; the module ends with the weights of its best epoch. One row per epoch."""
+        optimiser = torch.optim.AdamW(decay_groups(self.module, self.module.no_decay, weight_decay), lr=lr)
+        steps = epochs * math.ceil(len(self.targets) / self.batch_size)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        generator = torch.Generator().manual_seed(seed)
+        history: list[dict[str, float]] = []
+        best, kept = -1.0, self.module.state_dict()
+        for epoch in tqdm(range(epochs), desc=self.module.name, disable=not progress, leave=False):
+            order = torch.randperm(len(self.targets), generator=generator)
+            loss = self._epoch(optimiser, schedule, order)
+            if not math.isfinite(loss):
+                raise DivergedError(
+                    f"probe {self.module.name!r}: the loss became {loss} in epoch {epoch} of {epochs} with lr={lr:g}, "
+                    f"weight_decay={weight_decay:g}, batch_size={self.batch_size}; the probe's learning rates are "
+                    f"{self.module.lr.low:g} .. {self.module.lr.high:g}: try a lower one"
+                )
+            value = self._validate()
+            history.append({"epoch": epoch, "loss": loss, "validation": value})
+            if value > best:
+                best, kept = value, {name: t.detach().clone() for name, t in self.module.state_dict().items()}
+        self.module.load_state_dict(kept)
+        return history
+
+    def remember(self) -> list[dict[str, float]]:
+        """Show a probe that memorises the train split once."""
+        for index in torch.split(torch.arange(len(self.targets)), self.batch_size):
+            self.module.remember(self.serve(index).to(self.device), self.targets[index].to(self.device))
+        return [{"epoch": 0, "validation": self._validate()}]
+
+    def _epoch(
+        self, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler, order: Tensor
+    ) -> float:
+        self.module.train()
+        total = torch.zeros((), device=self.device)
+        batches = torch.split(order, self.batch_size)
+        for index in batches:
+            logits = self.module(self.serve(index).to(self.device))
+            loss = self.loss(logits, self.targets[index].to(self.device))
+            penalty = self.module.penalty()
+            if penalty is not None:
+                loss = loss + penalty
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            total += loss.detach()
+        return float(total) / len(batches)
+
+    def _validate(self) -> float:
+        logits = predict(self.module, self.serve_validation, len(self.validation_targets), self.batch_size)
+        values = metrics.evaluate(logits.numpy(), self.validation_targets.numpy(), self.task.kind)
+        return values[metrics.headline(self.task)]
+
+
+def origin(bank: Bank) -> dict[str, Any]:
+    """What a result must know of the bank behind it."""
+    identity = bank.identity
+    digests = {"encoder_digest": identity.encoder_digest, "dataset_digest": identity.dataset_digest}
+    return digests | {"bank_layers": list(identity.layers), "dtype": identity.dtype}
+
+
+def check_splits(train: BankSplit, validation: BankSplit) -> None:
+    for name, split in (("train", train), ("validation", validation)):
+        if not len(split) or not bool(split.targets.any()):
+            raise ValueError(
+                f"the {name} split holds {len(split)} clips and no positive label: nothing can be "
+                f"{'learnt' if name == 'train' else 'selected'} on it; extract a bank whose {name} split has labels"
+            )

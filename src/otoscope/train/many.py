@@ -1,0 +1,232 @@
+"""Many trials at once: configurations of one probe that share each pass over the bank."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from otoscope import probes
+from otoscope.bank import Bank
+from otoscope.metrics import clip as metrics
+from otoscope.probes import FrameProbe, Probe
+from otoscope.train import feed
+from otoscope.train.fit import DivergedError, check_splits, fit, origin, seeded
+from otoscope.train.fitted import FittedProbe, chosen_shape
+from otoscope.train.losses import loss_for
+from otoscope.train.stack import Alone, Learner, Stack, random_state, stackable
+from otoscope.types import Task, Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """What may differ between the trials of one pass; None is the geometric middle of the probe's search range."""
+
+    seed: int = 0
+    lr: float | None = None
+    weight_decay: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trial:
+    seed: int
+    lr: float
+    weight_decay: float
+
+    @classmethod
+    def of(cls, asked: Configuration, kind: type[Probe]) -> _Trial:
+        lr = kind.lr.middle if asked.lr is None else asked.lr
+        decay = kind.weight_decay.middle if asked.weight_decay is None else asked.weight_decay
+        return cls(seed=asked.seed, lr=lr, weight_decay=decay)
+
+
+def fit_many(
+    probe: str,
+    bank: Bank,
+    configurations: Sequence[Configuration],
+    *,
+    layer: int | str | Sequence[int] | None = None,
+    epochs: int = 30,
+    batch_size: int = 128,
+    device: str | torch.device | None = None,
+    progress: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> list[FittedProbe | DivergedError]:
+    """What `fit` would give for each configuration, in their order, from one pass over the bank.
+
+    Probes that `otoscope.train.stack.STACKABLE` lists, over one layer and without batch statistics, compute with a
+    leading dimension of trials; those of token maps do so for each seed, since other seeds see other batches. All other
+    probes take their steps one after another on each batch that is read. Weights and histories equal those of `fit`
+    with the same seed to rounding (1e-5 in tests); where a gradient or the sign of a weight hangs on rounding (equal
+    tokens, a binary prototype's weight at 0) the two may part, as two machines may. `train_seconds` is the time of the
+    pass divided by the trials.
+
+    A trial that diverges has its `DivergedError` in its place and does not disturb the others. Errors as of `fit`;
+    `ValueError` without configurations. The test split is not opened.
+    """
+    start = time.perf_counter()
+    kind = probes.registry.get(probe)
+    if not configurations:
+        raise ValueError("fit_many needs at least one configuration, found none; fit trains a single one")
+    if issubclass(kind, FrameProbe):
+        raise TypeError(f"probe {probe!r} emits frame logits, bank targets are for clips; fit a clip probe")
+    if not kind.trained:
+        same = {"layer": layer, "batch_size": batch_size, "device": device, "progress": progress, "options": options}
+        return [fit(probe, bank, seed=c.seed, **same) for c in configurations]  # type: ignore[arg-type]
+    trials = [_Trial.of(c, kind) for c in configurations]
+    options = dict(options or {})
+    layers = feed.choose_layers(layer, kind.depth, bank.shape)
+    run = _Pass(probe, bank, trials, layers, options, batch_size, torch.device("cpu" if device is None else device))
+    run.descend(epochs, progress)
+    seconds = (time.perf_counter() - start) / len(trials)
+    config = origin(bank) | {"layer": list(layers), "options": options, "epochs": epochs, "batch_size": batch_size}
+    common = {"probe": probe, "options": options, "task": bank.task, "shape": bank.shape, "layer": layers}
+    return [
+        run.diverged[number]
+        if number in run.diverged
+        else FittedProbe(
+            module=run.best(number),
+            seed=trial.seed,
+            config=config | {"lr": trial.lr, "weight_decay": trial.weight_decay},
+            history=run.history[number],
+            validation=max(row["validation"] for row in run.history[number]),
+            train_seconds=seconds,
+            **common,  # type: ignore[arg-type]
+        )
+        for number, trial in enumerate(trials)
+    ]
+
+
+class _Pass:
+    """One pass of all trials: who computes together, the batches they see, and the best epoch of each."""
+
+    def __init__(
+        self,
+        probe: str,
+        bank: Bank,
+        trials: Sequence[_Trial],
+        layers: tuple[int, ...],
+        options: dict[str, Any],
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        self.trials, self.task, self.batch_size, self.device = trials, bank.task, batch_size, device
+        train, validation = bank.split("train"), bank.split("validation")
+        check_splits(train, validation)
+        chances = []
+        self.modules: list[Probe] = []
+        for trial in trials:
+            with seeded(trial.seed, device):
+                module = probes.create(probe, chosen_shape(bank.shape, layers), len(self.task.classes), **options)
+                self.modules.append(module.to(device))
+                chances.append(random_state(device))
+        self.serve = feed.of_split(train, module.reads, layers)
+        self.serve_validation = feed.of_split(validation, module.reads, layers)
+        self.targets, self.validation_targets = train.targets, validation.targets
+        self.learners = _together(self.modules, chances, trials, self.task)
+        self.history: list[list[dict[str, float]]] = [[] for _ in trials]
+        self.kept: dict[int, dict[str, Tensor]] = {}
+        self.diverged: dict[int, DivergedError] = {}
+
+    def best(self, number: int) -> Probe:
+        """A trial's module in its best epoch, on the CPU, in eval mode."""
+        module = self.modules[number].cpu()
+        module.load_state_dict(self.kept[number])
+        return module.eval()
+
+    def descend(self, epochs: int, progress: bool) -> None:
+        """Train all; `kept` ends with the state of each trial's best epoch, `history` with a row per epoch."""
+        generators = {t.seed: torch.Generator().manual_seed(t.seed) for t in self.trials}
+        per_epoch = math.ceil(len(self.targets) / self.batch_size)
+        for epoch in tqdm(
+            range(epochs), desc=f"{self.modules[0].name} x {len(self.trials)}", disable=not progress, leave=False
+        ):
+            orders = {
+                seed: torch.split(torch.randperm(len(self.targets), generator=g), self.batch_size)
+                for seed, g in generators.items()
+            }
+            totals = [torch.zeros(learner.rows, device=self.device) for _, learner in self.learners]
+            for step in range(per_epoch):
+                share = 0.5 * (1 + math.cos(math.pi * (epoch * per_epoch + step) / (epochs * per_epoch)))
+                self._step({seed: order[step] for seed, order in orders.items()}, share, totals)
+            for (numbers, _), total in zip(self.learners, totals, strict=True):
+                for number, loss in zip(numbers, (total / per_epoch).tolist(), strict=True):
+                    self._note(number, epoch, epochs, loss)
+            if len(self.diverged) == len(self.trials):
+                return
+            self._validate()
+
+    def _step(self, index: dict[int, Tensor], share: float, totals: Sequence[Tensor]) -> None:
+        """One batch for every learner; a batch that several learners see is read once."""
+        read: dict[tuple[int, ...], tuple[Tokens, Tensor]] = {}
+        for (numbers, learner), total in zip(self.learners, totals, strict=True):
+            seeds = tuple(self.trials[n].seed for n in numbers)
+            seeds = seeds[:1] if len(set(seeds)) == 1 else seeds
+            if seeds not in read:
+                rows = torch.cat([index[seed] for seed in seeds])
+                read[seeds] = self.serve(rows).to(self.device), self.targets[rows].to(self.device)
+            total += learner.step(*read[seeds], share)
+
+    def _note(self, number: int, epoch: int, epochs: int, loss: float) -> None:
+        if number in self.diverged:
+            return
+        self.history[number].append({"epoch": epoch, "loss": loss})
+        if not math.isfinite(loss):
+            trial, module = self.trials[number], self.modules[number]
+            self.diverged[number] = DivergedError(
+                f"probe {module.name!r}: the loss became {loss} in epoch {epoch} of {epochs} with lr={trial.lr:g}, "
+                f"weight_decay={trial.weight_decay:g}, seed={trial.seed}; the probe's learning rates are "
+                f"{module.lr.low:g} .. {module.lr.high:g}: try a lower one"
+            )
+
+    def _validate(self) -> None:
+        outputs: list[list[Tensor]] = [[] for _ in self.learners]
+        for index in torch.split(torch.arange(len(self.validation_targets)), self.batch_size):
+            tokens = self.serve_validation(index).to(self.device)
+            for (_, learner), parts in zip(self.learners, outputs, strict=True):
+                parts.append(learner.logits(tokens).float().cpu())
+        targets = self.validation_targets.numpy()
+        for (numbers, learner), parts in zip(self.learners, outputs, strict=True):
+            for row, (number, logits) in enumerate(zip(numbers, torch.cat(parts, 1), strict=True)):
+                if number in self.diverged:
+                    continue
+                before = max((past["validation"] for past in self.history[number][:-1]), default=-1.0)
+                value = metrics.evaluate(logits.numpy(), targets, self.task.kind)[metrics.headline(self.task)]
+                self.history[number][-1]["validation"] = value
+                if value > before:
+                    self.kept[number] = learner.state(row)
+
+
+def _together(
+    modules: Sequence[Probe], chances: Sequence[Tensor], trials: Sequence[_Trial], task: Task
+) -> list[tuple[list[int], Learner]]:
+    """Learners, each with the numbers of its trials: one stack of all, one for each seed, or every trial alone."""
+    loss = loss_for(task.kind)
+    if not stackable(modules[0]):
+        return [
+            ([i], Alone(module, chance, trial.lr, trial.weight_decay, loss))
+            for i, (module, chance, trial) in enumerate(zip(modules, chances, trials, strict=True))
+        ]
+    seeds = sorted({trial.seed for trial in trials})
+    sets = [[i for i, trial in enumerate(trials) if trial.seed == seed] for seed in seeds]
+    if modules[0].reads != "tokens":
+        sets = [list(range(len(trials)))]
+    return [
+        (
+            numbers,
+            Stack(
+                [modules[i] for i in numbers],
+                [trials[i].lr for i in numbers],
+                [trials[i].weight_decay for i in numbers],
+                loss,
+                len({trials[i].seed for i in numbers}) > 1,
+            ),
+        )
+        for numbers in sets
+    ]

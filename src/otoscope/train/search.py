@@ -1,0 +1,108 @@
+"""Search of the learning rate and weight decay, on the validation split alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from scipy.stats import qmc
+
+from otoscope import probes
+from otoscope.bank import Bank
+from otoscope.probes import Range
+from otoscope.train.fit import DivergedError, fit
+from otoscope.train.fitted import FittedProbe
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration tried: its validation metric, or None and the reason why it has none."""
+
+    lr: float
+    weight_decay: float
+    validation: float | None
+    seconds: float
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """The best trial's probe, trained with the search's seed, and every trial in order."""
+
+    best: FittedProbe
+    trials: tuple[Trial, ...]
+
+
+def candidates(lr: Range, weight_decay: Range, trials: int, seed: int = 0) -> list[tuple[float, float]]:
+    """Scrambled Sobol points (Owen 1998) in the logarithms of both ranges: [(lr, weight decay)] * trials.
+
+    When `trials` is a power of two, cutting either range into that many equal parts (in the logarithm) leaves exactly
+    one candidate in each: a grid in each direction, at the price of one.
+
+    >>> [round(lr, 4) for lr, _ in sorted(candidates(Range(1e-4, 1e-2), Range(1e-5, 5e-4), 2))]
+    [0.0008, 0.005]
+    """
+    if trials < 1:
+        raise ValueError(f"a search needs at least one trial, found {trials}")
+    points = qmc.Sobol(2, seed=seed).random_base2(math.ceil(math.log2(trials)))[:trials]
+    return [(_within(lr, float(u)), _within(weight_decay, float(v))) for u, v in points]
+
+
+def search(
+    probe: str,
+    bank: Bank,
+    *,
+    trials: int = 8,
+    seed: int = 0,
+    lr: Range | None = None,
+    weight_decay: Range | None = None,
+    layer: int | str | Sequence[int] | None = None,
+    epochs: int = 30,
+    batch_size: int = 128,
+    device: str | torch.device | None = None,
+    progress: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> Search:
+    """Train `trials` configurations with one seed and keep the one that is best on validation (the first of equals).
+
+    Learning rates and weight decays come from `candidates` in the probe's declared ranges, or in those given. A trial
+    that diverges is noted and lost; if all do, the last error is raised. A probe that is not trained by gradient has
+    nothing to search: one trial. The other arguments are those of `fit`.
+    """
+    kind = probes.registry.get(probe)
+    tried: list[Trial] = []
+    best: FittedProbe | None = None
+    points = candidates(lr or kind.lr, weight_decay or kind.weight_decay, trials if kind.trained else 1, seed)
+    for number, (rate, decay) in enumerate(points):
+        try:
+            fitted = fit(
+                probe,
+                bank,
+                seed=seed,
+                lr=rate,
+                weight_decay=decay,
+                layer=layer,
+                epochs=epochs,
+                batch_size=batch_size,
+                device=device,
+                progress=progress,
+                options=options,
+            )
+        except DivergedError as error:
+            tried.append(Trial(rate, decay, None, 0.0, str(error)))
+            if best is None and number == len(points) - 1:
+                raise
+            continue
+        tried.append(Trial(rate, decay, fitted.validation, fitted.train_seconds))
+        if best is None or fitted.validation > best.validation:
+            best = fitted
+    assert best is not None
+    return Search(best, tuple(tried))
+
+
+def _within(limits: Range, share: float) -> float:
+    """The point at `share` of the way from low to high, in the logarithm."""
+    return float(limits.low * (limits.high / limits.low) ** share)

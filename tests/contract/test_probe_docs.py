@@ -1,0 +1,41 @@
+"""The page on probes says what the probes are."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from otoscope import probes
+from otoscope.probes.contract import check_probe
+from otoscope.registry import load_plugin
+from otoscope.types import TokenShape
+
+PAGE = (Path(__file__).parents[2] / "docs" / "probes.md").read_text()
+ROW = re.compile(r"^\| `([\w-]+)` \| (\d+) \| ([\d,]+) \| ([\d,.]+) \| ([\d,.]+) \|$", re.MULTILINE)
+
+
+def test_the_cost_table_holds_every_trained_probe_and_its_price():
+    rows = ROW.findall(PAGE)
+    assert {row[0] for row in rows} == {name for name in probes.names() if probes.registry.get(name).trained}
+    for name, layers, *price in rows:
+        cost = probes.cost(name, TokenShape(int(layers), 8, 768, True, 6.25), 527, 512)
+        assert price == [f"{cost.parameters:,}", f"{cost.macs / 1e6:,.1f}", f"{cost.bytes / 1e6:,.1f}"]
+
+
+@pytest.mark.parametrize("name", probes.names())
+def test_every_probe_stands_in_the_tree_or_the_guide(name):
+    assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", PAGE.split("## What they cost")[0])
+
+
+def test_the_example_keeps_the_contract(tmp_path, monkeypatch):
+    [example] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    file = tmp_path / "documented_probe.py"
+    file.write_text(example)
+    assert example.count("\n") < 60
+    probes.names()
+    monkeypatch.setattr(probes.registry, "_classes", dict(probes.registry._classes))
+    load_plugin(file)
+    assert [result for result in check_probe("loudest") if not result.passed] == []
+    shape = TokenShape(1, 2, 8, False, 6.25)
+    assert probes.parameter_count("loudest", shape, 3, sharpness=2.0) == 8 * 3 + 3
+    assert probes.create("loudest", shape, 3, sharpness=2.0).sharpness == 2.0

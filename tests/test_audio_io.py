@@ -1,0 +1,92 @@
+"""Decoding and resampling: real files, round trips, physics, clear refusals."""
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+
+from otoscope.audio.decode import AudioError, decode
+from otoscope.audio.resample import resample
+
+
+def sine(hertz, rate, seconds=1.0):
+    return np.sin(2 * np.pi * hertz * np.arange(int(rate * seconds)) / rate).astype(np.float32)
+
+
+@pytest.mark.parametrize(("suffix", "tolerance"), [("wav", 1e-4), ("flac", 1e-4), ("ogg", 0.1)])
+def test_a_file_comes_back_as_mono_float32(tmp_path, suffix, tolerance):
+    wave = 0.5 * sine(440, 22050)
+    soundfile.write(tmp_path / f"a.{suffix}", wave, 22050)
+    for source in (tmp_path / f"a.{suffix}", str(tmp_path / f"a.{suffix}")):
+        found, rate = decode(source)
+        assert (found.dtype, found.shape, rate) == (np.float32, wave.shape, 22050)
+        assert np.abs(found - wave).max() < tolerance
+        assert found.flags["C_CONTIGUOUS"]
+
+
+def test_channels_are_averaged(tmp_path):
+    left, right = sine(440, 8000), sine(1000, 8000)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right], 1), 8000, subtype="FLOAT")
+    np.testing.assert_allclose(decode(tmp_path / "a.wav")[0], (left + right) / 2, atol=1e-6)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.wav"):
+        decode(tmp_path / "gone.wav")
+    with pytest.raises(FileNotFoundError, match="no audio file"):
+        decode(tmp_path)
+
+
+def test_what_is_no_audio_is_named(tmp_path):
+    (tmp_path / "text.wav").write_text("this is no audio at all, whatever its name says")
+    with pytest.raises(AudioError, match=r"cannot decode .*text\.wav.*WAV"):
+        decode(tmp_path / "text.wav")
+    with pytest.raises(AudioError, match="cannot decode"):
+        decode(io.BytesIO(b"nor is this"))
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0, np.float32), 8000)
+    with pytest.raises(AudioError, match=r"empty\.wav holds no samples"):
+        decode(tmp_path / "empty.wav")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_refused(tmp_path, bad):
+    soundfile.write(tmp_path / "bad.wav", np.array([0, bad, 0], np.float32), 8000, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"bad\.wav holds NaN or infinite"):
+        decode(tmp_path / "bad.wav")
+
+
+@pytest.mark.parametrize(("rate", "target"), [(44100, 16000), (8000, 16000), (48000, 32000), (22050, 16000)])
+def test_a_tone_keeps_its_frequency_and_level(rate, target):
+    found, wanted = resample(sine(1000, rate), rate, target), sine(1000, target)
+    assert found.dtype == np.float32
+    assert len(found) == len(wanted)
+    middle = slice(target // 10, -target // 10)  # away from the filter's edges
+    np.testing.assert_allclose(found[middle], wanted[middle], atol=2e-3)
+
+
+def test_what_lies_above_the_new_nyquist_frequency_is_gone():
+    found = resample(sine(12000, 48000), 48000, 16000)
+    assert np.abs(found[1600:-1600]).max() < 1e-3
+
+
+def test_a_constant_stays_constant():
+    found = resample(np.full(48000, 0.25, np.float32), 48000, 16000)
+    np.testing.assert_allclose(found[800:-800], 0.25, atol=1e-4)
+
+
+def test_the_same_rate_is_no_work():
+    wave = sine(440, 16000)
+    assert resample(wave, 16000, 16000) is wave
+
+
+def test_what_cannot_be_resampled_is_refused():
+    with pytest.raises(ValueError, match="at least 1 Hz, found 0 -> 16000"):
+        resample(np.zeros(4, np.float32), 0, 16000)
+    with pytest.raises(ValueError, match=r"mono samples \[S\], found \[4, 2\]"):
+        resample(np.zeros((4, 2), np.float32), 8000, 16000)
+    with pytest.raises(ValueError, match="1 samples at 48000 Hz are less than one"):
+        resample(np.zeros(1, np.float32), 48000, 8000)

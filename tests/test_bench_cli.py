@@ -1,0 +1,45 @@
+"""`otoscope bench` on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from otoscope.cli import main
+
+
+def test_a_dry_run_plans_writes_nothing_and_names_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "--suite", "unmute", "--dry-run", "--out", str(tmp_path / "runs")]) == 0
+    assert "fsd50k" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--suite", "smoke", "--probes", "mean"], "--suite names everything that is compared; found --probes"),
+        (["--encoders", "tiny"], "or all of --encoders, --datasets and --probes"),
+        (["--suite", "smok"], "did you mean 'smoke'"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *words, "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_lists_on_the_command_line_are_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from otoscope.bench import execute
+
+    seen = []
+    monkeypatch.setattr(execute, "prepare", lambda suite, *_, **__: seen.append(suite))
+    words = ["--encoders", "tiny", "--datasets", "scenes", "--probes", "mean,knn", "--shots", "4", "--seeds", "2"]
+    assert main(["bench", *words, "--dry-run", "--out", str(tmp_path)]) == 0
+    (suite,) = seen
+    assert (suite.probes, suite.seeds, suite.datasets[0].shots) == (("mean", "knn"), 2, 4)

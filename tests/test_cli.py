@@ -1,0 +1,235 @@
+"""The command line on a toy encoder and data set given as a plug-in: what it does, and how it answers mistakes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from otoscope import datasets, encoders, probes
+from otoscope.bench import demo
+from otoscope.cli import main
+from otoscope.results import Store
+from test_report import add
+
+COMMANDS = ("demo", "list", "extract", "probe", "finetune", "results", "report", "check")
+TOY = """
+from toys import Ear, Tones
+from otoscope import datasets, encoders
+encoders.register("ear")(Ear)
+datasets.register("tones")(Tones)
+"""
+SILENT = """
+import torch
+from otoscope.probes import ClipProbe, register
+from otoscope.probes.base import Cost
+
+@register("silent")
+class Silent(ClipProbe):
+    def forward(self, tokens):
+        return torch.zeros(len(tokens), self.n_classes)
+
+    @classmethod
+    def cost(cls, shape, n_classes, n_tokens):
+        return Cost(0, 0, 0)
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the plug-in files toy.py and silent.py; what they register is forgotten afterwards."""
+    (tmp_path / "toy.py").write_text(TOY)
+    (tmp_path / "silent.py").write_text(SILENT)
+    monkeypatch.chdir(tmp_path)
+    kept = [(m.registry, m.registry.names(), dict(m.registry._classes)) for m in (encoders, datasets, probes)]
+    yield tmp_path
+    for registry, _, classes in kept:
+        registry._classes = classes
+    for name in ("toy", "silent"):
+        sys.modules.pop(f"otoscope_plugin_{name}", None)
+
+
+def toy(command: str, *arguments: str) -> int:
+    subject = ["--plugin", "toy.py", "--encoder", "ear", "--dataset", "tones", "--quiet"]
+    return main([command, *subject, *arguments])
+
+
+def refusal(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr."""
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("otoscope: error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom otoscope.cli import main\n"
+        f"for words in {[[c, '--help'] for c in COMMANDS] + [['--help'], ['--version']]}:\n"
+        "    try: main(words)\n    except SystemExit as end: assert end.code == 0\n"
+        "print([m for m in ('torch', 'numpy', 'scipy', 'matplotlib', 'sklearn') if m in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"
+    assert all(f"usage: otoscope {c}" in ran.stdout for c in COMMANDS)
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "from otoscope.cli import main; main(['--help'])"], capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+
+
+def test_list_names_what_is_there_and_what_it_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    assert {"encoders", "datasets", "probes", "tiny", "protobin"} <= set(capsys.readouterr().out.split())
+    assert main(["list", "probes", "--cost", "--dim", "768", "--classes", "527"]) == 0
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+    assert lines["linear"][1] == "405,263"
+    assert lines["mhca"][1] == "1,585,679"
+
+
+def test_extract_probe_search_finetune_results_and_report(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert toy("extract", "--layers", "all") == 0
+    assert toy("probe", "--probe", "linear", "--epochs", "2", "--trials", "2", "--seeds", "2") == 0
+    assert toy("probe", "--probe", "protobin", "--epochs", "2", "--option", "prototypes_per_class=4") == 0
+    assert toy("probe", "--probe", "mean", "--epochs", "2", "--layer", "0") == 0
+    assert toy("finetune", "--epochs", "1") == 0
+    shown = capsys.readouterr().out
+    assert "ear on tones: mAP in %, 95 % intervals over 24 held-out clips" in shown
+    assert main(["results", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(r["probe"], r["seed"]) for r in rows] == [
+        ("finetune", "0"),
+        ("linear", "0"),
+        ("linear", "1"),
+        ("mean", "0"),
+        ("protobin", "0"),
+    ]
+    assert len({json.loads(r["config"])["lr"] for r in rows[1:3]}) == 1
+    assert json.loads(rows[3]["config"])["layer"] == [0]
+    assert json.loads(rows[4]["config"])["options"] == {"prototypes_per_class": 4}
+    assert main(["results", "--summary", "--format", "json", "--probe", "linear"]) == 0
+    assert [row["seeds"] for row in json.loads(capsys.readouterr().out)] == [2]
+    assert main(["report"]) == 0
+    assert Path(capsys.readouterr().out.strip()) == (here / "otoscope-runs" / "report.html")
+    assert (here / "otoscope-runs" / "report.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json", "markdown"])
+def test_results_in_every_format_and_of_the_demo_where_there_are_no_runs(
+    form: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(Store(here / "otoscope-demo" / "results"), "linear", 1.0)
+    assert main(["results", "--format", form]) == 0
+    assert "linear" in capsys.readouterr().out
+    assert main(["results", "--format", form, "--summary"]) == 0
+    assert "linear" in capsys.readouterr().out
+
+
+def test_demo_prints_the_table_and_writes_the_report(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+
+    def run_demo(out: Path, **options: object) -> Store:
+        asked.update(options)
+        store = Store(out / "results")
+        add(store, "linear", 0.5)
+        add(store, "protobin", 1.5)
+        return store
+
+    monkeypatch.setattr(demo, "run_demo", run_demo)
+    assert main(["demo", "--small", "--seeds", "2", "--control"]) == 0
+    words = capsys.readouterr().out
+    assert "protobin ★" in words
+    assert words.splitlines()[-1] == f"report: {here / 'otoscope-demo' / 'report.html'}"
+    assert asked["size"] == "small"
+    assert (asked["seeds"], asked["control"], asked["finetune"]) == (2, True, False)
+
+
+@pytest.mark.usefixtures("here")
+def test_check_passes_good_probes_and_fails_a_bad_plugin(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "mean"]) == 0
+    assert "mean: all of" in capsys.readouterr().out
+    assert main(["check", "--plugin", "silent.py"]) == 1
+    words = capsys.readouterr().out
+    assert "gradient:" in words
+    assert "mean" not in words.split(":")[0]
+    assert main(["check", "--plugin", "toy.py", "--plugin", "silent.py", "nosuch"]) == 2
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["probe", "--probe", "protbin"], "did you mean 'protobin'"),
+        (["probe", "--probe", "linear", "--option", "nom=layer"], "did you mean 'norm'"),
+        (["probe", "--probe", "linear", "--encoder", "tinny"], "did you mean 'tiny'"),
+        (["probe", "--probe", "linear", "--lr", "1", "--trials", "3"], "not both"),
+        (["list", "--plugin", "nowhere.py"], "no plug-in file"),
+        (["results", "--out", "nowhere"], "no such results"),
+        (["report", "--out", "nowhere"], "otoscope demo"),
+        (["check", "nosuch"], "unknown probe"),
+        (["check", "--plugin", "toy.py"], "registers no probe"),
+    ],
+)
+def test_mistakes_get_one_clean_line_and_status_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert message in refusal(capsys)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_bank_of_something_else_is_refused_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert toy("extract") == 0
+    capsys.readouterr()
+    bank = "otoscope-runs/banks/ear-tones-last"
+    assert toy("probe", "--probe", "linear", "--encoder-option", "seed=1", "--bank", bank) == 2
+    assert "encoder_digest: asked" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+def test_debug_shows_the_traceback_and_bugs_are_never_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="no such results"):
+        main(["results", "--debug"])
+
+    def broken(*_: object, **__: object) -> Store:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(demo, "run_demo", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["demo"])
+
+    def interrupted(*_: object, **__: object) -> Store:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "run_demo", interrupted)
+    assert main(["demo"]) == 130
+
+
+@pytest.mark.parametrize(
+    "words", [["probe", "--probe", "x", "--seeds", "0"], ["probe", "--probe", "x", "--option", "k"], []]
+)
+def test_malformed_arguments_are_explained_by_the_parser(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert "usage: otoscope" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_ends_quietly(here: Path) -> None:
+    add(Store(here / "otoscope-demo" / "results"), "linear", 1.0)
+    code = "from otoscope.cli import main; import sys; sys.exit(main(['results', '--format', 'json']))"
+    shell = f'set -o pipefail; {sys.executable} -c "{code}" | head -c 1'
+    ran = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("[", "")

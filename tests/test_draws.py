@@ -1,0 +1,151 @@
+"""Stratified parts and few-shot draws against what they promise, and the bank views made from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import otoscope.bank
+from otoscope.bank import Bank
+from otoscope.bench.run import evaluate
+from otoscope.train import fit
+from otoscope.train.draws import few_shots, stratify
+from otoscope.train.views import CUT, with_few_shots, with_validation
+from toys import SIZES, Ear, Tones
+
+LABELS = hnp.arrays(np.uint8, st.tuples(st.integers(1, 30), st.integers(1, 5)), elements=st.integers(0, 1))
+few_examples = settings(max_examples=25, deadline=None)
+
+
+def by_the_paper(targets: np.ndarray, shares: list[float], seed: int) -> list[int]:
+    """Algorithm 1 of Sechidis et al. in sets and lists, drawing lots as `stratify` does."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(targets)).tolist()
+    left = set(order)
+    c = [r * len(targets) for r in shares]
+    c_of = [[r * int(column.sum()) for column in targets.T] for r in shares]
+    dealt = [-1] * len(targets)
+
+    def choose(first: list[float], then: list[float]) -> int:
+        top = [j for j, v in enumerate(first) if v > max(first) - 1e-6]
+        top = [j for j in top if then[j] > max(then[i] for i in top) - 1e-6]
+        return top[0] if len(top) == 1 else int(rng.choice(top))
+
+    while any(targets[i].any() for i in left):
+        counts = {label: sum(int(targets[i, label]) for i in left) for label in range(targets.shape[1])}
+        label = min((n, label) for label, n in counts.items() if n)[1]
+        for i in [i for i in order if i in left and targets[i, label]]:
+            dealt[i] = j = choose([row[label] for row in c_of], c)
+            left.remove(i)
+            c[j] -= 1
+            for other in np.flatnonzero(targets[i]):
+                c_of[j][other] -= 1
+    for i in [i for i in order if i in left]:
+        dealt[i] = j = choose(c, c)
+        c[j] -= 1
+    return dealt
+
+
+@few_examples
+@given(LABELS, st.sampled_from([[0.5, 0.5], [0.8, 0.2], [0.25] * 4, [0.6, 0.3, 0.1]]), st.integers(0, 3))
+def test_stratify_is_the_papers_algorithm(targets: np.ndarray, shares: list[float], seed: int) -> None:
+    assert stratify(targets, shares, seed=seed).tolist() == by_the_paper(targets, shares, seed)
+
+
+@few_examples
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.sampled_from([[0.8, 0.2], [0.2] * 5]))
+def test_with_one_label_per_clip_a_part_is_less_than_one_clip_off(labels: list[int], shares: list[float]) -> None:
+    targets = np.eye(5)[labels]
+    part = stratify(targets, shares)
+    for j, share in enumerate(shares):
+        assert (np.abs(targets[part == j].sum(0) - share * targets.sum(0)) < 1).all()
+
+
+def test_many_labels_are_split_more_evenly_than_by_lot() -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.random((300, 12)) < np.geomspace(0.02, 0.4, 12)
+    wanted = 0.2 * targets.sum(0)
+
+    def unevenness(part: np.ndarray) -> float:
+        return float(np.abs(targets[part == 1].sum(0) - wanted).mean())
+
+    dealt = unevenness(stratify(targets, [0.8, 0.2]))
+    lots = [unevenness((rng.permutation(300) < 60).astype(int)) for _ in range(20)]
+    assert dealt < 0.6 < min(lots)
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0.4], [1.2, -0.2], [[1.0]]])
+def test_shares_that_make_no_whole_are_refused(shares: list[float]) -> None:
+    with pytest.raises(ValueError, match="shares"):
+        stratify(np.eye(4), shares)
+
+
+@few_examples
+@given(LABELS, st.integers(1, 6), st.integers(0, 2))
+def test_a_draw_is_balanced_nested_and_distinct(targets: np.ndarray, shots: int, seed: int) -> None:
+    rows = few_shots(targets, shots, seed=seed)
+    assert len(set(rows.tolist())) == len(rows)
+    held = targets[rows].sum(0)
+    assert (held >= np.minimum(shots, targets.sum(0))).all()
+    assert few_shots(targets, shots + 3, seed=seed)[: len(rows)].tolist() == rows.tolist()
+    for i, row in enumerate(rows):  # every clip is called for: some class of it still lacked one of its shots
+        before = targets[rows[:i]].sum(0)
+        assert (before[targets[row] > 0] < shots).any()
+
+
+def test_a_draw_of_one_label_per_clip_is_exact_and_seeds_differ() -> None:
+    targets = np.eye(3)[np.random.default_rng(0).integers(0, 3, 90)]
+    assert targets[few_shots(targets, 8)].sum(0).tolist() == [8, 8, 8]
+    assert few_shots(targets, 8).tolist() == few_shots(targets, 8).tolist() != few_shots(targets, 8, seed=1).tolist()
+    with pytest.raises(ValueError, match="at least one"):
+        few_shots(targets, 0)
+
+
+# Views
+
+
+class Unsplit(Tones):
+    """Tones without a validation split."""
+
+    name, splits = "unsplit", ("train", "test")
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    path: Path = tmp_path_factory.mktemp("bank")
+    return otoscope.bank.extract(Ear(), Unsplit(), path / "b", progress=False)
+
+
+def test_a_missing_validation_split_is_cut_and_can_be_trained_on(bank: Bank) -> None:
+    view = with_validation(bank)
+    train, validation = view.split("train"), view.split("validation")
+    assert len(validation) == pytest.approx(CUT["share"] * SIZES["train"], abs=1)
+    assert sorted(train.ids + validation.ids) == sorted(bank.split("train").ids)
+    whole = bank.split("train")
+    rows = [whole.ids.index(name) for name in validation.ids]
+    assert torch.equal(validation.tokens([2, 0]).x, whole.tokens([rows[2], rows[0]]).x)
+    assert torch.equal(validation.pooled().x, whole.pooled().x[rows])
+    assert torch.equal(validation.targets, whole.targets[rows])
+    assert validation.events == tuple(whole.events[row] for row in rows)
+    again = with_validation(bank).split("validation")
+    assert again.ids == validation.ids
+    fitted = fit("linear", view, epochs=2)
+    assert evaluate(fitted, bank).metrics == evaluate(fitted, view).metrics  # the held-out split is the whole bank's
+    with pytest.raises(otoscope.bank.HeldOutError):
+        view.split("test")
+
+
+def test_few_shots_of_a_view(bank: Bank) -> None:
+    view = with_validation(bank)
+    small, large = with_few_shots(view, 2), with_few_shots(view, 4)
+    assert set(small.split("train").ids) < set(large.split("train").ids) < set(view.split("train").ids)
+    assert (small.split("train").targets.sum(0) >= 2).all()
+    assert small.split("validation").ids == view.split("validation").ids
+    assert set(with_few_shots(view, 2, draw=1).split("train").ids) != set(small.split("train").ids)
+    assert with_validation(small) is small

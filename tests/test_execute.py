@@ -1,0 +1,323 @@
+"""Benches on toys: only what is missing runs, kills lose a cell, failures stay where they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from otoscope import datasets, encoders
+from otoscope.bench import execute, job
+from otoscope.bench.execute import failures, prepare, run_suite
+from otoscope.bench.suites import DatasetEntry, EncoderEntry, Suite
+from otoscope.results import Record, Store
+from otoscope.train import DivergedError, FittedProbe, fit
+from otoscope.train.tuner import MissingExtraError
+from toys import Ear, Tones
+
+
+class Folded(Tones):
+    """Tones in folds, without a validation split."""
+
+    name, splits = "folded", ("train", "test")
+
+    def __init__(self, *, fold: int) -> None:
+        super().__init__(kind="multi-class", sizes={"train": 30, "test": 12})
+        self.digest = f"folded-{fold}"
+
+
+@pytest.fixture(autouse=True)
+def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for registry in (encoders.registry, datasets.registry):
+        monkeypatch.setattr(registry, "_classes", {name: registry.get(name) for name in registry.names()})
+    encoders.register("ear")(Ear)
+    datasets.register("tones")(Tones)
+    datasets.register("folded")(Folded)
+
+
+PLAIN = Suite(
+    name="toy",
+    about="a toy",
+    encoders=(EncoderEntry("ear"),),
+    datasets=(DatasetEntry("tones"),),
+    probes=("linear", "protobin"),
+    seeds=2,
+    epochs=1,
+    batch_size=16,
+)
+SEARCHED = dataclasses.replace(PLAIN, trials=4)
+
+
+def told(store: Store) -> list[tuple[Any, ...]]:
+    """What must not depend on when and how fast a record was made."""
+    return [(r.encoder, r.dataset, r.probe, r.seed, r.metrics, r.config) for r in store]
+
+
+def run_quietly(suite: Suite, out: Path, **options: Any) -> execute.Outcome:
+    return run_suite(suite, out, progress=False, **options)
+
+
+@pytest.fixture
+def needs_optuna() -> None:
+    pytest.importorskip("optuna", reason="the extra `search` (Optuna) is not installed")
+
+
+def test_a_plan_comes_first_and_writes_nothing(tmp_path: Path) -> None:
+    plan = prepare(SEARCHED, tmp_path / "out")
+    assert (len(plan.cells), plan.done) == (2 * (4 + 2), 0)
+    assert plan.bytes > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_what_is_missing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = run_quietly(PLAIN, tmp_path)
+    assert [(r.probe, r.seed) for r in outcome.store] == [(p, s) for p in ("linear", "protobin") for s in (0, 1)]
+    assert (outcome.failures, failures(tmp_path)) == ((), [])
+    assert all(outcome.store.predictions(record) is not None for record in outcome.store)
+    fitted: list[str] = []
+
+    def spy(probe: str, *rest: Any, **options: Any) -> FittedProbe:
+        fitted.append(f"{probe} {options['seed']}")
+        return fit(probe, *rest, **options)
+
+    monkeypatch.setattr(job, "fit", spy)
+    again = run_quietly(PLAIN, tmp_path)
+    assert (fitted, len(again.plan.cells), again.plan.done, again.plan.bytes) == ([], 0, 4, 0)
+    wider = dataclasses.replace(PLAIN, probes=("linear", "mean", "protobin"), seeds=3)
+    assert prepare(wider, tmp_path).done == 4
+    run_quietly(wider, tmp_path)
+    assert fitted == ["linear 2", "mean 0", "mean 1", "mean 2", "protobin 2"]
+    run_quietly(dataclasses.replace(PLAIN, epochs=2), tmp_path)
+    assert len(fitted) == 9  # another protocol is another result
+
+
+def test_another_encoder_under_the_same_label_is_measured_anew(tmp_path: Path) -> None:
+    suite = dataclasses.replace(PLAIN, probes=("linear",), seeds=1)
+    run_quietly(suite, tmp_path)
+    other = dataclasses.replace(suite, encoders=(EncoderEntry("ear", options={"seed": 1}),))
+    assert len(prepare(other, tmp_path).cells) == 1
+    run_quietly(other, tmp_path)
+    assert len(list(Store(tmp_path / "results"))) == 2
+    assert len(list((tmp_path / "banks").iterdir())) == 2
+
+
+@pytest.mark.usefixtures("needs_optuna")
+def test_a_bench_killed_in_any_training_ends_as_if_undisturbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run_quietly(SEARCHED, tmp_path / "whole")
+    trainings, measured, evaluate = 0, 0, job.run.evaluate
+
+    def killed_fit(*rest: Any, **options: Any) -> FittedProbe:
+        nonlocal trainings
+        trainings += 1
+        if trainings % 2:
+            raise KeyboardInterrupt
+        return fit(*rest, **options)
+
+    def killed_evaluate(*rest: Any, **options: Any) -> Record:
+        nonlocal measured
+        measured += 1
+        if measured == 2:  # after the training, before the record
+            raise KeyboardInterrupt
+        return evaluate(*rest, **options)
+
+    monkeypatch.setattr(job, "fit", killed_fit)
+    monkeypatch.setattr(job.run, "evaluate", killed_evaluate)
+    kills = 0
+    while prepare(SEARCHED, tmp_path / "killed").cells:
+        try:
+            run_quietly(SEARCHED, tmp_path / "killed")
+        except KeyboardInterrupt:
+            kills += 1
+    assert kills == 12 + 1 + 1  # each training once; then one record, and its training once more
+    assert told(Store(tmp_path / "killed/results")) == told(whole.store)
+    chosen = {
+        r.probe: {(s.config["lr"], s.config["weight_decay"]) for s in whole.store if s.probe == r.probe}
+        for r in whole.store
+    }
+    assert [len(settings) for settings in chosen.values()] == [1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.usefixtures("needs_optuna")
+def test_a_bench_shot_at_random_instants_ends_as_if_undisturbed(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a forked process has no other threads to wait for
+    try:
+        whole = run_quietly(SEARCHED, tmp_path / "whole")
+        start = time.perf_counter()
+        run_quietly(SEARCHED, tmp_path / "again")  # all is imported now
+        taken = time.perf_counter() - start
+        shot, rng = 0, random.Random(0)
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                try:
+                    run_quietly(SEARCHED, tmp_path / "shot")
+                finally:
+                    os._exit(0)
+            time.sleep(taken * rng.uniform(0.05, 0.4))
+            os.kill(child, signal.SIGKILL)
+            shot += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        assert shot
+        last = run_quietly(SEARCHED, tmp_path / "shot")
+        assert last.failures == ()
+        assert told(last.store) == told(whole.store)
+        assert prepare(SEARCHED, tmp_path / "shot").cells == ()
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("needs_optuna")
+def test_the_seeds_take_the_setting_that_validation_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = dataclasses.replace(SEARCHED, probes=("linear",))
+    seen: list[FittedProbe] = []
+
+    def spy(*rest: Any, **options: Any) -> FittedProbe:
+        seen.append(fit(*rest, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(job, "fit", spy)
+    outcome = run_quietly(suite, tmp_path)
+    best = max(seen[:4], key=lambda fitted: fitted.validation)
+    assert {r.config["lr"] for r in outcome.store} == {best.config["lr"]}
+    assert [fitted.seed for fitted in seen] == [0, 0, 0, 0, 0, 1]
+
+
+def test_a_failing_cell_is_recorded_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(probe: str, *rest: Any, **options: Any) -> FittedProbe:
+        if (probe, options["seed"]) == ("linear", 0):
+            raise ZeroDivisionError("planted")
+        return fit(probe, *rest, **options)
+
+    monkeypatch.setattr(job, "fit", broken)
+    outcome = run_quietly(PLAIN, tmp_path)
+    (failure,) = outcome.failures
+    assert failures(tmp_path) == [failure]
+    assert failure.cell == "ear x tones, linear, seed 0"
+    assert failure.error == "ZeroDivisionError: planted"
+    assert "in broken" in failure.traceback
+    assert len(list(outcome.store)) == 3
+    monkeypatch.setattr(job, "fit", fit)
+    again = run_quietly(PLAIN, tmp_path)
+    assert (len(again.plan.cells), len(list(again.store)), failures(tmp_path)) == (1, 4, [])
+
+
+@pytest.mark.usefixtures("needs_optuna")
+def test_failing_and_diverging_trials_are_over_and_the_best_of_the_others_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def shaky(*rest: Any, **options: Any) -> FittedProbe:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise DivergedError("nan")
+        if calls == 2:
+            raise ZeroDivisionError("planted")
+        return fit(*rest, **options)
+
+    monkeypatch.setattr(job, "fit", shaky)
+    suite = dataclasses.replace(SEARCHED, probes=("linear",))
+    outcome = run_quietly(suite, tmp_path)
+    assert [failure.cell for failure in outcome.failures] == ["ear x tones, linear, trial 1"]  # nan is a result
+    assert (len(list(outcome.store)), calls) == (2, 6)
+    assert prepare(suite, tmp_path).cells == ()
+
+
+def test_a_bank_that_cannot_be_made_fails_its_cells_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = dataclasses.replace(PLAIN, encoders=(EncoderEntry("ear"), EncoderEntry("ear", "deaf", {"seed": 1})))
+    extract = execute.sources.Subject.extract
+
+    def deaf(self: Any, **options: Any) -> Any:
+        if self.encoder.label == "deaf":
+            raise OSError("no room")
+        return extract(self, **options)
+
+    monkeypatch.setattr(execute.sources.Subject, "extract", deaf)
+    outcome = run_quietly(two, tmp_path)
+    assert {failure.error for failure in outcome.failures} == {"OSError: no room"}
+    assert len(outcome.failures) == len(list(outcome.store)) == 4
+
+
+def test_what_is_missing_is_told_and_the_rest_is_done(tmp_path: Path) -> None:
+    suite = dataclasses.replace(
+        PLAIN,
+        encoders=(EncoderEntry("beyond"), EncoderEntry("ear"), EncoderEntry("ear", "odd", {"seed": "x"})),
+        datasets=(DatasetEntry("tones"), DatasetEntry("tones-of-mars")),
+        probes=("knn", "sonar"),
+    )
+    outcome = run_quietly(suite, tmp_path)
+    assert [(lack.kind, lack.name) for lack in outcome.plan.absent] == [
+        ("encoder", "beyond"),
+        ("dataset", "tones-of-mars"),
+        ("probe", "sonar"),
+        ("encoder", "odd"),
+    ]
+    assert [(r.encoder, r.probe) for r in outcome.store] == [("ear", "knn")]
+
+
+def test_folds_few_shots_and_a_cut_validation_split(tmp_path: Path) -> None:
+    suite = dataclasses.replace(
+        PLAIN, datasets=(DatasetEntry("folded", folds=(1, 2), shots=3),), probes=("linear",), seeds=1, draws=2
+    )
+    records = list(run_quietly(suite, tmp_path).store)
+    protocols = [r.config["protocol"] for r in records]
+    assert {(p["fold"], p["draw"], p["shots"]) for p in protocols} == {(1, 0, 3), (1, 1, 3), (2, 0, 3), (2, 1, 3)}
+    assert all(p["validation_cut"] == {"share": 0.2, "seed": 0} for p in protocols)
+    assert len(list((tmp_path / "banks").iterdir())) == 2
+    assert prepare(suite, tmp_path).cells == ()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("needs_optuna")
+def test_a_pool_of_workers_ends_in_the_same_results(tmp_path: Path) -> None:
+    plugin = tmp_path / "toy_plugin.py"
+    plugin.write_text(
+        "from otoscope import datasets, encoders\nfrom toys import Ear, Tones\n"
+        "encoders.register('ear')(Ear)\ndatasets.register('tones')(Tones)\n"
+    )
+    suite = dataclasses.replace(SEARCHED, trials=2, seeds=1)
+    alone = run_quietly(suite, tmp_path / "alone")
+    pool = run_quietly(suite, tmp_path / "pool", workers=2, plugins=[plugin])
+    assert pool.failures == ()
+    assert told(pool.store) == told(alone.store)
+    with pytest.raises(ValueError, match="at least one worker"):
+        run_quietly(suite, tmp_path / "none", workers=0)
+
+
+def test_a_search_without_optuna_is_refused_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise MissingExtraError("not installed")
+
+    monkeypatch.setattr(execute.tuner, "require_optuna", missing)
+    with pytest.raises(MissingExtraError):
+        run_quietly(SEARCHED, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert len(list(run_quietly(PLAIN, tmp_path / "out").store)) == 4
+
+
+def test_a_search_is_named_by_all_that_decides_it(tmp_path: Path) -> None:
+    def study(suite: Suite) -> str:
+        bench = execute._Bench(suite, tmp_path, None)
+        return bench.job(prepare(suite, tmp_path).cells[0].place, [], None, False).study
+
+    others = [
+        dataclasses.replace(SEARCHED, epochs=2),
+        dataclasses.replace(SEARCHED, trials=5),
+        dataclasses.replace(SEARCHED, encoders=(EncoderEntry("ear", options={"seed": 1}),)),
+        dataclasses.replace(SEARCHED, datasets=(DatasetEntry("tones", shots=2),)),
+        dataclasses.replace(SEARCHED, probes=("protobin",)),
+    ]
+    assert study(SEARCHED) == study(dataclasses.replace(SEARCHED, seeds=9, name="another"))
+    assert len({study(suite) for suite in [SEARCHED, *others]}) == 6

@@ -1,0 +1,210 @@
+"""The fine-tuning reference: augmentation, learning rates by depth, checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from otoscope import probes
+from otoscope.encoders import Features
+from otoscope.metrics import clip as metrics
+from otoscope.train import FittedFinetune, augment, finetune, tuning
+from otoscope.train.tuning import Recipe, layer_groups, warm_cosine
+from otoscope.types import Tokens
+from toys import Ear, Tones
+
+SMALL = {"train": 16, "validation": 12, "test": 4}
+QUICK = Recipe(epochs=3, batch_size=8, lr=0.01, time_mask=4, freq_mask=4)
+
+
+@pytest.fixture
+def features() -> Features:
+    lengths = torch.tensor([12, 7, 1])
+    x = torch.randn(3, 12, 5, generator=torch.Generator().manual_seed(0))
+    return Features(x * (torch.arange(12) < lengths[:, None])[..., None], lengths)
+
+
+# Augmentation
+
+
+def test_roll_turns_each_clip_around_its_own_length(features: Features) -> None:
+    rolled = augment.roll(features, np.random.default_rng(1))
+    for before, after, length in zip(features.x, rolled.x, features.lengths.tolist(), strict=True):
+        assert any(torch.equal(after[:length], before[:length].roll(shift, 0)) for shift in range(length))
+        assert not after[length:].any()
+    assert not torch.equal(rolled.x, features.x)
+
+
+def test_masks_hide_stretches_no_wider_than_asked(features: Features) -> None:
+    mean = [x[:length].mean() for x, length in zip(features.x, features.lengths.tolist(), strict=True)]
+    widest = 0
+    for seed in range(20):
+        masked = augment.spec_augment(features, np.random.default_rng(seed), time=3, freq=0, masks=1)
+        changed = masked.x != features.x
+        assert not changed[torch.arange(12) >= features.lengths[:, None]].any()
+        rows = changed.any(2)
+        for row, clip, value in zip(rows, masked.x, mean, strict=True):
+            place = row.nonzero().flatten()
+            assert len(place) <= 3
+            assert len(place) == 0 or place[-1] - place[0] == len(place) - 1
+            assert torch.allclose(clip[place], value.expand(len(place), 5))
+            widest = max(widest, len(place))
+    assert widest == 3
+    by_bin = augment.spec_augment(features, np.random.default_rng(1), time=0, freq=2, masks=1).x != features.x
+    assert by_bin.any()
+    assert (by_bin[0].all(0) == by_bin[0].any(0)).all()
+
+
+def test_mixup_mixes_features_and_targets_alike(features: Features) -> None:
+    x = torch.eye(3)[:, None, :].expand(3, 12, 3)  # a clip's features are its own target
+    mixed, targets = augment.mixup(Features(x, features.lengths), torch.eye(3), np.random.default_rng(3), alpha=0.5)
+    assert torch.allclose(mixed.x[:, 0], targets)
+    assert torch.allclose(targets.sum(1), torch.ones(3))
+    assert (targets.diagonal() >= 0.5).all()
+    assert (mixed.lengths >= features.lengths).all()
+    assert not torch.equal(targets, torch.eye(3))
+
+
+# Learning rates
+
+
+def test_deeper_groups_learn_faster_and_vectors_do_not_decay() -> None:
+    encoder = Ear()
+    head = probes.create("protobin", encoder.shape, 3)
+    groups = layer_groups(encoder, head, Recipe(lr=1.0, layer_decay=0.5, weight_decay=0.1))
+    settings = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert settings[id(encoder.patch.weight)] == (0.25, 0.1)
+    assert settings[id(encoder.mix.weight)] == (0.5, 0.1)
+    assert settings[id(encoder.mix.bias)] == (0.5, 0.0)
+    assert settings[id(head.prototypes.weight)] == (1.0, 0.0)
+    assert settings[id(head.head.weight)] == (1.0, 0.1)
+
+
+def test_every_parameter_must_have_its_depth(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Ear()
+    monkeypatch.setattr(encoder, "depth_groups", lambda: [list(encoder.patch.parameters())])
+    with pytest.raises(ValueError, match="lists 2 distinct of 4 parameters"):
+        layer_groups(encoder, probes.create("linear", encoder.shape, 3), Recipe())
+
+
+def test_the_schedule_rises_and_falls() -> None:
+    shares = [warm_cosine(step, 100, 0.1) for step in range(100)]
+    assert shares[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert shares[10:] == sorted(shares[10:], reverse=True)
+    assert shares[-1] < 0.001
+    assert warm_cosine(0, 5, 0.0) == 1.0
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"accumulate": 64}, {"warmup": 1.0}, {"ema": 1.0}])
+def test_senseless_recipes_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="are needed"):
+        Recipe(**wrong)
+
+
+# The run
+
+
+@pytest.mark.parametrize("head", ["linear", "protobin"])
+def test_the_whole_encoder_is_trained_and_the_given_one_is_not(head: str) -> None:
+    encoder, data = Ear(), Tones()
+    digest = encoder.digest
+    fitted = finetune(encoder, data, recipe=Recipe(epochs=8, batch_size=8, lr=0.05, head=head, mixup=0, time_mask=4))
+    assert encoder.digest == digest == fitted.config["encoder_digest"]
+    before, after = dict(encoder.named_parameters()), dict(fitted.module.encoder.named_parameters())
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+    assert fitted.validation > 0.8
+    clips = data.clips("validation")
+    value = metrics.evaluate(fitted.predict_logits(clips), data.task.targets(clips), "multi-label")["mAP"]
+    assert value == pytest.approx(fitted.validation)
+    assert fitted.parameters == sum(p.numel() for p in fitted.module.parameters())
+    assert "test" not in data.opened
+
+
+def test_multi_class_is_learnt_too() -> None:
+    fitted = finetune(Ear(), Tones(kind="multi-class"), recipe=dataclasses.replace(QUICK, epochs=8, lr=0.05))
+    assert fitted.validation > 0.8
+
+
+def _same(first: FittedFinetune, second: FittedFinetune) -> bool:
+    pairs = zip(first.module.state_dict().values(), second.module.state_dict().values(), strict=True)
+    return first.history == second.history and all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_an_interrupted_run_ends_as_an_undisturbed_one(
+    ema: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, data = Ear(dropout=0.3), Tones(sizes=SMALL)
+    recipe = dataclasses.replace(QUICK, ema=ema)
+    whole = finetune(encoder, data, recipe=recipe, seed=2)
+    evaluate, calls = metrics.evaluate, []
+
+    def dies_in_the_second_epoch(*args: object) -> dict[str, float]:
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(metrics, "evaluate", dies_in_the_second_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(encoder, data, recipe=recipe, seed=2, checkpoint=tmp_path / "c.pt")
+    resumed = finetune(encoder, data, recipe=recipe, seed=2, checkpoint=tmp_path / "c.pt")
+    assert _same(whole, resumed)
+    assert not _same(whole, finetune(encoder, data, recipe=recipe, seed=3))
+
+
+def test_a_finished_checkpoint_is_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, path = Tones(sizes=SMALL), tmp_path / "c.pt"
+    first = finetune(Ear(), data, recipe=QUICK, checkpoint=path)
+    monkeypatch.setattr(tuning.Tuning, "train", None)  # not called again
+    assert _same(first, finetune(Ear(), data, recipe=QUICK, checkpoint=path))
+    for other in ({"encoder": Ear(seed=1)}, {"recipe": dataclasses.replace(QUICK, lr=0.02)}, {"seed": 1}):
+        asked = {"encoder": Ear(), "recipe": QUICK, "seed": 0} | other
+        with pytest.raises(ValueError, match="is of another run"):
+            finetune(asked.pop("encoder"), data, checkpoint=path, **asked)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"roll": False},
+        {"mixup": 0.0},
+        {"time_mask": 0, "freq_mask": 0},
+        {"warmup": 0.5},
+        {"layer_decay": 1.0},
+        {"weight_decay": 0.5},
+        {"ema": 0.5},
+    ],
+)
+def test_every_part_of_the_recipe_has_an_effect(change: dict[str, float]) -> None:
+    data, one = Tones(sizes=SMALL), dataclasses.replace(QUICK, epochs=1)
+    first, other = (finetune(Ear(), data, recipe=recipe) for recipe in (one, dataclasses.replace(one, **change)))
+    assert not all(
+        torch.equal(a, b)
+        for a, b in zip(first.module.state_dict().values(), other.module.state_dict().values(), strict=True)
+    )
+
+
+def test_accumulation_changes_the_memory_and_not_the_result() -> None:
+    data = Tones(sizes=SMALL)
+    once, pieces = (finetune(Ear(), data, recipe=dataclasses.replace(QUICK, accumulate=n)) for n in (1, 3))
+    for a, b in zip(once.module.state_dict().values(), pieces.module.state_dict().values(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_a_head_that_freezes_the_tokens_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = probes.registry.get("linear")
+    forward = kind.forward
+
+    def frozen(self: probes.Probe, tokens: Tokens) -> Tensor:
+        return forward(self, Tokens(tokens.x.detach(), tokens.mask, tokens.cls.detach()))
+
+    monkeypatch.setattr(kind, "forward", frozen)
+    with pytest.raises(ValueError, match="gives the encoder no gradient"):
+        finetune(Ear(), Tones(sizes=SMALL), recipe=QUICK)

@@ -1,0 +1,180 @@
+"""Many trials at once are the same trials one by one."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import otoscope.bank
+from otoscope.bank import Bank
+from otoscope.ops import max_cosine, sign_through, weighted_sum
+from otoscope.train import DivergedError, FittedProbe, fit
+from otoscope.train.many import Configuration, fit_many
+from otoscope.train.stack import STACKABLE, RowwiseAdamW, Stack
+from toys import Ear, Tones
+
+SIZES = {"train": 22, "validation": 12, "test": 2}
+OPTIONS = {"ep": {"queries": 4}, "mhca": {"heads": 3}, "protobin": {"prototypes_per_class": 2}}
+OPTIONS |= {"protofloat": OPTIONS["protobin"], "cgp": {"prototypes": 5}, "linpre": {}}
+TRIALS = [
+    Configuration(seed=3, lr=2e-2),
+    Configuration(seed=1, lr=1e-2, weight_decay=0.3),
+    Configuration(seed=3, lr=5e-3, weight_decay=1e-3),
+]
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    folder = tmp_path_factory.mktemp("many") / "b"
+    return otoscope.bank.extract(Ear(), Tones(sizes=SIZES), folder, layers="all", progress=False)
+
+
+def same(found: FittedProbe | DivergedError, wanted: FittedProbe) -> None:
+    assert isinstance(found, FittedProbe)
+    assert (found.config, found.seed, found.layer) == (wanted.config, wanted.seed, wanted.layer)
+    assert [row.keys() for row in found.history] == [row.keys() for row in wanted.history]
+    for key in wanted.history[0]:
+        assert [row[key] for row in found.history] == pytest.approx([row[key] for row in wanted.history], abs=1e-5)
+    ours, theirs = found.module.state_dict(), wanted.module.state_dict()
+    assert ours.keys() == theirs.keys()
+    for name in theirs.keys() - set(wanted.module.inert):
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-5, atol=1e-5, msg=name)
+
+
+def both(probe: str, bank: Bank, configurations=TRIALS, **settings) -> None:
+    settings = {"epochs": 3, "batch_size": 8, "options": OPTIONS.get(probe)} | settings
+    found = fit_many(probe, bank, configurations, **settings)
+    assert len(found) == len(configurations)
+    for ours, c in zip(found, configurations, strict=True):
+        same(ours, fit(probe, bank, seed=c.seed, lr=c.lr, weight_decay=c.weight_decay, **settings))
+
+
+@pytest.mark.parametrize("probe", STACKABLE)
+def test_stacked_trials_equal_single_ones(probe: str, bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    stacked = []
+    step = Stack.step
+    monkeypatch.setattr(Stack, "step", lambda self, *a: stacked.append(self.rows) or step(self, *a))
+    both(probe, bank)
+    assert set(stacked) == ({3} if probe in ("linear", "mean") else {1, 2})
+
+
+@pytest.mark.parametrize(
+    ("probe", "settings"),
+    [
+        ("cgp", {}),  # dropout, several layers
+        ("mean", {"options": {"norm": "batch"}}),  # running statistics
+        ("linear", {"layer": "all"}),  # a gate in front
+        ("knn", {}),  # memorises
+    ],
+)
+def test_other_probes_fall_back_and_equal_single_ones(
+    probe: str, settings: dict[str, object], bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stack, "__init__", None)
+    both(probe, bank, **settings)
+
+
+def test_multi_class_with_one_seed_and_the_middle_of_the_ranges(tmp_path) -> None:
+    data = Tones(kind="multi-class", sizes=SIZES)
+    bank = otoscope.bank.extract(Ear(), data, tmp_path / "b", progress=False)
+    both("mean", bank, [Configuration(lr=0.1), Configuration()])
+    both("mean", bank, [Configuration(seed=1), Configuration()])
+
+
+def test_a_batch_that_trials_share_is_read_once(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    tokens = otoscope.bank.BankSplit.tokens
+    monkeypatch.setattr("otoscope.train.feed.IN_MEMORY", 0)
+    monkeypatch.setattr(
+        otoscope.bank.BankSplit, "tokens", lambda self, i: (isinstance(i, list) and read.extend(i)) or tokens(self, i)
+    )
+    fit_many("cgp", bank, [Configuration(lr=1e-3)] * 3, epochs=1, batch_size=8, options=OPTIONS["cgp"])
+    assert len(read) == SIZES["train"] + SIZES["validation"]
+
+
+@pytest.mark.parametrize("probe", ["mean", "cgp"])
+def test_a_diverging_trial_leaves_the_others_alone(probe: str, bank: Bank) -> None:
+    good = Configuration(lr=1e-2)
+    settings = {"epochs": 2, "batch_size": 8, "options": OPTIONS.get(probe)}
+    bad, found = fit_many(probe, bank, [Configuration(lr=math.inf), good], **settings)
+    assert isinstance(bad, DivergedError)
+    assert "lr=inf" in str(bad)
+    same(found, fit(probe, bank, lr=1e-2, **settings))
+    assert [type(t) for t in fit_many(probe, bank, [Configuration(lr=math.inf)] * 2, **settings)] == [DivergedError] * 2
+
+
+def test_what_fit_refuses_is_refused(bank: Bank) -> None:
+    with pytest.raises(ValueError, match="at least one configuration"):
+        fit_many("mean", bank, [])
+    with pytest.raises(TypeError, match="frame logits"):
+        fit_many("linear-frame", bank, TRIALS)
+    with pytest.raises(ValueError, match="the bank holds 2"):
+        fit_many("mean", bank, TRIALS, layer=5)
+
+
+def test_rowwise_adamw_is_torchs_row_by_row() -> None:
+    random = torch.Generator().manual_seed(0)
+    start = torch.randn(2, 3, 4, generator=random)
+    rows = {"p": start.clone().requires_grad_(), "unused": torch.ones(2, 1, requires_grad=True)}
+    ours = RowwiseAdamW(rows, [0.1, 0.02], {"p": [0.5, 0.0], "unused": [0.5, 0.5]})
+    singles = [nn.Parameter(row.clone()) for row in start]
+    theirs = [
+        torch.optim.AdamW([p], lr=lr, weight_decay=w) for p, lr, w in zip(singles, (0.1, 0.02), (0.5, 0), strict=True)
+    ]
+    for _ in range(5):
+        gradient = torch.randn(2, 3, 4, generator=random)
+        rows["p"].grad = gradient.clone()
+        ours.step(1.0)
+        for p, g, optimiser in zip(singles, gradient, theirs, strict=True):
+            p.grad = g
+            optimiser.step()
+    torch.testing.assert_close(rows["p"].detach(), torch.stack([p.detach() for p in singles]), rtol=1e-6, atol=1e-6)
+    assert rows["unused"].eq(1).all()
+
+
+@pytest.mark.parametrize("over", [(None, 0), (None, 2), (1, 0), (0, None)])
+def test_many_sets_of_prototypes_are_each_alone(over: tuple[int | None, int | None]) -> None:
+    random = torch.Generator().manual_seed(0)
+    tokens, prototypes = torch.randn(2, 5, 3, generator=random), torch.randn(6, 3, generator=random)
+    mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
+    many_tokens = tokens if over[0] is None else torch.stack([tokens, -tokens], over[0])
+    many = prototypes if over[1] is None else torch.stack([prototypes, 1 - prototypes], over[1])
+    many.requires_grad_()
+
+    def values(z: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+        return max_cosine(z, sign_through(p), mask)[0]
+
+    found = torch.vmap(values, in_dims=over)(many_tokens, many)
+    each = [
+        values(*(t if dim is None else t.select(dim, i) for t, dim in zip((many_tokens, many), over, strict=True)))
+        for i in range(2)
+    ]
+    torch.testing.assert_close(found, torch.stack(each))
+    gradients = [torch.autograd.grad(out.square().sum(), many)[0] for out in (found, torch.stack(each))]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("over", [(0, None), (2, None), (None, 1), (1, 0)])
+def test_weighted_sum_is_a_product_also_under_vmap(over: tuple[int | None, int | None]) -> None:
+    random = torch.Generator().manual_seed(1)
+    shapes = [list(shape) for shape in ((2, 3, 5), (2, 5, 4))]
+    for shape, dim in zip(shapes, over, strict=True):
+        if dim is not None:
+            shape.insert(dim, 6)
+    weights, tokens = (torch.randn(shape, generator=random, dtype=torch.float64) for shape in shapes)
+    weights.requires_grad_(), tokens.requires_grad_()
+    found, wanted = (torch.vmap(f, in_dims=over)(weights, tokens) for f in (weighted_sum, torch.matmul))
+    torch.testing.assert_close(found, wanted)
+    for ours, theirs in zip(
+        *(torch.autograd.grad(out.sin().sum(), (weights, tokens)) for out in (found, wanted)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_weighted_sum_differentiates_twice() -> None:
+    random = torch.Generator().manual_seed(2)
+    inputs = [torch.randn(s, generator=random, dtype=torch.float64, requires_grad=True) for s in ((1, 2, 3), (1, 3, 2))]
+    assert torch.autograd.gradgradcheck(weighted_sum, inputs)

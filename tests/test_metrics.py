@@ -1,0 +1,155 @@
+"""Clip metrics against scikit-learn, against physics, and at their edges."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otoscope.metrics import clip
+from otoscope.types import Task
+
+
+def problem(seed: int, n: int = 60, classes: int = 5, ties: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    targets = rng.random((n, classes)) < 0.3
+    targets[0], targets[1] = True, False
+    scores = rng.normal(size=(n, classes)) + targets
+    return (scores.round(0) if ties else scores), targets.astype(np.float32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 40), st.booleans())
+def test_average_precision_is_scikit_learns(seed: int, n: int, ties: bool) -> None:
+    scores, targets = problem(seed, n, 3, ties)
+    wanted = [sklearn.metrics.average_precision_score(targets[:, c], scores[:, c]) for c in range(3)]
+    np.testing.assert_allclose(clip.average_precision(scores, targets), wanted, rtol=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.booleans())
+def test_resampled_average_precision_is_scikit_learns_with_weights_and_with_repeated_clips(
+    seed: int, ties: bool
+) -> None:
+    scores, targets = problem(seed, 25, 2, ties)
+    counts = np.random.default_rng(seed).multinomial(25, np.full(25, 1 / 25), size=4)
+    counts[:, 0] += 1
+    found = clip.resampled_average_precision(scores, targets, counts)
+    for r, weights in enumerate(counts):
+        again = np.repeat(np.arange(25), weights)
+        for c in range(2):
+            y, s = targets[:, c], scores[:, c]
+            weighted = sklearn.metrics.average_precision_score(y, s, sample_weight=weights)
+            repeated = sklearn.metrics.average_precision_score(y[again], s[again])
+            np.testing.assert_allclose([found[r, c], found[r, c]], [weighted, repeated], rtol=1e-12)
+
+
+def test_a_resample_without_positives_has_no_average_precision_and_is_dropped_from_the_mean() -> None:
+    scores, targets = np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([[1, 0], [0, 1]])
+    found = clip.resampled_average_precision(scores, targets, [[0, 2]])
+    assert np.isnan(found[0, 0])
+    assert found[0, 1] == 1
+    assert clip.mean_average_precision(scores, targets, [[0, 2]]) == 1
+
+
+@pytest.mark.parametrize("ties", [True, False])
+def test_multi_label_metrics_are_scikit_learns(ties: bool) -> None:
+    scores, targets = problem(1, ties=ties)
+    found = clip.evaluate(scores, targets, "multi-label")
+    wanted = {
+        "mAP": sklearn.metrics.average_precision_score(targets, scores, average="macro"),
+        "mAP_zero": sklearn.metrics.average_precision_score(targets, scores, average="macro"),
+        "mAP_micro": sklearn.metrics.average_precision_score(targets, scores, average="micro"),
+        "AUROC": sklearn.metrics.roc_auc_score(targets, scores, average="macro"),
+        "F1": sklearn.metrics.f1_score(targets, scores > 0, average="macro"),
+    }
+    assert found == pytest.approx(wanted)
+
+
+def test_multi_class_metrics_are_scikit_learns() -> None:
+    rng = np.random.default_rng(2)
+    label = np.r_[np.arange(4), rng.integers(0, 4, 76)]
+    scores = rng.normal(size=(80, 4)) + np.eye(4)[label]
+    probability = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    found = clip.evaluate(scores, np.eye(4)[label], "multi-class")
+    assert found["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(label, scores.argmax(1)))
+    assert found["F1"] == pytest.approx(sklearn.metrics.f1_score(label, scores.argmax(1), average="macro"))
+    assert found["mAP"] == pytest.approx(sklearn.metrics.average_precision_score(np.eye(4)[label], probability))
+    assert found["AUROC"] == pytest.approx(sklearn.metrics.roc_auc_score(label, probability, multi_class="ovr"))
+
+
+def test_both_conventions_for_a_class_without_positives_are_named() -> None:
+    found = clip.evaluate([[2.0, 0.0], [1.0, 0.0]], [[1, 0], [0, 0]], "multi-label")
+    assert (found["mAP"], found["mAP_zero"]) == (1.0, 0.5)
+
+
+@pytest.mark.parametrize("kind", ["multi-label", "multi-class"])
+def test_perfect_predictions_score_one_and_inverted_ones_do_not(kind: clip.Kind) -> None:
+    targets = np.eye(4)[np.arange(12) % 4]
+    assert set(clip.evaluate(targets * 2 - 1, targets, kind).values()) == {1.0}
+    assert max(clip.evaluate(1 - targets * 2, targets, kind).values()) < 0.5
+
+
+def test_adding_a_constant_to_a_clips_logits_changes_nothing_in_multi_class() -> None:
+    rng = np.random.default_rng(3)
+    scores, targets = rng.normal(size=(40, 4)), np.eye(4)[np.arange(40) % 4]
+    shifted = scores + rng.normal(size=(40, 1)) * 10
+    assert clip.evaluate(scores, targets, "multi-class") == pytest.approx(
+        clip.evaluate(shifted, targets, "multi-class")
+    )
+
+
+def test_metrics_depend_on_the_order_of_scores_only_and_not_on_the_order_of_clips() -> None:
+    scores, targets = problem(5, ties=False)
+    shuffle = np.random.default_rng(0).permutation(len(scores))
+    monotone = np.sign(scores) * np.abs(scores) ** 3
+    base = clip.evaluate(scores, targets, "multi-label")
+    assert clip.evaluate(scores[shuffle], targets[shuffle], "multi-label") == pytest.approx(base)
+    cubed = clip.evaluate(monotone, targets, "multi-label")
+    assert {k: cubed[k] for k in ("mAP", "AUROC", "F1")} == pytest.approx({k: base[k] for k in ("mAP", "AUROC", "F1")})
+
+
+def test_auroc_is_nan_where_every_clip_is_positive() -> None:
+    assert np.isnan(clip.auroc([[1.0], [2.0]], [[1], [1]])).all()
+    assert np.isnan(clip.evaluate([[1.0], [2.0]], [[1], [1]], "multi-label")["AUROC"])
+
+
+@pytest.mark.parametrize(
+    ("scores", "targets", "kind", "message"),
+    [
+        ([[0.0]], [[1]], "labels", "allowed"),
+        ([0.0], [1], "multi-label", r"\[n, C\]"),
+        ([[0.0, 1.0]], [[1]], "multi-label", r"\[1, 2\] and \[1, 1\]"),
+        ([[float("nan")]], [[1]], "multi-label", "diverge"),
+        ([[0.0]], [[0.5]], "multi-label", "0 or 1"),
+        ([[0.0]], [[0]], "multi-label", "no positive"),
+        ([[0.0, 1.0]], [[1, 1]], "multi-class", "one class each"),
+    ],
+)
+def test_what_breaks_a_convention_is_refused(scores: object, targets: object, kind: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        clip.evaluate(scores, targets, kind)  # type: ignore[arg-type]
+
+
+def test_headline_is_the_tasks_metric_and_a_key_of_evaluate() -> None:
+    task = Task(("a", "b"), "multi-class", "accuracy")
+    assert clip.evaluate([[1.0, 0.0]], [[1, 0]], "multi-class")[clip.headline(task)] == 1
+    with pytest.raises(ValueError, match="allowed: mAP, accuracy"):
+        clip.statistic("F1")
+
+
+FROZEN = {
+    "mAP": 0.5883337699926491,
+    "mAP_zero": 0.5883337699926491,
+    "mAP_micro": 0.584947152217654,
+    "AUROC": 0.7954992373076455,
+    "F1": 0.6383870244717486,
+}
+
+
+def test_scores_frozen_once_stay() -> None:
+    scores, targets = problem(7)
+    found = clip.evaluate(scores, targets, "multi-label")
+    assert found == pytest.approx(FROZEN, abs=1e-12)

@@ -1,0 +1,168 @@
+"""The kernels against their slow references, at the corners, and in what they keep in memory."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otoscope.ops import (
+    max_cosine,
+    max_cosine_reference,
+    max_dot,
+    min_max_cosine,
+    min_max_cosine_reference,
+    min_max_dot,
+    sign_through,
+)
+from otoscope.ops.extremes import BUFFER
+
+sizes = st.integers(1, 6)
+
+
+def draw(B, N, K, D, seed, dtype=torch.float64):
+    random = torch.Generator().manual_seed(seed)
+    tokens = torch.randn(B, N, D, generator=random, dtype=torch.float64).to(dtype)
+    prototypes = torch.randn(K, D, generator=random, dtype=torch.float64).to(dtype).requires_grad_()
+    mask = torch.rand(B, N, generator=random) < 0.7
+    mask[torch.arange(B), torch.randint(N, (B,), generator=random)] = True
+    return tokens, prototypes, mask
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(B=sizes, N=sizes, K=sizes, D=sizes, buffer=st.sampled_from([1, 5, 17, BUFFER]), seed=st.integers(0, 99))
+def test_values_argmax_and_gradients_are_those_of_the_reference(B, N, K, D, buffer, seed):
+    tokens, prototypes, mask = draw(B, N, K, D, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("otoscope.ops.extremes.BUFFER", buffer)
+        found = min_max_cosine(tokens, prototypes, mask)
+    wanted = min_max_cosine_reference(tokens, prototypes, mask)
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    g = torch.randn(2, B, K, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    ours, theirs = (
+        torch.autograd.grad((out[0] * g[0] + out[2] * g[1]).sum(), prototypes)[0] for out in (found, wanted)
+    )
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    values, argmax = max_cosine(tokens, prototypes, mask)
+    torch.testing.assert_close(values, found[2], rtol=0, atol=1e-12)
+    assert torch.equal(argmax, found[3])
+
+
+def test_closed_form_of_the_gradient():
+    tokens, prototypes, mask = draw(3, 5, 4, 6, 0)
+    values, argmax = max_cosine(tokens, prototypes, mask)
+    g = torch.randn_like(values)
+    (gradient,) = torch.autograd.grad((values * g).sum(), prototypes)
+    for k in range(4):
+        z = torch.stack([tokens[b, argmax[b, k]] for b in range(3)])
+        wanted = (g[:, k, None] * z / z.norm(dim=1, keepdim=True)).sum(0)
+        torch.testing.assert_close(gradient[k], wanted, rtol=0, atol=1e-12)
+
+
+def test_dot_forms_pass_gradients_to_tokens():
+    tokens, prototypes, mask = draw(2, 4, 5, 3, 1)
+    tokens.requires_grad_()
+    assert torch.autograd.gradcheck(lambda z, p: max_dot(z, p, mask)[0], (tokens, prototypes))
+    assert torch.autograd.gradcheck(lambda z, p: min_max_dot(z, p, mask)[::2], (tokens, prototypes))
+
+
+def test_equal_tokens_give_the_first_index():
+    tokens = torch.ones(2, 7, 3)
+    mask = torch.ones(2, 7, dtype=torch.bool)
+    mask[1, :3] = False
+    low, argmin, high, argmax = min_max_cosine(tokens, torch.randn(4, 3), mask)
+    assert torch.equal(low, high)
+    for index in (argmin, argmax):
+        assert index.tolist() == [[0] * 4, [3] * 4]
+
+
+def test_ties_give_the_first_index_across_scales():
+    tokens = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 4.0], [2.0, 0.0]]])
+    assert max_cosine(tokens, torch.eye(2))[1].tolist() == [[0, 1]]
+
+
+def test_one_token():
+    tokens, prototypes, _ = draw(3, 1, 4, 5, 2)
+    values, argmax = max_cosine(tokens, prototypes)
+    assert argmax.eq(0).all()
+    torch.testing.assert_close(values, torch.nn.functional.normalize(tokens[:, 0], dim=1) @ prototypes.T)
+
+
+def test_non_contiguous_input():
+    tokens, prototypes, mask = draw(4, 6, 5, 8, 3)
+    strided = tokens.transpose(0, 1).contiguous().transpose(0, 1)
+    wide = torch.cat([prototypes, prototypes], 1)[:, :8]
+    assert not strided.is_contiguous()
+    assert not wide.is_contiguous()
+    found, wanted = max_cosine(strided, wide, mask), max_cosine(tokens, prototypes, mask)
+    torch.testing.assert_close(found, wanted)
+    gradients = [torch.autograd.grad(out[0].square().sum(), prototypes)[0] for out in (found, wanted)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("prototype_dtype", [None, torch.float32])
+def test_dtypes(dtype, prototype_dtype):
+    tokens, prototypes, mask = draw(3, 9, 5, 16, 4, dtype)
+    prototypes = prototypes.detach().to(prototype_dtype or dtype).requires_grad_()
+    values, argmax = max_cosine(tokens, prototypes, mask)
+    assert values.dtype == torch.promote_types(dtype, prototypes.dtype)
+    exact = prototypes.detach().double().requires_grad_()
+    wanted, _ = max_cosine_reference(tokens.double(), exact, mask)
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5}.get(values.dtype, 2e-2)
+    torch.testing.assert_close(values.double(), wanted, rtol=tolerance, atol=tolerance)
+    values.sum().backward()
+    assert prototypes.grad.dtype == prototypes.dtype
+    unit = torch.nn.functional.normalize(tokens.double(), dim=2)
+    rows = torch.stack([unit[torch.arange(3), argmax[:, k]].sum(0) for k in range(5)])
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5}.get(prototypes.dtype, 2e-2)
+    torch.testing.assert_close(prototypes.grad.double(), rows, rtol=tolerance, atol=4 * tolerance)
+
+
+def test_double_backward_is_refused():
+    tokens, prototypes, mask = draw(2, 3, 4, 5, 5)
+    (gradient,) = torch.autograd.grad(
+        max_cosine(tokens, prototypes, mask)[0].square().sum(), prototypes, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("kernel", [max_cosine, min_max_cosine])
+def test_tokens_that_want_a_gradient_are_refused(kernel):
+    tokens, prototypes, _ = draw(2, 3, 4, 5, 6)
+    with pytest.raises(ValueError, match=r"is for frozen tokens.*_dot"):
+        kernel(tokens.requires_grad_(), prototypes)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "prototypes", "mask", "message"),
+    [
+        ((2, 3, 4), (5, 6), None, "prototypes"),
+        ((3, 4), (5, 4), None, "prototypes"),
+        ((2, 0, 4), (5, 4), None, "at least one token"),
+        ((2, 3, 4), (5, 4), torch.ones(2, 4, dtype=torch.bool), "mask"),
+        ((2, 3, 4), (5, 4), torch.ones(2, 3), "mask"),
+    ],
+)
+def test_wrong_shapes_are_named(tokens, prototypes, mask, message):
+    with pytest.raises(ValueError, match=message):
+        max_cosine(torch.zeros(tokens), torch.zeros(prototypes), mask)
+
+
+def test_nothing_of_size_clips_tokens_prototypes_is_kept():
+    B, N, K, D = 8, 64, 32, 4
+    tokens, prototypes, mask = draw(B, N, K, D, 7, torch.float32)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        max_cosine(tokens, prototypes, mask)
+    assert kept
+    assert max(t.numel() for t in kept) <= max(tokens.numel(), B * K) < B * N * K
+
+
+def test_sign_through():
+    x = torch.tensor([-2.0, -0.0, 0.0, 1e-9, 5.0], requires_grad=True)
+    y = sign_through(x)
+    assert y.tolist() == [-1.0, 1.0, 1.0, 1.0, 1.0]
+    g = torch.arange(5.0)
+    assert torch.equal(torch.autograd.grad(y, x, g)[0], g)

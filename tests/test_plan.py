@@ -1,0 +1,206 @@
+"""Suites as declared, and the plan: which cells, in which order, at which cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+import otoscope.bank
+from otoscope.bank.estimate import estimate
+from otoscope.bench import plan, suites
+from otoscope.bench.plan import Cell, Place, Scale, Source
+from otoscope.bench.suites import DatasetEntry, EncoderEntry, Suite, SuiteError
+from otoscope.registry import UnknownNameError
+from otoscope.types import TokenShape
+from toys import SIZES, Ear, Tones
+
+SCALE = Scale(
+    {"train": 100, "validation": 20, "test": 30},
+    TokenShape(layers=2, freq=8, dim=192, has_cls=True, frame_rate=6.25),
+    steps=64,
+    parameters=10**6,
+    classes=10,
+    bytes=5000,
+)
+SUITE = Suite(
+    name="toy",
+    about="a toy",
+    encoders=(EncoderEntry("tiny"),),
+    datasets=(DatasetEntry("a"), DatasetEntry("b", shots=4)),
+    probes=("linear", "knn", "protobin"),
+    trials=3,
+    seeds=2,
+    draws=2,
+)
+A, B = Source("tiny", "a"), Source("tiny", "b")
+
+
+# Plan
+
+
+def test_a_place_is_searched_and_then_measured() -> None:
+    cells = plan.make(SUITE, {A: SCALE}).cells
+    assert [(c.place.probe, c.trial, c.seed) for c in cells] == [
+        *[("linear", trial, 0) for trial in range(3)],
+        ("linear", None, 0),
+        ("linear", None, 1),
+        ("knn", None, 0),
+        *[("protobin", trial, 0) for trial in range(3)],
+        ("protobin", None, 0),
+        ("protobin", None, 1),
+    ]
+
+
+def test_one_trial_is_no_search() -> None:
+    cells = plan.make(dataclasses.replace(SUITE, trials=1), {A: SCALE}).cells
+    assert all(cell.trial is None for cell in cells)
+
+
+def test_draws_are_of_data_sets_with_shots() -> None:
+    places = {cell.place for cell in plan.make(SUITE, {A: SCALE, B: SCALE}).cells}
+    assert {(p.source, p.shots, p.draw) for p in places} == {(A, None, 0), (B, 4, 0), (B, 4, 1)}
+
+
+def test_what_is_done_is_left_out_whatever_it_cost() -> None:
+    linear = Place(A, "linear")
+    done = {Cell(linear, 0, 0, 123.0), Cell(linear, None, 1, 123.0)}
+    whole, left = plan.make(SUITE, {A: SCALE}), plan.make(SUITE, {A: SCALE}, done=done)
+    assert [c for c in whole.cells if c not in done] == list(left.cells)
+    assert (whole.done, left.done) == (0, 2)
+    seeds = {Cell(linear, None, 0, 0), Cell(linear, None, 1, 0)}
+    rest = plan.make(SUITE, {A: SCALE}, done=seeds)
+    assert {cell.place.probe for cell in rest.cells} == {"knn", "protobin"}
+    assert rest.done == 5  # the search that led to them is over too
+
+
+def test_costs_add_up_and_a_bank_is_paid_once() -> None:
+    whole = plan.make(SUITE, {A: SCALE, B: SCALE})
+    assert whole.bytes == 2 * SCALE.bytes
+    encoding = 150 * (0.04 + 10**6 * 512 / 5e10)
+    assert whole.seconds == pytest.approx(2 * encoding + sum(cell.seconds for cell in whole.cells))
+    there = plan.make(SUITE, {A: dataclasses.replace(SCALE, bytes=0)})
+    assert (there.bytes, there.seconds) == (0, pytest.approx(sum(cell.seconds for cell in there.cells)))
+
+
+def test_a_training_costs_what_its_probe_and_clips_ask() -> None:
+    def seconds(probe: str, *, source: Source = A, scale: Scale = SCALE, epochs: int = 30) -> float:
+        cells = plan.make(dataclasses.replace(SUITE, epochs=epochs), {source: scale}).cells
+        return next(cell.seconds for cell in cells if cell.place.probe == probe)
+
+    assert seconds("protobin") > 5 * seconds("linear") > 0
+    assert seconds("linear", epochs=60) == pytest.approx(2 * seconds("linear"))
+    assert seconds("linear", source=B) == pytest.approx(0.4 * seconds("linear"))  # 4 shots of 10 classes
+    uncut = dataclasses.replace(SCALE, clips={"train": 100, "test": 30})
+    assert seconds("linear", scale=uncut) == pytest.approx(0.8 * seconds("linear"))
+
+
+def test_a_measured_cost_goes_before_a_reckoned_one() -> None:
+    cells = plan.make(SUITE, {A: SCALE}, measured={Place(A, "linear"): 77.0}).cells
+    assert {c.seconds for c in cells if c.place.probe == "linear"} == {77.0}
+    assert 77.0 not in {c.seconds for c in cells if c.place.probe != "linear"}
+
+
+def test_the_plan_reads_as_one_page() -> None:
+    lack = suites.Absent("probe", "knn", "not registered")
+    text = str(plan.make(SUITE, {A: SCALE, B: dataclasses.replace(SCALE, bytes=0)}, absent=[lack]))
+    assert "linear       3 trials + 2 seeds" in text
+    assert "tiny x b: bank there" in text
+    assert "4 shots, draw 1" in text
+    assert "missing probe 'knn': not registered" in text
+    assert "30 cells to do, 0 done" in text
+    assert "knn      " not in text
+
+
+def test_a_protocol_tells_cells_apart_and_survives_json() -> None:
+    here = plan.protocol(SUITE, Place(A, "linear"), SCALE)
+    assert json.loads(json.dumps(here)) == here
+    uncut = dataclasses.replace(SCALE, clips={"train": 100, "test": 30})
+    others = [
+        plan.protocol(SUITE, Place(A, "linear"), uncut),
+        plan.protocol(SUITE, Place(A, "linear", 4), SCALE),
+        plan.protocol(SUITE, Place(A, "linear", 4, 1), SCALE),
+        plan.protocol(SUITE, Place(Source("tiny", "a", 2), "linear"), SCALE),
+        *[plan.protocol(dataclasses.replace(SUITE, **{k: 9}), Place(A, "linear"), SCALE) for k in ("trials", "epochs")],
+    ]
+    assert len({json.dumps(p, sort_keys=True) for p in [here, *others]}) == 7
+
+
+def test_an_estimate_is_the_banks_size(tmp_path: Path) -> None:
+    for layers in ("last", "all"):
+        guess = estimate(Ear(), Tones(), layers=layers)
+        bank = otoscope.bank.extract(Ear(), Tones(), tmp_path / layers, layers=layers, progress=False)
+        assert (guess.clips, guess.identity, guess.steps) == (SIZES, bank.identity, bank.split("train").steps)
+        files = sum(file.stat().st_size for file in bank.path.rglob("*.safetensors"))
+        headers = sum(8 + int.from_bytes(file.read_bytes()[:8], "little") for file in bank.path.rglob("*.safetensors"))
+        assert guess.bytes == files - headers
+
+
+# Suites
+
+
+@pytest.mark.parametrize("name", suites.names())
+def test_every_shipped_suite_loads_and_says_what_it_lacks(name: str) -> None:
+    suite = suites.load(name)
+    assert suite.about
+    lacks = suites.absent(suite)
+    assert not [lack for lack in lacks if lack.kind == "probe"]
+    if name in ("smoke", "demo"):
+        assert lacks == []
+    assert all(lack.reason == "not registered" for lack in lacks)
+
+
+def test_what_nobody_registered_is_named_with_its_reason() -> None:
+    suite = dataclasses.replace(
+        SUITE,
+        encoders=(EncoderEntry("nowhere"), EncoderEntry("tiny", options={"weihgts": "random"})),
+        datasets=(DatasetEntry("scenes", folds=(1, 2)),),
+        probes=("linear", "sonar"),
+    )
+    lacks = {(lack.kind, lack.name): lack.reason for lack in suites.absent(suite)}
+    assert set(lacks) == {("encoder", "nowhere"), ("encoder", "tiny"), ("dataset", "scenes"), ("probe", "sonar")}
+    assert "weihgts" in lacks["encoder", "tiny"]
+    assert "fold" in lacks["dataset", "scenes"]
+
+
+def test_a_suite_of_ones_own(tmp_path: Path) -> None:
+    held = {
+        "about": "mine",
+        "encoders": ["tiny", {"name": "tiny", "label": "other", "options": {"weights": "random"}}],
+        "datasets": [{"name": "esc50", "folds": [1, 2], "shots": 8}],
+        "probes": ["linear"],
+    }
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(held))
+    suite = suites.load(path)
+    assert (suite.name, [entry.label for entry in suite.encoders]) == ("mine", ["tiny", "other"])
+    assert suite.datasets[0].folds == (1, 2)
+    assert suite.datasets[0].created_with(2) == {"fold": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"trails": 3}, "did you mean 'trials'"),
+        ({"trials": 0}, "trials"),
+        ({"encoders": ["tiny", "tiny"]}, "encoder label"),
+        ({"probes": []}, "probe"),
+        ({"datasets": [{"name": "scenes", "fold": 1}]}, "did you mean 'folds'"),
+        ({"datasets": [{"name": "scenes", "shots": 0}]}, "shots"),
+    ],
+)
+def test_a_suite_with_a_slip_is_refused(change: dict[str, object], said: str) -> None:
+    held = {"about": "x", "encoders": ["tiny"], "datasets": ["scenes"], "probes": ["linear"]}
+    suites.parse("x", held)
+    with pytest.raises(SuiteError, match=said):
+        suites.parse("x", held | change)
+
+
+def test_an_unknown_suite_and_a_broken_file(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'smoke'"):
+        suites.load("smok")
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(SuiteError, match="no suite"):
+        suites.load(tmp_path / "broken.json")

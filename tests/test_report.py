@@ -1,0 +1,323 @@
+"""From a store to tables and a page: what is compared, what is said, what is drawn, and that nothing is loaded."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from otoscope import exhibit
+from otoscope.exhibit import Exhibit
+from otoscope.metrics import clip, stats
+from otoscope.report import figures, headline, render, table
+from otoscope.report.page import write_report
+from otoscope.results import Predictions, Record, Store
+
+CLASSES = ("dog", "<b>siren</b>", "rain")
+IDS = tuple(f"test/{i}" for i in range(90))
+TARGETS = (np.random.default_rng(0).random((90, 3)) < 0.4).astype(np.uint8)
+
+
+def scores(skill: float, seed: int) -> np.ndarray:
+    noise = np.random.default_rng(5).normal(size=TARGETS.shape) + 0.3 * np.random.default_rng(seed).normal(size=(90, 3))
+    return (noise + skill * TARGETS).astype(np.float32)
+
+
+def record(probe: str, seed: int, value: float, encoder: str = "tiny", **changes: Any) -> Record:
+    config = {"lr": 0.001, "encoder_digest": encoder, "dataset_digest": "d" * 64}
+    made = Record(
+        encoder, "scenes", probe, seed, "mAP", value, 5404, 75.0, {"mAP": value}, config, "2 cores", "2026-01-02"
+    )
+    return replace(made, versions={"otoscope": "0.1.0"}, **changes)
+
+
+def add(store: Store, probe: str, skill: float, seeds: int = 2, **changes: Any) -> None:
+    for seed in range(seeds):
+        value = clip.evaluate(scores(skill, seed), TARGETS, "multi-label")["mAP"]
+        store.add(record(probe, seed, value, **changes), Predictions(IDS, scores(skill, seed), TARGETS, CLASSES))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store(tmp_path / "results")
+    for encoder, less in (("tiny", 0.0), ("tiny-random", 0.4)):
+        for probe, skill in (("linear", 0.6), ("mhca", 1.2), ("protobin", 1.9)):
+            add(made, probe, skill - less, encoder=encoder)
+    add(made, "finetune", 2.6, recorded="recorded with `otoscope demo --finetune`")
+    return made
+
+
+@pytest.fixture
+def shown() -> Exhibit:
+    activation = np.zeros((62, 8), np.float32)
+    activation[20, 3] = 0.5
+    events = (np.array([0.5, 1.0]), np.array([2.0, 9.9]), ("dog", "rain"))
+    mel = np.random.default_rng(0).normal(size=(1000, 128))
+    return Exhibit("t/1", mel, 0.01, activation, 6.25, "dog", 3, *events, ("dog", "rain"), "tiny", "protobin")
+
+
+def cell(rows: list[table.Row], encoder: str = "tiny") -> dict[str, table.Row]:
+    return {row.label: row for row in rows if row.encoder == encoder}
+
+
+def test_rows_hold_mean_interval_gain_gap_and_winner(store: Store) -> None:
+    rows = table.summarise(store)
+    assert [r.probe for r in rows if r.encoder == "tiny"] == ["linear", "mhca", "protobin", "finetune"]
+    found = cell(rows)
+    estimates = {
+        p: stats.bootstrap([scores(s, 0), scores(s, 1)], TARGETS, "mAP").value
+        for p, s in (("linear", 0.6), ("protobin", 1.9), ("finetune", 2.6))
+    }
+    best = found["protobin"]
+    assert best.value == pytest.approx(estimates["protobin"])
+    assert best.interval is not None
+    assert best.interval.low < best.value < best.interval.high
+    assert best.gain is not None
+    assert best.gain.value == pytest.approx(estimates["protobin"] - estimates["linear"])
+    assert best.gap is not None
+    share = (estimates["protobin"] - estimates["linear"]) / (estimates["finetune"] - estimates["linear"])
+    assert best.gap.value == pytest.approx(share)
+    assert [label for label, row in found.items() if row.winner] == ["protobin"]
+    assert found["linear"].gain is found["linear"].gap is found["finetune"].gap is None
+    assert best.spread == pytest.approx(np.std([r.value for r in best.records], ddof=1))
+
+
+def test_the_order_of_clips_in_a_record_does_not_matter(store: Store) -> None:
+    mixed = np.random.default_rng(1).permutation(90)
+    held = Predictions(tuple(np.array(IDS)[mixed].tolist()), scores(0.6, 0)[mixed], TARGETS[mixed], CLASSES)
+    store.add(record("mean", 0, cell(table.summarise(store))["linear"].records[0].value), held)
+    gain = cell(table.summarise(store))["mean"].gain
+    assert gain is not None
+    assert not np.isnan(gain.low)
+
+
+def test_configurations_are_kept_apart_and_the_strongest_linear_is_the_baseline(store: Store) -> None:
+    base = record("linear", 0, 0.0).config
+    add(store, "linear", 0.9, config={**base, "lr": 0.01}, seeds=1)
+    found = cell(table.summarise(store))
+    assert {"linear (lr=0.001)", "linear (lr=0.01)"} <= set(found)
+    gain = found["protobin"].gain
+    assert gain is not None
+    assert gain.value == pytest.approx(found["protobin"].value - found["linear (lr=0.01)"].value)
+
+
+def test_results_of_another_data_set_digest_are_never_compared(store: Store) -> None:
+    add(store, "protobin", 3.0, config={**record("linear", 0, 0).config, "dataset_digest": "e" * 64})
+    rows = table.summarise(store)
+    other = [row for row in rows if row.cell[3].startswith("e")]
+    assert [(row.gain, row.gap, row.winner) for row in other] == [(None, None, False)]
+    assert "data set eeeeeeee" in render.summary_text(rows)
+    assert cell([r for r in rows if r not in other])["protobin"].winner
+
+
+def test_a_record_without_predictions_has_a_value_but_no_interval(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    for probe, value in (("linear", 0.2), ("mhca", 0.3), ("finetune", 0.4)):
+        store.add(record(probe, 0, value))
+    found = cell(table.summarise(store))
+    assert found["mhca"].interval is None
+    assert render.gain(found["mhca"]) == "+10.0"
+    assert render.gap(found["mhca"]) == "50 %"
+    assert "mhca reads 30.0 mAP" in write_report(store.path, tmp_path / "r.html").read_text()
+
+
+def test_multi_class_results_are_measured_by_accuracy(tmp_path: Path) -> None:
+    store, label = Store(tmp_path / "results"), np.arange(90) % 3
+    for probe, skill in (("linear", 0.5), ("mhca", 3.0)):
+        logits = (np.random.default_rng(2).normal(size=(90, 3)) + skill * np.eye(3)[label]).astype(np.float32)
+        values = clip.evaluate(logits, np.eye(3)[label], "multi-class")
+        made = replace(record(probe, 0, values["accuracy"]), metric="accuracy", metrics=values)
+        store.add(made, Predictions(IDS, logits, np.eye(3)[label].astype(np.uint8), CLASSES))
+    best = cell(table.summarise(store))["mhca"]
+    assert best.estimate is not None
+    assert best.estimate.value == pytest.approx(best.value)
+    assert "accuracy in %" in render.summary_text([best])
+
+
+def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="otoscope demo"):
+        table.summarise(Store(tmp_path))
+
+
+def test_terminal_table_is_aligned_marked_and_explains_its_marks(store: Store) -> None:
+    words = render.summary_text(table.summarise(store))
+    lines = words.split("\n\n")[0].splitlines()
+    assert lines[0] == "tiny on scenes: mAP in %, 95 % intervals over 90 held-out clips"
+    assert len({len(line) for line in lines[1:]}) == 1
+    assert [line.split()[:2] for line in lines[3:]][2] == ["protobin", "★"]
+    assert "★ best probe" in words
+    note = next(line for line in words.splitlines() if line.startswith("†"))
+    assert all(part in note for part in ("otoscope demo --finetune", "2026-01-02", "2 cores", "1 min 15 s"))
+
+
+def test_markdown_csv_and_json_carry_the_same_numbers(store: Store) -> None:
+    rows = table.summarise(store)
+    lines = render.summary_markdown(rows).splitlines()
+    assert lines[2].count("|") == lines[3].count("|") == lines[4].count("|")
+    flat = [table.flat(row) for row in rows]
+    parsed = list(csv.DictReader(io.StringIO(render.flat_text(flat, "csv"))))
+    again = json.loads(render.flat_text(flat, "json"))
+    assert [float(row["value"]) for row in parsed] == [row["value"] for row in again] == [row.value for row in rows]
+    assert parsed[0]["gain"] == ""
+    assert again[0]["gain"] is None
+    assert render.percent(rows[2].value) in lines[6]
+
+
+def test_results_are_one_row_per_seed_with_the_promised_columns(store: Store) -> None:
+    rows = table.per_seed(store)
+    assert list(rows[0])[:6] == ["encoder", "dataset", "probe", "seed", "metric", "value"]
+    assert len(rows) == len(list(store)) == 14
+    assert {row["probe"] for row in rows} == {"linear", "mhca", "protobin", "finetune"}
+    text = render.flat_text(rows, "table")
+    assert "config" not in text.splitlines()[0]
+
+
+class Page(HTMLParser):
+    """Collects what a page loads, its words, and whether its tags are balanced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.words: list[str] = []
+        self.tags: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def page(path: Path) -> Page:
+    parsed = Page()
+    parsed.feed(path.read_text(encoding="utf-8"))
+    return parsed
+
+
+def test_the_page_is_whole_and_loads_nothing(store: Store, shown: Exhibit, tmp_path: Path) -> None:
+    shown.save(exhibit.path_beside(store.path))
+    found = page(write_report(store.path, tmp_path / "report.html"))
+    assert found.open == []
+    assert len(found.loads) == 2
+    assert all(link.startswith("data:image/png;base64,") for link in found.loads)
+    assert not re.search(r"url\(|@import|https?:", (tmp_path / "report.html").read_text())
+    words = " ".join(found.words)
+    for part in (
+        "The comparison",
+        "side by side",
+        "Class by class",
+        "one prototype",
+        "How it was measured",
+        "take along",
+    ):
+        assert part in words
+    assert found.tags.count("table") == 3
+    assert "<b>siren</b>" in words
+    assert "b" not in found.tags
+
+
+def test_the_page_without_a_clip_leaves_that_section_out(store: Store, tmp_path: Path) -> None:
+    words = " ".join(page(write_report(store.path, tmp_path / "report.html")).words)
+    assert "one prototype" not in words
+    assert "Class by class" in words
+
+
+def test_the_headline_says_what_the_numbers_carry_and_no_more(store: Store) -> None:
+    rows = table.summarise(store)
+    tiny = [row for row in rows if row.encoder == "tiny"]
+    best, linear = cell(rows)["protobin"], cell(rows)["linear"]
+    assert headline.claim(tiny) == (
+        f"protobin reads {100 * best.value:.1f} mAP from frozen tiny, a linear probe {100 * linear.value:.1f}"
+    )
+    lead = " ".join(headline.reasons(tiny, [row for row in rows if row not in tiny]))
+    assert "% of the gap" in lead
+    assert "Its lead over mhca" in lead
+    assert "With random weights" in lead
+    assert "do not decide" not in lead
+
+
+def test_a_lead_that_may_be_chance_is_called_undecided(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    for probe, seed in (("linear", 3), ("mhca", 4)):
+        values = (np.random.default_rng(seed).normal(size=TARGETS.shape) + TARGETS).astype(np.float32)
+        value = clip.evaluate(values, TARGETS, "multi-label")["mAP"] + (0.001 if probe == "mhca" else 0)
+        store.add(record(probe, 0, value), Predictions(IDS, values, TARGETS, CLASSES))
+    rows = table.summarise(store)
+    assert rows[-1].probe == "mhca"
+    assert "the test clips do not decide it" in " ".join(headline.reasons(rows, []))
+
+
+def test_bars_end_where_the_values_are(store: Store) -> None:
+    rows = [row for row in table.summarise(store) if row.encoder == "tiny"]
+    drawn = figures.bars(rows)
+    widths = [float(w) for w in re.findall(r'<rect class="bar[^"]*" x="160.0" y="[\d.]+" width="([\d.]+)"', drawn)]
+    assert len(widths) == len(rows)
+    np.testing.assert_allclose(np.array(widths) / widths[-1], [r.value / rows[-1].value for r in rows], atol=2e-3)
+    assert drawn.count('class="bar-best"') == 1
+
+
+def test_classes_are_sorted_by_gain_and_only_the_extremes_of_many_are_drawn() -> None:
+    names = [f"class{i:03d}" for i in range(100)]
+    base, best = dict.fromkeys(names, 0.2), {name: 0.2 + i / 200 for i, name in enumerate(names)}
+    drawn = figures.classes({"linear": base, "protobin": best}, "protobin")
+    labels = re.findall(r'class="label"[^>]*>(class\d+)<', drawn)
+    assert labels == names[:69:-1] + names[29::-1]
+
+
+def test_a_class_without_positives_has_no_score(tmp_path: Path) -> None:
+    store, targets = Store(tmp_path / "results"), TARGETS.copy()
+    targets[:, 1] = 0
+    store.add(record("linear", 0, 0.5), Predictions(IDS, scores(1, 0), targets, CLASSES))
+    assert set(table.class_scores(store, table.summarise(store)[0])) == {"dog", "rain"}
+
+
+def test_the_exhibit_outlines_the_strongest_token_where_it_is(shown: Exhibit) -> None:
+    drawn = figures.exhibit(shown)
+    x, width = re.search(r'class="outline" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', drawn).groups()  # type: ignore[union-attr]
+    seconds = (float(x) - figures.LEFT) / figures.PLOT * shown.seconds
+    assert seconds == pytest.approx(20 / 6.25, abs=0.02)
+    assert float(width) / figures.PLOT * shown.seconds == pytest.approx(1 / 6.25, abs=0.02)
+    assert "event event-shown" in drawn
+
+
+def test_an_exhibit_survives_its_file_and_bad_ones_are_refused(shown: Exhibit, tmp_path: Path) -> None:
+    shown.save(tmp_path / "exhibit.npz")
+    again = exhibit.load(tmp_path / "exhibit.npz")
+    np.testing.assert_array_equal(again.activation, shown.activation)
+    np.testing.assert_allclose(again.log_mel, shown.log_mel, rtol=1e-6)
+    kept = ("clip_id", "event_labels", "true_labels", "prototype", "class_name", "hop_seconds", "encoder", "probe")
+    assert [getattr(again, k) for k in kept] == [getattr(shown, k) for k in kept]
+    assert [type(getattr(again, k)) for k in kept] == [type(getattr(shown, k)) for k in kept]
+    silent = replace(shown, event_onsets=np.zeros(0), event_offsets=np.zeros(0), event_labels=(), true_labels=())
+    silent.save(tmp_path / "silent.npz")
+    assert exhibit.load(tmp_path / "silent.npz").event_labels == ()
+    assert "<svg" in figures.exhibit(silent)
+    np.savez(tmp_path / "other.npz", a=np.zeros(1))
+    (tmp_path / "text.npz").write_text("no archive")
+    for bad in ("other", "text"):
+        with pytest.raises(ValueError, match="exhibit"):
+            exhibit.load(tmp_path / f"{bad}.npz")
+    with pytest.raises(ValueError, match="onset, offset and label"):
+        replace(shown, event_labels=("dog",))
+    with pytest.raises(ValueError, match=r"\[frames, bins\]"):
+        replace(shown, log_mel=np.zeros(3))
+    with pytest.raises(ValueError, match="> 0"):
+        replace(shown, hop_seconds=0)

@@ -1,0 +1,256 @@
+"""Measuring, the demo, its exhibit and its recorded reference, on toys; and the public surface."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import otoscope
+import otoscope.bank
+from otoscope import datasets, encoders, exhibit
+from otoscope.bank import Bank
+from otoscope.bank.read import open_held_out
+from otoscope.bench import demo, recorded, run, showcase
+from otoscope.bench.demo import SIZES, Size, run_demo
+from otoscope.results import Store
+from otoscope.train import FittedProbe, finetune, fit
+from otoscope.train.tuning import Recipe
+from toys import Ear, Tones
+
+TINY = Size(
+    {"train": 32, "validation": 16, "test": 20},
+    seeds=2,
+    trials=2,
+    epochs=2,
+    batch_size=16,
+    recipe=Recipe(epochs=1),
+    finetune_lrs=(1e-3, 1e-2),
+)
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    return otoscope.bank.extract(Ear(), Tones(), tmp_path_factory.mktemp("bank") / "b", progress=False)
+
+
+@pytest.fixture(scope="module")
+def fitted(bank: Bank) -> FittedProbe:
+    return fit("protobin", bank, epochs=12, batch_size=8, lr=0.03)
+
+
+# Measuring
+
+
+def test_a_record_says_what_was_measured_and_what_decided_it(bank: Bank, fitted: FittedProbe, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    record = run.evaluate(fitted, bank, store=store, protocol={"trials": 1})
+    held = open_held_out(bank)
+    predictions = store.predictions(record)
+    assert predictions is not None
+    assert predictions.ids == held.ids
+    assert np.array_equal(predictions.scores, fitted.predict_logits(held).numpy())
+    assert np.array_equal(predictions.targets, held.targets.numpy())
+    assert record.value == record.metrics["mAP"] > 0.7
+    assert (record.encoder, record.dataset, record.probe, record.seed) == ("ear", "tones", "protobin", 0)
+    assert record.config["encoder_digest"] == Ear().digest
+    assert record.config["protocol"] == {"trials": 1}
+    assert {"otoscope", "torch", "numpy", "python"} == set(record.versions)
+    again = run.evaluate(fitted, bank, store=store, protocol={"trials": 1})
+    assert [again] == list(store)
+
+
+def test_a_probe_of_another_encoder_is_refused(fitted: FittedProbe, tmp_path: Path) -> None:
+    other = otoscope.bank.extract(Ear(seed=1), Tones(), tmp_path / "b", progress=False)
+    with pytest.raises(ValueError, match="trained with encoder"):
+        run.evaluate(fitted, other)
+    tuned = finetune(Ear(), Tones(), recipe=Recipe(epochs=1))
+    strange = Tones()
+    strange.digest = "tones-2"
+    with pytest.raises(ValueError, match="trained with data set"):
+        run.evaluate_finetuned(tuned, strange)
+
+
+# The exhibit
+
+
+def test_the_exhibit_shows_where_the_sound_is(bank: Bank, fitted: FittedProbe) -> None:
+    shown = run.exhibit(fitted, bank, Ear(), Tones(), name="an ear")
+    assert shown.class_name in shown.true_labels
+    assert shown.encoder == "an ear"
+    assert shown.activation.shape == (10, 2)
+    assert shown.seconds == pytest.approx(1.0)
+    onset, offset = (
+        edges[shown.event_labels.index(shown.class_name)] for edges in (shown.event_onsets, shown.event_offsets)
+    )
+    strongest = np.unravel_index(shown.activation.argmax(), shown.activation.shape)[0] / shown.frame_rate
+    assert onset - 0.1 <= strongest <= offset
+
+
+def test_several_events_are_preferred_and_errors_avoided() -> None:
+    split = type("Split", (), {})()
+    split.events = [(1, 2, 3), (1,), (1, 2, 3, 4), (1, 2, 3)]
+    split.targets = torch.tensor([[1.0, 0], [1, 0], [0, 1], [1, 1]])
+    logits = torch.tensor([[5.0, 6], [9, 0], [0, 3], [2, -1]])  # clip 0 is wrong, clip 1 has one event
+    assert showcase._choose(logits, split) == (2, 1)
+
+
+def test_the_prototype_shown_speaks_louder_than_in_the_average_clip() -> None:
+    strongest = torch.tensor([[0.9, 0.5], [0.9, 0.1]])
+    assert showcase._speaker(torch.tensor([1.0, 1.0]), strongest, 0) == 1
+
+
+def test_only_prototypes_can_be_shown(bank: Bank) -> None:
+    with pytest.raises(ValueError, match="'linear' has no single-layer prototypes"):
+        run.exhibit(fit("linear", bank, epochs=1), bank, Ear(), Tones())
+
+
+# The demo
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """`Ear` and `Tones` registered, a demo of their size, and nothing shipped."""
+    encoders.names(), datasets.names()
+    kept = [(registry, dict(registry._classes)) for registry in (encoders.registry, datasets.registry)]
+    encoders.register("ear")(_DemoEar)
+    datasets.register("tones")(_DemoTones)
+    monkeypatch.setitem(demo.SIZES, "small", TINY)
+    monkeypatch.setattr(recorded, "SHIPPED", tmp_path / "shipped")
+    yield
+    for registry, classes in kept:
+        registry._classes = classes
+
+
+class _DemoEar(Ear):
+    def __init__(self, *, weights: str = "pretrained") -> None:
+        super().__init__(seed=0 if weights == "pretrained" else 1)
+
+
+class _DemoTones(Tones):
+    def __init__(self, *, train: int, validation: int, test: int) -> None:
+        super().__init__(sizes={"train": train, "validation": validation, "test": test})
+
+
+def _run(out: Path, **options: Any) -> Store:
+    return run_demo(out, size="small", encoder="ear", dataset="tones", progress=False, **options)
+
+
+def _values(store: Store) -> dict[tuple[str, str, int], float]:
+    return {(r.encoder, r.probe, r.seed): r.value for r in store}
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_killed_demo_ends_as_an_undisturbed_one_and_a_third_run_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _values(_run(tmp_path / "whole", control=True))
+    assert len(whole) == 2 * 4 * 2
+    assert {encoder for encoder, _, _ in whole} == {"ear", "ear-random"}
+    shown = exhibit.load(tmp_path / "whole" / "exhibit.npz")
+    assert (shown.encoder, shown.probe) == ("ear", "protobin")
+
+    measured = []
+    add = Store.add
+
+    def dies_now_and_then(self: Store, *args: Any) -> str:
+        measured.append(args)
+        if len(measured) in (1, 4, 7):
+            raise KeyboardInterrupt
+        return add(self, *args)
+
+    monkeypatch.setattr(Store, "add", dies_now_and_then)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            _run(tmp_path / "killed", control=True)
+    assert _values(_run(tmp_path / "killed", control=True)) == whole
+    assert len(measured) == 16 + 3
+
+    for work in ("fit", "search", "load"):
+        monkeypatch.setattr(demo, work, None)
+    monkeypatch.setattr(demo.banks, "extract", None)
+    assert _values(_run(tmp_path / "killed", control=True)) == whole
+
+
+@pytest.mark.usefixtures("toys")
+def test_another_protocol_is_another_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _run(tmp_path, seeds=1)
+    monkeypatch.setitem(demo.SIZES, "small", dataclasses.replace(TINY, epochs=1))
+    records = list(_run(tmp_path, seeds=1))
+    assert sorted(r.config["epochs"] for r in records if r.probe == "mean") == [1, 2]
+
+
+@pytest.mark.usefixtures("toys")
+def test_results_of_other_weights_are_not_taken_for_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _run(tmp_path, seeds=1)
+    monkeypatch.setattr(_DemoEar, "__init__", lambda self: Ear.__init__(self, seed=7))
+    with pytest.raises(otoscope.bank.MismatchError, match="encoder_digest"):
+        _run(tmp_path, seeds=1)
+
+
+@pytest.mark.usefixtures("toys")
+def test_fine_tuning_is_measured_shipped_and_recalled(tmp_path: Path) -> None:
+    made = _run(tmp_path / "made", finetune=True, seeds=1)
+    (measured,) = [r for r in made if r.probe == "finetune"]
+    assert measured.config["lr"] in TINY.finetune_lrs
+    assert recorded.ship(made, "the command", shipped=tmp_path / "shipped") == 1
+
+    other = _run(tmp_path / "other", seeds=1)
+    (recalled,) = [r for r in other if r.probe == "finetune"]
+    assert recalled.recorded == "recorded with `the command`"
+    assert (recalled.value, recalled.key) == (measured.value, measured.key)
+    assert other.predictions(recalled) is not None
+
+    again = _run(tmp_path / "other", finetune=True, seeds=1)
+    assert [r.recorded for r in again if r.probe == "finetune"] == [None]
+    assert [r.recorded for r in _run(tmp_path / "other", seeds=1) if r.probe == "finetune"] == [None]
+
+    assert recorded.add_to(Store(tmp_path / "x"), "ear", {"encoder_digest": "0"}, shipped=tmp_path / "shipped") == 0
+    with pytest.raises(ValueError, match="no fine-tuning measured"):
+        recorded.ship(Store(tmp_path / "empty"), "the command", shipped=tmp_path / "shipped")
+
+
+@pytest.mark.usefixtures("toys")
+def test_the_demo_tells_its_plan(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run_demo(tmp_path, size="small", encoder="ear", dataset="tones", seeds=1)
+    told = capfd.readouterr().err
+    assert "4 of 4 cells to do" in told
+    assert "no recorded fine-tuning" in told
+    run_demo(tmp_path, size="small", encoder="ear", dataset="tones", seeds=1)
+    assert "0 of 4 cells to do, about 0 minutes" in capfd.readouterr().err
+    with pytest.raises(ValueError, match="allowed: 'full', 'small'"):
+        run_demo(tmp_path, size="huge")
+
+
+def test_the_full_demo_takes_enough_steps_for_prototypes() -> None:
+    full = SIZES["full"]
+    assert full.epochs * full.clips["train"] / full.batch_size > 600
+
+
+# The public surface
+
+
+def test_every_public_name_is_there_and_known_to_type_checkers() -> None:
+    tree = ast.parse(Path(otoscope.__file__).read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    typed = {alias.asname for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert typed | {"__version__"} == set(dir(otoscope))
+    assert all(getattr(otoscope, name) is not None for name in dir(otoscope))
+    assert callable(otoscope.fit)
+    assert otoscope.bank.open is Bank
+    with pytest.raises(AttributeError, match="no attribute 'fitt'"):
+        otoscope.fitt  # noqa: B018
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import otoscope, sys; print(sorted({'torch', 'numpy', 'scipy', 'sklearn'} & set(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "[]"

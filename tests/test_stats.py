@@ -1,0 +1,190 @@
+"""Statistics against brute force, against scipy, and against simulation."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.stats
+import sklearn.metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otoscope.metrics import clip, stats
+
+
+def clips(seed: int, n: int = 80, classes: int = 4, rate: float = 0.2) -> np.ndarray:
+    targets = np.random.default_rng(seed).random((n, classes)) < rate
+    targets[0] = True
+    return targets.astype(np.float64)
+
+
+def predict(targets: np.ndarray, seed: int, skill: float) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=targets.shape) + skill * targets
+
+
+def estimate(targets: np.ndarray, skill: float, seeds: int = 2, **options: int) -> stats.Estimate:
+    return stats.bootstrap([predict(targets, 100 + s, skill) for s in range(seeds)], targets, "mAP", **options)
+
+
+def test_bootstrap_is_the_brute_force_over_repeated_clips_averaged_over_seeds() -> None:
+    targets = clips(0, n=30)
+    scores = [predict(targets, s, 1.0) for s in (1, 2)]
+    found = stats.bootstrap(scores, targets, "mAP", resamples=5, seed=3)
+    counts = np.random.default_rng(3).multinomial(30, np.full(30, 1 / 30), size=5)
+    for draw, count in zip(found.draws, counts, strict=True):
+        again = np.repeat(np.arange(30), count)
+        kept = targets[again].any(0)
+        of_seed = [sklearn.metrics.average_precision_score(targets[again][:, kept], s[again][:, kept]) for s in scores]
+        assert draw == pytest.approx(np.mean(of_seed))
+    assert found.value == pytest.approx(np.mean([sklearn.metrics.average_precision_score(targets, s) for s in scores]))
+    assert found.per_seed.tolist() == pytest.approx([clip.evaluate(s, targets, "multi-label")["mAP"] for s in scores])
+
+
+def test_accuracy_interval_is_close_to_the_binomial_one() -> None:
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 5, 500)
+    guess = np.where(rng.random(500) < 0.7, label, (label + 1) % 5)
+    found = stats.bootstrap([np.eye(5)[guess]], np.eye(5)[label], "accuracy").interval()
+    wanted = scipy.stats.binomtest(int((guess == label).sum()), 500).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=0.008)
+
+
+def test_the_interval_covers_what_it_says_although_resamples_flatter_average_precision() -> None:
+    rng, found = np.random.default_rng(0), []
+    for _ in range(120):
+        targets = (rng.random((150, 20)) < 0.05).astype(np.float64)
+        scores = rng.normal(size=targets.shape) + np.linspace(0.3, 2.5, 20) * targets
+        found.append(stats.bootstrap([scores], targets, "mAP", resamples=200))
+    truth = np.mean([f.value for f in found])
+    ends = np.array([[f.interval().low, f.interval().high] for f in found])
+    above, below = np.mean(ends[:, 0] > truth), np.mean(ends[:, 1] < truth)
+    assert above + below <= 0.1
+    plain = np.array([np.quantile(f.draws, [0.025, 0.975]) for f in found])
+    assert np.mean(plain[:, 0] > truth) - np.mean(plain[:, 1] < truth) > 0.05
+    assert np.mean([np.median(f.draws) - f.value for f in found]) > 0.01
+
+
+def test_an_interval_does_not_leave_the_range_of_the_metric() -> None:
+    draws = np.random.default_rng(0).normal(0.95, 0.1, 1000)
+    high = stats.Estimate(0.95, np.array([0.95]), draws, 9, "").interval()
+    low = stats.Estimate(0.05, np.array([0.05]), draws, 9, "").interval()
+    assert (high.high, low.low) == (1, 0)
+    assert 0.7 < high.low < 0.8
+    assert 0.2 < low.high < 0.3
+
+
+def test_a_narrower_level_gives_a_narrower_interval_around_the_same_value() -> None:
+    found = estimate(clips(8), 1.0)
+    wide, narrow = found.interval(), found.interval(0.5)
+    assert wide.value == narrow.value == found.value
+    assert wide.low < narrow.low < found.value < narrow.high < wide.high
+
+
+def test_paired_difference_is_tighter_than_its_parts_and_zero_against_itself() -> None:
+    targets = clips(1, n=150)
+    base = predict(targets, 5, 1.0)
+    a = stats.bootstrap([base + 0.3 * targets], targets, "mAP")
+    b = stats.bootstrap([base], targets, "mAP")
+    found, apart = stats.paired_bootstrap(a, b), a.interval().high - a.interval().low
+    assert found.value == pytest.approx(a.value - b.value)
+    assert 0 < found.low < found.value < found.high
+    assert found.high - found.low < apart / 2
+    assert found.p < 0.01
+    nothing = stats.paired_bootstrap(a, a)
+    assert (nothing.value, nothing.low, nothing.high, nothing.p) == (0, 0, 0, 1)
+
+
+def test_two_equally_good_probes_are_called_different_about_as_rarely_as_the_level_says() -> None:
+    called = 0
+    for seed in range(80):
+        targets = clips(seed, n=60, classes=5)
+        a, b = (
+            stats.bootstrap([predict(targets, 1000 * k + seed, 1.0)], targets, "mAP", resamples=150) for k in (1, 2)
+        )
+        called += stats.paired_bootstrap(a, b).p <= 0.05
+    assert called <= 12
+
+
+def test_gap_closed_is_the_ratio_with_an_interval_and_ends_at_none_and_all() -> None:
+    targets = clips(2, n=300)
+    linear, probe, finetune = (estimate(targets, skill) for skill in (0.5, 1.0, 2.0))
+    found = stats.gap_closed(probe, linear, finetune)
+    assert found.value == pytest.approx((probe.value - linear.value) / (finetune.value - linear.value))
+    assert found.low < found.value < found.high
+    assert stats.gap_closed(linear, linear, finetune) == stats.Interval(0, 0, 0)
+    assert stats.gap_closed(finetune, linear, finetune) == stats.Interval(1, 1, 1)
+
+
+def test_a_gap_that_is_not_there_bounds_nothing() -> None:
+    targets = clips(3, n=60)
+    linear, probe, worse = estimate(targets, 1.0), estimate(targets, 1.5), estimate(targets, 0.0)
+    barely = stats.bootstrap([predict(targets, s, 1.0) for s in (5, 6)], targets, "mAP")
+    assert 0 < barely.value - linear.value < 0.05
+    for finetune in (worse, barely, linear):
+        found = stats.gap_closed(probe, linear, finetune)
+        assert np.isnan([found.value, found.low, found.high]).all()
+
+
+def test_only_the_same_resamples_can_be_compared() -> None:
+    targets = clips(4)
+    a = estimate(targets, 1.0)
+    for other in (estimate(clips(5), 1.0), estimate(targets, 1.0, resamples=50), estimate(targets, 1.0, seed=1)):
+        with pytest.raises(ValueError, match="same resamples"):
+            stats.paired_bootstrap(a, other)
+    with pytest.raises(ValueError, match="at least one seed"):
+        stats.bootstrap([], targets, "mAP")
+
+
+def test_kendalls_tau_agrees_with_scipy_and_knows_how_sure_it_is() -> None:
+    targets = clips(6, n=300)
+    far = [estimate(targets, skill, resamples=200) for skill in (0.2, 1.0, 2.0, 4.0)]
+    assert stats.kendall_tau(far, far) == stats.Interval(1, 1, 1)
+    assert stats.kendall_tau(far, far[::-1]).value == -1
+    near = [stats.bootstrap([predict(targets, s, 1.0)], targets, "mAP", resamples=200) for s in range(4)]
+    found = stats.kendall_tau(near, far)
+    assert found.value == scipy.stats.kendalltau([e.value for e in near], [e.value for e in far]).statistic
+    assert found.low < found.value <= found.high
+    with pytest.raises(ValueError, match="same >= 2 encoders"):
+        stats.kendall_tau(far[:1], far[:1])
+
+
+def test_wins_need_more_than_one_sd_of_the_noisier_method() -> None:
+    quiet, noisy = [0.70, 0.71], [0.60, 0.70]
+    assert not stats.wins([[0.705, 0.715], noisy])[0, 1], "0.06 apart, sd 0.071 (n - 1)"
+    assert not stats.wins([[0.60, 0.80], [0.60, 0.60]])[0, 1], "the winner is the noisier one"
+    assert stats.wins([[0.80, 0.81], noisy])[0, 1]
+    assert not stats.wins([quiet, noisy]).diagonal().any()
+    with pytest.raises(ValueError, match="two seeds"):
+        stats.wins([[0.5], [0.6]])
+
+
+def test_ranks_and_friedman_against_brute_force_and_demsars_table() -> None:
+    values = np.random.default_rng(0).normal(size=(6, 4)).round(1)
+    values[0] = [1, 1, 0, 2]
+    found = stats.average_ranks(values)
+    ranks = [[1 + (row > v).sum() + ((row == v).sum() - 1) / 2 for v in row] for row in values]
+    np.testing.assert_allclose(found.ranks, np.mean(ranks, 0))
+    wanted = scipy.stats.friedmanchisquare(*values.T)
+    assert (found.statistic, found.p) == (wanted.statistic, wanted.pvalue)
+    # Demsar 2006, table 5 (a) and section 3.2.4: four classifiers, 14 data sets, q = 2.569, CD = 1.25.
+    assert stats.average_ranks(np.random.default_rng(1).normal(size=(14, 4))).critical == pytest.approx(1.25, abs=0.005)
+    with pytest.raises(ValueError, match="methods >= 3"):
+        stats.average_ranks(values[:, :2])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_rejects_exactly_what_the_closed_test_of_bonferroni_tests_rejects(p: list[float]) -> None:
+    found = stats.holm(p)
+    for i in range(len(p)):
+        others = [k for k in range(len(p)) if k != i]
+        families = (set(c) | {i} for size in range(len(p)) for c in itertools.combinations(others, size))
+        closed = max(min(1.0, len(f) * min(p[k] for k in f)) for f in families)
+        assert found[i] == pytest.approx(closed)
+
+
+def test_holm_refuses_what_is_no_probability() -> None:
+    with pytest.raises(ValueError, match=r"0\.\.1"):
+        stats.holm([0.5, 1.5])

@@ -1,0 +1,153 @@
+"""The embedded encoder and its front end: an oracle, physics, and that nothing depends on padding or company."""
+
+from __future__ import annotations
+
+import importlib.resources
+
+import numpy as np
+import pytest
+import torch
+
+from otoscope import encoders
+from otoscope.audio.fbank import fbank, frame_count, mel_filters
+from otoscope.encoders import weights_digest
+from otoscope.encoders.tiny import Tiny, positions
+from otoscope.types import AudioBatch, Tokens
+
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Tiny:
+    return Tiny()
+
+
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    return (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
+
+
+@pytest.mark.filterwarnings("ignore:At least one mel filter:UserWarning")  # so does Kaldi's front end
+def test_fbank_equals_the_oracle_of_transformers() -> None:
+    audio_utils = pytest.importorskip("transformers.audio_utils", reason="the oracle is transformers' numpy fbank")
+    filters = audio_utils.mel_filter_bank(
+        num_frequency_bins=257,
+        num_mel_filters=128,
+        min_frequency=20,
+        max_frequency=RATE // 2,
+        sampling_rate=RATE,
+        norm=None,
+        mel_scale="kaldi",
+        triangularize_in_mel_space=True,
+    )
+    wave = noise(RATE)
+    oracle = audio_utils.spectrogram(
+        wave,
+        audio_utils.window_function(400, "hann", periodic=False),
+        frame_length=400,
+        hop_length=160,
+        fft_length=512,
+        power=2.0,
+        center=False,
+        preemphasis=0.97,
+        mel_filters=filters,
+        log_mel="log",
+        mel_floor=1.192e-07,
+        remove_dc_offset=True,
+    ).T
+    assert np.abs(fbank(torch.from_numpy(wave)[None])[0].numpy() - oracle).max() < 2e-3
+
+
+def test_a_tone_lies_in_its_own_bin_and_a_gain_of_ten_adds_twenty_decibels() -> None:
+    time = torch.arange(RATE) / RATE
+    tone = torch.sin(2 * np.pi * 1000 * time)[None]
+    mel = fbank(tone)
+    centre = mel_filters(128).argmax(1)[32]  # FFT line 32 of 512 at 16 kHz is 1 kHz
+    assert abs(int(mel.mean(1).argmax()) - int(centre)) <= 1
+    louder = fbank(10 * tone)
+    top = mel.mean(1).argmax()
+    assert torch.allclose(louder[..., top] - mel[..., top], torch.tensor(2 * np.log(10.0)).float(), atol=1e-3)
+
+
+def test_a_constant_offset_is_not_heard() -> None:
+    wave = torch.from_numpy(noise(RATE))[None]
+    assert torch.allclose(fbank(wave + 0.25), fbank(wave), atol=2e-2)
+
+
+def test_frames_are_counted_as_they_are_made() -> None:
+    for samples in (1, 399, 400, 559, 560, RATE, 10 * RATE):
+        assert fbank(torch.zeros(1, samples)).shape[1] == frame_count(samples)
+
+
+def test_ten_seconds_are_a_map_of_64_by_8(tiny: Tiny) -> None:
+    tokens = tiny.encode(AudioBatch.of([noise(10 * RATE)], RATE))
+    assert tokens.x.shape == (1, 6, 64, 8, 192)
+    assert tokens.cls is not None
+    assert tokens.cls.shape == (1, 6, 192)
+    assert tokens.mask.sum() == 63  # 998 frames end in the 63rd patch
+
+
+def test_a_clip_is_heard_the_same_in_any_company() -> None:
+    """In float64: in float32 the order of summation, which is the processor's choice, moves residuals of size 60."""
+    tiny = Tiny().double()
+    short, long = noise(3 * RATE, 1), noise(10 * RATE, 2)
+
+    def heard(*waves: np.ndarray) -> Tokens:
+        batch = AudioBatch.of(waves, RATE)
+        return tiny.encode(AudioBatch(batch.waves.double(), batch.lengths, RATE))
+
+    alone, together = heard(short), heard(short, long)
+    steps = int(alone.mask.sum())
+    assert torch.equal(together.mask[0, :steps], alone.mask[0, :steps])
+    assert int(together.mask[0].sum()) == steps
+    assert torch.allclose(together.x[0, :, :steps], alone.x[0, :, :steps], rtol=0, atol=1e-9)
+    assert torch.allclose(together.cls[0], alone.cls[0], rtol=0, atol=1e-9)
+
+
+def test_the_weights_that_ship_are_trained_small_and_their_own() -> None:
+    file = importlib.resources.files("otoscope.encoders") / "tiny.safetensors"
+    assert len(file.read_bytes()) <= 12e6
+    trained, random, again = Tiny(), Tiny(weights="random"), Tiny(weights="random")
+    assert trained.digest != random.digest == again.digest != Tiny(weights="random", seed=1).digest
+
+
+def test_a_digest_sees_names_shapes_and_bytes() -> None:
+    base = {"a": torch.zeros(2, 3), "b": torch.ones(1)}
+    digests = {
+        weights_digest(changed.items())
+        for changed in (
+            base,
+            base | {"a": torch.zeros(3, 2)},
+            base | {"a": torch.zeros(2, 3).half()},
+            base | {"b": torch.full((1,), 1.0000001)},
+            {"a": base["a"], "c": base["b"]},
+        )
+    }
+    assert len(digests) == 5
+    assert weights_digest(base.items()) == weights_digest(reversed(base.items()))
+
+
+def test_encode_is_frozen_and_leaves_the_mode_alone(tiny: Tiny) -> None:
+    tiny.train()
+    tokens = tiny.encode(AudioBatch.of([noise(RATE)], RATE))
+    assert tiny.training
+    assert not tokens.x.requires_grad
+    tiny.eval()
+
+
+def test_depth_groups_are_all_parameters_once() -> None:
+    tiny = Tiny(weights="random")
+    grouped = [id(p) for group in tiny.depth_groups() for p in group]
+    assert sorted(grouped) == sorted(id(p) for p in tiny.parameters())
+
+
+def test_another_rate_and_unknown_weights_are_refused(tiny: Tiny) -> None:
+    with pytest.raises(ValueError, match="hears 16000 Hz, the batch has 8000 Hz"):
+        tiny.encode(AudioBatch.of([noise(8000)], 8000))
+    with pytest.raises(ValueError, match="allowed: 'pretrained', 'random'"):
+        encoders.create("tiny", weights="best")
+
+
+def test_positions_differ_everywhere() -> None:
+    flat = positions(64).flatten(0, 1)
+    distance = torch.cdist(flat, flat) + 10 * torch.eye(len(flat))
+    assert float(distance.min()) > 0.1

@@ -1,0 +1,341 @@
+"""The training loop, its losses and its search."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import otoscope.bank
+from otoscope import probes
+from otoscope.bank import Bank
+from otoscope.metrics import clip as metrics
+from otoscope.probes import Range
+from otoscope.registry import UnknownNameError
+from otoscope.train import DivergedError, feed, fit, load, search
+from otoscope.train.fit import decay_groups
+from otoscope.train.losses import asymmetric, cross_entropy, loss_for
+from otoscope.train.search import candidates
+from otoscope.types import Tokens, TokenShape
+from toys import Ear, Tones
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    return otoscope.bank.extract(Ear(), Tones(), tmp_path_factory.mktemp("bank") / "b", layers="all", progress=False)
+
+
+@pytest.fixture
+def extra_probes() -> Iterator[None]:
+    """Probes of this file alone, gone afterwards."""
+    probes.names()
+    before = dict(probes.registry._classes)
+    probes.register("test-heavy")(_Heavy)
+    probes.register("test-centroids")(_Centroids)
+    yield
+    probes.registry._classes = before
+
+
+class _Heavy(probes.ClipProbe):
+    """Starts from zero, whatever the seed; its penalty is 100, whatever its weights; it notes its mode."""
+
+    reads = "mean"
+    modes: ClassVar[list[bool]] = []
+
+    def __init__(self, shape: TokenShape, n_classes: int) -> None:
+        super().__init__(shape, n_classes)
+        self.linear = nn.Linear(shape.dim, n_classes)
+        nn.init.zeros_(self.linear.weight), nn.init.zeros_(self.linear.bias)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        self.modes.append(self.training)
+        return self.linear(tokens.mean[:, -1])
+
+    def penalty(self) -> Tensor:
+        return 100 + 0 * self.linear.bias.sum()
+
+    @classmethod
+    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int) -> probes.Cost:
+        raise NotImplementedError
+
+
+class _Centroids(_Heavy):
+    """Remembers the mean of each class."""
+
+    trained = False
+
+    def __init__(self, shape: TokenShape, n_classes: int) -> None:
+        super().__init__(shape, n_classes)
+        self.linear = None
+        self.register_buffer("sums", torch.zeros(n_classes, shape.dim))
+        self.seen = 0
+
+    def remember(self, tokens: Tokens, targets: Tensor) -> None:
+        self.sums += targets.T @ tokens.mean[:, -1]
+        self.seen += len(tokens)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        return tokens.mean[:, -1] @ self.sums.T
+
+
+# Losses
+
+
+def _asymmetric_by_loops(logits: Tensor, targets: Tensor, gamma_neg: float, gamma_pos: float, clip: float) -> float:
+    total = 0.0
+    for row, wanted in zip(logits.tolist(), targets.tolist(), strict=True):
+        for x, y in zip(row, wanted, strict=True):
+            p = 1 / (1 + math.exp(-x))
+            shifted = max(p - clip, 0)
+            total -= y * (1 - p) ** gamma_pos * math.log(p) + (1 - y) * shifted**gamma_neg * math.log(1 - shifted)
+    return total / len(logits)
+
+
+@pytest.mark.parametrize(
+    ("gamma_neg", "gamma_pos", "clip"), [(4, 1, 0.05), (1.5, 1, 0.05), (1, 0, 0), (0, 0, 0), (2, 3, 0.2)]
+)
+def test_asymmetric_is_the_equation(gamma_neg: float, gamma_pos: float, clip: float) -> None:
+    logits = 3 * torch.randn(7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    targets = (torch.rand(7, 5, generator=torch.Generator().manual_seed(1)) > 0.5).double()
+    found = asymmetric(logits, targets, gamma_neg=gamma_neg, gamma_pos=gamma_pos, clip=clip)
+    assert float(found) == pytest.approx(_asymmetric_by_loops(logits, targets, gamma_neg, gamma_pos, clip), rel=1e-12)
+    if gamma_neg == gamma_pos == clip == 0:
+        plain = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1).mean()
+        assert float(found) == pytest.approx(float(plain))
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.05])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_asymmetric_stays_finite_at_the_ends(clip: float, dtype: torch.dtype) -> None:
+    logits = torch.tensor([[-1e4, -200.0, -90.0, 0.0, 90.0, 200.0, 1e4]], dtype=dtype).requires_grad_()
+    for targets in (torch.zeros(1, 7), torch.ones(1, 7)):
+        loss = asymmetric(logits, targets, clip=clip)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert torch.isfinite(loss)
+        assert torch.isfinite(gradient).all()
+
+
+def test_asymmetric_refuses_what_has_no_gradient() -> None:
+    with pytest.raises(ValueError, match=r"gammas must be 0 or >= 1"):
+        asymmetric(torch.zeros(1, 1), torch.zeros(1, 1), gamma_neg=0.5)
+
+
+def test_cross_entropy_is_the_equation() -> None:
+    logits = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    right = [2, 0, 1, 1]
+    by_loops = [math.log(sum(math.exp(x) for x in row)) - row[c] for row, c in zip(logits.tolist(), right, strict=True)]
+    assert float(cross_entropy(logits, torch.eye(3).double()[right])) == pytest.approx(sum(by_loops) / 4)
+    assert loss_for("multi-label") is asymmetric
+    with pytest.raises(ValueError, match="'multi-label', 'multi-class'"):
+        loss_for("ordinal")
+
+
+# The loop
+
+
+@pytest.mark.parametrize("probe", ["linear", "mean", "mhca", "protobin"])
+def test_every_demo_probe_learns_the_tones(bank: Bank, probe: str) -> None:
+    fitted = fit(probe, bank, epochs=10, batch_size=8, lr=0.05)
+    assert fitted.validation > 0.8
+    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+    assert fitted.parameters == probes.parameter_count(probe, dataclasses.replace(bank.shape, layers=1), 3)
+
+
+def test_the_seed_decides_everything(bank: Bank) -> None:
+    torch.manual_seed(5)
+    ahead = torch.rand(3)
+    torch.manual_seed(5)
+    first, again, other = (fit("protobin", bank, seed=s, epochs=2, batch_size=16) for s in (3, 3, 4))
+    assert torch.equal(torch.rand(3), ahead)  # the caller's generator did not move
+    split = bank.split("validation")
+    assert torch.equal(first.predict_logits(split), again.predict_logits(split))
+    assert not torch.equal(first.predict_logits(split), other.predict_logits(split))
+
+
+def test_the_best_epoch_is_kept(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+
+    def scripted(logits: Tensor, *_: object) -> dict[str, float]:
+        seen.append(torch.as_tensor(logits))
+        return {"mAP": [0.2, 0.5, 0.5, 0.3][len(seen) - 1]}
+
+    monkeypatch.setattr(metrics, "evaluate", scripted)
+    fitted = fit("mhca", bank, epochs=4, batch_size=16)
+    assert fitted.validation == 0.5
+    kept = fitted.predict_logits(bank.split("validation"), batch_size=16)
+    assert [torch.equal(kept, logits) for logits in seen] == [False, True, False, False]  # the first of equals
+
+
+def test_maps_too_large_for_memory_give_the_same_probe(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = fit("protobin", bank, epochs=2, layer="all")
+    monkeypatch.setattr(feed, "IN_MEMORY", 0)
+    read = fit("protobin", bank, epochs=2, layer="all")
+    assert held.history == read.history
+    assert torch.equal(held.predict_logits(bank.split("train")), read.predict_logits(bank.split("train")))
+
+
+def test_prototypes_and_gates_take_no_weight_decay() -> None:
+    probe = probes.create("protobin", TokenShape(3, 2, 8, True, 1.0), 2, prototypes_per_class=2)
+    decayed, free = decay_groups(probe, probe.no_decay, 0.3)
+    names = {id(p): name for name, p in probe.named_parameters()}
+    assert sorted(names[id(p)] for p in free["params"]) == ["layer_gate.weight", "prototypes.weight"]
+    assert sorted(names[id(p)] for p in decayed["params"]) == ["head.bias", "head.weight"]
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.3, 0.0)
+
+
+@pytest.mark.usefixtures("extra_probes")
+def test_the_order_of_clips_comes_from_the_seed(bank: Bank) -> None:
+    train = bank.split("train")
+    first, again, other = (
+        fit("test-heavy", bank, seed=s, epochs=1, batch_size=8).predict_logits(train) for s in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.usefixtures("extra_probes")
+def test_it_trains_in_training_mode_and_measures_in_evaluation_mode(bank: Bank) -> None:
+    _Heavy.modes.clear()
+    fit("test-heavy", bank, epochs=2, batch_size=16)
+    assert _Heavy.modes == 2 * ([True] * 3 + [False] * 2)
+
+
+def test_the_learning_rate_follows_a_cosine_to_zero(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def noted(self: torch.optim.AdamW, *args: object) -> object:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    fit("mean", bank, epochs=4, batch_size=32, lr=0.01)
+    assert rates == pytest.approx([0.005 * (1 + math.cos(math.pi * i / 8)) for i in range(8)])
+
+
+@pytest.mark.usefixtures("extra_probes")
+def test_the_penalty_is_added(bank: Bank) -> None:
+    assert 100 < fit("test-heavy", bank, epochs=1).history[0]["loss"] < 110
+
+
+@pytest.mark.usefixtures("extra_probes")
+def test_a_probe_without_gradient_remembers_the_train_split_once(bank: Bank) -> None:
+    fitted = fit("test-centroids", bank, batch_size=10)
+    assert fitted.module.seen == len(bank.split("train"))
+    assert len(fitted.history) == 1
+    assert "lr" not in fitted.config
+
+
+def test_layers_are_chosen_before_training(bank: Bank) -> None:
+    shape = bank.shape
+    assert feed.choose_layers(None, "one", shape) == (1,)
+    assert feed.choose_layers(None, "many", shape) == (0, 1)
+    assert feed.choose_layers([-1, 0], "one", shape) == (1, 0)
+    assert fit("mean", bank, layer="all", epochs=1).module.layer_gate.shares.shape == (2,)
+    first, last = (fit("linear", bank, layer=i, epochs=1).predict_logits(bank.split("train")) for i in (0, 1))
+    assert not torch.equal(first, last)
+    with pytest.raises(ValueError, match=r"layers \[2\] were asked for, the bank holds 2"):
+        fit("linear", bank, layer=2)
+    with pytest.raises(ValueError, match="allowed: 'all'"):
+        fit("linear", bank, layer="last")
+
+
+def test_what_would_fail_later_is_refused_at_once(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'protobin'"):
+        fit("protbin", bank)
+    with pytest.raises(TypeError, match="unknown option"):
+        fit("linear", bank, options={"width": 3})
+    with pytest.raises(TypeError, match="emits frame logits"):
+        fit("linear-frame", bank)
+    monkeypatch.setattr(bank.split("validation"), "targets", torch.zeros(24, 3))
+    with pytest.raises(ValueError, match="validation split holds 24 clips and no positive"):
+        fit("linear", bank)
+
+
+def test_divergence_is_told_with_its_learning_rate(bank: Bank) -> None:
+    with pytest.raises(DivergedError, match=r"lr=1e\+30.* 0.0001 \.\. 0.007"):
+        fit("linear", bank, lr=1e30, epochs=3, batch_size=8)
+
+
+# The fitted probe
+
+
+@pytest.mark.parametrize(("probe", "layer"), [("linear", None), ("protobin", None), ("mhca", "all")])
+def test_saved_and_loaded_to_the_same_bits(bank: Bank, probe: str, layer: str | None, tmp_path: Path) -> None:
+    fitted = fit(probe, bank, epochs=1, layer=layer)
+    fitted.save(tmp_path / "probe")
+    loaded = load(tmp_path / "probe")
+    tokens = bank.split("validation").tokens(slice(None))
+    assert torch.equal(fitted.predict_logits(tokens), loaded.predict_logits(bank.split("validation")))
+    same = ("probe", "options", "task", "shape", "layer", "seed", "config", "history", "validation", "train_seconds")
+    assert all(getattr(fitted, name) == getattr(loaded, name) for name in same)
+
+
+def test_weights_of_another_probe_are_refused(bank: Bank, tmp_path: Path) -> None:
+    fit("protobin", bank, epochs=1, options={"prototypes_per_class": 2}).save(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no saved probe"):
+        load(tmp_path / "elsewhere")
+    held = json.loads((tmp_path / "probe.json").read_text())
+    (tmp_path / "probe.json").write_text(json.dumps(held | {"options": {"prototypes_per_class": 3}}))
+    with pytest.raises(ValueError, match=r"(?s)do not fit.*prototypes\.weight"):
+        load(tmp_path)
+    (tmp_path / "probe.json").write_text(json.dumps(held | {"format": 0}))
+    with pytest.raises(ValueError, match="another version"):
+        load(tmp_path)
+
+
+def test_tokens_of_another_shape_are_refused(bank: Bank) -> None:
+    fitted = fit("linear", bank, epochs=1)
+    tokens = bank.split("train").tokens([0, 1])
+    assert fitted.predict_logits(tokens.pooled()).shape == (2, 3)
+    with pytest.raises(ValueError, match=r"Tokens\.layers"):
+        fitted.predict_logits(tokens.layers([1]))
+    with pytest.raises(ValueError, match="have none"):
+        fitted.predict_logits(Tokens(tokens.x, tokens.mask))
+
+
+# The search
+
+
+def test_candidates_fill_both_ranges_evenly() -> None:
+    lr, decay = Range(1e-4, 1e-1), Range(1e-5, 1e-2)
+    points = candidates(lr, decay, 8, seed=1)
+    for axis, low in ((0, 1e-4), (1, 1e-5)):
+        assert sorted(int(8 * math.log10(point[axis] / low) / 3) for point in points) == list(range(8))
+    assert points == candidates(lr, decay, 8, seed=1) != candidates(lr, decay, 8, seed=2)
+    assert len(candidates(lr, decay, 3)) == 3
+    with pytest.raises(ValueError, match="at least one trial"):
+        candidates(lr, decay, 0)
+
+
+def test_the_best_trial_on_validation_wins(bank: Bank) -> None:
+    found = search("mean", bank, trials=4, epochs=3, batch_size=16, lr=Range(1e-5, 1e-1))
+    values = [trial.validation for trial in found.trials]
+    winner = found.trials[values.index(max(values))]
+    assert len(found.trials) == 4
+    assert found.best.validation == max(values) > min(values)
+    assert (found.best.config["lr"], found.best.config["weight_decay"]) == (winner.lr, winner.weight_decay)
+    again = fit("mean", bank, lr=winner.lr, weight_decay=winner.weight_decay, epochs=3, batch_size=16)
+    assert again.validation == found.best.validation
+
+
+def test_a_diverging_trial_is_noted_and_the_search_goes_on(bank: Bank) -> None:
+    found = search("mean", bank, trials=4, epochs=2, batch_size=8, lr=Range(1e-2, 1e30))
+    lost = [trial for trial in found.trials if trial.error]
+    assert lost
+    assert all(trial.validation is None and "lr=" in trial.error for trial in lost)
+    assert found.best.validation == max(trial.validation for trial in found.trials if not trial.error)
+    with pytest.raises(DivergedError):
+        search("mean", bank, trials=2, epochs=2, batch_size=8, lr=Range(1e30, 1e30))
+
+
+@pytest.mark.usefixtures("extra_probes")
+def test_a_probe_without_gradient_is_tried_once(bank: Bank) -> None:
+    assert len(search("test-centroids", bank, trials=8).trials) == 1

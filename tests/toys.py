@@ -1,0 +1,83 @@
+"""A toy encoder and a toy data set: two seconds are enough to encode, train and measure on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from otoscope.datasets import Dataset
+from otoscope.encoders import Encoder, Features
+from otoscope.types import AudioBatch, Clip, Event, Task, Tokens, TokenShape, Wave
+
+RATE = 1000
+TONES = {"low": 80.0, "middle": 200.0, "high": 360.0}
+SIZES = {"train": 48, "validation": 24, "test": 24}
+
+
+class Tones(Dataset):
+    """One-second clips with one or two of three tones somewhere in noise, or exactly one with kind="multi-class"."""
+
+    name, digest = "tones", "tones-1"
+
+    def __init__(self, *, kind: str = "multi-label", sizes: dict[str, int] | None = None) -> None:
+        self.task = Task(tuple(TONES), kind, "mAP" if kind == "multi-label" else "accuracy")
+        self.sizes, self.opened = sizes or SIZES, []
+
+    def clips(self, split: str) -> Sequence[Clip]:
+        self.opened.append(split)
+        rng = np.random.default_rng(list(SIZES).index(split))
+        return [self._clip(f"{split}-{i}", split, rng) for i in range(self.sizes[split])]
+
+    def _clip(self, name: str, split: str, rng: np.random.Generator) -> Clip:
+        count = 1 if self.task.kind == "multi-class" else int(rng.integers(1, 3))
+        wave = (0.1 * rng.standard_normal(RATE)).astype(np.float32)
+        events = []
+        for label in rng.choice(list(TONES), count, replace=False).tolist():
+            onset = float(rng.uniform(0, 0.6))
+            time = np.arange(RATE) / RATE
+            wave += 0.5 * np.sin(2 * np.pi * TONES[label] * time) * ((time >= onset) & (time < onset + 0.3))
+            events.append(Event(onset, onset + 0.3, label))
+        return Clip(name, _Held(wave.astype(np.float32)), RATE, tuple(e.label for e in events), tuple(events), split)
+
+
+class _Held:
+    def __init__(self, wave: Wave) -> None:
+        self.wave = wave
+
+    def __call__(self) -> Wave:
+        return self.wave
+
+
+class Ear(Encoder):
+    """Log spectra of 50 ms, cut in patches of 2 frames x 12 bins; two layers of width 12, with cls."""
+
+    name, sample_rate, front_end_id = "ear", RATE, "rfft-50ms-log"
+    shape = TokenShape(layers=2, freq=2, dim=12, has_cls=True, frame_rate=10)
+
+    def __init__(self, *, seed: int = 0, dropout: float = 0.0) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.patch, self.mix = nn.Linear(24, 12), nn.Linear(12, 12)
+        self.dropout = nn.Dropout(dropout)
+
+    def front_end(self, batch: AudioBatch) -> Features:
+        with torch.no_grad():
+            frames = batch.waves.unfold(1, 50, 50)
+            spectrum = torch.fft.rfft(frames * torch.hann_window(50)).abs()[:, :, 1:25]
+            return Features((spectrum + 0.1).log(), batch.lengths // 50)
+
+    def embed(self, features: Features) -> Tokens:
+        B, frames, _ = features.x.shape
+        cut = features.x.view(B, frames // 2, 2, 2, 12).transpose(2, 3).flatten(3)
+        first = self.dropout(self.patch(cut))
+        second = first + torch.tanh(self.mix(first))
+        x = torch.stack([first, second], 1)
+        mask = torch.arange(frames // 2) * 2 < features.lengths[:, None]
+        return Tokens(x, mask, x.mean((2, 3)))
+
+    def depth_groups(self) -> list[list[nn.Parameter]]:
+        return [list(self.patch.parameters()), list(self.mix.parameters())]
