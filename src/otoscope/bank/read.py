@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from otoscope.bank.key import HELD_OUT, BankError, Identity, Manifest
+from otoscope.bank.order import shuffle
 from otoscope.bank.shard import DamagedError, Shard, check
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.types import Event, Task, Tokens, TokenShape
@@ -48,9 +49,12 @@ class BankSplit:
                 self.targets[row, [task.classes.index(label) for label in labels]] = 1
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedError(f"{clips} is damaged ({error!r}); delete it and run extract again") from error
-        self._row = [(shard, row) for shard, held in enumerate(shards) for row in range(held.clips)]
-        if len(self._row) != len(self.ids):
-            raise DamagedError(f"{clips} names {len(self.ids)} clips, the shards beside it hold {len(self._row)}")
+        clip_counts = torch.tensor([shard.clips for shard in shards])
+        self._shard = torch.arange(len(shards)).repeat_interleave(clip_counts)
+        self._first = clip_counts.cumsum(0) - clip_counts
+        self._row_bytes = torch.tensor([shard.bytes // shard.clips for shard in shards])
+        if len(self._shard) != len(self.ids):
+            raise DamagedError(f"{clips} names {len(self.ids)} clips, the shards beside it hold {len(self._shard)}")
         self.steps = max(shard.steps for shard in shards)
 
     def __len__(self) -> int:
@@ -73,7 +77,8 @@ class BankSplit:
         mask = torch.zeros(n, self.steps, dtype=torch.bool)
         cls = torch.empty(n, shape.layers, shape.dim) if shape.has_cls else None
         for to, number in enumerate(numbers):
-            shard, row = self._row[number]
+            shard = int(self._shard[number])
+            row = number % len(self) - int(self._first[shard])
             held_x, held_mask, held_cls = self._maps[shard]
             steps = held_mask.shape[1]
             x[to, :, :steps] = held_x[row]
@@ -82,6 +87,14 @@ class BankSplit:
             if cls is not None and held_cls is not None:
                 cls[to] = held_cls[row]
         return Tokens(x, mask, cls)
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """The rows in random order for one epoch, int64 [n], such that the disk is read in sequence.
+
+        `torch.randperm(n, generator=generator)` where the split fits in a window of `order.WINDOW` bytes; else shards
+        are shuffled, dealt into windows of that size, and rows are shuffled within each.
+        """
+        return shuffle(self._shard, self._row_bytes, generator)
 
     def pooled(self) -> Tokens:
         """Every clip as one token per layer (and its cls), float32 [n, L, 1, 1, D]: read once, then kept in memory."""

@@ -38,6 +38,7 @@ class Part(BankSplit):
         self.events = tuple(whole.events[row] for row in rows)
         self.targets = whole.targets[rows]
         self._whole, self._rows = whole, list(rows)
+        self._shard, self._row_bytes = whole._shard[self._rows], whole._row_bytes
 
     def tokens(self, index: Sequence[int] | slice) -> Tokens:
         """As of any split; the rows are those of this part."""
