@@ -1,13 +1,25 @@
 """Argmax chosen in int8: right up to rounding, exact in value and gradient."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otoscope.ops import Quantised, max_cosine, max_cosine_int8, max_cosine_reference, quantise, sign_through
+from otoscope.ops import (
+    max_cosine,
+    max_cosine_reference,
+    max_dot,
+    min_max_cosine,
+    min_max_cosine_reference,
+    min_max_dot,
+    quantise,
+    sign_through,
+)
 
 sizes = st.integers(1, 9)
+max_cosine_int8 = partial(max_cosine, selection="int8")
 
 
 def draw(B, N, K, D, seed, dtype=torch.float32):
@@ -20,11 +32,21 @@ def draw(B, N, K, D, seed, dtype=torch.float32):
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(B=sizes, N=sizes, K=sizes, D=sizes, buffer=st.sampled_from([1, 17, 1 << 20]), seed=st.integers(0, 99))
-def test_the_chosen_token_is_the_best_up_to_the_error_of_rounding(B, N, K, D, buffer, seed):
+@given(
+    B=sizes,
+    N=sizes,
+    K=sizes,
+    D=sizes,
+    buffer=st.sampled_from([1, 17, 1 << 20]),
+    seed=st.integers(0, 99),
+    compiled=st.booleans(),
+)
+def test_the_chosen_token_is_the_best_up_to_the_error_of_rounding(B, N, K, D, buffer, seed, compiled):
     tokens, prototypes, mask = draw(B, N, K, D, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("otoscope.ops.extremes.BUFFER", buffer)
+        patch.setattr("otoscope.ops.scan.BUFFER", buffer)
+        if not compiled:
+            patch.setattr("otoscope.ops.compiled.library", lambda: None)
         values, argmax = max_cosine_int8(tokens, prototypes, mask)
     wanted, best = max_cosine_reference(tokens, prototypes, mask)
     assert mask.gather(1, argmax).all()
@@ -67,15 +89,40 @@ def test_dtypes_and_strides(dtype):
     torch.testing.assert_close(values.double(), wanted, rtol=2e-2, atol=2e-2)
     values.sum().backward()
     assert prototypes.grad.dtype == dtype
-    assert torch.equal(argmax, max_cosine_int8(tokens, prototypes, mask, quantised=quantise(tokens))[1])
+    assert torch.equal(argmax, max_cosine_int8(tokens, prototypes, mask)[1])
 
 
-def test_what_is_quantised_already_decides():
-    tokens, prototypes, _ = draw(1, 6, 3, 8, 5)
-    flipped = quantise(-tokens)
-    assert torch.equal(
-        max_cosine_int8(tokens, prototypes, quantised=flipped)[1], max_cosine_int8(-tokens, prototypes)[1]
-    )
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(B=sizes, N=sizes, K=sizes, D=sizes, seed=st.integers(0, 99))
+def test_extremes_of_float_prototypes_are_best_up_to_the_error_of_rounding(B, N, K, D, seed):
+    tokens, _, mask = draw(B, N, K, D, seed)
+    prototypes = torch.randn(K, D, generator=torch.Generator().manual_seed(seed + 100))
+    found = min_max_cosine(tokens, prototypes, mask, selection="int8")
+    wanted = min_max_cosine_reference(tokens, prototypes, mask)
+    unit = tokens / tokens.norm(dim=2, keepdim=True)
+    of_tokens = (quantise(tokens).scale / tokens.norm(dim=2)).amax(1)[:, None] * prototypes.abs().sum(1) / 2
+    of_prototypes = quantise(prototypes).scale * unit.abs().sum(2).amax(1)[:, None] / 2
+    slack = 2.1 * (of_tokens + of_prototypes) + 1e-6
+    for value, index, best, sign in zip(found[::2], found[1::2], wanted[::2], (-1, 1), strict=True):
+        assert mask.gather(1, index).all()
+        chosen = unit.gather(1, index[:, :, None].expand(-1, -1, D))
+        torch.testing.assert_close(value, (chosen * prototypes).sum(2), rtol=0, atol=1e-5)
+        assert (sign * (best - value) >= -1e-5).all()
+        assert (sign * (best - value) <= slack).all()
+
+
+def test_tokens_that_want_a_gradient_get_the_one_of_the_token_chosen():
+    tokens, prototypes, mask = draw(2, 5, 3, 4, 7, torch.float64)
+    tokens.requires_grad_()
+    low, argmin, high, argmax = min_max_dot(tokens, prototypes, mask, selection="int8")
+    g = torch.randn(2, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(8))
+    (found,) = torch.autograd.grad((low * g[0] + high * g[1]).sum(), tokens)
+    wanted = torch.zeros_like(tokens)
+    for b in range(2):
+        for k in range(3):
+            wanted[b, argmin[b, k]] += g[0, b, k] * prototypes[k].detach()
+            wanted[b, argmax[b, k]] += g[1, b, k] * prototypes[k].detach()
+    torch.testing.assert_close(found, wanted.detach(), rtol=0, atol=1e-13)
 
 
 def test_ties_give_the_first_valid_index_and_silence_is_a_token():
@@ -100,11 +147,8 @@ def test_quantise_is_off_by_half_a_level_at_most(D, size, seed):
 
 def test_what_cannot_be_done_is_refused():
     tokens, prototypes, mask = draw(2, 3, 4, 6, 6)
-    for wrong in (torch.randn(4, 6), torch.zeros(4, 6)):
-        with pytest.raises(ValueError, match="binary prototypes"):
-            max_cosine_int8(tokens, wrong)
-    with pytest.raises(ValueError, match="quantise these tokens"):
-        max_cosine_int8(tokens, prototypes, quantised=Quantised(torch.zeros(2, 3, 5, dtype=torch.int8), mask.float()))
+    with pytest.raises(ValueError, match="selection 'int4'; allowed: 'exact', 'int8'"):
+        max_dot(tokens, prototypes, selection="int4")
     with pytest.raises(ValueError, match="mask"):
         max_cosine_int8(tokens, prototypes, mask[:1])
     with pytest.raises(ValueError, match="is for frozen tokens"):

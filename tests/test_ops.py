@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otoscope.ops import (
+    chosen,
+    compiled,
     max_cosine,
     max_cosine_reference,
     max_dot,
@@ -14,7 +16,8 @@ from otoscope.ops import (
     min_max_dot,
     sign_through,
 )
-from otoscope.ops.extremes import BUFFER
+from otoscope.ops import scan as blocks
+from otoscope.ops.scan import BUFFER
 
 sizes = st.integers(1, 6)
 
@@ -33,7 +36,7 @@ def draw(B, N, K, D, seed, dtype=torch.float64):
 def test_values_argmax_and_gradients_are_those_of_the_reference(B, N, K, D, buffer, seed):
     tokens, prototypes, mask = draw(B, N, K, D, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("otoscope.ops.extremes.BUFFER", buffer)
+        patch.setattr("otoscope.ops.scan.BUFFER", buffer)
         found = min_max_cosine(tokens, prototypes, mask)
     wanted = min_max_cosine_reference(tokens, prototypes, mask)
     for ours, theirs in zip(found, wanted, strict=True):
@@ -46,6 +49,70 @@ def test_values_argmax_and_gradients_are_those_of_the_reference(B, N, K, D, buff
     values, argmax = max_cosine(tokens, prototypes, mask)
     torch.testing.assert_close(values, found[2], rtol=0, atol=1e-12)
     assert torch.equal(argmax, found[3])
+
+
+@pytest.mark.skipif(compiled.library() is None, reason="no C compiler here")
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    B=sizes,
+    N=st.sampled_from([1, 2, 15, 16, 17, 40, 64]),
+    K=sizes,
+    D=st.sampled_from([1, 2, 31, 32, 33, 70]),
+    threads=st.booleans(),
+    levels=st.sampled_from([2, 1000]),
+    seed=st.integers(0, 99),
+)
+def test_compiled_kernels_are_equal_to_torch(B, N, K, D, threads, levels, seed):
+    """Values, first places (few levels: many ties) and sums, masked and not, in one thread and in several."""
+    random = torch.Generator().manual_seed(seed)
+    scores = torch.randint(-levels, levels, (K, B, N), generator=random, dtype=torch.int32)
+    factor = torch.rand(B, N, generator=random)
+    _, _, mask = draw(B, N, K, D, seed)
+    tokens, prototypes = torch.randn(B, N, D, generator=random), torch.randn(K, D, generator=random)
+    index, weight = torch.randint(N, (B, K), generator=random), torch.randn(B, K, generator=random)
+
+    def everything():
+        ends = []
+        for held, by in ((scores.float(), None), (scores.clone(), factor)):
+            for valid in (None, mask):
+                ends += blocks.room(tokens, K, True, torch.float32)
+                blocks.reduce(held.clone(), valid, *ends[-4:], by)
+        total = torch.ones(K, D)
+        chosen.add(tokens, weight, index, total)
+        return [*ends, chosen.products(tokens, prototypes, index), total]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("otoscope.ops.compiled._GRAIN", 1 if threads else 1 << 40)
+        found = everything()
+        patch.setattr("otoscope.ops.compiled.library", lambda: None)
+        wanted = everything()
+    for ours, theirs in zip(found[:-2], wanted[:-2], strict=True):
+        assert torch.equal(ours, theirs)
+    for ours, theirs in zip(found[-2:], wanted[-2:], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
+
+
+def test_without_a_compiler_all_goes_on_in_torch(monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert compiled.library.__wrapped__() is None
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CC", str(broken))
+    assert compiled.library.__wrapped__() is None
+    monkeypatch.delenv("CC")
+    monkeypatch.setenv("OTOSCOPE_COMPILE", "0")
+    assert compiled.library.__wrapped__() is None
+    monkeypatch.setattr(compiled, "library", lambda: None)
+    tokens, prototypes, mask = draw(3, 9, 5, 8, 0, torch.float32)
+    found, wanted = max_cosine(tokens, prototypes, mask), max_cosine_reference(tokens, prototypes, mask)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_a_diverged_prototype_shows():
+    prototypes = torch.full((1, 4), torch.nan)
+    for tokens in (torch.ones(1, 3, 4), torch.ones(1, 40, 4)):
+        assert max_cosine(tokens, prototypes)[0].isnan().all()
 
 
 def test_closed_form_of_the_gradient():

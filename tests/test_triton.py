@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from otoscope.ops import extremes, triton_max
+from otoscope.ops import scan as blocks
+from otoscope.ops import triton_max
 
 needs_triton = pytest.mark.skipif(not triton_max.INSTALLED, reason="Triton is not installed: pip install triton")
 
@@ -44,7 +45,7 @@ def interpreted() -> None:
 
 def compare(tokens, prototypes, mask, normalise, both, tolerance) -> None:
     found = triton_max.scan(tokens, prototypes, mask, normalise, both)
-    wanted = extremes.scan(tokens, prototypes, mask, normalise, both)
+    wanted = blocks.scan(tokens, prototypes, mask, normalise, both)
     for ours, theirs in zip(found, wanted, strict=True):
         assert ours.dtype == theirs.dtype
         if ours.is_floating_point():
@@ -66,7 +67,7 @@ def test_the_kernel_is_the_blocked_form_on_the_card(dtype: torch.dtype) -> None:
     tokens, prototypes, mask = (t.cuda() for t in draw(3, 300, 70, 96, dtype))
     assert triton_max.usable(tokens, prototypes)
     found = triton_max.scan(tokens, prototypes, mask, True, True)
-    wanted = extremes.scan(tokens, prototypes, mask, True, True)
+    wanted = blocks.scan(tokens, prototypes, mask, True, True)
     tolerance = 1e-4 if dtype == torch.float32 else 2e-2
     for ours, theirs in zip(found[::2], wanted[::2], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)

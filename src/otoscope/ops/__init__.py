@@ -1,6 +1,7 @@
 """Hot kernels, each beside its slow reference."""
 
 from otoscope.ops.extremes import (
+    Selection,
     max_cosine,
     max_cosine_reference,
     max_dot,
@@ -8,14 +9,14 @@ from otoscope.ops.extremes import (
     min_max_cosine_reference,
     min_max_dot,
 )
-from otoscope.ops.int8 import Quantised, max_cosine_int8, quantise
+from otoscope.ops.int8 import Quantised, quantise
 from otoscope.ops.sign import sign_through
 from otoscope.ops.weighted import weighted_sum
 
 __all__ = [
     "Quantised",
+    "Selection",
     "max_cosine",
-    "max_cosine_int8",
     "max_cosine_reference",
     "max_dot",
     "min_max_cosine",

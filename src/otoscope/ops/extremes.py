@@ -14,25 +14,34 @@ card the forward is that of `otoscope.ops.triton_max`, where Triton works.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-BUFFER = 1 << 20
-"""Similarities held at once (elements, not bytes), unless a single clip has more tokens than that."""
+from otoscope.ops import chosen, int8
+from otoscope.ops import scan as blocks
+from otoscope.ops.scan import Extremes, norm, working
+
+Selection = Literal["exact", "int8"]
+"""How the token is found: by the product itself, or by the product of both sides rounded to int8."""
 
 
-def max_cosine(tokens: Tensor, prototypes: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def max_cosine(
+    tokens: Tensor, prototypes: Tensor, mask: Tensor | None = None, *, selection: Selection = "exact"
+) -> tuple[Tensor, Tensor]:
     """Largest cosine-like product of every prototype with the tokens of every clip.
 
     tokens [B, N, D] frozen, normalised here; prototypes [K, D] used as given (the caller normalises, e.g. sign(p) /
     sqrt(D)); mask [B, N] bool, True = valid, at least one a clip. Output: values [B, K], argmax int64 [B, K] (the first
     index among equals). Half-precision products are accumulated in float32. Differentiable once, in the prototypes.
 
-    Raises `ValueError` for tokens that require a gradient, wrong shapes or no tokens.
+    `selection="int8"`, on the CPU: the token is chosen in int8, several times as fast, and may be another one nearly as
+    good (`otoscope.ops.int8` bounds the difference); value and gradient are exact for the token chosen.
+
+    Raises `ValueError` for tokens that require a gradient, wrong shapes, no tokens or an unknown selection.
 
     >>> z = torch.tensor([[[3.0, 0.0], [0.0, 2.0]]])
     >>> values, argmax = max_cosine(z, torch.eye(2))
@@ -40,24 +49,26 @@ def max_cosine(tokens: Tensor, prototypes: Tensor, mask: Tensor | None = None) -
     ([[1.0, 1.0]], [[0, 1]])
     """
     check_frozen(tokens, "max_cosine", "max_dot")
-    high, argmax, _, _ = _extremes(tokens, prototypes, mask, True, False)
+    high, argmax, _, _ = _extremes(tokens, prototypes, mask, True, False, selection)
     return high, argmax
 
 
-def max_dot(tokens: Tensor, prototypes: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def max_dot(
+    tokens: Tensor, prototypes: Tensor, mask: Tensor | None = None, *, selection: Selection = "exact"
+) -> tuple[Tensor, Tensor]:
     """`max_cosine` for tokens that are normalised already, or shall not be; passes gradients to tokens that ask.
 
     >>> values, _ = max_dot(torch.tensor([[[3.0, 0.0], [0.0, 2.0]]]), torch.eye(2))
     >>> values.tolist()
     [[3.0, 2.0]]
     """
-    high, argmax, _, _ = _extremes(tokens, prototypes, mask, False, False)
+    high, argmax, _, _ = _extremes(tokens, prototypes, mask, False, False, selection)
     return high, argmax
 
 
 def min_max_cosine(
-    tokens: Tensor, prototypes: Tensor, mask: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    tokens: Tensor, prototypes: Tensor, mask: Tensor | None = None, *, selection: Selection = "exact"
+) -> Extremes:
     """Smallest and largest cosine-like products: minimum [B, K], argmin, maximum [B, K], argmax; as `max_cosine`.
 
     >>> low, _, high, _ = min_max_cosine(torch.tensor([[[3.0, 0.0], [0.0, -2.0]]]), torch.eye(2))
@@ -65,20 +76,20 @@ def min_max_cosine(
     ([[0.0, -1.0]], [[1.0, 0.0]])
     """
     check_frozen(tokens, "min_max_cosine", "min_max_dot")
-    high, argmax, low, argmin = _extremes(tokens, prototypes, mask, True, True)
+    high, argmax, low, argmin = _extremes(tokens, prototypes, mask, True, True, selection)
     return low, argmin, high, argmax
 
 
 def min_max_dot(
-    tokens: Tensor, prototypes: Tensor, mask: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    tokens: Tensor, prototypes: Tensor, mask: Tensor | None = None, *, selection: Selection = "exact"
+) -> Extremes:
     """`min_max_cosine` for tokens taken as they are; passes gradients to tokens that ask.
 
     >>> low, _, high, _ = min_max_dot(torch.tensor([[[3.0, 0.0], [0.0, -2.0]]]), torch.eye(2))
     >>> low.tolist(), high.tolist()
     ([[0.0, -2.0]], [[3.0, 0.0]])
     """
-    high, argmax, low, argmin = _extremes(tokens, prototypes, mask, False, True)
+    high, argmax, low, argmin = _extremes(tokens, prototypes, mask, False, True, selection)
     return low, argmin, high, argmax
 
 
@@ -132,10 +143,12 @@ def check_shapes(tokens: Tensor, prototypes: Tensor, mask: Tensor | None) -> Non
 
 
 def _extremes(
-    tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: bool, both: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: bool, both: bool, selection: Selection
+) -> Extremes:
     check_shapes(tokens, prototypes, mask)
-    out: tuple[Tensor, Tensor, Tensor, Tensor] = _Extremes.apply(tokens, prototypes, mask, normalise, both)  # type: ignore[no-untyped-call]
+    if selection not in get_args(Selection):
+        raise ValueError(f"selection {selection!r}; allowed: {', '.join(map(repr, get_args(Selection)))}")
+    out: Extremes = _Extremes.apply(tokens, prototypes, mask, normalise, both, selection)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -144,18 +157,19 @@ class _Extremes(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: bool, both: bool
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: bool, both: bool, selection: Selection
+    ) -> Extremes:
         if tokens.is_cuda:
             from otoscope.ops import triton_max
 
             if triton_max.usable(tokens, prototypes):
                 return triton_max.scan(tokens, prototypes, mask, normalise, both)
+        scan = int8.scan if selection == "int8" and not tokens.is_cuda else blocks.scan
         return scan(tokens, prototypes, mask, normalise, both)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
-        tokens, prototypes, _, normalise, _ = inputs
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Extremes) -> None:
+        tokens, prototypes, _, normalise, _, _ = inputs
         _, argmax, _, argmin = output
         ctx.save_for_backward(tokens, prototypes, argmax, argmin)
         ctx.normalise = normalise
@@ -164,10 +178,10 @@ class _Extremes(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         """Many sets of prototypes on the same tokens are one long set; anything else is done one after another."""
-        tokens, prototypes, mask, normalise, both = arguments
+        tokens, prototypes, *rest = arguments
         if in_dims[0] is None and in_dims[1] is not None and in_dims[2] is None:
             long = prototypes.movedim(in_dims[1], 0).flatten(0, 1)
-            found = _Extremes.apply(tokens, long, mask, normalise, both)  # type: ignore[no-untyped-call]
+            found = _Extremes.apply(tokens, long, *rest)  # type: ignore[no-untyped-call]
             return tuple(t.unflatten(1, (info.batch_size, t.shape[1] // info.batch_size)) for t in found), (1,) * 4
         each = [
             _Extremes.apply(
@@ -182,79 +196,37 @@ class _Extremes(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         tokens, prototypes, argmax, argmin = ctx.saved_tensors
         picks = [(grads[0], argmax)] + ([(grads[2], argmin)] if argmin.numel() else [])
-        weight, index = (torch.cat(parts, 1) for parts in zip(*picks, strict=True))
-        to_tokens = _gradient_of_tokens(tokens, prototypes, weight, index) if ctx.needs_input_grad[0] else None
+        to_tokens = _gradient_of_tokens(tokens, prototypes, picks) if ctx.needs_input_grad[0] else None
         to_prototypes = None
         if ctx.needs_input_grad[1]:
-            scale = 1 / norm(tokens).gather(1, index) if ctx.normalise else None
-            to_prototypes = gradient_of_prototypes(tokens, weight, index, scale)
-            to_prototypes = to_prototypes.view(-1, *prototypes.shape).sum(0).to(prototypes.dtype)
-        return to_tokens, to_prototypes, None, None, None
+            inverse = 1 / norm(tokens) if ctx.normalise else None
+            to_prototypes = _gradient_of_prototypes(tokens, prototypes, picks, inverse)
+        return to_tokens, to_prototypes, None, None, None, None
 
 
-def working(*dtypes: torch.dtype) -> torch.dtype:
-    """The precision products are computed in: float64 where an input is, else float32."""
-    return torch.float64 if torch.float64 in dtypes else torch.float32
+Picks = list[tuple[Tensor, Tensor]]
+"""Gradients [B, K] with the indices [B, K] of the tokens that they belong to: of the maximum, and of the minimum."""
 
 
-def norm(tokens: Tensor) -> Tensor:
-    """Length of every token, never 0, in the precision of the work: [*, D] to [*]."""
-    length: Tensor = torch.linalg.vector_norm(tokens, dim=-1, dtype=working(tokens.dtype))
-    return length.clamp_min(1e-12)
-
-
-def scan(
-    tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: bool, both: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Block by block: similarities [prototypes, clips, tokens], reduced over the last axis."""
-    (B, N, D), K = tokens.shape, len(prototypes)
-    result, work = torch.promote_types(tokens.dtype, prototypes.dtype), working(tokens.dtype, prototypes.dtype)
-    high, low = tokens.new_empty((B, K), dtype=result), tokens.new_empty((B, K if both else 0), dtype=result)
-    argmax, argmin = (torch.empty(v.shape, dtype=torch.int64, device=v.device) for v in (high, low))
-    k_step = min(K, max(1, BUFFER // N))
-    b_step = max(1, BUFFER // (N * k_step))
-    cast = prototypes.to(work)
-    for b in range(0, B, b_step):
-        block = tokens[b : b + b_step].to(work)
-        if normalise:
-            block = block / norm(block)[..., None]
-        columns = block.reshape(-1, D).T
-        padded = None if mask is None else ~mask[b : b + b_step]
-        padded = None if padded is None or not bool(padded.any()) else padded
-        for k in range(0, K, k_step):
-            similarity = (cast[k : k + k_step] @ columns).view(-1, len(block), N)
-            here = slice(b, b + b_step), slice(k, k + k_step)
-            if padded is not None:
-                similarity.masked_fill_(padded, -torch.inf)
-            values, index = similarity.max(2)
-            high[here], argmax[here] = values.T, index.T
-            if both:
-                if padded is not None:
-                    similarity.masked_fill_(padded, torch.inf)
-                values, index = similarity.min(2)
-                low[here], argmin[here] = values.T, index.T
-    return high, argmax, low, argmin
-
-
-def gradient_of_prototypes(tokens: Tensor, weight: Tensor, index: Tensor, scale: Tensor | None) -> Tensor:
-    """sum over b of weight[b, k] * scale[b, k] * tokens[b, index[b, k]], [K, D]: one fused gather a block of clips."""
+def _gradient_of_prototypes(tokens: Tensor, prototypes: Tensor, picks: Picks, inverse: Tensor | None) -> Tensor:
+    """sum over picks and b of weight[b, k] * tokens[b, index[b, k]], the token times its `inverse` [B, N], [K, D]."""
     B, N, D = tokens.shape
-    work = working(tokens.dtype, weight.dtype)
-    weight = weight.to(work) if scale is None else weight.to(work) * scale.to(work)
-    step = B if tokens.dtype == work else max(1, BUFFER // (N * D))
-    total = tokens.new_zeros((index.shape[1], D), dtype=work)
-    for b in range(0, B, step):
-        flat = tokens[b : b + step].reshape(-1, D).to(work)
-        rows = index[b : b + step] + torch.arange(0, len(flat), N, device=index.device)[:, None]
-        chunk = weight[b : b + step].T.contiguous()
-        total += F.embedding_bag(rows.T.contiguous(), flat, per_sample_weights=chunk, mode="sum")
-    return total
+    work = working(tokens.dtype, prototypes.dtype)
+    total = tokens.new_zeros(prototypes.shape, dtype=work)
+    step = B if tokens.dtype == work else max(1, blocks.BUFFER // (N * D))
+    for weight, index in picks:
+        weight = weight.to(work) if inverse is None else weight.to(work) * inverse.to(work).gather(1, index)
+        for b in range(0, B, step):
+            here = slice(b, b + step)
+            chosen.add(tokens[here].to(work), weight[here], index[here], total)
+    return total.to(prototypes.dtype)
 
 
-def _gradient_of_tokens(tokens: Tensor, prototypes: Tensor, weight: Tensor, index: Tensor) -> Tensor:
-    """sum over the k whose extreme lies at (b, n) of weight[b, k] * prototypes[k], [B, N, D]."""
+def _gradient_of_tokens(tokens: Tensor, prototypes: Tensor, picks: Picks) -> Tensor:
+    """sum over picks and the k whose extreme lies at (b, n) of weight[b, k] * prototypes[k], [B, N, D]."""
     (B, N, _), K = tokens.shape, len(prototypes)
     work = working(tokens.dtype, prototypes.dtype)
+    weight, index = (torch.cat(parts, 1) for parts in zip(*picks, strict=True))
     cells, order = (index + torch.arange(B, device=index.device)[:, None] * N).flatten().sort(stable=True)
     count = torch.bincount(cells, minlength=B * N)
     which = torch.arange(index.shape[1], device=index.device).remainder(K).expand_as(index).flatten()[order]

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from otoscope.ops import extremes
+from otoscope.ops import scan as blocks
 
 INSTALLED = importlib.util.find_spec("triton") is not None
 """Whether there is a Triton to compile the kernel."""
@@ -108,7 +108,7 @@ def _works(device: torch.device) -> bool:
         found = scan(tokens, prototypes, None, True, True)
     except Exception:  # whatever keeps Triton from compiling, the blocked form does the work
         return False
-    wanted = extremes.scan(tokens, prototypes, None, True, True)
+    wanted = blocks.scan(tokens, prototypes, None, True, True)
     return all(torch.allclose(a, b, atol=1e-2) for a, b in zip(found[::2], wanted[::2], strict=True))
 
 
@@ -123,7 +123,7 @@ def scan(
     (B, N, D), K = tokens.shape, len(prototypes)
     result = torch.promote_types(tokens.dtype, prototypes.dtype)
     work = result if tokens.dtype == prototypes.dtype and result in _HALF else torch.float32
-    factor = 1 / extremes.norm(tokens) if normalise else None
+    factor = 1 / blocks.norm(tokens) if normalise else None
     high, low = (tokens.new_empty((B, width), dtype=torch.float32) for width in (K, K if both else 0))
     argmax, argmin = (torch.empty(v.shape, dtype=torch.int64, device=v.device) for v in (high, low))
     _kernel[lambda tuned: (triton.cdiv(K, tuned["BLOCK_K"]), B)](
