@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 Wave = npt.NDArray[np.float32]
 
@@ -134,7 +135,7 @@ class Tokens:
     """A batch of token maps.
 
     x: [B, L, T, F, D] floating; mask: [B, T] bool, True where there is audio, at least one per clip (None: all True);
-    cls: [B, L, D] or None. Checked on construction.
+    cls: [B, L, D] or None. Checked on construction. `is_unit`: every token and cls has length one (see `unit`).
 
     >>> Tokens(torch.zeros(2, 1, 4, 8, 16)).mask.shape
     torch.Size([2, 4])
@@ -143,8 +144,11 @@ class Tokens:
     x: Tensor
     mask: Tensor
     cls: Tensor | None
+    is_unit: bool
 
-    def __init__(self, x: Tensor, mask: Tensor | None = None, cls: Tensor | None = None) -> None:
+    def __init__(
+        self, x: Tensor, mask: Tensor | None = None, cls: Tensor | None = None, *, is_unit: bool = False
+    ) -> None:
         if x.ndim != 5 or not x.is_floating_point():
             raise ValueError(f"x must be floating [B, L, T, F, D], found {x.dtype} {list(x.shape)}")
         B, L, T, _, D = x.shape
@@ -160,6 +164,7 @@ class Tokens:
         object.__setattr__(self, "x", x)
         object.__setattr__(self, "mask", mask)
         object.__setattr__(self, "cls", cls)
+        object.__setattr__(self, "is_unit", is_unit)
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -190,7 +195,24 @@ class Tokens:
     def layers(self, which: Sequence[int]) -> Tokens:
         """Only the layers of these indices (negative from the end), in this order."""
         index = [range(self.x.shape[1])[i] for i in which]
-        return Tokens(self.x[:, index], self.mask, None if self.cls is None else self.cls[:, index])
+        cls = None if self.cls is None else self.cls[:, index]
+        return Tokens(self.x[:, index], self.mask, cls, is_unit=self.is_unit)
+
+    def clips(self, which: Tensor) -> Tokens:
+        """Only the clips of these indices, in this order."""
+        cls = None if self.cls is None else self.cls[which]
+        return Tokens(self.x[which], self.mask[which], cls, is_unit=self.is_unit)
+
+    def unit(self) -> Tokens:
+        """Every token and cls divided by its length, a zero left as it is; itself where that was done before.
+
+        >>> Tokens(torch.tensor([3.0, 4.0]).view(1, 1, 1, 1, 2)).unit().x.flatten().tolist()
+        [0.6000000238418579, 0.800000011920929]
+        """
+        if self.is_unit:
+            return self
+        cls = None if self.cls is None else functional.normalize(self.cls, dim=-1)
+        return Tokens(functional.normalize(self.x, dim=-1), self.mask, cls, is_unit=True)
 
     def pooled(self) -> Tokens:
         """One token per layer, the masked mean: [B, L, 1, 1, D]; what probes of global vectors need, and no more."""
@@ -199,4 +221,4 @@ class Tokens:
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Tokens:
         """Moved and cast; the mask stays bool."""
         cls = None if self.cls is None else self.cls.to(device, dtype)
-        return Tokens(self.x.to(device, dtype), self.mask.to(device), cls)
+        return Tokens(self.x.to(device, dtype), self.mask.to(device), cls, is_unit=self.is_unit)

@@ -37,7 +37,7 @@ def show(
     serve = feed.of_split(split, "tokens", fitted.layer)
     batches = [serve(index) for index in torch.split(torch.arange(len(split)), 64)]
     with torch.no_grad():
-        strongest = torch.cat([module.prototypes.strongest(b.flat[:, 0], b.token_mask) for b in batches])
+        strongest = torch.cat([module.prototypes.strongest(b.unit().flat[:, 0], b.token_mask) for b in batches])
         row, column = _choose(module.head(strongest), split)
         prototype = _speaker(module.head.weight[column], strongest, row)
         tokens = serve(torch.tensor([row]))

@@ -54,6 +54,7 @@ class Probe(nn.Module, ABC):
     Class attributes tell the loop what it needs:
     `reads`    "summary": the cls token or masked mean; "mean": the masked mean; "tokens": the whole map. For the first
                two the loop feeds `Tokens.pooled()`, once in memory.
+    `unit`     True for a probe of directions: it gives the same logits for `tokens.unit()`, which the loop makes once.
     `depth`    "one": a single layer (several are put behind a softmax gate); "many": all layers the bank holds.
     `lr`, `weight_decay`: search ranges; `no_decay`: names of parameters (prefixes) without weight decay.
     `inert`    names of parameters that a published count includes though no gradient can reach them.
@@ -62,6 +63,7 @@ class Probe(nn.Module, ABC):
 
     name: ClassVar[str]
     reads: ClassVar[Literal["summary", "mean", "tokens"]] = "tokens"
+    unit: ClassVar[bool] = False
     depth: ClassVar[Literal["one", "many"]] = "one"
     lr: ClassVar[Range] = Range(1e-4, 7e-3)
     weight_decay: ClassVar[Range] = Range(1e-5, 5e-4)
@@ -159,6 +161,7 @@ def gated(cls: type[Probe]) -> type[Probe]:
 
     class Gated(cls):  # type: ignore[valid-type, misc]
         no_decay = (*cls.no_decay, "layer_gate")
+        unit = False  # the gate mixes tokens as they are
 
         def __init__(self, shape: TokenShape, n_classes: int, **options: Any) -> None:
             super().__init__(replace(shape, layers=1), n_classes, **options)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from otoscope.ops import min_max_dot
+from otoscope.ops import Selection, min_max_dot
 from otoscope.probes.base import ClipProbe, Cost, FrameProbe, LayerGate, Probe, only_layer, register
 from otoscope.probes.prototypes import PROTOTYPE_LR, FloatPrototypes
 from otoscope.types import Tokens, TokenShape
@@ -17,22 +16,31 @@ class _Gated(Probe):
 
     depth = "many"
     lr = PROTOTYPE_LR
+    unit = True
     no_decay = ("prototypes", "layer_gate")
 
-    def __init__(self, shape: TokenShape, n_classes: int, *, prototypes: int = 10_000, dropout: float = 0.2) -> None:
+    def __init__(
+        self,
+        shape: TokenShape,
+        n_classes: int,
+        *,
+        prototypes: int = 10_000,
+        dropout: float = 0.2,
+        selection: Selection = "exact",
+    ) -> None:
         super().__init__(shape, n_classes)
+        self.selection: Selection = selection
         self.layer_gate = LayerGate(shape.layers)
         self.prototypes = FloatPrototypes(prototypes, shape.dim)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(3 * prototypes, n_classes)
 
     def mixture(self, x: Tensor) -> Tensor:
-        """sum_l a_l x_l / |x_l|: [B, L, ..., D] to [B, ..., D], not normalised again."""
+        """sum_l a_l x_l of tokens of length one: [B, L, ..., D] to [B, ..., D], not normalised again."""
         if self.shape.layers == 1:
-            return F.normalize(only_layer(x), dim=-1)
-        inverse = 1 / torch.linalg.vector_norm(x, dim=-1).clamp_min(1e-12)
-        share = self.layer_gate.shares.to(x.dtype).view(-1, *[1] * (x.ndim - 3))
-        return torch.einsum("bl...d,bl...->b...d", x, inverse * share)
+            return only_layer(x)
+        B, _, *rest = x.shape
+        return (self.layer_gate.shares.to(x.dtype) @ x.flatten(2)).view(B, *rest)
 
     def logits(self, low: Tensor, middle: Tensor, high: Tensor) -> Tensor:
         """The head on [min, middle, max], each [..., K]."""
@@ -48,6 +56,7 @@ class _Gated(Probe):
         *,
         prototypes: int = 10_000,
         dropout: float = 0.2,  # noqa: ARG003
+        selection: Selection = "exact",  # noqa: ARG003
     ) -> Cost:
         K, D, C, L = prototypes, shape.dim, n_classes, shape.layers
         parameters = L + K * D + 3 * K * C + C
@@ -71,9 +80,10 @@ class Cgp(_Gated, ClipProbe):
     """
 
     def forward(self, tokens: Tokens) -> Tensor:
+        tokens = tokens.unit()
         p, mask = self.prototypes.unit(), tokens.token_mask
         mixed = self.mixture(tokens.flat)
-        low, _, high, _ = min_max_dot(mixed, p, mask)
+        low, _, high, _ = min_max_dot(mixed, p, mask, selection=self.selection)
         if tokens.cls is None:
             valid = mask[:, :, None].to(mixed.dtype)
             middle = (mixed * valid).sum(1) / valid.sum(1)
@@ -92,7 +102,7 @@ class CgpFrame(_Gated, FrameProbe):
     """
 
     def forward(self, tokens: Tokens) -> Tensor:
-        p, mixed = self.prototypes.unit(), self.mixture(tokens.x)
-        low, _, high, _ = min_max_dot(mixed.flatten(0, 1), p)
+        p, mixed = self.prototypes.unit(), self.mixture(tokens.unit().x)
+        low, _, high, _ = min_max_dot(mixed.flatten(0, 1), p, selection=self.selection)
         grid = (*mixed.shape[:2], -1)
         return self.logits(low.view(grid), mixed.mean(2) @ p.T, high.view(grid))

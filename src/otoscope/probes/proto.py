@@ -26,6 +26,7 @@ class Proto(ClipProbe):
     """
 
     lr = PROTOTYPE_LR
+    unit = True
     no_decay = ("prototypes",)
 
     def __init__(
@@ -38,7 +39,7 @@ class Proto(ClipProbe):
         self.orthogonality = orthogonality
 
     def forward(self, tokens: Tokens) -> Tensor:
-        s = self.prototypes.strongest(only_layer(tokens.flat), tokens.token_mask).relu()
+        s = self.prototypes.strongest(only_layer(tokens.unit().flat), tokens.token_mask).relu()
         return torch.einsum("bcj,cj->bc", s.view(-1, *self.weight.shape), self.weight.relu()) + self.bias
 
     def penalty(self) -> Tensor:
