@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 import otoscope.bank
+from otoscope import probes
 from otoscope.bank import Bank
+from otoscope.encoders import Features
 from otoscope.ops import max_cosine, sign_through, weighted_sum
-from otoscope.train import DivergedError, FittedProbe, fit
-from otoscope.train.many import Configuration, fit_many
-from otoscope.train.stack import STACKABLE, RowwiseAdamW, Stack
+from otoscope.train import DivergedError, FittedProbe, fit, many
+from otoscope.train.many import Configuration, PrunedError, fit_many, together
+from otoscope.train.stack import STACKABLE, Alone, RowwiseAdamW, Stack
+from otoscope.types import Tokens
 from toys import Ear, Tones
 
 SIZES = {"train": 22, "validation": 12, "test": 2}
@@ -106,6 +112,15 @@ def test_a_diverging_trial_leaves_the_others_alone(probe: str, bank: Bank) -> No
     assert [type(t) for t in fit_many(probe, bank, [Configuration(lr=math.inf)] * 2, **settings)] == [DivergedError] * 2
 
 
+def test_how_many_fit_together_follows_from_the_parameters(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert together("mean", bank) == 32
+    state = 5 * 4 * probes.parameter_count("protobin", dataclasses.replace(bank.shape, layers=1), 3)
+    monkeypatch.setattr(many, "TRIAL_BYTES", 3 * state)
+    assert together("protobin", bank) == 3
+    assert together("protobin", bank, options={"prototypes_per_class": 100}) == 1
+    assert together("knn", bank) == 32
+
+
 def test_what_fit_refuses_is_refused(bank: Bank) -> None:
     with pytest.raises(ValueError, match="at least one configuration"):
         fit_many("mean", bank, [])
@@ -178,3 +193,72 @@ def test_weighted_sum_differentiates_twice() -> None:
     random = torch.Generator().manual_seed(2)
     inputs = [torch.randn(s, generator=random, dtype=torch.float64, requires_grad=True) for s in ((1, 2, 3), (1, 3, 2))]
     assert torch.autograd.gradgradcheck(weighted_sum, inputs)
+
+
+class Referee:
+    """Stops trial `number` after epoch `at`, and writes down what it is told."""
+
+    def __init__(self, number: int, at: int) -> None:
+        self.number, self.at, self.told = number, at, []
+
+    def __call__(self, epoch: int, values: Sequence[float | None]) -> list[int]:
+        self.told.append((epoch, list(values)))
+        return [self.number] if epoch == self.at else []
+
+
+@pytest.mark.parametrize("probe", ["mean", "mhca", "protobin", "cgp"])
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_a_stopped_trial_costs_nothing_and_leaves_the_others_alone(
+    probe: str, stopped: int, bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    for kind in (Stack, Alone):
+        step = kind.step
+        monkeypatch.setattr(kind, "step", lambda self, *a, do=step: rows.append(self.rows) or do(self, *a))
+    settings = {"epochs": 3, "batch_size": 22, "options": OPTIONS.get(probe)}
+    referee = Referee(stopped, 0)
+    found = fit_many(probe, bank, TRIALS, **settings, watch=referee)
+    assert sum(rows) == 3 + 2 + 2
+    for number, (ours, c) in enumerate(zip(found, TRIALS, strict=True)):
+        alone = fit(probe, bank, seed=c.seed, lr=c.lr, weight_decay=c.weight_decay, **settings)
+        values = [told[number] for _, told in referee.told]
+        if number == stopped:
+            assert isinstance(ours, PrunedError)
+            assert (ours.epoch, ours.validation) == (0, pytest.approx(alone.history[0]["validation"], abs=1e-5))
+            assert values == [ours.validation, None, None]
+            assert ours.train_seconds * 3 == pytest.approx(found[2].train_seconds)
+        else:
+            same(ours, alone)
+            assert values == [row["validation"] for row in ours.history]
+    assert [epoch for epoch, _ in referee.told] == [0, 1, 2]
+
+
+def test_all_may_be_stopped_but_not_after_the_last_epoch_nor_twice(bank: Bank) -> None:
+    settings = {"epochs": 2, "batch_size": 8}
+    assert [type(t) for t in fit_many("mean", bank, TRIALS, **settings, watch=lambda *_: {0, 1, 2})] == [
+        PrunedError
+    ] * 3
+    late = fit_many("mean", bank, TRIALS, **settings, watch=Referee(1, 1))
+    assert [type(t) for t in late] == [FittedProbe] * 3
+    with pytest.raises(ValueError, match=r"stops trials \[7\] after epoch 0; running are \[0, 1, 2\]"):
+        fit_many("mean", bank, TRIALS, **settings, watch=Referee(7, 0))
+
+
+class Loud(Ear):
+    """An ear whose tokens are long."""
+
+    def embed(self, features: Features) -> Tokens:
+        return Tokens(100 * super().embed(features).x)
+
+    shape = dataclasses.replace(Ear.shape, layers=2, has_cls=False)
+
+
+def test_scores_beyond_all_numbers_are_divergence_too(tmp_path: Path) -> None:
+    bank = otoscope.bank.extract(Loud(), Tones(sizes=SIZES), tmp_path / "b", progress=False)
+    settings = {"epochs": 1, "batch_size": 22}
+    with pytest.raises(DivergedError, match="scores of the validation split"):
+        fit("mean", bank, lr=3e37, **settings)
+    bad, good = fit_many("mean", bank, [Configuration(lr=3e37), Configuration()], **settings)
+    assert isinstance(bad, DivergedError)
+    assert "scores of the validation split" in str(bad)
+    same(good, fit("mean", bank, **settings))

@@ -46,6 +46,19 @@ def test_resampled_average_precision_is_scikit_learns_with_weights_and_with_repe
             np.testing.assert_allclose([found[r, c], found[r, c]], [weighted, repeated], rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("kind", "metric"), [("multi-label", "mAP"), ("multi-class", "mAP"), ("multi-class", "accuracy")]
+)
+def test_headlines_of_many_are_each_evaluates(kind: str, metric: str) -> None:
+    task, rng = Task(("a", "b", "c", "unheard"), kind, metric), np.random.default_rng(3)
+    scores = rng.normal(size=(5, 30, 4)).round(1)
+    targets = np.eye(4)[rng.integers(0, 3, 30)]
+    wanted = [clip.evaluate(s, targets, kind)[metric] for s in scores]
+    np.testing.assert_allclose(clip.headlines(scores, targets, task), wanted, rtol=1e-12)
+    culprit = clip.headlines(scores, np.roll(targets, 1, axis=0), task)
+    assert not np.allclose(culprit, wanted)
+
+
 def test_a_resample_without_positives_has_no_average_precision_and_is_dropped_from_the_mean() -> None:
     scores, targets = np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([[1, 0], [0, 1]])
     found = clip.resampled_average_precision(scores, targets, [[0, 2]])

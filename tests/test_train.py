@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -162,11 +163,11 @@ def test_the_seed_decides_everything(bank: Bank) -> None:
 def test_the_best_epoch_is_kept(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
 
-    def scripted(logits: Tensor, *_: object) -> dict[str, float]:
-        seen.append(torch.as_tensor(logits))
-        return {"mAP": [0.2, 0.5, 0.5, 0.3][len(seen) - 1]}
+    def scripted(logits: np.ndarray, *_: object) -> list[float]:
+        seen.append(torch.as_tensor(logits[0]))
+        return [[0.2, 0.5, 0.5, 0.3][len(seen) - 1]]
 
-    monkeypatch.setattr(metrics, "evaluate", scripted)
+    monkeypatch.setattr(metrics, "headlines", scripted)
     fitted = fit("mhca", bank, epochs=4, batch_size=16)
     assert fitted.validation == 0.5
     kept = fitted.predict_logits(bank.split("validation"), batch_size=16)

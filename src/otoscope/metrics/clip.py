@@ -97,12 +97,21 @@ def resampled_average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike, c
 
 
 def average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike) -> Array:
-    """AP of every class, [C]; nan for a class without positives.
+    """AP of every class, [C]; nan for a class without positives. All classes at once.
 
     >>> average_precision([[2.0, 0.0], [1.0, 0.0]], [[1, 0], [0, 0]])
     array([ 1., nan])
     """
-    return np.asarray(resampled_average_precision(scores, targets, np.ones((1, len(np.asarray(scores)))))[0])
+    s, y = np.asarray(scores, dtype=np.float64).T, np.asarray(targets, dtype=np.float64).T
+    order = np.argsort(-s, axis=1)
+    ranked, hit = np.take_along_axis(s, order, 1), np.take_along_axis(y, order, 1)
+    n = s.shape[1]
+    # A threshold lets in all clips tied with it: the end of the tie decides the precision of all of them.
+    ends = np.where(np.diff(ranked, append=-np.inf) != 0, np.arange(n), n - 1)
+    ends = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
+    precision = np.take_along_axis(hit.cumsum(1), ends, 1) / (ends + 1)
+    positives = hit.sum(1)
+    return np.asarray(np.divide((hit * precision).sum(1), positives, out=np.full(len(s), np.nan), where=positives > 0))
 
 
 def mean_average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike, counts: npt.ArrayLike) -> Array:
@@ -172,6 +181,24 @@ def evaluate(scores: npt.ArrayLike, targets: npt.ArrayLike, kind: Kind) -> dict[
 def headline(task: Task) -> str:
     """The key of `evaluate` by which probes of this task are selected and compared."""
     return task.metric
+
+
+def headlines(scores: npt.ArrayLike, targets: npt.ArrayLike, task: Task) -> Array:
+    """The headline metric of R sets of finite scores of the same clips: [R, n, C], targets [n, C] -> [R].
+
+    Naive equivalent: `evaluate(scores[r], targets, task.kind)[headline(task)]` for each r.
+
+    >>> from otoscope.types import Task
+    >>> headlines([[[2.0], [1.0]], [[1.0], [2.0]]], [[1], [0]], Task(("dog",), "multi-label", "mAP")).tolist()
+    [1.0, 0.5]
+    """
+    s, y = np.asarray(scores, dtype=np.float64), np.asarray(targets, dtype=np.float64)
+    R, n, C = s.shape
+    if headline(task) == "accuracy":
+        return np.asarray(y[np.arange(n), s.argmax(2)].mean(1))
+    ranked = comparable(s.reshape(R * n, C), task.kind).reshape(R, n, C)
+    columns = ranked.transpose(1, 0, 2).reshape(n, R * C)
+    return _mean_of_known(average_precision(columns, np.tile(y, R)).reshape(R, C))
 
 
 def _mean_of_known(values: Array) -> Array:

@@ -3,7 +3,7 @@
 from otoscope.train.finetune import FittedFinetune, finetune
 from otoscope.train.fit import DivergedError, fit
 from otoscope.train.fitted import FittedProbe, load
-from otoscope.train.many import Configuration, fit_many
+from otoscope.train.many import Configuration, PrunedError, fit_many
 from otoscope.train.search import Search, Trial, search
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "DivergedError",
     "FittedFinetune",
     "FittedProbe",
+    "PrunedError",
     "Search",
     "Trial",
     "finetune",

@@ -23,7 +23,7 @@ from otoscope.types import Task
 
 
 class DivergedError(FloatingPointError):
-    """The loss became nan or infinite."""
+    """The loss, or a score of a validation clip, became nan or infinite."""
 
 
 def fit(
@@ -131,13 +131,14 @@ class _Run:
         for epoch in tqdm(range(epochs), desc=self.module.name, disable=not progress, leave=False):
             order = torch.randperm(len(self.targets), generator=generator)
             loss = self._epoch(optimiser, schedule, order)
-            if not math.isfinite(loss):
+            value = self._validate() if math.isfinite(loss) else math.nan
+            if math.isnan(value):
+                what = "scores of the validation split" if math.isfinite(loss) else "loss"
                 raise DivergedError(
-                    f"probe {self.module.name!r}: the loss became {loss} in epoch {epoch} of {epochs} with lr={lr:g}, "
-                    f"weight_decay={weight_decay:g}, batch_size={self.batch_size}; the probe's learning rates are "
-                    f"{self.module.lr.low:g} .. {self.module.lr.high:g}: try a lower one"
+                    f"probe {self.module.name!r}: the {what} became nan or infinite in epoch {epoch} of {epochs} with "
+                    f"lr={lr:g}, weight_decay={weight_decay:g}, batch_size={self.batch_size}; the probe's learning "
+                    f"rates are {self.module.lr.low:g} .. {self.module.lr.high:g}: try a lower one"
                 )
-            value = self._validate()
             history.append({"epoch": epoch, "loss": loss, "validation": value})
             if value > best:
                 best, kept = value, {name: t.detach().clone() for name, t in self.module.state_dict().items()}
@@ -148,7 +149,10 @@ class _Run:
         """Show a probe that memorises the train split once."""
         for index in torch.split(torch.arange(len(self.targets)), self.batch_size):
             self.module.remember(self.serve(index).to(self.device), self.targets[index].to(self.device))
-        return [{"epoch": 0, "validation": self._validate()}]
+        value = self._validate()
+        if math.isnan(value):
+            raise DivergedError(f"probe {self.module.name!r}: scores of the validation split are nan or infinite")
+        return [{"epoch": 0, "validation": value}]
 
     def _epoch(
         self, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler, order: Tensor
@@ -170,9 +174,11 @@ class _Run:
         return float(total) / len(batches)
 
     def _validate(self) -> float:
+        """The headline metric on the validation split; nan where a score is nan or infinite."""
         logits = predict(self.module, self.serve_validation, len(self.validation_targets), self.batch_size)
-        values = metrics.evaluate(logits.numpy(), self.validation_targets.numpy(), self.task.kind)
-        return values[metrics.headline(self.task)]
+        if not bool(logits.isfinite().all()):
+            return math.nan
+        return float(metrics.headlines(logits[None].numpy(), self.validation_targets.numpy(), self.task)[0])
 
 
 def origin(bank: Bank) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,22 @@ from otoscope.train.fitted import FittedProbe, chosen_shape
 from otoscope.train.losses import loss_for
 from otoscope.train.stack import Alone, Learner, Stack, random_state, stackable
 from otoscope.types import Task, Tokens
+
+TRIAL_BYTES = 2 * 1024**3
+"""Memory that the trials of one pass may fill with weights, gradients, two moments and the best epoch, all float32."""
+MOST = 32
+"""Trials of one pass at most."""
+Watch = Callable[[int, Sequence[float | None]], Collection[int]]
+"""Asked after each epoch: its number, and every trial's validation metric in it (None for those that are over), in the
+order of the configurations -> the numbers of the trials to stop."""
+
+
+class PrunedError(Exception):
+    """A trial that was stopped by its watch: after which `epoch`, at what `validation` there; its `train_seconds`."""
+
+    def __init__(self, epoch: int, validation: float, train_seconds: float = 0.0) -> None:
+        super().__init__(f"stopped after epoch {epoch} at a validation metric of {validation:.4f}")
+        self.epoch, self.validation, self.train_seconds = epoch, validation, train_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +62,16 @@ class _Trial:
         return cls(seed=asked.seed, lr=lr, weight_decay=decay)
 
 
+def together(probe: str, bank: Bank, *, options: Mapping[str, Any] | None = None) -> int:
+    """How many trials of a probe `fit_many` should take at once: their state within `TRIAL_BYTES`, 1 .. `MOST`."""
+    kind = probes.registry.get(probe)
+    if not kind.trained:
+        return MOST
+    shape = chosen_shape(bank.shape, feed.choose_layers(None, kind.depth, bank.shape))
+    parameters = probes.parameter_count(probe, shape, len(bank.task.classes), **(options or {}))
+    return max(1, min(MOST, TRIAL_BYTES // max(1, 5 * 4 * parameters)))
+
+
 def fit_many(
     probe: str,
     bank: Bank,
@@ -57,7 +83,8 @@ def fit_many(
     device: str | torch.device | None = None,
     progress: bool = False,
     options: Mapping[str, Any] | None = None,
-) -> list[FittedProbe | DivergedError]:
+    watch: Watch | None = None,
+) -> list[FittedProbe | DivergedError | PrunedError]:
     """What `fit` would give for each configuration, in their order, from one pass over the bank.
 
     Probes that `otoscope.train.stack.STACKABLE` lists, over one layer and without batch statistics, compute with a
@@ -65,10 +92,14 @@ def fit_many(
     probes take their steps one after another on each batch that is read. Weights and histories equal those of `fit`
     with the same seed to rounding (1e-5 in tests); where a gradient or the sign of a weight hangs on rounding (equal
     tokens, a binary prototype's weight at 0) the two may part, as two machines may. `train_seconds` is the time of the
-    pass divided by the trials.
+    pass, shared out by the epochs that each trial was trained.
 
-    A trial that diverges has its `DivergedError` in its place and does not disturb the others. Errors as of `fit`;
-    `ValueError` without configurations. The test split is not opened.
+    A trial that diverges has its `DivergedError` in its place and does not disturb the others; nor does one that
+    `watch` stops, which has a `PrunedError`. Neither costs anything from then on. After the last epoch there is nothing
+    left to stop: `watch` is told, its answer is not used. It is not asked about probes that take no gradient steps.
+
+    Errors as of `fit`; `ValueError` without configurations, or if `watch` stops a trial that is not running. The test
+    split is not opened.
     """
     start = time.perf_counter()
     kind = probes.registry.get(probe)
@@ -83,24 +114,30 @@ def fit_many(
     options = dict(options or {})
     layers = feed.choose_layers(layer, kind.depth, bank.shape)
     run = _Pass(probe, bank, trials, layers, options, batch_size, torch.device("cpu" if device is None else device))
-    run.descend(epochs, progress)
-    seconds = (time.perf_counter() - start) / len(trials)
+    run.descend(epochs, progress, watch)
+    seconds = run.shares(time.perf_counter() - start)
     config = origin(bank) | {"layer": list(layers), "options": options, "epochs": epochs, "batch_size": batch_size}
     common = {"probe": probe, "options": options, "task": bank.task, "shape": bank.shape, "layer": layers}
-    return [
-        run.diverged[number]
-        if number in run.diverged
-        else FittedProbe(
-            module=run.best(number),
-            seed=trial.seed,
-            config=config | {"lr": trial.lr, "weight_decay": trial.weight_decay},
-            history=run.history[number],
-            validation=max(row["validation"] for row in run.history[number]),
-            train_seconds=seconds,
-            **common,  # type: ignore[arg-type]
-        )
-        for number, trial in enumerate(trials)
-    ]
+    results: list[FittedProbe | DivergedError | PrunedError] = []
+    for number, trial in enumerate(trials):
+        history = run.history[number]
+        if number in run.diverged:
+            results.append(run.diverged[number])
+        elif number in run.stopped:
+            results.append(PrunedError(len(history) - 1, history[-1]["validation"], seconds[number]))
+        else:
+            results.append(
+                FittedProbe(
+                    module=run.best(number),
+                    seed=trial.seed,
+                    config=config | {"lr": trial.lr, "weight_decay": trial.weight_decay},
+                    history=history,
+                    validation=max(row["validation"] for row in history),
+                    train_seconds=seconds[number],
+                    **common,  # type: ignore[arg-type]
+                )
+            )
+    return results
 
 
 class _Pass:
@@ -133,6 +170,7 @@ class _Pass:
         self.history: list[list[dict[str, float]]] = [[] for _ in trials]
         self.kept: dict[int, dict[str, Tensor]] = {}
         self.diverged: dict[int, DivergedError] = {}
+        self.stopped: set[int] = set()
 
     def best(self, number: int) -> Probe:
         """A trial's module in its best epoch, on the CPU, in eval mode."""
@@ -140,27 +178,67 @@ class _Pass:
         module.load_state_dict(self.kept[number])
         return module.eval()
 
-    def descend(self, epochs: int, progress: bool) -> None:
+    def shares(self, seconds: float) -> list[float]:
+        """Each trial's part of the time, by the epochs that it was trained."""
+        epochs = [len(history) for history in self.history]
+        return [seconds * own / sum(epochs) for own in epochs]
+
+    def descend(self, epochs: int, progress: bool, watch: Watch | None) -> None:
         """Train all; `kept` ends with the state of each trial's best epoch, `history` with a row per epoch."""
         generators = {t.seed: torch.Generator().manual_seed(t.seed) for t in self.trials}
-        per_epoch = math.ceil(len(self.targets) / self.batch_size)
-        for epoch in tqdm(
-            range(epochs), desc=f"{self.modules[0].name} x {len(self.trials)}", disable=not progress, leave=False
-        ):
-            orders = {
-                seed: torch.split(torch.randperm(len(self.targets), generator=g), self.batch_size)
-                for seed, g in generators.items()
-            }
-            totals = [torch.zeros(learner.rows, device=self.device) for _, learner in self.learners]
-            for step in range(per_epoch):
-                share = 0.5 * (1 + math.cos(math.pi * (epoch * per_epoch + step) / (epochs * per_epoch)))
-                self._step({seed: order[step] for seed, order in orders.items()}, share, totals)
-            for (numbers, _), total in zip(self.learners, totals, strict=True):
-                for number, loss in zip(numbers, (total / per_epoch).tolist(), strict=True):
-                    self._note(number, epoch, epochs, loss)
-            if len(self.diverged) == len(self.trials):
+        desc = f"{self.modules[0].name} x {len(self.trials)}"
+        for epoch in tqdm(range(epochs), desc=desc, disable=not progress, leave=False):
+            self._epoch(epoch, epochs, generators)
+            self._leave(self.diverged)
+            self._validate(epoch, epochs)
+            self._leave(self.diverged)
+            if not self.learners:
                 return
-            self._validate()
+            if watch is not None:
+                self._ask(watch, epoch, epochs)
+
+    def _epoch(self, epoch: int, epochs: int, generators: Mapping[int, torch.Generator]) -> None:
+        running = {self.trials[number].seed for numbers, _ in self.learners for number in numbers}
+        orders = {
+            seed: torch.split(torch.randperm(len(self.targets), generator=generators[seed]), self.batch_size)
+            for seed in running
+        }
+        totals = [torch.zeros(learner.rows, device=self.device) for _, learner in self.learners]
+        per_epoch = math.ceil(len(self.targets) / self.batch_size)
+        for step in range(per_epoch):
+            share = 0.5 * (1 + math.cos(math.pi * (epoch * per_epoch + step) / (epochs * per_epoch)))
+            self._step({seed: order[step] for seed, order in orders.items()}, share, totals)
+        for (numbers, _), total in zip(self.learners, totals, strict=True):
+            for number, loss in zip(numbers, (total / per_epoch).tolist(), strict=True):
+                self.history[number].append({"epoch": epoch, "loss": loss})
+                if not math.isfinite(loss):
+                    self._diverge(number, f"loss became {loss}", epoch, epochs)
+
+    def _ask(self, watch: Watch, epoch: int, epochs: int) -> None:
+        """Tell `watch` of the epoch; drop what it stops, unless all is done anyway."""
+        running = {number for numbers, _ in self.learners for number in numbers}
+        values = [self.history[n][-1]["validation"] if n in running else None for n in range(len(self.trials))]
+        stop = set(watch(epoch, values))
+        if not stop <= running:
+            raise ValueError(
+                f"watch stops trials {sorted(stop - running)} after epoch {epoch}; running are {sorted(running)}"
+            )
+        if epoch + 1 < epochs:
+            self.stopped |= stop
+            self._leave(stop)
+
+    def _leave(self, over: Collection[int]) -> None:
+        """Drop the rows of these trials."""
+        left = []
+        for numbers, learner in self.learners:
+            rows = [row for row, number in enumerate(numbers) if number not in over]
+            if 0 < len(rows) < len(numbers):
+                learner.keep(rows)
+            if rows:
+                left.append(([numbers[row] for row in rows], learner))
+        self.learners = left
+        for number in over:
+            self.kept.pop(number, None)
 
     def _step(self, index: dict[int, Tensor], share: float, totals: Sequence[Tensor]) -> None:
         """One batch for every learner; a batch that several learners see is read once."""
@@ -173,33 +251,30 @@ class _Pass:
                 read[seeds] = self.serve(rows).to(self.device), self.targets[rows].to(self.device)
             total += learner.step(*read[seeds], share)
 
-    def _note(self, number: int, epoch: int, epochs: int, loss: float) -> None:
-        if number in self.diverged:
-            return
-        self.history[number].append({"epoch": epoch, "loss": loss})
-        if not math.isfinite(loss):
-            trial, module = self.trials[number], self.modules[number]
-            self.diverged[number] = DivergedError(
-                f"probe {module.name!r}: the loss became {loss} in epoch {epoch} of {epochs} with lr={trial.lr:g}, "
-                f"weight_decay={trial.weight_decay:g}, seed={trial.seed}; the probe's learning rates are "
-                f"{module.lr.low:g} .. {module.lr.high:g}: try a lower one"
-            )
+    def _diverge(self, number: int, what: str, epoch: int, epochs: int) -> None:
+        trial, module = self.trials[number], self.modules[number]
+        self.diverged[number] = DivergedError(
+            f"probe {module.name!r}: the {what} in epoch {epoch} of {epochs} with lr={trial.lr:g}, "
+            f"weight_decay={trial.weight_decay:g}, seed={trial.seed}; the probe's learning rates are "
+            f"{module.lr.low:g} .. {module.lr.high:g}: try a lower one"
+        )
 
-    def _validate(self) -> None:
+    def _validate(self, epoch: int, epochs: int) -> None:
         outputs: list[list[Tensor]] = [[] for _ in self.learners]
         for index in torch.split(torch.arange(len(self.validation_targets)), self.batch_size):
             tokens = self.serve_validation(index).to(self.device)
             for (_, learner), parts in zip(self.learners, outputs, strict=True):
                 parts.append(learner.logits(tokens).float().cpu())
-        targets = self.validation_targets.numpy()
         for (numbers, learner), parts in zip(self.learners, outputs, strict=True):
-            for row, (number, logits) in enumerate(zip(numbers, torch.cat(parts, 1), strict=True)):
-                if number in self.diverged:
+            logits = torch.cat(parts, 1)
+            finite = logits.isfinite().flatten(1).all(1)
+            values = metrics.headlines(logits.nan_to_num().numpy(), self.validation_targets.numpy(), self.task)
+            for row, number in enumerate(numbers):
+                if not finite[row]:
+                    self._diverge(number, "scores of the validation split became nan or infinite", epoch, epochs)
                     continue
-                before = max((past["validation"] for past in self.history[number][:-1]), default=-1.0)
-                value = metrics.evaluate(logits.numpy(), targets, self.task.kind)[metrics.headline(self.task)]
-                self.history[number][-1]["validation"] = value
-                if value > before:
+                value = self.history[number][-1]["validation"] = float(values[row])
+                if value > max((past["validation"] for past in self.history[number][:-1]), default=-1.0):
                     self.kept[number] = learner.state(row)
 
 
@@ -224,8 +299,8 @@ def _together(
                 [modules[i] for i in numbers],
                 [trials[i].lr for i in numbers],
                 [trials[i].weight_decay for i in numbers],
+                [trials[i].seed for i in numbers],
                 loss,
-                len({trials[i].seed for i in numbers}) > 1,
             ),
         )
         for numbers in sets

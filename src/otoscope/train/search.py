@@ -13,8 +13,8 @@ from scipy.stats import qmc
 from otoscope import probes
 from otoscope.bank import Bank
 from otoscope.probes import Range
-from otoscope.train.fit import DivergedError, fit
 from otoscope.train.fitted import FittedProbe
+from otoscope.train.many import Configuration, fit_many, together
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def search(
     progress: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Search:
-    """Train `trials` configurations with one seed and keep the one that is best on validation (the first of equals).
+    """Train `trials` configurations with one seed, many at once (`fit_many`); keep the best on validation (of equals
+    the first).
 
     Learning rates and weight decays come from `candidates` in the probe's declared ranges, or in those given. A trial
     that diverges is noted and lost; if all do, the last error is raised. A probe that is not trained by gradient has
@@ -76,30 +77,29 @@ def search(
     tried: list[Trial] = []
     best: FittedProbe | None = None
     points = candidates(lr or kind.lr, weight_decay or kind.weight_decay, trials if kind.trained else 1, seed)
-    for number, (rate, decay) in enumerate(points):
-        try:
-            fitted = fit(
-                probe,
-                bank,
-                seed=seed,
-                lr=rate,
-                weight_decay=decay,
-                layer=layer,
-                epochs=epochs,
-                batch_size=batch_size,
-                device=device,
-                progress=progress,
-                options=options,
-            )
-        except DivergedError as error:
-            tried.append(Trial(rate, decay, None, 0.0, str(error)))
-            if best is None and number == len(points) - 1:
-                raise
-            continue
-        tried.append(Trial(rate, decay, fitted.validation, fitted.train_seconds))
-        if best is None or fitted.validation > best.validation:
-            best = fitted
-    assert best is not None
+    width = together(probe, bank, options=options)
+    for batch in (points[i : i + width] for i in range(0, len(points), width)):
+        found = fit_many(
+            probe,
+            bank,
+            [Configuration(seed=seed, lr=rate, weight_decay=decay) for rate, decay in batch],
+            layer=layer,
+            epochs=epochs,
+            batch_size=batch_size,
+            device=device,
+            progress=progress,
+            options=options,
+        )
+        for (rate, decay), fitted in zip(batch, found, strict=True):
+            if not isinstance(fitted, FittedProbe):
+                last = fitted
+                tried.append(Trial(rate, decay, None, 0.0, str(fitted)))
+                continue
+            tried.append(Trial(rate, decay, fitted.validation, fitted.train_seconds))
+            if best is None or fitted.validation > best.validation:
+                best = fitted
+    if best is None:
+        raise last
     return Search(best, tuple(tried))
 
 

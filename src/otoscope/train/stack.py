@@ -28,7 +28,9 @@ def stackable(module: Probe) -> bool:
 class Learner(Protocol):
     """`rows` modules that see batches together. `share` is the part of its learning rate that a step takes."""
 
-    rows: int
+    @property
+    def rows(self) -> int:
+        """Number of modules."""
 
     def step(self, tokens: Tokens, targets: Tensor, share: float) -> Tensor:
         """Descend on one batch; the losses before it, [rows]."""
@@ -38,6 +40,9 @@ class Learner(Protocol):
 
     def state(self, row: int) -> dict[str, Tensor]:
         """A copy of the state of one module."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forget all modules but these, at least one; they are rows 0, 1, ... from now on."""
 
 
 class Alone:
@@ -71,6 +76,9 @@ class Alone:
     def state(self, row: int) -> dict[str, Tensor]:  # noqa: ARG002
         return {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """There is one."""
+
     @contextmanager
     def _chance(self, device: torch.device) -> Iterator[None]:
         """Inside, torch's generators go on from where this module left them."""
@@ -97,21 +105,32 @@ def restore_random(state: Tensor, device: torch.device) -> None:
 class Stack:
     """`stackable` modules of one probe as rows of one: parameters [rows, ...], products of all rows at once.
 
-    A batch holds the same clips for every row, or, with `apart`, one after another the clips of each row.
+    A batch holds the same clips for every row, or, where rows have different `seeds`, one after another the clips of
+    each row.
     """
 
     def __init__(
-        self, modules: Sequence[Probe], lr: Sequence[float], weight_decay: Sequence[float], loss: Loss, apart: bool
+        self,
+        modules: Sequence[Probe],
+        lr: Sequence[float],
+        weight_decay: Sequence[float],
+        seeds: Sequence[int],
+        loss: Loss,
     ) -> None:
-        self.module, self.rows, self.apart = modules[0], len(modules), apart
+        self.module, self.seeds, self.loss = modules[0], list(seeds), loss
         self.parameters, _ = stack_module_state(list(modules))
-        self.loss = torch.vmap(loss, in_dims=(0, 0 if apart else None))
         decay = {n: [0.0 if n.startswith(self.module.no_decay) else w for w in weight_decay] for n in self.parameters}
         self.optimiser = RowwiseAdamW(self.parameters, lr, decay)
 
+    @property
+    def rows(self) -> int:
+        """Number of modules."""
+        return len(self.seeds)
+
     def step(self, tokens: Tokens, targets: Tensor, share: float) -> Tensor:
-        targets = self._by_row(targets) if self.apart else targets
-        losses = self.loss(self._forward(tokens, self.apart), targets)
+        apart = len(set(self.seeds)) > 1
+        loss = torch.vmap(self.loss, in_dims=(0, 0 if apart else None))
+        losses = loss(self._forward(tokens, apart), self._by_row(targets) if apart else targets)
         losses.sum().backward()  # type: ignore[no-untyped-call]
         self.optimiser.step(share)
         return losses.detach()
@@ -122,6 +141,11 @@ class Stack:
 
     def state(self, row: int) -> dict[str, Tensor]:
         return {name: p[row].detach().clone() for name, p in self.parameters.items()}
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self.seeds = [self.seeds[row] for row in rows]
+        self.parameters = {name: p[rows].detach().requires_grad_() for name, p in self.parameters.items()}
+        self.optimiser.keep(rows, self.parameters)
 
     def _forward(self, tokens: Tokens, apart: bool) -> Tensor:
         """[rows, B, C]; tokens [B], or with `apart` [rows * B] without padding."""
@@ -157,6 +181,12 @@ class RowwiseAdamW:
         self.lr = torch.tensor(lr, dtype=torch.float64)
         self.decay = {name: torch.tensor(rows, dtype=torch.float64) for name, rows in weight_decay.items()}
         self.moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in parameters.items()}
+
+    def keep(self, rows: Sequence[int], parameters: dict[str, Tensor]) -> None:
+        """Go on with `parameters`, these rows of those so far, alone."""
+        self.parameters, self.lr = parameters, self.lr[rows]
+        self.decay = {name: decay[rows] for name, decay in self.decay.items()}
+        self.moments = {name: (first[rows], second[rows]) for name, (first, second) in self.moments.items()}
 
     @torch.no_grad()
     def step(self, share: float) -> None:
