@@ -13,8 +13,9 @@ from torch import Tensor
 from otoscope import probes
 from otoscope.encoders import Features
 from otoscope.metrics import clip as metrics
-from otoscope.train import FittedFinetune, augment, finetune, tuning
-from otoscope.train.tuning import Recipe, layer_groups, warm_cosine
+from otoscope.train import FittedFinetune, augment, feed, finetune, tuning
+from otoscope.train.depths import depth_groups, rate_groups, warm_cosine
+from otoscope.train.recipe import Recipe
 from otoscope.types import Tokens
 from toys import Ear, Tones
 
@@ -76,7 +77,7 @@ def test_mixup_mixes_features_and_targets_alike(features: Features) -> None:
 def test_deeper_groups_learn_faster_and_vectors_do_not_decay() -> None:
     encoder = Ear()
     head = probes.create("protobin", encoder.shape, 3)
-    groups = layer_groups(encoder, head, Recipe(lr=1.0, layer_decay=0.5, weight_decay=0.1))
+    groups = rate_groups(head, depth_groups(encoder), lr=1.0, layer_decay=0.5, weight_decay=0.1)
     settings = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     assert settings[id(encoder.patch.weight)] == (0.25, 0.1)
     assert settings[id(encoder.mix.weight)] == (0.5, 0.1)
@@ -89,7 +90,7 @@ def test_every_parameter_must_have_its_depth(monkeypatch: pytest.MonkeyPatch) ->
     encoder = Ear()
     monkeypatch.setattr(encoder, "depth_groups", lambda: [list(encoder.patch.parameters())])
     with pytest.raises(ValueError, match="lists 2 distinct of 4 parameters"):
-        layer_groups(encoder, probes.create("linear", encoder.shape, 3), Recipe())
+        depth_groups(encoder)
 
 
 def test_the_schedule_rises_and_falls() -> None:
@@ -100,7 +101,21 @@ def test_the_schedule_rises_and_falls() -> None:
     assert warm_cosine(0, 5, 0.0) == 1.0
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"accumulate": 64}, {"warmup": 1.0}, {"ema": 1.0}])
+WRONG = [
+    {"epochs": 0},
+    {"accumulate": 64},
+    {"warmup": 1.0},
+    {"ema": 1.0},
+    {"mixup": -0.1},
+    {"weight_decay": -1.0},
+    {"probe_epochs": -1},
+    {"lora_rank": 0},
+    {"lora_alpha": 8.0},
+    {"lora_rank": 4, "lora_alpha": 0.0},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_senseless_recipes_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="are needed"):
         Recipe(**wrong)
@@ -135,6 +150,18 @@ def _same(first: FittedFinetune, second: FittedFinetune) -> bool:
     return first.history == second.history and all(torch.equal(a, b) for a, b in pairs)
 
 
+def _dies_in_epoch(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate, calls = metrics.evaluate, []
+
+    def evaluate_or_die(*args: object) -> dict[str, float]:
+        calls.append(args)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return evaluate(*args)
+
+    monkeypatch.setattr(metrics, "evaluate", evaluate_or_die)
+
+
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_an_interrupted_run_ends_as_an_undisturbed_one(
     ema: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -142,16 +169,8 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(
     encoder, data = Ear(dropout=0.3), Tones(sizes=SMALL)
     recipe = dataclasses.replace(QUICK, ema=ema)
     whole = finetune(encoder, data, recipe=recipe, seed=2)
-    evaluate, calls = metrics.evaluate, []
-
-    def dies_in_the_second_epoch(*args: object) -> dict[str, float]:
-        calls.append(args)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return evaluate(*args)
-
     with monkeypatch.context() as patched:
-        patched.setattr(metrics, "evaluate", dies_in_the_second_epoch)
+        _dies_in_epoch(2, patched)
         with pytest.raises(KeyboardInterrupt):
             finetune(encoder, data, recipe=recipe, seed=2, checkpoint=tmp_path / "c.pt")
     resumed = finetune(encoder, data, recipe=recipe, seed=2, checkpoint=tmp_path / "c.pt")
@@ -170,6 +189,71 @@ def test_a_finished_checkpoint_is_the_result(tmp_path: Path, monkeypatch: pytest
             finetune(asked.pop("encoder"), data, checkpoint=path, **asked)
 
 
+# Two phases
+
+
+def test_probing_first_trains_the_head_and_leaves_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, data, path = Ear(dropout=0.5), Tones(), tmp_path / "c.pt"
+    recipe = dataclasses.replace(QUICK, probe_epochs=20, ema=0.9, lr=0.1)
+    with monkeypatch.context() as patched:
+        _dies_in_epoch(21, patched)  # the first one that trains the encoder
+        with pytest.raises(KeyboardInterrupt):
+            finetune(encoder, data, recipe=recipe, checkpoint=path)
+    held = torch.load(path, weights_only=True)
+    assert held["epoch"] == 20
+    for name, weight in encoder.state_dict().items():
+        assert torch.equal(held["module"][f"encoder.{name}"], weight)
+    assert held["kept"] == {}
+    assert held["history"][-1]["loss"] < 0.7 * held["history"][0]["loss"]
+    fitted = finetune(encoder, data, recipe=recipe, checkpoint=path)
+    assert [row["epoch"] for row in fitted.history] == list(range(23))
+    assert fitted.validation == max(row["validation"] for row in fitted.history[20:])
+    assert all(
+        not torch.equal(a, b) for a, b in zip(encoder.parameters(), fitted.module.encoder.parameters(), strict=True)
+    )
+
+
+def test_the_second_phase_begins_with_the_head_of_the_first() -> None:
+    data, still = Tones(), dataclasses.replace(QUICK, epochs=1, lr=0.1, layer_decay=1e-9, roll=False, mixup=0)
+    still = dataclasses.replace(still, time_mask=0, freq_mask=0, batch_size=48)
+    warm, cold = (finetune(Ear(), data, recipe=dataclasses.replace(still, probe_epochs=n)) for n in (20, 0))
+    assert warm.history[-1]["loss"] < 0.7 * cold.history[0]["loss"]
+
+
+@pytest.mark.parametrize("dies_in", [2, 3, 4])
+def test_two_phases_are_resumed_wherever_they_stopped(
+    dies_in: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, recipe = Tones(sizes=SMALL), dataclasses.replace(QUICK, probe_epochs=2, epochs=2, head="mlp", ema=0.5)
+    whole = finetune(Ear(dropout=0.3), data, recipe=recipe)
+    with monkeypatch.context() as patched:
+        _dies_in_epoch(dies_in, patched)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(Ear(dropout=0.3), data, recipe=recipe, checkpoint=tmp_path / "c.pt")
+    assert _same(whole, finetune(Ear(dropout=0.3), data, recipe=recipe, checkpoint=tmp_path / "c.pt"))
+
+
+@pytest.mark.parametrize("head", ["linear", "mhca"])
+def test_frozen_tokens_are_the_same_from_memory_and_by_batch(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, options = Tones(sizes=SMALL), {"heads": 2} if head == "mhca" else {}
+    recipe = dataclasses.replace(QUICK, probe_epochs=2, epochs=1, head=head, head_options=options)
+    kept = finetune(Ear(), data, recipe=recipe)
+    monkeypatch.setattr(feed, "IN_MEMORY", 0)
+    for row, other in zip(kept.history, finetune(Ear(), data, recipe=recipe).history, strict=True):
+        assert row == pytest.approx(other, rel=1e-5)
+
+
+def test_the_size_of_the_training_and_its_time_are_told_once_a_phase(capsys: pytest.CaptureFixture[str]) -> None:
+    finetune(Ear(), Tones(sizes=SMALL), recipe=dataclasses.replace(QUICK, probe_epochs=2), progress=True)
+    told = [line for line in capsys.readouterr().err.replace("\r", "\n").split("\n") if "parameters trained" in line]
+    assert len(told) == 2
+    assert told[0].startswith("probing: 39 of 495 parameters trained (7.9 %), about")
+    assert told[0].endswith("for 2 epochs")
+    assert told[1].startswith("fine-tuning: 495 of 495 parameters trained (100.0 %), about")
+    finetune(Ear(), Tones(sizes=SMALL), recipe=dataclasses.replace(QUICK, epochs=1))
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -180,15 +264,15 @@ def test_a_finished_checkpoint_is_the_result(tmp_path: Path, monkeypatch: pytest
         {"layer_decay": 1.0},
         {"weight_decay": 0.5},
         {"ema": 0.5},
+        {"probe_epochs": 1},
+        {"lora_rank": 2},
     ],
 )
 def test_every_part_of_the_recipe_has_an_effect(change: dict[str, float]) -> None:
     data, one = Tones(sizes=SMALL), dataclasses.replace(QUICK, epochs=1)
     first, other = (finetune(Ear(), data, recipe=recipe) for recipe in (one, dataclasses.replace(one, **change)))
-    assert not all(
-        torch.equal(a, b)
-        for a, b in zip(first.module.state_dict().values(), other.module.state_dict().values(), strict=True)
-    )
+    before, after = first.module.state_dict(), other.module.state_dict()
+    assert before.keys() != after.keys() or not all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_accumulation_changes_the_memory_and_not_the_result() -> None:

@@ -12,7 +12,7 @@ import otoscope.bank
 from otoscope.bank import Bank, HeldOutError
 from otoscope.bench.run import evaluate
 from otoscope.train import finetune, fit, search
-from otoscope.train.tuning import Recipe
+from otoscope.train.recipe import Recipe
 from toys import Ear, Tones
 
 SOURCE = Path(otoscope.__file__).parent

@@ -23,7 +23,7 @@ from otoscope.bench import demo, recorded, run, showcase
 from otoscope.bench.demo import SIZES, Size, run_demo
 from otoscope.results import Store
 from otoscope.train import FittedProbe, finetune, fit
-from otoscope.train.tuning import Recipe
+from otoscope.train.recipe import Recipe
 from toys import Ear, Tones
 
 TINY = Size(

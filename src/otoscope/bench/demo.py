@@ -28,7 +28,7 @@ from otoscope.files import replacing
 from otoscope.results import Record, Store
 from otoscope.train import FittedFinetune, FittedProbe, fit, load, search
 from otoscope.train import finetune as finetune_encoder
-from otoscope.train.tuning import Recipe
+from otoscope.train.recipe import Recipe
 
 PROBES = ("linear", "mean", "mhca", "protobin")
 SHOWN = "protobin"

@@ -129,11 +129,29 @@ def _bench(to: argparse.ArgumentParser) -> None:
 def _finetune(to: argparse.ArgumentParser) -> None:
     _subject(to, bank=False)
     to.add_argument("--seeds", type=_count, default=1, metavar="N", help="training seeds 0 .. N-1 (default: 1)")
-    to.add_argument("--lr", type=float, help="learning rate of the head; deeper layers get less")
-    to.add_argument("--epochs", type=_count, metavar="N")
-    to.add_argument("--batch-size", type=_count, metavar="N")
-    to.add_argument("--accumulate", type=_count, metavar="N", help="compute each batch in N pieces")
     to.add_argument("--head", help="the probe that turns tokens into logits (default: linear)")
+    _option(to, "--head-option", "an option of the head, such as norm=layer")
+    for name, kind, words in (
+        ("epochs", _count, "times that every clip is heard (default: 30)"),
+        ("batch-size", _count, "clips of one optimiser step (default: 32)"),
+        ("accumulate", _count, "compute each batch in N pieces, for less memory"),
+        ("probe-epochs", _count, "before these epochs, train the head alone for N more (default: none)"),
+        ("lora-rank", _count, "train updates of rank N in place of the encoder's weights (default: all weights)"),
+        ("time-mask", int, "widest stretch of frames hidden by SpecAugment, 0 for none (default: 96)"),
+        ("freq-mask", int, "widest stretch of bins hidden by SpecAugment, 0 for none (default: 24)"),
+    ):
+        to.add_argument(f"--{name}", type=kind, metavar="N", help=words)
+    for name, words in (
+        ("lr", "learning rate of the head; the encoder gets less, least at its input (default: 1e-3)"),
+        ("layer-decay", "factor of the learning rate from one depth to the next towards the input (default: 0.75)"),
+        ("weight-decay", "weight decay of matrices (default: 0.05)"),
+        ("warmup", "share of the steps with a rising learning rate (default: 0.1)"),
+        ("mixup", "alpha of mixup's Beta distribution, 0 for none (default: 0.5)"),
+        ("ema", "decay of averaged weights, such as 0.999 (default: no averaging)"),
+        ("lora-alpha", "scale of the updates times their rank (default: the rank)"),
+    ):
+        to.add_argument(f"--{name}", type=float, metavar="X", help=words)
+    to.add_argument("--no-roll", dest="roll", action="store_false", default=None, help="do not turn clips in time")
     _machine(to)
 
 

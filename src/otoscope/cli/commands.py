@@ -6,6 +6,9 @@ Imports stand inside the functions: this module is read by `--help`, which must 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -89,13 +92,16 @@ def probe(asked: argparse.Namespace) -> int:
 def finetune(asked: argparse.Namespace) -> int:
     from otoscope.bench.run import evaluate_finetuned
     from otoscope.train import finetune
-    from otoscope.train.tuning import Recipe
+    from otoscope.train.recipe import Recipe
 
-    given = {k: getattr(asked, k) for k in ("epochs", "lr", "batch_size", "accumulate", "head")}
-    recipe = Recipe(**{k: v for k, v in given.items() if v is not None})
+    given = {field.name: getattr(asked, field.name, None) for field in dataclasses.fields(Recipe)}
+    given["head_options"] = dict(asked.head_option)
+    recipe = Recipe(**{name: value for name, value in given.items() if value is not None})
     encoder, dataset = _encoder(asked), _dataset(asked)
+    decides = json.dumps([dataclasses.asdict(recipe), encoder.digest, dataset.digest], sort_keys=True)
+    digest = hashlib.sha256(decides.encode()).hexdigest()[:12]
     for seed in range(asked.seeds):
-        checkpoint = asked.out / "finetune" / f"{_name(asked)}-{asked.dataset}-seed{seed}.pt"
+        checkpoint = asked.out / "finetune" / f"{_name(asked)}-{asked.dataset}-{digest}-seed{seed}.pt"
         how = {"seed": seed, "device": asked.device, "checkpoint": checkpoint, "progress": not asked.quiet}
         fitted = finetune(encoder, dataset, recipe=recipe, **how)
         evaluate_finetuned(fitted, dataset, store=store_in(asked.out), encoder=_name(asked))

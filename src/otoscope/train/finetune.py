@@ -15,10 +15,13 @@ from torch import Tensor
 from otoscope import probes
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
-from otoscope.train import feed
+from otoscope.train import feed, lora
+from otoscope.train.depths import depth_groups
 from otoscope.train.fit import seeded
 from otoscope.train.fitted import chosen_shape
-from otoscope.train.tuning import Recipe, Tuned, Tuning, hear, predict
+from otoscope.train.hearing import hear, predict
+from otoscope.train.recipe import Recipe
+from otoscope.train.tuning import Tuned, Tuning
 from otoscope.types import Clip, Task
 
 
@@ -26,7 +29,8 @@ from otoscope.types import Clip, Task
 class FittedFinetune:
     """A fine-tuned encoder with its head (`module`, the best epoch), and what decided it; fields as in `FittedProbe`.
 
-    `config` holds the recipe and the digests of the encoder it started from and of the data set.
+    `config` holds the recipe and the digests of the encoder it started from and of the data set. With `lora_rank` the
+    encoder in `module` keeps its updates apart; `otoscope.train.lora.merge` makes a plain encoder of it.
     """
 
     module: Tuned
@@ -42,7 +46,7 @@ class FittedFinetune:
 
     @property
     def parameters(self) -> int:
-        """Number of trained parameters, all of them."""
+        """Number of trained parameters: all of them, or with `lora_rank` those of the updates and the head."""
         return sum(p.numel() for p in self.module.parameters() if p.requires_grad)
 
     def predict_logits(self, clips: Sequence[Clip], batch_size: int = 32) -> Tensor:
@@ -64,8 +68,10 @@ def finetune(
 
     Features come from `encoder.front_end` once and stay in memory (0.5 MB for 10 s of 128 mel); the body is trained
     with layer-wise learning rates, warm-up and cosine, time roll, SpecAugment and mixup (see `Recipe`), in bfloat16 on
-    CUDA. What is random in an epoch is drawn from (seed, epoch). With `checkpoint`, a file is written whole after each
-    epoch, and the same call goes on from it to the same result; a checkpoint of anything else is refused.
+    CUDA. `Recipe.probe_epochs` trains the head alone before that, `Recipe.lora_rank` low-rank updates in place of the
+    encoder's weights. What is random in an epoch is drawn from (seed, epoch). With `checkpoint`, a file is written
+    whole after each epoch, and the same call goes on from it to the same result; one of anything else is refused.
+    With `progress`, bars and the size of the training (parameters, time of an epoch) are shown on stderr.
 
     The encoder given is not changed. `DivergedError` when the loss stops being finite. The test split is not opened.
     """
@@ -92,7 +98,7 @@ def finetune(
         seed=seed,
         config=config,
         history=run.history,
-        validation=max(row["validation"] for row in run.history),
+        validation=run.validation,
         train_seconds=run.seconds,
     )
 
@@ -103,4 +109,8 @@ def _build(encoder: Encoder, recipe: Recipe, classes: int) -> Tuned:
         raise ValueError(f"head {recipe.head!r} is not trained by gradient; choose another probe as head")
     layers = feed.choose_layers(None, kind.depth, encoder.shape)
     head = probes.create(recipe.head, chosen_shape(encoder.shape, layers), classes, **recipe.head_options)
-    return Tuned(copy.deepcopy(encoder).requires_grad_(True), head, layers)
+    own = copy.deepcopy(encoder).requires_grad_(True)
+    depths = depth_groups(own)
+    if recipe.lora_rank is not None:
+        depths = lora.adapt(own, depths, rank=recipe.lora_rank, alpha=recipe.lora_alpha)
+    return Tuned(own, head, layers, depths)

@@ -1,0 +1,84 @@
+"""`otoscope finetune`: every option reaches the recipe, and every recipe has a checkpoint of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from otoscope import train
+from otoscope.cli import main
+from otoscope.train.recipe import Recipe
+
+GIVEN = {
+    "--epochs": "7",
+    "--batch-size": "9",
+    "--accumulate": "3",
+    "--probe-epochs": "2",
+    "--lora-rank": "4",
+    "--lora-alpha": "8",
+    "--time-mask": "0",
+    "--freq-mask": "5",
+    "--lr": "0.003",
+    "--layer-decay": "0.9",
+    "--weight-decay": "0",
+    "--warmup": "0.2",
+    "--mixup": "0",
+    "--ema": "0.99",
+    "--head": "mean",
+    "--head-option": "norm=layer",
+}
+ASKED = Recipe(
+    epochs=7,
+    batch_size=9,
+    accumulate=3,
+    probe_epochs=2,
+    lora_rank=4,
+    lora_alpha=8.0,
+    time_mask=0,
+    freq_mask=5,
+    lr=0.003,
+    layer_decay=0.9,
+    weight_decay=0.0,
+    warmup=0.2,
+    mixup=0.0,
+    ema=0.99,
+    head="mean",
+    head_options={"norm": "layer"},
+    roll=False,
+)
+
+
+class StoppedError(Exception):
+    """Instead of a training."""
+
+
+def called_with(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> dict[str, object]:
+    """The arguments that `train.finetune` gets of a command line."""
+    asked: dict[str, object] = {}
+
+    def instead(*_: object, **how: object) -> None:
+        asked.update(how)
+        raise StoppedError
+
+    monkeypatch.setattr(train, "finetune", instead)
+    with pytest.raises(StoppedError):
+        main(["finetune", "--debug", "--encoder-option", "weights=random", "--out", str(folder), *words])
+    return asked
+
+
+def test_every_option_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    words = [word for pair in GIVEN.items() for word in pair]
+    asked = called_with(monkeypatch, tmp_path, *words, "--no-roll")
+    assert asked["recipe"] == ASKED
+    default = dataclasses.asdict(Recipe())
+    assert all(value != default[name] for name, value in dataclasses.asdict(ASKED).items())  # none is left out above
+    assert called_with(monkeypatch, tmp_path)["recipe"] == Recipe()
+
+
+def test_another_recipe_or_seed_of_the_data_is_another_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    words = ([], ["--lora-rank", "4"], ["--dataset-option", "seed=1"])
+    files = [called_with(monkeypatch, tmp_path, *more)["checkpoint"] for more in words]
+    assert len(set(files)) == 3
+    assert called_with(monkeypatch, tmp_path)["checkpoint"] == files[0]
