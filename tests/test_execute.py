@@ -18,7 +18,7 @@ from otoscope.bench import execute, job
 from otoscope.bench.execute import failures, prepare, run_suite
 from otoscope.bench.suites import DatasetEntry, EncoderEntry, Suite
 from otoscope.results import Record, Store
-from otoscope.train import DivergedError, FittedProbe, fit
+from otoscope.train import DivergedError, FittedProbe, fit, fit_many
 from otoscope.train.tuner import MissingExtraError
 from toys import Ear, Tones
 
@@ -113,12 +113,15 @@ def test_a_bench_killed_in_any_training_ends_as_if_undisturbed(tmp_path: Path, m
     whole = run_quietly(SEARCHED, tmp_path / "whole")
     trainings, measured, evaluate = 0, 0, job.run.evaluate
 
-    def killed_fit(*rest: Any, **options: Any) -> FittedProbe:
-        nonlocal trainings
-        trainings += 1
-        if trainings % 2:
-            raise KeyboardInterrupt
-        return fit(*rest, **options)
+    def killed(train: Any) -> Any:
+        def sometimes(*rest: Any, **options: Any) -> Any:
+            nonlocal trainings
+            trainings += 1
+            if trainings % 2:
+                raise KeyboardInterrupt
+            return train(*rest, **options)
+
+        return sometimes
 
     def killed_evaluate(*rest: Any, **options: Any) -> Record:
         nonlocal measured
@@ -127,7 +130,8 @@ def test_a_bench_killed_in_any_training_ends_as_if_undisturbed(tmp_path: Path, m
             raise KeyboardInterrupt
         return evaluate(*rest, **options)
 
-    monkeypatch.setattr(job, "fit", killed_fit)
+    monkeypatch.setattr(job, "fit", killed(fit))
+    monkeypatch.setattr(job, "fit_many", killed(fit_many))
     monkeypatch.setattr(job.run, "evaluate", killed_evaluate)
     kills = 0
     while prepare(SEARCHED, tmp_path / "killed").cells:
@@ -135,7 +139,8 @@ def test_a_bench_killed_in_any_training_ends_as_if_undisturbed(tmp_path: Path, m
             run_quietly(SEARCHED, tmp_path / "killed")
         except KeyboardInterrupt:
             kills += 1
-    assert kills == 12 + 1 + 1  # each training once; then one record, and its training once more
+    # of each probe a Sobol batch, two TPE batches and two seeds once; then one record, and its training once more
+    assert kills == 2 * 5 + 1 + 1
     assert told(Store(tmp_path / "killed/results")) == told(whole.store)
     chosen = {
         r.probe: {(s.config["lr"], s.config["weight_decay"]) for s in whole.store if s.probe == r.probe}
@@ -178,17 +183,42 @@ def test_a_bench_shot_at_random_instants_ends_as_if_undisturbed(tmp_path: Path) 
 @pytest.mark.usefixtures("needs_optuna")
 def test_the_seeds_take_the_setting_that_validation_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     suite = dataclasses.replace(SEARCHED, probes=("linear",))
-    seen: list[FittedProbe] = []
+    tried: list[FittedProbe] = []
+    seeds: list[int] = []
+
+    def spy_many(*rest: Any, **options: Any) -> list[Any]:
+        tried.extend(fit_many(*rest, **options))  # type: ignore[arg-type]
+        return tried[-len(rest[2]) :]
 
     def spy(*rest: Any, **options: Any) -> FittedProbe:
-        seen.append(fit(*rest, **options))
-        return seen[-1]
+        seeds.append(options["seed"])
+        return fit(*rest, **options)
 
+    monkeypatch.setattr(job, "fit_many", spy_many)
     monkeypatch.setattr(job, "fit", spy)
     outcome = run_quietly(suite, tmp_path)
-    best = max(seen[:4], key=lambda fitted: fitted.validation)
+    best = max(tried, key=lambda fitted: fitted.validation)
     assert {r.config["lr"] for r in outcome.store} == {best.config["lr"]}
-    assert [fitted.seed for fitted in seen] == [0, 0, 0, 0, 0, 1]
+    assert [fitted.seed for fitted in tried] == [0, 0, 0, 0]
+    assert seeds == [0, 1]
+
+
+@pytest.mark.usefixtures("needs_optuna")
+def test_trials_that_are_behind_are_stopped_and_the_record_says_by_which_rule(tmp_path: Path) -> None:
+    import optuna
+
+    suite = dataclasses.replace(SEARCHED, probes=("linear",), trials=16, epochs=6)
+    outcome = run_quietly(suite, tmp_path)
+    (study,) = optuna.get_all_study_summaries(f"sqlite:///{tmp_path}/search.db")
+    trials = optuna.load_study(study_name=study.study_name, storage=f"sqlite:///{tmp_path}/search.db").trials
+    steps = [max(trial.intermediate_values) for trial in trials]
+    assert set(steps) == {5, 6}
+    assert [trial.state.name for trial in trials] == ["PRUNED" if step == 5 else "COMPLETE" for step in steps]
+    assert 2 <= steps[:8].count(6) < 8
+    assert (outcome.failures, len(list(outcome.store))) == ((), 2)
+    for record in outcome.store:
+        assert record.config["protocol"]["search"]["halving"] == {"min_epochs": 5, "factor": 3}
+    assert prepare(suite, tmp_path).cells == ()
 
 
 def test_a_failing_cell_is_recorded_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,21 +246,35 @@ def test_failing_and_diverging_trials_are_over_and_the_best_of_the_others_is_mea
 ) -> None:
     calls = 0
 
-    def shaky(*rest: Any, **options: Any) -> FittedProbe:
+    def shaky(*rest: Any, **options: Any) -> list[Any]:
         nonlocal calls
         calls += 1
-        if calls == 1:
-            raise DivergedError("nan")
         if calls == 2:
             raise ZeroDivisionError("planted")
-        return fit(*rest, **options)
+        found: list[Any] = fit_many(*rest, **options)  # type: ignore[arg-type]
+        return [DivergedError("nan"), *found[1:]]
 
-    monkeypatch.setattr(job, "fit", shaky)
+    monkeypatch.setattr(job, "fit_many", shaky)
     suite = dataclasses.replace(SEARCHED, probes=("linear",))
     outcome = run_quietly(suite, tmp_path)
-    assert [failure.cell for failure in outcome.failures] == ["ear x tones, linear, trial 1"]  # nan is a result
-    assert (len(list(outcome.store)), calls) == (2, 6)
+    assert [failure.cell for failure in outcome.failures] == ["ear x tones, linear, trial 2"]  # nan is a result
+    assert "in shaky" in outcome.failures[0].traceback
+    assert (len(list(outcome.store)), calls) == (2, 3)
     assert prepare(suite, tmp_path).cells == ()
+
+
+@pytest.mark.usefixtures("needs_optuna")
+def test_a_batch_that_fails_fails_each_of_its_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*rest: Any, **options: Any) -> list[Any]:
+        if len(rest[2]) > 1:
+            raise ZeroDivisionError("planted")
+        return fit_many(*rest, **options)  # type: ignore[return-value]
+
+    monkeypatch.setattr(job, "fit_many", broken)
+    outcome = run_quietly(dataclasses.replace(SEARCHED, probes=("linear",)), tmp_path)
+    assert [failure.cell for failure in outcome.failures] == [f"ear x tones, linear, trial {n}" for n in (0, 1)]
+    assert all("in broken" in failure.traceback for failure in outcome.failures)
+    assert len(list(outcome.store)) == 2
 
 
 def test_a_bank_that_cannot_be_made_fails_its_cells_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

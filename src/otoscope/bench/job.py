@@ -24,8 +24,10 @@ from otoscope.bench.sources import Subject
 from otoscope.bench.suites import Suite
 from otoscope.files import replacing
 from otoscope.results import Record, Store
-from otoscope.train import DivergedError, FittedProbe, fit
-from otoscope.train.tuner import Setting, Tuner, finished
+from otoscope.train import Configuration, DivergedError, FittedProbe, PrunedError, fit, fit_many
+from otoscope.train.halving import HALVING
+from otoscope.train.many import Watch, together
+from otoscope.train.tuner import Outcome, Setting, Tuner, finished
 from otoscope.train.views import with_few_shots, with_validation
 
 
@@ -52,6 +54,7 @@ class Job:
     device: str | None = None
     progress: bool = False
     failures: list[Failure] = field(default_factory=list)
+    _outcomes: dict[int, Outcome] = field(default_factory=dict)
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -95,17 +98,27 @@ class Job:
                 self._note(cell, error)
 
     def _try(self, cell: Cell) -> None:
-        def objective(setting: Setting) -> tuple[float, float]:
-            fitted = self._fit(0, setting)
-            return fitted.validation, fitted.train_seconds
+        """The batch of a trial, unless it is over; then what became of this one."""
+        assert cell.trial is not None
+        if cell.trial not in self._outcomes:
+            self._outcomes |= self._tuner.run(self._train)
+        outcome = self._outcomes[cell.trial]
+        if isinstance(outcome, Exception) and not isinstance(outcome, DivergedError | PrunedError):
+            raise outcome
+        self._say(f"{cell}: {outcome if isinstance(outcome, Exception) else f'validation {100 * outcome[0]:.1f}'}")
 
-        try:
-            trial = self._tuner.run(objective)
-        except DivergedError as error:
-            self._say(f"{cell}: {error}")
-        else:
-            if trial:
-                self._say(f"{cell}: validation {100 * (trial.validation or 0):.1f} with lr {trial.lr:.2g}")
+    def _train(self, settings: Sequence[Setting], watch: Watch) -> list[Outcome]:
+        """The trials of a batch, together."""
+        found = fit_many(
+            self.place.probe,
+            self._seen,
+            [Configuration(lr=setting["lr"], weight_decay=setting["weight_decay"]) for setting in settings],
+            epochs=self.suite.epochs,
+            batch_size=self.suite.batch_size,
+            device=self.device,
+            watch=watch,
+        )
+        return [it if isinstance(it, Exception) else (it.validation, it.train_seconds) for it in found]
 
     def _measure(self, cell: Cell) -> None:
         trials, _ = plan.cells_of(self.suite, self.place)
@@ -145,7 +158,15 @@ class Job:
     @cached_property
     def _tuner(self) -> Tuner:
         kind = probes.registry.get(self.place.probe)
-        return Tuner(self.storage, self.study, lr=kind.lr, weight_decay=kind.weight_decay, trials=self.suite.trials)
+        return Tuner(
+            self.storage,
+            self.study,
+            lr=kind.lr,
+            weight_decay=kind.weight_decay,
+            trials=self.suite.trials,
+            together=together(self.place.probe, self._seen),
+            halving=HALVING,
+        )
 
     @contextmanager
     def _failing(self, cell: Cell) -> Iterator[None]:

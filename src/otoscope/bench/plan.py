@@ -17,6 +17,7 @@ from typing import Any
 
 from otoscope import probes
 from otoscope.bench.suites import Absent, Suite
+from otoscope.train.tuner import RULE
 from otoscope.train.views import CUT
 from otoscope.types import TokenShape
 
@@ -175,6 +176,7 @@ def protocol(suite: Suite, place: Place, scale: Scale) -> dict[str, Any]:
     """What decides a cell before it is trained, as it stands in its record; fits through JSON unchanged."""
     rule: dict[str, Any] = {name: getattr(suite, name) for name in ("trials", "epochs", "batch_size")}
     rule |= {"fold": place.source.fold, "shots": place.shots, "draw": place.draw}
+    rule["search"] = RULE if cells_of(suite, place)[0] else None
     rule["validation_cut"] = None if "validation" in scale.clips else CUT
     whole: dict[str, Any] = json.loads(json.dumps(rule | {"otoscope": importlib.metadata.version("otoscope")}))
     return whole
