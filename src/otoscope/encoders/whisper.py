@@ -1,0 +1,225 @@
+"""`whisper`: the encoder half of OpenAI's Whisper (Radford et al., ICML 2023), by way of transformers.
+
+Trained on 680,000 hours of speech with transcripts, in windows of 30 s. Its weights do not come with otoscope; see
+docs/encoders.md. Needs `pip install "otoscope[hf]"`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from otoscope.encoders.base import Encoder, Features, register
+from otoscope.types import AudioBatch, Tokens, TokenShape
+
+RATE, FRAME, HOP = 16000, 400, 160
+STRIDE = 2  # frames a token, by the second convolution
+FLOOR, RANGE = 1e-10, 8.0  # of the power; decades below the loudest bin
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def log_mel(waves: Tensor, bins: int) -> Tensor:
+    """Whisper's log-mel map: decades of power, at most 8 below the loudest bin of the clip, (x + 4) / 4.
+
+    Input: [B, S] float at 16 kHz, S >= 400  Output: [B, S // 160, bins], a frame every 10 ms, centred on its time
+    (the edges are reflected). Source: openai/whisper, audio.py; triangular filters on Slaney's mel scale.
+
+    >>> log_mel(torch.zeros(1, 16000), 80).shape
+    torch.Size([1, 100, 80])
+    """
+    window = torch.hann_window(FRAME, dtype=waves.dtype, device=waves.device)
+    spectrum = torch.stft(waves, FRAME, HOP, window=window, return_complex=True)
+    power = spectrum[..., :-1].abs().square().transpose(1, 2)
+    decades = (power @ _mel_filters(bins).to(waves)).clamp(min=FLOOR).log10()
+    return (decades.maximum(decades.amax((1, 2), keepdim=True) - RANGE) + 4) / 4
+
+
+def _mel_filters(bins: int) -> Tensor:
+    """Filters [201, bins], float64."""
+    from transformers.audio_utils import mel_filter_bank
+
+    return torch.from_numpy(
+        mel_filter_bank(FRAME // 2 + 1, bins, 0.0, RATE / 2, RATE, norm="slaney", mel_scale="slaney")
+    )
+
+
+@register("whisper")
+class Whisper(Encoder):
+    """The encoder of a Whisper checkpoint: every block's output as a layer, the last after the final norm; F = 1.
+
+    path: a folder written by `save_pretrained`, or the name of a repository on the Hugging Face hub, and then
+        `revision`, the 40 digits of a commit, so that the weights are always the same. Only safetensors are read.
+    weights: "pretrained", or "random": the same architecture (config.json of `path`) drawn from `seed`.
+    window: seconds that the encoder hears at once, silence after the clip included, for nothing is masked; None is
+        what it was trained with (30). A shorter one cuts the table of positions: cheaper, and not quite the same
+        tokens (docs/encoders.md has figures). A longer clip is refused.
+    pool: the mean of so many neighbouring tokens is one token; 1 is none, a token every 20 ms.
+
+    Raises `ImportError` without transformers, `ValueError` for options or a checkpoint that do not fit.
+
+    >>> import tempfile
+    >>> from transformers import WhisperConfig
+    >>> folder = tempfile.mkdtemp()
+    >>> sizes = dict(d_model=12, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=24, vocab_size=60000)
+    >>> WhisperConfig(decoder_layers=1, **sizes).save_pretrained(folder)
+    >>> Whisper(path=folder, weights="random", pool=4).shape
+    TokenShape(layers=2, freq=1, dim=12, has_cls=False, frame_rate=12.5)
+    """
+
+    sample_rate = RATE
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        revision: str | None = None,
+        weights: str = "pretrained",
+        seed: int = 0,
+        window: float | None = None,
+        pool: int = 1,
+    ) -> None:
+        super().__init__()
+        if weights not in ("pretrained", "random"):
+            raise ValueError(f"encoder 'whisper': weights={weights!r}; allowed: 'pretrained', 'random'")
+        _check_source(path, revision)
+        self.body = _pretrained(path, revision) if weights == "pretrained" else _random(path, revision, seed)
+        config = self.body.config
+        self.window, self.pool = _check_sizes(window, pool, config.max_source_positions)
+        self.bins = int(config.num_mel_bins)
+        self._cut_positions()
+        self.shape = TokenShape(config.encoder_layers, 1, config.d_model, False, RATE / HOP / STRIDE / pool)
+        self.front_end_id = f"whisper-logmel{self.bins}-25/10ms-window{self.window / RATE:g}s-pool{pool}"
+
+    def _cut_positions(self) -> None:
+        """Keep the positions of the window, as a buffer: Whisper's sinusoids are fixed, nobody trains them."""
+        positions = self.window // (HOP * STRIDE)
+        table = self.body.embed_positions
+        weight = table.weight.detach()[:positions].clone()
+        del table.weight
+        table.register_buffer("weight", weight)
+        table.num_embeddings = self.body.config.max_source_positions = positions
+
+    @property
+    def digest(self) -> str:
+        """sha256 of every weight and buffer, and of what else in config.json decides the body's output."""
+        config = self.body.config
+        rest = f"{super().digest} heads={config.encoder_attention_heads} activation={config.activation_function}"
+        return hashlib.sha256(rest.encode()).hexdigest()
+
+    def front_end(self, batch: AudioBatch) -> Features:
+        """Log-mel frames of the whole window, each clip followed by silence: [B, 100 * window, bins].
+
+        `lengths` counts the frames that begin in the clip. `ValueError` for a clip longer than the window.
+        """
+        longest = int(batch.lengths.max())
+        if longest > self.window:
+            raise ValueError(
+                f"encoder 'whisper' hears {self.window / RATE:g} s at once, a clip has {longest / RATE:g} s; "
+                "cut the clips, or give a longer window where the checkpoint has one"
+            )
+        with torch.no_grad():
+            index = torch.arange(batch.waves.shape[1], device=batch.waves.device)
+            waves = batch.waves * (index < batch.lengths[:, None])
+            waves = functional.pad(waves, (0, self.window - waves.shape[1]))
+            return Features(log_mel(waves, self.bins), (batch.lengths + HOP - 1) // HOP)
+
+    def embed(self, features: Features) -> Tokens:
+        """Tokens [B, layers, T, 1, D], T that of the longest clip; a token with any frame of the clip is valid."""
+        heard = self.body(features.x.transpose(1, 2), output_hidden_states=True, return_dict=True)
+        every = torch.stack(heard.hidden_states[1:], 1)
+        count = (features.lengths + STRIDE - 1) // STRIDE
+        mask = torch.arange(int(count.max()), device=every.device) < count[:, None]
+        every = every[:, :, : mask.shape[1]]
+        if self.pool > 1:
+            every, mask = _pooled(every, mask, self.pool)
+        return Tokens(every[:, :, :, None], mask)
+
+    def depth_groups(self) -> list[list[nn.Parameter]]:
+        """The two convolutions, then block by block, the final norm with the last."""
+        groups = [[*self.body.conv1.parameters(), *self.body.conv2.parameters()]]
+        groups += [list(layer.parameters()) for layer in self.body.layers]
+        groups[-1] += list(self.body.layer_norm.parameters())
+        return groups
+
+
+def _pooled(x: Tensor, mask: Tensor, pool: int) -> tuple[Tensor, Tensor]:
+    """Means of `pool` neighbours, over valid tokens only: [B, L, T, D] -> [B, L, ceil(T / pool), D], and their mask."""
+    B, L, T, D = x.shape
+    valid = functional.pad(mask, (0, -T % pool)).view(B, 1, -1, pool, 1)
+    groups = functional.pad(x, (0, 0, 0, -T % pool)).view(B, L, -1, pool, D)
+    count = valid.sum(3)
+    return (groups * valid).sum(3) / count.clamp(min=1), count[:, 0, :, 0] > 0
+
+
+def _check_source(path: str, revision: str | None) -> None:
+    folder = Path(path)
+    if folder.is_dir():
+        if revision is not None:
+            raise ValueError(f"encoder 'whisper': {path} is a folder and has no revision; leave revision out")
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"encoder 'whisper': no config.json in {path}; write the folder with save_pretrained")
+    elif revision is None:
+        raise ValueError(
+            f"encoder 'whisper': no folder at {path}; give one written by save_pretrained, or, if that is a name on "
+            "the Hugging Face hub, pin its weights with revision=<commit>"
+        )
+    elif not COMMIT.fullmatch(revision):
+        raise ValueError(f"encoder 'whisper': revision {revision!r} can move; give the 40 hex digits of a commit")
+
+
+def _check_sizes(window: float | None, pool: int, positions: int) -> tuple[int, int]:
+    """The window in samples, and pool; `ValueError` where they do not fit the checkpoint."""
+    token = HOP * STRIDE
+    samples = positions * token if window is None else round(window * RATE / token) * token
+    if window is not None and not math.isclose(samples, window * RATE):
+        raise ValueError(f"encoder 'whisper': window={window} s; it must be a whole number of tokens of 0.02 s")
+    if not token < samples <= positions * token:
+        raise ValueError(f"encoder 'whisper': window={window} s; allowed: 0.04 to {positions * token / RATE:g} s")
+    if pool < 1:
+        raise ValueError(f"encoder 'whisper': pool={pool}; it must be at least 1 token")
+    return samples, pool
+
+
+def _configuration(path: str, revision: str | None) -> Any:
+    try:
+        from transformers import AutoConfig
+    except ImportError as error:
+        raise ImportError("encoder 'whisper' needs transformers: pip install \"otoscope[hf]\"") from error
+    config = AutoConfig.from_pretrained(path, revision=revision)
+    if config.model_type != "whisper":
+        raise ValueError(f"encoder 'whisper': {path} holds a model of type {config.model_type!r}")
+    return config
+
+
+def _random(path: str, revision: str | None, seed: int) -> Any:
+    config = _configuration(path, revision)
+    from transformers import WhisperModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return WhisperModel(config).encoder
+
+
+def _pretrained(path: str, revision: str | None) -> Any:
+    config = _configuration(path, revision)
+    from transformers import WhisperModel
+
+    model, loading = WhisperModel.from_pretrained(
+        path,
+        config=config,
+        revision=revision,
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    missing = sorted(name for name in loading["missing_keys"] if name.startswith("encoder."))
+    if missing:
+        raise ValueError(f"encoder 'whisper': {path} lacks {len(missing)} weights of the encoder, such as {missing[0]}")
+    return model.encoder

@@ -1,0 +1,340 @@
+"""The encoder `whisper` with a small random checkpoint, and the program that reads CTranslate2's files."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import struct
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from otoscope import encoders
+from otoscope.encoders.whisper import Whisper, log_mel
+from otoscope.train import finetune
+from otoscope.train.tuning import Recipe
+from otoscope.types import AudioBatch, Tokens
+from toys import Tones
+
+transformers = pytest.importorskip("transformers", reason="whisper comes by way of transformers")
+ASSETS = Path(__file__).parents[1] / "assets"
+RATE, SECOND = 16000, 50  # samples and tokens
+SIZES = {
+    "d_model": 16,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "decoder_layers": 1,
+    "decoder_attention_heads": 2,
+    "decoder_ffn_dim": 24,
+    "num_mel_bins": 40,
+    "max_source_positions": SECOND,
+    "max_target_positions": 8,
+    "vocab_size": 51864,  # by which the special tokens are known
+}
+
+
+def checkpoint(folder: Path, **sizes: int | str) -> str:
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = transformers.WhisperForConditionalGeneration(transformers.WhisperConfig(**(SIZES | sizes)))
+        with torch.no_grad():  # drawn anew: so narrow a model hardly hears anything at transformers' 0.02
+            for name, parameter in model.named_parameters():
+                if "embed_positions" in name:
+                    parameter.mul_(0.3)
+                elif parameter.ndim > 1:
+                    parameter.normal_(std=parameter[0].numel() ** -0.5)
+                else:
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return checkpoint(tmp_path_factory.mktemp("whisper"))
+
+
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    return (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
+
+
+def hear(encoder: Whisper, *waves: np.ndarray) -> Tokens:
+    batch = AudioBatch.of(waves, RATE)
+    return encoder.encode(AudioBatch(batch.waves.to(encoder.body.conv1.weight.dtype), batch.lengths, RATE))
+
+
+# The front end
+
+
+@pytest.mark.parametrize("kind", ["noise", "tone", "silence"])
+def test_log_mel_equals_the_extractor_of_transformers(kind: str) -> None:
+    time = np.arange(3 * RATE) / RATE
+    waves = {"noise": noise(3 * RATE), "tone": np.sin(2 * np.pi * 440 * time), "silence": 0 * time}
+    wave = waves[kind].astype(np.float32)
+    oracle = transformers.WhisperFeatureExtractor(chunk_length=5)
+    wanted = oracle._np_extract_fbank_features(np.pad(wave, (0, 2 * RATE))[None], "cpu")[0].T
+    heard = log_mel(functional.pad(torch.from_numpy(wave)[None], (0, 2 * RATE)), 80)[0].numpy()
+    assert np.abs(heard - wanted).max() < 1e-4
+
+
+def test_the_front_end_pads_every_clip_to_the_window(path: str) -> None:
+    encoder = Whisper(path=path)
+    wave = noise(RATE // 2 + 1)
+    batch = AudioBatch(torch.cat([torch.from_numpy(wave), torch.ones(500)])[None], torch.tensor([len(wave)]), RATE)
+    features = encoder.front_end(batch)
+    oracle = transformers.WhisperFeatureExtractor(feature_size=40, chunk_length=1)
+    wanted = oracle(wave, sampling_rate=RATE, return_tensors="pt").input_features
+    assert torch.allclose(features.x.transpose(1, 2), wanted, atol=1e-4)
+    assert features.lengths.tolist() == [51]
+
+
+# The tokens
+
+
+def test_tokens_are_the_hidden_states_of_transformers(path: str) -> None:
+    encoder, body = Whisper(path=path), transformers.WhisperModel.from_pretrained(path).encoder.eval()
+    features = encoder.front_end(AudioBatch.of([noise(RATE)], RATE))
+    tokens = encoder.encode(AudioBatch.of([noise(RATE)], RATE))
+    with torch.no_grad():
+        x = features.x.transpose(1, 2)
+        first = (
+            functional.gelu(body.conv2(functional.gelu(body.conv1(x)))).transpose(1, 2) + body.embed_positions.weight
+        )
+        first = body.layers[0](first, None)
+        last = body.layer_norm(body.layers[1](first, None))
+        assert torch.allclose(body(x).last_hidden_state, last, atol=1e-5)
+    assert tokens.x.shape == (1, 2, SECOND, 1, 16)
+    assert tokens.cls is None
+    assert torch.allclose(tokens.x[:, 0, :, 0], first, atol=1e-5)
+    assert torch.allclose(tokens.x[:, 1, :, 0], last, atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", [1, 4])
+def test_a_clip_is_heard_the_same_in_any_company(path: str, pool: int) -> None:
+    encoder = Whisper(path=path, pool=pool).double()
+    short, long = noise(RATE // 3, 1), noise(RATE, 2)
+    alone, together = hear(encoder, short), hear(encoder, short, long)
+    steps = int(alone.mask.sum())
+    assert steps == alone.x.shape[2] == -(-17 // pool)  # 5333 samples begin 34 frames, 17 tokens
+    assert together.mask[0].tolist() == [True] * steps + [False] * (together.mask.shape[1] - steps)
+    assert torch.allclose(together.x[0, :, :steps], alone.x[0], rtol=0, atol=1e-9)
+
+
+def test_pooling_is_the_mean_of_neighbours_that_are_audio(path: str) -> None:
+    wave = noise(RATE // 3)
+    plain, pooled = hear(Whisper(path=path), wave).x[0], hear(Whisper(path=path, pool=5), wave).x[0]
+    assert torch.allclose(pooled, torch.stack([part.mean(1) for part in plain.split(5, 1)], 1), atol=1e-6)
+
+
+def test_a_shorter_window_is_the_beginning_of_the_positions(path: str) -> None:
+    whole, half = Whisper(path=path), Whisper(path=path, window=0.5)
+    assert torch.equal(half.body.embed_positions.weight, whole.body.embed_positions.weight[: SECOND // 2])
+    wave = noise(RATE // 2)
+    assert hear(half, wave).x.shape == hear(whole, wave).x.shape == (1, 2, SECOND // 2, 1, 16)
+    assert not torch.allclose(hear(half, wave).x, hear(whole, wave).x, atol=1e-3)  # no silence to attend to
+
+
+def test_what_decides_the_tokens_decides_the_identity(path: str, tmp_path: Path) -> None:
+    other = tmp_path / "heads"
+    changed = json.loads((Path(path) / "config.json").read_text()) | {"encoder_attention_heads": 4}
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps(changed))
+    (other / "model.safetensors").write_bytes((Path(path) / "model.safetensors").read_bytes())
+    made = [{"path": path}, {"path": path, "window": 0.5}, {"path": path, "pool": 2}, {"path": str(other)}]
+    made += [{"path": path, "weights": "random"}, {"path": path, "weights": "random", "seed": 1}]
+    kinds = [Whisper(**options) for options in made]
+    assert len({(kind.digest, kind.front_end_id) for kind in kinds}) == len(kinds)
+    assert Whisper(path=path).digest == kinds[0].digest
+    assert Whisper(path=path, weights="random").digest == kinds[4].digest
+    assert [kind.shape.frame_rate for kind in kinds[:3]] == [50, 50, 25]
+
+
+# Training
+
+
+def test_encode_is_frozen_and_leaves_the_mode_alone(path: str) -> None:
+    encoder = Whisper(path=path).train()
+    assert not hear(encoder, noise(RATE)).x.requires_grad
+    assert encoder.training
+    assert encoder.embed(encoder.front_end(AudioBatch.of([noise(RATE)], RATE))).x.requires_grad
+
+
+def test_depth_groups_are_all_parameters_once(path: str) -> None:
+    encoder = Whisper(path=path)
+    grouped = [id(p) for group in encoder.depth_groups() for p in group]
+    assert len(encoder.depth_groups()) == 3
+    assert sorted(grouped) == sorted(id(p) for p in encoder.parameters())
+    assert "body.embed_positions.weight" not in dict(encoder.named_parameters())  # sinusoids are not trained
+
+
+def test_it_is_fine_tuned_as_any_other(path: str) -> None:
+    encoder = Whisper(path=path, pool=2)
+    digest = encoder.digest
+    recipe = Recipe(epochs=16, batch_size=8, lr=0.02, mixup=0, time_mask=8, freq_mask=2)
+    fitted = finetune(encoder, Tones(), recipe=recipe)
+    assert encoder.digest == digest == fitted.config["encoder_digest"]
+    before, after = dict(encoder.named_parameters()), dict(fitted.module.encoder.named_parameters())
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+    assert torch.equal(encoder.body.embed_positions.weight, fitted.module.encoder.body.embed_positions.weight)
+    losses = [row["loss"] for row in fitted.history]
+    assert losses[-1] < 0.75 * losses[0]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"path": "nobody/nothing"}, r"no folder at nobody/nothing.*pin its weights with revision=<commit>"),
+        ({"path": "nobody/nothing", "revision": "main"}, "revision 'main' can move; give the 40 hex digits"),
+        ({"path": "/dev"}, "no config.json in /dev"),
+        ({"revision": 40 * "a"}, "is a folder and has no revision"),
+        ({"weights": "best"}, "allowed: 'pretrained', 'random'"),
+        ({"pool": 0}, "at least 1 token"),
+        ({"window": 0.03}, "whole number of tokens"),
+        ({"window": 1.02}, "allowed: 0.04 to 1 s"),
+        ({"window": 0.02}, "allowed: 0.04 to 1 s"),
+        ({"window": -1.0}, "allowed: 0.04 to 1 s"),
+    ],
+)
+def test_options_that_do_not_fit(path: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        encoders.create("whisper", **({"path": path} | options))
+
+
+def test_a_clip_longer_than_the_window_and_another_rate(path: str) -> None:
+    with pytest.raises(ValueError, match=r"hears 0\.5 s at once, a clip has 1 s"):
+        hear(Whisper(path=path, window=0.5), noise(RATE))
+    with pytest.raises(ValueError, match="hears 16000 Hz, the batch has 8000 Hz"):
+        Whisper(path=path).encode(AudioBatch.of([noise(8000)], 8000))
+
+
+def test_without_transformers_the_extra_is_named(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ImportError, match=r'pip install "otoscope\[hf\]"'):
+        Whisper(path=path)
+
+
+def test_checkpoints_that_are_something_else(path: str, tmp_path: Path) -> None:
+    transformers.ViTConfig().save_pretrained(tmp_path / "vit")
+    with pytest.raises(ValueError, match="holds a model of type 'vit'"):
+        Whisper(path=str(tmp_path / "vit"))
+    deeper = Path(checkpoint(tmp_path / "deeper", encoder_layers=3))
+    (deeper / "model.safetensors").write_bytes((Path(path) / "model.safetensors").read_bytes())
+    with pytest.raises(ValueError, match=r"lacks 15 weights of the encoder, such as encoder\.layers\.2"):
+        Whisper(path=str(deeper))
+
+
+def test_a_pickle_is_not_read(tmp_path: Path) -> None:
+    folder = Path(checkpoint(tmp_path))
+    state = transformers.WhisperModel.from_pretrained(folder).state_dict()
+    torch.save(state, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(OSError, match=r"model\.safetensors"):
+        Whisper(path=str(folder))
+
+
+# From CTranslate2
+
+
+@pytest.fixture
+def converter(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ASSETS))
+    return importlib.import_module("whisper_from_ctranslate2")
+
+
+def ctranslate2(path: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The variables of CTranslate2's WhisperSpec for a checkpoint, written down independently of the converter."""
+    model = transformers.WhisperModel.from_pretrained(path, dtype=dtype)
+    held: dict[str, Tensor] = {"decoder/embeddings/weight": model.decoder.embed_tokens.weight}
+
+    def norm(scope: str, module: torch.nn.LayerNorm) -> None:
+        held[f"{scope}/gamma"], held[f"{scope}/beta"] = module.weight, module.bias
+
+    def linear(scope: str, *modules: torch.nn.Linear) -> None:
+        held[f"{scope}/weight"] = torch.cat([m.weight for m in modules])
+        biases = [m.weight.new_zeros(len(m.weight)) if getattr(m, "bias", None) is None else m.bias for m in modules]
+        held[f"{scope}/bias"] = torch.cat(biases)
+
+    for conv in ("conv1", "conv2"):
+        module = getattr(model.encoder, conv)
+        held[f"encoder/{conv}/weight"], held[f"encoder/{conv}/bias"] = module.weight, module.bias
+    for side in ("encoder", "decoder"):
+        half = getattr(model, side)
+        held[f"{side}/num_heads"] = torch.tensor(2, dtype=torch.int16)
+        held[f"{side}/position_encodings/encodings"] = half.embed_positions.weight
+        norm(f"{side}/layer_norm", half.layer_norm)
+        for i, layer in enumerate(half.layers):
+            scope, own = f"{side}/layer_{i}", layer.self_attn
+            linear(f"{scope}/self_attention/linear_0", own.q_proj, own.k_proj, own.v_proj)
+            linear(f"{scope}/self_attention/linear_1", own.out_proj)
+            norm(f"{scope}/self_attention/layer_norm", layer.self_attn_layer_norm)
+            if side == "decoder":
+                cross = layer.encoder_attn
+                linear(f"{scope}/attention/linear_0", cross.q_proj)
+                linear(f"{scope}/attention/linear_1", cross.k_proj, cross.v_proj)
+                linear(f"{scope}/attention/linear_2", cross.out_proj)
+                norm(f"{scope}/attention/layer_norm", layer.encoder_attn_layer_norm)
+            linear(f"{scope}/ffn/linear_0", layer.fc1)
+            linear(f"{scope}/ffn/linear_1", layer.fc2)
+            norm(f"{scope}/ffn/layer_norm", layer.final_layer_norm)
+    return {name: tensor.detach() for name, tensor in held.items()}
+
+
+def serialise(variables: dict[str, Tensor], *, name: str = "WhisperSpec", version: int = 6) -> bytes:
+    """ModelSpec._serialize of CTranslate2."""
+
+    def string(text: str) -> bytes:
+        return struct.pack("<H", len(text) + 1) + text.encode() + b"\0"
+
+    kinds = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
+    parts = [struct.pack("<I", version), string(name), struct.pack("<II", 3, len(variables))]
+    for key, tensor in sorted(variables.items()):
+        data = tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        shape = struct.pack(f"<B{tensor.ndim}I", tensor.ndim, *tensor.shape)
+        parts += [string(key), shape, struct.pack("<BI", kinds.index(tensor.dtype), len(data)), data]
+    alias = string("decoder/projection/weight") + string("decoder/embeddings/weight")
+    return b"".join([*parts, struct.pack("<I", 1), alias])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_model_of_ctranslate2_is_the_same_model(
+    path: str, dtype: torch.dtype, converter: ModuleType, tmp_path: Path
+) -> None:
+    (tmp_path / "model.bin").write_bytes(serialise(ctranslate2(path, dtype)))
+    converter.convert(tmp_path / "model.bin", tmp_path / "out")
+    given = transformers.WhisperModel.from_pretrained(path, dtype=dtype)
+    found = transformers.WhisperModel.from_pretrained(tmp_path / "out", dtype="auto")
+    assert found.dtype == dtype
+    config = found.config.to_dict()
+    assert {key: config[key] for key in SIZES} == SIZES
+    assert (config["eos_token_id"], config["decoder_start_token_id"]) == (50256, 50257)
+    wanted, state = given.state_dict(), found.state_dict()
+    assert wanted.keys() == state.keys()
+    assert all(torch.equal(wanted[name], state[name]) for name in wanted)
+    heard = hear(Whisper(path=str(tmp_path / "out")), noise(RATE)).x
+    assert torch.allclose(heard, hear(Whisper(path=path), noise(RATE)).x, atol=0.2 if dtype != torch.float32 else 0)
+
+
+def test_files_that_cannot_be_converted(path: str, converter: ModuleType, tmp_path: Path) -> None:
+    variables, file = ctranslate2(path, torch.float32), tmp_path / "model.bin"
+    biased = variables | {"encoder/layer_0/self_attention/linear_0/bias": torch.ones(48)}
+    for content, message in (
+        (serialise(variables, version=5), "binary version 5, this program reads 6"),
+        (serialise(variables, name="TransformerSpec"), "holds TransformerSpec revision 3"),
+        (serialise(variables)[:1000], "cut off or no model.bin"),
+        (serialise(variables | {"encoder/conv1/weight_scale": torch.ones(16)}), "is quantised"),
+        (serialise(biased), "a bias of k that is not zero"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            converter.convert(file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
