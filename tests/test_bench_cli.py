@@ -42,4 +42,4 @@ def test_lists_on_the_command_line_are_a_suite(tmp_path: Path, monkeypatch: pyte
     words = ["--encoders", "tiny", "--datasets", "scenes", "--probes", "mean,knn", "--shots", "4", "--seeds", "2"]
     assert main(["bench", *words, "--dry-run", "--out", str(tmp_path)]) == 0
     (suite,) = seen
-    assert (suite.probes, suite.seeds, suite.datasets[0].shots) == (("mean", "knn"), 2, 4)
+    assert ([entry.name for entry in suite.probes], suite.seeds, suite.datasets[0].shots) == (["mean", "knn"], 2, 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import random
 import signal
@@ -14,12 +15,18 @@ import pytest
 import torch
 
 from otoscope import datasets, encoders
-from otoscope.bench import execute, job
+from otoscope.bank import Bank
+from otoscope.bench import execute, job, run, tuned
+from otoscope.bench.entries import DatasetEntry, EncoderEntry, FinetuneEntry, ProbeEntry
 from otoscope.bench.execute import failures, prepare, run_suite
-from otoscope.bench.suites import DatasetEntry, EncoderEntry, Suite
+from otoscope.bench.plan import Source, places_of
+from otoscope.bench.suites import Suite
+from otoscope.report import published, render, table
+from otoscope.report.compare import compare
 from otoscope.results import Record, Store
-from otoscope.train import DivergedError, FittedProbe, fit, fit_many
+from otoscope.train import DivergedError, FittedFinetune, FittedProbe, finetune, fit, fit_many, load
 from otoscope.train.tuner import MissingExtraError
+from otoscope.train.tuning import Tuning
 from toys import Ear, Tones
 
 
@@ -42,17 +49,22 @@ def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets.register("folded")(Folded)
 
 
+def probes(*names: str) -> tuple[ProbeEntry, ...]:
+    return tuple(map(ProbeEntry, names))
+
+
 PLAIN = Suite(
     name="toy",
     about="a toy",
     encoders=(EncoderEntry("ear"),),
     datasets=(DatasetEntry("tones"),),
-    probes=("linear", "protobin"),
+    probes=probes("linear", "protobin"),
     seeds=2,
     epochs=1,
     batch_size=16,
 )
 SEARCHED = dataclasses.replace(PLAIN, trials=4)
+TUNED = FinetuneEntry("finetune", options={"epochs": 2, "batch_size": 24, "lrs": [1e-3, 1e-2]})
 
 
 def told(store: Store) -> list[tuple[Any, ...]]:
@@ -81,6 +93,9 @@ def test_only_what_is_missing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [(r.probe, r.seed) for r in outcome.store] == [(p, s) for p in ("linear", "protobin") for s in (0, 1)]
     assert (outcome.failures, failures(tmp_path)) == ((), [])
     assert all(outcome.store.predictions(record) is not None for record in outcome.store)
+    (bank,) = (tmp_path / "banks").iterdir()
+    first = run.evaluate(load(tmp_path / "probes/ear-x-tones-protobin"), Bank(bank))
+    assert first.metrics == next(r for r in outcome.store if (r.probe, r.seed) == ("protobin", 0)).metrics
     fitted: list[str] = []
 
     def spy(probe: str, *rest: Any, **options: Any) -> FittedProbe:
@@ -90,7 +105,7 @@ def test_only_what_is_missing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(job, "fit", spy)
     again = run_quietly(PLAIN, tmp_path)
     assert (fitted, len(again.plan.cells), again.plan.done, again.plan.bytes) == ([], 0, 4, 0)
-    wider = dataclasses.replace(PLAIN, probes=("linear", "mean", "protobin"), seeds=3)
+    wider = dataclasses.replace(PLAIN, probes=probes("linear", "mean", "protobin"), seeds=3)
     assert prepare(wider, tmp_path).done == 4
     run_quietly(wider, tmp_path)
     assert fitted == ["linear 2", "mean 0", "mean 1", "mean 2", "protobin 2"]
@@ -99,7 +114,7 @@ def test_only_what_is_missing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_another_encoder_under_the_same_label_is_measured_anew(tmp_path: Path) -> None:
-    suite = dataclasses.replace(PLAIN, probes=("linear",), seeds=1)
+    suite = dataclasses.replace(PLAIN, probes=probes("linear"), seeds=1)
     run_quietly(suite, tmp_path)
     other = dataclasses.replace(suite, encoders=(EncoderEntry("ear", options={"seed": 1}),))
     assert len(prepare(other, tmp_path).cells) == 1
@@ -149,40 +164,135 @@ def test_a_bench_killed_in_any_training_ends_as_if_undisturbed(tmp_path: Path, m
     assert [len(settings) for settings in chosen.values()] == [1, 1]
 
 
+def test_fine_tuning_is_searched_measured_and_kept_beside_the_probes(tmp_path: Path) -> None:
+    suite = dataclasses.replace(PLAIN, probes=(TUNED,))
+    outcome = run_quietly(suite, tmp_path)
+    records = list(outcome.store)
+    assert [(r.probe, r.seed) for r in records] == [("finetune", 0), ("finetune", 1)]
+    notes = {path.name: json.loads(path.read_text())["validation"] for path in (tmp_path / "finetune").iterdir()}
+    assert len(notes) == 2  # and no checkpoint is left
+    best = max(notes, key=lambda name: notes[name])
+    assert {f"lr{r.config['lr']!r}" in best for r in records} == {True}
+    assert not (tmp_path / "banks").exists()
+    alone = finetune(Ear(), Tones(), recipe=dataclasses.replace(TUNED.recipe, lr=records[1].config["lr"]), seed=1)
+    assert run.evaluate_finetuned(alone, Tones()).metrics == records[1].metrics
+    assert all(r.train_seconds > 0 for r in records)
+    assert prepare(suite, tmp_path).cells == ()
+    wider = dataclasses.replace(TUNED, options={**TUNED.options, "seeds": 3})
+    assert [cell.seed for cell in prepare(dataclasses.replace(suite, probes=(wider,)), tmp_path).cells] == [2]
+
+
+def test_a_killed_fine_tuning_loses_the_epoch_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = dataclasses.replace(PLAIN, probes=(TUNED,))
+    whole = run_quietly(suite, tmp_path / "whole")
+    epochs, save = 0, Tuning._save
+
+    def killed(self: Tuning) -> None:
+        nonlocal epochs
+        save(self)
+        epochs += 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tuning, "_save", killed)
+    kills = 0
+    while prepare(suite, tmp_path / "killed").cells:
+        try:
+            run_quietly(suite, tmp_path / "killed")
+        except KeyboardInterrupt:
+            kills += 1
+    assert kills == epochs == 2 * 3  # of two learning rates and one more seed, each epoch once
+    assert told(Store(tmp_path / "killed/results")) == told(whole.store)
+
+
+def test_fine_tuning_chooses_among_all_learning_rates_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = dataclasses.replace(PLAIN, probes=(TUNED,), seeds=1)
+    fails: dict[float, Exception] = {1e-2: OSError("planted")}
+
+    def shaky(*rest: Any, **options: Any) -> FittedFinetune:
+        if error := fails.get(options["recipe"].lr):
+            raise error
+        return finetune(*rest, **options)
+
+    monkeypatch.setattr(tuned, "finetune", shaky)
+    outcome = run_quietly(suite, tmp_path)
+    assert [failure.error.partition(":")[0] for failure in outcome.failures] == ["OSError", "RuntimeError"]
+    assert "the trials with lr [0.01] failed" in outcome.failures[1].error
+    fails[1e-2] = DivergedError("nan")  # that is a result: the other one is chosen
+    assert [cell.trial for cell in prepare(suite, tmp_path).cells] == [1, None]
+    again = run_quietly(suite, tmp_path)
+    assert again.failures == ()
+    assert [r.config["lr"] for r in again.store] == [1e-3]
+    fails[1e-3] = fails[1e-2]
+    (failure,) = run_quietly(suite, tmp_path / "none").failures
+    assert "diverged with every lr" in failure.error
+
+
+def test_fine_tuning_learns_from_the_clips_that_probes_see(tmp_path: Path) -> None:
+    suite = dataclasses.replace(PLAIN, datasets=(DatasetEntry("folded", folds=(1,), shots=3),), draws=2)
+    suite = dataclasses.replace(suite, probes=(*probes("linear"), dataclasses.replace(TUNED, options={"epochs": 1})))
+    seen: dict[str, list[Any]] = {}
+    bench = execute._Bench(suite, tmp_path, None)
+    bench.subjects[Source("ear", "folded", 1)].extract()
+    for place in places_of(suite, Source("ear", "folded", 1)):
+        shown = bench.job(place, [], None, False)
+        splits = ("train", "validation")
+        if place.probe == "finetune":
+            ids = [[clip.id for clip in shown._shown.clips(split)] for split in splits]  # type: ignore[attr-defined]
+        else:
+            ids = [list(shown._seen.split(split).ids) for split in splits]
+        seen.setdefault(place.probe, []).append(ids)
+    assert seen["finetune"] == seen["linear"]
+    assert seen["linear"][0] != seen["linear"][1]
+    outcome = run_quietly(suite, tmp_path)
+    assert outcome.failures == ()
+    assert len(list(outcome.store)) == 2 * 2 * 2
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.usefixtures("needs_optuna")
-def test_a_bench_shot_at_random_instants_ends_as_if_undisturbed(tmp_path: Path) -> None:
+def test_a_bench_shot_twenty_times_at_random_instants_ends_as_if_undisturbed(tmp_path: Path) -> None:
+    suite = dataclasses.replace(SEARCHED, probes=(*SEARCHED.probes, TUNED))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a forked process has no other threads to wait for
     try:
-        whole = run_quietly(SEARCHED, tmp_path / "whole")
+        whole = run_quietly(suite, tmp_path / "whole")
         start = time.perf_counter()
-        run_quietly(SEARCHED, tmp_path / "again")  # all is imported now
+        run_quietly(suite, tmp_path / "again")  # all is imported now
         taken = time.perf_counter() - start
-        shot, rng = 0, random.Random(0)
-        for _ in range(20):
-            child = os.fork()
-            if child == 0:
-                try:
-                    run_quietly(SEARCHED, tmp_path / "shot")
-                finally:
-                    os._exit(0)
-            time.sleep(taken * rng.uniform(0.05, 0.4))
-            os.kill(child, signal.SIGKILL)
-            shot += os.WIFSIGNALED(os.waitpid(child, 0)[1])
-        assert shot
-        last = run_quietly(SEARCHED, tmp_path / "shot")
-        assert last.failures == ()
-        assert told(last.store) == told(whole.store)
-        assert prepare(SEARCHED, tmp_path / "shot").cells == ()
+        shot, folders, rng = 0, [tmp_path / "shot-0"], random.Random(0)
+        while shot < 20:
+            killed = _run_in_a_child(suite, folders[-1], seconds=taken * rng.uniform(0.02, 0.5))
+            shot += killed
+            if not killed:  # it had ended: the next one starts from nothing
+                folders.append(tmp_path / f"shot-{len(folders)}")
+        for folder in folders:
+            last = run_quietly(suite, folder)
+            assert last.failures == ()
+            assert told(last.store) == told(whole.store)
+            assert prepare(suite, folder).cells == ()
     finally:
         torch.set_num_threads(threads)
 
 
+def _run_in_a_child(suite: Suite, out: Path, *, seconds: float) -> bool:
+    """Run a bench in a process of its own, and shoot it after so many seconds; whether it was still alive."""
+    child = os.fork()
+    if child == 0:
+        try:
+            run_quietly(suite, out)
+        finally:
+            os._exit(0)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
 @pytest.mark.usefixtures("needs_optuna")
 def test_the_seeds_take_the_setting_that_validation_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    suite = dataclasses.replace(SEARCHED, probes=("linear",))
+    suite = dataclasses.replace(SEARCHED, probes=probes("linear"))
     tried: list[FittedProbe] = []
     seeds: list[int] = []
 
@@ -207,7 +317,7 @@ def test_the_seeds_take_the_setting_that_validation_chose(tmp_path: Path, monkey
 def test_trials_that_are_behind_are_stopped_and_the_record_says_by_which_rule(tmp_path: Path) -> None:
     import optuna
 
-    suite = dataclasses.replace(SEARCHED, probes=("linear",), trials=16, epochs=6)
+    suite = dataclasses.replace(SEARCHED, probes=probes("linear"), trials=16, epochs=6)
     outcome = run_quietly(suite, tmp_path)
     (study,) = optuna.get_all_study_summaries(f"sqlite:///{tmp_path}/search.db")
     trials = optuna.load_study(study_name=study.study_name, storage=f"sqlite:///{tmp_path}/search.db").trials
@@ -255,7 +365,7 @@ def test_failing_and_diverging_trials_are_over_and_the_best_of_the_others_is_mea
         return [DivergedError("nan"), *found[1:]]
 
     monkeypatch.setattr(job, "fit_many", shaky)
-    suite = dataclasses.replace(SEARCHED, probes=("linear",))
+    suite = dataclasses.replace(SEARCHED, probes=probes("linear"))
     outcome = run_quietly(suite, tmp_path)
     assert [failure.cell for failure in outcome.failures] == ["ear x tones, linear, trial 2"]  # nan is a result
     assert "in shaky" in outcome.failures[0].traceback
@@ -271,10 +381,27 @@ def test_a_batch_that_fails_fails_each_of_its_trials(tmp_path: Path, monkeypatch
         return fit_many(*rest, **options)  # type: ignore[return-value]
 
     monkeypatch.setattr(job, "fit_many", broken)
-    outcome = run_quietly(dataclasses.replace(SEARCHED, probes=("linear",)), tmp_path)
+    outcome = run_quietly(dataclasses.replace(SEARCHED, probes=probes("linear")), tmp_path)
     assert [failure.cell for failure in outcome.failures] == [f"ear x tones, linear, trial {n}" for n in (0, 1)]
     assert all("in broken" in failure.traceback for failure in outcome.failures)
     assert len(list(outcome.store)) == 2
+
+
+def test_a_probe_with_options_is_measured_under_its_label(tmp_path: Path) -> None:
+    few = ProbeEntry("protobin", "protobin-2", {"prototypes_per_class": 2})
+    outcome = run_quietly(dataclasses.replace(PLAIN, probes=(*PLAIN.probes, few), seeds=1), tmp_path)
+    held = {record.probe: record for record in outcome.store}
+    assert set(held) == {"linear", "protobin", "protobin-2"}
+    assert held["protobin-2"].parameters < held["protobin"].parameters
+    assert held["protobin-2"].config["options"] == {"prototypes_per_class": 2}
+    assert held["protobin-2"].config["protocol"]["probe"] == "protobin"
+    more = dataclasses.replace(few, options={"prototypes_per_class": 3})
+    (cell,) = prepare(dataclasses.replace(PLAIN, probes=(more,), seeds=1), tmp_path).cells
+    assert cell.place.probe == "protobin-2"  # other options under the same label are another cell
+    words = render.summary_text(table.summarise(outcome.store))
+    assert "protobin-2" in words
+    assert compare(outcome.store, "protobin-2", "linear").verdicts
+    assert published.text(published.beside(table.summarise(outcome.store)), "table").count("protobin-2") >= 1
 
 
 def test_a_bank_that_cannot_be_made_fails_its_cells_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +424,7 @@ def test_what_is_missing_is_told_and_the_rest_is_done(tmp_path: Path) -> None:
         PLAIN,
         encoders=(EncoderEntry("beyond"), EncoderEntry("ear"), EncoderEntry("ear", "odd", {"seed": "x"})),
         datasets=(DatasetEntry("tones"), DatasetEntry("tones-of-mars")),
-        probes=("knn", "sonar"),
+        probes=probes("knn", "sonar"),
     )
     outcome = run_quietly(suite, tmp_path)
     assert [(lack.kind, lack.name) for lack in outcome.plan.absent] == [
@@ -311,7 +438,7 @@ def test_what_is_missing_is_told_and_the_rest_is_done(tmp_path: Path) -> None:
 
 def test_folds_few_shots_and_a_cut_validation_split(tmp_path: Path) -> None:
     suite = dataclasses.replace(
-        PLAIN, datasets=(DatasetEntry("folded", folds=(1, 2), shots=3),), probes=("linear",), seeds=1, draws=2
+        PLAIN, datasets=(DatasetEntry("folded", folds=(1, 2), shots=3),), probes=probes("linear"), seeds=1, draws=2
     )
     records = list(run_quietly(suite, tmp_path).store)
     protocols = [r.config["protocol"] for r in records]
@@ -361,7 +488,7 @@ def test_a_search_is_named_by_all_that_decides_it(tmp_path: Path) -> None:
         dataclasses.replace(SEARCHED, trials=5),
         dataclasses.replace(SEARCHED, encoders=(EncoderEntry("ear", options={"seed": 1}),)),
         dataclasses.replace(SEARCHED, datasets=(DatasetEntry("tones", shots=2),)),
-        dataclasses.replace(SEARCHED, probes=("protobin",)),
+        dataclasses.replace(SEARCHED, probes=probes("protobin")),
     ]
     assert study(SEARCHED) == study(dataclasses.replace(SEARCHED, seeds=9, name="another"))
     assert len({study(suite) for suite in [SEARCHED, *others]}) == 6

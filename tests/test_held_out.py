@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import otoscope
 import otoscope.bank
+from otoscope import datasets, encoders
 from otoscope.bank import Bank, HeldOutError
+from otoscope.bench import job, tuned
+from otoscope.bench.entries import DatasetEntry, EncoderEntry, FinetuneEntry, ProbeEntry
+from otoscope.bench.execute import run_suite
 from otoscope.bench.run import evaluate
+from otoscope.bench.suites import Suite
 from otoscope.train import finetune, fit, search
 from otoscope.train.recipe import Recipe
 from toys import Ear, Tones
@@ -89,3 +95,38 @@ def test_fine_tuning_leaves_it_shut() -> None:
     data = Tones()
     finetune(Ear(), data, recipe=Recipe(epochs=1))
     assert set(data.opened) == {"train", "validation"}
+
+
+# A leak planted in a bench
+
+
+@pytest.fixture
+def suite(monkeypatch: pytest.MonkeyPatch) -> Suite:
+    """A probe and fine-tuning on toys."""
+    for registry, name, toy in ((encoders.registry, "ear", Ear), (datasets.registry, "tones", Tones)):
+        monkeypatch.setattr(registry, "_classes", {known: registry.get(known) for known in registry.names()})
+        registry.register(name)(toy)
+    tuning = FinetuneEntry("finetune", options={"epochs": 1})
+    pair = (EncoderEntry("ear"),), (DatasetEntry("tones"),)
+    return Suite(
+        name="toy", about="a toy", encoders=pair[0], datasets=pair[1], probes=(ProbeEntry("linear"), tuning), epochs=1
+    )
+
+
+def test_training_that_reaches_for_the_test_split_fails_and_measures_nothing(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def selects_on_test(probe: str, bank: Bank, **options: Any) -> object:
+        bank.split("test")
+        return fit(probe, bank, **options)
+
+    def tunes_on_test(encoder: Ear, data: Tones, **options: Any) -> object:
+        data.clips("test")
+        return finetune(encoder, data, **options)
+
+    assert len(list(run_suite(suite, tmp_path / "fair", progress=False).store)) == 2
+    monkeypatch.setattr(job, "fit", selects_on_test)
+    monkeypatch.setattr(tuned, "finetune", tunes_on_test)
+    outcome = run_suite(suite, tmp_path / "leaky", progress=False)
+    assert list(outcome.store) == []
+    assert [failure.error.partition(":")[0] for failure in outcome.failures] == ["otoscope.bank.read.HeldOutError"] * 2

@@ -11,8 +11,10 @@ import pytest
 import otoscope.bank
 from otoscope.bank.estimate import estimate
 from otoscope.bench import plan, suites
-from otoscope.bench.plan import Cell, Place, Scale, Source
-from otoscope.bench.suites import DatasetEntry, EncoderEntry, Suite, SuiteError
+from otoscope.bench.cost import Scale
+from otoscope.bench.entries import DatasetEntry, EncoderEntry, FinetuneEntry, ProbeEntry
+from otoscope.bench.plan import Cell, Place, Source
+from otoscope.bench.suites import Suite, SuiteError
 from otoscope.registry import UnknownNameError
 from otoscope.types import TokenShape
 from toys import SIZES, Ear, Tones
@@ -30,7 +32,7 @@ SUITE = Suite(
     about="a toy",
     encoders=(EncoderEntry("tiny"),),
     datasets=(DatasetEntry("a"), DatasetEntry("b", shots=4)),
-    probes=("linear", "knn", "protobin"),
+    probes=(ProbeEntry("linear"), ProbeEntry("knn"), ProbeEntry("protobin")),
     trials=3,
     seeds=2,
     draws=2,
@@ -97,10 +99,64 @@ def test_a_training_costs_what_its_probe_and_clips_ask() -> None:
     assert seconds("linear", scale=uncut) == pytest.approx(0.8 * seconds("linear"))
 
 
+def test_options_of_a_probe_count_in_its_cost() -> None:
+    def seconds(**options: int) -> float:
+        suite = dataclasses.replace(SUITE, probes=(ProbeEntry("cgp", "mine", options),))
+        return plan.make(suite, {A: SCALE}).cells[0].seconds
+
+    assert seconds(prototypes=8000) > 4 * seconds(prototypes=1000)
+
+
 def test_a_measured_cost_goes_before_a_reckoned_one() -> None:
     cells = plan.make(SUITE, {A: SCALE}, measured={Place(A, "linear"): 77.0}).cells
     assert {c.seconds for c in cells if c.place.probe == "linear"} == {77.0}
     assert 77.0 not in {c.seconds for c in cells if c.place.probe != "linear"}
+
+
+def tuned(**options: object) -> FinetuneEntry:
+    return FinetuneEntry("finetune", options=options)
+
+
+def test_fine_tuning_is_a_cell_that_reads_no_bank() -> None:
+    suite = dataclasses.replace(SUITE, probes=(tuned(epochs=3, lrs=[1e-3, 2e-3], seeds=3), ProbeEntry("linear")))
+    cells = [cell for cell in plan.make(suite, {A: SCALE}).cells if cell.place.probe == "finetune"]
+    assert [(c.trial, c.seed) for c in cells] == [(0, 0), (1, 0), (None, 0), (None, 1), (None, 2)]
+    training = 150 * 0.04 + 3 * 100 * 3 * 10**6 * 512 / 6.3e10
+    assert [c.seconds for c in cells] == pytest.approx([training, training, 0.0, training, training])
+    alone = plan.make(dataclasses.replace(SUITE, probes=(tuned(),)), {A: SCALE})
+    assert [(c.trial, c.seed) for c in alone.cells] == [(None, 0), (None, 1)]
+    assert alone.bytes == 0
+    assert alone.seconds == sum(cell.seconds for cell in alone.cells)
+    assert "bank not needed" in str(alone)
+
+
+def test_a_recipe_decides_and_its_number_of_seeds_does_not() -> None:
+    def protocol(entry: FinetuneEntry, **changes: int) -> str:
+        suite = dataclasses.replace(SUITE, probes=(entry,), **changes)
+        return json.dumps(plan.protocol(suite, Place(A, "finetune"), SCALE), sort_keys=True)
+
+    assert protocol(tuned()) == protocol(tuned(seeds=4)) == protocol(tuned(), trials=9, epochs=9)
+    assert len({protocol(tuned(**o)) for o in ({}, {"lr": 1e-3}, {"lrs": [1e-3]}, {"epochs": 2})}) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"epochs": 0}, "epochs"),
+        ({"lr": 1e-3, "lrs": [1e-3]}, "not both"),
+        ({"lrs": []}, "not both"),
+        ({"seeds": 0}, "seeds"),
+        ({"head": "heda"}, "unknown head 'heda'"),
+        ({"head_options": {"nrom": 1}}, "did you mean 'norm'"),
+    ],
+)
+def test_a_recipe_that_cannot_be_meant_is_told_before_anything_runs(options: dict[str, object], said: str) -> None:
+    held = {"about": "x", "encoders": ["tiny"], "datasets": ["scenes"], "probes": ["linear"]}
+    suite = suites.parse("x", held | {"probes": [{"name": "finetune", "options": options}]})
+    (lack,) = suites.absent(suite)
+    assert (lack.kind, lack.name) == ("probe", "finetune")
+    assert said in lack.reason
 
 
 def test_the_plan_reads_as_one_page() -> None:
@@ -124,8 +180,12 @@ def test_a_protocol_tells_cells_apart_and_survives_json() -> None:
         plan.protocol(SUITE, Place(A, "linear", 4, 1), SCALE),
         plan.protocol(SUITE, Place(Source("tiny", "a", 2), "linear"), SCALE),
         *[plan.protocol(dataclasses.replace(SUITE, **{k: 9}), Place(A, "linear"), SCALE) for k in ("trials", "epochs")],
+        *[
+            plan.protocol(dataclasses.replace(SUITE, probes=(entry,)), Place(A, "linear"), SCALE)
+            for entry in (ProbeEntry("linear", options={"norm": "layer"}), ProbeEntry("mean", "linear"))
+        ],
     ]
-    assert len({json.dumps(p, sort_keys=True) for p in [here, *others]}) == 7
+    assert len({json.dumps(p, sort_keys=True) for p in [here, *others]}) == 9
 
 
 def test_an_estimate_is_the_banks_size(tmp_path: Path) -> None:
@@ -157,10 +217,17 @@ def test_what_nobody_registered_is_named_with_its_reason() -> None:
         SUITE,
         encoders=(EncoderEntry("nowhere"), EncoderEntry("tiny", options={"weihgts": "random"})),
         datasets=(DatasetEntry("scenes", folds=(1, 2)),),
-        probes=("linear", "sonar"),
+        probes=(ProbeEntry("linear"), ProbeEntry("sonar"), ProbeEntry("cgp", "cgp-9", {"prototype": 9})),
     )
     lacks = {(lack.kind, lack.name): lack.reason for lack in suites.absent(suite)}
-    assert set(lacks) == {("encoder", "nowhere"), ("encoder", "tiny"), ("dataset", "scenes"), ("probe", "sonar")}
+    assert set(lacks) == {
+        ("encoder", "nowhere"),
+        ("encoder", "tiny"),
+        ("dataset", "scenes"),
+        ("probe", "sonar"),
+        ("probe", "cgp-9"),
+    }
+    assert "did you mean 'prototypes'" in lacks["probe", "cgp-9"]
     assert "weihgts" in lacks["encoder", "tiny"]
     assert "fold" in lacks["dataset", "scenes"]
 
@@ -170,7 +237,7 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
         "about": "mine",
         "encoders": ["tiny", {"name": "tiny", "label": "other", "options": {"weights": "random"}}],
         "datasets": [{"name": "esc50", "folds": [1, 2], "shots": 8}],
-        "probes": ["linear"],
+        "probes": ["linear", {"name": "cgp", "label": "cgp-9", "options": {"prototypes": 9}}],
     }
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(held))
@@ -178,6 +245,7 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
     assert (suite.name, [entry.label for entry in suite.encoders]) == ("mine", ["tiny", "other"])
     assert suite.datasets[0].folds == (1, 2)
     assert suite.datasets[0].created_with(2) == {"fold": 2}
+    assert suite.probe("cgp-9") == ProbeEntry("cgp", "cgp-9", {"prototypes": 9})
 
 
 @pytest.mark.parametrize(
@@ -187,6 +255,8 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
         ({"trials": 0}, "trials"),
         ({"encoders": ["tiny", "tiny"]}, "encoder label"),
         ({"probes": []}, "probe"),
+        ({"probes": ["cgp", {"name": "cgp", "options": {"prototypes": 9}}]}, "probe label"),
+        ({"probes": [{"name": "cgp", "option": {}}]}, "did you mean 'options'"),
         ({"datasets": [{"name": "scenes", "fold": 1}]}, "did you mean 'folds'"),
         ({"datasets": [{"name": "scenes", "shots": 0}]}, "shots"),
     ],

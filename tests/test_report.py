@@ -321,3 +321,16 @@ def test_an_exhibit_survives_its_file_and_bad_ones_are_refused(shown: Exhibit, t
         replace(shown, log_mel=np.zeros(3))
     with pytest.raises(ValueError, match="> 0"):
         replace(shown, hop_seconds=0)
+
+
+def test_fine_tuning_under_any_label_is_no_probe(store: Store, tmp_path: Path) -> None:
+    config = record("x", 0, 0.0).config | {"protocol": {"probe": "finetune"}}
+    add(store, "lora", 2.9, config=config)
+    rows = {row.label: row for row in table.summarise(store) if row.encoder == "tiny"}
+    assert (rows["lora"].finetuned, rows["protobin"].finetuned) == (True, False)
+    assert [name for name, row in rows.items() if row.winner] == ["protobin"]
+    assert rows["protobin"].gap is not None
+    reach = rows["lora"].value - rows["linear"].value  # the stronger of the two references
+    assert rows["protobin"].gap.value == pytest.approx((rows["protobin"].value - rows["linear"].value) / reach)
+    assert "lora" not in headline.claim(list(rows.values()))
+    assert "lora" in write_report(store.path, tmp_path / "report.html").read_text()

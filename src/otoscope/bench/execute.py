@@ -2,9 +2,10 @@
 
     out/banks/<encoder>-<data set>-<digest>   tokens        out/results/    records and predictions
     out/search.db                             trials        out/failures/   cells that failed, with their traceback
+    out/probes/<place>                        seed 0        out/finetune/   checkpoints of fine-tuning
 
 A cell is done once its trial is in the database or its record in the store; each is written whole. So a kill loses the
-cells under way, one for each worker, and the next run goes on with them.
+cells under way, one for each worker, and of fine-tuning the epoch under way; the next run goes on with them.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from pathlib import Path
 import torch
 
 from otoscope.bench import plan, sources, suites
+from otoscope.bench.entries import FinetuneEntry
 from otoscope.bench.job import Failure, Job
 from otoscope.bench.plan import Cell, Place, Plan
 from otoscope.bench.suites import Suite
+from otoscope.bench.tuned import FinetuneJob
 from otoscope.registry import load_plugin
 from otoscope.results import Store
 from otoscope.train import tuner
@@ -110,13 +113,17 @@ class _Bench:
         return plan.make(self.suite, scales, done=done, absent=self.absent, measured=measured)
 
     def job(self, place: Place, cells: Sequence[Cell], device: str | None, progress: bool) -> Job:
-        return Job(self.suite, place, cells, self.subjects[place.source], self.out, self.storage, device, progress)
+        kind = FinetuneJob if isinstance(self.suite.probe(place.probe), FinetuneEntry) else Job
+        return kind(self.suite, place, cells, self.subjects[place.source], self.out, self.storage, device, progress)
 
 
 def _with_banks(jobs: Sequence[Job]) -> Iterator[Job]:
-    """The jobs whose bank is there, as soon as it is; jobs whose bank cannot be made fail."""
-    for _, group in groupby(jobs, lambda job: job.subject.path):
+    """The jobs whose bank is there, as soon as it is, or that read none; jobs whose bank cannot be made fail."""
+    for _, group in groupby(jobs, lambda job: (job.subject.path, job.reads_bank)):
         same = list(group)
+        if not same[0].reads_bank:
+            yield from same
+            continue
         try:
             if same[0].subject.scale.bytes:
                 same[0].subject.extract(device=same[0].device, progress=same[0].progress)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from otoscope import bank as banks
 from otoscope import probes
 from otoscope.bank import Bank
 from otoscope.bench import plan, recorded, run
+from otoscope.bench.entries import FinetuneEntry, ProbeEntry
 from otoscope.bench.plan import Cell, Place
 from otoscope.bench.sources import Subject
 from otoscope.bench.suites import Suite
@@ -41,9 +41,17 @@ class Failure:
     date: str
 
 
+def saved_probe(out: Path, place: Place) -> Path:
+    """The folder of the probe of seed 0 that was measured last at a place; `train.load` reads it."""
+    return out / "probes" / place.file_name
+
+
 @dataclass
 class Job:
-    """Cells of one place, and all that is needed to do them; the bank must be there. `failures`: those that failed."""
+    """Cells of one place, and all that is needed to do them; the bank must be there if it `reads_bank`.
+
+    `failures`: those that failed.
+    """
 
     suite: Suite
     place: Place
@@ -53,6 +61,7 @@ class Job:
     storage: str
     device: str | None = None
     progress: bool = False
+    reads_bank: ClassVar[bool] = True
     failures: list[Failure] = field(default_factory=list)
     _outcomes: dict[int, Outcome] = field(default_factory=dict)
 
@@ -62,10 +71,16 @@ class Job:
         return plan.protocol(self.suite, self.place, self.subject.scale)
 
     @property
+    def digest(self) -> str:
+        """Twelve digits over all that decides the trials."""
+        tokens = self.subject.layers if self.reads_bank else None
+        decides = json.dumps([self.protocol, self.subject.digests, tokens], sort_keys=True)
+        return hashlib.sha256(decides.encode()).hexdigest()[:12]
+
+    @property
     def study(self) -> str:
-        """Name of the search: the place, and a digest of all that decides its trials."""
-        decides = json.dumps([self.protocol, self.subject.digests, self.subject.layers], sort_keys=True)
-        return f"{self.place} [{hashlib.sha256(decides.encode()).hexdigest()[:12]}]"
+        """Name of the search: the place and its digest."""
+        return f"{self.place} [{self.digest}]"
 
     def made(self, record: Record) -> bool:
         """Whether a record is of this place, measured here by this protocol."""
@@ -80,8 +95,8 @@ class Job:
         """The cells of the whole place that are done, of which `records` are the measured ones."""
         trials, seeds = plan.cells_of(self.suite, self.place)
         measured = {record.seed for record in records if self.made(record)}
-        over = finished(self.storage, self.study) if trials and len(measured) < len(seeds) else len(trials)
-        return {*trials[:over], *(cell for cell in seeds if cell.seed in measured)}
+        over = self._over() if trials and len(measured) < len(seeds) else range(len(trials))
+        return {*(trials[number] for number in over), *(cell for cell in seeds if cell.seed in measured)}
 
     def do(self) -> list[Failure]:
         """Every cell in order; the failures, which are also kept in `out/failures`."""
@@ -97,6 +112,10 @@ class Job:
             if cell not in done:
                 self._note(cell, error)
 
+    def _over(self) -> Collection[int]:
+        """The trials that are over, by number."""
+        return range(finished(self.storage, self.study))
+
     def _try(self, cell: Cell) -> None:
         """The batch of a trial, unless it is over; then what became of this one."""
         assert cell.trial is not None
@@ -110,12 +129,13 @@ class Job:
     def _train(self, settings: Sequence[Setting], watch: Watch) -> list[Outcome]:
         """The trials of a batch, together."""
         found = fit_many(
-            self.place.probe,
+            self._entry.name,
             self._seen,
             [Configuration(lr=setting["lr"], weight_decay=setting["weight_decay"]) for setting in settings],
             epochs=self.suite.epochs,
             batch_size=self.suite.batch_size,
             device=self.device,
+            options=self._entry.options,
             watch=watch,
         )
         return [it if isinstance(it, Exception) else (it.validation, it.train_seconds) for it in found]
@@ -123,11 +143,14 @@ class Job:
     def _measure(self, cell: Cell) -> None:
         trials, _ = plan.cells_of(self.suite, self.place)
         fitted = self._fit(cell.seed, self._tuner.best() if trials else {})
+        if cell.seed == 0:
+            fitted.save(saved_probe(self.out, self.place))
         record = run.evaluate(
             fitted,
             self._bank,
             store=Store(self.out / "results"),
             encoder=self.place.source.encoder,
+            probe=self.place.probe,
             protocol=self.protocol,
         )
         self._say(f"{cell}: {record.metric} {100 * record.value:.1f} ({record.train_seconds:.0f} s)")
@@ -135,8 +158,9 @@ class Job:
     def _fit(self, seed: int, setting: Setting) -> FittedProbe:
         suite = self.suite
         return fit(
-            self.place.probe,
+            self._entry.name,
             self._seen,
+            options=self._entry.options,
             seed=seed,
             lr=setting.get("lr"),
             weight_decay=setting.get("weight_decay"),
@@ -144,6 +168,10 @@ class Job:
             batch_size=suite.batch_size,
             device=self.device,
         )
+
+    @property
+    def _entry(self) -> ProbeEntry | FinetuneEntry:
+        return self.suite.probe(self.place.probe)
 
     @cached_property
     def _bank(self) -> Bank:
@@ -157,14 +185,14 @@ class Job:
 
     @cached_property
     def _tuner(self) -> Tuner:
-        kind = probes.registry.get(self.place.probe)
+        kind = probes.registry.get(self._entry.name)
         return Tuner(
             self.storage,
             self.study,
             lr=kind.lr,
             weight_decay=kind.weight_decay,
             trials=self.suite.trials,
-            together=together(self.place.probe, self._seen),
+            together=together(self._entry.name, self._seen, options=self._entry.options),
             halving=HALVING,
         )
 
@@ -188,7 +216,7 @@ class Job:
         self._say(f"{cell} failed: {last}")
 
     def _path(self, cell: Cell) -> Path:
-        return self.out / "failures" / (re.sub(r"[^\w.+-]+", "-", str(cell)) + ".json")
+        return self.out / "failures" / f"{cell.file_name}.json"
 
     def _say(self, text: str) -> None:
         if self.progress:

@@ -10,22 +10,18 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from otoscope import probes
+from otoscope.bench import cost
+from otoscope.bench.cost import Scale
+from otoscope.bench.entries import FinetuneEntry
 from otoscope.bench.suites import Absent, Suite
 from otoscope.train.tuner import RULE
 from otoscope.train.views import CUT
-from otoscope.types import TokenShape
-
-_STEP, _READ, _RATE = 4e-5, 2.5e-9, 7.5e10
-"""Seconds per clip and epoch of any probe, and per value of the map where it reads tokens; its multiply-accumulates per
-second (two cores; fitted to the demo's times of linear, mhca and protobin)."""
-_HEAR, _ENCODE = 0.04, 5e10
-"""Seconds for a clip to be decoded, and the encoder's multiply-accumulates per second (fitted to the demo)."""
 
 
 @dataclass(frozen=True)
@@ -41,27 +37,8 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Scale:
-    """How large a source is: `clips` by split, tokens as the encoder makes them (`shape`, `steps`), its weights, the
-    data set's classes; `bytes` of the bank that are still to be written (0: it is there)."""
-
-    clips: Mapping[str, int]
-    shape: TokenShape
-    steps: int
-    parameters: int
-    classes: int
-    bytes: int
-
-    @property
-    def encoding_seconds(self) -> float:
-        """Expected time to fill the bank."""
-        tokens = self.steps * self.shape.freq
-        return sum(self.clips.values()) * (_HEAR + self.parameters * tokens / _ENCODE) if self.bytes else 0.0
-
-
-@dataclass(frozen=True)
 class Place:
-    """What is searched by itself and then measured: a source, a probe, and a few-shot draw where there is one."""
+    """What is searched by itself and then measured: a source, a probe by label, and a few-shot draw if there is one."""
 
     source: Source
     probe: str
@@ -71,6 +48,15 @@ class Place:
     def __str__(self) -> str:
         few = "" if self.shots is None else f", {self.shots} shots, draw {self.draw}"
         return f"{self.source}, {self.probe}{few}"
+
+    @property
+    def file_name(self) -> str:
+        """What files of this place are called.
+
+        >>> Place(Source("tiny", "esc50", 2), "cgp", shots=8).file_name
+        'tiny-x-esc50-fold-2-cgp-8-shots-draw-0'
+        """
+        return _file_name(str(self))
 
 
 @dataclass(frozen=True)
@@ -84,6 +70,11 @@ class Cell:
 
     def __str__(self) -> str:
         return f"{self.place}, " + (f"seed {self.seed}" if self.trial is None else f"trial {self.trial}")
+
+    @property
+    def file_name(self) -> str:
+        """What files of this cell are called."""
+        return _file_name(str(self))
 
 
 @dataclass(frozen=True)
@@ -99,12 +90,12 @@ class Plan:
     @property
     def bytes(self) -> int:
         """Bytes of banks to be written for these cells."""
-        return sum(self.scales[source].bytes for source in self._sources())
+        return sum(self.scales[source].bytes for source in self._encoded())
 
     @property
     def seconds(self) -> float:
         """Expected time of all cells and of the encoding they need, one after the other."""
-        encoding = sum(self.scales[source].encoding_seconds for source in self._sources())
+        encoding = sum(self.scales[source].encoding_seconds for source in self._encoded())
         return encoding + sum(cell.seconds for cell in self.cells)
 
     def places(self) -> Iterator[tuple[Place, list[Cell]]]:
@@ -115,10 +106,11 @@ class Plan:
     def __str__(self) -> str:
         suite = self.suite
         lines = [f"suite {suite.name}: {suite.about}"]
+        encoded = self._encoded()
         for source, places in groupby(self.places(), lambda pair: pair[0].source):
             scale = self.scales[source]
             bank = f"{scale.bytes / 1e6:.1f} MB to encode, {_time(scale.encoding_seconds)}" if scale.bytes else "there"
-            lines.append(f"{source}: bank {bank}")
+            lines.append(f"{source}: bank {bank if source in encoded else 'not needed'}")
             lines += [f"  {_row(place, cells)}" for place, cells in places]
         lines += [f"missing {lack.kind} {lack.name!r}: {lack.reason}" for lack in self.absent]
         lines.append(
@@ -127,8 +119,10 @@ class Plan:
         )
         return "\n".join(lines)
 
-    def _sources(self) -> dict[Source, None]:
-        return dict.fromkeys(cell.place.source for cell in self.cells)
+    def _encoded(self) -> dict[Source, None]:
+        """The sources whose bank these cells read."""
+        tuned = {entry.label for entry in self.suite.probes if isinstance(entry, FinetuneEntry)}
+        return dict.fromkeys(cell.place.source for cell in self.cells if cell.place.probe not in tuned)
 
 
 def make(
@@ -150,7 +144,9 @@ def make(
         for place in places_of(suite, source):
             if place.probe in lacking:
                 continue
-            seconds = (measured or {}).get(place) or _training_seconds(suite, place, scale)
+            seconds = (measured or {}).get(place) or cost.training_seconds(
+                suite.probe(place.probe), scale, epochs=suite.epochs, shots=place.shots
+            )
             trials, seeds = cells_of(suite, place, seconds)
             listed += len(trials) + len(seeds)
             left = [cell for cell in seeds if cell not in done]
@@ -161,22 +157,22 @@ def make(
 def cells_of(suite: Suite, place: Place, seconds: float = 0.0) -> tuple[list[Cell], list[Cell]]:
     """All trials and all measured seeds of a place, each expected to take `seconds`.
 
-    One trial is no search. A probe that is not trained by gradient has nothing to search, and no seed changes it.
+    A trial of fine-tuning leaves its checkpoint, so that the first seed of the winner costs no training again.
     """
-    trained = probes.registry.get(place.probe).trained
-    trials = suite.trials if trained and suite.trials > 1 else 0
-    seeds = suite.seeds if trained else 1
+    entry = suite.probe(place.probe)
+    trials, seeds = entry.counts(suite.trials, suite.seeds)
+    kept = trials > 0 and isinstance(entry, FinetuneEntry)
     return (
         [Cell(place, trial, 0, seconds) for trial in range(trials)],
-        [Cell(place, None, seed, seconds) for seed in range(seeds)],
+        [Cell(place, None, seed, 0.0 if kept and seed == 0 else seconds) for seed in range(seeds)],
     )
 
 
 def protocol(suite: Suite, place: Place, scale: Scale) -> dict[str, Any]:
     """What decides a cell before it is trained, as it stands in its record; fits through JSON unchanged."""
-    rule: dict[str, Any] = {name: getattr(suite, name) for name in ("trials", "epochs", "batch_size")}
+    common: dict[str, Any] = {name: getattr(suite, name) for name in ("trials", "epochs", "batch_size")}
+    rule = suite.probe(place.probe).decides(common | {"search": RULE if cells_of(suite, place)[0] else None})
     rule |= {"fold": place.source.fold, "shots": place.shots, "draw": place.draw}
-    rule["search"] = RULE if cells_of(suite, place)[0] else None
     rule["validation_cut"] = None if "validation" in scale.clips else CUT
     whole: dict[str, Any] = json.loads(json.dumps(rule | {"otoscope": importlib.metadata.version("otoscope")}))
     return whole
@@ -186,20 +182,7 @@ def places_of(suite: Suite, source: Source) -> list[Place]:
     """Every probe of the suite on this source, for every few-shot draw."""
     shots = next(data.shots for data in suite.datasets if data.name == source.dataset)
     draws = range(1 if shots is None else suite.draws)
-    return [Place(source, probe, shots, draw) for draw in draws for probe in suite.probes]
-
-
-def _training_seconds(suite: Suite, place: Place, scale: Scale) -> float:
-    """Expected time of one training: forward and backward over the train clips of every epoch."""
-    kind = probes.registry.get(place.probe)
-    shape = scale.shape if kind.depth == "many" else dataclasses.replace(scale.shape, layers=1)
-    tokens = scale.steps * shape.freq
-    macs = probes.cost(place.probe, shape, scale.classes, tokens).macs
-    read = shape.layers * tokens * shape.dim if kind.reads == "tokens" else 0
-    clips: float = scale.clips["train"] * (1 if "validation" in scale.clips else 1 - CUT["share"])
-    if place.shots is not None:
-        clips = min(clips, place.shots * scale.classes)
-    return (suite.epochs if kind.trained else 1) * clips * (_STEP + _READ * read + macs / _RATE)
+    return [Place(source, entry.label, shots, draw) for draw in draws for entry in suite.probes]
 
 
 def _row(place: Place, cells: Sequence[Cell]) -> str:
@@ -208,6 +191,10 @@ def _row(place: Place, cells: Sequence[Cell]) -> str:
     counts = {"trial": trials, "seed": len(cells) - trials}
     parts = [f"{n} {what}{'s' * (n > 1)}" for what, n in counts.items() if n]
     return f"{place.probe:12}{few} {' + '.join(parts)}, {_time(cells[0].seconds)} each"
+
+
+def _file_name(words: str) -> str:
+    return re.sub(r"[^\w.+-]+", "-", words)
 
 
 def _time(seconds: float) -> str:

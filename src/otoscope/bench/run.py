@@ -34,13 +34,14 @@ def evaluate(
     *,
     store: Store | None = None,
     encoder: str | None = None,
+    probe: str | None = None,
     protocol: Mapping[str, Any] | None = None,
 ) -> Record:
     """Measure a probe on the test split of the bank it was trained on; with `store`, keep record and predictions.
 
     Every metric of the task, the logits of every clip, what decided them (`FittedProbe.config`, and `protocol`: what
-    the caller decided before training), machine, date and versions. `encoder` names the encoder in the record
-    where its own name does not tell it from another (other options). A cell that `store` holds is returned as it is.
+    the caller decided before training), machine, date and versions. `encoder` and `probe` name them in the record
+    where their own names do not tell them from others (other options). A cell that `store` holds is returned as it is.
 
     `ValueError` if the probe was trained on tokens of another encoder or on another data set.
     """
@@ -49,7 +50,7 @@ def evaluate(
     _refuse_other("data set", fitted.config["dataset_digest"], identity.dataset_digest)
     held = open_held_out(bank)
     logits = fitted.predict_logits(held)
-    names = {"encoder": encoder or identity.encoder, "dataset": identity.dataset}
+    names = {"encoder": encoder or identity.encoder, "dataset": identity.dataset, "probe": probe or fitted.probe}
     return _record(fitted, names, held.ids, logits, held.targets, store, protocol)
 
 
@@ -59,13 +60,14 @@ def evaluate_finetuned(
     *,
     store: Store | None = None,
     encoder: str | None = None,
+    probe: str | None = None,
     protocol: Mapping[str, Any] | None = None,
 ) -> Record:
     """Measure a fine-tuned encoder on the test split of its data set: `evaluate` for the probe named `finetune`."""
     _refuse_other("data set", fitted.config["dataset_digest"], dataset.digest)
     clips = dataset.clips(HELD_OUT)
     logits, targets = fitted.predict_logits(clips), fitted.task.targets(clips)
-    names = {"encoder": encoder or fitted.encoder, "dataset": dataset.name}
+    names = {"encoder": encoder or fitted.encoder, "dataset": dataset.name, "probe": probe or fitted.probe}
     return _record(fitted, names, tuple(clip.id for clip in clips), logits, targets, store, protocol)
 
 
@@ -107,7 +109,6 @@ def _record(
     values = metrics.evaluate(scores, targets.numpy(), task.kind)
     record = Record(
         **names,
-        probe=fitted.probe,
         seed=fitted.seed,
         metric=metrics.headline(task),
         value=values[metrics.headline(task)],

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 from otoscope import bank as banks
-from otoscope import datasets, encoders, probes
+from otoscope import datasets, encoders
 from otoscope.bank import Bank, BankError
 from otoscope.bank.estimate import estimate
-from otoscope.bench.plan import Scale, Source
-from otoscope.bench.suites import Absent, DatasetEntry, EncoderEntry, Suite, absent
+from otoscope.bench.cost import Scale
+from otoscope.bench.entries import DatasetEntry, EncoderEntry
+from otoscope.bench.plan import Source
+from otoscope.bench.suites import Absent, Suite, absent
+from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
 
 
@@ -35,9 +38,16 @@ class Subject:
 
     def extract(self, *, device: str | None = None, progress: bool = False) -> Bank:
         """The bank, filled if it is not there; the encoder runs on `device`."""
-        encoder = encoders.create(self.encoder.name, **self.encoder.options).to(device or "cpu")
-        dataset = datasets.create(self.dataset.name, **self.dataset.created_with(self.fold))
-        return banks.extract(encoder, dataset, self.path, layers=self.layers, progress=progress)
+        encoder = self.create_encoder().to(device or "cpu")
+        return banks.extract(encoder, self.create_dataset(), self.path, layers=self.layers, progress=progress)
+
+    def create_encoder(self) -> Encoder:
+        """The encoder, its weights loaded."""
+        return encoders.create(self.encoder.name, **self.encoder.options)
+
+    def create_dataset(self) -> Dataset:
+        """The data set, of this fold."""
+        return datasets.create(self.dataset.name, **self.dataset.created_with(self.fold))
 
 
 def find(suite: Suite, folder: Path) -> tuple[dict[Source, Subject], list[Absent]]:
@@ -47,7 +57,7 @@ def find(suite: Suite, folder: Path) -> tuple[dict[Source, Subject], list[Absent
     """
     lacks = absent(suite)
     lacking = {(lack.kind, lack.name) for lack in lacks}
-    deep = any(probes.registry.get(p).depth == "many" for p in suite.probes if ("probe", p) not in lacking)
+    deep = any(entry.reads_every_layer for entry in suite.probes if ("probe", entry.label) not in lacking)
     there = [(d, fold) for d in suite.datasets if ("dataset", d.name) not in lacking for fold in d.folds]
     found: dict[Source, Subject] = {}
     for entry in suite.encoders:

@@ -2,8 +2,11 @@
 
     {"about": "one sentence", "encoders": ["tiny", {"name": "tiny", "label": "tiny-random", "options": {...}}],
      "datasets": ["scenes", {"name": "esc50", "folds": [1, 2, 3, 4, 5]}, {"name": "hsn", "shots": 64}],
-     "probes": ["linear", "protobin"], "trials": 50, "seeds": 5, "draws": 1, "epochs": 30, "batch_size": 128}
+     "probes": ["linear", {"name": "cgp", "label": "cgp-1000", "options": {"prototypes": 1000}},
+                {"name": "finetune", "options": {"epochs": 12, "lrs": [5e-4, 2e-3], "seeds": 1}}],
+     "trials": 50, "seeds": 5, "draws": 1, "epochs": 30, "batch_size": 128}
 
+`finetune` among the probes is the whole encoder, trained end to end; its options are a recipe (`FinetuneEntry`).
 A suite may name encoders, data sets and probes that are not registered here: `absent` lists them, with the reason.
 """
 
@@ -11,44 +14,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from otoscope import datasets, encoders, probes
-from otoscope.registry import Registry, UnknownNameError, unknown
+from otoscope.bench.entries import FINETUNE, DatasetEntry, EncoderEntry, Entry, FinetuneEntry, ProbeEntry, lack
+from otoscope.registry import UnknownNameError, unknown
 
 FOLDER = Path(__file__).with_suffix("")
 
 
 class SuiteError(ValueError):
     """A suite that cannot be meant; the message names the suite and the entry."""
-
-
-@dataclass(frozen=True)
-class EncoderEntry:
-    """An encoder of a suite: how to create it, and the `label` that its results carry (its name by default)."""
-
-    name: str
-    label: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "label", self.label or self.name)
-
-
-@dataclass(frozen=True)
-class DatasetEntry:
-    """A data set of a suite. `folds`: values of its option `fold`, one bank each; `shots`: clips per class, or all."""
-
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    folds: tuple[int | None, ...] = (None,)
-    shots: int | None = None
-
-    def created_with(self, fold: int | None) -> dict[str, Any]:
-        """Options of the data set for this fold."""
-        return dict(self.options) | ({} if fold is None else {"fold": fold})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +40,7 @@ class Suite:
     about: str
     encoders: tuple[EncoderEntry, ...]
     datasets: tuple[DatasetEntry, ...]
-    probes: tuple[str, ...]
+    probes: tuple[ProbeEntry | FinetuneEntry, ...]
     trials: int = 1
     seeds: int = 1
     draws: int = 1
@@ -74,7 +51,7 @@ class Suite:
         for what, names in (
             ("encoder label", [entry.label for entry in self.encoders]),
             ("data set", [entry.name for entry in self.datasets]),
-            ("probe", list(self.probes)),
+            ("probe label", [entry.label for entry in self.probes]),
         ):
             if not names or len(set(names)) != len(names):
                 raise SuiteError(f"suite {self.name!r}: each {what} must stand there once, at least one; found {names}")
@@ -85,10 +62,14 @@ class Suite:
             if not data.folds or (data.shots is not None and data.shots < 1):
                 raise SuiteError(f"suite {self.name!r}, data set {data.name!r}: folds and shots must not be empty")
 
+    def probe(self, label: str) -> ProbeEntry | FinetuneEntry:
+        """The entry of this label among the probes."""
+        return next(entry for entry in self.probes if entry.label == label)
+
 
 @dataclass(frozen=True)
 class Absent:
-    """What a suite names and this machine lacks: `kind` "encoder" (by label), "dataset", "probe" or "source"
+    """What a suite names and this machine lacks: `kind` "encoder" or "probe" (by label), "dataset" or "source"
     (a pair that cannot be encoded), and why."""
 
     kind: str
@@ -125,10 +106,9 @@ def parse(name: str, held: Mapping[str, Any]) -> Suite:
     """A suite from its JSON object; an unknown key is an error."""
     _only(f"suite {name!r}", held, Suite, without=("name",))
     entries: dict[str, list[dict[str, Any]]] = {}
-    for kind, entry in (("encoders", EncoderEntry), ("datasets", DatasetEntry)):
-        listed = [{"name": item} if isinstance(item, str) else dict(item) for item in held.get(kind, ())]
-        entries[kind] = listed
-        for item in listed:
+    for kind, entry in (("encoders", Entry), ("datasets", DatasetEntry), ("probes", Entry)):
+        entries[kind] = [{"name": item} if isinstance(item, str) else dict(item) for item in held.get(kind, ())]
+        for item in entries[kind]:
             _only(f"suite {name!r}, {kind}", item, entry)
     folded = [item | ({"folds": tuple(item["folds"])} if "folds" in item else {}) for item in entries["datasets"]]
     return Suite(
@@ -137,30 +117,19 @@ def parse(name: str, held: Mapping[str, Any]) -> Suite:
             "name": name,
             "encoders": tuple(EncoderEntry(**item) for item in entries["encoders"]),
             "datasets": tuple(DatasetEntry(**item) for item in folded),
-            "probes": tuple(held.get("probes", ())),
+            "probes": tuple(
+                (FinetuneEntry if item.get("name") == FINETUNE else ProbeEntry)(**item) for item in entries["probes"]
+            ),
         }
     )
 
 
 def absent(suite: Suite) -> list[Absent]:
     """What the suite names and nobody registered, and options that nobody knows. Nothing is created."""
-    found = [_lack(encoders.registry, "encoder", entry.name, entry.options, entry.label) for entry in suite.encoders]
-    for data in suite.datasets:
-        found += [_lack(datasets.registry, "dataset", data.name, data.created_with(data.folds[0]))]
-    found += [_lack(probes.registry, "probe", name, {}) for name in suite.probes]
-    return list(dict.fromkeys(lack for lack in found if lack))
-
-
-def _lack(
-    registry: Registry[Any], kind: str, name: str, options: Mapping[str, Any], label: str | None = None
-) -> Absent | None:
-    if name not in registry.names():
-        return Absent(kind, label or name, "not registered")
-    try:
-        registry.check_options(name, options)
-    except TypeError as error:
-        return Absent(kind, label or name, str(error))
-    return None
+    listed = [("encoder", entry.label, lack(entry)) for entry in suite.encoders]
+    listed += [("dataset", entry.name, lack(entry)) for entry in suite.datasets]
+    listed += [("probe", entry.label, lack(entry)) for entry in suite.probes]
+    return list(dict.fromkeys(Absent(kind, name, reason) for kind, name, reason in listed if reason))
 
 
 def _only(where: str, held: Mapping[str, Any], kind: type[Any], without: tuple[str, ...] = ()) -> None:

@@ -90,7 +90,7 @@ def exhibit(shown: Exhibit) -> str:
 
 
 def _bar(row: Row, y: float, height: float, top: float, primary: bool) -> str:
-    style = "bar-reference" if row.probe == FINETUNE else "bar-best" if row.winner else "bar"
+    style = "bar-reference" if row.finetuned else "bar-best" if row.winner else "bar"
     hint = f"{row.encoder}, {row.label}: {render.percent(row.value)} ({render.span(row.interval)})"
     parts = [svg.rect(LEFT, y, _x(row.value, top) - LEFT, height, style if primary else f"{style} faint", hint)]
     end = _x(row.value, top)

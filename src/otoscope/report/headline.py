@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Interval
 from otoscope.report.render import percent
-from otoscope.report.table import FINETUNE, LINEAR, Row
+from otoscope.report.table import LINEAR, Row
 
 
 def is_control(encoder: str) -> bool:
@@ -37,7 +37,7 @@ def reasons(cell: Sequence[Row], others: Sequence[Row]) -> list[str]:
 
 
 def _winner(cell: Sequence[Row]) -> Row:
-    probes = [r for r in cell if r.probe != FINETUNE] or list(cell)
+    probes = [r for r in cell if not r.finetuned] or list(cell)
     return max(probes, key=lambda r: r.value)
 
 
@@ -56,7 +56,7 @@ def _gap(best: Row) -> str:
 
 
 def _lead(cell: Sequence[Row], best: Row) -> str:
-    chasers = [r for r in cell if r.probe not in (FINETUNE, LINEAR) and r is not best]
+    chasers = [r for r in cell if not r.finetuned and r.probe != LINEAR and r is not best]
     second = max(chasers, key=lambda r: r.value, default=None)
     if second is None or not (best.estimate and second.estimate):
         return ""

@@ -97,7 +97,7 @@ def _table(cell: Sequence[Row]) -> str:
     head = "".join(f"<th>{escape(word)}</th>" for word in words.header)
     lines = []
     for row, line in zip(cell, words.body, strict=True):
-        style = ' class="best"' if row.winner else ' class="reference"' if row.probe == FINETUNE else ""
+        style = ' class="best"' if row.winner else ' class="reference"' if row.finetuned else ""
         lines.append(f"<tr{style}>" + "".join(f"<td>{_dim(word)}</td>" for word in line) + "</tr>")
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
@@ -116,7 +116,7 @@ def _bars(rows: Sequence[Row]) -> str:
         note = f"{held[0].metric} in % on {dataset}, encoder {encoders[0]}."
         parts.append(f'<p class="note">{escape(note)}</p>')
         keys = {"winner": "best probe", "other probes": "other probes"} if any(r.winner for r in held) else {}
-        keys |= {"fine-tuning": "fine-tuned encoder"} if any(r.probe == FINETUNE for r in held) else {}
+        keys |= {"fine-tuning": "fine-tuned encoder"} if any(r.finetuned for r in held) else {}
         keys |= {"control": f"the same with {' and '.join(encoders[1:])}"} if len(encoders) > 1 else {}
         keys |= {"interval": "95 % interval over clips"} if any(r.interval for r in held) else {}
         parts.append(f"<figure>{_key(keys)}{figures.bars(held)}</figure>")
@@ -125,7 +125,9 @@ def _bars(rows: Sequence[Row]) -> str:
 
 def _classes(store: Store, cell: Sequence[Row]) -> str:
     linear, winner = next((r for r in cell if r.probe == LINEAR), None), next((r for r in cell if r.winner), None)
-    scores = {row.label: class_scores(store, row) for row in cell}
+    tuned = max((r for r in cell if r.finetuned), key=lambda r: r.value, default=None)
+    scores = {row.label: class_scores(store, row) for row in cell if not row.finetuned}
+    scores |= {FINETUNE: class_scores(store, tuned)} if tuned else {}
     scores = {label: held for label, held in scores.items() if held}
     if linear is None or winner is None or winner is linear or not {linear.label, winner.label} <= set(scores):
         return ""

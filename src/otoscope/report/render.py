@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from otoscope.metrics.stats import Interval
-from otoscope.report.table import FINETUNE, LINEAR, Row
+from otoscope.report.table import LINEAR, Row
 
 Shape = Literal["table", "markdown", "latex"]
 Format = Literal["table", "csv", "json", "markdown", "latex"]
@@ -183,8 +183,8 @@ def gain(row: Row) -> str:
 
 def gap(row: Row) -> str:
     """Share of the gap to fine-tuning closed, with its interval: "63 % [55, 72]"."""
-    if row.probe in (LINEAR, FINETUNE) and row.gap is None:
-        return ABSENT if row.probe == LINEAR else "reference"
+    if (row.finetuned or row.probe == LINEAR) and row.gap is None:
+        return "reference" if row.finetuned else ABSENT
     if row.gap is None or math.isnan(row.gap.value):
         return ABSENT
     ends = "" if math.isnan(row.gap.low) else f" [{_whole(row.gap.low)}, {_whole(row.gap.high)}]"

@@ -54,6 +54,12 @@ class Row:
         return self.records[0].probe
 
     @property
+    def finetuned(self) -> bool:
+        """Whether this is the whole encoder fine-tuned, and no probe of a frozen one, whatever label it carries."""
+        protocol = self.records[0].config.get("protocol", {})
+        return bool(protocol.get("probe", self.probe) == FINETUNE)
+
+    @property
     def cell(self) -> tuple[str, ...]:
         """What rows must share to be compared: names and digests of encoder and data set."""
         return _cell(self.records[0])
@@ -214,9 +220,10 @@ def _ranked(record: Record, held: Predictions) -> clip.Array:
 
 def _compare(rows: list[Row]) -> list[Row]:
     """Rows of one encoder and data set, each set against its linear probe and its fine-tuning."""
-    ordered = sorted(rows, key=lambda r: (r.probe == FINETUNE, r.value))
-    linear, finetune = _best(rows, LINEAR), _best(rows, FINETUNE)
-    contestants = [r for r in ordered if r.probe != FINETUNE]
+    ordered = sorted(rows, key=lambda r: (r.finetuned, r.value))
+    linear = _best(row for row in rows if row.probe == LINEAR)
+    finetune = _best(row for row in rows if row.finetuned)
+    contestants = [r for r in ordered if not r.finetuned]
     return [
         replace(
             row,
@@ -228,9 +235,9 @@ def _compare(rows: list[Row]) -> list[Row]:
     ]
 
 
-def _best(rows: Iterable[Row], probe: str) -> Row | None:
-    """The strongest configuration of a probe: a study reports the strongest baseline, not the weakest."""
-    return max((r for r in rows if r.probe == probe), key=lambda r: r.value, default=None)
+def _best(rows: Iterable[Row]) -> Row | None:
+    """The strongest of several configurations: a study reports the strongest baseline, not the weakest."""
+    return max(rows, key=lambda r: r.value, default=None)
 
 
 def _gain(row: Row, linear: Row | None) -> Difference | None:

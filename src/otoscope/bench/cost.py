@@ -1,0 +1,76 @@
+"""What the cells of a plan cost, reckoned before anything runs. Pure.
+
+The constants are of two cores: reading a token map, the multiply-accumulates of a probe and the encoder are fitted to
+the demo's times of `linear`, `mhca` and `protobin`; fine-tuning to 65 s for an epoch of `tiny` on 1,000 clips.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from otoscope import probes
+from otoscope.bench.entries import FinetuneEntry, ProbeEntry
+from otoscope.train.views import CUT
+from otoscope.types import TokenShape
+
+_STEP, _READ, _RATE = 4e-5, 2.5e-9, 7.5e10
+"""Seconds per clip and epoch of any probe, and per value of the map where it reads tokens; its multiply-accumulates per
+second."""
+_HEAR, _ENCODE, _TUNE = 0.04, 5e10, 6.3e10
+"""Seconds for a clip to be decoded; the encoder's multiply-accumulates per second, frozen and trained."""
+_PASSES = 3
+"""A step of training costs as much as three forward passes, for backward makes two products for each of forward. The
+head that learns first asks for one forward pass in all."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a source is: `clips` by split, tokens as the encoder makes them (`shape`, `steps`), its weights, the
+    data set's classes; `bytes` of the bank that are still to be written (0: it is there)."""
+
+    clips: Mapping[str, int]
+    shape: TokenShape
+    steps: int
+    parameters: int
+    classes: int
+    bytes: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a clip in one layer."""
+        return self.steps * self.shape.freq
+
+    @property
+    def encoding_seconds(self) -> float:
+        """Expected time to fill the bank."""
+        return sum(self.clips.values()) * (_HEAR + self.parameters * self.tokens / _ENCODE) if self.bytes else 0.0
+
+    def train_clips(self, shots: int | None) -> float:
+        """Clips to learn from: less those cut for validation where it has no split; at most `shots` a class."""
+        clips: float = self.clips["train"] * (1 if "validation" in self.clips else 1 - CUT["share"])
+        return clips if shots is None else min(clips, shots * self.classes)
+
+
+def training_seconds(
+    entry: ProbeEntry | FinetuneEntry, scale: Scale, *, epochs: int, shots: int | None = None
+) -> float:
+    """Expected time of one training on a source: forward and backward over the train clips of every epoch.
+
+    `epochs` of a probe; fine-tuning has its own.
+
+    >>> scale = Scale({"train": 1000, "validation": 200}, TokenShape(1, 8, 192, True, 6.25), 63, 2_700_000, 36, 0)
+    >>> round(training_seconds(FinetuneEntry("finetune", options={"epochs": 10}), scale, epochs=1))
+    696
+    """
+    clips = scale.train_clips(shots)
+    if isinstance(entry, FinetuneEntry):
+        recipe, decoded = entry.recipe, _HEAR * sum(scale.clips.values())
+        passes = _PASSES * recipe.epochs + (recipe.probe_epochs > 0)
+        return decoded + passes * clips * scale.parameters * scale.tokens / _TUNE
+    kind = probes.registry.get(entry.name)
+    shape = scale.shape if kind.depth == "many" else dataclasses.replace(scale.shape, layers=1)
+    macs = probes.cost(entry.name, shape, scale.classes, scale.tokens, **entry.options).macs
+    read = shape.layers * scale.tokens * shape.dim if kind.reads == "tokens" else 0
+    return (epochs if kind.trained else 1) * clips * (_STEP + _READ * read + macs / _RATE)
