@@ -10,11 +10,13 @@ from otoscope.ops.extremes import (
     min_max_dot,
 )
 from otoscope.ops.int8 import Quantised, quantise
+from otoscope.ops.screening import Screening, principal_directions
 from otoscope.ops.sign import sign_through
 from otoscope.ops.weighted import weighted_sum
 
 __all__ = [
     "Quantised",
+    "Screening",
     "Selection",
     "max_cosine",
     "max_cosine_reference",
@@ -22,6 +24,7 @@ __all__ = [
     "min_max_cosine",
     "min_max_cosine_reference",
     "min_max_dot",
+    "principal_directions",
     "quantise",
     "sign_through",
     "weighted_sum",

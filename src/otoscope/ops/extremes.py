@@ -14,19 +14,22 @@ card the forward is that of `otoscope.ops.triton_max`, where Triton works.
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from otoscope.ops import chosen, int8
+from otoscope.ops import chosen, int8, screening
 from otoscope.ops import scan as blocks
 from otoscope.ops.scan import Extremes, norm, working
+from otoscope.ops.screening import Screening
 
-Selection = Literal["exact", "int8"]
-"""How the token is found: by the product itself, or by the product of both sides rounded to int8."""
+Selection = Literal["exact", "int8"] | Screening
+"""How the token is found: by the product itself, by the product of both sides rounded to int8, or by the product itself
+among candidates from a projection."""
+_NAMED = ("exact", "int8")
 
 
 def max_cosine(
@@ -143,11 +146,16 @@ def check_shapes(tokens: Tensor, prototypes: Tensor, mask: Tensor | None) -> Non
 
 
 def _extremes(
-    tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: bool, both: bool, selection: Selection
+    tokens: Tensor,
+    prototypes: Tensor,
+    mask: Tensor | None,
+    normalise: bool,
+    both: bool,
+    selection: Selection,
 ) -> Extremes:
     check_shapes(tokens, prototypes, mask)
-    if selection not in get_args(Selection):
-        raise ValueError(f"selection {selection!r}; allowed: {', '.join(map(repr, get_args(Selection)))}")
+    if not isinstance(selection, Screening) and selection not in _NAMED:
+        raise ValueError(f"selection {selection!r}; allowed: {', '.join(map(repr, _NAMED))}, a Screening")
     out: Extremes = _Extremes.apply(tokens, prototypes, mask, normalise, both, selection)  # type: ignore[no-untyped-call]
     return out
 
@@ -157,8 +165,15 @@ class _Extremes(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: bool, both: bool, selection: Selection
+        tokens: Tensor,
+        prototypes: Tensor,
+        mask: Tensor | None,
+        normalise: bool,
+        both: bool,
+        selection: Selection,
     ) -> Extremes:
+        if isinstance(selection, Screening):
+            return screening.scan(tokens, prototypes, mask, normalise, both, selection)
         if tokens.is_cuda:
             from otoscope.ops import triton_max
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
-from otoscope.ops import Selection, min_max_dot
+from otoscope.ops import min_max_dot
 from otoscope.probes.base import ClipProbe, Cost, FrameProbe, LayerGate, Probe, only_layer, register
 from otoscope.probes.prototypes import PROTOTYPE_LR, FloatPrototypes
 from otoscope.types import Tokens, TokenShape
@@ -26,10 +28,10 @@ class _Gated(Probe):
         *,
         prototypes: int = 10_000,
         dropout: float = 0.2,
-        selection: Selection = "exact",
+        selection: Literal["exact", "int8"] = "exact",
     ) -> None:
         super().__init__(shape, n_classes)
-        self.selection: Selection = selection
+        self.selection: Literal["exact", "int8"] = selection
         self.layer_gate = LayerGate(shape.layers)
         self.prototypes = FloatPrototypes(prototypes, shape.dim)
         self.dropout = nn.Dropout(dropout)
@@ -56,7 +58,7 @@ class _Gated(Probe):
         *,
         prototypes: int = 10_000,
         dropout: float = 0.2,  # noqa: ARG003
-        selection: Selection = "exact",  # noqa: ARG003
+        selection: Literal["exact", "int8"] = "exact",  # noqa: ARG003
     ) -> Cost:
         K, D, C, L = prototypes, shape.dim, n_classes, shape.layers
         parameters = L + K * D + 3 * K * C + C

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from otoscope.ops import Selection, max_dot, sign_through
+from otoscope.ops import max_dot, sign_through
 from otoscope.probes.base import Cost, FrameProbe, Probe, Range, only_layer
 from otoscope.types import Tokens, TokenShape
 
@@ -33,7 +33,9 @@ class Prototypes(nn.Module, ABC):
     def unit(self) -> Tensor:
         """The prototypes as they are compared with tokens, each of length one, [K, D]."""
 
-    def strongest(self, tokens: Tensor, mask: Tensor | None = None, *, selection: Selection = "exact") -> Tensor:
+    def strongest(
+        self, tokens: Tensor, mask: Tensor | None = None, *, selection: Literal["exact", "int8"] = "exact"
+    ) -> Tensor:
         """max over valid n of <z_n, p_k> for tokens of length one: [B, N, D], mask [B, N] to [B, K]."""
         return max_dot(tokens, self.unit(), mask, selection=selection)[0]
 
@@ -87,10 +89,15 @@ class SharedPrototypes(Probe):
     kind: ClassVar[type[Prototypes]]
 
     def __init__(
-        self, shape: TokenShape, n_classes: int, *, prototypes_per_class: int = 20, selection: Selection = "exact"
+        self,
+        shape: TokenShape,
+        n_classes: int,
+        *,
+        prototypes_per_class: int = 20,
+        selection: Literal["exact", "int8"] = "exact",
     ) -> None:
         super().__init__(shape, n_classes)
-        self.selection: Selection = selection
+        self.selection: Literal["exact", "int8"] = selection
         self.prototypes = self.kind(n_classes * prototypes_per_class, shape.dim)
         self.head = nn.Linear(n_classes * prototypes_per_class, n_classes)
 
@@ -115,7 +122,7 @@ class SharedPrototypes(Probe):
         n_tokens: int,
         *,
         prototypes_per_class: int = 20,
-        selection: Selection = "exact",  # noqa: ARG003
+        selection: Literal["exact", "int8"] = "exact",  # noqa: ARG003
     ) -> Cost:
         K, D, C = n_classes * prototypes_per_class, shape.dim, n_classes
         steps = n_tokens // shape.freq if issubclass(cls, FrameProbe) else 1
