@@ -1,4 +1,4 @@
-"""From clips to the tokens of one shard.
+"""From clips to what one shard holds of them.
 
 A shard depends on nothing but its own clips, and a batch holds only clips of one length: no clip is padded for the sake
 of its neighbours, so its tokens are the same in whatever company it is encoded.
@@ -16,8 +16,10 @@ from torch import Tensor
 
 from otoscope.audio.decode import AudioError
 from otoscope.audio.resample import resample
-from otoscope.bank.key import DTYPES, BankError, Identity
+from otoscope.bank.key import CLS_DTYPES, DTYPES, BankError, Identity
+from otoscope.bank.shard import layout
 from otoscope.encoders import Encoder
+from otoscope.ops.int8 import quantise
 from otoscope.types import AudioBatch, Clip, Tokens, Wave
 
 
@@ -30,29 +32,26 @@ def count_steps(encoder: Encoder, clips: Sequence[Clip]) -> int:
 
 def encode_shard(
     encoder: Encoder, clips: Sequence[Clip], identity: Identity, batch_size: int, done: Callable[[int], object]
-) -> Tokens:
-    """Tokens of `clips`, in their order, in the bank's dtype, padded to the longest map among them.
+) -> dict[str, Tensor]:
+    """The tensors of a shard of `clips`, in their order, padded to the longest map among them.
 
     `done` hears of every batch how many clips it had. Raises `AudioError` and `BankError`, naming the clip.
     """
     waves = [_wave(clip, encoder.sample_rate) for clip in clips]
-    parts: list[tuple[list[int], Tokens]] = []
+    parts: list[tuple[list[int], dict[str, Tensor]]] = []
     for rows in _batches([len(wave) for wave in waves], batch_size):
         members = [clips[i] for i in rows]
         tokens = _encode(encoder, members, [waves[i] for i in rows])
-        parts.append((rows, _narrow(tokens.layers(identity.layers).to("cpu"), identity.dtype, members)))
+        parts.append((rows, _narrow(tokens.layers(identity.layers).to("cpu"), identity, members)))
         done(len(rows))
-    shape, dtype, n = identity.shape, DTYPES[identity.dtype], len(clips)
-    steps = max(part.x.shape[2] for _, part in parts)
-    x = torch.zeros(n, shape.layers, steps, shape.freq, shape.dim, dtype=dtype)
-    mask = torch.zeros(n, steps, dtype=torch.bool)
-    cls = torch.zeros(n, shape.layers, shape.dim, dtype=dtype) if shape.has_cls else None
+    steps = max(part["mask"].shape[1] for _, part in parts)
+    planned = layout(len(clips), steps, identity)
+    whole = {name: torch.zeros(shape, dtype=dtype) for name, (dtype, shape) in planned.items()}
     for rows, part in parts:
-        x[rows, :, : part.x.shape[2]] = part.x
-        mask[rows, : part.x.shape[2]] = part.mask
-        if cls is not None and part.cls is not None:
-            cls[rows] = part.cls
-    return Tokens(x, mask, cls)
+        for name, values in part.items():
+            within = whole[name][tuple(slice(length) for length in (len(clips), *values.shape[1:]))]
+            within[rows] = values
+    return whole
 
 
 def _batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
@@ -109,14 +108,25 @@ def _encode(encoder: Encoder, clips: Sequence[Clip], waves: Sequence[Wave]) -> T
     return tokens
 
 
-def _narrow(tokens: Tokens, dtype: str, clips: Sequence[Clip]) -> Tokens:
-    """Tokens in the bank's dtype, zero where there is no audio; `BankError` naming a clip that does not fit."""
-    x = tokens.x.masked_fill(~tokens.mask[:, None, :, None, None], 0)
-    held = {"token": x} | ({} if tokens.cls is None else {"cls": tokens.cls})
-    cast = {name: values.to(DTYPES[dtype]) for name, values in held.items()}
-    for name, values in cast.items():
-        _refuse_infinite(name, held[name], values, clips)
-    return Tokens(cast["token"], tokens.mask, cast.get("cls"))
+def _narrow(tokens: Tokens, identity: Identity, clips: Sequence[Clip]) -> dict[str, Tensor]:
+    """What the bank holds of `tokens`, zero where there is no audio; `BankError` naming a clip that does not fit.
+
+    Means are taken in float32, or wider, before they are narrowed.
+    """
+    tokens = Tokens(tokens.x.masked_fill(~tokens.mask[:, None, :, None, None], 0), tokens.mask, tokens.cls)
+    if identity.holds == "pooled":
+        tokens = tokens.to(dtype=torch.promote_types(tokens.x.dtype, torch.float32)).pooled()
+    dtype, held = DTYPES[identity.dtype], {"mask": tokens.mask}
+    if dtype is torch.int8:
+        levels = quantise(tokens.x)
+        held |= {"x": levels.values, "scale": levels.scale.masked_fill(~tokens.mask[:, None, :, None], 0)}
+    else:
+        held["x"] = tokens.x.to(dtype)
+    _refuse_infinite("token", tokens.x, held.get("scale", held["x"]), clips)
+    if tokens.cls is not None:
+        held["cls"] = tokens.cls.to(CLS_DTYPES[identity.dtype])
+        _refuse_infinite("cls", tokens.cls, held["cls"], clips)
+    return held
 
 
 def _refuse_infinite(name: str, before: Tensor, after: Tensor, clips: Sequence[Clip]) -> None:

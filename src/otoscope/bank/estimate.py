@@ -29,5 +29,5 @@ def estimate(encoder: Encoder, dataset: Dataset, *, layers: Layers = "last", dty
     identity = Identity.of(encoder, dataset, layers=layers, dtype=dtype)
     clips = {split: dataset.clips(split) for split in identity.splits}
     steps = {split: count_steps(encoder, held[:1]) for split, held in clips.items()}
-    total = sum(size(len(held), identity.shape.layers, steps[split], identity) for split, held in clips.items())
+    total = sum(size(len(held), steps[split], identity) for split, held in clips.items())
     return Estimate(identity, {split: len(held) for split, held in clips.items()}, max(steps.values()), total)

@@ -21,15 +21,22 @@ from otoscope.files import replacing
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.types import Task, TokenShape
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files of a bank and of the code that fills them; raise it when either changes."""
 
 HELD_OUT = "test"
 """The split that only the evaluation opens."""
 
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-"""How tokens can be stored."""
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "int8": torch.int8}
+"""How tokens can be stored; int8 with a scale for each token (`otoscope.ops.int8.quantise`)."""
 
+CLS_DTYPES = DTYPES | {"int8": torch.float16}
+"""How their cls is stored: one vector a layer, too few bytes to be worth rounding."""
+
+HOLDS = ("tokens", "pooled")
+"""What can be stored of a clip: its token map, or its mean over the map, one vector a layer; beside either, its cls."""
+
+Holds = Literal["tokens", "pooled"]
 Layers = Literal["last", "all"] | Sequence[int]
 
 
@@ -63,7 +70,8 @@ def layer_indices(layers: Layers, count: int) -> tuple[int, ...]:
 class Identity:
     """Everything that decides a bank: what was heard, by what, what was kept of it, and in which files.
 
-    `layers` are indices into the encoder's layers; `shape` is that of the tokens held; `format` is `FORMAT`.
+    `layers` are indices into the encoder's layers; `shape` is that of the token maps, also of those that are held
+    pooled; `format` is `FORMAT`.
     """
 
     encoder: str
@@ -73,6 +81,7 @@ class Identity:
     dataset_digest: str
     splits: tuple[str, ...]
     layers: tuple[int, ...]
+    holds: str
     dtype: str
     shape: TokenShape
     shard_clips: int
@@ -88,6 +97,7 @@ class Identity:
         *,
         splits: Sequence[str] | None = None,
         layers: Layers = "last",
+        holds: Holds = "tokens",
         dtype: str = "float16",
         shard_clips: int = 64,
     ) -> Identity:
@@ -98,6 +108,8 @@ class Identity:
                 raise UnknownNameError(f"data set {dataset.name!r}: {unknown('split', split, dataset.splits)}")
         if not wanted or len(set(wanted)) != len(wanted):
             raise ValueError(f"splits {list(wanted)}: name at least one, each once")
+        if holds not in HOLDS:
+            raise UnknownNameError(unknown("holds", holds, HOLDS))
         if dtype not in DTYPES:
             raise UnknownNameError(unknown("dtype", dtype, DTYPES))
         if shard_clips < 1:
@@ -112,6 +124,7 @@ class Identity:
             dataset_digest=dataset.digest,
             splits=wanted,
             layers=index,
+            holds=holds,
             dtype=dtype,
             shape=TokenShape(len(index), whole.freq, whole.dim, whole.has_cls, whole.frame_rate),
             shard_clips=shard_clips,

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from otoscope.bank.key import HELD_OUT, BankError, Identity, Manifest
 from otoscope.bank.order import shuffle
-from otoscope.bank.shard import DamagedError, Shard, check
+from otoscope.bank.shard import DamagedError, Shard, check, layout
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.types import Event, Task, Tokens, TokenShape
 
 _SCAN = 16
-"""Clips held in memory at once while pooling."""
+"""Clips whose maps are held in memory at once while pooling."""
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
 
 
 class HeldOutError(BankError):
@@ -30,15 +33,16 @@ class IncompleteError(BankError):
 
 
 class BankSplit:
-    """The clips of one split, in the data set's order; tokens are read when asked for.
+    """The clips of one split, in the data set's order; what is held of them is read when asked for.
 
     `ids`: one name per clip. `targets`: multi-hot labels, float32 [n, C]. `events`: for each clip its events.
-    `steps`: time steps T of the token maps, the longest of the split.
+    `holds`: "tokens" or "pooled"; `steps`: time steps T of what is held, the most of the split (pooled: 1). `shape` is
+    that of the encoder's token maps either way, so that a probe fitted on the one can be measured on the other.
     """
 
-    def __init__(self, name: str, shape: TokenShape, task: Task, clips: Path, shards: Sequence[Shard]) -> None:
-        self.name, self.shape, self.task = name, shape, task
-        self._shards = shards
+    def __init__(self, name: str, identity: Identity, task: Task, clips: Path, shards: Sequence[Shard]) -> None:
+        self.name, self.shape, self.task, self.holds = name, identity.shape, task, identity.holds
+        self._identity, self._shards = identity, shards
         try:
             held = json.loads(clips.read_text(encoding="utf-8"))
             rows = list(zip(held["ids"], held["labels"], held["events"], strict=True))
@@ -51,42 +55,40 @@ class BankSplit:
             raise DamagedError(f"{clips} is damaged ({error!r}); delete it and run extract again") from error
         clip_counts = torch.tensor([shard.clips for shard in shards])
         self._shard = torch.arange(len(shards)).repeat_interleave(clip_counts)
-        self._first = clip_counts.cumsum(0) - clip_counts
         self._row_bytes = torch.tensor([shard.bytes // shard.clips for shard in shards])
         if len(self._shard) != len(self.ids):
             raise DamagedError(f"{clips} names {len(self.ids)} clips, the shards beside it hold {len(self._shard)}")
-        self.steps = max(shard.steps for shard in shards)
+        steps = {shard.steps for shard in shards}
+        self.steps, self._ragged = max(steps), len(steps) > 1
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    @cached_property
-    def _maps(self) -> list[tuple[Tensor, Tensor, Tensor | None]]:
-        return [shard.map() for shard in self._shards]
-
     def tokens(self, index: Sequence[int] | slice) -> Tokens:
         """The clips of these rows, in this order, float32: x [n, L, T, F, D], T = `steps`; mask [n, T]; cls [n, L, D].
 
-        Raises `IndexError` for a row that is not there.
+        Raises `IndexError` for a row that is not there, `BankError` where the bank holds pooled vectors only.
         """
-        numbers = range(len(self))[index] if isinstance(index, slice) else [operator.index(i) for i in index]
-        if any(not -len(self) <= i < len(self) for i in numbers):
-            raise IndexError(f"rows {list(numbers)} of split {self.name!r}, which has {len(self)} clips")
-        n, shape = len(numbers), self.shape
-        x = torch.empty(n, shape.layers, self.steps, shape.freq, shape.dim)
-        mask = torch.zeros(n, self.steps, dtype=torch.bool)
-        cls = torch.empty(n, shape.layers, shape.dim) if shape.has_cls else None
-        for to, number in enumerate(numbers):
-            shard = int(self._shard[number])
-            row = number % len(self) - int(self._first[shard])
-            held_x, held_mask, held_cls = self._maps[shard]
-            steps = held_mask.shape[1]
-            x[to, :, :steps] = held_x[row]
-            x[to, :, steps:] = 0
-            mask[to, :steps] = held_mask[row]
-            if cls is not None and held_cls is not None:
-                cls[to] = held_cls[row]
-        return Tokens(x, mask, cls)
+        if self.holds == "pooled":
+            raise BankError(
+                f"token maps of split {self.name!r} were asked for; its bank holds pooled vectors: the mean of each "
+                "clip's map, and its cls. Use pooled(), a probe that reads no more (`needs`), or extract another bank "
+                "with holds='tokens'"
+            )
+        return _widen(self._read(self._rows(index)))
+
+    def quantised(self, index: Sequence[int] | slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows of an int8 bank as stored: values int8 [n, L, T, F, D], scale float32 [n, L, T, F], mask bool [n, T].
+
+        A token is scale * values; the scale is 0 where there is no audio. `BankError` for a bank of another dtype.
+        """
+        if self._identity.dtype != "int8":
+            raise BankError(
+                f"int8 rows of split {self.name!r} were asked for; its bank holds {self._identity.dtype}: use tokens() "
+                "and otoscope.ops.int8.quantise, or extract another bank with dtype='int8'"
+            )
+        held = self._read(self._rows(index))
+        return held["x"], held["scale"], held["mask"]
 
     def order(self, generator: torch.Generator) -> Tensor:
         """The rows in random order for one epoch, int64 [n], such that the disk is read in sequence.
@@ -102,9 +104,66 @@ class BankSplit:
 
     @cached_property
     def _pooled(self) -> Tokens:
-        parts = [self.tokens(slice(start, start + _SCAN)).pooled() for start in range(0, len(self), _SCAN)]
+        n = len(self)
+        step = n if self.holds == "pooled" else _SCAN
+        parts = [_widen(self._read(range(n)[start : start + step])).pooled() for start in range(0, n, step)]
         cls = torch.cat([part.cls for part in parts if part.cls is not None]) if self.shape.has_cls else None
         return Tokens(torch.cat([part.x for part in parts]), None, cls)
+
+    def _rows(self, index: Sequence[int] | slice) -> Sequence[int]:
+        """The rows meant, each within 0 .. n-1."""
+        n = len(self)
+        if isinstance(index, slice):
+            return range(n)[index]
+        numbers = [operator.index(i) for i in index]
+        if any(not -n <= i < n for i in numbers):
+            raise IndexError(f"rows {numbers} of split {self.name!r}, which has {n} clips")
+        return [i % n for i in numbers]
+
+    def _read(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """The stored tensors of these rows, zero beyond the end of a shard's maps.
+
+        NumPy copies run by run on the calling thread: at memory speed, and, unlike a torch copy for each row, without a
+        meeting of all threads each time.
+        """
+        empty = torch.zeros if self._ragged else torch.empty
+        planned = layout(len(rows), self.steps, self._identity)
+        held = {name: empty(shape, dtype=dtype) for name, (dtype, shape) in planned.items()}
+        targets = {name: _bits(tensor) for name, tensor in held.items()}
+        for to, shard, of in self._runs(rows):
+            for name, source in self._maps[shard].items():
+                if self._ragged:
+                    targets[name][(to, *map(slice, source.shape[1:]))] = source[of]
+                else:
+                    targets[name][to] = source[of]
+        return held
+
+    def _runs(self, rows: Sequence[int]) -> Iterator[tuple[slice, int, slice]]:
+        """Rows that follow each other in a shard: their places in `rows`, the shard, their places in the shard."""
+        size, start = self._identity.shard_clips, 0
+        for end in range(1, len(rows) + 1):
+            if end == len(rows) or rows[end] != rows[end - 1] + 1 or rows[end] % size == 0:
+                shard, first = divmod(rows[start], size)
+                yield slice(start, end), shard, slice(first, first + end - start)
+                start = end
+
+    @cached_property
+    def _maps(self) -> list[dict[str, npt.NDArray[Any]]]:
+        return [{name: _bits(tensor) for name, tensor in shard.map().items()} for shard in self._shards]
+
+
+def _bits(tensor: Tensor) -> npt.NDArray[Any]:
+    """The same memory as NumPy sees it, as integers: it has no bfloat16, and copies bits all the same."""
+    bits: npt.NDArray[Any] = tensor.view(_BITS[tensor.itemsize]).numpy()
+    return bits
+
+
+def _widen(held: dict[str, Tensor]) -> Tokens:
+    """Stored tensors as float32 tokens."""
+    x = held["x"].float()
+    if "scale" in held:
+        x.mul_(held["scale"][..., None])
+    return Tokens(x, held["mask"], held["cls"].float() if "cls" in held else None)
 
 
 class Bank:
@@ -138,7 +197,7 @@ class Bank:
 
     @property
     def shape(self) -> TokenShape:
-        """Shape of the tokens it holds."""
+        """Shape of the token maps it holds, as they are or pooled."""
         return self.identity.shape
 
     @property
@@ -160,7 +219,7 @@ class Bank:
             raise UnknownNameError(f"bank {self.path}: {unknown('split', name, self.splits)}")
         if name not in self._opened:
             clips = self.path / name / "clips.json"
-            self._opened[name] = BankSplit(name, self.shape, self.task, clips, self._shards[name])
+            self._opened[name] = BankSplit(name, self.identity, self.task, clips, self._shards[name])
         return self._opened[name]
 
     def _refuse_incomplete(self) -> None:

@@ -1,13 +1,15 @@
-"""One shard: the tokens of up to `shard_clips` clips in a safetensors file, padded to the longest of them.
+"""One shard: what is held of up to `shard_clips` clips in a safetensors file, padded to the longest of them.
 
-Tensors: `x` [n, L, T, F, D] and `cls` [n, L, D] (where the encoder has one) in the bank's dtype, `mask` [n, T] bool.
-Written whole or not at all; read through a memory map of the file, so that a row costs one copy.
+Tensors: `x` [n, L, T, F, D] and `cls` [n, L, D] (where the encoder has one) in the bank's dtype, `mask` [n, T] bool. A
+pooled shard has T = F = 1. In an int8 bank a token is `scale` [n, L, T, F] float32 times its row of `x`, and `cls` is
+float16. Written whole or not at all; read through a memory map of the file, so that a row costs one copy.
 Layout of the file: https://huggingface.co/docs/safetensors (8 bytes of header length, JSON header, data).
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,32 +19,46 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from otoscope.bank.key import DTYPES, BankError, Identity
+from otoscope.bank.key import CLS_DTYPES, DTYPES, BankError, Identity
 from otoscope.files import replacing
-from otoscope.types import Tokens
 
-_CODES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "BOOL": torch.bool}
+_CODES = {
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "I8": torch.int8,
+    "BOOL": torch.bool,
+}
 
 
 class DamagedError(BankError):
     """A file of a bank that is not what was written."""
 
 
-def save(path: Path, tokens: Tokens) -> None:
-    """Write the tokens of one shard, already in the bank's dtype."""
-    held = {"x": tokens.x, "mask": tokens.mask} | ({} if tokens.cls is None else {"cls": tokens.cls})
+def layout(clips: int, steps: int, identity: Identity) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """Tensors, with dtype and shape, that hold `clips` clips of `steps` time steps in a bank of this identity."""
+    shape, dtype = identity.shape, DTYPES[identity.dtype]
+    T, F = (1, 1) if identity.holds == "pooled" else (steps, shape.freq)
+    held: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
+        "x": (dtype, (clips, shape.layers, T, F, shape.dim)),
+        "mask": (torch.bool, (clips, T)),
+    }
+    if dtype is torch.int8:
+        held["scale"] = (torch.float32, (clips, shape.layers, T, F))
+    if shape.has_cls:
+        held["cls"] = (CLS_DTYPES[identity.dtype], (clips, shape.layers, shape.dim))
+    return held
+
+
+def size(clips: int, steps: int, identity: Identity) -> int:
+    """Bytes of the tensors of `layout`."""
+    return sum(dtype.itemsize * math.prod(shape) for dtype, shape in layout(clips, steps, identity).values())
+
+
+def save(path: Path, held: dict[str, Tensor]) -> None:
+    """Write the tensors of one shard, those of `layout`."""
     with replacing(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in held.items()}, temporary)
-
-
-def size(clips: int, layers: int, steps: int, identity: Identity) -> int:
-    """Bytes of the tensors of `clips` clips of `steps` time steps, `layers` layers deep.
-
-    `identity` says the rest: frequency rows, width, cls and dtype.
-    """
-    shape, item = identity.shape, DTYPES[identity.dtype].itemsize
-    vectors = steps * shape.freq + int(shape.has_cls)
-    return clips * (layers * vectors * shape.dim * item + steps)
 
 
 @dataclass(frozen=True)
@@ -68,8 +84,8 @@ class Shard:
         """Bytes of its tensors."""
         return max(int(entry["data_offsets"][1]) for entry in self.header.values())
 
-    def map(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """x, mask and cls as views of the file: read them, never write to them."""
+    def map(self) -> dict[str, Tensor]:
+        """Its tensors as views of the file: read them, never write to them."""
         whole = torch.from_file(str(self.path), shared=False, size=self.data + self.bytes, dtype=torch.uint8)
 
         def view(name: str) -> Tensor:
@@ -77,7 +93,7 @@ class Shard:
             start, end = (self.data + offset for offset in entry["data_offsets"])
             return whole[start:end].view(_CODES[entry["dtype"]]).view(entry["shape"])
 
-        return view("x"), view("mask"), view("cls") if "cls" in self.header else None
+        return {name: view(name) for name in self.header}
 
 
 def check(path: Path, clips: int, identity: Identity) -> Shard:
@@ -100,14 +116,10 @@ def check(path: Path, clips: int, identity: Identity) -> Shard:
 
 
 def _check_header(header: dict[str, Any], steps: int, clips: int, identity: Identity) -> None:
-    shape = identity.shape
-    expected: dict[str, list[int]] = {
-        "x": [clips, shape.layers, steps, shape.freq, shape.dim],
-        "mask": [clips, steps],
-    } | ({"cls": [clips, shape.layers, shape.dim]} if shape.has_cls else {})
+    expected = layout(clips, steps, identity)
     if set(header) != set(expected):
         raise ValueError(f"tensors {sorted(header)} where {sorted(expected)} belong")
     for name, entry in header.items():
-        dtype = torch.bool if name == "mask" else DTYPES[identity.dtype]
-        if entry["shape"] != expected[name] or _CODES.get(entry["dtype"]) is not dtype:
-            raise ValueError(f"{name} is {entry['dtype']} {entry['shape']}, not {dtype} {expected[name]}")
+        dtype, shape = expected[name]
+        if entry["shape"] != list(shape) or _CODES.get(entry["dtype"]) is not dtype:
+            raise ValueError(f"{name} is {entry['dtype']} {entry['shape']}, not {dtype} {list(shape)}")

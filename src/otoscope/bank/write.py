@@ -13,16 +13,17 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from otoscope.bank.encode import count_steps, encode_shard
-from otoscope.bank.key import BankError, Identity, Layers, Manifest, is_begun, refuse_mismatch
+from otoscope.bank.key import BankError, Holds, Identity, Layers, Manifest, is_begun, refuse_mismatch
 from otoscope.bank.read import Bank, IncompleteError
 from otoscope.bank.shard import DamagedError, check, save, size
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
 from otoscope.files import replacing
-from otoscope.types import Clip
+from otoscope.types import Clip, TokenShape
 
 _SAMPLED = 8
 """Clips of each split that are decoded to learn how long clips are."""
@@ -35,6 +36,7 @@ def extract(
     *,
     splits: Sequence[str] | None = None,
     layers: Layers = "last",
+    holds: Holds = "tokens",
     dtype: str = "float16",
     batch_size: int = 16,
     shard_clips: int = 64,
@@ -42,9 +44,10 @@ def extract(
 ) -> Bank:
     """Encode a data set once and keep its tokens in the folder `path`; the bank, opened.
 
-    `layers`: "last", "all" or indices; `dtype`: "float16", "bfloat16" or "float32"; `splits`: None for all. A whole
-    bank of the same identity is opened as it is, an interrupted one goes on. The encoder runs where its weights are;
-    clips at another rate are resampled. With `progress` the size is announced on stderr before anything is written:
+    `layers`: "last", "all" or indices; `holds`: "tokens" for whole maps, "pooled" for their means (`needs` says which
+    of both a probe asks for); `dtype`: "float16", "bfloat16", "float32" or "int8"; `splits`: None for all. A whole bank
+    of the same identity is opened as it is, an interrupted one goes on. The encoder runs where its weights are; clips
+    at another rate are resampled. With `progress` the size is announced on stderr before anything is written:
     exact where a split's clips have one length, else reckoned from the longest of a few.
 
     Raises `MismatchError` if the folder holds a bank made from something else, `OSError` (ENOSPC) if the disk lacks the
@@ -54,7 +57,9 @@ def extract(
     path = Path(path)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, found {batch_size}")
-    identity = Identity.of(encoder, dataset, splits=splits, layers=layers, dtype=dtype, shard_clips=shard_clips)
+    identity = Identity.of(
+        encoder, dataset, splits=splits, layers=layers, holds=holds, dtype=dtype, shard_clips=shard_clips
+    )
     if is_begun(path):
         refuse_mismatch(path, identity)
         try:
@@ -63,7 +68,7 @@ def extract(
             pass
     clips = {split: _checked(dataset, split) for split in identity.splits}
     manifest = Manifest(identity, dataset.task, {split: len(held) for split, held in clips.items()})
-    _announce(path, manifest, _measure(encoder, clips), encoder.shape.layers, progress)
+    _announce(path, manifest, _measure(encoder, clips), encoder.shape, progress)
     with _alone(path):
         if is_begun(path):
             refuse_mismatch(path, identity)
@@ -94,25 +99,27 @@ def _measure(encoder: Encoder, clips: dict[str, Sequence[Clip]]) -> dict[str, in
     return {split: count_steps(encoder, [held[i] for i in spread[split]]) for split, held in clips.items()}
 
 
-def _sizes(manifest: Manifest, steps: dict[str, int], layers: int) -> dict[str, int]:
-    """Bytes of every shard, were `layers` layers kept."""
+def _sizes(manifest: Manifest, steps: dict[str, int], shape: TokenShape) -> dict[str, int]:
+    """Bytes of every shard, were maps of this shape kept."""
+    identity = replace(manifest.identity, shape=shape)
     return {
-        name: size(len(rows), layers, steps[split], manifest.identity)
+        name: size(len(rows), steps[split], identity)
         for split in manifest.identity.splits
         for name, rows in manifest.shards(split).items()
     }
 
 
-def _announce(path: Path, manifest: Manifest, steps: dict[str, int], all_layers: int, progress: bool) -> None:
+def _announce(path: Path, manifest: Manifest, steps: dict[str, int], whole: TokenShape, progress: bool) -> None:
     identity, shape = manifest.identity, manifest.identity.shape
-    sizes = _sizes(manifest, steps, shape.layers)
+    sizes = _sizes(manifest, steps, shape)
+    pooled = ", pooled," if identity.holds == "pooled" else ","
     missing = sum(size for name, size in sizes.items() if not (path / name).exists())
     if progress:
         print(
-            f"bank {path}: {sum(manifest.clips.values())} clips of {max(steps.values())} x {shape.freq} tokens, "
-            f"width {shape.dim}, {shape.layers} of {all_layers} layers in {identity.dtype}: "
+            f"bank {path}: {sum(manifest.clips.values())} clips of {max(steps.values())} x {shape.freq} tokens{pooled} "
+            f"width {shape.dim}, {shape.layers} of {whole.layers} layers in {identity.dtype}: "
             f"{_human(sum(sizes.values()))}, {_human(missing)} still to write "
-            f"(all layers: {_human(sum(_sizes(manifest, steps, all_layers).values()))}); {_human(_free(path))} free",
+            f"(all layers: {_human(sum(_sizes(manifest, steps, whole).values()))}); {_human(_free(path))} free",
             file=sys.stderr,
         )
     _require(path, missing)
@@ -188,9 +195,9 @@ def _fill(
     ) as bar:
         for split, name, rows in missing:
             members = [clips[split][i] for i in rows]
-            tokens = encode_shard(encoder, members, manifest.identity, batch_size, bar.update)
-            _require(path, size(len(tokens), tokens.x.shape[1], tokens.x.shape[2], manifest.identity))
-            save(path / name, tokens)
+            tensors = encode_shard(encoder, members, manifest.identity, batch_size, bar.update)
+            _require(path, sum(tensor.nbytes for tensor in tensors.values()))
+            save(path / name, tensors)
 
 
 def _is_whole(file: Path, clips: int, identity: Identity) -> bool:

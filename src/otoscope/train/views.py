@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from torch import Tensor
 
 from otoscope.bank import Bank, BankSplit
 from otoscope.registry import UnknownNameError
 from otoscope.train.draws import Rows, few_shots, stratify
-from otoscope.types import Tokens
 
 CUT = {"share": 0.2, "seed": 0}
 """Share of the train split that becomes the validation split of a data set without one, and the seed of the cut."""
@@ -34,15 +34,15 @@ class Part(BankSplit):
 
     def __init__(self, name: str, whole: BankSplit, rows: Sequence[int]) -> None:
         self.name, self.shape, self.task, self.steps = name, whole.shape, whole.task, whole.steps
+        self.holds, self._identity = whole.holds, whole._identity
         self.ids = tuple(whole.ids[row] for row in rows)
         self.events = tuple(whole.events[row] for row in rows)
         self.targets = whole.targets[rows]
-        self._whole, self._rows = whole, list(rows)
-        self._shard, self._row_bytes = whole._shard[self._rows], whole._row_bytes
+        self._whole, self._chosen = whole, list(rows)
+        self._shard, self._row_bytes = whole._shard[self._chosen], whole._row_bytes
 
-    def tokens(self, index: Sequence[int] | slice) -> Tokens:
-        """As of any split; the rows are those of this part."""
-        return self._whole.tokens(self._rows[index] if isinstance(index, slice) else [self._rows[i] for i in index])
+    def _read(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        return self._whole._read([self._chosen[row] for row in rows])
 
 
 def with_validation(bank: Bank) -> Bank:

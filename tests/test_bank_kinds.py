@@ -1,0 +1,180 @@
+"""What a bank can hold: tokens rounded to int8, and pooled vectors."""
+
+import numpy as np
+import pytest
+import torch
+
+from otoscope import bank as banks
+from otoscope.bank.read import open_held_out
+from otoscope.bank.shard import size
+from otoscope.ops.int8 import quantise
+from otoscope.train import fit, fit_many
+from otoscope.train.many import Configuration
+from otoscope.train.views import View, with_few_shots, with_validation
+from otoscope.types import Tokens, TokenShape
+from test_bank import VARIED, Sounds, Toy, every_kind, quiet
+from toys import Ear, Tones
+
+ROUNDING = {"float32": 1e-6, "float16": 2**-11, "bfloat16": 2**-8, "int8": 1 / 254}
+"""Largest error of a stored value, as a share of the largest value of its token."""
+
+
+def split_of(path, *, has_cls=True, lengths=VARIED, **kind):
+    return quiet(Toy(has_cls=has_cls), Sounds(lengths=lengths), path, layers="all", **kind).split("train")
+
+
+# int8
+
+
+@pytest.mark.parametrize("lengths", [(60,), VARIED])
+@pytest.mark.parametrize("has_cls", [True, False])
+def test_int8_is_the_rule_of_the_kernel(tmp_path, lengths, has_cls):
+    exact = split_of(tmp_path / "a", lengths=lengths, has_cls=has_cls, dtype="float32").tokens(range(7))
+    train = split_of(tmp_path / "b", lengths=lengths, has_cls=has_cls, dtype="int8")
+    levels, found = quantise(exact.x), train.tokens(range(7))
+    heard = exact.mask[:, None, :, None].expand(levels.scale.shape)
+    assert found.x.dtype == torch.float32
+    assert torch.equal(found.x[heard], levels.float()[heard])
+    assert not found.x[~heard].any()
+    assert torch.equal(found.mask, exact.mask)
+    assert ((found.x - exact.x).abs() <= levels.scale[..., None] * 0.501).all()
+    values, scale, mask = train.quantised([6, 0, 3, -4])
+    rows = [6, 0, 3, 3]
+    assert (values.dtype, scale.dtype, mask.dtype) == (torch.int8, torch.float32, torch.bool)
+    assert torch.equal(mask, exact.mask[rows])
+    assert torch.equal(values[heard[rows]], levels.values[rows][heard[rows]])
+    assert torch.equal(scale, levels.scale[rows].masked_fill(~heard[rows], 0))
+    if has_cls:
+        assert torch.equal(found.cls, exact.cls.half().float())
+
+
+def test_int8_takes_half_the_bytes_of_float16():
+    scale_and_mask = 4 / 768 + 1 / (8 * 768)
+    sizes = {}
+    for dtype in ("float16", "int8"):
+        identity = banks.Identity.of(Wide(), Sounds(), dtype=dtype)
+        sizes[dtype] = size(10, 64, identity)
+    assert sizes["int8"] / sizes["float16"] == pytest.approx(0.5 * (1 + scale_and_mask), rel=2e-3)
+
+
+class Wide(Toy):
+    def __init__(self):
+        super().__init__()
+        self.shape = TokenShape(layers=3, freq=8, dim=768, has_cls=True, frame_rate=10)
+
+
+def test_int8_rows_of_another_bank_are_refused(tmp_path):
+    with pytest.raises(banks.BankError, match=r"int8 rows of split 'train'.*holds float16: .*dtype='int8'"):
+        split_of(tmp_path / "b").quantised([0])
+
+
+def test_a_silent_token_stays_silent(tmp_path):
+    class Still(Toy):
+        def embed(self, features):
+            tokens = super().embed(features)
+            tokens.x[:, :, 1] = 0
+            return tokens
+
+    train = quiet(Still(), Sounds(), tmp_path / "b", dtype="int8").split("train")
+    assert not train.tokens(range(7)).x[:, :, 1].any()
+    assert train.tokens(range(7)).x[:, :, 0].any()
+
+
+# Pooled
+
+
+@pytest.mark.parametrize("dtype", ROUNDING)
+@pytest.mark.parametrize("has_cls", [True, False])
+def test_pooled_vectors_are_those_of_the_tokens_within_rounding(tmp_path, dtype, has_cls):
+    exact = split_of(tmp_path / "a", has_cls=has_cls, dtype="float32").pooled()
+    whole = split_of(tmp_path / "b", has_cls=has_cls, dtype=dtype)
+    pooled = split_of(tmp_path / "c", has_cls=has_cls, dtype=dtype, holds="pooled")
+    assert (pooled.holds, pooled.steps, pooled.shape) == ("pooled", 1, whole.shape)
+    assert pooled.pooled().x.shape == (7, 3, 1, 1, 4)
+    assert pooled.pooled() is pooled.pooled()
+    largest = exact.x.abs().amax(-1, keepdim=True)
+    assert ((pooled.pooled().x - exact.x).abs() <= ROUNDING[dtype] * largest * 1.01).all()  # narrowed once, at the end
+    token = whole.tokens(range(7)).x.abs().amax() if dtype != "float32" else largest
+    assert ((whole.pooled().x - pooled.pooled().x).abs() <= 2 * ROUNDING[dtype] * token).all()
+    if has_cls:
+        assert torch.equal(pooled.pooled().cls, whole.pooled().cls)
+
+
+class Coarse(Toy):
+    """Tokens in bfloat16: 1 and its neighbour in turn, whose mean bfloat16 does not hold."""
+
+    def embed(self, features):
+        tokens = super().embed(features)
+        x = torch.ones_like(tokens.x)
+        x[:, :, ::2] += 2**-7
+        return Tokens(x.bfloat16(), tokens.mask, tokens.cls.bfloat16())
+
+
+def test_means_are_taken_before_they_are_narrowed(tmp_path):
+    train = quiet(Coarse(), Sounds(), tmp_path / "b", holds="pooled", dtype="float32").split("train")
+    assert torch.equal(train.pooled().x, torch.full((7, 1, 1, 1, 4), 1 + 2**-8))
+
+
+def test_a_pooled_bank_has_no_token_maps(tmp_path):
+    bank = quiet(Toy(), Sounds(lengths=VARIED), tmp_path / "b", holds="pooled")
+    cut = View(bank, {"train": np.array([5, 1, 3])})
+    for split in (bank.split("train"), open_held_out(bank), cut.split("train")):
+        with pytest.raises(banks.BankError, match=r"asked for; its bank holds pooled.*Use pooled\(\).*holds='tokens'"):
+            split.tokens([0])
+    assert torch.equal(cut.split("train").pooled().x, bank.split("train").pooled().x[[5, 1, 3]])
+
+
+@every_kind
+def test_parts_read_as_their_whole(tmp_path, kind):
+    whole = split_of(tmp_path / "b", **kind)
+    part = View(banks.open(tmp_path / "b"), {"train": np.array([5, 0, 6])}).split("train")
+    assert torch.equal(part.pooled().x, whole.pooled().x[[5, 0, 6]])
+    if kind.get("dtype") == "int8":
+        assert torch.equal(part.quantised([-1])[1], whole.quantised([6])[1])
+    if whole.holds == "tokens":
+        assert torch.equal(part.tokens(slice(None, None, -1)).x, whole.tokens([6, 0, 5]).x)
+        with pytest.raises(IndexError, match=r"rows \[3\] of split 'train', which has 3 clips"):
+            part.tokens([3])
+
+
+def test_a_bank_of_another_kind_is_refused_in_words(tmp_path):
+    quiet(Toy(), Sounds(), tmp_path / "b", holds="pooled")
+    with pytest.raises(banks.MismatchError, match=r"holds: asked 'tokens', found 'pooled'\n"):
+        quiet(Toy(), Sounds(), tmp_path / "b")
+
+
+# Training on them
+
+
+@pytest.fixture(scope="module")
+def trained_on(tmp_path_factory):
+    def bank(holds, dtype):
+        folder = tmp_path_factory.mktemp("b") / "b"
+        return banks.extract(Ear(), Tones(), folder, holds=holds, dtype=dtype, layers="all", progress=False)
+
+    return {(holds, dtype): bank(holds, dtype) for holds in ("tokens", "pooled") for dtype in ("float32", "int8")}
+
+
+@pytest.mark.parametrize("probe", ["linear", "mean", "wsum", "knn"])
+def test_a_probe_of_pooled_vectors_learns_the_same_from_both(trained_on, probe):
+    whole, pooled = (trained_on[holds, "float32"] for holds in ("tokens", "pooled"))
+    a, b = (fit(probe, bank, epochs=3) for bank in (whole, pooled))
+    logits = a.predict_logits(whole.split("validation"))
+    torch.testing.assert_close(b.predict_logits(pooled.split("validation")), logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(a.predict_logits(pooled.split("validation")), logits, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_probe_of_token_maps_is_refused_before_any_training(trained_on, monkeypatch, dtype):
+    pooled = trained_on["pooled", dtype]
+    monkeypatch.setattr(torch.optim, "AdamW", None)
+    for bank in (pooled, with_few_shots(with_validation(pooled), 2)):
+        with pytest.raises(banks.BankError, match="token maps of split 'train' were asked for; its bank holds pooled"):
+            fit("protobin", bank, epochs=1)
+        with pytest.raises(banks.BankError, match="token maps of split 'train' were asked for; its bank holds pooled"):
+            fit_many("protobin", bank, [Configuration(seed=0), Configuration(seed=1)], epochs=1)
+
+
+def test_token_probes_learn_from_int8(trained_on):
+    fitted = fit("protobin", trained_on["tokens", "int8"], epochs=3)
+    assert torch.isfinite(fitted.predict_logits(trained_on["tokens", "int8"].split("validation"))).all()
