@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 OUT ?= otoscope-demo
 
-.PHONY: venv demo test lint clean
+.PHONY: venv demo test bench lint clean
 
 venv: $(VENV)/ready
 
@@ -18,6 +18,9 @@ demo: venv
 
 test: venv lint
 	$(BIN)/pytest
+
+bench: venv
+	$(BIN)/python benchmarks/run_all.py
 
 lint: venv
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""A training step of `protobin` and `cgp` against the formulation as a 1 x 1 convolution: time, memory, share of peak.
+"""A training step of `protobin` and `cgp` against a 1 x 1 convolution: time, memory, share of the machine's peak.
 
 python benchmarks/prototypes.py            # B = 16, N = 512, D = 768, K = 5,270 and 10,000, 527 classes
 python benchmarks/prototypes.py --small    # a toy, to see that it runs
@@ -6,89 +6,177 @@ python benchmarks/prototypes.py --small    # a toy, to see that it runs
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from measure import HEADER, compare, extra_bytes, machine, matmul_speed
-from otoscope import probes
-from otoscope.probes import Probe
-from otoscope.train.losses import asymmetric
-from otoscope.types import Tokens, TokenShape
+from measure import Peak, compare, extra_memory, machine_peak, typical
+from otoscope.ops import Selection, max_cosine, min_max_dot
+from otoscope.types import Tokens
+from render import command
+from rows import Bytes, Faster, Percent, Seconds, Section, Target
+from steps import CONVOLUTION, INT8, OURS, TOY, Problem, forward_of, step
 
-Forward = Callable[[Tokens], Tensor]
+FULL = {
+    "protobin": Problem(clips=16, steps=64, freq=8, dim=768, classes=527, prototypes=5270, layers=1),
+    "cgp": Problem(clips=16, steps=64, freq=8, dim=768, classes=527, prototypes=10_000, layers=12),
+}
+WAYS = tuple((name, way) for way in (OURS, INT8) for name in ("protobin", "cgp"))
+SMALL = {"protobin": Problem(**TOY), "cgp": Problem(**TOY | {"layers": 2})}
+COMPARED = """\
+One step of AdamW (forward, loss, backward, update) by the probe as it ships, against the formulation in public
+code: tokens normalised in every step, a 1 x 1 convolution that writes the similarity of every prototype with every
+token, the maximum (for `cgp` minimum and maximum) over them, and autograd. Same weights, same batch, equal logits
+(checked before timing). In the rows in int8 (`selection="int8"`) an integer product chooses the token and its value
+is computed in float.
+
+Memory is the highest resident set during a step above that before it, in a fresh process for each row: in the
+first step, which also makes gradients and moments of all parameters, as any way must; and in every later one,
+which finds these made. The target is judged on the later."""
+BOUNDS = """\
+Both ways need the dense product of the forward pass, and that is most of what is left of ours. The convolution
+takes a second product of the same size for its gradient, though every (clip, prototype) sends its gradient to
+one token only, and carries the table of similarities and its gradient through memory, several times each.
+Without either, the ratio can reach what these cost; with the forward product in float32 on both sides it cannot
+go further than a way whose other work is free. Only a cheaper product (int8 for the choice of the token) goes
+beyond. In `cgp` both ways also mix all layers of the batch behind the gate, forward and backward, and update
+many more weights: work that no kernel saves and that pulls the ratio towards one."""
+PEAK_COMPARED = """\
+How near the step comes to the fastest matrix product that torch does on this machine, float32 and int8, both
+measured here. The work of a row is its dense products; traffic counts every operand and every table once for
+each time it must cross memory if nothing stays in cache. The roofline is the larger of work at the float32 peak
+and traffic at the speed of a copy: no float32 form can be faster. A share of the int8 peak says what integer
+units would leave to gain."""
+PEAK_BOUNDS = """\
+A row with much work for each byte is bound by arithmetic: the product of prototypes and tokens reuses each
+operand hundreds of times. What separates the forward kernel from the peak is the reduction over tokens, which
+touches every similarity once more while it is in cache, and products in blocks, which run slower than one large
+one. The step adds what is not a product at all: the gather of the backward pass, the update of every weight and
+its two moments (bound by memory), and for `cgp` the mixture of layers. Where the share exceeds one, the choice
+of the token ran on integer units."""
 
 
-def protobin_as_convolution(probe: Probe) -> Forward:
-    """All B x K x N cosines from a convolution over the map, then their maximum."""
+@dataclass(frozen=True)
+class Memory:
+    """Memory of one step beyond that before it."""
 
-    def forward(tokens: Tokens) -> Tensor:
-        grid = F.normalize(tokens.x[:, 0], dim=-1).permute(0, 3, 1, 2)
-        similarity = F.conv2d(grid, probe.prototypes.unit()[:, :, None, None])
-        return probe.head(similarity.flatten(2).amax(2))
-
-    return forward
-
-
-def cgp_as_convolution(probe: Probe) -> Forward:
-    """The same with minimum and maximum over the gated mixture of layers."""
-
-    def forward(tokens: Tokens) -> Tensor:
-        p = probe.prototypes.unit()
-        similarity = F.conv2d(probe.mixture(tokens.x).permute(0, 3, 1, 2), p[:, :, None, None]).flatten(2)
-        middle = probe.mixture(tokens.cls) @ p.T
-        return probe.logits(similarity.amin(2), middle, similarity.amax(2))
-
-    return forward
+    what: Annotated[str, "what"]
+    first: Annotated[Bytes | None, "first step"]
+    later: Annotated[Bytes | None, "a later step"]
+    share: Annotated[float | None, "later, share of the convolution's"]
 
 
-def step_of(probe: Probe, forward: Forward, tokens: Tokens, targets: Tensor) -> Callable[[], None]:
-    """One step of AdamW on this batch."""
-    optimiser = torch.optim.AdamW(probe.parameters(), lr=1e-3)
+@dataclass(frozen=True)
+class Reached:
+    """Work and traffic of one thing, and how near it came to the machine's best."""
 
-    def step() -> None:
-        optimiser.zero_grad()
-        asymmetric(forward(tokens), targets).backward()
-        optimiser.step()
+    what: Annotated[str, "what"]
+    work: Annotated[float, "Gflop in products"]
+    traffic: Annotated[Bytes, "traffic"]
+    intensity: Annotated[float, "flop a byte"]
+    roofline: Annotated[Seconds, "roofline, float32"]
+    took: Annotated[Seconds, "took"]
+    float32: Annotated[Percent, "share of float32 peak"]
+    int8: Annotated[Percent, "of int8 peak"]
 
-    return step
+
+@dataclass(frozen=True)
+class Limits:
+    """The machine's best."""
+
+    float32: Annotated[float, "float32 product, Gflop/s"]
+    int8: Annotated[float, "int8 product, Gop/s"]
+    bandwidth: Annotated[float, "copy, GB/s"]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="toy sizes")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--layers", type=int, default=12, help="layers that cgp mixes")
-    asked = parser.parse_args(arguments)
-    B, T, D, C, J, K, size = (2, 3, 16, 5, 2, 20, 64) if asked.small else (16, 64, 768, 527, 10, 10_000, 2048)
-    freq, layers = 8, 2 if asked.small else asked.layers
-    random = torch.Generator().manual_seed(0)
-    targets = (torch.rand(B, C, generator=random) < 0.02).float()
-    print(f"{machine()}\n\n{HEADER}")
-    memory = []
-    for name, L, plain, count, options in (
-        ("protobin", 1, protobin_as_convolution, C * J, {"prototypes_per_class": J}),
-        ("cgp", layers, cgp_as_convolution, K, {"prototypes": K, "dropout": 0.0}),
-    ):
-        tokens = Tokens(torch.randn(B, L, T, freq, D, generator=random), cls=torch.randn(B, L, D, generator=random))
-        probe = probes.create(name, TokenShape(L, freq, D, True, 6.25), C, **options)
-        torch.testing.assert_close(probe(tokens), plain(probe)(tokens), rtol=1e-4, atol=1e-4)
-        ours = step_of(probe, probe, tokens, targets)
-        theirs = step_of(probe, plain(probe), tokens, targets)
-        ratio = compare(ours, theirs, rounds=asked.rounds)
-        print(ratio.row(f"{name}: B={B}, N={T * freq}, D={D}, K={count}, {L} layers"))
-        memory.append((name, extra_bytes(ours), extra_bytes(theirs)))
-        share = B * T * freq * D * count / ratio.ours / matmul_speed(size, rounds=asked.rounds)
-        memory[-1] += (share,)
-    print("\n| what | extra memory | the convolution's | share of the machine's matrix product |\n|---|---|---|---|")
-    for name, a, b, share in memory:
-        spoken = ["not measured" if n is None else f"{n / 2**20:.0f} MiB" for n in (a, b)]
-        print(f"| {name} | {spoken[0]} | {spoken[1]} | {share:.2f} |")
+def sections(small: bool) -> list[Section]:
+    """Both sections: against the convolution, and against the machine's peak."""
+    problems = SMALL if small else FULL
+    times = {(name, way): _time(name, way, problems[name]) for name, way in WAYS}
+    against = _against_convolution(problems, times)
+    peak = machine_peak((64,) if small else (1024, 2048, 4096), 1 << (20 if small else 29))
+    return [against, _share_of_peak(problems, times, peak)]
+
+
+def _time(name: str, way: str, problem: Problem) -> Faster:
+    """A step in this way against the convolution's, after a look that their logits are equal."""
+    tokens, _ = problem.batch()
+    found, wanted = (_logits(name, w, problem, tokens) for w in (way, CONVOLUTION))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-2 if way == INT8 else 1e-4)
+    del tokens
+    options = asdict(problem)
+    what = f"{_spoken(name, way)}: {problem.spoken()}"
+    return compare(what, step(name, way, **options), step(name, CONVOLUTION, **options))
+
+
+def _logits(name: str, way: str, problem: Problem, tokens: Tokens) -> Tensor:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        probe = problem.probe(name, way)
+        return forward_of(name, way, probe)(tokens)
+
+
+def _against_convolution(problems: dict[str, Problem], times: dict[tuple[str, str], Faster]) -> Section:
+    plain = {name: _memory(name, CONVOLUTION, problem) for name, problem in problems.items()}
+    memories, targets = [], []
+    for (name, way), row in times.items():
+        found, other = _memory(name, way, problems[name]), plain[name]
+        share = found[1] / other[1] if found and other and other[1] else None
+        memories.append(Memory(_spoken(name, way), *(found or (None, None)), share))
+        if way == OURS:
+            targets.append(Target(f"`{name}`: times faster", 3, row.faster.median))
+            targets.append(Target(f"`{name}`: memory, share of the convolution's", 0.125, share, at_most=True))
+    memories += [Memory(_spoken(n, CONVOLUTION), *(both or (None, None)), 1.0) for n, both in plain.items()]
+    title = "1. One training step against the convolution"
+    return Section(title, COMPARED, [list(times.values()), memories], BOUNDS, targets)
+
+
+def _memory(name: str, way: str, problem: Problem) -> tuple[Bytes, Bytes] | None:
+    options = {"name": name, "way": way}
+    return extra_memory("steps", "step", [options | asdict(problem)], warm=options | TOY)[0]
+
+
+def _spoken(name: str, way: str) -> str:
+    return f"`{name}`" if way == OURS else f"`{name}`, {way}"
+
+
+def _share_of_peak(problems: dict[str, Problem], times: dict[tuple[str, str], Faster], peak: Peak) -> Section:
+    took = {key: row.ours for key, row in times.items()}
+    took |= {(name, CONVOLUTION): times[name, OURS].theirs for name in problems}
+    rows = [_reached(what, p.product, p.operands, seconds, peak) for what, p, seconds in _forwards(problems)]
+    for (name, way), seconds in took.items():
+        work, traffic = problems[name].of_step(name, way == CONVOLUTION)
+        rows.append(_reached(f"step, {_spoken(name, way)}", work, traffic, seconds, peak))
+    limits = Limits(peak.float32 / 1e9, peak.int8 / 1e9, peak.bandwidth / 1e9)
+    return Section("2. Share of the machine's peak", PEAK_COMPARED, [[limits], rows], PEAK_BOUNDS)
+
+
+def _forwards(problems: dict[str, Problem]) -> list[tuple[str, Problem, Seconds]]:
+    """The kernels alone, without a gradient."""
+    found = []
+    for name, kernel in (("protobin", max_cosine), ("cgp", min_max_dot)):
+        problem = replace(problems[name], layers=1)
+        tokens, p = problem.batch()[0].flat[:, 0], problem.probe(name, OURS).prototypes.unit().detach()
+        for selection in get_args(Selection):
+            what = f"forward, `{kernel.__name__}`, {selection}, K={problem.prototypes:,}"
+            found.append((what, problem, typical(lambda: kernel(tokens, p, selection=selection))))  # noqa: B023
+    return found
+
+
+def _reached(what: str, work: int, traffic: int, took: Seconds, peak: Peak) -> Reached:
+    return Reached(
+        what,
+        work / 1e9,
+        Bytes(traffic),
+        work / traffic,
+        Seconds(max(work / peak.float32, traffic / peak.bandwidth)),
+        took,
+        Percent(work / took / peak.float32),
+        Percent(work / took / peak.int8),
+    )
 
 
 if __name__ == "__main__":
-    main()
+    command(sections, __doc__, None)

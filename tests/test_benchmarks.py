@@ -1,28 +1,94 @@
-"""The benchmark programs run, on toys; what they measure there means nothing."""
+"""The benchmark programs run, on toys; what they measure there means nothing. How they measure is tested."""
 
 import importlib
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+
+from otoscope.types import TokenShape
+
+PROGRAMS = Path(__file__).parent.parent / "benchmarks"
+MEBI = 2**20
+
+
+@pytest.fixture(autouse=True)
+def _programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(PROGRAMS)
+
+
+def in_pieces(mebibytes: int) -> Callable[[], object]:
+    """Work that needs so much memory for a moment, in pieces of a size that malloc likes to keep."""
+    return lambda: sum(len(part) for part in [torch.ones(MEBI // 4) for _ in range(mebibytes)])
+
+
+def test_page_holds_every_section_and_its_drawing(tmp_path: Path) -> None:
+    importlib.import_module("run_all").main(["--small", "--out", str(tmp_path)])
+    page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    assert [int(n) for n in re.findall(r"^## (\d)\. ", page, re.MULTILINE)] == [1, 2, 3, 4, 5, 6, 7]
+    assert page.count("**What bounds it.**") == 7
+    rows = "`protobin`: B=", "`cgp`: B=", "`mhca`: 2 trials", "`np.memmap`", "prototypes | 20 .. 80", "`finetune`"
+    assert [row for row in rows if f"\n| {row}" not in page] == []
+    assert torch.__version__ in page
+    assert "](assets/growth.svg)" in page
+    drawing = (tmp_path / "assets" / "growth.svg").read_text(encoding="utf-8")
+    assert all(word in drawing for word in ("convolution", "tokens", "classes", "extra memory"))
+    assert len(drawing) < 60_000
+
+
+def test_toys_cannot_become_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        importlib.import_module("run_all").main(["--small"])
+    assert "--out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", ["reading", "neighbours"])
+def test_program_runs_alone(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = importlib.import_module(program)
+    importlib.import_module("render").command(module.sections, module.__doc__, ["--small"])
+    assert "times faster" in capsys.readouterr().out
+
+
+def test_memory_is_seen_at_every_call_and_only_where_it_is_used() -> None:
+    extra_memory = importlib.import_module("measure").extra_memory
+    found = extra_memory(__name__, "in_pieces", [{"mebibytes": 48}, {"mebibytes": 0}], warm={"mebibytes": 1})
+    if found[0] is None:
+        pytest.skip("no /proc/self/clear_refs here")
+    (first, again), nothing = found
+    assert 44 * MEBI < first < 56 * MEBI
+    assert 44 * MEBI < again < 56 * MEBI  # malloc's own habits would show almost none here
+    assert max(nothing) < 4 * MEBI
 
 
 @pytest.mark.parametrize(
-    ("program", "extra", "rows"),
-    [
-        ("prototypes", [], ["protobin", "cgp"]),
-        ("trials", ["--trials", "2"], ["mean", "mhca", "protobin"]),
-        ("reading", [], ["np.memmap", "encoding again"]),
-    ],
+    ("found", "at_most", "reached"), [(3.1, False, True), (2.9, False, False), (2.9, True, True), (None, True, None)]
 )
-def test_benchmark_prints_its_table(
-    program: str,
-    extra: list[str],
-    rows: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
-    importlib.import_module(program).main(["--small", "--rounds", "1", *extra])
-    table = capsys.readouterr().out
-    for row in rows:
-        assert f"\n| {row}" in table
+def test_target_is_reached_or_missed(found: float | None, at_most: bool, reached: bool | None) -> None:
+    rows, render = importlib.import_module("rows"), importlib.import_module("render")
+    target = rows.Target("this", 3.0, found, at_most)
+    assert target.reached is reached
+    assert {True: "reached", False: "**missed**", None: "not measured"}[reached] in render.targets([target])
+
+
+def test_ratios_are_medians_over_rounds() -> None:
+    row = importlib.import_module("measure").faster("this", [(1.0, 4.0), (1.0, 2.0), (2.0, 6.0)])
+    assert (row.faster.median, row.faster.low, row.faster.high, row.rounds) == (3.0, 2.0, 4.0, 3)
+    assert "| this | 3.00 (2.00 .. 4.00) | 1 s | 4 s | 3 |" in importlib.import_module("render").table([row])
+
+
+def test_exponent_is_the_slope_of_the_larger_half() -> None:
+    sizes = [1, 2, 4, 8, 16, 32]
+    values = [9.0, 9.0, *(3.0 * n**2 for n in sizes[2:])]
+    assert importlib.import_module("growth").slope(sizes, values) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("name", ["protobin", "cgp"])
+def test_convolution_gives_the_probe_s_logits(name: str) -> None:
+    steps = importlib.import_module("steps")
+    problem = steps.Problem(**steps.TOY | {"layers": 2 if name == "cgp" else 1})
+    (tokens, _), probe = problem.batch(), problem.probe(name, steps.OURS)
+    assert probe.shape == TokenShape(problem.layers, problem.freq, problem.dim, True, 6.25)
+    plain = steps.forward_of(name, steps.CONVOLUTION, probe)(tokens)
+    torch.testing.assert_close(plain, probe(tokens), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,137 @@
+"""One training step of a prototype probe, in the library's way and as a 1 x 1 convolution written plainly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from otoscope import probes
+from otoscope.probes import Probe
+from otoscope.train import feed
+from otoscope.train.losses import asymmetric
+from otoscope.types import Tokens, TokenShape
+
+Forward = Callable[[Tokens], Tensor]
+OURS, CONVOLUTION, INT8 = "this library", "convolution", "argmax in int8"
+TOY = {"clips": 2, "steps": 3, "freq": 8, "dim": 16, "classes": 5, "prototypes": 20, "layers": 1}
+"""Options that load all code a step needs and take no memory to speak of."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A batch of `clips` maps of steps x freq tokens of width `dim`, and a probe of `prototypes` in all."""
+
+    clips: int
+    steps: int
+    freq: int
+    dim: int
+    classes: int
+    prototypes: int
+    layers: int
+
+    @property
+    def tokens(self) -> int:
+        """Of a clip."""
+        return self.steps * self.freq
+
+    @property
+    def product(self) -> int:
+        """Operations (two for a multiply-add) of all products between prototypes and tokens."""
+        return 2 * self.clips * self.tokens * self.dim * self.prototypes
+
+    @property
+    def operands(self) -> int:
+        """Bytes of tokens and prototypes in float32, and of the values and indices that come of them."""
+        tokens = 4 * self.clips * self.layers * self.tokens * self.dim
+        return tokens + 4 * self.prototypes * self.dim + 12 * self.clips * self.prototypes
+
+    def of_step(self, name: str, as_convolution: bool) -> tuple[int, int]:
+        """Operations in products, and bytes moved at least, of one step.
+
+        The head has three products (forward, two gradients); the update reads weight, gradient and two moments and
+        writes three of them. Backward, the library gathers a token for each (clip, prototype) where the convolution
+        has another dense product, and writes and reads the table of similarities and then its gradient.
+        """
+        features = self.prototypes * {"protobin": 1, "cgp": 3}[name]
+        weights = self.prototypes * self.dim + features * self.classes
+        work, traffic = self.product + 6 * self.clips * features * self.classes, self.operands + 7 * 4 * weights
+        if as_convolution:
+            return work + self.product, traffic + 4 * 4 * self.clips * self.tokens * self.prototypes
+        return work, traffic + 4 * self.clips * self.dim * self.prototypes * {"protobin": 1, "cgp": 2}[name]
+
+    def spoken(self) -> str:
+        """For a table."""
+        layers = f", {self.layers} layers" if self.layers > 1 else ""
+        return f"B={self.clips}, N={self.tokens}, D={self.dim}, K={self.prototypes:,}{layers}"
+
+    def batch(self) -> tuple[Tokens, Tensor]:
+        """Random tokens with cls, and targets [B, C]."""
+        random = torch.Generator().manual_seed(0)
+        x = torch.randn(self.clips, self.layers, self.steps, self.freq, self.dim, generator=random)
+        cls = torch.randn(self.clips, self.layers, self.dim, generator=random)
+        return Tokens(x, cls=cls), (torch.rand(self.clips, self.classes, generator=random) < 0.02).float()
+
+    def probe(self, name: str, way: str) -> Probe:
+        """`protobin` or `cgp` for such tokens; no dropout, so that two ways can be compared."""
+        options = {
+            "protobin": {"prototypes_per_class": self.prototypes // self.classes},
+            "cgp": {"prototypes": self.prototypes, "dropout": 0.0},
+        }[name] | {"selection": "int8" if way == INT8 else "exact"}
+        return probes.create(name, TokenShape(self.layers, self.freq, self.dim, True, 6.25), self.classes, **options)
+
+
+def protobin_as_convolution(probe: Probe) -> Forward:
+    """All B x K x N cosines from a convolution over the map, then their maximum."""
+
+    def forward(tokens: Tokens) -> Tensor:
+        grid = F.normalize(tokens.x[:, 0], dim=-1).permute(0, 3, 1, 2)
+        similarity = F.conv2d(grid, probe.prototypes.unit()[:, :, None, None])
+        return probe.head(similarity.flatten(2).amax(2))
+
+    return forward
+
+
+def cgp_as_convolution(probe: Probe) -> Forward:
+    """The same with minimum and maximum over the gated mixture of layers."""
+
+    def mixture(x: Tensor) -> Tensor:
+        return torch.einsum("bl...d,l->b...d", F.normalize(x, dim=-1), probe.layer_gate.shares)
+
+    def forward(tokens: Tokens) -> Tensor:
+        p = probe.prototypes.unit()
+        similarity = F.conv2d(mixture(tokens.x).permute(0, 3, 1, 2), p[:, :, None, None]).flatten(2)
+        return probe.logits(similarity.amin(2), mixture(tokens.cls) @ p.T, similarity.amax(2))
+
+    return forward
+
+
+def forward_of(name: str, way: str, probe: Probe) -> Forward:
+    """The probe itself, or its convolution."""
+    plain = {"protobin": protobin_as_convolution, "cgp": cgp_as_convolution}[name]
+    return plain(probe) if way == CONVOLUTION else probe
+
+
+def step(name: str, way: str, **problem: int) -> Callable[[], None]:
+    """One step of AdamW on a batch of `Problem(**problem)`, ready to be taken again and again.
+
+    The probe is given what the training loop would give it, the convolution the tokens as they are.
+    """
+    wanted = Problem(**problem)
+    torch.manual_seed(0)
+    (tokens, targets), probe = wanted.batch(), wanted.probe(name, way)
+    if way != CONVOLUTION:
+        serve = feed.of_tokens(tokens, probe.reads, tuple(range(wanted.layers)))
+        tokens = serve(torch.arange(wanted.clips))
+    forward = forward_of(name, way, probe)
+    optimiser = torch.optim.AdamW(probe.parameters(), lr=1e-3)
+
+    def take() -> None:
+        optimiser.zero_grad()
+        asymmetric(forward(tokens), targets).backward()
+        optimiser.step()
+
+    return take
