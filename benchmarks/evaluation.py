@@ -1,6 +1,6 @@
 """A whole probe evaluation against fine-tuning the same encoder on the same clips: wall-clock and CPU seconds.
 
-python benchmarks/evaluation.py            # 64 + 32 scenes, 30 epochs of a probe, 12 of fine-tuning
+python benchmarks/evaluation.py            # 48 + 24 scenes, 30 epochs of a probe, 12 of fine-tuning
 python benchmarks/evaluation.py --small    # a toy, to see that it runs
 """
 
@@ -31,8 +31,8 @@ RECIPE = Recipe(batch_size=16, lr=2e-3, head="mean")
 class Size:
     """Scenes of each split, epochs of a probe and of fine-tuning, batch of a probe, rounds."""
 
-    train: int = 64
-    validation: int = 32
+    train: int = 48
+    validation: int = 24
     probe_epochs: int = 30
     finetune_epochs: int = 12
     batch: int = 32

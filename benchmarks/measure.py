@@ -29,7 +29,7 @@ from rows import Bytes, Faster, Seconds, Spread
 
 Work = Callable[[], object]
 Options = Mapping[str, Any]
-ROUNDS, FEWEST, PATIENCE = 5, 3, 30.0
+ROUNDS, FEWEST, PATIENCE = 5, 3, 12.0
 """Rounds of a comparison; after this many of them it ends early, once it has lasted so many seconds."""
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_MMAP_MAX_": "1000000", "MALLOC_TRIM_THRESHOLD_": "0"}
 CLEAR = Path("/proc/self/clear_refs")

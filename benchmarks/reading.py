@@ -1,6 +1,6 @@
 """Reading random batches of a bank against np.memmap of the same numbers, and against the encoder doing its work again.
 
-python benchmarks/reading.py            # 128 clips of 10 s through `tiny`
+python benchmarks/reading.py            # 64 clips of 10 s through `tiny`
 python benchmarks/reading.py --small    # a toy, to see that it runs
 """
 
@@ -32,7 +32,7 @@ every layer."""
 
 def sections(small: bool) -> list[Section]:
     """One row for each other way to the same tokens."""
-    clips, seconds, batch = (4, 0.5, 2) if small else (128, 10, 16)
+    clips, seconds, batch = (4, 0.5, 2) if small else (64, 10, 16)
     encoder = encoders.create("tiny", weights="random")
     data = Noise(clips=clips, samples=int(seconds * encoder.sample_rate), rate=encoder.sample_rate, classes=2)
     with tempfile.TemporaryDirectory() as folder:
