@@ -55,7 +55,7 @@ def select(tokens: Tokens, reads: Reads, layers: tuple[int, ...]) -> Tokens:
 def of_tokens(tokens: Tokens, reads: Reads, layers: tuple[int, ...]) -> Feed:
     """Serve clips from tokens in memory."""
     held = select(tokens, reads, layers)
-    return lambda index: _rows(held, index)
+    return lambda index: held.clips(index)
 
 
 def of_split(split: BankSplit, reads: Reads, layers: tuple[int, ...]) -> Feed:
@@ -66,11 +66,7 @@ def of_split(split: BankSplit, reads: Reads, layers: tuple[int, ...]) -> Feed:
     if first.x.numel() * 4 * len(split) > IN_MEMORY:
         return lambda index: select(split.tokens(index.tolist()), reads, layers)
     held = _join([select(split.tokens(slice(i, i + _CHUNK)), reads, layers) for i in range(0, len(split), _CHUNK)])
-    return lambda index: _rows(held, index)
-
-
-def _rows(tokens: Tokens, index: Tensor) -> Tokens:
-    return Tokens(tokens.x[index], tokens.mask[index], None if tokens.cls is None else tokens.cls[index])
+    return lambda index: held.clips(index)
 
 
 def _join(parts: Sequence[Tokens]) -> Tokens:
