@@ -247,6 +247,13 @@ def test_checkpoints_that_are_something_else(path: str, tmp_path: Path) -> None:
         Whisper(path=str(deeper))
 
 
+def test_loading_draws_no_bar_and_leaves_transformers_as_it_was(path: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert transformers.utils.logging.is_progress_bar_enabled()
+    encoders.create("whisper", path=path)
+    assert capfd.readouterr().err == ""
+    assert transformers.utils.logging.is_progress_bar_enabled()
+
+
 def test_a_pickle_is_not_read(tmp_path: Path) -> None:
     folder = Path(checkpoint(tmp_path))
     state = transformers.WhisperModel.from_pretrained(folder).state_dict()

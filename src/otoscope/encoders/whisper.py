@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -211,15 +213,30 @@ def _pretrained(path: str, revision: str | None) -> Any:
     config = _configuration(path, revision)
     from transformers import WhisperModel
 
-    model, loading = WhisperModel.from_pretrained(
-        path,
-        config=config,
-        revision=revision,
-        use_safetensors=True,
-        dtype=torch.float32,
-        output_loading_info=True,
-    )
+    with _without_a_bar():
+        model, loading = WhisperModel.from_pretrained(
+            path,
+            config=config,
+            revision=revision,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
     missing = sorted(name for name in loading["missing_keys"] if name.startswith("encoder."))
     if missing:
         raise ValueError(f"encoder 'whisper': {path} lacks {len(missing)} weights of the encoder, such as {missing[0]}")
     return model.encoder
+
+
+@contextmanager
+def _without_a_bar() -> Iterator[None]:
+    """Inside, transformers draws no bar over the weights that it loads: it would break the bars of what loads them."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
