@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from otoscope import probes
 from otoscope.bench.entries import FinetuneEntry, ProbeEntry
+from otoscope.train.feed import choose_layers
 from otoscope.train.views import CUT
 from otoscope.types import TokenShape
 
@@ -70,7 +71,8 @@ def training_seconds(
         passes = _PASSES * recipe.epochs + (recipe.probe_epochs > 0)
         return decoded + passes * clips * scale.parameters * scale.tokens / _TUNE
     kind = probes.registry.get(entry.name)
-    shape = scale.shape if kind.depth == "many" else dataclasses.replace(scale.shape, layers=1)
+    layers = choose_layers(entry.layer, kind.depth, scale.shape)
+    shape = dataclasses.replace(scale.shape, layers=len(layers))
     macs = probes.cost(entry.name, shape, scale.classes, scale.tokens, **entry.options).macs
     read = shape.layers * scale.tokens * shape.dim if kind.reads == "tokens" else 0
     return (epochs if kind.trained else 1) * clips * (_STEP + _READ * read + macs / _RATE)

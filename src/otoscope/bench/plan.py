@@ -157,11 +157,12 @@ def make(
 def cells_of(suite: Suite, place: Place, seconds: float = 0.0) -> tuple[list[Cell], list[Cell]]:
     """All trials and all measured seeds of a place, each expected to take `seconds`.
 
-    A trial of fine-tuning leaves its checkpoint, so that the first seed of the winner costs no training again.
+    A trial of fine-tuning leaves its checkpoint, and the best of trials that are all Sobol points its probe, so that
+    the first seed of the winner costs no training again.
     """
     entry = suite.probe(place.probe)
     trials, seeds = entry.counts(suite.trials, suite.seeds)
-    kept = trials > 0 and isinstance(entry, FinetuneEntry)
+    kept = trials > 0 and (isinstance(entry, FinetuneEntry) or suite.sobol == suite.trials)
     return (
         [Cell(place, trial, 0, seconds) for trial in range(trials)],
         [Cell(place, None, seed, 0.0 if kept and seed == 0 else seconds) for seed in range(seeds)],
@@ -171,7 +172,7 @@ def cells_of(suite: Suite, place: Place, seconds: float = 0.0) -> tuple[list[Cel
 def protocol(suite: Suite, place: Place, scale: Scale) -> dict[str, Any]:
     """What decides a cell before it is trained, as it stands in its record; fits through JSON unchanged."""
     common: dict[str, Any] = {name: getattr(suite, name) for name in ("trials", "epochs", "batch_size")}
-    rule = suite.probe(place.probe).decides(common | {"search": RULE if cells_of(suite, place)[0] else None})
+    rule = suite.probe(place.probe).decides(common | {"search": _search(suite) if cells_of(suite, place)[0] else None})
     rule |= {"fold": place.source.fold, "shots": place.shots, "draw": place.draw}
     rule["validation_cut"] = None if "validation" in scale.clips else CUT
     whole: dict[str, Any] = json.loads(json.dumps(rule | {"otoscope": importlib.metadata.version("otoscope")}))
@@ -183,6 +184,11 @@ def places_of(suite: Suite, source: Source) -> list[Place]:
     shots = next(data.shots for data in suite.datasets if data.name == source.dataset)
     draws = range(1 if shots is None else suite.draws)
     return [Place(source, entry.label, shots, draw) for draw in draws for entry in suite.probes]
+
+
+def _search(suite: Suite) -> dict[str, Any]:
+    points = {} if suite.sobol is None else {"sobol": suite.sobol}
+    return points if suite.sobol == suite.trials else RULE | points
 
 
 def _row(place: Place, cells: Sequence[Cell]) -> str:

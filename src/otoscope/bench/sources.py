@@ -11,8 +11,9 @@ from typing import Literal
 
 from otoscope import bank as banks
 from otoscope import datasets, encoders
-from otoscope.bank import Bank, BankError
-from otoscope.bank.estimate import estimate
+from otoscope.bank import Bank, BankError, Identity
+from otoscope.bank.estimate import estimate, held
+from otoscope.bank.key import is_begun, refuse_mismatch
 from otoscope.bench.cost import Scale
 from otoscope.bench.entries import DatasetEntry, EncoderEntry
 from otoscope.bench.plan import Source
@@ -50,10 +51,11 @@ class Subject:
         return datasets.create(self.dataset.name, **self.dataset.created_with(self.fold))
 
 
-def find(suite: Suite, folder: Path) -> tuple[dict[Source, Subject], list[Absent]]:
+def find(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[Source, Subject], list[Absent]]:
     """Every source of a suite that can be created, in its order, and what cannot, with the reason.
 
-    Banks lie in `folder`, named by all that decides them, so that a changed encoder gets another. Nothing is written.
+    Banks lie in `folder`, named by all that decides them, so that a changed encoder gets another; `bank` is that of a
+    suite of one source. Nothing is written.
     """
     lacks = absent(suite)
     lacking = {(lack.kind, lack.name) for lack in lacks}
@@ -71,7 +73,7 @@ def find(suite: Suite, folder: Path) -> tuple[dict[Source, Subject], list[Absent
         for data, fold in there:
             source = Source(entry.label, data.name, fold)
             try:
-                found[source] = _subject(entry, encoder, data, fold, "all" if deep else "last", folder)
+                found[source] = _subject(entry, encoder, data, fold, "all" if deep else "last", folder, bank)
             except Exception as error:
                 lacks.append(Absent("source", str(source), f"cannot be heard: {error}"))
     return found, lacks
@@ -84,26 +86,36 @@ def _subject(
     fold: int | None,
     layers: Literal["last", "all"],
     folder: Path,
+    bank: Path | None,
 ) -> Subject:
     dataset = datasets.create(data.name, **data.created_with(fold))
-    guess = estimate(encoder, dataset, layers=layers)
-    digest = hashlib.sha256(json.dumps(asdict(guess.identity), sort_keys=True).encode()).hexdigest()
-    readable = re.sub(r"[^\w.+-]", "_", f"{entry.label}-{data.name}")
-    path = folder / f"{readable}-{digest[:12]}"
+    identity = Identity.of(encoder, dataset, layers=layers)
+    path = bank or folder / _folder_name(entry, data, identity)
+    whole = _opened(path, identity)
+    guess = estimate(encoder, dataset, layers=layers) if whole is None else held(whole)
     scale = Scale(
         clips=guess.clips,
         shape=encoder.shape,
         steps=guess.steps,
         parameters=sum(p.numel() for p in encoder.parameters()),
         classes=len(dataset.task.classes),
-        bytes=0 if _is_whole(path) else guess.bytes,
+        bytes=guess.bytes if whole is None else 0,
     )
-    digests = {"encoder_digest": guess.identity.encoder_digest, "dataset_digest": guess.identity.dataset_digest}
+    digests = {"encoder_digest": identity.encoder_digest, "dataset_digest": identity.dataset_digest}
     return Subject(entry, data, fold, layers, scale, digests, path)
 
 
-def _is_whole(path: Path) -> bool:
+def _folder_name(entry: EncoderEntry, data: DatasetEntry, identity: Identity) -> str:
+    """Readable, and different for all that decides a bank."""
+    digest = hashlib.sha256(json.dumps(asdict(identity), sort_keys=True).encode()).hexdigest()
+    return re.sub(r"[^\w.+-]", "_", f"{entry.label}-{data.name}") + f"-{digest[:12]}"
+
+
+def _opened(path: Path, identity: Identity) -> Bank | None:
+    """The bank of this identity, None where it is not whole; `MismatchError` for another one."""
+    if is_begun(path):
+        refuse_mismatch(path, identity)
     try:
-        return bool(banks.open(path))
+        return banks.open(path)
     except BankError:
-        return False
+        return None

@@ -28,7 +28,7 @@ from otoscope.train.shown import Shown
 class FinetuneJob(Job):
     """As `Job`, for an entry that fine-tunes; it reads no bank."""
 
-    reads_bank = False
+    reads_bank, needs_optuna = False, False
 
     def _over(self) -> Collection[int]:
         return [number for number, lr in enumerate(self._recipes.lrs) if self._note_of(lr).exists()]
