@@ -38,12 +38,14 @@ class EncoderEntry(Entry):
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """A data set of a suite. `folds`: values of its option `fold`, one bank each; `shots`: clips per class, or all."""
+    """A data set of a suite. `folds`: values of its option `fold`, one bank each; `shots`: clips per class, or all;
+    `views`: of each clip of a few-shot draw (`train.mixed`), kept in a bank for each draw."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     folds: tuple[int | None, ...] = (None,)
     shots: int | None = None
+    views: int = 0
 
     def created_with(self, fold: int | None) -> dict[str, Any]:
         """Options of the data set for this fold."""

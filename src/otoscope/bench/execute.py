@@ -124,14 +124,13 @@ class _Bench:
 
 def _with_banks(jobs: Sequence[Job]) -> Iterator[Job]:
     """The jobs whose bank is there, as soon as it is, or that read none; jobs whose bank cannot be made fail."""
-    for _, group in groupby(jobs, lambda job: (job.subject.path, job.reads_bank)):
+    for _, group in groupby(jobs, lambda job: (job.subject.path, job.place.draw, job.reads_bank)):
         same = list(group)
         if not same[0].reads_bank:
             yield from same
             continue
         try:
-            if same[0].subject.scale.bytes:
-                same[0].subject.extract(device=same[0].device, progress=same[0].progress)
+            same[0].fill_banks()
         except Exception as error:
             for job in same:
                 job.fail(error)

@@ -27,6 +27,7 @@ from otoscope.results import Record, Store
 from otoscope.train import Configuration, DivergedError, FittedProbe, PrunedError, fit, fit_many
 from otoscope.train.halving import HALVING
 from otoscope.train.many import Watch, together
+from otoscope.train.mixed import with_views
 from otoscope.train.points import Points
 from otoscope.train.tuner import Outcome, Setting, Tuner, finished
 from otoscope.train.views import with_few_shots, with_validation
@@ -98,6 +99,13 @@ class Job:
         return (
             same and record.config.get("protocol") == self.protocol and recorded.matches(record, self.subject.digests)
         )
+
+    def fill_banks(self) -> None:
+        """The banks that it reads, if they are not there yet."""
+        if self.subject.scale.bytes:
+            self.subject.extract(device=self.device, progress=self.progress)
+        if self.place.draw in self.subject.views:
+            self.subject.extract_views(self.place.draw, device=self.device, progress=self.progress)
 
     def done(self, records: Iterable[Record]) -> set[Cell]:
         """The cells of the whole place that are done, of which `records` are the measured ones."""
@@ -196,8 +204,10 @@ class Job:
     @cached_property
     def _seen(self) -> Bank:
         """The bank as training sees it."""
-        whole = with_validation(self._bank)
-        return whole if self.place.shots is None else with_few_shots(whole, self.place.shots, draw=self.place.draw)
+        whole, place = with_validation(self._bank), self.place
+        if place.draw in self.subject.views:
+            return with_views(whole, banks.open(self.subject.views[place.draw]))
+        return whole if place.shots is None else with_few_shots(whole, place.shots, draw=place.draw)
 
     @cached_property
     def _tuner(self) -> Tuner | Points:

@@ -1,7 +1,7 @@
 """Suites: what is compared with what, declared in small JSON files beside this module.
 
     {"about": "one sentence", "encoders": ["tiny", {"name": "tiny", "label": "tiny-random", "options": {...}}],
-     "datasets": ["scenes", {"name": "esc50", "folds": [1, 2, 3, 4, 5]}, {"name": "hsn", "shots": 64}],
+     "datasets": ["scenes", {"name": "esc50", "folds": [1, 2, 3, 4, 5]}, {"name": "hsn", "shots": 64, "views": 5}],
      "probes": ["linear", {"name": "cgp", "label": "cgp-1000", "options": {"prototypes": 1000}},
                 {"name": "finetune", "options": {"epochs": 12, "lrs": [5e-4, 2e-3], "seeds": 1}}],
      "trials": 50, "sobol": 25, "seeds": 5, "draws": 1, "epochs": 30, "batch_size": 128}
@@ -66,6 +66,14 @@ class Suite:
         for data in self.datasets:
             if not data.folds or (data.shots is not None and data.shots < 1):
                 raise SuiteError(f"suite {self.name!r}, data set {data.name!r}: folds and shots must not be empty")
+            if data.views < 0 or (data.views and data.shots is None):
+                raise SuiteError(
+                    f"suite {self.name!r}, data set {data.name!r}: views are of a few-shot draw, give shots"
+                )
+
+    def dataset(self, name: str) -> DatasetEntry:
+        """The entry of this name among the data sets."""
+        return next(entry for entry in self.datasets if entry.name == name)
 
     def probe(self, label: str) -> ProbeEntry | FinetuneEntry:
         """The entry of this label among the probes."""

@@ -95,8 +95,7 @@ class FinetuneJob(Job):
 
     @cached_property
     def _shown(self) -> Shown:
-        cut = self.protocol["validation_cut"] is not None
-        return Shown(self.subject.create_dataset(), cut=cut, shots=self.place.shots, draw=self.place.draw)
+        return self.subject.shown(self.subject.create_dataset(), self.place.draw)
 
     @cached_property
     def _recipes(self) -> FinetuneEntry:

@@ -95,6 +95,8 @@ def _probe(to: argparse.ArgumentParser) -> None:
     to.add_argument("--probe", required=True, help="its name; see `otoscope list probes`")
     _option(to, "--option", "an option of the probe, such as prototypes_per_class=10")
     _subject(to)
+    _shots(to)
+    to.add_argument("--draws", type=_count, default=1, metavar="N", help="few-shot draws (default: 1)")
     to.add_argument("--seeds", type=_count, default=1, metavar="N", help="training seeds 0 .. N-1 (default: 1)")
     to.add_argument("--lr", type=float, help="learning rate (default: the middle of the probe's range)")
     to.add_argument("--weight-decay", type=float, help="weight decay (default: the middle of the probe's range)")
@@ -113,7 +115,7 @@ def _bench(to: argparse.ArgumentParser) -> None:
     )
     for kind in ("encoders", "datasets", "probes"):
         to.add_argument(f"--{kind}", metavar="A,B", help=f"instead of a suite: these {kind}")
-    to.add_argument("--shots", type=_count, metavar="N", help="clips per class, without a suite (default: all)")
+    _shots(to)
     for name, words in (
         ("trials", "configurations tried by validation before the seeds"),
         ("seeds", "training seeds of the best configuration"),
@@ -132,6 +134,8 @@ def _bench(to: argparse.ArgumentParser) -> None:
 
 def _finetune(to: argparse.ArgumentParser) -> None:
     _subject(to, bank=False)
+    _shots(to)
+    to.add_argument("--draws", type=_count, default=1, metavar="N", help="few-shot draws (default: 1)")
     to.add_argument("--seeds", type=_count, default=1, metavar="N", help="training seeds 0 .. N-1 (default: 1)")
     to.add_argument("--head", help="the probe that turns tokens into logits (default: linear)")
     _option(to, "--head-option", "an option of the head, such as norm=layer")
@@ -191,6 +195,13 @@ def _report(to: argparse.ArgumentParser) -> None:
 def _check(to: argparse.ArgumentParser) -> None:
     to.add_argument("names", nargs="*", help="probes (default: those of the plug-in, or all)")
     _plugin(to)
+
+
+def _shots(to: argparse.ArgumentParser) -> None:
+    to.add_argument("--shots", type=_count, metavar="N", help="clips per class to learn from (default: all)")
+    to.add_argument(
+        "--views", type=_count, default=0, metavar="N", help="mixup views of each of these clips (default: none)"
+    )
 
 
 def _subject(to: argparse.ArgumentParser, *, bank: bool = True) -> None:

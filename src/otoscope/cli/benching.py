@@ -98,7 +98,7 @@ def _suite(asked: argparse.Namespace) -> Suite:
         suite = suites.load(asked.suite)
     elif len(given) == len(lists):
         held: dict[str, Any] = {"about": "from the command line"} | {k: v.split(",") for k, v in lists.items()}
-        held["datasets"] = [{"name": name, "shots": asked.shots} for name in held["datasets"]]
+        held["datasets"] = [{"name": name, "shots": asked.shots, "views": asked.views} for name in held["datasets"]]
         suite = suites.parse("command-line", held)
     else:
         raise ValueError(f"give --suite ({', '.join(suites.names())}), or all of --encoders, --datasets and --probes")
@@ -113,7 +113,7 @@ def _one_cell(asked: argparse.Namespace, entry: ProbeEntry | FinetuneEntry) -> S
     from otoscope.bench.suites import Suite
 
     encoder = EncoderEntry(asked.encoder, label(asked), dict(asked.encoder_option))
-    data = DatasetEntry(asked.dataset, dict(asked.dataset_option))
+    data = DatasetEntry(asked.dataset, dict(asked.dataset_option), shots=asked.shots, views=asked.views)
     for named in (encoder, data, entry):
         named.check()
     return Suite(
@@ -123,6 +123,7 @@ def _one_cell(asked: argparse.Namespace, entry: ProbeEntry | FinetuneEntry) -> S
         datasets=(data,),
         probes=(entry,),
         seeds=asked.seeds,
+        draws=asked.draws,
     )
 
 
