@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from otoscope.bank.encode import count_steps
 from otoscope.bank.key import Identity, Layers
+from otoscope.bank.read import Bank
 from otoscope.bank.shard import size
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
@@ -31,3 +32,10 @@ def estimate(encoder: Encoder, dataset: Dataset, *, layers: Layers = "last", dty
     steps = {split: count_steps(encoder, held[:1]) for split, held in clips.items()}
     total = sum(size(len(held), steps[split], identity) for split, held in clips.items())
     return Estimate(identity, {split: len(held) for split, held in clips.items()}, max(steps.values()), total)
+
+
+def held(bank: Bank) -> Estimate:
+    """What a bank that is there holds, in the same words; nothing is encoded."""
+    shards = [shard for held in bank._shards.values() for shard in held]
+    steps, total = max(shard.steps for shard in shards), sum(shard.bytes for shard in shards)
+    return Estimate(bank.identity, dict(bank._manifest.clips), steps, total)

@@ -203,10 +203,12 @@ def _flat_config(record: Record) -> dict[str, Any]:
 
 
 def _variant(row: Row, siblings: Iterable[Row]) -> str:
-    """The options in which a row's configuration differs from any sibling's."""
-    own, others = _flat_config(row.records[0]), [_flat_config(s.records[0]) for s in siblings]
+    """The options in which a row differs from any sibling; those of its protocol where the others do not tell."""
+    own, others = _flat_config(row.records[0]), [_flat_config(s.records[0]) for s in siblings if s is not row]
     apart = [k for k in own if any(k not in other or other[k] != own[k] for other in others)]
-    return ", ".join(f"{k}={_short(own[k])}" for k in sorted(apart))
+    used = [k for k in apart if not k.startswith("protocol.")]
+    tells = all(any(other.get(k) != own[k] for k in used) for other in others)
+    return ", ".join(f"{k}={_short(own[k])}" for k in sorted(used if tells else apart))
 
 
 def _short(value: Any) -> str:

@@ -52,8 +52,9 @@ class Tuner:
     """A search of `trials` settings, kept in `storage` as the study named `study`.
 
     `storage`: a URL that Optuna knows, as `sqlite:///search.db` or `postgresql://...`. `lr`, `weight_decay`: ranges,
-    log-uniform. Trials 0 .. ceil(trials / 2) - 1 try Sobol points, in batches of at most `together`; the others what
-    TPE proposes, in at least `ROUNDS` batches, so that it learns. `halving`: which trials end early; None: none.
+    log-uniform. The first `sobol` trials, by default the larger half, try Sobol points, in batches of at most
+    `together`; the others what TPE proposes, in at least `ROUNDS` batches, so that it learns. `halving`: which trials
+    end early; None: none.
 
     `MissingExtraError` without Optuna; `ValueError` where the storage holds a study of this name that asked for
     something else. Study one search in one process at a time.
@@ -67,11 +68,12 @@ class Tuner:
         lr: Range,
         weight_decay: Range,
         trials: int,
+        sobol: int | None = None,
         seed: int = 0,
         together: int = 1,
         halving: Halving | None = None,
     ) -> None:
-        points = candidates(lr, weight_decay, -(-trials // 2), seed)
+        points = candidates(lr, weight_decay, -(-trials // 2) if sobol is None else sobol, seed)
         self._sobol: list[Setting] = [{"lr": rate, "weight_decay": decay} for rate, decay in points]
         self._ranges = {"lr": lr, "weight_decay": weight_decay}
         self._seed, self._halving = seed, halving
