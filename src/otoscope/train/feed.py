@@ -1,4 +1,5 @@
-"""What a probe reads of a split: the layers it asked for, pooled where it needs no map, in memory where that fits."""
+"""What a probe reads of a split: the layers it asked for, pooled where it needs no map, of length one where it reads
+directions, in memory where that fits."""
 
 from __future__ import annotations
 
@@ -52,24 +53,32 @@ def select(tokens: Tokens, reads: Reads, layers: tuple[int, ...]) -> Tokens:
     return tokens if reads == "tokens" else tokens.pooled()
 
 
-def of_tokens(tokens: Tokens, reads: Reads, layers: tuple[int, ...]) -> Feed:
-    """Serve clips from tokens in memory."""
+def of_tokens(tokens: Tokens, reads: Reads, layers: tuple[int, ...], *, unit: bool = False) -> Feed:
+    """Serve clips from tokens in memory; with `unit`, a probe's `Probe.unit`, they are normalised once, here."""
     held = select(tokens, reads, layers)
+    held = held.unit() if unit else held
     return lambda index: held.clips(index)
 
 
-def of_split(split: BankSplit, reads: Reads, layers: tuple[int, ...]) -> Feed:
-    """Serve clips of a bank: pooled vectors, and maps up to `IN_MEMORY` bytes, are read once; larger maps by batch."""
+def of_split(split: BankSplit, reads: Reads, layers: tuple[int, ...], *, unit: bool = False) -> Feed:
+    """Serve clips of a bank: pooled vectors, and maps up to `IN_MEMORY` bytes, are read once; larger maps by batch.
+
+    With `unit`, a probe's `Probe.unit`, tokens and cls are divided by their lengths as they are read.
+    """
     if reads != "tokens":
-        return of_tokens(split.pooled(), reads, layers)
-    first = select(split.tokens(slice(0, 1)), reads, layers)
-    if first.x.numel() * 4 * len(split) > IN_MEMORY:
-        return lambda index: select(split.tokens(index.tolist()), reads, layers)
-    held = _join([select(split.tokens(slice(i, i + _CHUNK)), reads, layers) for i in range(0, len(split), _CHUNK)])
+        return of_tokens(split.pooled(), reads, layers, unit=unit)
+
+    def read(rows: slice | list[int]) -> Tokens:
+        tokens = select(split.tokens(rows), reads, layers)
+        return tokens.unit() if unit else tokens
+
+    if read(slice(0, 1)).x.numel() * 4 * len(split) > IN_MEMORY:
+        return lambda index: read(index.tolist())
+    held = _join([read(slice(start, start + _CHUNK)) for start in range(0, len(split), _CHUNK)])
     return lambda index: held.clips(index)
 
 
 def _join(parts: Sequence[Tokens]) -> Tokens:
     heads = [part.cls for part in parts if part.cls is not None]
     x, mask = torch.cat([part.x for part in parts]), torch.cat([part.mask for part in parts])
-    return Tokens(x, mask, torch.cat(heads) if heads else None)
+    return Tokens(x, mask, torch.cat(heads) if heads else None, is_unit=parts[0].is_unit)

@@ -115,8 +115,8 @@ class _Run:
         device: torch.device,
     ) -> None:
         self.module, self.task, self.batch_size, self.device = module, task, batch_size, device
-        self.serve = feed.of_split(train, module.reads, layers)
-        self.serve_validation = feed.of_split(validation, module.reads, layers)
+        self.serve = feed.of_split(train, module.reads, layers, unit=module.unit)
+        self.serve_validation = feed.of_split(validation, module.reads, layers, unit=module.unit)
         self.targets, self.validation_targets = train.targets, validation.targets
         self.loss = loss_for(task.kind)
 

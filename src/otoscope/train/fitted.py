@@ -58,11 +58,11 @@ class FittedProbe:
         """
         if isinstance(source, Tokens):
             self._check(source)
-            serve = feed.of_tokens(source, self.module.reads, self.layer)
+            serve = feed.of_tokens(source, self.module.reads, self.layer, unit=self.module.unit)
         else:
             if source.shape != self.shape:
                 raise ValueError(f"probe {self.probe!r} was trained on {self.shape}, this split holds {source.shape}")
-            serve = feed.of_split(source, self.module.reads, self.layer)
+            serve = feed.of_split(source, self.module.reads, self.layer, unit=self.module.unit)
         return predict(self.module, serve, len(source), batch_size)
 
     def _check(self, tokens: Tokens) -> None:

@@ -163,8 +163,8 @@ class _Pass:
                 module = probes.create(probe, chosen_shape(bank.shape, layers), len(self.task.classes), **options)
                 self.modules.append(module.to(device))
                 chances.append(random_state(device))
-        self.serve = feed.of_split(train, module.reads, layers)
-        self.serve_validation = feed.of_split(validation, module.reads, layers)
+        self.serve = feed.of_split(train, module.reads, layers, unit=module.unit)
+        self.serve_validation = feed.of_split(validation, module.reads, layers, unit=module.unit)
         self.targets, self.validation_targets = train.targets, validation.targets
         self.learners = _together(self.modules, chances, trials, self.task)
         self.history: list[list[dict[str, float]]] = [[] for _ in trials]
