@@ -121,10 +121,8 @@ def predict(module: Probe, serve: feed.Feed, n: int, batch_size: int) -> Tensor:
     training = module.training
     module.eval()
     try:
-        with torch.no_grad():
-            batches = [
-                module(serve(index).to(device)).float().cpu() for index in torch.split(torch.arange(n), batch_size)
-            ]
+        with torch.no_grad(), feed.in_turn(serve, torch.split(torch.arange(n), batch_size)) as served:
+            batches = [module(tokens.to(device)).float().cpu() for tokens in served]
     finally:
         module.train(training)
     return torch.cat(batches)
