@@ -11,9 +11,10 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from otoscope.bank import Bank
     from otoscope.datasets import Dataset
     from otoscope.encoders import Encoder
     from otoscope.registry import Registry
@@ -48,23 +49,27 @@ def _costs(asked: argparse.Namespace, names: Iterable[str]) -> tuple[list[str], 
 def extract(asked: argparse.Namespace) -> int:
     from otoscope import bank
 
-    layers = asked.layers if asked.layers in ("last", "all") else [int(i) for i in asked.layers.split(",")]
+    need = bank.needs(asked.probes.split(",")) if asked.probes else None
+    words, holds = need.layers if need else asked.layers, need.holds if need else "tokens"
+    named = "-".join([words, *[holds] * (holds != "tokens"), *[asked.dtype] * (asked.dtype != "float16")])
     held = bank.extract(
         _encoder(asked),
         _dataset(asked),
-        asked.bank or _bank_path(asked, asked.layers),
+        asked.bank or _bank_path(asked, named),
         splits=asked.splits.split(",") if asked.splits else None,
-        layers=layers,
+        layers=words if words in ("last", "all") else [int(i) for i in words.split(",")],
+        holds=holds,
         dtype=asked.dtype,
         batch_size=asked.batch_size,
         progress=not asked.quiet,
     )
-    print(f"{held.path}: {', '.join(held.splits)} of {asked.dataset} by {_name(asked)}, {held.shape}")
+    kind = f"{holds} in {asked.dtype}"
+    print(f"{held.path}: {', '.join(held.splits)} of {asked.dataset} by {_name(asked)}, {kind}, {held.shape}")
     return 0
 
 
 def probe(asked: argparse.Namespace) -> int:
-    from otoscope import bank, probes
+    from otoscope import probes
     from otoscope.bench.run import evaluate
     from otoscope.train import fit, search
 
@@ -72,10 +77,7 @@ def probe(asked: argparse.Namespace) -> int:
     probes.registry.check_options(asked.probe, options)
     if asked.trials > 1 and not asked.lr == asked.weight_decay == None:  # noqa: E711
         raise ValueError("--trials searches the learning rate and weight decay; give them, or --trials, not both")
-    every = asked.layer is not None or probes.registry.get(asked.probe).depth == "many"
-    layers: Literal["all", "last"] = "all" if every else "last"
-    path = asked.bank or _bank_path(asked, layers)
-    held = bank.extract(_encoder(asked), _dataset(asked), path, layers=layers, progress=not asked.quiet)
+    held = _held(asked)
     how = {"layer": asked.layer, "epochs": asked.epochs, "batch_size": asked.batch_size, "device": asked.device}
     how |= {"options": options, "progress": not asked.quiet}
     setting, first = {"lr": asked.lr, "weight_decay": asked.weight_decay}, None
@@ -174,6 +176,21 @@ def _dataset(asked: argparse.Namespace) -> Dataset:
     from otoscope import datasets
 
     return datasets.create(asked.dataset, **dict(asked.dataset_option))
+
+
+def _held(asked: argparse.Namespace) -> Bank:
+    """The bank of --bank where that holds what the probe reads, else one of token maps; filled if it is not whole."""
+    from otoscope import bank
+    from otoscope.bank.key import Manifest
+
+    encoder, dataset, need = _encoder(asked), _dataset(asked), bank.needs([asked.probe])
+    need = need if asked.layer is None else bank.Needs("all", need.holds)
+    how: dict[str, Any] = {"layers": need.layers}
+    if asked.bank and (asked.bank / "manifest.json").exists():
+        identity = Manifest.read(asked.bank).identity
+        if need.met_by(identity, encoder.shape.layers):
+            how = {name: getattr(identity, name) for name in ("splits", "layers", "holds", "dtype", "shard_clips")}
+    return bank.extract(encoder, dataset, asked.bank or _bank_path(asked, need.layers), progress=not asked.quiet, **how)
 
 
 def _name(asked: argparse.Namespace) -> str:
