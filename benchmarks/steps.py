@@ -124,7 +124,7 @@ def step(name: str, way: str, **problem: int) -> Callable[[], None]:
     torch.manual_seed(0)
     (tokens, targets), probe = wanted.batch(), wanted.probe(name, way)
     if way != CONVOLUTION:
-        serve = feed.of_tokens(tokens, probe.reads, tuple(range(wanted.layers)))
+        serve = feed.of_tokens(tokens, probe.reads, tuple(range(wanted.layers)), unit=probe.unit)
         tokens = serve(torch.arange(wanted.clips))
     forward = forward_of(name, way, probe)
     optimiser = torch.optim.AdamW(probe.parameters(), lr=1e-3)

@@ -133,6 +133,11 @@ class Identity:
             torch=str(torch.__version__),
         )
 
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What is kept of each split, and in which files: arguments of `extract`."""
+        return {name: getattr(self, name) for name in ("layers", "holds", "dtype", "shard_clips")}
+
 
 @dataclass(frozen=True)
 class Manifest:

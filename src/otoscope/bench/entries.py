@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
+from otoscope import bank as banks
 from otoscope import datasets, encoders, probes
+from otoscope.bank import Needs
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.train.recipe import Recipe
 
@@ -70,9 +72,10 @@ class ProbeEntry(Entry):
         probes.registry.check_options(self.name, self.options)
 
     @property
-    def reads_every_layer(self) -> bool:
-        """Whether the bank must hold all layers."""
-        return self.layer is not None or probes.registry.get(self.name).depth == "many"
+    def needs(self) -> Needs:
+        """What a bank must hold for it."""
+        least = banks.needs([self.name])
+        return least if self.layer is None else least | Needs("all", "pooled")
 
     def counts(self, trials: int, seeds: int) -> tuple[int, int]:
         """Trials and measured seeds of this entry, in a suite that asks for so many.
@@ -100,8 +103,6 @@ class FinetuneEntry(Entry):
     Its options are the fields of `train.recipe.Recipe`, and two more: `lrs`, learning rates of which validation chooses
     the best (instead of `lr`), and `seeds`, trainings with the best (default: the suite's).
     """
-
-    reads_every_layer = False
 
     def check(self) -> None:
         """Raise `TypeError` or `ValueError` for a recipe that cannot be meant."""

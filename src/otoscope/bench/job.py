@@ -82,7 +82,7 @@ class Job:
     @property
     def digest(self) -> str:
         """Twelve digits over all that decides the trials."""
-        tokens = self.subject.layers if self.reads_bank else None
+        tokens = self.subject.identity.kept if self.reads_bank else None
         decides = json.dumps([self.protocol, self.subject.digests, tokens], sort_keys=True)
         return hashlib.sha256(decides.encode()).hexdigest()[:12]
 
@@ -96,6 +96,7 @@ class Job:
         source, place = self.place.source, self.place
         mine = (source.encoder, source.dataset, place.probe, None)
         same = (record.encoder, record.dataset, record.probe, record.recorded) == mine
+        same &= not self.reads_bank or record.config.get("dtype") == self.subject.identity.dtype
         return (
             same and record.config.get("protocol") == self.protocol and recorded.matches(record, self.subject.digests)
         )

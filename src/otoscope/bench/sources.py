@@ -7,16 +7,17 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Literal
 
 from otoscope import bank as banks
 from otoscope import datasets, encoders
-from otoscope.bank import Bank, BankError, Identity
+from otoscope.bank import Bank, BankError, Identity, Needs
 from otoscope.bank.estimate import Estimate, estimate, held
-from otoscope.bank.key import is_begun, refuse_mismatch
+from otoscope.bank.key import Manifest, is_begun, refuse_mismatch
 from otoscope.bench.cost import Scale, Views
-from otoscope.bench.entries import DatasetEntry, EncoderEntry
+from otoscope.bench.entries import DatasetEntry, EncoderEntry, ProbeEntry
 from otoscope.bench.plan import Source
 from otoscope.bench.suites import Absent, Suite, absent
 from otoscope.datasets import Dataset
@@ -28,28 +29,32 @@ from otoscope.train.shown import Mixed, Shown
 class Subject:
     """A source that is there: how to create it again, its size, what its results must match, and its bank's folder.
 
-    `layers`: "all" where a probe of the suite reads every layer, else "last"; `views`: folder of the bank of each
-    few-shot draw, where the data set has views.
+    `identity`: of the bank; `views`: folder of the bank of each few-shot draw, where the data set has views.
     """
 
     encoder: EncoderEntry
     dataset: DatasetEntry
     fold: int | None
-    layers: Literal["last", "all"]
+    identity: Identity
     scale: Scale
-    digests: dict[str, str]
     path: Path
     views: Mapping[int, Path] = field(default_factory=dict)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of the encoder and the data set, as records hold them."""
+        return {name: getattr(self.identity, name) for name in ("encoder_digest", "dataset_digest")}
 
     def extract(self, *, device: str | None = None, progress: bool = False) -> Bank:
         """The bank, filled if it is not there; the encoder runs on `device`."""
         encoder = self.create_encoder().to(device or "cpu")
-        return banks.extract(encoder, self.create_dataset(), self.path, layers=self.layers, progress=progress)
+        kept = self.identity.kept | {"splits": self.identity.splits}
+        return banks.extract(encoder, self.create_dataset(), self.path, **kept, progress=progress)
 
     def extract_views(self, draw: int, *, device: str | None = None, progress: bool = False) -> Bank:
         """The bank of a few-shot draw with its views, filled if it is not there."""
         encoder, data = self.create_encoder().to(device or "cpu"), Mixed(self.shown(self.create_dataset(), draw))
-        return banks.extract(encoder, data, self.views[draw], layers=self.layers, progress=progress)
+        return banks.extract(encoder, data, self.views[draw], **self.identity.kept, progress=progress)
 
     def shown(self, dataset: Dataset, draw: int) -> Shown:
         """What training on a draw sees of the data set."""
@@ -73,7 +78,8 @@ def find(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[Sou
     """
     lacks = absent(suite)
     lacking = {(lack.kind, lack.name) for lack in lacks}
-    deep = any(entry.reads_every_layer for entry in suite.probes if ("probe", entry.label) not in lacking)
+    reading = [e.needs for e in suite.probes if isinstance(e, ProbeEntry) and ("probe", e.label) not in lacking]
+    needs = reduce(or_, reading, Needs("last", "pooled"))
     there = [(d, fold) for d in suite.datasets if ("dataset", d.name) not in lacking for fold in d.folds]
     found: dict[Source, Subject] = {}
     for entry in suite.encoders:
@@ -87,7 +93,7 @@ def find(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[Sou
         for data, fold in there:
             source = Source(entry.label, data.name, fold)
             try:
-                subject = _subject(entry, encoder, data, fold, "all" if deep else "last", folder, bank)
+                subject = _subject(entry, encoder, data, fold, needs, folder, bank)
                 found[source] = _with_views(subject, encoder, suite.draws, folder) if data.views else subject
             except Exception as error:
                 lacks.append(Absent("source", str(source), f"cannot be heard: {error}"))
@@ -99,12 +105,12 @@ def _subject(
     encoder: Encoder,
     data: DatasetEntry,
     fold: int | None,
-    layers: Literal["last", "all"],
+    needs: Needs,
     folder: Path,
     bank: Path | None,
 ) -> Subject:
     dataset = datasets.create(data.name, **data.created_with(fold))
-    identity = Identity.of(encoder, dataset, layers=layers)
+    identity = _identity(encoder, dataset, needs, bank)
     path = bank or _bank_path(folder, f"{entry.label}-{data.name}", identity)
     guess, missing = _reckoned(encoder, dataset, path, identity)
     scale = Scale(
@@ -115,8 +121,18 @@ def _subject(
         classes=len(dataset.task.classes),
         bytes=missing,
     )
-    digests = {"encoder_digest": identity.encoder_digest, "dataset_digest": identity.dataset_digest}
-    return Subject(entry, data, fold, layers, scale, digests, path)
+    return Subject(entry, data, fold, identity, scale, path)
+
+
+def _identity(encoder: Encoder, dataset: Dataset, needs: Needs, bank: Path | None) -> Identity:
+    """That of the least bank that serves; for a given folder, of the one that is there if it serves, else of one of
+    token maps, which later probes can read as well."""
+    if bank is None:
+        return Identity.of(encoder, dataset, **asdict(needs))
+    there = Manifest.read(bank).identity if is_begun(bank) else None
+    if there is None or not needs.met_by(there, encoder.shape.layers):
+        return Identity.of(encoder, dataset, layers=needs.layers)
+    return Identity.of(encoder, dataset, splits=there.splits, **there.kept)
 
 
 def _with_views(subject: Subject, encoder: Encoder, draws: int, folder: Path) -> Subject:
@@ -125,7 +141,7 @@ def _with_views(subject: Subject, encoder: Encoder, draws: int, folder: Path) ->
     name = f"{subject.encoder.label}-{subject.dataset.name}"
     for draw in range(draws):
         data = Mixed(subject.shown(dataset, draw))
-        identity = Identity.of(encoder, data, layers=subject.layers)
+        identity = Identity.of(encoder, data, **subject.identity.kept)
         paths[draw] = _bank_path(folder, f"{name}-draw-{draw}", identity)
         guess, missing = _reckoned(encoder, data, paths[draw], identity)
         sizes[draw] = Views(guess.clips["train"], missing)
@@ -145,5 +161,5 @@ def _reckoned(encoder: Encoder, dataset: Dataset, path: Path, identity: Identity
     try:
         return held(banks.open(path)), 0
     except BankError:
-        guess = estimate(encoder, dataset, layers=identity.layers)
+        guess = estimate(encoder, dataset, splits=identity.splits, **identity.kept)
         return guess, guess.bytes

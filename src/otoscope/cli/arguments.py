@@ -85,8 +85,12 @@ def _list(to: argparse.ArgumentParser) -> None:
 def _extract(to: argparse.ArgumentParser) -> None:
     _subject(to)
     to.add_argument("--splits", metavar="A,B", help="only these splits")
-    to.add_argument("--layers", default="last", help="last, all, or indices such as 0,5,-1 (default: last)")
-    to.add_argument("--dtype", default="float16", help="float16, bfloat16 or float32 (default: float16)")
+    kept = to.add_mutually_exclusive_group()
+    kept.add_argument("--layers", default="last", help="last, all, or indices such as 0,5,-1 (default: last)")
+    kept.add_argument(
+        "--for", dest="probes", metavar="A,B", help="keep the least that these probes read: layers, whole maps or means"
+    )
+    to.add_argument("--dtype", default="float16", help="float16, bfloat16, float32 or int8 (default: float16)")
     to.add_argument("--batch-size", type=_count, default=16, metavar="N", help="clips encoded at once (default: 16)")
     _machine(to)
 

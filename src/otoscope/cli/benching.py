@@ -52,7 +52,7 @@ def probe(asked: argparse.Namespace) -> int:
         epochs=asked.epochs,
         batch_size=asked.batch_size,
     )
-    return _run(asked, suite, asked.bank or bank_path(asked, "all" if entry.reads_every_layer else "last"))
+    return _run(asked, suite, asked.bank or bank_path(asked, entry.needs.layers))
 
 
 def finetune(asked: argparse.Namespace) -> int:

@@ -45,18 +45,22 @@ def _costs(asked: argparse.Namespace, names: Iterable[str]) -> tuple[list[str], 
 def extract(asked: argparse.Namespace) -> int:
     from otoscope import bank
 
-    layers = asked.layers if asked.layers in ("last", "all") else [int(i) for i in asked.layers.split(",")]
+    need = bank.needs(asked.probes.split(",")) if asked.probes else None
+    words, holds = need.layers if need else asked.layers, need.holds if need else "tokens"
+    named = "-".join([words, *[holds] * (holds != "tokens"), *[asked.dtype] * (asked.dtype != "float16")])
     held = bank.extract(
         _encoder(asked),
         _dataset(asked),
-        asked.bank or bank_path(asked, asked.layers),
+        asked.bank or bank_path(asked, named),
         splits=asked.splits.split(",") if asked.splits else None,
-        layers=layers,
+        layers=words if words in ("last", "all") else [int(i) for i in words.split(",")],
+        holds=holds,
         dtype=asked.dtype,
         batch_size=asked.batch_size,
         progress=not asked.quiet,
     )
-    print(f"{held.path}: {', '.join(held.splits)} of {asked.dataset} by {label(asked)}, {held.shape}")
+    kind = f"{holds} in {asked.dtype}"
+    print(f"{held.path}: {', '.join(held.splits)} of {asked.dataset} by {label(asked)}, {kind}, {held.shape}")
     return 0
 
 

@@ -19,7 +19,7 @@ from otoscope.probes import FrameProbe, Probe
 from otoscope.train import feed
 from otoscope.train.fitted import FittedProbe, chosen_shape, predict
 from otoscope.train.losses import loss_for
-from otoscope.types import Task
+from otoscope.types import Task, Tokens
 
 
 class DivergedError(FloatingPointError):
@@ -115,8 +115,8 @@ class _Run:
         device: torch.device,
     ) -> None:
         self.module, self.task, self.batch_size, self.device = module, task, batch_size, device
-        self.serve = feed.of_split(train, module.reads, layers)
-        self.serve_validation = feed.of_split(validation, module.reads, layers)
+        self.serve = feed.of_split(train, module.reads, layers, unit=module.unit)
+        self.serve_validation = feed.of_split(validation, module.reads, layers, unit=module.unit)
         self.targets, self.validation_targets = train.targets, validation.targets
         self.loss = loss_for(task.kind)
 
@@ -129,8 +129,9 @@ class _Run:
         history: list[dict[str, float]] = []
         best, kept = -1.0, self.module.state_dict()
         for epoch in tqdm(range(epochs), desc=self.module.name, disable=not progress, leave=False):
-            order = torch.randperm(len(self.targets), generator=generator)
-            loss = self._epoch(optimiser, schedule, order)
+            batches = torch.split(feed.order(self.serve, len(self.targets), generator), self.batch_size)
+            with feed.in_turn(self.serve, batches) as served:
+                loss = self._epoch(optimiser, schedule, batches, served)
             value = self._validate() if math.isfinite(loss) else math.nan
             if math.isnan(value):
                 what = "scores of the validation split" if math.isfinite(loss) else "loss"
@@ -155,13 +156,16 @@ class _Run:
         return [{"epoch": 0, "validation": value}]
 
     def _epoch(
-        self, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler, order: Tensor
+        self,
+        optimiser: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        batches: Sequence[Tensor],
+        served: Iterator[Tokens],
     ) -> float:
         self.module.train()
         total = torch.zeros((), device=self.device)
-        batches = torch.split(order, self.batch_size)
-        for index in batches:
-            logits = self.module(self.serve(index).to(self.device))
+        for index, tokens in zip(batches, served, strict=True):
+            logits = self.module(tokens.to(self.device))
             loss = self.loss(logits, self.targets[index].to(self.device))
             penalty = self.module.penalty()
             if penalty is not None:

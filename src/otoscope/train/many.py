@@ -21,7 +21,7 @@ from otoscope.train.fit import DivergedError, check_splits, fit, origin, seeded
 from otoscope.train.fitted import FittedProbe, chosen_shape
 from otoscope.train.losses import loss_for
 from otoscope.train.stack import Alone, Learner, Stack, random_state, stackable
-from otoscope.types import Task, Tokens
+from otoscope.types import Task
 
 TRIAL_BYTES = 2 * 1024**3
 """Memory that the trials of one pass may fill with weights, gradients, two moments and the best epoch, all float32."""
@@ -163,8 +163,8 @@ class _Pass:
                 module = probes.create(probe, chosen_shape(bank.shape, layers), len(self.task.classes), **options)
                 self.modules.append(module.to(device))
                 chances.append(random_state(device))
-        self.serve = feed.of_split(train, module.reads, layers)
-        self.serve_validation = feed.of_split(validation, module.reads, layers)
+        self.serve = feed.of_split(train, module.reads, layers, unit=module.unit)
+        self.serve_validation = feed.of_split(validation, module.reads, layers, unit=module.unit)
         self.targets, self.validation_targets = train.targets, validation.targets
         self.learners = _together(self.modules, chances, trials, self.task)
         self.history: list[list[dict[str, float]]] = [[] for _ in trials]
@@ -198,16 +198,22 @@ class _Pass:
                 self._ask(watch, epoch, epochs)
 
     def _epoch(self, epoch: int, epochs: int, generators: Mapping[int, torch.Generator]) -> None:
+        """One batch after another for every learner; one that several learners see is read once."""
         running = {self.trials[number].seed for numbers, _ in self.learners for number in numbers}
         orders = {
-            seed: torch.split(torch.randperm(len(self.targets), generator=generators[seed]), self.batch_size)
+            seed: torch.split(feed.order(self.serve, len(self.targets), generators[seed]), self.batch_size)
             for seed in running
         }
+        seen = list(dict.fromkeys(self._seeds(numbers) for numbers, _ in self.learners))
         totals = [torch.zeros(learner.rows, device=self.device) for _, learner in self.learners]
         per_epoch = math.ceil(len(self.targets) / self.batch_size)
-        for step in range(per_epoch):
-            share = 0.5 * (1 + math.cos(math.pi * (epoch * per_epoch + step) / (epochs * per_epoch)))
-            self._step({seed: order[step] for seed, order in orders.items()}, share, totals)
+        steps = [{seeds: torch.cat([orders[s][step] for s in seeds]) for seeds in seen} for step in range(per_epoch)]
+        with feed.in_turn(self.serve, [index for rows in steps for index in rows.values()]) as served:
+            for step, rows in enumerate(steps):
+                share = 0.5 * (1 + math.cos(math.pi * (epoch * per_epoch + step) / (epochs * per_epoch)))
+                read = {s: (next(served).to(self.device), self.targets[i].to(self.device)) for s, i in rows.items()}
+                for (numbers, learner), total in zip(self.learners, totals, strict=True):
+                    total += learner.step(*read[self._seeds(numbers)], share)
         for (numbers, _), total in zip(self.learners, totals, strict=True):
             for number, loss in zip(numbers, (total / per_epoch).tolist(), strict=True):
                 self.history[number].append({"epoch": epoch, "loss": loss})
@@ -240,16 +246,10 @@ class _Pass:
         for number in over:
             self.kept.pop(number, None)
 
-    def _step(self, index: dict[int, Tensor], share: float, totals: Sequence[Tensor]) -> None:
-        """One batch for every learner; a batch that several learners see is read once."""
-        read: dict[tuple[int, ...], tuple[Tokens, Tensor]] = {}
-        for (numbers, learner), total in zip(self.learners, totals, strict=True):
-            seeds = tuple(self.trials[n].seed for n in numbers)
-            seeds = seeds[:1] if len(set(seeds)) == 1 else seeds
-            if seeds not in read:
-                rows = torch.cat([index[seed] for seed in seeds])
-                read[seeds] = self.serve(rows).to(self.device), self.targets[rows].to(self.device)
-            total += learner.step(*read[seeds], share)
+    def _seeds(self, numbers: Sequence[int]) -> tuple[int, ...]:
+        """Whose batches the learner of these trials sees: one seed's, or those of each row."""
+        seeds = tuple(self.trials[n].seed for n in numbers)
+        return seeds[:1] if len(set(seeds)) == 1 else seeds
 
     def _diverge(self, number: int, what: str, epoch: int, epochs: int) -> None:
         trial, module = self.trials[number], self.modules[number]
@@ -261,10 +261,12 @@ class _Pass:
 
     def _validate(self, epoch: int, epochs: int) -> None:
         outputs: list[list[Tensor]] = [[] for _ in self.learners]
-        for index in torch.split(torch.arange(len(self.validation_targets)), self.batch_size):
-            tokens = self.serve_validation(index).to(self.device)
-            for (_, learner), parts in zip(self.learners, outputs, strict=True):
-                parts.append(learner.logits(tokens).float().cpu())
+        batches = torch.split(torch.arange(len(self.validation_targets)), self.batch_size)
+        with feed.in_turn(self.serve_validation, batches) as served:
+            for tokens in served:
+                here = tokens.to(self.device)
+                for (_, learner), parts in zip(self.learners, outputs, strict=True):
+                    parts.append(learner.logits(here).float().cpu())
         for (numbers, learner), parts in zip(self.learners, outputs, strict=True):
             logits = torch.cat(parts, 1)
             finite = logits.isfinite().flatten(1).all(1)
