@@ -183,6 +183,8 @@ class Tokens:
     @property
     def mean(self) -> Tensor:
         """Mean over valid tokens, [B, L, D]."""
+        if self.x.shape[2:4] == (1, 1):
+            return self.x[:, :, 0, 0]
         weight = self.mask[:, None, :, None].to(self.x.dtype)
         per_time = self.x.mean(3)
         return (per_time * weight).sum(2) / weight.sum(2)
