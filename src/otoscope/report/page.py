@@ -10,7 +10,9 @@ from pathlib import Path
 
 from otoscope import exhibit
 from otoscope.files import replacing
-from otoscope.report import figures, headline, render
+from otoscope.report import charts, figures, headline, ranking_words, render
+from otoscope.report.rankings import Rankings, rank
+from otoscope.report.scoreboard import Scoreboard
 from otoscope.report.svg import escape
 from otoscope.report.table import FINETUNE, LINEAR, Row, class_scores, per_seed, summarise
 from otoscope.results import Store
@@ -25,6 +27,8 @@ KEY_SHAPES = {
     "base dot": '<circle class="dot-base" cx="13" cy="7" r="4.5"/>',
     "best dot": '<circle class="dot-best" cx="13" cy="7" r="4.5"/>',
     "other dot": '<circle class="dot-other" cx="13" cy="7" r="3"/>',
+    "undecided": '<rect class="bar" y="1" width="26" height="12" rx="6" opacity=".45"/>',
+    "group": '<path class="group" d="M4 7H22"/>',
     "reference mark": '<rect class="mark-reference" x="12" y="1" width="2" height="12" rx="1"/>',
 }
 
@@ -36,13 +40,15 @@ def write_report(store_path: str | Path, out_html: str | Path) -> Path:
     `ValueError` for an empty store.
     """
     store = Store(store_path)
-    rows = summarise(store)
+    rows, found = summarise(store), rank(store)
     cells = sorted(render.by_cell(rows), key=lambda cell: headline.is_control(cell[0].encoder))
     ordered = [row for cell in cells for row in cell]
     sections = [
         _top(cells[0], ordered),
         _tables(cells),
         _bars(ordered),
+        _rankings(found),
+        _board(found.board),
         *(_classes(store, cell) for cell in cells if not headline.is_control(cell[0].encoder)),
         _exhibit(store_path),
         _method(ordered),
@@ -121,6 +127,42 @@ def _bars(rows: Sequence[Row]) -> str:
         keys |= {"interval": "95 % interval over clips"} if any(r.interval for r in held) else {}
         parts.append(f"<figure>{_key(keys)}{figures.bars(held)}</figure>")
     return "\n".join(parts)
+
+
+def _rankings(found: Rankings) -> str:
+    parts = ["<h2>Does the probe change the ranking of encoders?</h2>"] if found.rankings else []
+    hues = list(dict.fromkeys(encoder for r in found.rankings for encoder in r.encoders))
+    for r in found.rankings:
+        note = f"Rank of each encoder under each probe, best on top; inside, {r.metric} in %."
+        note += f" Under each probe, Kendall's τ to {r.reference} with its 95 % interval." if r.reference else ""
+        keys = {"undecided": "neighbours that the clips do not decide"}
+        tables = "".join(f"<h3>{escape(title)}</h3>{_cells(cells)}" for title, cells in ranking_words.tables(r))
+        words = "".join(f"<li>{escape(sentence)}</li>" for sentence in ranking_words.sentences(r)[:-1])
+        parts.append(
+            f'<h3>{escape(r.dataset)}</h3>\n<p class="note">{escape(ranking_words.verdict(r))}</p>\n'
+            f'<p class="note">{escape(note)}</p>\n<figure>{_key(keys)}{charts.bumps(r, hues)}</figure>\n'
+            f"<details><summary>Numbers</summary><ul class='note'>{words}</ul>{tables}</details>"
+        )
+    return "\n".join(parts)
+
+
+def _board(board: Scoreboard | None) -> str:
+    if board is None:
+        return ""
+    note = f"{board.cells} cells (encoder x data set): in how many the row's probe wins over the column's. "
+    note += " ".join(ranking_words.board_sentences(board))
+    parts = [f'<h2>Probes over all cells</h2>\n<p class="note">{escape(note)}</p>']
+    parts.append(f"<figure>{charts.wins(board)}</figure>")
+    if board.placed:
+        keys = {"group": "not told apart"}
+        parts.append(f"<figure>{_key(keys)}{charts.critical_difference(board.placed)}</figure>")
+    return "\n".join(parts)
+
+
+def _cells(cells: render.Cells) -> str:
+    head = "".join(f"<th>{escape(word)}</th>" for word in cells.header)
+    body = "".join("<tr>" + "".join(f"<td>{escape(word)}</td>" for word in row) + "</tr>" for row in cells.body)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _classes(store: Store, cell: Sequence[Row]) -> str:

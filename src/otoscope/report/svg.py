@@ -20,10 +20,13 @@ def escape(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
-def rect(x: float, y: float, width: float, height: float, style: str, hint: str = "", round_: float = 2) -> str:
+def rect(
+    x: float, y: float, width: float, height: float, style: str, hint: str = "", round_: float = 2, opacity: float = 1
+) -> str:
     """A rectangle of CSS class `style`; `hint` shows on hover."""
     where = f'x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{height:.1f}" rx="{round_:g}"'
-    return f'<rect class="{style}" {where}>{_hint(hint)}</rect>'
+    veil = f' fill-opacity="{opacity:.2f}"' if opacity < 1 else ""
+    return f'<rect class="{style}" {where}{veil}>{_hint(hint)}</rect>'
 
 
 def line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
