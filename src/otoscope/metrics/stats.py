@@ -26,6 +26,8 @@ import numpy.typing as npt
 from otoscope.metrics.clip import Array, statistic
 
 LEVEL = 0.95
+BLOCK = 1 << 22
+"""Counts that are held at once: resamples times clips."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,13 @@ def bootstrap(
         raise ValueError("a bootstrap needs the predictions of at least one seed, found none")
     measure, y = statistic(metric), np.asarray(targets, dtype=np.float64)
     n = len(y)
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+    rng, rows = np.random.default_rng(seed), max(BLOCK // n, 1)
     per_seed = np.array([measure(s, y, np.ones((1, n)))[0] for s in scores])
-    draws = np.mean([measure(s, y, counts) for s in scores], axis=0)
+    blocks = []
+    for start in range(0, resamples, rows):
+        counts = rng.multinomial(n, np.full(n, 1 / n), size=min(rows, resamples - start))
+        blocks.append(np.mean([measure(s, y, counts) for s in scores], axis=0))
+    draws = np.concatenate(blocks)
     digest = hashlib.sha256(y.astype(np.uint8).tobytes()).hexdigest()[:12]
     resampling = f"{n} clips {digest}, {resamples} resamples, seed {seed}"
     return Estimate(float(per_seed.mean()), per_seed, draws, n, resampling)

@@ -13,7 +13,7 @@ from otoscope.report.ranking_words import tau
 from otoscope.report.rankings import Ranking
 from otoscope.report.scoreboard import Placed, Scoreboard
 
-COLOURS = 8
+COLOURS = 10
 NAMES = 150.0
 ROW, HEAD = 46.0, 52.0
 
@@ -37,22 +37,20 @@ def bumps(r: Ranking, hues: Sequence[str]) -> str:
                 svg.dot(x, y, 13, f"spot {style}", hint),
                 svg.text(x, y + 4, _value(value.value), "inside", "middle"),
             ]
-        (first_x, first_y), (last_x, last_y) = points[0], points[-1]
-        parts.append(svg.text(first_x - 22, first_y + 4.5, encoder, "label", "end"))
-        parts.append(svg.text(last_x + 22, last_y + 4.5, encoder, "label"))
+        parts += _ends(encoder, points)
     words = f"rank of {len(r.encoders)} encoders on {r.dataset} under {', '.join(r.probes)}"
-    return svg.drawing(WIDTH, HEAD + ROW * last + (40 if r.reference else 8), parts, words)
+    return svg.drawing(WIDTH, HEAD + ROW * last + (52 if r.reference else 8), parts, words)
 
 
 def wins(board: Scoreboard) -> str:
     """In how many cells the row's probe wins over the column's; the darker, the larger the share."""
     count = len(board.probes)
-    side = min(72.0, (WIDTH - LEFT) / count)
+    side = min(90.0, (WIDTH - LEFT) / count)
     parts = []
     for i, one in enumerate(board.probes):
         y = 30 + 34.0 * i
-        parts.append(svg.text(LEFT - 12, y + 21, one, "label", "end"))
-        parts.append(svg.text(LEFT + side * (i + 0.5), 18, _short(one, side), "tick", "middle"))
+        parts.append(svg.text(LEFT - 12, y + 21, one, "label", "end", LEFT - 12))
+        parts.append(svg.text(LEFT + side * (i + 0.5), 18, one, "tick", "middle", side))
         for j, other in enumerate(board.probes):
             won, met = int(board.wins[i, j]), int(board.met[i, j])
             box = (LEFT + side * j + 1, y + 1, side - 2, 32)
@@ -90,24 +88,38 @@ def critical_difference(placed: Placed) -> str:
         edge = left - 20 if better else right + 20
         parts += [svg.line(at(rank), 58, at(rank), y, "stem"), svg.line(at(rank), y, edge, y, "stem")]
         parts.append(svg.dot(at(rank), 58, 3.5, "dot-best"))
-        words = f"{name}  {rank:.2f}" if better else f"{rank:.2f}  {name}"
-        parts.append(svg.text(edge + (-8 if better else 8), y + 4.5, words, "label", "end" if better else "start"))
+        side, anchor = (-1, "end") if better else (1, "start")
+        parts.append(svg.text(edge + 8 * side, y + 4.5, f"{rank:.2f}", "number", anchor))
+        parts.append(svg.text(edge + 52 * side, y + 4.5, name, "label", anchor, left - 72))
     return svg.drawing(WIDTH, top + 24 * half, parts, f"average rank of each probe over {placed.cells} cells")
 
 
 def _heads(r: Ranking, bottom: float) -> list[str]:
     """The probe over each column, and under it how far its ranking agrees with fine-tuning's."""
-    parts, step = [], _column(1, len(r.probes)) - _column(0, len(r.probes))
+    parts, step = [], (WIDTH - 2 * NAMES) / max(len(r.probes) - 1, 1)
     for i, probe in enumerate(r.probes):
         x = _column(i, len(r.probes))
         name, _, variant = probe.partition(" (")
-        parts.append(svg.text(x, 18, _short(name, step), "label", "middle"))
-        parts += [svg.text(x, 33, _short(variant.rstrip(")"), step), "small", "middle")] if variant else []
+        parts.append(svg.text(x, 18, name, "label", "middle", step))
+        parts += [svg.text(x, 33, variant.rstrip(")"), "small", "middle", step)] if variant else []
         found = r.agreements.get((probe, r.reference or ""))
         if found is not None:
+            low, high = tau(found.low), tau(found.high)
+            lines = [f"{low} … {high}"] if step > 75 else [f"{low} …", high]
             parts.append(svg.text(x, bottom + 16, f"τ {tau(found.value)}", "number", "middle"))
-            parts.append(svg.text(x, bottom + 32, f"{tau(found.low)} … {tau(found.high)}", "small", "middle"))
+            parts += [svg.text(x, bottom + 32 + 13 * k, line, "small", "middle") for k, line in enumerate(lines)]
     return parts
+
+
+def _ends(encoder: str, points: Sequence[tuple[float, float]]) -> list[str]:
+    """The encoder's name at the left and right margin where it is ranked there, else over its first point."""
+    (first, y), (last, end) = points[0], points[-1]
+    room, found = NAMES - 22, []
+    if first == NAMES:
+        found.append(svg.text(first - 22, y + 4.5, encoder, "label", "end", room))
+    if last == WIDTH - NAMES:
+        found.append(svg.text(last + 22, end + 4.5, encoder, "label", "start", room))
+    return found or [svg.text(first, y - 17, encoder, "tick", "middle")]
 
 
 def _undecided(r: Ranking) -> list[str]:
@@ -141,8 +153,3 @@ def _height(rank: float) -> float:
 
 def _value(value: float) -> str:
     return f"{100 * value:.0f}"
-
-
-def _short(words: str, room: float) -> str:
-    fits = max(int(room / 7.5), 3)
-    return words if len(words) <= fits else f"{words[: fits - 1]}…"

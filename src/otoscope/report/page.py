@@ -135,13 +135,12 @@ def _rankings(found: Rankings) -> str:
     for r in found.rankings:
         note = f"Rank of each encoder under each probe, best on top; inside, {r.metric} in %."
         note += f" Under each probe, Kendall's τ to {r.reference} with its 95 % interval." if r.reference else ""
-        keys = {"undecided": "neighbours that the clips do not decide"}
-        tables = "".join(f"<h3>{escape(title)}</h3>{_cells(cells)}" for title, cells in ranking_words.tables(r))
-        words = "".join(f"<li>{escape(sentence)}</li>" for sentence in ranking_words.sentences(r)[:-1])
+        keys = {} if all(d.decided for d in r.duels) else {"undecided": "neighbours that the clips do not decide"}
+        numbers = render.document(ranking_words.tables(r), ranking_words.sentences(r), "table")
         parts.append(
             f'<h3>{escape(r.dataset)}</h3>\n<p class="note">{escape(ranking_words.verdict(r))}</p>\n'
             f'<p class="note">{escape(note)}</p>\n<figure>{_key(keys)}{charts.bumps(r, hues)}</figure>\n'
-            f"<details><summary>Numbers</summary><ul class='note'>{words}</ul>{tables}</details>"
+            f"<details><summary>Numbers</summary><pre>{escape(numbers)}</pre></details>"
         )
     return "\n".join(parts)
 
@@ -149,20 +148,15 @@ def _rankings(found: Rankings) -> str:
 def _board(board: Scoreboard | None) -> str:
     if board is None:
         return ""
-    note = f"{board.cells} cells (encoder x data set): in how many the row's probe wins over the column's. "
-    note += " ".join(ranking_words.board_sentences(board))
+    note = " ".join(ranking_words.board_sentences(board))
     parts = [f'<h2>Probes over all cells</h2>\n<p class="note">{escape(note)}</p>']
-    parts.append(f"<figure>{charts.wins(board)}</figure>")
+    if board.probes:
+        title = ranking_words.board_tables(board)[0][0]
+        parts.append(f'<p class="note">{escape(title)}.</p>\n<figure>{charts.wins(board)}</figure>')
     if board.placed:
         keys = {"group": "not told apart"}
         parts.append(f"<figure>{_key(keys)}{charts.critical_difference(board.placed)}</figure>")
     return "\n".join(parts)
-
-
-def _cells(cells: render.Cells) -> str:
-    head = "".join(f"<th>{escape(word)}</th>" for word in cells.header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(word)}</td>" for word in row) + "</tr>" for row in cells.body)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _classes(store: Store, cell: Sequence[Row]) -> str:

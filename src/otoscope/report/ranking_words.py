@@ -16,6 +16,8 @@ from otoscope.report.render import ABSENT, Cells, Shape, document, percent, sign
 from otoscope.report.scoreboard import Scoreboard
 
 DECIDED, BEFORE, NEAR = "*", ">", "≈"
+NAMED = 4
+"""Pairs of encoders that a sentence lists by name."""
 COLUMNS = (
     *("kind", "dataset", "probe", "other_probe", "encoder", "other_encoder", "value", "low", "high", "rank"),
     *("p", "p_holm", "decided", "trainings", "sd_over_trainings", "cells", "critical"),
@@ -37,7 +39,7 @@ def tables(r: Ranking) -> list[tuple[str, Cells]]:
         (f"{r.dataset}: {r.metric} in % and rank of each encoder, {r.clips} held-out clips", _values(r)),
         (f"{r.dataset}: how far encoders lie apart, in points of {r.metric}; {_star(r)}", _differences(r)),
     ]
-    if len(r.probes) > 2:
+    if min(len(r.probes), len(r.encoders)) > 2:
         title = f"{r.dataset}: how far rankings of {len(r.encoders)} encoders agree, Kendall's τ (1 same, −1 reversed)"
         found.append((title, _agreement(r)))
     return found
@@ -45,7 +47,8 @@ def tables(r: Ranking) -> list[tuple[str, Cells]]:
 
 def sentences(r: Ranking) -> list[str]:
     """The order under each probe, how faithful it is to fine-tuning, and whether the probe changes the ranking."""
-    return [*(f"Under {probe}: {order(r, probe)}{_faithful(r, probe)}." for probe in r.probes), verdict(r)]
+    orders = [f"Under {probe}: {order(r, probe)} ({_firm(r, probe)}){_faithful(r, probe)}." for probe in r.probes]
+    return [*orders, verdict(r)]
 
 
 def order(r: Ranking, probe: str) -> str:
@@ -66,12 +69,14 @@ def verdict(r: Ranking) -> str:
             "The probe changes the ranking: " + "; ".join(_reversal(change, len(r.duels)) for change in decided) + "."
         )
     words = "No probe changes the order of two encoders beyond doubt"
+    firm = f"decided under every probe: {sum(_always(r, *pair) for pair in pairs)} of {len(pairs)}"
     if not changes:
-        return f"{words}: all order the {_many(len(pairs), 'pair')} alike; {_firm(r)}."
-    names = ", ".join(f"{change.a} and {change.b}" for change in changes)
+        return f"{words}: all order {'the pair' if len(pairs) == 1 else f'all {len(pairs)} pairs'} alike; {firm}."
+    names = [f"{change.a} and {change.b}" for change in changes]
+    listed = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
     return (
-        f"{words}: {len(changes)} of {_many(len(pairs), 'pair')} {'is' if len(changes) == 1 else 'are'} ordered "
-        f"differently by some ({names}), but the clips decide none both ways; {_firm(r)}."
+        f"{words}: some order {len(changes)} of {_many(len(pairs), 'pair')} differently ({listed}), but the clips "
+        f"decide none of them in both directions; {firm}."
     )
 
 
@@ -82,7 +87,7 @@ def board_tables(board: Scoreboard) -> list[tuple[str, Cells]]:
     for i, name in enumerate(board.probes):
         counts = zip(board.wins[i], board.met[i], strict=True)
         body.append([name, *(f"{won}/{met}" if met else ABSENT for won, met in counts)])
-    found = [(title, Cells(["probe", *board.probes], body))]
+    found = [(title, Cells(["probe", *board.probes], body))] if body else []
     if board.placed:
         ranks = zip(board.placed.probes, board.placed.ranking.ranks, strict=True)
         rows = [[name, f"{rank:.2f}", ", ".join(board.placed.apart(name)) or ABSENT] for name, rank in ranks]
@@ -93,7 +98,8 @@ def board_tables(board: Scoreboard) -> list[tuple[str, Cells]]:
 
 def board_sentences(board: Scoreboard) -> list[str]:
     """What a win is, and what the ranks carry."""
-    found = ["A win is a lead of more than one standard deviation over trainings, the larger of the two."]
+    rule = "A win is a lead of more than one standard deviation over trainings, the larger of the two."
+    found = [rule] if board.probes else []
     if board.placed:
         ranking = board.placed.ranking
         words = f"Friedman's test over {board.placed.cells} cells: p = {ranking.p:.2g}"
@@ -185,11 +191,15 @@ def _beats(winner: str, loser: str, duels: Sequence[Duel], family: int) -> str:
     )
 
 
-def _firm(r: Ranking) -> str:
-    pairs = list(combinations(r.encoders, 2))
-    met = [[d for d in r.duels if (d.a, d.b) == pair] for pair in pairs]
-    firm = sum(bool(duels) and all(d.decided for d in duels) for duels in met)
-    return f"{firm} of {_many(len(pairs), 'pair')} {'is' if firm == 1 else 'are'} decided under every probe"
+def _firm(r: Ranking, probe: str) -> str:
+    duels = [d for d in r.duels if d.probe == probe]
+    return f"{sum(d.decided for d in duels)} of {_many(len(duels), 'pair')} decided"
+
+
+def _always(r: Ranking, a: str, b: str) -> bool:
+    """Whether a pair is decided under every probe that has it."""
+    duels = [d for d in r.duels if (d.a, d.b) == (a, b)]
+    return bool(duels) and all(d.decided for d in duels)
 
 
 def _many(n: int, noun: str) -> str:

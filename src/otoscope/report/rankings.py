@@ -72,7 +72,7 @@ class Change:
 class Ranking:
     """The encoders of one data set under every probe that ranks at least two of them.
 
-    encoders: best first, by fine-tuning where it ranks them, then by their mean rank; probes: weakest first,
+    encoders: best first, by fine-tuning if it ranks them all, else by their mean rank; probes: weakest first,
     fine-tuning last; reference: the fine-tuning that probes are measured by, or None; standings: by (probe, encoder);
     agreements: Kendall's tau-b with its interval, by (probe, probe), for all that rank two encoders in common; duels:
     of all pairs.
@@ -205,15 +205,14 @@ def _reference(held: Mapping[tuple[str, str], Standing]) -> str | None:
 
 
 def _encoders(held: Mapping[tuple[str, str], Standing], reference: str | None) -> tuple[str, ...]:
+    """Best first: by the reference if it ranks them all, else by the mean rank under all probes."""
     ranks: dict[str, list[float]] = {}
-    final: dict[str, float] = {}
-    for name in dict.fromkeys(probe for probe, _ in held):
-        found = _ranks({e: s.value for (probe, e), s in held.items() if probe == name})
-        final = found if name == reference else final
-        for encoder, place in found.items():
+    everyone = {encoder for _, encoder in held}
+    whole = {(reference, encoder) for encoder in everyone} <= set(held)
+    for name in [reference] if reference and whole else dict.fromkeys(probe for probe, _ in held):
+        for encoder, place in _ranks({e: s.value for (probe, e), s in held.items() if probe == name}).items():
             ranks.setdefault(encoder, []).append(place)
-    last = len(ranks) + 1
-    return tuple(sorted(ranks, key=lambda e: (final.get(e, last), sum(ranks[e]) / len(ranks[e]), e)))
+    return tuple(sorted(everyone, key=lambda e: (sum(ranks[e]) / len(ranks[e]), e)))
 
 
 def _ranks(values: Mapping[str, float]) -> dict[str, float]:

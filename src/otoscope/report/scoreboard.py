@@ -37,7 +37,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Scoreboard:
-    """Probes over `cells` cells, best first by wins minus losses.
+    """Probes that have two trainings, over `cells` cells, best first by wins minus losses.
 
     wins: [M, M], in how many cells row i wins over column j (`stats.wins`); met: [M, M], in how many both have the two
     trainings that the rule needs; placed: average ranks, None with fewer than three probes in two cells; left_out: who,
@@ -64,6 +64,7 @@ def scoreboard(standings: Sequence[Standing]) -> Scoreboard | None:
     probes = sorted({probe for held in cells.values() for probe in held})
     wins, met, single = _wins(cells, probes)
     order = np.argsort(wins.sum(0) - wins.sum(1), kind="stable")
+    order = order[met.sum(1)[order] > 0]
     grid = np.ix_(order, order)
     placed, missing = _placed(cells)
     names = tuple(probes[i] for i in order)
@@ -72,18 +73,19 @@ def scoreboard(standings: Sequence[Standing]) -> Scoreboard | None:
 
 def _wins(cells: Cells, probes: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], list[str]]:
     wins, met = (np.zeros((len(probes), len(probes)), np.int64) for _ in range(2))
-    single = []
+    single: dict[str, list[str]] = {}
     for cell, held in cells.items():
         several = [name for name in held if len(held[name].estimate.per_seed) > 1]
         if len(several) < len(held):
             names = ", ".join(name for name in held if name not in several)
-            single.append(f"{' on '.join(cell)}: one training of {names}, and a win needs a spread over two")
+            single.setdefault(names, []).append(" on ".join(cell))
         if len(several) < 2:
             continue
         grid = np.ix_(*[[probes.index(name) for name in several]] * 2)
         wins[grid] += stats.wins([held[name].estimate.per_seed for name in several])
         met[grid] += 1 - np.eye(len(several), dtype=np.int64)
-    return wins, met, single
+    words = "a win needs a spread over two trainings, there is one of {} for {}"
+    return wins, met, [words.format(names, ", ".join(found)) for names, found in single.items()]
 
 
 def _placed(cells: Cells) -> tuple[Placed | None, list[str]]:

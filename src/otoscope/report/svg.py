@@ -39,9 +39,12 @@ def dot(x: float, y: float, radius: float, style: str, hint: str = "") -> str:
     return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}">{_hint(hint)}</circle>'
 
 
-def text(x: float, y: float, words: object, style: str = "", anchor: str = "start") -> str:
-    """Words with their baseline at y; anchor "start", "middle" or "end"."""
-    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+def text(x: float, y: float, words: object, style: str = "", anchor: str = "start", room: float = 0) -> str:
+    """Words with their baseline at y; anchor "start", "middle" or "end". What does not fit into `room`, if that is
+    given, is cut and shows whole on hover."""
+    whole, fits = str(words), max(int(room / 7.2), 3)
+    shown, hint = (f"{whole[: fits - 1]}…", _hint(whole)) if room and len(whole) > fits else (whole, "")
+    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(shown)}{hint}</text>'
 
 
 def whisker(low: float, high: float, y: float, style: str = "whisker") -> str:
