@@ -135,6 +135,7 @@ def _rankings(found: Rankings) -> str:
     for r in found.rankings:
         note = f"Rank of each encoder under each probe, best on top; inside, {r.metric} in %."
         note += f" Under each probe, Kendall's τ to {r.reference} with its 95 % interval." if r.reference else ""
+        note += f" Pairs are decided on the same resampled clips, at 5 % after Holm's correction for {len(r.duels)}."
         keys = {} if all(d.decided for d in r.duels) else {"undecided": "neighbours that the clips do not decide"}
         numbers = render.document(ranking_words.tables(r), ranking_words.sentences(r), "table")
         parts.append(

@@ -130,6 +130,18 @@ def rank(
 
     asked: which (encoder, data set, probe) to read; resamples: of the held-out clips, at least 40 for each comparison
     of a data set's family. `ValueError` for an empty store; where nothing can be ranked, both parts are empty.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from otoscope.results import Predictions, Record
+    >>> targets, ids = np.eye(2, dtype=np.uint8)[[0, 1] * 20], tuple(f"{i:02}" for i in range(40))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for encoder, sign in (("deaf", -1), ("keen", 1)):
+    ...         held = Predictions(ids, sign * targets.astype("f4"), targets, ("a", "b"))
+    ...         _ = Store(folder).add(Record(encoder, "scenes", "linear", 0, "mAP", 0.5, 9, 1.0), held)
+    ...     (found,) = rank(Store(folder)).rankings
+    >>> found.order("linear"), found.duels[0].decided
+    (['keen', 'deaf'], True)
     """
     records = list(store)
     if not records:
