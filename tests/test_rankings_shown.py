@@ -236,7 +236,15 @@ def test_the_report_draws_rankings_where_the_data_is_there(store: Store, tmp_pat
     assert html.count('aria-label="rank of 3 encoders on') == 2
     assert "No probe changes the order of two encoders beyond doubt" in words
     assert 'aria-label="average rank of each probe' in html
+    assert "Left out" not in words
     assert page(path).open == []
+
+
+def test_the_report_names_who_is_left_out_of_its_rankings(store: Store, tmp_path: Path) -> None:
+    plant(store, Ground.sown("scenes"), "tiny", {"cgp": 1.0})
+    words = " ".join(page(write_report(store.path, tmp_path / "report.html")).words)
+    assert "Left out of rankings and cells" in words
+    assert "scenes: only tiny has cgp" in words
 
 
 def test_the_report_of_one_encoder_has_no_rankings(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def write_report(store_path: str | Path, out_html: str | Path) -> Path:
         _bars(ordered),
         _rankings(found),
         _board(found.board),
+        _left_out(found),
         *(_classes(store, cell) for cell in cells if not headline.is_control(cell[0].encoder)),
         _exhibit(store_path),
         _method(ordered),
@@ -135,11 +136,11 @@ def _rankings(found: Rankings) -> str:
     for r in found.rankings:
         note = f"Rank of each encoder under each probe, best on top; inside, {r.metric} in %."
         note += f" Under each probe, Kendall's τ to {r.reference} with its 95 % interval." if r.reference else ""
-        note += f" Pairs are decided on the same resampled clips, at 5 % after Holm's correction for {len(r.duels)}."
+        note += " Pairs are decided on the same resampled clips, at 5 % after Holm's correction."
         keys = {} if all(d.decided for d in r.duels) else {"undecided": "neighbours that the clips do not decide"}
         numbers = render.document(ranking_words.tables(r), ranking_words.sentences(r), "table")
         parts.append(
-            f'<h3>{escape(r.dataset)}</h3>\n<p class="note">{escape(ranking_words.verdict(r))}</p>\n'
+            f'<h3>{escape(r.dataset)}</h3>\n<p class="verdict">{escape(ranking_words.verdict(r))}</p>\n'
             f'<p class="note">{escape(note)}</p>\n<figure>{_key(keys)}{charts.bumps(r, hues)}</figure>\n'
             f"<details><summary>Numbers</summary><pre>{escape(numbers)}</pre></details>"
         )
@@ -158,6 +159,13 @@ def _board(board: Scoreboard | None) -> str:
         keys = {"group": "not told apart"}
         parts.append(f"<figure>{_key(keys)}{charts.critical_difference(board.placed)}</figure>")
     return "\n".join(parts)
+
+
+def _left_out(found: Rankings) -> str:
+    if not (found.left_out and (found.rankings or found.board)):
+        return ""
+    body = "".join(f"<li>{escape(words)}</li>" for words in found.left_out)
+    return f"<details><summary>Left out of rankings and cells</summary><ul class='note'>{body}</ul></details>"
 
 
 def _classes(store: Store, cell: Sequence[Row]) -> str:
