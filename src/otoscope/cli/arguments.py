@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
         command("results", reading.results, "list or export the results, one row per encoder, data set, probe and seed")
     )
     _compare(command("compare", reading.compare, "say which of two probes is better, and how sure that is"))
+    _rank(command("rank", reading.rank, "say whether the probe changes the ranking of encoders, and how sure that is"))
     _report(command("report", reading.report, "write report.html from the results"))
     _check(command("check", commands.check, "run the contract suite on probes, also on a plug-in's"))
     return whole
@@ -188,6 +189,13 @@ def _compare(to: argparse.ArgumentParser) -> None:
     _out(to, None)
     _only(to, "encoder", "dataset")
     to.set_defaults(probe=None)
+    to.add_argument("--resamples", type=_count, default=2000, metavar="N", help="of the held-out clips (default: 2000)")
+
+
+def _rank(to: argparse.ArgumentParser) -> None:
+    _out(to, None)
+    to.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
+    _only(to, "encoder", "dataset", "probe")
     to.add_argument("--resamples", type=_count, default=2000, metavar="N", help="of the held-out clips (default: 2000)")
 
 
