@@ -55,7 +55,7 @@ def pays(tokens: Tensor, prototypes: Tensor, both: bool) -> bool:
     (_, N, D), K = tokens.shape, len(prototypes)
     if tokens.device.type != "cpu" or working(tokens.dtype, prototypes.dtype) != torch.float32:
         return False
-    return K >= _LEAST_ROWS and N * D >= _LEAST_CLIP << both and compiled.integer_units()
+    return K >= _LEAST_ROWS and _LEAST_CLIP << both <= N * D and compiled.integer_units()
 
 
 def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: bool, both: bool) -> Extremes:
