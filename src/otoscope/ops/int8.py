@@ -58,12 +58,12 @@ def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: boo
         block = quantise(tokens[b : b + b_step])
         columns = block.values.reshape(-1, D).T
         factor = block.scale / norm(tokens[b : b + b_step]).float() if normalise else block.scale
-        valid = None if mask is None or bool(mask[b : b + b_step].all()) else mask[b : b + b_step]
+        valid = blocks.counted(mask, b, b_step)
         for k in range(0, K, k_step):
             some, here = rows[k : k + k_step], (slice(b, b + b_step), slice(k, k + k_step))
-            product = _product(some, columns, held).view(len(some), -1, N)
+            scores = product(some, columns, held).view(len(some), -1, N)
             ends = high[here], argmax[here], low[here], argmin[here]
-            blocks.reduce(product, valid, *ends, factor)
+            blocks.reduce(scores, valid, *ends, factor)
     inverse = 1 / norm(tokens) if normalise else None
 
     def exact(index: Tensor) -> Tensor:
@@ -74,8 +74,11 @@ def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: boo
     return exact(argmax), argmax, exact(argmin) if both else low, argmin
 
 
-def _product(rows: Tensor, columns: Tensor, held: Tensor) -> Tensor:
-    """int8 [K, D] times int8 [D, M] in int32, in `held`; for D = 1 `torch._int_mm` mistakes strides (torch 2.13)."""
+def product(rows: Tensor, columns: Tensor, held: Tensor) -> Tensor:
+    """int8 [K, D] times int8 [D, M] in int32, in `held`, int32 with room for it.
+
+    For D = 1 `torch._int_mm` mistakes strides (torch 2.13).
+    """
     out = held[: len(rows) * columns.shape[1]].view(len(rows), -1)
     if len(columns) == 1:
         return torch.mul(rows.int(), columns.int(), out=out)
