@@ -102,16 +102,27 @@ def average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike) -> Array:
     >>> average_precision([[2.0, 0.0], [1.0, 0.0]], [[1, 0], [0, 0]])
     array([ 1., nan])
     """
-    s, y = np.asarray(scores, dtype=np.float64).T, np.asarray(targets, dtype=np.float64).T
-    order = np.argsort(-s, axis=1)
-    ranked, hit = np.take_along_axis(s, order, 1), np.take_along_axis(y, order, 1)
-    n = s.shape[1]
-    # A threshold lets in all clips tied with it: the end of the tie decides the precision of all of them.
-    ends = np.where(np.diff(ranked, append=-np.inf) != 0, np.arange(n), n - 1)
-    ends = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
-    precision = np.take_along_axis(hit.cumsum(1), ends, 1) / (ends + 1)
+    return _average_precision(np.asarray(scores, dtype=np.float64).T, np.asarray(targets, dtype=np.float64).T)
+
+
+def _average_precision(scores: Array, targets: Array) -> Array:
+    """AP of every row of scores [K, n], whose targets are rows 0, 1, ... of targets [C, n] again and again, [K]."""
+    (K, n), C = scores.shape, len(targets)
+    down = np.negative(scores, order="C")
+    order = np.argsort(down, axis=1)
+    ranked = down.take(order + np.arange(K)[:, None] * n)
+    hit = targets.take(order + (np.arange(K) % C)[:, None] * n)
+    precision = hit.cumsum(1)
+    last = np.diff(ranked, append=np.inf) != 0
+    if last.all():
+        precision /= np.arange(1, n + 1)
+    else:
+        # A threshold lets in all clips tied with it: the end of the tie decides the precision of all of them.
+        ends = np.where(last, np.arange(n), n - 1)
+        ends = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
+        precision = np.take_along_axis(precision, ends, 1) / (ends + 1)
     positives = hit.sum(1)
-    return np.asarray(np.divide((hit * precision).sum(1), positives, out=np.full(len(s), np.nan), where=positives > 0))
+    return np.asarray(np.divide((hit * precision).sum(1), positives, out=np.full(K, np.nan), where=positives > 0))
 
 
 def mean_average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike, counts: npt.ArrayLike) -> Array:
@@ -197,8 +208,8 @@ def headlines(scores: npt.ArrayLike, targets: npt.ArrayLike, task: Task) -> Arra
     if headline(task) == "accuracy":
         return np.asarray(y[np.arange(n), s.argmax(2)].mean(1))
     ranked = comparable(s.reshape(R * n, C), task.kind).reshape(R, n, C)
-    columns = ranked.transpose(1, 0, 2).reshape(n, R * C)
-    return _mean_of_known(average_precision(columns, np.tile(y, R)).reshape(R, C))
+    rows = ranked.transpose(0, 2, 1).reshape(R * C, n)
+    return _mean_of_known(_average_precision(rows, np.ascontiguousarray(y.T)).reshape(R, C))
 
 
 def _mean_of_known(values: Array) -> Array:

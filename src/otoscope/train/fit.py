@@ -88,8 +88,10 @@ def fit(
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Inside, torch's global generators start from `seed`; outside, they are as if nothing had happened."""
     cuda = [device.index or 0] if device.type == "cuda" else []
+    # torch.manual_seed would also write down where it was called from, once for each kind of device that is not there.
+    start = torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
     with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)
+        start(seed)
         yield
 
 
