@@ -99,10 +99,10 @@ def reads(monkeypatch):
     """Rows and thread of every batch that is read of a train split."""
     found, tokens = [], banks.BankSplit.tokens
 
-    def watched(self, index):
+    def watched(self, index, layers=None):
         if self.name == "train" and isinstance(index, list):
             found.append((index, threading.current_thread().name))
-        return tokens(self, index)
+        return tokens(self, index, layers)
 
     monkeypatch.setattr(banks.BankSplit, "tokens", watched)
     return found
@@ -176,11 +176,11 @@ def test_the_next_batch_is_read_while_one_is_computed_on_and_no_more(bank, monke
     started, read = threading.Semaphore(0), []
     tokens = banks.BankSplit.tokens
 
-    def watched(self, index):
+    def watched(self, index, layers=None):
         if isinstance(index, list):
             read.append(index)
             started.release()
-        return tokens(self, index)
+        return tokens(self, index, layers)
 
     serve = feed.of_split(bank.split("train"), "tokens", (1,))
     monkeypatch.setattr(banks.BankSplit, "tokens", watched)
@@ -199,12 +199,12 @@ def test_the_next_batch_is_read_while_one_is_computed_on_and_no_more(bank, monke
 def test_a_failing_read_is_raised_by_the_loop(bank, monkeypatch, train):
     tokens, left = banks.BankSplit.tokens, [3]
 
-    def failing(self, index):
+    def failing(self, index, layers=None):
         if self.name == "train" and isinstance(index, list):
             left[0] -= 1
             if left[0] < 0:
                 raise OSError(5, "the disk is gone")
-        return tokens(self, index)
+        return tokens(self, index, layers)
 
     monkeypatch.setattr(banks.BankSplit, "tokens", failing)
     with pytest.raises(OSError, match="the disk is gone"):
@@ -221,3 +221,18 @@ def test_a_failing_loop_leaves_no_thread(bank, reads):
         raise KeyboardInterrupt
     assert not readers()
     assert len(reads) <= 1 + feed.AHEAD
+
+
+@pytest.mark.parametrize("limit", [0, feed.IN_MEMORY])
+def test_no_other_layers_are_read(bank, monkeypatch, limit):
+    monkeypatch.setattr(feed, "IN_MEMORY", limit)
+    copied, read = [], banks.BankSplit._read
+
+    def watched(self, rows, layers=None):
+        held = read(self, rows, layers)
+        copied.append(held["x"].shape[1])
+        return held
+
+    monkeypatch.setattr(banks.BankSplit, "_read", watched)
+    fit("protofloat", bank, epochs=1, batch_size=8)
+    assert set(copied) == {1}

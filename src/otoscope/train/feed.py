@@ -84,9 +84,10 @@ def of_split(split: BankSplit, reads: Reads, layers: tuple[int, ...], *, unit: b
     """
     if reads != "tokens":
         return of_tokens(split.pooled(), reads, layers, unit=unit)
+    every = tuple(range(split.shape.layers))
 
     def read(rows: slice | list[int]) -> Tokens:
-        tokens = select(split.tokens(rows), reads, layers)
+        tokens = split.tokens(rows) if layers == every else split.tokens(rows, layers)
         return tokens.unit() if unit else tokens
 
     if read(slice(0, 1)).x.numel() * 4 * len(split) > IN_MEMORY:
