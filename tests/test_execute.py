@@ -527,12 +527,31 @@ def test_a_pool_of_workers_ends_in_the_same_results(tmp_path: Path) -> None:
         "encoders.register('ear')(Ear)\ndatasets.register('tones')(Tones)\n"
     )
     suite = dataclasses.replace(SEARCHED, trials=2, seeds=1)
-    alone = run_quietly(suite, tmp_path / "alone")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(threads, (os.cpu_count() or 1) // 2)))  # a worker's: the last bits hang on it
+    try:
+        alone = run_quietly(suite, tmp_path / "alone")
+    finally:
+        torch.set_num_threads(threads)
     pool = run_quietly(suite, tmp_path / "pool", workers=2, plugins=[plugin])
     assert pool.failures == ()
     assert told(pool.store) == told(alone.store)
     with pytest.raises(ValueError, match="at least one worker"):
         run_quietly(suite, tmp_path / "none", workers=0)
+
+
+def test_a_worker_takes_its_share_of_the_cores_and_never_more_threads_than_it_was_given() -> None:
+    threads = torch.get_num_threads()
+    try:
+        for given in (1, 4):
+            torch.set_num_threads(given)
+            execute._start([], 1)
+            assert torch.get_num_threads() == max(1, min(given, os.cpu_count() or 1))
+        torch.set_num_threads(4)
+        execute._start([], 1000)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_search_without_optuna_is_refused_before_anything_is_done(

@@ -149,6 +149,7 @@ def _in_pool(jobs: Sequence[Job], workers: int, plugins: Sequence[str | Path]) -
     running: list[tuple[Job, Future[list[Failure]]]] = []
     try:
         for job in _with_banks(jobs):
+            job.alone = False
             try:
                 running.append((job, pool.submit(_do, job)))
             except BrokenExecutor as error:
@@ -163,8 +164,8 @@ def _in_pool(jobs: Sequence[Job], workers: int, plugins: Sequence[str | Path]) -
 
 
 def _start(plugins: Sequence[str | Path], workers: int) -> None:
-    """A worker process: its plug-ins, and its share of the cores."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    """A worker process: its plug-ins, and its share of the cores, or fewer if it was told so (OMP_NUM_THREADS)."""
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // workers)))
     for plugin in plugins:
         load_plugin(plugin)
 

@@ -58,7 +58,8 @@ class Job:
     """Cells of one place, and all that is needed to do them; the bank must be there if it `reads_bank`, and Optuna if
     it `needs_optuna` and has a trial among its cells.
 
-    `failures`: those that failed.
+    `progress`: whether results are told on stderr, and while nobody else trains (`alone`) bars, too. `failures`: those
+    that failed.
     """
 
     suite: Suite
@@ -71,6 +72,7 @@ class Job:
     progress: bool = False
     reads_bank: ClassVar[bool] = True
     needs_optuna: ClassVar[bool] = True
+    alone: bool = True
     failures: list[Failure] = field(default_factory=list)
     _outcomes: dict[int, Outcome] = field(default_factory=dict)
 
@@ -156,7 +158,7 @@ class Job:
             epochs=self.suite.epochs,
             batch_size=self.suite.batch_size,
             device=self.device,
-            progress=self.progress,
+            progress=self.progress and self.alone,
             options=self._entry.options,
             watch=watch,
         )
@@ -189,7 +191,7 @@ class Job:
             epochs=suite.epochs,
             batch_size=suite.batch_size,
             device=self.device,
-            progress=self.progress,
+            progress=self.progress and self.alone,
         )
 
     @property

@@ -80,7 +80,7 @@ class FinetuneJob(Job):
             seed=seed,
             device=self.device,
             checkpoint=self._checkpoint(lr, seed),
-            progress=self.progress,
+            progress=self.progress and self.alone,
         )
 
     def _keep(self, lr: float, value: float | None) -> None:
