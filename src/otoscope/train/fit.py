@@ -165,7 +165,7 @@ class _Run:
 
     def _epoch(
         self,
-        optimiser: torch.optim.Optimizer,
+        descent: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
         batches: Sequence[Tensor],
         served: Iterator[Tokens],
@@ -178,9 +178,9 @@ class _Run:
             penalty = self.module.penalty()
             if penalty is not None:
                 loss = loss + penalty
-            optimiser.zero_grad()
+            descent.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            descent.step()
             schedule.step()
             total += loss.detach()
         return float(total) / len(batches)
