@@ -42,8 +42,9 @@ def max_cosine(
     sqrt(D)); mask [B, N] bool, True = valid, at least one a clip. Output: values [B, K], argmax int64 [B, K] (the first
     index among equals). Half-precision products are accumulated in float32. Differentiable once, in the prototypes.
 
-    `selection="int8"`, on the CPU: the token is chosen in int8, faster still, and may be another one nearly as good
-    (`otoscope.ops.int8` bounds the difference); value and gradient are exact for the token chosen.
+    `selection="int8"`: the token is chosen in int8, faster still, and may be another one nearly as good
+    (`otoscope.ops.int8` bounds the difference); value and gradient are exact for the token chosen. On a card without a
+    working Triton this is "exact".
 
     Raises `ValueError` for tokens that require a gradient, wrong shapes, no tokens or an unknown selection.
 
@@ -175,12 +176,14 @@ class _Extremes(torch.autograd.Function):
     ) -> Extremes:
         if isinstance(selection, Screening):
             return screening.scan(tokens, prototypes, mask, normalise, both, selection)
+        integer = selection == "int8"
         if tokens.is_cuda:
             from otoscope.ops import triton_max
 
-            if triton_max.usable(tokens, prototypes):
-                return triton_max.scan(tokens, prototypes, mask, normalise, both)
-        if selection == "int8" and not tokens.is_cuda:
+            if triton_max.usable(tokens, prototypes, integer):
+                on_card = triton_max.scan_int8 if integer else triton_max.scan
+                return on_card(tokens, prototypes, mask, normalise, both)
+        if integer and not tokens.is_cuda:
             return int8.scan(tokens, prototypes, mask, normalise, both)
         scan = bounded.scan if bounded.pays(tokens, prototypes, both) else blocks.scan
         return scan(tokens, prototypes, mask, normalise, both)

@@ -49,7 +49,6 @@ def quantise(tokens: Tensor) -> Quantised:
 def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: bool, both: bool) -> Extremes:
     """`otoscope.ops.scan.scan` with the tokens chosen in int8; on the CPU."""
     (B, N, D), K = tokens.shape, len(prototypes)
-    work = working(tokens.dtype, prototypes.dtype)
     high, argmax, low, argmin = blocks.room(tokens, K, both, torch.float32)
     k_step, b_step = blocks.steps(B, N, K)
     rows = quantise(prototypes).values
@@ -64,14 +63,17 @@ def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: boo
             scores = product(some, columns, held).view(len(some), -1, N)
             ends = high[here], argmax[here], low[here], argmin[here]
             blocks.reduce(scores, valid, *ends, factor)
-    inverse = 1 / norm(tokens) if normalise else None
+    high, low = (values(tokens, prototypes, index, normalise) for index in (argmax, argmin))
+    return high, argmax, low, argmin
 
-    def exact(index: Tensor) -> Tensor:
-        values = chosen.products(tokens.to(work), prototypes.to(work), index)
-        values = values if inverse is None else values * inverse.gather(1, index)
-        return values.to(torch.promote_types(tokens.dtype, prototypes.dtype))
 
-    return exact(argmax), argmax, exact(argmin) if both else low, argmin
+def values(tokens: Tensor, prototypes: Tensor, index: Tensor, normalise: bool) -> Tensor:
+    """Products of every prototype with the tokens chosen for it by `index`, int64 [B, K], or empty."""
+    work, result = (f(tokens.dtype, prototypes.dtype) for f in (working, torch.promote_types))
+    if not index.numel():
+        return tokens.new_empty(index.shape, dtype=result)
+    found = chosen.products(tokens.to(work), prototypes.to(work), index)
+    return (found / norm(tokens).gather(1, index) if normalise else found).to(result)
 
 
 def product(rows: Tensor, columns: Tensor, held: Tensor) -> Tensor:
