@@ -66,10 +66,10 @@ class _Asymmetric(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, gamma_neg: float, gamma_pos: float, clip: float) -> Tensor:
-        p, q, log_p = torch.sigmoid(logits), torch.sigmoid(-logits), functional.logsigmoid(logits)
-        shifted = (p - clip).clamp_(min=0)
+        p, log_p = torch.sigmoid(logits), functional.logsigmoid(logits)
+        q, shifted = 1 - p, (p - clip).clamp_(min=0)
         log_rest = (q + clip).clamp_(max=1).log_() if clip else functional.logsigmoid(-logits)
-        focus, flat = q.pow(gamma_pos), shifted.pow(max(gamma_neg - 1, 0))
+        focus, flat = q if gamma_pos == 1 else q.pow(gamma_pos), shifted.pow(max(gamma_neg - 1, 0))
         weight = flat * shifted if gamma_neg else flat
         gain = torch.lerp(weight * log_rest, focus * log_p, targets)
         if ctx.needs_input_grad[0]:
