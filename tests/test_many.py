@@ -117,6 +117,7 @@ def test_stacked_logits_are_those_of_each_also_with_padding(probe: str, sets: in
 @pytest.mark.parametrize(
     ("probe", "settings"),
     [
+        ("abmilp", {}),  # its trials share no work
         ("cgp", {}),  # dropout, several layers
         ("mean", {"options": {"norm": "batch"}}),  # running statistics
         ("linear", {"layer": "all"}),  # a gate in front

@@ -113,12 +113,13 @@ def _average_precision(scores: Array, targets: Array) -> Array:
     ranked = down.take(order + np.arange(K)[:, None] * n)
     hit = targets.take(order + (np.arange(K) % C)[:, None] * n)
     precision = hit.cumsum(1)
-    last = np.diff(ranked, append=np.inf) != 0
-    if last.all():
+    tied = ranked[:, 1:] == ranked[:, :-1]
+    if not tied.any():
         precision /= np.arange(1, n + 1)
     else:
         # A threshold lets in all clips tied with it: the end of the tie decides the precision of all of them.
-        ends = np.where(last, np.arange(n), n - 1)
+        ends = np.full((K, n), n - 1)
+        np.copyto(ends[:, :-1], np.arange(n - 1), where=~tied)
         ends = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
         precision = np.take_along_axis(precision, ends, 1) / (ends + 1)
     positives = hit.sum(1)

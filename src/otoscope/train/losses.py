@@ -58,27 +58,29 @@ def asymmetric_reference(
 
 
 class _Asymmetric(torch.autograd.Function):
-    """y (1 - p)^gamma_pos log(p) + (1 - y) p_m^gamma_neg log(1 - p_m), element by element.
+    """y q^gamma_pos log(p) + (1 - y) p_m^gamma_neg log(r), element by element, with q = 1 - p and r = 1 - p_m.
 
-    With q = 1 - p, the derivative of the first is q^gamma_pos (q - gamma_pos p log(p)), that of the second, where
-    p > clip, p q (gamma_neg p_m^(gamma_neg - 1) log(1 - p_m) - p_m^gamma_neg / (1 - p_m)), and 0 elsewhere.
+    The derivative of the first is q^gamma_pos (q - gamma_pos p log(p)), that of the second, where p > clip,
+    p q p_m^(gamma_neg - 1) (gamma_neg log(r) - p_m / r), and 0 elsewhere.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, gamma_neg: float, gamma_pos: float, clip: float) -> Tensor:
-        p, q, log_p = torch.sigmoid(logits), torch.sigmoid(-logits), functional.logsigmoid(logits)
-        shifted = (p - clip).clamp_(min=0)
-        log_rest = (q + clip).clamp_(max=1).log_() if clip else functional.logsigmoid(-logits)
-        focus, flat = q.pow(gamma_pos), shifted.pow(max(gamma_neg - 1, 0))
-        weight = flat * shifted if gamma_neg else flat
-        gain = torch.lerp(weight * log_rest, focus * log_p, targets)
+        p, log_p = torch.sigmoid(logits), functional.logsigmoid(logits)
+        q = 1 - p
+        r = (q + clip).clamp_(max=1)
+        log_r = r.log() if clip else functional.logsigmoid(-logits)
+        shifted = 1 - r if clip else p
+        shifted = shifted if gamma_neg else (shifted > 0).to(p.dtype)
+        rest, focus = shifted.pow(max(gamma_neg - 1, 0)), q if gamma_pos == 1 else q.pow(gamma_pos)
+        gain = torch.lerp((rest * shifted).mul_(log_r), focus * log_p, targets)
         if ctx.needs_input_grad[0]:
             present = torch.addcmul(q, p, log_p, value=-gamma_pos).mul_(focus)
-            fall = weight * p if clip == 0 else (weight * p).mul_(q).div_(q + clip)
-            absent = log_rest.mul_(gamma_neg).mul_(flat).mul_(p).mul_(q).sub_(fall)
-            if gamma_neg == 0:
-                absent.mul_(p > clip)
-            ctx.save_for_backward(torch.lerp(absent, present, targets))
+            if clip:
+                absent = torch.addcdiv(log_r.mul_(gamma_neg), shifted, r, value=-1).mul_(q)
+            else:
+                absent = (log_r * q).mul_(gamma_neg).sub_(shifted)
+            ctx.save_for_backward(torch.lerp(absent.mul_(p).mul_(rest), present, targets))
         return gain
 
     @staticmethod
