@@ -175,6 +175,27 @@ def test_kendalls_interval_moves_each_encoder_as_its_own_interval() -> None:
     assert (found.value, found.low, found.high) == (1, 1, 1), "resamples that lie beside their value are moved onto it"
 
 
+@pytest.mark.parametrize(("reference", "truth"), [((1.5, 1.7, 1.9), 1.0), ((1.5, 1.9, 1.7), 1 / 3)])
+def test_kendalls_interval_holds_the_true_agreement_of_rankings_that_clips_barely_tell_apart(
+    reference: tuple[float, ...], truth: float
+) -> None:
+    held, surprised = 0, 0
+    for trial in range(40):
+        targets = clips(trial, n=120, classes=5, rate=0.1)
+        sides = [
+            [
+                stats.bootstrap([predict(targets, 1000 * trial + 10 * k + i, skill)], targets, "mAP", resamples=150)
+                for i, skill in enumerate(skills)
+            ]
+            for k, skills in enumerate(((1.0, 1.2, 1.4), reference))
+        ]
+        found = stats.kendall_tau(*sides)
+        held += found.low - 1e-9 <= truth <= found.high + 1e-9
+        surprised += abs(found.value - truth) > 1e-9
+    assert held >= 36
+    assert surprised > 8
+
+
 def test_a_bootstrap_in_blocks_draws_the_same_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     targets = clips(4, n=50)
     whole = estimate(targets, 1.0, resamples=23)
