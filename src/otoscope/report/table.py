@@ -207,8 +207,14 @@ def _variant(row: Row, siblings: Iterable[Row]) -> str:
     own, others = _flat_config(row.records[0]), [_flat_config(s.records[0]) for s in siblings if s is not row]
     apart = [k for k in own if any(k not in other or other[k] != own[k] for other in others)]
     used = [k for k in apart if not k.startswith("protocol.")]
-    tells = all(any(other.get(k) != own[k] for k in used) for other in others)
-    return ", ".join(f"{k}={_short(own[k])}" for k in sorted(used if tells else apart))
+    beside = [k for k in apart if k in used or k.removeprefix("protocol.") not in own]
+
+    def tells(keys: Sequence[str]) -> bool:
+        return all(any(other.get(k) != own[k] for k in keys) for other in others)
+
+    return ", ".join(
+        f"{k}={_short(own[k])}" for k in sorted(next((keys for keys in (used, beside) if tells(keys)), apart))
+    )
 
 
 def _short(value: Any) -> str:
