@@ -212,9 +212,8 @@ def _variant(row: Row, siblings: Iterable[Row]) -> str:
     def tells(keys: Sequence[str]) -> bool:
         return all(any(other.get(k) != own[k] for k in keys) for other in others)
 
-    return ", ".join(
-        f"{k}={_short(own[k])}" for k in sorted(next((keys for keys in (used, beside) if tells(keys)), apart))
-    )
+    told = used if tells(used) else beside if tells(beside) else apart
+    return ", ".join(f"{k}={_short(own[k])}" for k in sorted(told))
 
 
 def _short(value: Any) -> str:
