@@ -20,6 +20,7 @@ from otoscope.bench.plan import Plan
 from otoscope.cli import main
 from otoscope.results import Store
 from test_report import add
+from toys import Ear
 
 COMMANDS = ("demo", "list", "extract", "probe", "finetune", "results", "report", "check")
 TOY = """
@@ -124,6 +125,14 @@ def test_extract_probe_search_finetune_results_and_report(here: Path, capsys: py
     assert main(["report"]) == 0
     assert Path(capsys.readouterr().out.strip()) == (here / "otoscope-runs" / "report.html")
     assert (here / "otoscope-runs" / "report.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("bank", [[], ["--bank", "elsewhere"]])
+def test_a_probe_reads_the_bank_that_was_extracted_for_it(bank: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert toy("extract", *bank) == 0
+    monkeypatch.setattr(Ear, "embed", None)
+    assert toy("probe", "--probe", "mean", "--epochs", "1", *bank) == 0
 
 
 @pytest.mark.usefixtures("here")

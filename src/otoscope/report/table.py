@@ -216,8 +216,13 @@ def variant(own: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str:
     others = [other for other in others if other != own]
     apart = [k for k in own if any(k not in other or other[k] != own[k] for other in others)]
     used = [k for k in apart if not k.startswith("protocol.")]
-    tells = all(any(other.get(k) != own[k] for k in used) for other in others)
-    return ", ".join(f"{k}={_short(own[k])}" for k in sorted(used if tells else apart))
+    beside = [k for k in apart if k in used or k.removeprefix("protocol.") not in own]
+
+    def tells(keys: Sequence[str]) -> bool:
+        return all(any(other.get(k) != own[k] for k in keys) for other in others)
+
+    told = used if tells(used) else beside if tells(beside) else apart
+    return ", ".join(f"{k}={_short(own[k])}" for k in sorted(told))
 
 
 def _short(value: Any) -> str:
