@@ -163,7 +163,7 @@ def test_a_suite_of_pooled_probes_has_pooled_banks(tmp_path):
         return subject
 
     pooled, whole, deep = found("linear", "mean"), found("linear", "protobin"), found("linear", "cgp", "finetune")
-    assert [subject.holds for subject in (pooled, whole, deep)] == ["last pooled", "last", "all"]
+    assert [subject.kept for subject in (pooled, whole, deep)] == ["last-pooled", "last", "all"]
     assert len({subject.path for subject in (pooled, whole, deep)}) == 3
     assert pooled.scale.bytes < whole.scale.bytes < deep.scale.bytes
     held = pooled.extract()

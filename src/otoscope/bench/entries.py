@@ -62,6 +62,11 @@ class ProbeEntry(Entry):
         """As `EncoderEntry.check`."""
         probes.registry.check_options(self.name, self.options)
 
+    @property
+    def reads_every_layer(self) -> bool:
+        """Whether the bank must hold all layers."""
+        return probes.registry.get(self.name).depth == "many"
+
     def counts(self, trials: int, seeds: int) -> tuple[int, int]:
         """Trials and measured seeds of this entry, in a suite that asks for so many.
 
@@ -83,6 +88,8 @@ class FinetuneEntry(Entry):
     Its options are the fields of `train.recipe.Recipe`, and two more: `lrs`, learning rates of which validation chooses
     the best (instead of `lr`), and `seeds`, trainings with the best (default: the suite's).
     """
+
+    reads_every_layer = False
 
     def check(self) -> None:
         """Raise `TypeError` or `ValueError` for a recipe that cannot be meant."""

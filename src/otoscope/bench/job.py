@@ -73,7 +73,7 @@ class Job:
     @property
     def digest(self) -> str:
         """Twelve digits over all that decides the trials."""
-        tokens = self.subject.holds if self.reads_bank else None
+        tokens = self.subject.kept if self.reads_bank else None
         decides = json.dumps([self.protocol, self.subject.digests, tokens], sort_keys=True)
         return hashlib.sha256(decides.encode()).hexdigest()[:12]
 
