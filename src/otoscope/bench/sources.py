@@ -48,8 +48,7 @@ class Subject:
     def extract(self, *, device: str | None = None, progress: bool = False) -> Bank:
         """The bank, filled if it is not there; the encoder runs on `device`."""
         encoder = self.create_encoder().to(device or "cpu")
-        kept = self.identity.kept | {"splits": self.identity.splits}
-        return banks.extract(encoder, self.create_dataset(), self.path, **kept, progress=progress)
+        return banks.extract(encoder, self.create_dataset(), self.path, **self.identity.arguments, progress=progress)
 
     def extract_views(self, draw: int, *, device: str | None = None, progress: bool = False) -> Bank:
         """The bank of a few-shot draw with its views, filled if it is not there."""
@@ -132,7 +131,7 @@ def _identity(encoder: Encoder, dataset: Dataset, needs: Needs, bank: Path | Non
     there = Manifest.read(bank).identity if is_begun(bank) else None
     if there is None or not needs.met_by(there, encoder.shape.layers):
         return Identity.of(encoder, dataset, layers=needs.layers)
-    return Identity.of(encoder, dataset, splits=there.splits, **there.kept)
+    return Identity.of(encoder, dataset, **there.arguments)
 
 
 def _with_views(subject: Subject, encoder: Encoder, draws: int, folder: Path) -> Subject:
@@ -161,5 +160,5 @@ def _reckoned(encoder: Encoder, dataset: Dataset, path: Path, identity: Identity
     try:
         return held(banks.open(path)), 0
     except BankError:
-        guess = estimate(encoder, dataset, splits=identity.splits, **identity.kept)
+        guess = estimate(encoder, dataset, **identity.arguments)
         return guess, guess.bytes
