@@ -202,8 +202,8 @@ class Tokens:
 
     def clips(self, which: Tensor) -> Tokens:
         """Only the clips of these indices, in this order."""
-        cls = None if self.cls is None else self.cls[which]
-        return Tokens(self.x[which], self.mask[which], cls, is_unit=self.is_unit)
+        cls = None if self.cls is None else self.cls.index_select(0, which)
+        return Tokens(self.x.index_select(0, which), self.mask.index_select(0, which), cls, is_unit=self.is_unit)
 
     def unit(self) -> Tokens:
         """Every token and cls divided by its length, a zero left as it is; itself where that was done before.

@@ -63,8 +63,8 @@ class Head(nn.Module):
             h = nn.functional.layer_norm(h, h.shape[-1:], eps=self.norm.eps) * scale[:, None] + shift[:, None]
         if len(h) == 1:
             long: Tensor = nn.functional.linear(h[0], weight.flatten(0, 1), bias.flatten())
-            return long.view(-1, *bias.shape).transpose(0, 1)
-        return torch.baddbmm(bias[:, None], h, weight.mT)
+            return long.view(-1, *bias.shape).transpose(0, 1).contiguous()
+        return torch.baddbmm(bias[:, :, None], weight, h.mT).mT.contiguous()
 
 
 def normaliser(norm: Norm, width: int) -> nn.Module:

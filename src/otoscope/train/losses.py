@@ -40,7 +40,7 @@ def asymmetric(
         )
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     gain: Tensor = _Asymmetric.apply(logits, targets.to(logits.dtype), gamma_neg, gamma_pos, clip)  # type: ignore[no-untyped-call]
-    return -gain.sum(-1).mean(-1)
+    return gain.sum((-2, -1)) / -logits.shape[-2]
 
 
 def asymmetric_reference(
@@ -100,7 +100,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     1.3863
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return -(targets * logits.log_softmax(-1)).sum(-1).mean(-1)
+    return (targets * logits.log_softmax(-1)).sum((-2, -1)) / -logits.shape[-2]
 
 
 _LOSSES: dict[str, Loss] = {"multi-label": asymmetric, "multi-class": cross_entropy}
