@@ -204,13 +204,13 @@ def _flat_config(record: Record) -> dict[str, Any]:
 
 def _variant(row: Row, siblings: Iterable[Row]) -> str:
     """The options in which a row differs from any sibling; those of its protocol where the others do not tell."""
-    own, others = _flat_config(row.records[0]), [_flat_config(s.records[0]) for s in siblings if s is not row]
+    own, others = _flat_config(row.records[0]), [_flat_config(s.records[0]) for s in siblings]
     apart = [k for k in own if any(k not in other or other[k] != own[k] for other in others)]
     used = [k for k in apart if not k.startswith("protocol.")]
     beside = [k for k in apart if k in used or k.removeprefix("protocol.") not in own]
 
     def tells(keys: Sequence[str]) -> bool:
-        return all(any(other.get(k) != own[k] for k in keys) for other in others)
+        return all(other == own or any(other.get(k) != own[k] for k in keys) for other in others)
 
     told = used if tells(used) else beside if tells(beside) else apart
     return ", ".join(f"{k}={_short(own[k])}" for k in sorted(told))
