@@ -29,20 +29,23 @@ COMPARED = """\
 One step of AdamW (forward, loss, backward, update) by the probe as it ships, against the formulation in public
 code: tokens normalised in every step, a 1 x 1 convolution that writes the similarity of every prototype with every
 token, the maximum (for `cgp` minimum and maximum) over them, and autograd. Same weights, same batch, equal logits
-(checked before timing). In the rows in int8 (`selection="int8"`) an integer product chooses the token and its value
-is computed in float.
+(checked before timing). The library's step has the optimiser of its training loop, AdamW in one pass over the weights;
+the convolution's has AdamW as torch makes it unasked, again as in public code. In the rows in int8
+(`selection="int8"`) an integer product chooses the token and its value is computed in float.
 
 Memory is the highest resident set during a step above that before it, in a fresh process for each row: in the
 first step, which also makes gradients and moments of all parameters, as any way must; and in every later one,
 which finds these made. The target is judged on the later."""
 BOUNDS = """\
-Both ways need the dense product of the forward pass, and that is most of what is left of ours. The convolution
-takes a second product of the same size for its gradient, though every (clip, prototype) sends its gradient to
-one token only, and carries the table of similarities and its gradient through memory, several times each.
-Without either, the ratio can reach what these cost; with the forward product in float32 on both sides it cannot
-go further than a way whose other work is free. Only a cheaper product (int8 for the choice of the token) goes
-beyond. In `cgp` both ways also mix all layers of the batch behind the gate, forward and backward, and update
-many more weights: work that no kernel saves and that pulls the ratio towards one."""
+The convolution computes the dense product in float32, takes a second one of the same size for its gradient, though
+every (clip, prototype) sends its gradient to one token only, and carries the table of similarities and its gradient
+through memory, several times each. The library needs the first product alone, and where the processor has integer
+units even that is an integer one, with a bound that leaves a few tokens of hundreds to multiply in float32: exact, and
+below the time of any float32 product. Without such units the product in float32 is most of a step, and the ratio
+cannot go further than a way whose other work is free. What bounds it now is the integer product, the search for the
+tokens that are left, and, choosing for both ends and among float prototypes, more of these. In `cgp` both ways also
+mix all layers of the batch behind the gate, forward and backward, and update many more weights: work that no kernel
+saves and that pulls the ratio towards one."""
 PEAK_COMPARED = """\
 How near the step comes to the fastest matrix product that torch does on this machine, float32 and int8, both
 measured here. The work of a row is its dense products; traffic counts every operand and every table once for
@@ -51,11 +54,12 @@ and traffic at the speed of a copy: no float32 form can be faster. A share of th
 units would leave to gain."""
 PEAK_BOUNDS = """\
 A row with much work for each byte is bound by arithmetic: the product of prototypes and tokens reuses each
-operand hundreds of times. What separates the forward kernel from the peak is the reduction over tokens, which
-touches every similarity once more while it is in cache, and products in blocks, which run slower than one large
-one. The step adds what is not a product at all: the gather of the backward pass, the update of every weight and
-its two moments (bound by memory), and for `cgp` the mixture of layers. Where the share exceeds one, the choice
-of the token ran on integer units."""
+operand hundreds of times. Where the share of the float32 peak exceeds one, the product ran on integer units: in the
+exact rows to rule tokens out, in the others to choose. What separates these from the int8 peak is the pass over the
+products, which touches each once more while it is in cache, and in the exact rows the second pass and the tokens that
+must be multiplied in float32, each read for itself. Without integer units the exact rows cannot exceed one. The step
+adds what is not a product at all: the gather of the backward pass, the update of every weight and its two moments
+(bound by memory), and for `cgp` the mixture of layers."""
 
 
 @dataclass(frozen=True)

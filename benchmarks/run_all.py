@@ -19,13 +19,14 @@ import neighbours
 import prototypes
 import reading
 import render
+import screened
 import trials
 from measure import machine
 from otoscope.files import replacing
 from rows import Section
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PROGRAMS = (prototypes, trials, reading, growth, evaluation, neighbours)
+PROGRAMS = (prototypes, trials, reading, growth, evaluation, neighbours, screened)
 OPENING = """\
 This page is written whole by `make bench`; its words are in the programs under `benchmarks/`, so change it there. Every
 ratio was taken within one run: both ways once to warm up, then in turn, the median over rounds with the lowest and the

@@ -12,6 +12,7 @@ from torch import Tensor
 from otoscope import probes
 from otoscope.probes import Probe
 from otoscope.train import feed
+from otoscope.train.fit import optimiser
 from otoscope.train.losses import asymmetric
 from otoscope.types import Tokens, TokenShape
 
@@ -118,20 +119,22 @@ def forward_of(name: str, way: str, probe: Probe) -> Forward:
 def step(name: str, way: str, **problem: int) -> Callable[[], None]:
     """One step of AdamW on a batch of `Problem(**problem)`, ready to be taken again and again.
 
-    The probe is given what the training loop would give it, the convolution the tokens as they are.
+    The probe is given what the training loop would give it, its optimiser too; the convolution the tokens as they are,
+    and AdamW as torch makes it unasked.
     """
     wanted = Problem(**problem)
     torch.manual_seed(0)
     (tokens, targets), probe = wanted.batch(), wanted.probe(name, way)
     if way != CONVOLUTION:
-        serve = feed.of_tokens(tokens, probe.reads, tuple(range(wanted.layers)))
+        serve = feed.of_tokens(tokens, probe.reads, tuple(range(wanted.layers)), unit=probe.unit)
         tokens = serve(torch.arange(wanted.clips))
     forward = forward_of(name, way, probe)
-    optimiser = torch.optim.AdamW(probe.parameters(), lr=1e-3)
+    plain = way == CONVOLUTION
+    descent = torch.optim.AdamW(probe.parameters(), lr=1e-3) if plain else optimiser(probe, 1e-3, 1e-2)
 
     def take() -> None:
-        optimiser.zero_grad()
+        descent.zero_grad()
         asymmetric(forward(tokens), targets).backward()
-        optimiser.step()
+        descent.step()
 
     return take

@@ -137,6 +137,21 @@ def test_parts_read_as_their_whole(tmp_path, kind):
             part.tokens([3])
 
 
+@pytest.mark.parametrize("lengths", [(60,), VARIED])
+@pytest.mark.parametrize("dtype", ROUNDING)
+def test_some_layers_read_as_of_all(tmp_path, dtype, lengths):
+    whole = split_of(tmp_path / "b", dtype=dtype, lengths=lengths)
+    part = View(banks.open(tmp_path / "b"), {"train": np.array([5, 0, 6])}).split("train")
+    for layers in ([2], [0, 1], [1, 2], [2, 0], [-1, -3], [0, 1, 2], [1, 1]):
+        for split, rows in ((whole, [6, 0, 1, 2, 0]), (part, [2, 0])):
+            found, expected = split.tokens(rows, layers), split.tokens(rows).layers(layers)
+            assert torch.equal(found.x, expected.x)
+            assert torch.equal(found.mask, expected.mask)
+            assert torch.equal(found.cls, expected.cls)
+    with pytest.raises(IndexError):
+        whole.tokens([0], [3])
+
+
 def test_a_bank_of_another_kind_is_refused_in_words(tmp_path):
     quiet(Toy(), Sounds(), tmp_path / "b", holds="pooled")
     with pytest.raises(banks.MismatchError, match=r"holds: asked 'tokens', found 'pooled'\n"):

@@ -14,10 +14,13 @@ from pathlib import Path
 import pytest
 
 from otoscope import datasets, encoders, probes
-from otoscope.bench import demo
+from otoscope.bench import demo, suites
+from otoscope.bench.execute import Outcome
+from otoscope.bench.plan import Plan
 from otoscope.cli import main
 from otoscope.results import Store
 from test_report import add
+from toys import Ear
 
 COMMANDS = ("demo", "list", "extract", "probe", "finetune", "results", "report", "check")
 TOY = """
@@ -124,6 +127,45 @@ def test_extract_probe_search_finetune_results_and_report(here: Path, capsys: py
     assert (here / "otoscope-runs" / "report.html").read_text().startswith("<!doctype html>")
 
 
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("bank", [[], ["--bank", "elsewhere"]])
+def test_a_probe_reads_the_bank_that_was_extracted_for_it(bank: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert toy("extract", *bank) == 0
+    monkeypatch.setattr(Ear, "embed", None)
+    assert toy("probe", "--probe", "mean", "--epochs", "1", *bank) == 0
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("command", "changed"),
+    [
+        (["probe", "--probe", "mean", "--epochs", "2", "--trials", "2", "--seeds", "2"], ["--trials", "3"]),
+        (["probe", "--probe", "mean", "--epochs", "1", "--lr", "0.01"], ["--lr", "0.02"]),
+        (["probe", "--probe", "mean", "--epochs", "1"], ["--layer", "0"]),
+        (["probe", "--probe", "mean", "--epochs", "1"], ["--option", "norm=layer"]),
+        (["finetune", "--epochs", "1"], ["--lr", "0.002"]),
+        (["finetune", "--epochs", "1"], ["--encoder-option", "seed=1"]),
+    ],
+)
+def test_the_same_command_again_finds_its_results_and_another_does_not(
+    command: list[str], changed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert toy(*command) == 0
+    capsys.readouterr()
+    first = list(Store("otoscope-runs/results"))
+    with monkeypatch.context() as patch:
+        for name in ("job.fit", "job.fit_many", "tuned.finetune"):
+            patch.setattr(f"otoscope.bench.{name}", None)
+        assert toy(*command) == 0
+        assert f"nothing to do: all {len(first) + 2 * ('--trials' in command)} cells were done before" in (
+            capsys.readouterr().out
+        )
+        assert list(Store("otoscope-runs/results")) == first
+    assert toy(*command, *changed) == 0
+    assert "nothing to do" not in capsys.readouterr().out
+    assert len(list(Store("otoscope-runs/results"))) == 2 * len(first)
+
+
 @pytest.mark.parametrize("form", ["table", "csv", "json", "markdown"])
 def test_results_in_every_format_and_of_the_demo_where_there_are_no_runs(
     form: str, here: Path, capsys: pytest.CaptureFixture[str]
@@ -140,19 +182,19 @@ def test_demo_prints_the_table_and_writes_the_report(
 ) -> None:
     asked = {}
 
-    def run_demo(out: Path, **options: object) -> Store:
+    def run_demo(out: Path, **options: object) -> Outcome:
         asked.update(options)
         store = Store(out / "results")
         add(store, "linear", 0.5)
         add(store, "protobin", 1.5)
-        return store
+        return Outcome(Plan(suites.load("demo"), (), 0, {}, ()), store, ())
 
     monkeypatch.setattr(demo, "run_demo", run_demo)
     assert main(["demo", "--small", "--seeds", "2", "--control"]) == 0
     words = capsys.readouterr().out
     assert "protobin ★" in words
     assert words.splitlines()[-1] == f"report: {here / 'otoscope-demo' / 'report.html'}"
-    assert asked["size"] == "small"
+    assert asked["suite"] == "demo-small"
     assert (asked["seeds"], asked["control"], asked["finetune"]) == (2, True, False)
 
 

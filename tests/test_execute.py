@@ -16,7 +16,7 @@ import torch
 
 from otoscope import datasets, encoders
 from otoscope.bank import Bank
-from otoscope.bench import execute, job, run, tuned
+from otoscope.bench import execute, job, run, sobol, tuned
 from otoscope.bench.entries import DatasetEntry, EncoderEntry, FinetuneEntry, ProbeEntry
 from otoscope.bench.execute import failures, prepare, run_suite
 from otoscope.bench.plan import Source, places_of
@@ -162,6 +162,76 @@ def test_a_bench_killed_in_any_training_ends_as_if_undisturbed(tmp_path: Path, m
         for r in whole.store
     }
     assert [len(settings) for settings in chosen.values()] == [1, 1]
+
+
+def test_sobol_points_alone_need_no_optuna_and_the_best_of_them_is_the_first_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise MissingExtraError("not installed")
+
+    monkeypatch.setattr(execute.tuner, "require_optuna", missing)
+    suite = dataclasses.replace(SEARCHED, sobol=4, epochs=6)
+    seeds: list[int] = []
+
+    def spy(*rest: Any, **options: Any) -> FittedProbe:
+        seeds.append(options["seed"])
+        return fit(*rest, **options)
+
+    monkeypatch.setattr(job, "fit", spy)
+    plan = prepare(suite, tmp_path)
+    assert {cell.seconds for cell in plan.cells if cell.trial is None and cell.seed == 0} == {0.0}
+    outcome = run_quietly(suite, tmp_path)
+    assert (outcome.failures, seeds) == ((), [1, 1])
+    for probe in ("linear", "protobin"):
+        (file,) = (tmp_path / "search").glob(f"*-{probe}-*")  # and no probe is left beside it
+        tried = json.loads(file.read_text())
+        assert len({trial["lr"] for trial in tried}) == 4
+        assert all(trial["validation"] is not None for trial in tried)  # nobody was stopped
+        best = max(tried, key=lambda trial: trial["validation"])
+        records = [record for record in outcome.store if record.probe == probe]
+        assert {record.config["lr"] for record in records} == {best["lr"]}
+        assert load(tmp_path / f"probes/ear-x-tones-{probe}").validation == best["validation"]
+        assert records[0].config["protocol"]["search"] == {"sobol": 4}
+    assert prepare(suite, tmp_path).cells == ()
+    assert len(prepare(dataclasses.replace(suite, sobol=3), tmp_path).cells) == len(plan.cells)
+
+
+def test_a_search_of_sobol_points_killed_in_any_training_ends_as_if_undisturbed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = dataclasses.replace(SEARCHED, sobol=4)
+    monkeypatch.setattr(sobol, "together", lambda *_, **__: 3)  # two batches
+    whole = run_quietly(suite, tmp_path / "whole")
+    calls = 0
+
+    def killed(work: Any, *, before: bool) -> Any:
+        """Each second call dies, before or after it has done its work."""
+
+        def sometimes(*rest: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            dies = calls % 2
+            if dies and before:
+                raise KeyboardInterrupt
+            done = work(*rest, **options)
+            if dies:
+                raise KeyboardInterrupt
+            return done
+
+        return sometimes
+
+    monkeypatch.setattr(job, "fit", killed(fit, before=True))
+    monkeypatch.setattr(job, "fit_many", killed(fit_many, before=True))
+    monkeypatch.setattr(FittedProbe, "save", killed(FittedProbe.save, before=False))
+    kills = 0
+    while prepare(suite, tmp_path / "killed").cells:
+        try:
+            run_quietly(suite, tmp_path / "killed")
+        except KeyboardInterrupt:
+            kills += 1
+    assert kills > 8
+    assert told(Store(tmp_path / "killed/results")) == told(whole.store)
 
 
 def test_fine_tuning_is_searched_measured_and_kept_beside_the_probes(tmp_path: Path) -> None:
@@ -457,12 +527,31 @@ def test_a_pool_of_workers_ends_in_the_same_results(tmp_path: Path) -> None:
         "encoders.register('ear')(Ear)\ndatasets.register('tones')(Tones)\n"
     )
     suite = dataclasses.replace(SEARCHED, trials=2, seeds=1)
-    alone = run_quietly(suite, tmp_path / "alone")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(threads, (os.cpu_count() or 1) // 2)))  # a worker's: the last bits hang on it
+    try:
+        alone = run_quietly(suite, tmp_path / "alone")
+    finally:
+        torch.set_num_threads(threads)
     pool = run_quietly(suite, tmp_path / "pool", workers=2, plugins=[plugin])
     assert pool.failures == ()
     assert told(pool.store) == told(alone.store)
     with pytest.raises(ValueError, match="at least one worker"):
         run_quietly(suite, tmp_path / "none", workers=0)
+
+
+def test_a_worker_takes_its_share_of_the_cores_and_never_more_threads_than_it_was_given() -> None:
+    threads = torch.get_num_threads()
+    try:
+        for given in (1, 4):
+            torch.set_num_threads(given)
+            execute._start([], 1)
+            assert torch.get_num_threads() == max(1, min(given, os.cpu_count() or 1))
+        torch.set_num_threads(4)
+        execute._start([], 1000)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_search_without_optuna_is_refused_before_anything_is_done(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from otoscope import train
+from otoscope.bench import tuned
 from otoscope.cli import main
 from otoscope.train.recipe import Recipe
 
@@ -50,7 +50,7 @@ ASKED = Recipe(
 )
 
 
-class StoppedError(Exception):
+class StoppedError(BaseException):
     """Instead of a training."""
 
 
@@ -62,7 +62,7 @@ def called_with(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> d
         asked.update(how)
         raise StoppedError
 
-    monkeypatch.setattr(train, "finetune", instead)
+    monkeypatch.setattr(tuned, "finetune", instead)
     with pytest.raises(StoppedError):
         main(["finetune", "--debug", "--encoder-option", "weights=random", "--out", str(folder), *words])
     return asked

@@ -18,7 +18,7 @@ from otoscope.encoders import Features
 from otoscope.ops import max_cosine, sign_through, weighted_sum
 from otoscope.train import DivergedError, FittedProbe, fit, many
 from otoscope.train.many import Configuration, PrunedError, fit_many, together
-from otoscope.train.stack import STACKABLE, Alone, RowwiseAdamW, Stack
+from otoscope.train.stack import Alone, RowwiseAdamW, Stack, stackable
 from otoscope.types import Tokens
 from toys import Ear, Tones
 
@@ -58,18 +58,66 @@ def both(probe: str, bank: Bank, configurations=TRIALS, **settings) -> None:
         same(ours, fit(probe, bank, seed=c.seed, lr=c.lr, weight_decay=c.weight_decay, **settings))
 
 
-@pytest.mark.parametrize("probe", STACKABLE)
+STACKS = [name for name in probes.names() if probes.registry.get(name).stacks]
+
+
+@pytest.mark.parametrize("probe", STACKS)
 def test_stacked_trials_equal_single_ones(probe: str, bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    stacked = []
-    step = Stack.step
-    monkeypatch.setattr(Stack, "step", lambda self, *a: stacked.append(self.rows) or step(self, *a))
+    together = []
+    apply = RowwiseAdamW.apply
+    monkeypatch.setattr(
+        RowwiseAdamW, "apply", lambda self, rows, g: together.append(rows.stop - rows.start) or apply(self, rows, g)
+    )
     both(probe, bank)
-    assert set(stacked) == ({3} if probe in ("linear", "mean") else {1, 2})
+    assert set(together) == ({3} if probe in ("linear", "mean") else {1, 2})
+
+
+def test_the_demo_probes_and_their_kin_stack() -> None:
+    assert set(STACKS) >= {"ep", "linear", "mean", "mhca", "protobin", "protofloat"}
+
+
+@pytest.mark.parametrize("probe", ["linear", "mean"])
+def test_stacked_heads_with_a_layer_norm_equal_single_ones(probe: str, bank: Bank) -> None:
+    both(probe, bank, options={"norm": "layer"})
+    both(probe, bank, [Configuration(lr=0.1), Configuration()], options={"norm": "layer"})
+
+
+class _Penalised(probes.registry.get("mean")):  # type: ignore[misc]
+    """A probe that declares what it should not."""
+
+    def penalty(self) -> torch.Tensor:
+        return self.head.linear.weight.square().sum()
+
+
+def test_what_a_stack_cannot_do_is_done_alone_whatever_the_class_says(bank: Bank) -> None:
+    shape = dataclasses.replace(bank.shape, layers=1)
+    assert stackable(probes.create("mean", shape, 3))
+    assert not stackable(_Penalised(shape, 3))
+    assert not stackable(probes.create("mean", shape, 3, norm="batch"))
+    assert not stackable(probes.create("mean", bank.shape, 3))
+    assert not stackable(probes.create("cgp", shape, 3))
+
+
+@pytest.mark.parametrize("probe", STACKS)
+@pytest.mark.parametrize("sets", [1, 3])
+def test_stacked_logits_are_those_of_each_also_with_padding(probe: str, sets: int, bank: Bank) -> None:
+    random = torch.Generator().manual_seed(4)
+    shape = dataclasses.replace(bank.shape, layers=1)
+    modules = [probes.create(probe, shape, 3, **OPTIONS.get(probe, {})) for _ in range(3)]
+    x = torch.randn(sets * 4, 1, 5, shape.freq, shape.dim, generator=random)
+    mask = torch.arange(5) < torch.tensor([5, 3, 1, 4]).repeat(sets)[:, None]
+    tokens = Tokens(x, mask, torch.randn(sets * 4, 1, shape.dim, generator=random))
+    tokens = tokens if modules[0].reads == "tokens" else tokens.pooled()
+    parameters = {name: torch.stack([m.state_dict()[name] for m in modules]) for name in modules[0].state_dict()}
+    found = modules[0].stacked(parameters, tokens, sets)
+    batches = [tokens.clips(torch.arange(4) + 4 * (i if sets > 1 else 0)) for i in range(3)]
+    torch.testing.assert_close(found, torch.stack([m(b) for m, b in zip(modules, batches, strict=True)]))
 
 
 @pytest.mark.parametrize(
     ("probe", "settings"),
     [
+        ("abmilp", {}),  # its trials share no work
         ("cgp", {}),  # dropout, several layers
         ("mean", {"options": {"norm": "batch"}}),  # running statistics
         ("linear", {"layer": "all"}),  # a gate in front
@@ -130,23 +178,28 @@ def test_what_fit_refuses_is_refused(bank: Bank) -> None:
         fit_many("mean", bank, TRIALS, layer=5)
 
 
-def test_rowwise_adamw_is_torchs_row_by_row() -> None:
+@pytest.mark.parametrize("apart", [False, True])
+def test_rowwise_adamw_is_torchs_row_by_row(apart: bool) -> None:
     random = torch.Generator().manual_seed(0)
     start = torch.randn(2, 3, 4, generator=random)
-    rows = {"p": start.clone().requires_grad_(), "unused": torch.ones(2, 1, requires_grad=True)}
+    rows = {"p": start.clone(), "unused": torch.ones(2, 1), "free": start.clone()}
     ours = RowwiseAdamW(rows, [0.1, 0.02], {"p": [0.5, 0.0], "unused": [0.5, 0.5]})
+    parts = [slice(0, 1), slice(1, 2)] if apart else [slice(0, 2)]
     singles = [nn.Parameter(row.clone()) for row in start]
     theirs = [
         torch.optim.AdamW([p], lr=lr, weight_decay=w) for p, lr, w in zip(singles, (0.1, 0.02), (0.5, 0), strict=True)
     ]
     for _ in range(5):
         gradient = torch.randn(2, 3, 4, generator=random)
-        rows["p"].grad = gradient.clone()
-        ours.step(1.0)
+        ours.advance(1.0)
+        for part in parts:
+            ours.apply(part, {"p": gradient[part], "unused": None, "free": gradient[part]})
         for p, g, optimiser in zip(singles, gradient, theirs, strict=True):
             p.grad = g
             optimiser.step()
-    torch.testing.assert_close(rows["p"].detach(), torch.stack([p.detach() for p in singles]), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(rows["p"], torch.stack([p.detach() for p in singles]), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(rows["free"][1], singles[1].detach(), rtol=1e-6, atol=1e-6)
+    assert not torch.allclose(rows["free"][0], singles[0].detach())
     assert rows["unused"].eq(1).all()
 
 

@@ -59,6 +59,14 @@ def test_headlines_of_many_are_each_evaluates(kind: str, metric: str) -> None:
     assert not np.allclose(culprit, wanted)
 
 
+def test_headlines_rank_scores_of_every_type_as_they_are() -> None:
+    rng, task = np.random.default_rng(5), Task(("a", "b"), "multi-label", "mAP")
+    scores, targets = rng.integers(0, 100, (3, 40, 2)), rng.integers(0, 2, (40, 2))
+    wanted = [clip.evaluate(s, targets, "multi-label")["mAP"] for s in scores]
+    for dtype in (np.uint8, np.int64, np.float16, np.float32, np.float64):
+        np.testing.assert_allclose(clip.headlines(scores.astype(dtype), targets, task), wanted, rtol=1e-12)
+
+
 def test_a_resample_without_positives_has_no_average_precision_and_is_dropped_from_the_mean() -> None:
     scores, targets = np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([[1, 0], [0, 1]])
     found = clip.resampled_average_precision(scores, targets, [[0, 2]])

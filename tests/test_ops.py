@@ -15,6 +15,7 @@ from otoscope.ops import (
     min_max_cosine_reference,
     min_max_dot,
     sign_through,
+    weighted_sum,
 )
 from otoscope.ops import scan as blocks
 from otoscope.ops.scan import BUFFER
@@ -233,3 +234,17 @@ def test_sign_through():
     assert y.tolist() == [-1.0, 1.0, 1.0, 1.0, 1.0]
     g = torch.arange(5.0)
     assert torch.equal(torch.autograd.grad(y, x, g)[0], g)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(B=sizes, L=sizes, D=sizes, seed=st.integers(0, 99))
+def test_weights_that_clips_share_mix_layers_and_get_the_gradient_of_the_sum(B, L, D, seed):
+    random = torch.Generator().manual_seed(seed)
+    layers = torch.randn(B, L, D, generator=random, dtype=torch.float64)
+    shares = torch.randn(L, generator=random, dtype=torch.float64).requires_grad_()
+    g = torch.randn(B, D, generator=random, dtype=torch.float64)
+    found = weighted_sum(shares.expand(B, 1, L), layers)[:, 0]
+    wanted = torch.einsum("l,bld->bd", shares, layers)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+    ours, theirs = (torch.autograd.grad(out, shares, g)[0] for out in (found, wanted))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)

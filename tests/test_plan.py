@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import otoscope.bank
-from otoscope.bank.estimate import estimate
+from otoscope.bank.estimate import estimate, held
 from otoscope.bench import plan, suites
 from otoscope.bench.cost import Scale
 from otoscope.bench.entries import DatasetEntry, EncoderEntry, FinetuneEntry, ProbeEntry
@@ -196,6 +196,7 @@ def test_an_estimate_is_the_banks_size(tmp_path: Path) -> None:
         files = sum(file.stat().st_size for file in bank.path.rglob("*.safetensors"))
         headers = sum(8 + int.from_bytes(file.read_bytes()[:8], "little") for file in bank.path.rglob("*.safetensors"))
         assert guess.bytes == files - headers
+        assert held(bank) == guess
 
 
 # Suites

@@ -68,6 +68,21 @@ def cell(rows: list[table.Row], encoder: str = "tiny") -> dict[str, table.Row]:
     return {row.label: row for row in rows if row.encoder == encoder}
 
 
+def test_a_variant_is_told_by_what_was_used_and_by_the_protocol_only_where_that_tells_more(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for layer, trials in ((3, 1), (5, 1), (5, 4)):
+        made = record("linear", 0, 0.5)
+        store.add(replace(made, config={"layer": [layer], "protocol": {"layer": layer, "trials": trials}}))
+    labels = {row.label for row in table.configurations(store)}
+    wide = "layer=[5], protocol.trials="
+    assert labels == {"linear (layer=[3])", f"linear ({wide}1)", f"linear ({wide}4)"}
+    for path in (tmp_path / "records").iterdir():
+        if json.loads(path.read_text())["config"]["layer"] == [3]:
+            path.unlink()
+    labels = {row.label for row in table.configurations(store)}
+    assert labels == {"linear (protocol.trials=1)", "linear (protocol.trials=4)"}
+
+
 def test_rows_hold_mean_interval_gain_gap_and_winner(store: Store) -> None:
     rows = table.summarise(store)
     assert [r.probe for r in rows if r.encoder == "tiny"] == ["linear", "mhca", "protobin", "finetune"]

@@ -19,21 +19,31 @@ import otoscope.bank
 from otoscope import datasets, encoders, exhibit
 from otoscope.bank import Bank
 from otoscope.bank.read import open_held_out
-from otoscope.bench import demo, recorded, run, showcase
-from otoscope.bench.demo import SIZES, Size, run_demo
+from otoscope.bench import demo, job, recorded, run, showcase, sobol, sources, suites
+from otoscope.bench.demo import run_demo
+from otoscope.bench.entries import DatasetEntry, EncoderEntry, FinetuneEntry, ProbeEntry
+from otoscope.bench.suites import Suite
+from otoscope.registry import UnknownNameError
 from otoscope.results import Store
 from otoscope.train import FittedProbe, finetune, fit
 from otoscope.train.recipe import Recipe
 from toys import Ear, Tones
 
-TINY = Size(
-    {"train": 32, "validation": 16, "test": 20},
-    seeds=2,
+LRS = (1e-3, 1e-2)
+TINY = Suite(
+    name="tiny",
+    about="a demo of toys",
+    encoders=(EncoderEntry("ear"), EncoderEntry("ear", "ear-random", {"weights": "random"})),
+    datasets=(DatasetEntry("tones", {"train": 32, "validation": 16, "test": 20}),),
+    probes=(
+        *map(ProbeEntry, ("linear", "mean", "mhca", "protobin")),
+        FinetuneEntry("finetune", options={"epochs": 1, "lrs": LRS, "seeds": 1}),
+    ),
     trials=2,
+    sobol=2,
+    seeds=2,
     epochs=2,
     batch_size=16,
-    recipe=Recipe(epochs=1),
-    finetune_lrs=(1e-3, 1e-2),
 )
 
 
@@ -118,12 +128,11 @@ def test_only_prototypes_can_be_shown(bank: Bank) -> None:
 
 @pytest.fixture
 def toys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """`Ear` and `Tones` registered, a demo of their size, and nothing shipped."""
+    """`Ear` and `Tones` registered, and nothing shipped."""
     encoders.names(), datasets.names()
     kept = [(registry, dict(registry._classes)) for registry in (encoders.registry, datasets.registry)]
     encoders.register("ear")(_DemoEar)
     datasets.register("tones")(_DemoTones)
-    monkeypatch.setitem(demo.SIZES, "small", TINY)
     monkeypatch.setattr(recorded, "SHIPPED", tmp_path / "shipped")
     yield
     for registry, classes in kept:
@@ -141,7 +150,9 @@ class _DemoTones(Tones):
 
 
 def _run(out: Path, **options: Any) -> Store:
-    return run_demo(out, size="small", encoder="ear", dataset="tones", progress=False, **options)
+    outcome = run_demo(out, **{"suite": TINY} | options, progress=False)
+    assert outcome.failures == ()
+    return outcome.store
 
 
 def _values(store: Store) -> dict[tuple[str, str, int], float]:
@@ -174,17 +185,19 @@ def test_a_killed_demo_ends_as_an_undisturbed_one_and_a_third_run_does_nothing(
     assert _values(_run(tmp_path / "killed", control=True)) == whole
     assert len(measured) == 16 + 3
 
-    for work in ("fit", "search", "load"):
-        monkeypatch.setattr(demo, work, None)
-    monkeypatch.setattr(demo.banks, "extract", None)
+    for module in (demo, sobol):
+        monkeypatch.setattr(module, "load", None)
+    for work in ("fit", "fit_many"):
+        monkeypatch.setattr(job, work, None)
+    monkeypatch.setattr(sources.banks, "extract", None)
+    monkeypatch.setattr(Ear, "embed", None)
     assert _values(_run(tmp_path / "killed", control=True)) == whole
 
 
 @pytest.mark.usefixtures("toys")
-def test_another_protocol_is_another_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_protocol_is_another_cell(tmp_path: Path) -> None:
     _run(tmp_path, seeds=1)
-    monkeypatch.setitem(demo.SIZES, "small", dataclasses.replace(TINY, epochs=1))
-    records = list(_run(tmp_path, seeds=1))
+    records = list(_run(tmp_path, seeds=1, suite=dataclasses.replace(TINY, epochs=1)))
     assert sorted(r.config["epochs"] for r in records if r.probe == "mean") == [1, 2]
 
 
@@ -192,15 +205,16 @@ def test_another_protocol_is_another_cell(tmp_path: Path, monkeypatch: pytest.Mo
 def test_results_of_other_weights_are_not_taken_for_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _run(tmp_path, seeds=1)
     monkeypatch.setattr(_DemoEar, "__init__", lambda self: Ear.__init__(self, seed=7))
-    with pytest.raises(otoscope.bank.MismatchError, match="encoder_digest"):
-        _run(tmp_path, seeds=1)
+    records = [record for record in _run(tmp_path, seeds=1) if record.probe == "mean"]
+    assert {record.config["encoder_digest"] for record in records} == {Ear().digest, Ear(seed=7).digest}
+    assert len({record.value for record in records}) == 2
 
 
 @pytest.mark.usefixtures("toys")
 def test_fine_tuning_is_measured_shipped_and_recalled(tmp_path: Path) -> None:
     made = _run(tmp_path / "made", finetune=True, seeds=1)
     (measured,) = [r for r in made if r.probe == "finetune"]
-    assert measured.config["lr"] in TINY.finetune_lrs
+    assert measured.config["lr"] in LRS
     assert recorded.ship(made, "the command", shipped=tmp_path / "shipped") == 1
 
     other = _run(tmp_path / "other", seeds=1)
@@ -220,19 +234,28 @@ def test_fine_tuning_is_measured_shipped_and_recalled(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("toys")
 def test_the_demo_tells_its_plan(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    run_demo(tmp_path, size="small", encoder="ear", dataset="tones", seeds=1)
+    run_demo(tmp_path, suite=TINY, seeds=1)
     told = capfd.readouterr().err
-    assert "4 of 4 cells to do" in told
+    assert "12 cells to do, 0 done" in told  # of four probes two trials and a seed
     assert "no recorded fine-tuning" in told
-    run_demo(tmp_path, size="small", encoder="ear", dataset="tones", seeds=1)
-    assert "0 of 4 cells to do, about 0 minutes" in capfd.readouterr().err
-    with pytest.raises(ValueError, match="allowed: 'full', 'small'"):
-        run_demo(tmp_path, size="huge")
+    run_demo(tmp_path, suite=TINY, seeds=1)
+    assert "0 cells to do, 12 done; 0.00 GB of banks to write; about under 1 s" in capfd.readouterr().err
+    with pytest.raises(UnknownNameError, match="unknown suite 'huge'"):
+        run_demo(tmp_path, suite="huge")
+
+
+@pytest.mark.usefixtures("toys")
+def test_an_exhibit_is_of_the_probe_that_was_measured_last(tmp_path: Path) -> None:
+    _run(tmp_path, seeds=1)
+    first = exhibit.load(tmp_path / "exhibit.npz").activation
+    _run(tmp_path, seeds=1, suite=dataclasses.replace(TINY, epochs=1))
+    assert not np.array_equal(exhibit.load(tmp_path / "exhibit.npz").activation, first)
 
 
 def test_the_full_demo_takes_enough_steps_for_prototypes() -> None:
-    full = SIZES["full"]
-    assert full.epochs * full.clips["train"] / full.batch_size > 600
+    full = suites.load("demo")
+    data = datasets.create(full.datasets[0].name, **full.datasets[0].options)
+    assert full.epochs * len(data.clips("train")) / full.batch_size > 600
 
 
 # The public surface

@@ -150,6 +150,75 @@ def test_kendalls_tau_agrees_with_scipy_and_knows_how_sure_it_is() -> None:
         stats.kendall_tau(far[:1], far[:1])
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 6))
+def test_kendalls_tau_of_all_resamples_at_once_is_scipys_with_ties(seed: int, encoders: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = rng.integers(0, 4, (2, 30, encoders)).astype(np.float64)
+    wanted = [scipy.stats.kendalltau(a, b).statistic for a, b in zip(x, y, strict=True)]
+    np.testing.assert_array_equal(stats._tau(x, y), wanted)
+
+
+def test_a_ranking_in_which_all_tie_agrees_with_none() -> None:
+    targets = clips(6, n=60)
+    same = [estimate(targets, 1.0, resamples=20)] * 3
+    apart = [estimate(targets, skill, resamples=20) for skill in (0.5, 1.0, 2.0)]
+    found = stats.kendall_tau(same, apart)
+    assert np.isnan([found.value, found.low, found.high]).all()
+
+
+def test_kendalls_interval_moves_each_encoder_as_its_own_interval() -> None:
+    draws = np.random.default_rng(0).normal(size=(3, 500))
+    a = [stats.Estimate(9 - 4 * i, np.zeros(1), 9 + i + d, 9, "r") for i, d in enumerate(draws)]
+    b = [stats.Estimate(9 - 4 * i, np.zeros(1), 9 - 4 * i + 0 * d, 9, "r") for i, d in enumerate(draws)]
+    found = stats.kendall_tau(a, b)
+    assert (found.value, found.low, found.high) == (1, 1, 1), "resamples that lie beside their value are moved onto it"
+
+
+@pytest.mark.parametrize(("reference", "truth"), [((1.5, 1.7, 1.9), 1.0), ((1.5, 1.9, 1.7), 1 / 3)])
+def test_kendalls_interval_holds_the_true_agreement_of_rankings_that_clips_barely_tell_apart(
+    reference: tuple[float, ...], truth: float
+) -> None:
+    held, surprised = 0, 0
+    for trial in range(40):
+        targets = clips(trial, n=120, classes=5, rate=0.1)
+        sides = [
+            [
+                stats.bootstrap([predict(targets, 1000 * trial + 10 * k + i, skill)], targets, "mAP", resamples=150)
+                for i, skill in enumerate(skills)
+            ]
+            for k, skills in enumerate(((1.0, 1.2, 1.4), reference))
+        ]
+        found = stats.kendall_tau(*sides)
+        held += found.low - 1e-9 <= truth <= found.high + 1e-9
+        surprised += abs(found.value - truth) > 1e-9
+    assert held >= 36
+    assert surprised > 8
+
+
+def test_a_bootstrap_in_blocks_draws_the_same_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = clips(4, n=50)
+    whole = estimate(targets, 1.0, resamples=23)
+    monkeypatch.setattr(stats, "BLOCK", 50 * 5)
+    np.testing.assert_allclose(estimate(targets, 1.0, resamples=23).draws, whole.draws, rtol=1e-12)
+    monkeypatch.setattr(stats, "BLOCK", 7)
+    np.testing.assert_allclose(estimate(targets, 1.0, resamples=23).draws, whole.draws, rtol=1e-12)
+
+
+def test_averaged_over_test_sets_is_the_mean_with_a_narrower_interval() -> None:
+    parts = [estimate(clips(20 + i), 1.0, seed=i) for i in range(4)]
+    whole = stats.averaged(parts)
+    assert whole.value == pytest.approx(np.mean([p.value for p in parts]))
+    np.testing.assert_allclose(whole.per_seed, np.mean([p.per_seed for p in parts], 0))
+    assert whole.clips == 320
+    widths = [p.interval().high - p.interval().low for p in parts]
+    assert whole.interval().high - whole.interval().low == pytest.approx(np.mean(widths) / 2, rel=0.2)
+    assert stats.averaged(parts[:1]) is parts[0]
+    for bad in ([parts[0], parts[0]], [parts[0], estimate(clips(30), 1.0, seeds=3, seed=9)]):
+        with pytest.raises(ValueError, match="same trainings on different resamples"):
+            stats.averaged(bad)
+
+
 def test_wins_need_more_than_one_sd_of_the_noisier_method() -> None:
     quiet, noisy = [0.70, 0.71], [0.60, 0.70]
     assert not stats.wins([[0.705, 0.715], noisy])[0, 1], "0.06 apart, sd 0.071 (n - 1)"
@@ -158,6 +227,18 @@ def test_wins_need_more_than_one_sd_of_the_noisier_method() -> None:
     assert not stats.wins([quiet, noisy]).diagonal().any()
     with pytest.raises(ValueError, match="two seeds"):
         stats.wins([[0.5], [0.6]])
+
+
+def test_wins_of_methods_with_other_numbers_of_seeds() -> None:
+    many, few = [0.80, 0.81, 0.82, 0.81], [0.60, 0.70]
+    assert stats.wins([many, few]).tolist() == [[False, True], [False, False]]
+    with pytest.raises(ValueError, match="two seeds"):
+        stats.wins([many, [0.6]])
+
+
+def test_methods_that_tie_everywhere_share_a_rank_and_nothing_is_rejected() -> None:
+    found = stats.average_ranks(np.ones((3, 4)))
+    assert (found.ranks.tolist(), found.statistic, found.p) == ([2.5] * 4, 0.0, 1.0)
 
 
 def test_ranks_and_friedman_against_brute_force_and_demsars_table() -> None:

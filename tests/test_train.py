@@ -12,6 +12,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import otoscope.bank
@@ -22,7 +24,7 @@ from otoscope.probes import Range
 from otoscope.registry import UnknownNameError
 from otoscope.train import DivergedError, feed, fit, load, search
 from otoscope.train.fit import decay_groups
-from otoscope.train.losses import asymmetric, cross_entropy, loss_for
+from otoscope.train.losses import asymmetric, asymmetric_reference, cross_entropy, loss_for
 from otoscope.train.search import candidates
 from otoscope.types import Tokens, TokenShape
 from toys import Ear, Tones
@@ -110,6 +112,51 @@ def test_asymmetric_is_the_equation(gamma_neg: float, gamma_pos: float, clip: fl
     if gamma_neg == gamma_pos == clip == 0:
         plain = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1).mean()
         assert float(found) == pytest.approx(float(plain))
+
+
+SHAPES = [(4, 1, 0.05), (1.5, 1, 0.05), (1, 0, 0), (0, 0, 0), (0, 2, 0.3), (2, 3, 0.2), (3, 1.5, 0)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from(SHAPES), st.floats(0.1, 6), st.booleans())
+def test_asymmetric_is_its_reference_with_its_gradient(
+    seed: int, shape: tuple[float, float, float], scale: float, soft: bool
+) -> None:
+    random, (gamma_neg, gamma_pos, clip) = torch.Generator().manual_seed(seed), shape
+    logits = scale * torch.randn(3, 5, 4, dtype=torch.float64, generator=random)
+    targets = torch.rand(5, 4, generator=random)
+    targets = targets if soft else targets.round()
+    logits.requires_grad_()
+    found, wanted = (
+        f(logits, targets, gamma_neg=gamma_neg, gamma_pos=gamma_pos, clip=clip)
+        for f in (asymmetric, asymmetric_reference)
+    )
+    assert found.shape == (3,)
+    torch.testing.assert_close(found, wanted)
+    weights = torch.tensor([1.0, -2.0, 0.5])
+    gradients = [torch.autograd.grad((loss * weights).sum(), logits)[0] for loss in (found, wanted)]
+    torch.testing.assert_close(*gradients)
+    near = (torch.sigmoid(logits) - clip).abs().min() < 1e-4
+    assert near or torch.autograd.gradcheck(
+        lambda x: asymmetric(x, targets, gamma_neg=gamma_neg, gamma_pos=gamma_pos, clip=clip), logits
+    )
+
+
+def test_asymmetric_refuses_a_second_derivative() -> None:
+    logits = torch.zeros(1, 1, requires_grad=True)
+    with pytest.raises(RuntimeError, match="differentiable once"):
+        torch.autograd.grad(asymmetric(logits, torch.ones(1, 1)), logits, create_graph=True)
+
+
+def test_losses_of_several_sets_of_logits_are_each_alone() -> None:
+    random = torch.Generator().manual_seed(0)
+    logits, shared = torch.randn(3, 5, 4, generator=random), torch.rand(5, 4, generator=random)
+    own = torch.rand(3, 5, 4, generator=random)
+    for loss in (asymmetric, cross_entropy):
+        torch.testing.assert_close(loss(logits, shared), torch.stack([loss(x, shared) for x in logits]))
+        torch.testing.assert_close(
+            loss(logits, own), torch.stack([loss(x, y) for x, y in zip(logits, own, strict=True)])
+        )
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.05])

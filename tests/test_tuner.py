@@ -183,6 +183,23 @@ class TestSearch:
         told([PrunedError(1, 0.001)], [0.001], [0.001])
         assert answers[6:] == [set(), {0}]  # now that one is complete
 
+    def test_a_batch_that_another_process_has_kept_meanwhile_is_not_kept_twice(self, tmp_path: Path) -> None:
+        first, second = (tuner(sqlite(tmp_path / "s.db"), together=3) for _ in range(2))
+
+        def meanwhile(settings: Sequence[Setting], watch: Watch) -> list[Outcome]:
+            second.run(hill)
+            return hill(settings, watch)
+
+        first.run(meanwhile)
+        assert finished(sqlite(tmp_path / "s.db"), "s") == 3
+        assert first.trials == second.trials
+
+    @pytest.mark.parametrize("storage", ["sqlite:////nowhere/at/all/s.db", "postgresqlx://host/name"])
+    def test_a_storage_that_cannot_be_opened_is_one_clean_line(self, storage: str) -> None:
+        with pytest.raises(ConnectionError, match="the database of trials cannot be opened") as caught:
+            tuner(storage)
+        assert "\n" not in str(caught.value)
+
     def test_tpe_looks_near_what_was_good(self, tmp_path: Path) -> None:
         search = tuner(sqlite(tmp_path / "s.db"), trials=24)
         while search.run(hill):

@@ -183,6 +183,8 @@ class Tokens:
     @property
     def mean(self) -> Tensor:
         """Mean over valid tokens, [B, L, D]."""
+        if self.x.shape[2:4] == (1, 1):
+            return self.x[:, :, 0, 0]
         weight = self.mask[:, None, :, None].to(self.x.dtype)
         per_time = self.x.mean(3)
         return (per_time * weight).sum(2) / weight.sum(2)
@@ -200,8 +202,8 @@ class Tokens:
 
     def clips(self, which: Tensor) -> Tokens:
         """Only the clips of these indices, in this order."""
-        cls = None if self.cls is None else self.cls[which]
-        return Tokens(self.x[which], self.mask[which], cls, is_unit=self.is_unit)
+        cls = None if self.cls is None else self.cls.index_select(0, which)
+        return Tokens(self.x.index_select(0, which), self.mask.index_select(0, which), cls, is_unit=self.is_unit)
 
     def unit(self) -> Tokens:
         """Every token and cls divided by its length, a zero left as it is; itself where that was done before.

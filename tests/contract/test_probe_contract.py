@@ -144,6 +144,13 @@ class VectorPenalty(Sound):
         return self.linear.bias.abs()
 
 
+class StacksWithDropout(Sound):
+    stacks = True
+
+    def forward(self, tokens):
+        return self.linear(nn.functional.dropout(tokens.mean[:, 0], 0.5, self.training))
+
+
 CULPRITS = {
     "kind": (NeitherKind, "either ClipProbe or FrameProbe"),
     "shape": (WrongShape, "must be [4, 5], found [4, 4]"),
@@ -163,6 +170,7 @@ CULPRITS = {
     "options": (HiddenOption, "the same options"),
     "no decay": (MisspeltDecay, "['prototype'] match none"),
     "penalty": (VectorPenalty, "finite scalar"),
+    "stacked": (StacksWithDropout, "randomness"),
 }
 
 
@@ -193,6 +201,17 @@ def test_culprit_is_caught(check, known):
     [result] = check_probe(known(culprit), (check,))
     assert not result.passed
     assert reason in result.message
+
+
+def test_a_stack_that_mixes_up_its_rows_is_caught(known):
+    class FirstForAll(Sound):
+        stacks = True
+
+        def stacked(self, parameters, tokens, sets):
+            return super().stacked({name: p[:1].expand_as(p) for name, p in parameters.items()}, tokens, sets)
+
+    [result] = check_probe(known(FirstForAll), ("stacked",))
+    assert "stacked, 1 sets of clips: as each by itself: largest difference" in result.message
 
 
 def test_frame_probe_that_answers_for_clips_is_caught(known):

@@ -58,8 +58,8 @@ def test_a_second_run_finds_everything_done(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a second run must not train or encode")
 
-    monkeypatch.setattr("otoscope.bench.demo.fit", refuse)
-    monkeypatch.setattr("otoscope.bench.demo.search", refuse)
+    monkeypatch.setattr("otoscope.bench.job.fit", refuse)
+    monkeypatch.setattr("otoscope.bench.job.fit_many", refuse)
     monkeypatch.setattr("otoscope.encoders.tiny.Tiny.embed", refuse)
     assert main(["demo", "--small", "--quiet", "--out", str(out)]) == 0
     assert "protobin" in capsys.readouterr().out

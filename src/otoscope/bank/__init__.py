@@ -31,6 +31,7 @@
 """
 
 from otoscope.bank.key import BankError, Identity, MismatchError
+from otoscope.bank.needs import Needs, needs
 from otoscope.bank.read import Bank, BankSplit, HeldOutError, IncompleteError
 from otoscope.bank.shard import DamagedError
 from otoscope.bank.write import extract
@@ -47,6 +48,8 @@ __all__ = [
     "Identity",
     "IncompleteError",
     "MismatchError",
+    "Needs",
     "extract",
+    "needs",
     "open",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from otoscope.bank.encode import count_steps
-from otoscope.bank.key import Identity, Layers
+from otoscope.bank.key import Holds, Identity, Layers
+from otoscope.bank.read import Bank
 from otoscope.bank.shard import size
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
@@ -21,13 +23,31 @@ class Estimate:
     bytes: int
 
 
-def estimate(encoder: Encoder, dataset: Dataset, *, layers: Layers = "last", dtype: str = "float16") -> Estimate:
+def estimate(
+    encoder: Encoder,
+    dataset: Dataset,
+    *,
+    splits: Sequence[str] | None = None,
+    layers: Layers = "last",
+    holds: Holds = "tokens",
+    dtype: str = "float16",
+    shard_clips: int = 64,
+) -> Estimate:
     """What `extract` would write of the same arguments, reckoned from the first clip of each split.
 
     Exact where all clips have one length. One clip of each split is decoded and encoded.
     """
-    identity = Identity.of(encoder, dataset, layers=layers, dtype=dtype)
+    identity = Identity.of(
+        encoder, dataset, splits=splits, layers=layers, holds=holds, dtype=dtype, shard_clips=shard_clips
+    )
     clips = {split: dataset.clips(split) for split in identity.splits}
     steps = {split: count_steps(encoder, held[:1]) for split, held in clips.items()}
     total = sum(size(len(held), steps[split], identity) for split, held in clips.items())
     return Estimate(identity, {split: len(held) for split, held in clips.items()}, max(steps.values()), total)
+
+
+def held(bank: Bank) -> Estimate:
+    """What a bank that is there holds, in the same words; nothing is encoded."""
+    shards = [shard for held in bank._shards.values() for shard in held]
+    steps, total = max(shard.steps for shard in shards), sum(shard.bytes for shard in shards)
+    return Estimate(bank.identity, dict(bank._manifest.clips), steps, total)

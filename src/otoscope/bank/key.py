@@ -133,6 +133,16 @@ class Identity:
             torch=str(torch.__version__),
         )
 
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What is kept of each clip, and in which files: arguments of `extract`."""
+        return {name: getattr(self, name) for name in ("layers", "holds", "dtype", "shard_clips")}
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All arguments of `extract` that decide a bank, beside encoder and data set."""
+        return self.kept | {"splits": self.splits}
+
 
 @dataclass(frozen=True)
 class Manifest:

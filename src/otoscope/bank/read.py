@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,11 @@ class BankSplit:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def tokens(self, index: Sequence[int] | slice) -> Tokens:
+    def tokens(self, index: Sequence[int] | slice, layers: Sequence[int] | None = None) -> Tokens:
         """The clips of these rows, in this order, float32: x [n, L, T, F, D], T = `steps`; mask [n, T]; cls [n, L, D].
 
-        Raises `IndexError` for a row that is not there, `BankError` where the bank holds pooled vectors only.
+        `layers`: those of the bank to read, in this order, and no more bytes than theirs; None for all. Raises
+        `IndexError` for a row or a layer that is not there, `BankError` where the bank holds pooled vectors only.
         """
         if self.holds == "pooled":
             raise BankError(
@@ -75,7 +77,8 @@ class BankSplit:
                 "clip's map, and its cls. Use pooled(), a probe that reads no more (`needs`), or extract another bank "
                 "with holds='tokens'"
             )
-        return _widen(self._read(self._rows(index)))
+        chosen = None if layers is None else [range(self.shape.layers)[i] for i in layers]
+        return _widen(self._read(self._rows(index), chosen))
 
     def quantised(self, index: Sequence[int] | slice) -> tuple[Tensor, Tensor, Tensor]:
         """Rows of an int8 bank as stored: values int8 [n, L, T, F, D], scale float32 [n, L, T, F], mask bool [n, T].
@@ -120,22 +123,25 @@ class BankSplit:
             raise IndexError(f"rows {numbers} of split {self.name!r}, which has {n} clips")
         return [i % n for i in numbers]
 
-    def _read(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """The stored tensors of these rows, zero beyond the end of a shard's maps.
+    def _read(self, rows: Sequence[int], layers: list[int] | None = None) -> dict[str, Tensor]:
+        """The stored tensors of these rows and layers, zero beyond the end of a shard's maps.
 
         NumPy copies run by run on the calling thread: at memory speed, and, unlike a torch copy for each row, without a
         meeting of all threads each time.
         """
         empty = torch.zeros if self._ragged else torch.empty
-        planned = layout(len(rows), self.steps, self._identity)
+        count, part = (self.shape.layers, slice(None)) if layers is None else (len(layers), _as_slice(layers))
+        shape = replace(self.shape, layers=count)
+        planned = layout(len(rows), self.steps, replace(self._identity, shape=shape))
         held = {name: empty(shape, dtype=dtype) for name, (dtype, shape) in planned.items()}
         targets = {name: _bits(tensor) for name, tensor in held.items()}
         for to, shard, of in self._runs(rows):
             for name, source in self._maps[shard].items():
+                found = source[of] if name == "mask" else source[of, part]
                 if self._ragged:
-                    targets[name][(to, *map(slice, source.shape[1:]))] = source[of]
+                    targets[name][(to, *map(slice, found.shape[1:]))] = found
                 else:
-                    targets[name][to] = source[of]
+                    targets[name][to] = found
         return held
 
     def _runs(self, rows: Sequence[int]) -> Iterator[tuple[slice, int, slice]]:
@@ -150,6 +156,12 @@ class BankSplit:
     @cached_property
     def _maps(self) -> list[dict[str, npt.NDArray[Any]]]:
         return [{name: _bits(tensor) for name, tensor in shard.map().items()} for shard in self._shards]
+
+
+def _as_slice(layers: list[int]) -> slice | list[int]:
+    """Neighbours as a slice, which NumPy reads without another copy."""
+    neighbours = layers == list(range(layers[0], layers[0] + len(layers)))
+    return slice(layers[0], layers[0] + len(layers)) if neighbours else layers
 
 
 def _bits(tensor: Tensor) -> npt.NDArray[Any]:

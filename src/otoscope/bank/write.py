@@ -11,13 +11,14 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from otoscope.bank.encode import count_steps, encode_shard
 from otoscope.bank.key import BankError, Holds, Identity, Layers, Manifest, is_begun, refuse_mismatch
+from otoscope.bank.needs import sizes, table
 from otoscope.bank.read import Bank, IncompleteError
 from otoscope.bank.shard import DamagedError, check, save, size
 from otoscope.datasets import Dataset
@@ -47,8 +48,9 @@ def extract(
     `layers`: "last", "all" or indices; `holds`: "tokens" for whole maps, "pooled" for their means (`needs` says which
     of both a probe asks for); `dtype`: "float16", "bfloat16", "float32" or "int8"; `splits`: None for all. A whole bank
     of the same identity is opened as it is, an interrupted one goes on. The encoder runs where its weights are; clips
-    at another rate are resampled. With `progress` the size is announced on stderr before anything is written:
-    exact where a split's clips have one length, else reckoned from the longest of a few.
+    at another rate are resampled. With `progress` the size is announced on stderr before anything is written, and what
+    it would be otherwise (pooled or not, one layer or all, float16 or int8): exact where a split's clips have one
+    length, else reckoned from the longest of a few.
 
     Raises `MismatchError` if the folder holds a bank made from something else, `OSError` (ENOSPC) if the disk lacks the
     room, `AudioError` for a clip that cannot be heard, `BankError` for tokens that cannot be stored. The example is at
@@ -99,9 +101,8 @@ def _measure(encoder: Encoder, clips: dict[str, Sequence[Clip]]) -> dict[str, in
     return {split: count_steps(encoder, [held[i] for i in spread[split]]) for split, held in clips.items()}
 
 
-def _sizes(manifest: Manifest, steps: dict[str, int], shape: TokenShape) -> dict[str, int]:
-    """Bytes of every shard, were maps of this shape kept."""
-    identity = replace(manifest.identity, shape=shape)
+def _sizes(manifest: Manifest, steps: dict[str, int], identity: Identity) -> dict[str, int]:
+    """Bytes of every shard, were this the bank's identity."""
     return {
         name: size(len(rows), steps[split], identity)
         for split in manifest.identity.splits
@@ -111,15 +112,18 @@ def _sizes(manifest: Manifest, steps: dict[str, int], shape: TokenShape) -> dict
 
 def _announce(path: Path, manifest: Manifest, steps: dict[str, int], whole: TokenShape, progress: bool) -> None:
     identity, shape = manifest.identity, manifest.identity.shape
-    sizes = _sizes(manifest, steps, shape)
+    shards = _sizes(manifest, steps, identity)
     pooled = ", pooled," if identity.holds == "pooled" else ","
-    missing = sum(size for name, size in sizes.items() if not (path / name).exists())
+    missing = sum(size for name, size in shards.items() if not (path / name).exists())
     if progress:
+        kinds = sizes(identity, whole, lambda other: sum(_sizes(manifest, steps, other).values()))
         print(
             f"bank {path}: {sum(manifest.clips.values())} clips of {max(steps.values())} x {shape.freq} tokens{pooled} "
             f"width {shape.dim}, {shape.layers} of {whole.layers} layers in {identity.dtype}: "
-            f"{_human(sum(sizes.values()))}, {_human(missing)} still to write "
-            f"(all layers: {_human(sum(_sizes(manifest, steps, whole).values()))}); {_human(_free(path))} free",
+            f"{_human(sum(shards.values()))}, {_human(missing)} still to write "
+            f"(all layers: {_human(kinds[identity.holds, whole.layers, identity.dtype])}); {_human(_free(path))} free",
+            textwrap.indent(table(kinds, (identity.holds, shape.layers, identity.dtype), _human), "  "),
+            sep="\n",
             file=sys.stderr,
         )
     _require(path, missing)

@@ -7,11 +7,12 @@ the demo's times of `linear`, `mhca` and `protobin`; fine-tuning to 65 s for an 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from otoscope import probes
 from otoscope.bench.entries import FinetuneEntry, ProbeEntry
+from otoscope.train.feed import choose_layers
 from otoscope.train.views import CUT
 from otoscope.types import TokenShape
 
@@ -26,9 +27,17 @@ head that learns first asks for one forward pass in all."""
 
 
 @dataclass(frozen=True)
+class Views:
+    """How large the bank of a few-shot draw with its views is: `clips`, and `bytes` that are still to be written."""
+
+    clips: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Scale:
     """How large a source is: `clips` by split, tokens as the encoder makes them (`shape`, `steps`), its weights, the
-    data set's classes; `bytes` of the bank that are still to be written (0: it is there)."""
+    data set's classes; `bytes` of the bank that are still to be written (0: it is there); `views` by draw."""
 
     clips: Mapping[str, int]
     shape: TokenShape
@@ -36,19 +45,28 @@ class Scale:
     parameters: int
     classes: int
     bytes: int
+    views: Mapping[int, Views] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
         """Tokens of a clip in one layer."""
         return self.steps * self.shape.freq
 
-    @property
-    def encoding_seconds(self) -> float:
-        """Expected time to fill the bank."""
-        return sum(self.clips.values()) * (_HEAR + self.parameters * self.tokens / _ENCODE) if self.bytes else 0.0
+    def missing_bytes(self, draws: Collection[int]) -> int:
+        """Bytes still to be written of the bank, and of those of the views of these draws."""
+        return self.bytes + sum(self.views[draw].bytes for draw in draws if draw in self.views)
+
+    def encoding_seconds(self, draws: Collection[int]) -> float:
+        """Expected time to fill these banks; for a view two clips are decoded."""
+        each = self.parameters * self.tokens / _ENCODE
+        views = sum(self.views[draw].clips for draw in draws if draw in self.views and self.views[draw].bytes)
+        return (sum(self.clips.values()) * (_HEAR + each) if self.bytes else 0.0) + views * (2 * _HEAR + each)
 
     def train_clips(self, shots: int | None) -> float:
-        """Clips to learn from: less those cut for validation where it has no split; at most `shots` a class."""
+        """Clips to learn from: less those cut for validation where it has no split; at most `shots` a class; with their
+        views, as many as the largest draw has."""
+        if self.views:
+            return max(views.clips for views in self.views.values())
         clips: float = self.clips["train"] * (1 if "validation" in self.clips else 1 - CUT["share"])
         return clips if shots is None else min(clips, shots * self.classes)
 
@@ -70,7 +88,8 @@ def training_seconds(
         passes = _PASSES * recipe.epochs + (recipe.probe_epochs > 0)
         return decoded + passes * clips * scale.parameters * scale.tokens / _TUNE
     kind = probes.registry.get(entry.name)
-    shape = scale.shape if kind.depth == "many" else dataclasses.replace(scale.shape, layers=1)
+    layers = choose_layers(entry.layer, kind.depth, scale.shape)
+    shape = dataclasses.replace(scale.shape, layers=len(layers))
     macs = probes.cost(entry.name, shape, scale.classes, scale.tokens, **entry.options).macs
     read = shape.layers * scale.tokens * shape.dim if kind.reads == "tokens" else 0
     return (epochs if kind.trained else 1) * clips * (_STEP + _READ * read + macs / _RATE)

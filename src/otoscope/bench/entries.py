@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
+from otoscope import bank as banks
 from otoscope import datasets, encoders, probes
+from otoscope.bank import Needs
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.train.recipe import Recipe
 
@@ -38,12 +40,14 @@ class EncoderEntry(Entry):
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """A data set of a suite. `folds`: values of its option `fold`, one bank each; `shots`: clips per class, or all."""
+    """A data set of a suite. `folds`: values of its option `fold`, one bank each; `shots`: clips per class, or all;
+    `views`: of each clip of a few-shot draw (`train.mixed`), kept in a bank for each draw."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     folds: tuple[int | None, ...] = (None,)
     shots: int | None = None
+    views: int = 0
 
     def created_with(self, fold: int | None) -> dict[str, Any]:
         """Options of the data set for this fold."""
@@ -56,29 +60,40 @@ class DatasetEntry:
 
 @dataclass(frozen=True)
 class ProbeEntry(Entry):
-    """A probe of a suite, which reads a bank."""
+    """A probe of a suite, which reads a bank. `layer`: as in `train.fit`; `lr`, `weight_decay`: where fixed, and so
+    not searched."""
+
+    layer: int | str | Sequence[int] | None = field(default=None, hash=False)
+    lr: float | None = None
+    weight_decay: float | None = None
 
     def check(self) -> None:
         """As `EncoderEntry.check`."""
         probes.registry.check_options(self.name, self.options)
 
     @property
-    def reads_every_layer(self) -> bool:
-        """Whether the bank must hold all layers."""
-        return probes.registry.get(self.name).depth == "many"
+    def needs(self) -> Needs:
+        """What a bank must hold for it."""
+        least = banks.needs([self.name])
+        return least if self.layer is None else least | Needs("all", "pooled")
 
     def counts(self, trials: int, seeds: int) -> tuple[int, int]:
         """Trials and measured seeds of this entry, in a suite that asks for so many.
 
-        One trial is no search. A probe that is not trained by gradient has nothing to search, and no seed changes it.
+        One trial is no search, and what is fixed has none. A probe that is not trained by gradient has nothing to
+        search, and no seed changes it.
         """
         trained = probes.registry.get(self.name).trained
-        return (trials if trained and trials > 1 else 0), (seeds if trained else 1)
+        fixed = self.lr is not None or self.weight_decay is not None
+        return (trials if trained and trials > 1 and not fixed else 0), (seeds if trained else 1)
 
     def decides(self, rule: Mapping[str, Any]) -> dict[str, Any]:
         """What decides a training: the suite's `rule`, and this entry where its label does not tell."""
-        told = self == ProbeEntry(self.label)
-        return dict(rule) | ({} if told else {"probe": self.name, "options": dict(self.options)})
+        if self == ProbeEntry(self.label):
+            return dict(rule)
+        given = {name: getattr(self, name) for name in ("layer", "lr", "weight_decay")}
+        given = {name: value for name, value in given.items() if value is not None}
+        return dict(rule) | {"probe": self.name, "options": dict(self.options)} | given
 
 
 @dataclass(frozen=True)
@@ -88,8 +103,6 @@ class FinetuneEntry(Entry):
     Its options are the fields of `train.recipe.Recipe`, and two more: `lrs`, learning rates of which validation chooses
     the best (instead of `lr`), and `seeds`, trainings with the best (default: the suite's).
     """
-
-    reads_every_layer = False
 
     def check(self) -> None:
         """Raise `TypeError` or `ValueError` for a recipe that cannot be meant."""

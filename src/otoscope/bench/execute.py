@@ -1,10 +1,10 @@
 """Running a suite: what the plan lists and nothing else.
 
     out/banks/<encoder>-<data set>-<digest>   tokens        out/results/    records and predictions
-    out/search.db                             trials        out/failures/   cells that failed, with their traceback
+    out/search.db, out/search/                trials        out/failures/   cells that failed, with their traceback
     out/probes/<place>                        seed 0        out/finetune/   checkpoints of fine-tuning
 
-A cell is done once its trial is in the database or its record in the store; each is written whole. So a kill loses the
+A cell is done once its trial is kept or its record in the store; each is written whole. So a kill loses the
 cells under way, one for each worker, and of fine-tuning the epoch under way; the next run goes on with them.
 """
 
@@ -26,6 +26,7 @@ from otoscope.bench import plan, sources, suites
 from otoscope.bench.entries import FinetuneEntry
 from otoscope.bench.job import Failure, Job
 from otoscope.bench.plan import Cell, Place, Plan
+from otoscope.bench.sobol import SobolJob
 from otoscope.bench.suites import Suite
 from otoscope.bench.tuned import FinetuneJob
 from otoscope.registry import load_plugin
@@ -56,6 +57,7 @@ def run_suite(
     *,
     storage: str | None = None,
     workers: int = 1,
+    bank: Path | None = None,
     device: str | None = None,
     plugins: Sequence[str | Path] = (),
     progress: bool = True,
@@ -63,23 +65,24 @@ def run_suite(
     """Do what is missing of a suite, a name or a `Suite`, in the folder `out`.
 
     `storage`: URL of the database of trials, by default SQLite in `out`. `workers`: processes that train, each at its
-    own place of the plan; they import `plugins` first. A cell that fails is kept in `out/failures` and the others go
-    on; the next run does it again, but not a trial, which is over. With `progress`, the plan and each result are told
-    on stderr. `MissingExtraError` before anything is done if the plan has a search and Optuna is not installed.
+    own place of the plan; they import `plugins` first. `bank`: where the bank of a suite of one source lies. A cell
+    that fails is kept in `out/failures` and the others go on; the next run does it again, but not a trial, which is
+    over. With `progress`, the plan and each result are told on stderr. `MissingExtraError` before anything is done if
+    a search of the plan needs Optuna and there is none.
     """
     if workers < 1:
         raise ValueError(f"a bench needs at least one worker, found {workers}")
     for plugin in plugins:
         load_plugin(plugin)
-    bench = _Bench(suite, out, storage)
+    bench = _Bench(suite, out, storage, bank)
     todo = bench.plan()
     if progress:
         print(todo, file=sys.stderr, flush=True)
-    if any(cell.trial is not None for cell in todo.cells):
+    jobs = [bench.job(place, cells, device, progress) for place, cells in todo.places()]
+    if any(job.needs_optuna and job.cells[0].trial is not None for job in jobs):
         tuner.require_optuna()
         bench.out.mkdir(parents=True, exist_ok=True)
         tuner.open_storage(bench.storage)
-    jobs = [bench.job(place, cells, device, progress) for place, cells in todo.places()]
     _in_turn(jobs) if workers == 1 else _in_pool(jobs, workers, plugins)
     return Outcome(todo, bench.store, tuple(failure for job in jobs for failure in job.failures))
 
@@ -92,12 +95,12 @@ def failures(out: str | Path) -> list[Failure]:
 class _Bench:
     """A suite in a folder: its sources, and what is done."""
 
-    def __init__(self, suite: Suite | str, out: str | Path, storage: str | None) -> None:
+    def __init__(self, suite: Suite | str, out: str | Path, storage: str | None, bank: Path | None = None) -> None:
         self.suite = suite if isinstance(suite, Suite) else suites.load(suite)
         self.out = Path(out)
         self.store = Store(self.out / "results")
         self.storage = storage or tuner.sqlite(self.out / "search.db")
-        self.subjects, self.absent = sources.find(self.suite, self.out / "banks")
+        self.subjects, self.absent = sources.find(self.suite, self.out / "banks", bank)
 
     def plan(self) -> Plan:
         records, lacking = list(self.store), {lack.name for lack in self.absent if lack.kind == "probe"}
@@ -113,20 +116,21 @@ class _Bench:
         return plan.make(self.suite, scales, done=done, absent=self.absent, measured=measured)
 
     def job(self, place: Place, cells: Sequence[Cell], device: str | None, progress: bool) -> Job:
-        kind = FinetuneJob if isinstance(self.suite.probe(place.probe), FinetuneEntry) else Job
+        kind = SobolJob if self.suite.sobol == self.suite.trials else Job
+        if isinstance(self.suite.probe(place.probe), FinetuneEntry):
+            kind = FinetuneJob
         return kind(self.suite, place, cells, self.subjects[place.source], self.out, self.storage, device, progress)
 
 
 def _with_banks(jobs: Sequence[Job]) -> Iterator[Job]:
     """The jobs whose bank is there, as soon as it is, or that read none; jobs whose bank cannot be made fail."""
-    for _, group in groupby(jobs, lambda job: (job.subject.path, job.reads_bank)):
+    for _, group in groupby(jobs, lambda job: (job.subject.path, job.place.draw, job.reads_bank)):
         same = list(group)
         if not same[0].reads_bank:
             yield from same
             continue
         try:
-            if same[0].subject.scale.bytes:
-                same[0].subject.extract(device=same[0].device, progress=same[0].progress)
+            same[0].fill_banks()
         except Exception as error:
             for job in same:
                 job.fail(error)
@@ -145,6 +149,7 @@ def _in_pool(jobs: Sequence[Job], workers: int, plugins: Sequence[str | Path]) -
     running: list[tuple[Job, Future[list[Failure]]]] = []
     try:
         for job in _with_banks(jobs):
+            job.alone = False
             try:
                 running.append((job, pool.submit(_do, job)))
             except BrokenExecutor as error:
@@ -159,8 +164,8 @@ def _in_pool(jobs: Sequence[Job], workers: int, plugins: Sequence[str | Path]) -
 
 
 def _start(plugins: Sequence[str | Path], workers: int) -> None:
-    """A worker process: its plug-ins, and its share of the cores."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    """A worker process: its plug-ins, and its share of the cores, or fewer if it was told so (OMP_NUM_THREADS)."""
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // workers)))
     for plugin in plugins:
         load_plugin(plugin)
 

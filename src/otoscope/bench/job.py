@@ -18,7 +18,7 @@ from otoscope import bank as banks
 from otoscope import probes
 from otoscope.bank import Bank
 from otoscope.bench import plan, recorded, run
-from otoscope.bench.entries import FinetuneEntry, ProbeEntry
+from otoscope.bench.entries import ProbeEntry
 from otoscope.bench.plan import Cell, Place
 from otoscope.bench.sources import Subject
 from otoscope.bench.suites import Suite
@@ -27,6 +27,8 @@ from otoscope.results import Record, Store
 from otoscope.train import Configuration, DivergedError, FittedProbe, PrunedError, fit, fit_many
 from otoscope.train.halving import HALVING
 from otoscope.train.many import Watch, together
+from otoscope.train.mixed import with_views
+from otoscope.train.points import Points
 from otoscope.train.tuner import Outcome, Setting, Tuner, finished
 from otoscope.train.views import with_few_shots, with_validation
 
@@ -41,6 +43,11 @@ class Failure:
     date: str
 
 
+def outcome_of(trained: FittedProbe | DivergedError | PrunedError) -> Outcome:
+    """What a search learns of a trial."""
+    return trained if isinstance(trained, Exception) else (trained.validation, trained.train_seconds)
+
+
 def saved_probe(out: Path, place: Place) -> Path:
     """The folder of the probe of seed 0 that was measured last at a place; `train.load` reads it."""
     return out / "probes" / place.file_name
@@ -48,9 +55,11 @@ def saved_probe(out: Path, place: Place) -> Path:
 
 @dataclass
 class Job:
-    """Cells of one place, and all that is needed to do them; the bank must be there if it `reads_bank`.
+    """Cells of one place, and all that is needed to do them; the bank must be there if it `reads_bank`, and Optuna if
+    it `needs_optuna` and has a trial among its cells.
 
-    `failures`: those that failed.
+    `progress`: whether results are told on stderr, and while nobody else trains (`alone`) bars, too. `failures`: those
+    that failed.
     """
 
     suite: Suite
@@ -62,6 +71,8 @@ class Job:
     device: str | None = None
     progress: bool = False
     reads_bank: ClassVar[bool] = True
+    needs_optuna: ClassVar[bool] = True
+    alone: bool = True
     failures: list[Failure] = field(default_factory=list)
     _outcomes: dict[int, Outcome] = field(default_factory=dict)
 
@@ -73,7 +84,7 @@ class Job:
     @property
     def digest(self) -> str:
         """Twelve digits over all that decides the trials."""
-        tokens = self.subject.layers if self.reads_bank else None
+        tokens = self.subject.identity.kept if self.reads_bank else None
         decides = json.dumps([self.protocol, self.subject.digests, tokens], sort_keys=True)
         return hashlib.sha256(decides.encode()).hexdigest()[:12]
 
@@ -87,9 +98,17 @@ class Job:
         source, place = self.place.source, self.place
         mine = (source.encoder, source.dataset, place.probe, None)
         same = (record.encoder, record.dataset, record.probe, record.recorded) == mine
+        same &= not self.reads_bank or record.config.get("dtype") == self.subject.identity.dtype
         return (
             same and record.config.get("protocol") == self.protocol and recorded.matches(record, self.subject.digests)
         )
+
+    def fill_banks(self) -> None:
+        """The banks that it reads, if they are not there yet."""
+        if self.subject.scale.bytes:
+            self.subject.extract(device=self.device, progress=self.progress)
+        if self.place.draw in self.subject.views:
+            self.subject.extract_views(self.place.draw, device=self.device, progress=self.progress)
 
     def done(self, records: Iterable[Record]) -> set[Cell]:
         """The cells of the whole place that are done, of which `records` are the measured ones."""
@@ -127,18 +146,22 @@ class Job:
         self._say(f"{cell}: {outcome if isinstance(outcome, Exception) else f'validation {100 * outcome[0]:.1f}'}")
 
     def _train(self, settings: Sequence[Setting], watch: Watch) -> list[Outcome]:
-        """The trials of a batch, together."""
-        found = fit_many(
+        return [outcome_of(it) for it in self._together(settings, watch)]
+
+    def _together(self, settings: Sequence[Setting], watch: Watch) -> list[FittedProbe | DivergedError | PrunedError]:
+        """The trials of a batch."""
+        return fit_many(
             self._entry.name,
             self._seen,
             [Configuration(lr=setting["lr"], weight_decay=setting["weight_decay"]) for setting in settings],
+            layer=self._entry.layer,
             epochs=self.suite.epochs,
             batch_size=self.suite.batch_size,
             device=self.device,
+            progress=self.progress and self.alone,
             options=self._entry.options,
             watch=watch,
         )
-        return [it if isinstance(it, Exception) else (it.validation, it.train_seconds) for it in found]
 
     def _measure(self, cell: Cell) -> None:
         trials, _ = plan.cells_of(self.suite, self.place)
@@ -162,16 +185,20 @@ class Job:
             self._seen,
             options=self._entry.options,
             seed=seed,
-            lr=setting.get("lr"),
-            weight_decay=setting.get("weight_decay"),
+            lr=setting.get("lr", self._entry.lr),
+            weight_decay=setting.get("weight_decay", self._entry.weight_decay),
+            layer=self._entry.layer,
             epochs=suite.epochs,
             batch_size=suite.batch_size,
             device=self.device,
+            progress=self.progress and self.alone,
         )
 
     @property
-    def _entry(self) -> ProbeEntry | FinetuneEntry:
-        return self.suite.probe(self.place.probe)
+    def _entry(self) -> ProbeEntry:
+        entry = self.suite.probe(self.place.probe)
+        assert isinstance(entry, ProbeEntry)
+        return entry
 
     @cached_property
     def _bank(self) -> Bank:
@@ -180,11 +207,13 @@ class Job:
     @cached_property
     def _seen(self) -> Bank:
         """The bank as training sees it."""
-        whole = with_validation(self._bank)
-        return whole if self.place.shots is None else with_few_shots(whole, self.place.shots, draw=self.place.draw)
+        whole, place = with_validation(self._bank), self.place
+        if place.draw in self.subject.views:
+            return with_views(whole, banks.open(self.subject.views[place.draw]))
+        return whole if place.shots is None else with_few_shots(whole, place.shots, draw=place.draw)
 
     @cached_property
-    def _tuner(self) -> Tuner:
+    def _tuner(self) -> Tuner | Points:
         kind = probes.registry.get(self._entry.name)
         return Tuner(
             self.storage,
@@ -192,6 +221,7 @@ class Job:
             lr=kind.lr,
             weight_decay=kind.weight_decay,
             trials=self.suite.trials,
+            sobol=self.suite.sobol,
             together=together(self._entry.name, self._seen, options=self._entry.options),
             halving=HALVING,
         )

@@ -20,6 +20,7 @@ from otoscope.bench import cost
 from otoscope.bench.cost import Scale
 from otoscope.bench.entries import FinetuneEntry
 from otoscope.bench.suites import Absent, Suite
+from otoscope.train.mixed import RULE as MIXED
 from otoscope.train.tuner import RULE
 from otoscope.train.views import CUT
 
@@ -90,12 +91,12 @@ class Plan:
     @property
     def bytes(self) -> int:
         """Bytes of banks to be written for these cells."""
-        return sum(self.scales[source].bytes for source in self._encoded())
+        return sum(self.scales[source].missing_bytes(draws) for source, draws in self._encoded().items())
 
     @property
     def seconds(self) -> float:
         """Expected time of all cells and of the encoding they need, one after the other."""
-        encoding = sum(self.scales[source].encoding_seconds for source in self._encoded())
+        encoding = sum(self.scales[source].encoding_seconds(draws) for source, draws in self._encoded().items())
         return encoding + sum(cell.seconds for cell in self.cells)
 
     def places(self) -> Iterator[tuple[Place, list[Cell]]]:
@@ -108,8 +109,9 @@ class Plan:
         lines = [f"suite {suite.name}: {suite.about}"]
         encoded = self._encoded()
         for source, places in groupby(self.places(), lambda pair: pair[0].source):
-            scale = self.scales[source]
-            bank = f"{scale.bytes / 1e6:.1f} MB to encode, {_time(scale.encoding_seconds)}" if scale.bytes else "there"
+            scale, draws = self.scales[source], encoded.get(source, set())
+            missing, seconds = scale.missing_bytes(draws), scale.encoding_seconds(draws)
+            bank = f"{missing / 1e6:.1f} MB to encode, {_time(seconds)}" if missing else "there"
             lines.append(f"{source}: bank {bank if source in encoded else 'not needed'}")
             lines += [f"  {_row(place, cells)}" for place, cells in places]
         lines += [f"missing {lack.kind} {lack.name!r}: {lack.reason}" for lack in self.absent]
@@ -119,10 +121,13 @@ class Plan:
         )
         return "\n".join(lines)
 
-    def _encoded(self) -> dict[Source, None]:
-        """The sources whose bank these cells read."""
+    def _encoded(self) -> dict[Source, set[int]]:
+        """The sources whose bank these cells read, and of which draws."""
         tuned = {entry.label for entry in self.suite.probes if isinstance(entry, FinetuneEntry)}
-        return dict.fromkeys(cell.place.source for cell in self.cells if cell.place.probe not in tuned)
+        draws: dict[Source, set[int]] = {}
+        for place in (cell.place for cell in self.cells if cell.place.probe not in tuned):
+            draws.setdefault(place.source, set()).add(place.draw)
+        return draws
 
 
 def make(
@@ -157,11 +162,12 @@ def make(
 def cells_of(suite: Suite, place: Place, seconds: float = 0.0) -> tuple[list[Cell], list[Cell]]:
     """All trials and all measured seeds of a place, each expected to take `seconds`.
 
-    A trial of fine-tuning leaves its checkpoint, so that the first seed of the winner costs no training again.
+    A trial of fine-tuning leaves its checkpoint, and the best of trials that are all Sobol points its probe, so that
+    the first seed of the winner costs no training again.
     """
     entry = suite.probe(place.probe)
     trials, seeds = entry.counts(suite.trials, suite.seeds)
-    kept = trials > 0 and isinstance(entry, FinetuneEntry)
+    kept = trials > 0 and (isinstance(entry, FinetuneEntry) or suite.sobol == suite.trials)
     return (
         [Cell(place, trial, 0, seconds) for trial in range(trials)],
         [Cell(place, None, seed, 0.0 if kept and seed == 0 else seconds) for seed in range(seeds)],
@@ -171,8 +177,10 @@ def cells_of(suite: Suite, place: Place, seconds: float = 0.0) -> tuple[list[Cel
 def protocol(suite: Suite, place: Place, scale: Scale) -> dict[str, Any]:
     """What decides a cell before it is trained, as it stands in its record; fits through JSON unchanged."""
     common: dict[str, Any] = {name: getattr(suite, name) for name in ("trials", "epochs", "batch_size")}
-    rule = suite.probe(place.probe).decides(common | {"search": RULE if cells_of(suite, place)[0] else None})
+    rule = suite.probe(place.probe).decides(common | {"search": _search(suite) if cells_of(suite, place)[0] else None})
     rule |= {"fold": place.source.fold, "shots": place.shots, "draw": place.draw}
+    if views := suite.dataset(place.source.dataset).views:
+        rule["views"] = {"number": views, **MIXED}
     rule["validation_cut"] = None if "validation" in scale.clips else CUT
     whole: dict[str, Any] = json.loads(json.dumps(rule | {"otoscope": importlib.metadata.version("otoscope")}))
     return whole
@@ -180,9 +188,14 @@ def protocol(suite: Suite, place: Place, scale: Scale) -> dict[str, Any]:
 
 def places_of(suite: Suite, source: Source) -> list[Place]:
     """Every probe of the suite on this source, for every few-shot draw."""
-    shots = next(data.shots for data in suite.datasets if data.name == source.dataset)
+    shots = suite.dataset(source.dataset).shots
     draws = range(1 if shots is None else suite.draws)
     return [Place(source, entry.label, shots, draw) for draw in draws for entry in suite.probes]
+
+
+def _search(suite: Suite) -> dict[str, Any]:
+    points = {} if suite.sobol is None else {"sobol": suite.sobol}
+    return points if suite.sobol == suite.trials else RULE | points
 
 
 def _row(place: Place, cells: Sequence[Cell]) -> str:

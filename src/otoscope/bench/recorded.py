@@ -12,9 +12,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from otoscope.bench.entries import FINETUNE
 from otoscope.results import Record, Store
 
-FINETUNE = "finetune"
 SHIPPED = Path(__file__).parent / "recorded"
 
 

@@ -1,10 +1,10 @@
 """Suites: what is compared with what, declared in small JSON files beside this module.
 
     {"about": "one sentence", "encoders": ["tiny", {"name": "tiny", "label": "tiny-random", "options": {...}}],
-     "datasets": ["scenes", {"name": "esc50", "folds": [1, 2, 3, 4, 5]}, {"name": "hsn", "shots": 64}],
+     "datasets": ["scenes", {"name": "esc50", "folds": [1, 2, 3, 4, 5]}, {"name": "hsn", "shots": 64, "views": 5}],
      "probes": ["linear", {"name": "cgp", "label": "cgp-1000", "options": {"prototypes": 1000}},
                 {"name": "finetune", "options": {"epochs": 12, "lrs": [5e-4, 2e-3], "seeds": 1}}],
-     "trials": 50, "seeds": 5, "draws": 1, "epochs": 30, "batch_size": 128}
+     "trials": 50, "sobol": 25, "seeds": 5, "draws": 1, "epochs": 30, "batch_size": 128}
 
 `finetune` among the probes is the whole encoder, trained end to end; its options are a recipe (`FinetuneEntry`).
 A suite may name encoders, data sets and probes that are not registered here: `absent` lists them, with the reason.
@@ -33,7 +33,9 @@ class Suite:
     """A comparison: every encoder x data set x probe, under one protocol.
 
     `trials`: configurations tried before the `seeds` trainings with the best (1: the middle of the probe's ranges, no
-    search); `draws`: few-shot draws of a data set with `shots`; `epochs`, `batch_size`: as in `train.fit`.
+    search); `sobol`: how many of them are Sobol points, by default the larger half. Where all of them are, each is
+    trained to the end: neither TPE nor halving has a part in the search, and so nor has Optuna. `draws`: few-shot draws
+    of a data set with `shots`; `epochs`, `batch_size`: as in `train.fit`.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Suite:
     datasets: tuple[DatasetEntry, ...]
     probes: tuple[ProbeEntry | FinetuneEntry, ...]
     trials: int = 1
+    sobol: int | None = None
     seeds: int = 1
     draws: int = 1
     epochs: int = 30
@@ -58,9 +61,19 @@ class Suite:
         for number in ("trials", "seeds", "draws", "epochs", "batch_size"):
             if not isinstance(getattr(self, number), int) or getattr(self, number) < 1:
                 raise SuiteError(f"suite {self.name!r}: {number} must be a whole number >= 1")
+        if self.sobol is not None and not 1 <= self.sobol <= self.trials:
+            raise SuiteError(f"suite {self.name!r}: sobol counts some of its {self.trials} trials, found {self.sobol}")
         for data in self.datasets:
             if not data.folds or (data.shots is not None and data.shots < 1):
                 raise SuiteError(f"suite {self.name!r}, data set {data.name!r}: folds and shots must not be empty")
+            if data.views < 0 or (data.views and data.shots is None):
+                raise SuiteError(
+                    f"suite {self.name!r}, data set {data.name!r}: views are of a few-shot draw, give shots"
+                )
+
+    def dataset(self, name: str) -> DatasetEntry:
+        """The entry of this name among the data sets."""
+        return next(entry for entry in self.datasets if entry.name == name)
 
     def probe(self, label: str) -> ProbeEntry | FinetuneEntry:
         """The entry of this label among the probes."""
@@ -81,7 +94,7 @@ def names() -> list[str]:
     """Names of the suites that come with otoscope.
 
     >>> names()
-    ['controls', 'demo', 'fewshot-birds', 'smoke', 'unmute']
+    ['controls', 'demo', 'demo-small', 'fewshot-birds', 'smoke', 'unmute']
     """
     return sorted(path.stem for path in FOLDER.glob("*.json"))
 
@@ -106,7 +119,7 @@ def parse(name: str, held: Mapping[str, Any]) -> Suite:
     """A suite from its JSON object; an unknown key is an error."""
     _only(f"suite {name!r}", held, Suite, without=("name",))
     entries: dict[str, list[dict[str, Any]]] = {}
-    for kind, entry in (("encoders", Entry), ("datasets", DatasetEntry), ("probes", Entry)):
+    for kind, entry in (("encoders", Entry), ("datasets", DatasetEntry), ("probes", ProbeEntry)):
         entries[kind] = [{"name": item} if isinstance(item, str) else dict(item) for item in held.get(kind, ())]
         for item in entries[kind]:
             _only(f"suite {name!r}, {kind}", item, entry)

@@ -28,7 +28,7 @@ from otoscope.train.shown import Shown
 class FinetuneJob(Job):
     """As `Job`, for an entry that fine-tunes; it reads no bank."""
 
-    reads_bank = False
+    reads_bank, needs_optuna = False, False
 
     def _over(self) -> Collection[int]:
         return [number for number, lr in enumerate(self._recipes.lrs) if self._note_of(lr).exists()]
@@ -80,7 +80,7 @@ class FinetuneJob(Job):
             seed=seed,
             device=self.device,
             checkpoint=self._checkpoint(lr, seed),
-            progress=self.progress,
+            progress=self.progress and self.alone,
         )
 
     def _keep(self, lr: float, value: float | None) -> None:
@@ -95,8 +95,7 @@ class FinetuneJob(Job):
 
     @cached_property
     def _shown(self) -> Shown:
-        cut = self.protocol["validation_cut"] is not None
-        return Shown(self.subject.create_dataset(), cut=cut, shots=self.place.shots, draw=self.place.draw)
+        return self.subject.shown(self.subject.create_dataset(), self.place.draw)
 
     @cached_property
     def _recipes(self) -> FinetuneEntry:

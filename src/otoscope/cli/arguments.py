@@ -39,16 +39,17 @@ def parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    _demo(command("demo", commands.demo, "probe the embedded encoder on the embedded data set, and write a report"))
+    _demo(command("demo", benching.demo, "probe the embedded encoder on the embedded data set, and write a report"))
     _list(command("list", commands.list_, "list encoders, data sets and probes"))
     _extract(command("extract", commands.extract, "encode a data set once and keep its tokens in a bank"))
-    _probe(command("probe", commands.probe, "train and measure one probe on one encoder and data set"))
+    _probe(command("probe", benching.probe, "train and measure one probe on one encoder and data set"))
     _bench(command("bench", benching.bench, "compare encoders, data sets and probes: plan, then run what is missing"))
-    _finetune(command("finetune", commands.finetune, "fine-tune the whole encoder, the reference for every probe"))
+    _finetune(command("finetune", benching.finetune, "fine-tune the whole encoder, the reference for every probe"))
     _results(
         command("results", reading.results, "list or export the results, one row per encoder, data set, probe and seed")
     )
     _compare(command("compare", reading.compare, "say which of two probes is better, and how sure that is"))
+    _rank(command("rank", reading.rank, "say whether the probe changes the ranking of encoders, and how sure that is"))
     _report(command("report", reading.report, "write report.html from the results"))
     _check(command("check", commands.check, "run the contract suite on probes, also on a plug-in's"))
     return whole
@@ -59,7 +60,9 @@ def _demo(to: argparse.ArgumentParser) -> None:
     to.add_argument("--small", action="store_true", help="a reduced size that ends in a minute or two and is no result")
     to.add_argument("--seeds", type=_count, metavar="N", help="training seeds for each probe (default: 3, small: 1)")
     to.add_argument(
-        "--finetune", action="store_true", help="measure the fine-tuning reference here (15 min on 2 cores)"
+        "--finetune",
+        action="store_true",
+        help="measure the fine-tuning reference here (15 min on 2 cores, for each encoder)",
     )
     to.add_argument("--control", action="store_true", help="probe the same encoder with random weights, too")
     to.add_argument("--no-report", action="store_true", help="print the table only")
@@ -83,8 +86,12 @@ def _list(to: argparse.ArgumentParser) -> None:
 def _extract(to: argparse.ArgumentParser) -> None:
     _subject(to)
     to.add_argument("--splits", metavar="A,B", help="only these splits")
-    to.add_argument("--layers", default="last", help="last, all, or indices such as 0,5,-1 (default: last)")
-    to.add_argument("--dtype", default="float16", help="float16, bfloat16 or float32 (default: float16)")
+    kept = to.add_mutually_exclusive_group()
+    kept.add_argument("--layers", default="last", help="last, all, or indices such as 0,5,-1 (default: last)")
+    kept.add_argument(
+        "--for", dest="probes", metavar="A,B", help="keep the least that these probes read: layers, whole maps or means"
+    )
+    to.add_argument("--dtype", default="float16", help="float16, bfloat16, float32 or int8 (default: float16)")
     to.add_argument("--batch-size", type=_count, default=16, metavar="N", help="clips encoded at once (default: 16)")
     _machine(to)
 
@@ -93,6 +100,8 @@ def _probe(to: argparse.ArgumentParser) -> None:
     to.add_argument("--probe", required=True, help="its name; see `otoscope list probes`")
     _option(to, "--option", "an option of the probe, such as prototypes_per_class=10")
     _subject(to)
+    _shots(to)
+    to.add_argument("--draws", type=_count, default=1, metavar="N", help="few-shot draws (default: 1)")
     to.add_argument("--seeds", type=_count, default=1, metavar="N", help="training seeds 0 .. N-1 (default: 1)")
     to.add_argument("--lr", type=float, help="learning rate (default: the middle of the probe's range)")
     to.add_argument("--weight-decay", type=float, help="weight decay (default: the middle of the probe's range)")
@@ -106,10 +115,12 @@ def _probe(to: argparse.ArgumentParser) -> None:
 
 
 def _bench(to: argparse.ArgumentParser) -> None:
-    to.add_argument("--suite", metavar="NAME", help="smoke, demo, unmute, fewshot-birds, controls, or a .json file")
+    to.add_argument(
+        "--suite", metavar="NAME", help="smoke, demo, demo-small, unmute, fewshot-birds, controls, or a .json file"
+    )
     for kind in ("encoders", "datasets", "probes"):
         to.add_argument(f"--{kind}", metavar="A,B", help=f"instead of a suite: these {kind}")
-    to.add_argument("--shots", type=_count, metavar="N", help="clips per class, without a suite (default: all)")
+    _shots(to)
     for name, words in (
         ("trials", "configurations tried by validation before the seeds"),
         ("seeds", "training seeds of the best configuration"),
@@ -128,6 +139,8 @@ def _bench(to: argparse.ArgumentParser) -> None:
 
 def _finetune(to: argparse.ArgumentParser) -> None:
     _subject(to, bank=False)
+    _shots(to)
+    to.add_argument("--draws", type=_count, default=1, metavar="N", help="few-shot draws (default: 1)")
     to.add_argument("--seeds", type=_count, default=1, metavar="N", help="training seeds 0 .. N-1 (default: 1)")
     to.add_argument("--head", help="the probe that turns tokens into logits (default: linear)")
     _option(to, "--head-option", "an option of the head, such as norm=layer")
@@ -179,6 +192,13 @@ def _compare(to: argparse.ArgumentParser) -> None:
     to.add_argument("--resamples", type=_count, default=2000, metavar="N", help="of the held-out clips (default: 2000)")
 
 
+def _rank(to: argparse.ArgumentParser) -> None:
+    _out(to, None)
+    to.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
+    _only(to, "encoder", "dataset", "probe")
+    to.add_argument("--resamples", type=_count, default=2000, metavar="N", help="of the held-out clips (default: 2000)")
+
+
 def _report(to: argparse.ArgumentParser) -> None:
     _out(to, None)
     to.add_argument("--html", type=Path, metavar="FILE", help="where to write (default: report.html in that folder)")
@@ -187,6 +207,13 @@ def _report(to: argparse.ArgumentParser) -> None:
 def _check(to: argparse.ArgumentParser) -> None:
     to.add_argument("names", nargs="*", help="probes (default: those of the plug-in, or all)")
     _plugin(to)
+
+
+def _shots(to: argparse.ArgumentParser) -> None:
+    to.add_argument("--shots", type=_count, metavar="N", help="clips per class to learn from (default: all)")
+    to.add_argument(
+        "--views", type=_count, default=0, metavar="N", help="mixup views of each of these clips (default: none)"
+    )
 
 
 def _subject(to: argparse.ArgumentParser, *, bank: bool = True) -> None:

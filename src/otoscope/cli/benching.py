@@ -1,18 +1,26 @@
-"""The subcommand that runs a whole comparison. As `commands`, it imports inside the functions."""
+"""The subcommands that train and measure: a whole comparison, or one cell of it. As `commands`, imports stand inside.
+
+Each is a suite, so that what the results hold already is not done again.
+"""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from otoscope.cli.commands import bank_path, label
+
 if TYPE_CHECKING:
+    from otoscope.bench.entries import FinetuneEntry, ProbeEntry
+    from otoscope.bench.execute import Outcome
     from otoscope.bench.suites import Suite
 
 
 def bench(asked: argparse.Namespace) -> int:
     from otoscope.bench import execute
-    from otoscope.report import render, table
 
     suite = _suite(asked)
     if asked.dry_run:
@@ -27,10 +35,53 @@ def bench(asked: argparse.Namespace) -> int:
         plugins=asked.plugin or (),
         progress=not asked.quiet,
     )
-    print(render.summary_text(table.summarise(outcome.store)))
-    for failure in outcome.failures:
-        print(f"failed: {failure.cell}: {failure.error}")
-    return 1 if outcome.failures else 0
+    return _show(asked, outcome)
+
+
+def probe(asked: argparse.Namespace) -> int:
+    from otoscope.bench.entries import ProbeEntry
+
+    given = {name: getattr(asked, name) for name in ("layer", "lr", "weight_decay")}
+    entry = ProbeEntry(asked.probe, options=dict(asked.option), **given)
+    if asked.trials > 1 and not asked.lr == asked.weight_decay == None:  # noqa: E711
+        raise ValueError("--trials searches the learning rate and weight decay; give them, or --trials, not both")
+    suite = replace(
+        _one_cell(asked, entry),
+        trials=asked.trials,
+        sobol=asked.trials,
+        epochs=asked.epochs,
+        batch_size=asked.batch_size,
+    )
+    return _run(asked, suite, asked.bank or bank_path(asked, entry.needs.layers))
+
+
+def finetune(asked: argparse.Namespace) -> int:
+    from otoscope.bench.entries import FINETUNE, FinetuneEntry
+    from otoscope.train.recipe import Recipe
+
+    given = {field.name: getattr(asked, field.name, None) for field in fields(Recipe)}
+    given["head_options"] = dict(asked.head_option) or None
+    options = {name: value for name, value in given.items() if value is not None}
+    return _run(asked, _one_cell(asked, FinetuneEntry(FINETUNE, options=options)), None)
+
+
+def demo(asked: argparse.Namespace) -> int:
+    from otoscope.bench.demo import run_demo
+    from otoscope.report.page import write_report
+
+    outcome = run_demo(
+        asked.out,
+        suite="demo-small" if asked.small else "demo",
+        seeds=asked.seeds,
+        control=asked.control,
+        finetune=asked.finetune,
+        device=asked.device,
+        progress=not asked.quiet,
+    )
+    status = _show(asked, outcome)
+    if not asked.no_report:
+        print(f"\nreport: {write_report(outcome.store.path, asked.out / 'report.html').resolve()}")
+    return status
 
 
 def _suite(asked: argparse.Namespace) -> Suite:
@@ -47,9 +98,54 @@ def _suite(asked: argparse.Namespace) -> Suite:
         suite = suites.load(asked.suite)
     elif len(given) == len(lists):
         held: dict[str, Any] = {"about": "from the command line"} | {k: v.split(",") for k, v in lists.items()}
-        held["datasets"] = [{"name": name, "shots": asked.shots} for name in held["datasets"]]
+        held["datasets"] = [{"name": name, "shots": asked.shots, "views": asked.views} for name in held["datasets"]]
         suite = suites.parse("command-line", held)
     else:
         raise ValueError(f"give --suite ({', '.join(suites.names())}), or all of --encoders, --datasets and --probes")
     changed = {name: getattr(asked, name) for name in ("trials", "seeds", "draws", "epochs", "batch_size")}
+    changed["sobol"] = asked.trials if suite.sobol == suite.trials else None
     return replace(suite, **{name: number for name, number in changed.items() if number is not None})
+
+
+def _one_cell(asked: argparse.Namespace, entry: ProbeEntry | FinetuneEntry) -> Suite:
+    """The suite of an encoder and a data set under one entry; what nobody registered is refused."""
+    from otoscope.bench.entries import DatasetEntry, EncoderEntry
+    from otoscope.bench.suites import Suite
+
+    encoder = EncoderEntry(asked.encoder, label(asked), dict(asked.encoder_option))
+    data = DatasetEntry(asked.dataset, dict(asked.dataset_option), shots=asked.shots, views=asked.views)
+    for named in (encoder, data, entry):
+        named.check()
+    return Suite(
+        name="command-line",
+        about="one cell",
+        encoders=(encoder,),
+        datasets=(data,),
+        probes=(entry,),
+        seeds=asked.seeds,
+        draws=asked.draws,
+    )
+
+
+def _run(asked: argparse.Namespace, suite: Suite, bank: Path | None) -> int:
+    from otoscope.bench import execute
+
+    outcome = execute.run_suite(suite, asked.out, bank=bank, device=asked.device, progress=not asked.quiet)
+    for lack in outcome.plan.absent:
+        raise ValueError(lack.reason)
+    status = _show(asked, outcome)
+    print(f"\nresults in {asked.out}; `otoscope report --out {asked.out}` draws them")
+    return status
+
+
+def _show(asked: argparse.Namespace, outcome: Outcome) -> int:
+    """The table of all results, what was there before, what failed; the exit status."""
+    from otoscope.report import render, table
+
+    if next(iter(outcome.store), None):
+        print(render.summary_text(table.summarise(outcome.store)))
+    if not outcome.plan.cells:
+        print(f"\nnothing to do: all {outcome.plan.done} cells were done before")
+    for failure in outcome.failures:
+        print(f"failed: {failure.cell}: {failure.traceback if asked.debug else failure.error}", file=sys.stderr)
+    return 1 if outcome.failures else 0

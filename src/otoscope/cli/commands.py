@@ -6,12 +6,9 @@ Imports stand inside the functions: this module is read by `--help`, which must 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from otoscope.datasets import Dataset
@@ -48,82 +45,22 @@ def _costs(asked: argparse.Namespace, names: Iterable[str]) -> tuple[list[str], 
 def extract(asked: argparse.Namespace) -> int:
     from otoscope import bank
 
-    layers = asked.layers if asked.layers in ("last", "all") else [int(i) for i in asked.layers.split(",")]
+    need = bank.needs(asked.probes.split(",")) if asked.probes else None
+    words, holds = need.layers if need else asked.layers, need.holds if need else "tokens"
+    named = "-".join([words, *[holds] * (holds != "tokens"), *[asked.dtype] * (asked.dtype != "float16")])
     held = bank.extract(
         _encoder(asked),
         _dataset(asked),
-        asked.bank or _bank_path(asked, asked.layers),
+        asked.bank or bank_path(asked, named),
         splits=asked.splits.split(",") if asked.splits else None,
-        layers=layers,
+        layers=words if words in ("last", "all") else [int(i) for i in words.split(",")],
+        holds=holds,
         dtype=asked.dtype,
         batch_size=asked.batch_size,
         progress=not asked.quiet,
     )
-    print(f"{held.path}: {', '.join(held.splits)} of {asked.dataset} by {_name(asked)}, {held.shape}")
-    return 0
-
-
-def probe(asked: argparse.Namespace) -> int:
-    from otoscope import bank, probes
-    from otoscope.bench.run import evaluate
-    from otoscope.train import fit, search
-
-    options = dict(asked.option)
-    probes.registry.check_options(asked.probe, options)
-    if asked.trials > 1 and not asked.lr == asked.weight_decay == None:  # noqa: E711
-        raise ValueError("--trials searches the learning rate and weight decay; give them, or --trials, not both")
-    every = asked.layer is not None or probes.registry.get(asked.probe).depth == "many"
-    layers: Literal["all", "last"] = "all" if every else "last"
-    path = asked.bank or _bank_path(asked, layers)
-    held = bank.extract(_encoder(asked), _dataset(asked), path, layers=layers, progress=not asked.quiet)
-    how = {"layer": asked.layer, "epochs": asked.epochs, "batch_size": asked.batch_size, "device": asked.device}
-    how |= {"options": options, "progress": not asked.quiet}
-    setting, first = {"lr": asked.lr, "weight_decay": asked.weight_decay}, None
-    if asked.trials > 1:
-        first = search(asked.probe, held, trials=asked.trials, **how).best
-        setting = {key: first.config.get(key) for key in setting}
-    for seed in range(asked.seeds):
-        fitted = first if first and seed == 0 else fit(asked.probe, held, seed=seed, **setting, **how)
-        fitted.save(asked.out / "probes" / f"{_name(asked)}-{asked.dataset}-{asked.probe}-seed{seed}")
-        evaluate(fitted, held, store=store_in(asked.out), encoder=_name(asked))
-    return _show(store_in(asked.out), f"results in {asked.out}; `otoscope report --out {asked.out}` draws them")
-
-
-def finetune(asked: argparse.Namespace) -> int:
-    from otoscope.bench.run import evaluate_finetuned
-    from otoscope.train import finetune
-    from otoscope.train.recipe import Recipe
-
-    given = {field.name: getattr(asked, field.name, None) for field in dataclasses.fields(Recipe)}
-    given["head_options"] = dict(asked.head_option)
-    recipe = Recipe(**{name: value for name, value in given.items() if value is not None})
-    encoder, dataset = _encoder(asked), _dataset(asked)
-    decides = json.dumps([dataclasses.asdict(recipe), encoder.digest, dataset.digest], sort_keys=True)
-    digest = hashlib.sha256(decides.encode()).hexdigest()[:12]
-    for seed in range(asked.seeds):
-        checkpoint = asked.out / "finetune" / f"{_name(asked)}-{asked.dataset}-{digest}-seed{seed}.pt"
-        how = {"seed": seed, "device": asked.device, "checkpoint": checkpoint, "progress": not asked.quiet}
-        fitted = finetune(encoder, dataset, recipe=recipe, **how)
-        evaluate_finetuned(fitted, dataset, store=store_in(asked.out), encoder=_name(asked))
-    return _show(store_in(asked.out), f"results in {asked.out}")
-
-
-def demo(asked: argparse.Namespace) -> int:
-    from otoscope.bench.demo import run_demo
-    from otoscope.report.page import write_report
-
-    store = run_demo(
-        asked.out,
-        size="small" if asked.small else "full",
-        seeds=asked.seeds,
-        control=asked.control,
-        finetune=asked.finetune,
-        device=asked.device,
-        progress=not asked.quiet,
-    )
-    _show(store)
-    if not asked.no_report:
-        print(f"\nreport: {write_report(store.path, asked.out / 'report.html').resolve()}")
+    kind = f"{holds} in {asked.dtype}"
+    print(f"{held.path}: {', '.join(held.splits)} of {asked.dataset} by {label(asked)}, {kind}, {held.shape}")
     return 0
 
 
@@ -176,14 +113,14 @@ def _dataset(asked: argparse.Namespace) -> Dataset:
     return datasets.create(asked.dataset, **dict(asked.dataset_option))
 
 
-def _name(asked: argparse.Namespace) -> str:
+def label(asked: argparse.Namespace) -> str:
     """The encoder's name with the options that make it another: "tiny-random" for weights=random."""
     return "-".join([asked.encoder, *_words(asked.encoder_option)])
 
 
-def _bank_path(asked: argparse.Namespace, layers: str) -> Path:
+def bank_path(asked: argparse.Namespace, layers: str) -> Path:
     """A folder for this encoder, data set and choice of layers; the bank itself refuses whatever else differs."""
-    folder: Path = asked.out / "banks" / "-".join([_name(asked), asked.dataset, *_words(asked.dataset_option), layers])
+    folder: Path = asked.out / "banks" / "-".join([label(asked), asked.dataset, *_words(asked.dataset_option), layers])
     return folder
 
 
@@ -197,12 +134,3 @@ def store_in(out: Path) -> Store:
     from otoscope.results import Store
 
     return Store(out / "results")
-
-
-def _show(store: Store, note: str = "") -> int:
-    from otoscope.report import render, table
-
-    print(render.summary_text(table.summarise(store)))
-    if note:
-        print(f"\n{note}")
-    return 0

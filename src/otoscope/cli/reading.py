@@ -1,9 +1,9 @@
-"""The subcommands that read results: list, export, compare, draw. As `commands`, they import inside the functions."""
+"""The subcommands that read results: list, export, compare, rank, draw. As in `commands`, imports stand inside."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,20 @@ def compare(asked: argparse.Namespace) -> int:
 
     store = store_in(results_folder(asked))
     print(compare(store, asked.a, asked.b, asked=partial(_is_asked, asked), resamples=asked.resamples).text())
+    return 0
+
+
+def rank(asked: argparse.Namespace) -> int:
+    from otoscope.report import ranking_words, rankings, render
+
+    store = store_in(results_folder(asked))
+    found = rankings.rank(store, asked=partial(_is_asked, asked), resamples=asked.resamples)
+    if not (found.rankings or found.board):
+        raise ValueError(_unranked(store, found.left_out))
+    flat = asked.format in ("csv", "json")
+    print(
+        render.flat_text(ranking_words.flat(found), asked.format) if flat else ranking_words.text(found, asked.format)
+    )
     return 0
 
 
@@ -95,6 +109,14 @@ def _is_asked(
 ) -> bool:
     wanted = ((asked.encoder, encoder), (asked.dataset, dataset), (asked.probe, probe))
     return all(not names or name(found) in map(name, names) for names, found in wanted)
+
+
+def _unranked(store: Store, left_out: Sequence[str]) -> str:
+    why = "".join(f"; left out: {words}" for words in left_out)
+    return (
+        f"nothing to rank in {store.path}: that needs a data set with two encoders under the same probe, or two cells "
+        f"(encoder x data set) with two probes each{why}; `otoscope results` lists what there is"
+    )
 
 
 def _nothing(store: Store) -> str:

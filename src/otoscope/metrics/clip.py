@@ -102,16 +102,28 @@ def average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike) -> Array:
     >>> average_precision([[2.0, 0.0], [1.0, 0.0]], [[1, 0], [0, 0]])
     array([ 1., nan])
     """
-    s, y = np.asarray(scores, dtype=np.float64).T, np.asarray(targets, dtype=np.float64).T
-    order = np.argsort(-s, axis=1)
-    ranked, hit = np.take_along_axis(s, order, 1), np.take_along_axis(y, order, 1)
-    n = s.shape[1]
-    # A threshold lets in all clips tied with it: the end of the tie decides the precision of all of them.
-    ends = np.where(np.diff(ranked, append=-np.inf) != 0, np.arange(n), n - 1)
-    ends = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
-    precision = np.take_along_axis(hit.cumsum(1), ends, 1) / (ends + 1)
-    positives = hit.sum(1)
-    return np.asarray(np.divide((hit * precision).sum(1), positives, out=np.full(len(s), np.nan), where=positives > 0))
+    return _average_precision(np.asarray(scores, dtype=np.float64).T, np.asarray(targets).T)
+
+
+def _average_precision(scores: npt.NDArray[np.floating], targets: npt.NDArray[np.floating]) -> Array:
+    """AP of every row of scores [K, n], whose targets are rows 0, 1, ... of targets [C, n] again and again, [K]."""
+    (K, n), C = scores.shape, len(targets)
+    down = np.negative(scores, order="C")
+    order = np.argsort(down, axis=1)
+    hit = targets.astype(bool).take(order + (np.arange(K) % C)[:, None] * n)
+    row, rank = np.divmod(np.flatnonzero(hit), n)
+    positives = np.bincount(row, minlength=K)
+    found = np.arange(1, len(row) + 1) - (positives.cumsum() - positives)[row]
+    ranked = down.take(order + np.arange(K)[:, None] * n)
+    tied = ranked[:, 1:] == ranked[:, :-1]
+    if tied.any():
+        # A threshold lets in all clips tied with it: the end of the tie decides the precision of all of them.
+        ends = np.full((K, n), n - 1)
+        np.copyto(ends[:, :-1], np.arange(n - 1), where=~tied)
+        rank = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1][row, rank]
+        found = hit.cumsum(1)[row, rank]
+    total = np.bincount(row, found / (rank + 1), K)
+    return np.asarray(np.divide(total, positives, out=np.full(K, np.nan), where=positives > 0))
 
 
 def mean_average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike, counts: npt.ArrayLike) -> Array:
@@ -192,13 +204,13 @@ def headlines(scores: npt.ArrayLike, targets: npt.ArrayLike, task: Task) -> Arra
     >>> headlines([[[2.0], [1.0]], [[1.0], [2.0]]], [[1], [0]], Task(("dog",), "multi-label", "mAP")).tolist()
     [1.0, 0.5]
     """
-    s, y = np.asarray(scores, dtype=np.float64), np.asarray(targets, dtype=np.float64)
+    s, y = np.asarray(scores), np.asarray(targets)
+    s = s.astype(np.result_type(s, np.float32), copy=False)
     R, n, C = s.shape
     if headline(task) == "accuracy":
-        return np.asarray(y[np.arange(n), s.argmax(2)].mean(1))
-    ranked = comparable(s.reshape(R * n, C), task.kind).reshape(R, n, C)
-    columns = ranked.transpose(1, 0, 2).reshape(n, R * C)
-    return _mean_of_known(average_precision(columns, np.tile(y, R)).reshape(R, C))
+        return np.asarray(y[np.arange(n), s.argmax(2)].mean(1, dtype=np.float64))
+    ranked = s if task.kind == "multi-label" else comparable(s.reshape(R * n, C), task.kind).reshape(R, n, C)
+    return _mean_of_known(_average_precision(ranked.transpose(0, 2, 1).reshape(R * C, n), y.T).reshape(R, C))
 
 
 def _mean_of_known(values: Array) -> Array:

@@ -26,6 +26,8 @@ import numpy.typing as npt
 from otoscope.metrics.clip import Array, statistic
 
 LEVEL = 0.95
+BLOCK = 1 << 22
+"""Counts that are held at once: resamples times clips."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,13 @@ def bootstrap(
         raise ValueError("a bootstrap needs the predictions of at least one seed, found none")
     measure, y = statistic(metric), np.asarray(targets, dtype=np.float64)
     n = len(y)
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+    rng, rows = np.random.default_rng(seed), max(BLOCK // n, 1)
     per_seed = np.array([measure(s, y, np.ones((1, n)))[0] for s in scores])
-    draws = np.mean([measure(s, y, counts) for s in scores], axis=0)
+    blocks = []
+    for start in range(0, resamples, rows):
+        counts = rng.multinomial(n, np.full(n, 1 / n), size=min(rows, resamples - start))
+        blocks.append(np.mean([measure(s, y, counts) for s in scores], axis=0))
+    draws = np.concatenate(blocks)
     digest = hashlib.sha256(y.astype(np.uint8).tobytes()).hexdigest()[:12]
     resampling = f"{n} clips {digest}, {resamples} resamples, seed {seed}"
     return Estimate(float(per_seed.mean()), per_seed, draws, n, resampling)
@@ -125,18 +131,41 @@ def gap_closed(probe: Estimate, linear: Estimate, finetune: Estimate, level: flo
 def kendall_tau(a: Sequence[Estimate], b: Sequence[Estimate], level: float = LEVEL) -> Interval:
     """Agreement of two rankings of the same encoders, e.g. under a probe (a) and under fine-tuning (b).
 
-    Kendall's tau-b (Kendall 1945), 1 = same order, -1 = reversed; its interval is the plain percentile one over the
-    resamples, for tau has ends it cannot be moved beyond. `a[i]` and `b[i]` belong to encoder i.
+    Kendall's tau-b (Kendall 1945), 1 = same order, -1 = reversed; nan where all encoders tie in one of them. Its
+    interval is the plain percentile one over the resamples, for tau has ends it cannot be moved beyond, but each
+    encoder's own resamples are moved as in its interval. `a[i]` and `b[i]` belong to encoder i.
     """
-    from scipy.stats import kendalltau
-
     if len(a) != len(b) or len(a) < 2:
         raise ValueError(f"two rankings of the same >= 2 encoders are needed, found {len(a)} and {len(b)}")
     _same([*a, *b])
-    value = float(kendalltau([e.value for e in a], [e.value for e in b]).statistic)
-    pairs = zip(np.stack([e.draws for e in a], 1), np.stack([e.draws for e in b], 1), strict=True)
-    low, high = _quantiles(np.array([kendalltau(x, y).statistic for x, y in pairs]), level)
+    value = float(_tau(*(np.array([[e.value for e in side]]) for side in (a, b)))[0])
+    if np.isnan(value):
+        return Interval(value, np.nan, np.nan)
+    low, high = _quantiles(_tau(*(np.stack([_moved(e.value, e.draws) for e in side], 1) for side in (a, b))), level)
     return Interval(value, low, high)
+
+
+def averaged(parts: Sequence[Estimate]) -> Estimate:
+    """The mean of a metric over test sets without common clips, such as the folds of a data set.
+
+    parts: the same trainings in the same order on each test set, every one resampled with a seed of its own, so that
+    resamples of different test sets are independent.
+
+    >>> y = np.eye(2)[[0, 1] * 30]
+    >>> folds = [bootstrap([s], y, "accuracy", seed=seed) for seed, s in enumerate((y, 1 - y))]
+    >>> whole = averaged(folds)
+    >>> whole.value, whole.clips
+    (0.5, 120)
+    """
+    if len(parts) == 1:
+        return parts[0]
+    sizes = {(len(e.per_seed), len(e.draws)) for e in parts}
+    if len({e.resampling for e in parts}) < len(parts) or len(sizes) != 1:
+        found = "; ".join(f"{e.resampling}, {len(e.per_seed)} trainings" for e in parts)
+        raise ValueError(f"only the same trainings on different resamples can be averaged, found {found or 'nothing'}")
+    per_seed, draws = (np.mean([getattr(e, name) for e in parts], axis=0) for name in ("per_seed", "draws"))
+    value, clips = float(np.mean([e.value for e in parts])), sum(e.clips for e in parts)
+    return Estimate(value, per_seed, draws, clips, "; ".join(e.resampling for e in parts))
 
 
 @dataclass(frozen=True)
@@ -150,19 +179,21 @@ class Ranking:
     critical: float
 
 
-def wins(values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+def wins(values: Sequence[npt.ArrayLike]) -> npt.NDArray[np.bool_]:
     """Who wins over whom on one (encoder, data set) cell, by the paper's rule: more than one sd above.
 
-    values: [M, seeds], M methods; -> [M, M], True where row i's mean lies more than one standard deviation over seeds
-    (n - 1) above row j's. The paper does not say whose; the larger of the two is taken (our choice, the stricter one).
+    values: the values over seeds of each of M methods; -> [M, M], True where row i's mean lies more than one standard
+    deviation over seeds (n - 1) above row j's. The paper does not say whose; the larger of the two is taken (our
+    choice, the stricter one).
 
     >>> wins([[0.9, 0.8], [0.5, 0.6], [0.5, 0.7]]).astype(int).tolist()
     [[0, 1, 1], [0, 0, 0], [0, 0, 0]]
     """
-    v = np.asarray(values, dtype=np.float64)
-    if v.ndim != 2 or v.shape[1] < 2:
-        raise ValueError(f"the rule needs the values [methods, seeds] of at least two seeds, found {list(v.shape)}")
-    mean, spread = v.mean(1), v.std(1, ddof=1)
+    seeds = [np.asarray(v, dtype=np.float64) for v in values]
+    if any(v.ndim != 1 or len(v) < 2 for v in seeds):
+        found = [list(v.shape) for v in seeds]
+        raise ValueError(f"the rule needs the values of at least two seeds of each method, found shapes {found}")
+    mean, spread = np.array([v.mean() for v in seeds]), np.array([v.std(ddof=1) for v in seeds])
     return np.asarray(mean[:, None] - mean > np.maximum(spread[:, None], spread))
 
 
@@ -170,7 +201,8 @@ def average_ranks(values: npt.ArrayLike, *, alpha: float = 0.05) -> Ranking:
     """Compare M methods over N cells (Demsar 2006, JMLR 7, section 3.2): average ranks, Friedman's test, Nemenyi's CD.
 
     values: [N, M], higher is better; equal values share their mean rank. The critical difference is
-    q_alpha sqrt(M (M + 1) / (6 N)) with q_alpha the studentised range over sqrt(2).
+    q_alpha sqrt(M (M + 1) / (6 N)) with q_alpha the studentised range over sqrt(2). Where all methods tie in all cells,
+    the statistic is 0 and p is 1.
 
     >>> found = average_ranks([[3, 2, 1], [3, 1, 2], [3, 2, 1], [3, 2, 1]])
     >>> found.ranks.tolist(), round(found.p, 3), round(found.critical, 3)
@@ -182,10 +214,10 @@ def average_ranks(values: npt.ArrayLike, *, alpha: float = 0.05) -> Ranking:
     if v.ndim != 2 or v.shape[0] < 2 or v.shape[1] < 3:
         raise ValueError(f"Friedman's test needs values [cells >= 2, methods >= 3], found {list(v.shape)}")
     cells, methods = v.shape
-    test = friedmanchisquare(*v.T)
+    statistic, p = friedmanchisquare(*v.T) if np.ptp(v, axis=1).any() else (0.0, 1.0)
     q = studentized_range.ppf(1 - alpha, methods, np.inf) / np.sqrt(2)
     critical = float(q * np.sqrt(methods * (methods + 1) / (6 * cells)))
-    return Ranking(rankdata(-v, axis=1).mean(0), float(test.statistic), float(test.pvalue), critical)
+    return Ranking(rankdata(-v, axis=1).mean(0), float(statistic), float(p), critical)
 
 
 def holm(p: npt.ArrayLike) -> Array:
@@ -225,6 +257,21 @@ def _quantiles(draws: Array, level: float) -> tuple[float, float]:
 
 def _around(value: float, draws: Array, level: float) -> Interval:
     """The percentile interval of the draws, its median moved onto the value."""
-    shift = value - float(np.nanmedian(draws))
-    low, high = _quantiles(draws, level)
-    return Interval(value, low + shift, high + shift)
+    return Interval(value, *_quantiles(_moved(value, draws), level))
+
+
+def _moved(value: float, draws: Array) -> Array:
+    return draws + (value - float(np.nanmedian(draws)))
+
+
+def _tau(x: Array, y: Array) -> Array:
+    """Kendall's tau-b of R pairs of rankings, [R, E] and [R, E] -> [R]; nan where all of one tie.
+
+    Naive equivalent, for each r: `scipy.stats.kendalltau(x[r], y[r]).statistic`.
+    """
+    i, j = np.triu_indices(x.shape[1], 1)
+    above, beyond = np.sign(x[:, i] - x[:, j]), np.sign(y[:, i] - y[:, j])
+    spread, width = (np.sqrt((sign != 0).sum(1)) for sign in (above, beyond))
+    some = (spread > 0) & (width > 0)
+    tau = np.divide((above * beyond).sum(1), spread, out=np.full(len(x), np.nan), where=some)
+    return np.asarray(np.divide(tau, width, out=tau, where=some).clip(-1.0, 1.0))

@@ -68,6 +68,47 @@ def extremes(
         _spread("extremes_int", K * B, N, scores, factor.contiguous(), penalty, *ends)
 
 
+def integer_units() -> bool:
+    """Whether this processor multiplies int8 on units of its own, which `torch._int_mm` then uses without loss."""
+    kernels = library()
+    return kernels is not None and bool(kernels.integer_units()) and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+
+def levels(rows: Tensor, centres: Tensor, least: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rows [*, n, D] less their centre [*, D], each as a scale times 255 levels, none finer than `least`; float32.
+
+    Output: levels int8 [*, n, D]; scale, length of what rounding took away, length of what it left, [*, n].
+    """
+    n, D = rows.shape[-2:]
+    values, parts = torch.empty(rows.shape, dtype=torch.int8), torch.empty(3, *rows.shape[:-1])
+    finest = torch.tensor([least])
+    _spread("levels", parts[0].numel(), D, rows.contiguous(), centres.contiguous(), n, D, finest, values, *parts)
+    return values, parts[0], parts[1], parts[2]
+
+
+def bounded(
+    scores: Tensor,
+    valid: Tensor | None,
+    of_tokens: tuple[Tensor, Tensor, Tensor, Tensor],
+    of_prototypes: tuple[Tensor, Tensor, Tensor, Tensor],
+    shift: Tensor,
+    ends: tuple[Tensor, Tensor, Tensor, Tensor],
+) -> None:
+    """`extremes` of products of float32 tokens [B, N, D] and prototypes [K, D], known by rounded scores [K, B, N].
+
+    With (scale, lacking, length, vectors) of tokens and (scale, whole, lacking, vectors) of prototypes a product is
+    score * scale_z * scale_p + shift, off by lacking_z * whole_p + length_z * lacking_p at most; shift [K, B]. A place
+    is -1 where more than PATIENCE (in the source) tokens could hold the extreme. Needs `library()`.
+    """
+    (K, B, N), (high, argmax, low, argmin) = scores.shape, ends
+    penalty = None if valid is None else torch.zeros(valid.shape).masked_fill_(~valid, -torch.inf)
+    *of_token, tokens = of_tokens
+    *of_prototype, prototypes = of_prototypes
+    known = scores, penalty, *of_token, tokens, prototypes, *of_prototype, shift
+    lows = (low, argmin) if low.numel() else (None, None)
+    _spread("bounded", K * B, N, *known, B, N, tokens.shape[2], high.stride(0), high, argmax, *lows)
+
+
 def chosen_products(tokens: Tensor, prototypes: Tensor, index: Tensor) -> Tensor:
     """<tokens[b, index[b, k]], prototypes[k]>: [B, N, D], [K, D] and int64 [B, K] to float32 [B, K]."""
     (_, N, D), out = tokens.shape, torch.empty(index.shape)

@@ -7,9 +7,10 @@ The tokens are frozen, so the gradient of s[b, k] reaches one token, the argmax 
     dL/dp[k] = sum_b g[b, k] u[b, n*(b, k)]
 
 Forward walks over blocks of clips and prototypes with one bounded buffer and keeps only values and argmax, O(B K);
-backward gathers. Nothing of size B x K x N exists. The dot forms also pass a gradient to tokens that ask for one
-(mixtures of layers behind a learned gate); it is scattered from the argmax tokens and costs O(B K D) as well. On a CUDA
-card the forward is that of `otoscope.ops.triton_max`, where Triton works.
+backward gathers. Nothing of size B x K x N exists. On a CPU with integer units an integer product and a bound rule out
+nearly all tokens first (`otoscope.ops.bounded`), with the same result; on a CUDA card the forward is that of
+`otoscope.ops.triton_max`, where Triton works. The dot forms also pass a gradient to tokens that ask for one (mixtures
+of layers behind a learned gate); it is scattered from the argmax tokens and costs O(B K D) as well.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from otoscope.ops import chosen, int8, screening
+from otoscope.ops import bounded, chosen, int8, screening
 from otoscope.ops import scan as blocks
 from otoscope.ops.scan import Extremes, norm, working
 from otoscope.ops.screening import Screening
@@ -41,8 +42,9 @@ def max_cosine(
     sqrt(D)); mask [B, N] bool, True = valid, at least one a clip. Output: values [B, K], argmax int64 [B, K] (the first
     index among equals). Half-precision products are accumulated in float32. Differentiable once, in the prototypes.
 
-    `selection="int8"`, on the CPU: the token is chosen in int8, several times as fast, and may be another one nearly as
-    good (`otoscope.ops.int8` bounds the difference); value and gradient are exact for the token chosen.
+    `selection="int8"`: the token is chosen in int8, faster still, and may be another one nearly as good
+    (`otoscope.ops.int8` bounds the difference); value and gradient are exact for the token chosen. On a card without a
+    working Triton this is "exact".
 
     Raises `ValueError` for tokens that require a gradient, wrong shapes, no tokens or an unknown selection.
 
@@ -174,12 +176,16 @@ class _Extremes(torch.autograd.Function):
     ) -> Extremes:
         if isinstance(selection, Screening):
             return screening.scan(tokens, prototypes, mask, normalise, both, selection)
+        integer = selection == "int8"
         if tokens.is_cuda:
             from otoscope.ops import triton_max
 
-            if triton_max.usable(tokens, prototypes):
-                return triton_max.scan(tokens, prototypes, mask, normalise, both)
-        scan = int8.scan if selection == "int8" and not tokens.is_cuda else blocks.scan
+            if triton_max.usable(tokens, prototypes, integer):
+                on_card = triton_max.scan_int8 if integer else triton_max.scan
+                return on_card(tokens, prototypes, mask, normalise, both)
+        if integer and not tokens.is_cuda:
+            return int8.scan(tokens, prototypes, mask, normalise, both)
+        scan = bounded.scan if bounded.pays(tokens, prototypes, both) else blocks.scan
         return scan(tokens, prototypes, mask, normalise, both)
 
     @staticmethod

@@ -49,7 +49,6 @@ def quantise(tokens: Tensor) -> Quantised:
 def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: bool, both: bool) -> Extremes:
     """`otoscope.ops.scan.scan` with the tokens chosen in int8; on the CPU."""
     (B, N, D), K = tokens.shape, len(prototypes)
-    work = working(tokens.dtype, prototypes.dtype)
     high, argmax, low, argmin = blocks.room(tokens, K, both, torch.float32)
     k_step, b_step = blocks.steps(B, N, K)
     rows = quantise(prototypes).values
@@ -58,24 +57,30 @@ def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: boo
         block = quantise(tokens[b : b + b_step])
         columns = block.values.reshape(-1, D).T
         factor = block.scale / norm(tokens[b : b + b_step]).float() if normalise else block.scale
-        valid = None if mask is None or bool(mask[b : b + b_step].all()) else mask[b : b + b_step]
+        valid = blocks.counted(mask, b, b_step)
         for k in range(0, K, k_step):
             some, here = rows[k : k + k_step], (slice(b, b + b_step), slice(k, k + k_step))
-            product = _product(some, columns, held).view(len(some), -1, N)
+            scores = product(some, columns, held).view(len(some), -1, N)
             ends = high[here], argmax[here], low[here], argmin[here]
-            blocks.reduce(product, valid, *ends, factor)
-    inverse = 1 / norm(tokens) if normalise else None
-
-    def exact(index: Tensor) -> Tensor:
-        values = chosen.products(tokens.to(work), prototypes.to(work), index)
-        values = values if inverse is None else values * inverse.gather(1, index)
-        return values.to(torch.promote_types(tokens.dtype, prototypes.dtype))
-
-    return exact(argmax), argmax, exact(argmin) if both else low, argmin
+            blocks.reduce(scores, valid, *ends, factor)
+    high, low = (values(tokens, prototypes, index, normalise) for index in (argmax, argmin))
+    return high, argmax, low, argmin
 
 
-def _product(rows: Tensor, columns: Tensor, held: Tensor) -> Tensor:
-    """int8 [K, D] times int8 [D, M] in int32, in `held`; for D = 1 `torch._int_mm` mistakes strides (torch 2.13)."""
+def values(tokens: Tensor, prototypes: Tensor, index: Tensor, normalise: bool) -> Tensor:
+    """Products of every prototype with the tokens chosen for it by `index`, int64 [B, K], or empty."""
+    work, result = (f(tokens.dtype, prototypes.dtype) for f in (working, torch.promote_types))
+    if not index.numel():
+        return tokens.new_empty(index.shape, dtype=result)
+    found = chosen.products(tokens.to(work), prototypes.to(work), index)
+    return (found / norm(tokens).gather(1, index) if normalise else found).to(result)
+
+
+def product(rows: Tensor, columns: Tensor, held: Tensor) -> Tensor:
+    """int8 [K, D] times int8 [D, M] in int32, in `held`, int32 with room for it.
+
+    For D = 1 `torch._int_mm` mistakes strides (torch 2.13).
+    """
     out = held[: len(rows) * columns.shape[1]].view(len(rows), -1)
     if len(columns) == 1:
         return torch.mul(rows.int(), columns.int(), out=out)

@@ -94,22 +94,28 @@ void extremes_int(int64_t begin, int64_t end, const int32_t *scores, const float
 #undef SCORE
 }
 
+static inline float sum_of(floats lanes) {
+    float sum = 0;
+    for (int lane = 0; lane < LANES; lane++) sum += lanes[lane];
+    return sum;
+}
+
+static inline float dot(const float *z, const float *p, int64_t d) {
+    floats parts[4] = {{0}};
+    int64_t i = 0;
+    for (; i + 4 * LANES <= d; i += 4 * LANES)
+        for (int part = 0; part < 4; part++)
+            parts[part] += *(const floats *)(z + i + part * LANES) * *(const floats *)(p + i + part * LANES);
+    float sum = sum_of((parts[0] + parts[1]) + (parts[2] + parts[3]));
+    for (; i < d; i++) sum += z[i] * p[i];
+    return sum;
+}
+
 /* out[r] = <tokens[clip, index[r]], prototypes[k]> with r = clip * count + k. */
 void chosen_products(int64_t begin, int64_t end, const float *tokens, const float *prototypes, const int64_t *index,
                      int64_t count, int64_t n, int64_t d, float *out) {
     for (int64_t r = begin; r < end; r++) {
-        const float *z = tokens + ((r / count) * n + index[r]) * d, *p = prototypes + (r % count) * d;
-        floats even = {0}, odd = {0};
-        int64_t i = 0;
-        for (; i + 2 * LANES <= d; i += 2 * LANES) {
-            even += *(const floats *)(z + i) * *(const floats *)(p + i);
-            odd += *(const floats *)(z + i + LANES) * *(const floats *)(p + i + LANES);
-        }
-        even += odd;
-        float sum = 0;
-        for (int lane = 0; lane < LANES; lane++) sum += even[lane];
-        for (; i < d; i++) sum += z[i] * p[i];
-        out[r] = sum;
+        out[r] = dot(tokens + ((r / count) * n + index[r]) * d, prototypes + (r % count) * d, d);
     }
 }
 
@@ -123,4 +129,158 @@ void add_chosen(int64_t begin, int64_t end, const float *tokens, const float *we
             for (int64_t i = 0; i < d; i++) sum[i] += w * z[i];
         }
     }
+}
+
+static inline float larger(float a, float b) { return a > b ? a : b; }
+
+/* Rows of width d, less the centre of their group of n rows, as scale[r] * values[r]: 255 levels, none finer than least.
+   missed[r] is the length of what rounding took away, length[r] of what it left. */
+void levels(int64_t begin, int64_t end, const float *rows, const float *centres, int64_t n, int64_t d, const float *least,
+            int8_t *values, float *scale, float *missed, float *length) {
+    for (int64_t r = begin; r < end; r++) {
+        const float *z = rows + r * d, *centre = centres + r / n * d;
+        int8_t *out = values + r * d;
+        float peak = 127 * *least;
+        for (int64_t i = 0; i < d; i++) peak = larger(peak, fabsf(z[i] - centre[i]));
+        const float unit = peak / 127, inverse = 1 / unit, round = 12582912.0f; /* 1.5 * 2^23: a float without fraction */
+        floats off = {0}, kept = {0};
+        int64_t i = 0;
+        for (; i + LANES <= d; i += LANES) {
+            const floats x = (*(const floats *)(z + i) - *(const floats *)(centre + i)) * inverse, q = (x + round) - round;
+            for (int lane = 0; lane < LANES; lane++) out[i + lane] = (int8_t)q[lane];
+            off += (x - q) * (x - q);
+            kept += q * q;
+        }
+        float off_sum = sum_of(off), kept_sum = sum_of(kept);
+        for (; i < d; i++) {
+            const float x = (z[i] - centre[i]) * inverse, q = (x + round) - round;
+            out[i] = (int8_t)q;
+            off_sum += (x - q) * (x - q);
+            kept_sum += q * q;
+        }
+        scale[r] = unit;
+        missed[r] = unit * sqrtf(off_sum);
+        length[r] = unit * sqrtf(kept_sum);
+    }
+}
+
+/* What is known of the products of one clip's tokens with one prototype: factor[i] * scores[i], off by at most
+   missed[i] * whole + length[i] * lacking, all less `shift`. A penalty of -inf takes a token out. */
+typedef struct {
+    const int32_t *scores;
+    const float *factor, *missed, *length, *penalty, *tokens, *prototype;
+    float scale, whole, lacking, shift;
+    int64_t n, d;
+} Known;
+
+static inline floats guess(const Known *k, int64_t i, floats scale) {
+    const floats v = __builtin_convertvector(*(const ints *)(k->scores + i), floats) * *(const floats *)(k->factor + i) * scale;
+    return k->penalty ? v + *(const floats *)(k->penalty + i) : v;
+}
+
+static inline floats reach(const Known *k, int64_t i) {
+    return *(const floats *)(k->missed + i) * k->whole + *(const floats *)(k->length + i) * k->lacking;
+}
+
+static inline float guess_one(const Known *k, int64_t i, float scale) {
+    return (float)k->scores[i] * k->factor[i] * scale + (k->penalty ? k->penalty[i] : 0.0f);
+}
+
+static inline float reach_one(const Known *k, int64_t i) { return k->missed[i] * k->whole + k->length[i] * k->lacking; }
+
+/* The token with the largest lower bound of `sign` * product, which goes to `floor`. */
+static int64_t surest(const Known *k, float scale, float *floor) {
+    floats top;
+    ints place;
+    for (int lane = 0; lane < LANES; lane++) top[lane] = -INFINITY, place[lane] = 0;
+    int64_t i = 0, at;
+    for (; i + LANES <= k->n; i += LANES) {
+        const floats least = guess(k, i, (floats){0} + scale) - reach(k, i);
+        const ints better = least > top;
+        top = float_or(better, least, top);
+        place = int_or(better, (ints){0} + (int32_t)i, place);
+    }
+    conclude(&top, &place, floor, &at);
+    for (; i < k->n; i++) {
+        const float least = guess_one(k, i, scale) - reach_one(k, i);
+        if (least > *floor) *floor = least, at = i;
+    }
+    return at;
+}
+
+/* Tokens whose upper bound is `floor` or more, at most `most` of them; how many there are, more than `most` for any more. */
+static int64_t rivals(const Known *k, float scale, float floor, int64_t *places, int64_t most) {
+    int64_t count = 0, i = 0;
+    for (; i + 4 * LANES <= k->n; i += 4 * LANES) {
+        ints hits[4], all = {0};
+        for (int part = 0; part < 4; part++) {
+            const int64_t j = i + part * LANES;
+            hits[part] = guess(k, j, (floats){0} + scale) + reach(k, j) >= floor;
+            all |= hits[part];
+        }
+        int32_t found = 0;
+        for (int lane = 0; lane < LANES; lane++) found |= all[lane];
+        if (!found) continue;
+        for (int j = 0; j < 4 * LANES; j++) {
+            if (!hits[j / LANES][j % LANES]) continue;
+            if (count == most) return most + 1;
+            places[count++] = i + j;
+        }
+    }
+    for (; i < k->n; i++) {
+        if (!(guess_one(k, i, scale) + reach_one(k, i) >= floor)) continue;
+        if (count == most) return most + 1;
+        places[count++] = i;
+    }
+    return count;
+}
+
+/* The largest of `sign` * product and its first place. Only tokens that can hold it are multiplied; false if there are
+   more than PATIENCE of them, or none. */
+#define PATIENCE 24
+static int search(const Known *k, float sign, float *value, int64_t *at) {
+    const float scale = sign * k->scale;
+    int64_t places[PATIENCE];
+    float floor;
+    *at = surest(k, scale, &floor);
+    if (!(floor > -INFINITY)) return 0;
+    *value = sign * dot(k->tokens + *at * k->d, k->prototype, k->d);
+    floor = larger(floor, *value - sign * k->shift);
+    const int64_t first = *at, count = rivals(k, scale, floor, places, PATIENCE);
+    if (count > PATIENCE) return 0;
+    for (int64_t c = 0; c < count; c++) {
+        const int64_t i = places[c];
+        if (i == first || guess_one(k, i, scale) + reach_one(k, i) < floor) continue;
+        const float v = sign * dot(k->tokens + i * k->d, k->prototype, k->d);
+        if (v > *value || (v == *value && i < *at)) *value = v, *at = i;
+        floor = larger(floor, v - sign * k->shift);
+    }
+    return 1;
+}
+
+/* Extremes as above, of products <tokens, prototypes> of which `scores` are the rounded ones. A place of -1 says that too
+   many tokens could hold it. */
+void bounded(int64_t begin, int64_t end, const int32_t *scores, const float *penalty, const float *factor,
+             const float *missed, const float *length, const float *tokens, const float *prototypes, const float *scale,
+             const float *whole, const float *lacking, const float *shift, int64_t clips, int64_t n, int64_t d,
+             int64_t stride, float *high, int64_t *argmax, float *low, int64_t *argmin) {
+    for (int64_t r = begin; r < end; r++) {
+        const int64_t clip = r % clips, p = r / clips, out = clip * stride + p;
+        const Known known = {scores + r * n, factor + clip * n, missed + clip * n, length + clip * n,
+                             penalty ? penalty + clip * n : NULL, tokens + clip * n * d, prototypes + p * d,
+                             scale[p], whole[p], lacking[p], shift[r], n, d};
+        if (!search(&known, 1, high + out, argmax + out)) argmax[out] = -1;
+        if (!low) continue;
+        if (!search(&known, -1, low + out, argmin + out)) argmin[out] = -1;
+        low[out] = -low[out];
+    }
+}
+
+/* Whether products of int8 run on units of their own here and are summed in int32 without loss. */
+int integer_units(void) {
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+    return 1;
+#else
+    return 0;
+#endif
 }

@@ -27,7 +27,7 @@ def norm(tokens: Tensor) -> Tensor:
 
 def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: bool, both: bool) -> Extremes:
     """Block by block: similarities [prototypes, clips, tokens], reduced over the last axis."""
-    (B, N, D), K = tokens.shape, len(prototypes)
+    (B, N, _), K = tokens.shape, len(prototypes)
     result, work = torch.promote_types(tokens.dtype, prototypes.dtype), working(tokens.dtype, prototypes.dtype)
     high, argmax, low, argmin = room(tokens, K, both, work)
     k_step, b_step = steps(B, N, K)
@@ -37,14 +37,27 @@ def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: boo
         block = tokens[b : b + b_step].to(work)
         if normalise:
             block = block / norm(block)[..., None]
-        columns = block.reshape(-1, D).T
-        valid = None if mask is None or bool(mask[b : b + b_step].all()) else mask[b : b + b_step]
+        valid = counted(mask, b, b_step)
         for k in range(0, K, k_step):
-            rows, here = cast[k : k + k_step], (slice(b, b + b_step), slice(k, k + k_step))
-            similarity = held[: len(rows) * len(block) * N].view(len(rows), -1)
-            torch.mm(rows, columns, out=similarity)
-            reduce(similarity.view(len(rows), -1, N), valid, high[here], argmax[here], low[here], argmin[here])
+            here = slice(b, b + b_step), slice(k, k + k_step)
+            compare(cast[k : k + k_step], block, valid, held, (high[here], argmax[here], low[here], argmin[here]))
     return high.to(result), argmax, low.to(result), argmin
+
+
+def compare(rows: Tensor, block: Tensor, valid: Tensor | None, held: Tensor, ends: Extremes) -> None:
+    """Extremes of the products of prototypes [K, D] and tokens [B, N, D], into slices of what `room` gave.
+
+    `held` has room for the products; `valid` as in `reduce`.
+    """
+    similarity = held[: len(rows) * block.shape[0] * block.shape[1]].view(len(rows), -1)
+    torch.mm(rows, block.reshape(-1, block.shape[2]).T, out=similarity)
+    reduce(similarity.view(len(rows), *block.shape[:2]), valid, *ends)
+
+
+def counted(mask: Tensor | None, first: int, count: int) -> Tensor | None:
+    """Rows `first` .. of a mask [B, N], None where all their tokens count."""
+    valid = None if mask is None else mask[first : first + count]
+    return None if valid is None or bool(valid.all()) else valid
 
 
 def room(tokens: Tensor, count: int, both: bool, dtype: torch.dtype) -> Extremes:

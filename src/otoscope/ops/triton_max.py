@@ -5,9 +5,11 @@ similarities in registers, folds them into the running maximum (and minimum) wit
 traffic to memory is the tokens once for each block of prototypes, the prototypes, and O(B K) results.
 
 float16 and bfloat16 pairs are multiplied as they are and summed in float32; all else is multiplied in float32, with
-TF32 where `torch.set_float32_matmul_precision` allows it. Block sizes are tuned at the first call for each K, N, D. The
-tests run the kernel under Triton's interpreter, and on a card where there is one. It has not been timed; before its
-first use on a card it is compared there with the blocked form, which takes over if it fails or differs.
+TF32 where `torch.set_float32_matmul_precision` allows it. `scan_int8` multiplies what `otoscope.ops.int8` rounds, sums
+in int32, and computes the values of the chosen tokens in float. Block sizes are tuned at the first call for each K, N,
+D. The tests run both forms under Triton's interpreter, and on a card where there is one. They have not been timed;
+before its first use on a card each is compared there with the form in torch. Where it fails or differs the blocked,
+exact form takes over.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from otoscope.ops import int8
 from otoscope.ops import scan as blocks
+from otoscope.ops.scan import Extremes
 
 INSTALLED = importlib.util.find_spec("triton") is not None
 """Whether there is a Triton to compile the kernel."""
@@ -46,11 +50,11 @@ if INSTALLED:
             )
         ]
 
-    @triton.autotune(configs=_configurations(), key=["N", "K", "D", "BOTH"])  # type: ignore[untyped-decorator]
+    @triton.autotune(configs=_configurations(), key=["N", "K", "D", "BOTH", "INTEGER"])  # type: ignore[untyped-decorator]
     @triton.jit  # type: ignore[untyped-decorator]
     def _kernel(  # type: ignore[no-untyped-def]
         tokens, prototypes, factor, valid, high, argmax, low, argmin, N, K, D,
-        NORMALISE: tl.constexpr, MASKED: tl.constexpr, BOTH: tl.constexpr, PRECISION: tl.constexpr,
+        SCALED: tl.constexpr, MASKED: tl.constexpr, BOTH: tl.constexpr, INTEGER: tl.constexpr, PRECISION: tl.constexpr,
         BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
     ):  # fmt: skip
         clip = tl.program_id(1).to(tl.int64)
@@ -62,16 +66,20 @@ if INSTALLED:
         worst_at = tl.zeros((BLOCK_K,), tl.int32)
         for start in range(0, N, BLOCK_N):
             n = start + tl.arange(0, BLOCK_N)
-            similarity = tl.zeros((BLOCK_K, BLOCK_N), tl.float32)
+            product = tl.zeros((BLOCK_K, BLOCK_N), tl.int32 if INTEGER else tl.float32)
             for column in range(0, D, BLOCK_D):
                 d = column + tl.arange(0, BLOCK_D)
                 p = tl.load(
-                    prototypes + k.to(tl.int64)[:, None] * D + d[None, :], (k[:, None] < K) & (d[None, :] < D), 0.0
+                    prototypes + k.to(tl.int64)[:, None] * D + d[None, :], (k[:, None] < K) & (d[None, :] < D), 0
                 )
-                z = tl.load(first + n[None, :] * D + d[:, None], (n[None, :] < N) & (d[:, None] < D), 0.0)
-                similarity = tl.dot(p, z, similarity, input_precision=PRECISION)
+                z = tl.load(first + n[None, :] * D + d[:, None], (n[None, :] < N) & (d[:, None] < D), 0)
+                if INTEGER:
+                    product = tl.dot(p, z, product, out_dtype=tl.int32)
+                else:
+                    product = tl.dot(p, z, product, input_precision=PRECISION)
+            similarity = product.to(tl.float32)
             here = n < N
-            if NORMALISE:
+            if SCALED:
                 similarity *= tl.load(factor + clip * N + n, here, 0.0)[None, :]
             if MASKED:
                 here = here & (tl.load(valid + clip * N + n, here, 0) != 0)
@@ -92,43 +100,56 @@ if INSTALLED:
             tl.store(argmin + out, worst_at.to(tl.int64), k < K)
 
 
-def usable(tokens: Tensor, prototypes: Tensor) -> bool:
-    """Whether `scan` takes these: on one CUDA card, not float64, and the kernel compiles and is right there."""
+def usable(tokens: Tensor, prototypes: Tensor, integer: bool = False) -> bool:
+    """Whether `scan` (`integer`: `scan_int8`) takes these: one CUDA card, no float64, and it compiles and is right."""
     if not INSTALLED or not tokens.is_cuda or torch.float64 in (tokens.dtype, prototypes.dtype):
         return False
-    return tokens.device == prototypes.device and _works(tokens.device)
+    return tokens.device == prototypes.device and _works(tokens.device, integer)
 
 
 @cache
-def _works(device: torch.device) -> bool:
-    """Compile for this card, once, and compare with the blocked form; without a compiler, or if they differ, False."""
+def _works(device: torch.device, integer: bool) -> bool:
+    """Compile for this card, once, and compare with the form in torch; without a compiler, or if they differ, False."""
     random = torch.Generator().manual_seed(0)
-    tokens, prototypes = (torch.randn(s, generator=random).to(device) for s in ((2, 40, 24), (20, 24)))
+    tokens, prototypes = (torch.randn(s, generator=random) for s in ((2, 40, 24), (20, 24)))
+    ours, theirs = (scan_int8, int8.scan) if integer else (scan, blocks.scan)
     try:
-        found = scan(tokens, prototypes, None, True, True)
+        found = ours(tokens.to(device), prototypes.to(device), None, True, True)
     except Exception:  # whatever keeps Triton from compiling, the blocked form does the work
         return False
-    wanted = blocks.scan(tokens, prototypes, None, True, True)
-    return all(torch.allclose(a, b, atol=1e-2) for a, b in zip(found[::2], wanted[::2], strict=True))
+    wanted = theirs(tokens, prototypes, None, True, True)
+    return all(torch.allclose(a.cpu(), b, atol=1e-2) for a, b in zip(found[::2], wanted[::2], strict=True))
 
 
-def scan(
-    tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: bool, both: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: bool, both: bool) -> Extremes:
     """(max, argmax, min, argmin), each [B, K]; the last two empty without `both`. As the blocked form, to rounding.
 
     tokens [B, N, D], prototypes [K, D], mask bool [B, N] or None. Among equals the first index. A similarity of nan
     is passed over, where the blocked form returns it; a prototype with nothing else gets -inf and inf.
     """
-    (B, N, D), K = tokens.shape, len(prototypes)
     result = torch.promote_types(tokens.dtype, prototypes.dtype)
     work = result if tokens.dtype == prototypes.dtype and result in _HALF else torch.float32
     factor = 1 / blocks.norm(tokens) if normalise else None
-    high, low = (tokens.new_empty((B, width), dtype=torch.float32) for width in (K, K if both else 0))
-    argmax, argmin = (torch.empty(v.shape, dtype=torch.int64, device=v.device) for v in (high, low))
+    high, argmax, low, argmin = _launch(tokens.to(work), prototypes.to(work), factor, mask, both)
+    return high.to(result), argmax, low.to(result), argmin
+
+
+def scan_int8(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: bool, both: bool) -> Extremes:
+    """`scan` with the tokens chosen in int8, as `otoscope.ops.int8.scan` chooses them; values in float."""
+    rounded, rows = int8.quantise(tokens), int8.quantise(prototypes).values
+    factor = rounded.scale / blocks.norm(tokens).float() if normalise else rounded.scale
+    _, argmax, _, argmin = _launch(rounded.values, rows, factor, mask, both)
+    high, low = (int8.values(tokens, prototypes, index, normalise) for index in (argmax, argmin))
+    return high, argmax, low, argmin
+
+
+def _launch(tokens: Tensor, prototypes: Tensor, factor: Tensor | None, mask: Tensor | None, both: bool) -> Extremes:
+    """Extremes of products times `factor` [B, N], in float32."""
+    (B, N, D), K = tokens.shape, len(prototypes)
+    high, argmax, low, argmin = blocks.room(tokens, K, both, torch.float32)
     _kernel[lambda tuned: (triton.cdiv(K, tuned["BLOCK_K"]), B)](
-        tokens.to(work).contiguous(),
-        prototypes.to(work).contiguous(),
+        tokens.contiguous(),
+        prototypes.contiguous(),
         factor,
         None if mask is None else mask.contiguous().view(torch.int8),
         high,
@@ -138,9 +159,10 @@ def scan(
         N,
         K,
         D,
-        NORMALISE=normalise,
+        SCALED=factor is not None,
         MASKED=mask is not None,
         BOTH=both,
+        INTEGER=tokens.dtype == torch.int8,
         PRECISION="ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32",
     )
-    return high.to(result), argmax, low.to(result), argmin
+    return high, argmax, low, argmin

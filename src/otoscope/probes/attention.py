@@ -28,13 +28,14 @@ def attend(tokens: Tensor, queries: Tensor, mask: Tensor, norm: nn.LayerNorm | N
     if norm is not None:
         plain = F.layer_norm(tokens, tokens.shape[-1:], eps=norm.eps)
         return attend(plain, queries * norm.weight, mask) * norm.weight + norm.bias
-    return average(tokens, torch.matmul(queries, tokens.transpose(1, 2)), mask)
+    return average(tokens, weighted_sum(queries.expand(len(tokens), -1, -1), tokens.mT), mask)
 
 
 def average(tokens: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
     """sum_n softmax_n(scores[m, n]) z_n over valid n: scores [B, M, N] to [B, M, D]."""
-    weights = scores.masked_fill(~mask[:, None], -torch.inf).softmax(2)
-    return weighted_sum(weights, tokens)
+    if not bool(mask.all()):
+        scores = scores.masked_fill(~mask[:, None], -torch.inf)
+    return weighted_sum(scores.softmax(2), tokens)
 
 
 def keyed(query: Tensor, key: Tensor, heads: int) -> Tensor:

@@ -7,12 +7,14 @@ defaults of its paper; what the training loop must know stands on the class.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from otoscope.registry import Registry
 from otoscope.types import Tokens, TokenShape
@@ -59,6 +61,8 @@ class Probe(nn.Module, ABC):
     `lr`, `weight_decay`: search ranges; `no_decay`: names of parameters (prefixes) without weight decay.
     `inert`    names of parameters that a published count includes though no gradient can reach them.
     `trained`  False for a probe that memorises (`remember`) instead of descending a gradient.
+    `stacks`   True for a probe of which many may compute as one (`stacked`): no dropout, no state but its parameters,
+               no penalty. Worth it where they share work: products with the same tokens, or many small operations.
     """
 
     name: ClassVar[str]
@@ -70,6 +74,7 @@ class Probe(nn.Module, ABC):
     no_decay: ClassVar[tuple[str, ...]] = ()
     inert: ClassVar[tuple[str, ...]] = ()
     trained: ClassVar[bool] = True
+    stacks: ClassVar[bool] = False
 
     def __init__(self, shape: TokenShape, n_classes: int) -> None:
         super().__init__()
@@ -82,6 +87,21 @@ class Probe(nn.Module, ABC):
     def penalty(self) -> Tensor | None:
         """A term the loop adds to the loss (orthogonality, group lasso), or None."""
         return None
+
+    def stacked(self, parameters: Mapping[str, Tensor], tokens: Tokens, sets: int) -> Tensor:
+        """Logits [R, B, C] of R probes like this one that have these `parameters` [R, ...]; for `stacks` only.
+
+        tokens: `sets` batches of B clips one after another, 1 that all probes see, or R, one for each. The first is
+        `torch.vmap` of `forward`, the second one probe after another; a probe that knows better overrides it.
+        """
+        if sets == 1 < len(next(iter(parameters.values()))):
+            shared: Tensor = torch.vmap(lambda own: functional_call(self, own, (tokens,)))(dict(parameters))
+            return shared
+        clips = torch.arange(len(tokens), device=tokens.x.device).view(sets, -1)
+        batches = [tokens] if sets == 1 else [tokens.clips(which) for which in clips]
+        each = zip(*(p.unbind() for p in parameters.values()), strict=True)
+        states = [dict(zip(parameters, own, strict=True)) for own in each]
+        return torch.stack([functional_call(self, *pair) for pair in zip(states, batches, strict=True)])
 
     def remember(self, tokens: Tokens, targets: Tensor) -> None:
         """Take in one batch of training clips; only for probes with `trained = False`."""

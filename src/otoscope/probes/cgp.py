@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from otoscope.ops import min_max_dot
+from otoscope.ops import min_max_dot, weighted_sum
 from otoscope.probes.base import ClipProbe, Cost, FrameProbe, LayerGate, Probe, only_layer, register
 from otoscope.probes.prototypes import PROTOTYPE_LR, FloatPrototypes
 from otoscope.types import Tokens, TokenShape
@@ -42,7 +42,8 @@ class _Gated(Probe):
         if self.shape.layers == 1:
             return only_layer(x)
         B, _, *rest = x.shape
-        return (self.layer_gate.shares.to(x.dtype) @ x.flatten(2)).view(B, *rest)
+        shares = self.layer_gate.shares.to(x.dtype).expand(B, 1, -1)
+        return weighted_sum(shares, x.flatten(2)).view(B, *rest)
 
     def logits(self, low: Tensor, middle: Tensor, high: Tensor) -> Tensor:
         """The head on [min, middle, max], each [..., K]."""

@@ -304,3 +304,15 @@ def _penalty(name: str) -> None:
     penalty = _build(name).penalty()
     sound = penalty is None or (penalty.ndim == 0 and bool(penalty.isfinite()))
     _expect(sound, f"penalty() gives None or a finite scalar, found {penalty}")
+
+
+@_check("stacked")
+def _stacked(name: str) -> None:
+    if not registry.get(name).stacks:
+        return
+    probes, tokens = [_build(name, seed=seed).train() for seed in range(3)], _tokens(3 * B)
+    parameters = {key: torch.stack([p.state_dict()[key] for p in probes]) for key in probes[0].state_dict()}
+    own = [tokens.clips(torch.arange(B) + start) for start in (0, B, 2 * B)]
+    for batch, sets, each in ((own[0], 1, own[:1] * 3), (tokens, 3, own)):
+        wanted = torch.stack([probe(clips) for probe, clips in zip(probes, each, strict=True)])
+        _close(probes[0].stacked(parameters, batch, sets), wanted, f"stacked, {sets} sets of clips: as each by itself")

@@ -26,6 +26,8 @@ class EfficientProbing(ClipProbe):
     torch.Size([5, 3])
     """
 
+    stacks = True
+
     def __init__(self, shape: TokenShape, n_classes: int, *, queries: int = 32, norm: Norm = "none") -> None:
         super().__init__(shape, n_classes)
         check_divides("queries", queries, shape.dim, "ep")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from otoscope.probes.base import Cost
@@ -49,6 +51,20 @@ class Head(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         out: Tensor = self.linear(self.norm(h))
         return out
+
+    def stacked(self, parameters: Mapping[str, Tensor], h: Tensor) -> Tensor:
+        """Logits [R, B, C] of R heads like this one that have these parameters [R, ...]; h [R, B, width], or [1, ...].
+
+        Not for norm="batch". Where all see the same h, their matrices are one long matrix.
+        """
+        weight, bias = parameters["linear.weight"], parameters["linear.bias"]
+        if isinstance(self.norm, nn.LayerNorm):
+            scale, shift = parameters["norm.weight"], parameters["norm.bias"]
+            h = nn.functional.layer_norm(h, h.shape[-1:], eps=self.norm.eps) * scale[:, None] + shift[:, None]
+        if len(h) == 1:
+            long: Tensor = nn.functional.linear(h[0], weight.flatten(0, 1), bias.flatten())
+            return long.view(-1, *bias.shape).transpose(0, 1).contiguous()
+        return torch.baddbmm(bias[:, :, None], weight, h.mT).mT.contiguous()
 
 
 def normaliser(norm: Norm, width: int) -> nn.Module:

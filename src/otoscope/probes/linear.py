@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from otoscope.probes.base import ClipProbe, Cost, FrameProbe, only_layer, register
@@ -23,6 +25,7 @@ class Linear(ClipProbe):
     """
 
     reads = "summary"
+    stacks = True
 
     def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none") -> None:
         super().__init__(shape, n_classes)
@@ -31,6 +34,11 @@ class Linear(ClipProbe):
     def forward(self, tokens: Tokens) -> Tensor:
         out: Tensor = self.head(only_layer(tokens.summary))
         return out
+
+    def stacked(self, parameters: Mapping[str, Tensor], tokens: Tokens, sets: int) -> Tensor:
+        """As the base class says, in one product."""
+        own = {name.removeprefix("head."): p for name, p in parameters.items()}
+        return self.head.stacked(own, only_layer(tokens.summary).reshape(sets, -1, self.shape.dim))
 
     @classmethod
     def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:  # noqa: ARG003

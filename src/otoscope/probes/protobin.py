@@ -24,6 +24,7 @@ class Protobin(SharedPrototypes, ClipProbe):
     """
 
     kind = BinaryPrototypes
+    stacks = True
     forward = SharedPrototypes.clip_logits
 
 

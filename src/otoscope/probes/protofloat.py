@@ -20,6 +20,7 @@ class Protofloat(SharedPrototypes, ClipProbe):
     """
 
     kind = FloatPrototypes
+    stacks = True
     forward = SharedPrototypes.clip_logits
 
 

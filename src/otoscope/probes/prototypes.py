@@ -79,8 +79,8 @@ def packed_bytes(count: int, dim: int) -> int:
 class SharedPrototypes(Probe):
     """K = C * J class-agnostic prototypes and logits = W s + b; a subclass says which and over what.
 
-    `selection="int8"` chooses the tokens in int8 on the CPU: several times as fast, values and gradients exact for the
-    tokens chosen (`otoscope.ops.max_cosine`).
+    `selection="int8"` chooses the tokens in int8: faster still, values and gradients exact for the tokens chosen
+    (`otoscope.ops.max_cosine`).
     """
 
     lr = PROTOTYPE_LR

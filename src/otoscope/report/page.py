@@ -10,7 +10,9 @@ from pathlib import Path
 
 from otoscope import exhibit
 from otoscope.files import replacing
-from otoscope.report import figures, headline, render
+from otoscope.report import charts, figures, headline, ranking_words, render
+from otoscope.report.rankings import Rankings, rank
+from otoscope.report.scoreboard import Scoreboard
 from otoscope.report.svg import escape
 from otoscope.report.table import FINETUNE, LINEAR, Row, class_scores, per_seed, summarise
 from otoscope.results import Store
@@ -25,6 +27,8 @@ KEY_SHAPES = {
     "base dot": '<circle class="dot-base" cx="13" cy="7" r="4.5"/>',
     "best dot": '<circle class="dot-best" cx="13" cy="7" r="4.5"/>',
     "other dot": '<circle class="dot-other" cx="13" cy="7" r="3"/>',
+    "undecided": '<rect class="bar" y="1" width="26" height="12" rx="6" opacity=".45"/>',
+    "group": '<path class="group" d="M4 7H22"/>',
     "reference mark": '<rect class="mark-reference" x="12" y="1" width="2" height="12" rx="1"/>',
 }
 
@@ -36,13 +40,16 @@ def write_report(store_path: str | Path, out_html: str | Path) -> Path:
     `ValueError` for an empty store.
     """
     store = Store(store_path)
-    rows = summarise(store)
+    rows, found = summarise(store), rank(store)
     cells = sorted(render.by_cell(rows), key=lambda cell: headline.is_control(cell[0].encoder))
     ordered = [row for cell in cells for row in cell]
     sections = [
         _top(cells[0], ordered),
         _tables(cells),
         _bars(ordered),
+        _rankings(found),
+        _board(found.board),
+        _left_out(found),
         *(_classes(store, cell) for cell in cells if not headline.is_control(cell[0].encoder)),
         _exhibit(store_path),
         _method(ordered),
@@ -121,6 +128,44 @@ def _bars(rows: Sequence[Row]) -> str:
         keys |= {"interval": "95 % interval over clips"} if any(r.interval for r in held) else {}
         parts.append(f"<figure>{_key(keys)}{figures.bars(held)}</figure>")
     return "\n".join(parts)
+
+
+def _rankings(found: Rankings) -> str:
+    parts = ["<h2>Does the probe change the ranking of encoders?</h2>"] if found.rankings else []
+    hues = list(dict.fromkeys(encoder for r in found.rankings for encoder in r.encoders))
+    for r in found.rankings:
+        note = f"Rank of each encoder under each probe, best on top; inside, {r.metric} in %."
+        note += f" Under each probe, Kendall's τ to {r.reference} with its 95 % interval." if r.reference else ""
+        note += " Pairs are decided on the same resampled clips, at 5 % after Holm's correction."
+        keys = {} if all(d.decided for d in r.duels) else {"undecided": "neighbours that the clips do not decide"}
+        numbers = render.document(ranking_words.tables(r), ranking_words.sentences(r), "table")
+        parts.append(
+            f'<h3>{escape(r.dataset)}</h3>\n<p class="verdict">{escape(ranking_words.verdict(r))}</p>\n'
+            f'<p class="note">{escape(note)}</p>\n<figure>{_key(keys)}{charts.bumps(r, hues)}</figure>\n'
+            f"<details><summary>Numbers</summary><pre>{escape(numbers)}</pre></details>"
+        )
+    return "\n".join(parts)
+
+
+def _board(board: Scoreboard | None) -> str:
+    if board is None:
+        return ""
+    note = " ".join(ranking_words.board_sentences(board))
+    parts = [f'<h2>Probes over all cells</h2>\n<p class="note">{escape(note)}</p>']
+    if board.probes:
+        title = ranking_words.board_tables(board)[0][0]
+        parts.append(f'<p class="note">{escape(title)}.</p>\n<figure>{charts.wins(board)}</figure>')
+    if board.placed:
+        keys = {"group": "not told apart"}
+        parts.append(f"<figure>{_key(keys)}{charts.critical_difference(board.placed)}</figure>")
+    return "\n".join(parts)
+
+
+def _left_out(found: Rankings) -> str:
+    if not (found.left_out and (found.rankings or found.board)):
+        return ""
+    body = "".join(f"<li>{escape(words)}</li>" for words in found.left_out)
+    return f"<details><summary>Left out of rankings and cells</summary><ul class='note'>{body}</ul></details>"
 
 
 def _classes(store: Store, cell: Sequence[Row]) -> str:

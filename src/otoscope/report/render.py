@@ -20,7 +20,15 @@ Format = Literal["table", "csv", "json", "markdown", "latex"]
 WINNER, RECORDED, ABSENT = "★", "†", "–"
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _LATEX |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
-_LATEX |= {WINNER: r"$\star$", RECORDED: r"$\dagger$", ABSENT: "--", "−": "$-$", "±": r"$\pm$", "…": r"\dots{}"}
+_LATEX |= {
+    WINNER: r"$\star$",
+    RECORDED: r"$\dagger$",
+    ABSENT: "--",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "…": r"\dots{}",
+    "τ": r"$\tau$",
+}
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,13 @@ def escape(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
-def rect(x: float, y: float, width: float, height: float, style: str, hint: str = "", round_: float = 2) -> str:
+def rect(
+    x: float, y: float, width: float, height: float, style: str, hint: str = "", round_: float = 2, opacity: float = 1
+) -> str:
     """A rectangle of CSS class `style`; `hint` shows on hover."""
     where = f'x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{height:.1f}" rx="{round_:g}"'
-    return f'<rect class="{style}" {where}>{_hint(hint)}</rect>'
+    veil = f' fill-opacity="{opacity:.2f}"' if opacity < 1 else ""
+    return f'<rect class="{style}" {where}{veil}>{_hint(hint)}</rect>'
 
 
 def line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
@@ -36,9 +39,12 @@ def dot(x: float, y: float, radius: float, style: str, hint: str = "") -> str:
     return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}">{_hint(hint)}</circle>'
 
 
-def text(x: float, y: float, words: object, style: str = "", anchor: str = "start") -> str:
-    """Words with their baseline at y; anchor "start", "middle" or "end"."""
-    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+def text(x: float, y: float, words: object, style: str = "", anchor: str = "start", room: float = 0) -> str:
+    """Words with their baseline at y; anchor "start", "middle" or "end". What does not fit into `room`, if that is
+    given, is cut and shows whole on hover."""
+    whole, fits = str(words), max(int(room / 7.2), 3)
+    shown, hint = (f"{whole[: fits - 1]}…", _hint(whole)) if room and len(whole) > fits else (whole, "")
+    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(shown)}{hint}</text>'
 
 
 def whisker(low: float, high: float, y: float, style: str = "whisker") -> str:

@@ -6,7 +6,7 @@ Everything is computed from the stored predictions; nothing is trained and no en
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -123,7 +123,7 @@ def summarise(store: Store, *, resamples: int = 1000) -> list[Row]:
     return [row for _, cell in groupby(rows, key=lambda r: r.cell) for row in _compare(list(cell))]
 
 
-def estimated(store: Store, row: Row, *, resamples: int = 1000) -> Row:
+def estimated(store: Store, row: Row, *, resamples: int = 1000, seed: int = 0) -> Row:
     """The row with its bootstrap estimate, if every seed's predictions are there and of the same clips."""
     held = [store.predictions(r) for r in row.records]
     known = [p for p in held if p is not None]
@@ -133,7 +133,8 @@ def estimated(store: Store, row: Row, *, resamples: int = 1000) -> Row:
     if len({tuple(p.ids[i] for i in o) for p, o in zip(known, order, strict=True)}) > 1:
         return row
     scores = [_ranked(r, p)[o] for r, p, o in zip(row.records, known, order, strict=True)]
-    return replace(row, estimate=stats.bootstrap(scores, known[0].targets[order[0]], row.metric, resamples=resamples))
+    targets = known[0].targets[order[0]]
+    return replace(row, estimate=stats.bootstrap(scores, targets, row.metric, resamples=resamples, seed=seed))
 
 
 def comparable(*rows: Row) -> bool:
@@ -189,24 +190,39 @@ def _configurations(records: Sequence[Record]) -> list[Row]:
     """The records of one encoder and data set, grouped by probe and configuration over seeds."""
 
     def identity(r: Record) -> tuple[str, str]:
-        return r.probe, json.dumps(_flat_config(r), sort_keys=True)
+        return r.probe, json.dumps(flat_config(r), sort_keys=True)
 
     rows = [Row(tuple(group)) for _, group in groupby(sorted(records, key=identity), key=identity)]
-    return [replace(row, variant=_variant(row, [o for o in rows if o.probe == row.probe])) for row in rows]
+    flat = [flat_config(row.records[0]) for row in rows]
+    siblings = [[c for other, c in zip(rows, flat, strict=True) if other.probe == row.probe] for row in rows]
+    return [replace(row, variant=variant(c, s)) for row, c, s in zip(rows, flat, siblings, strict=True)]
 
 
-def _flat_config(record: Record) -> dict[str, Any]:
-    result = {}
+def flat_config(record: Record) -> dict[str, Any]:
+    """What decided a record, by names such as "lr" and "protocol.fold"."""
+    result: dict[str, Any] = {}
     for key, value in record.config.items():
         result.update({f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value})
     return result
 
 
-def _variant(row: Row, siblings: Iterable[Row]) -> str:
-    """The options in which a row's configuration differs from any sibling's."""
-    own, others = _flat_config(row.records[0]), [_flat_config(s.records[0]) for s in siblings]
+def variant(own: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str:
+    """The options in which a configuration differs from any other, as `flat_config` names them; those of the protocol
+    only where the others do not tell.
+
+    >>> variant({"lr": 0.1, "epochs": 30}, [{"lr": 0.1, "epochs": 30}, {"lr": 0.2, "epochs": 30}])
+    'lr=0.1'
+    """
+    others = [other for other in others if other != own]
     apart = [k for k in own if any(k not in other or other[k] != own[k] for other in others)]
-    return ", ".join(f"{k}={_short(own[k])}" for k in sorted(apart))
+    used = [k for k in apart if not k.startswith("protocol.")]
+    beside = [k for k in apart if k in used or k.removeprefix("protocol.") not in own]
+
+    def tells(keys: Sequence[str]) -> bool:
+        return all(any(other.get(k) != own[k] for k in keys) for other in others)
+
+    told = used if tells(used) else beside if tells(beside) else apart
+    return ", ".join(f"{k}={_short(own[k])}" for k in sorted(told))
 
 
 def _short(value: Any) -> str:

@@ -1,12 +1,17 @@
-"""What a probe reads of a split: the layers it asked for, pooled where it needs no map, in memory where that fits."""
+"""What a probe reads of a split: the layers it asked for, pooled where it needs no map, of length one where it reads
+directions, in memory where that fits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from otoscope.bank import BankSplit
 from otoscope.types import Tokens, TokenShape
@@ -17,7 +22,20 @@ Feed = Callable[[Tensor], Tokens]
 
 IN_MEMORY = 2 * 1024**3
 """Largest token map of a split, in bytes of float32, that is read once and kept in memory."""
+AHEAD = 1
+"""Batches that are read from disk while another is computed on: this many are in memory beside it."""
 _CHUNK = 64
+
+
+@dataclass(frozen=True)
+class FromDisk:
+    """The feed of a split that is larger than `IN_MEMORY`: every call reads."""
+
+    split: BankSplit
+    read: Callable[[list[int]], Tokens]
+
+    def __call__(self, index: Tensor) -> Tokens:
+        return self.read(index.tolist())
 
 
 def choose_layers(layer: int | str | Sequence[int] | None, depth: str, shape: TokenShape) -> tuple[int, ...]:
@@ -52,24 +70,75 @@ def select(tokens: Tokens, reads: Reads, layers: tuple[int, ...]) -> Tokens:
     return tokens if reads == "tokens" else tokens.pooled()
 
 
-def of_tokens(tokens: Tokens, reads: Reads, layers: tuple[int, ...]) -> Feed:
-    """Serve clips from tokens in memory."""
+def of_tokens(tokens: Tokens, reads: Reads, layers: tuple[int, ...], *, unit: bool = False) -> Feed:
+    """Serve clips from tokens in memory; with `unit`, a probe's `Probe.unit`, they are normalised once, here."""
     held = select(tokens, reads, layers)
+    held = held.unit() if unit else held
     return lambda index: held.clips(index)
 
 
-def of_split(split: BankSplit, reads: Reads, layers: tuple[int, ...]) -> Feed:
-    """Serve clips of a bank: pooled vectors, and maps up to `IN_MEMORY` bytes, are read once; larger maps by batch."""
+def of_split(split: BankSplit, reads: Reads, layers: tuple[int, ...], *, unit: bool = False) -> Feed:
+    """Serve clips of a bank: pooled vectors, and maps up to `IN_MEMORY` bytes, are read once; larger maps by batch.
+
+    With `unit`, a probe's `Probe.unit`, tokens and cls are divided by their lengths as they are read.
+    """
     if reads != "tokens":
-        return of_tokens(split.pooled(), reads, layers)
-    first = select(split.tokens(slice(0, 1)), reads, layers)
-    if first.x.numel() * 4 * len(split) > IN_MEMORY:
-        return lambda index: select(split.tokens(index.tolist()), reads, layers)
-    held = _join([select(split.tokens(slice(i, i + _CHUNK)), reads, layers) for i in range(0, len(split), _CHUNK)])
+        return of_tokens(split.pooled(), reads, layers, unit=unit)
+    every = tuple(range(split.shape.layers))
+
+    def read(rows: slice | list[int]) -> Tokens:
+        tokens = split.tokens(rows) if layers == every else split.tokens(rows, layers)
+        return tokens.unit() if unit else tokens
+
+    if read(slice(0, 1)).x.numel() * 4 * len(split) > IN_MEMORY:
+        return FromDisk(split, read)
+    held = _join([read(slice(start, start + _CHUNK)) for start in range(0, len(split), _CHUNK)])
     return lambda index: held.clips(index)
+
+
+def order(serve: Feed, clips: int, generator: Generator) -> Tensor:
+    """The `clips` clips of a feed in random order, int64 [clips]; one that reads from disk goes window by window.
+
+    `torch.randperm(clips, generator=generator)` in memory, `BankSplit.order(generator)` from disk, which is the same
+    for a split that fits in one window.
+    """
+    if isinstance(serve, FromDisk):
+        return serve.split.order(generator)
+    return torch.randperm(clips, generator=generator)
+
+
+@contextmanager
+def in_turn(serve: Feed, batches: Sequence[Tensor]) -> Iterator[Iterator[Tokens]]:
+    """Inside, the tokens of each of `batches` in turn; from disk, a thread reads the next `AHEAD` in the meantime.
+
+    An error of a read is raised where its batch is asked for. The thread ends with the context, however that ends; it
+    finishes at most the batch that it is reading.
+
+    >>> with in_turn(lambda index: Tokens(index.view(-1, 1, 1, 1, 1).float()), torch.arange(4).split(3)) as served:
+    ...     [len(tokens) for tokens in served]
+    [3, 1]
+    """
+    if not isinstance(serve, FromDisk):
+        yield map(serve, batches)
+        return
+    reader = ThreadPoolExecutor(1, "otoscope-reader")
+    try:
+        yield _ahead(reader, serve, batches)
+    finally:
+        reader.shutdown(cancel_futures=True)
+
+
+def _ahead(reader: ThreadPoolExecutor, serve: Feed, batches: Sequence[Tensor]) -> Iterator[Tokens]:
+    coming: deque[Future[Tokens]] = deque()
+    for batch in batches:
+        coming.append(reader.submit(serve, batch))
+        if len(coming) > AHEAD:
+            yield coming.popleft().result()
+    while coming:
+        yield coming.popleft().result()
 
 
 def _join(parts: Sequence[Tokens]) -> Tokens:
     heads = [part.cls for part in parts if part.cls is not None]
     x, mask = torch.cat([part.x for part in parts]), torch.cat([part.mask for part in parts])
-    return Tokens(x, mask, torch.cat(heads) if heads else None)
+    return Tokens(x, mask, torch.cat(heads) if heads else None, is_unit=parts[0].is_unit)

@@ -19,7 +19,7 @@ from otoscope.probes import FrameProbe, Probe
 from otoscope.train import feed
 from otoscope.train.fitted import FittedProbe, chosen_shape, predict
 from otoscope.train.losses import loss_for
-from otoscope.types import Task
+from otoscope.types import Task, Tokens
 
 
 class DivergedError(FloatingPointError):
@@ -88,8 +88,10 @@ def fit(
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Inside, torch's global generators start from `seed`; outside, they are as if nothing had happened."""
     cuda = [device.index or 0] if device.type == "cuda" else []
+    # torch.manual_seed would also write down where it was called from, once for each kind of device that is not there.
+    start = torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
     with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)
+        start(seed)
         yield
 
 
@@ -99,6 +101,12 @@ def decay_groups(module: nn.Module, no_decay: tuple[str, ...], weight_decay: flo
     decayed = [p for name, p in module.named_parameters() if not name.startswith(no_decay)]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def optimiser(module: Probe, lr: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW for a probe, over its `decay_groups`; in torch's form of one pass where its device has one."""
+    one_pass = all(p.device.type in ("cpu", "cuda") for p in module.parameters())
+    return torch.optim.AdamW(decay_groups(module, module.no_decay, weight_decay), lr=lr, fused=one_pass)
 
 
 class _Run:
@@ -115,22 +123,23 @@ class _Run:
         device: torch.device,
     ) -> None:
         self.module, self.task, self.batch_size, self.device = module, task, batch_size, device
-        self.serve = feed.of_split(train, module.reads, layers)
-        self.serve_validation = feed.of_split(validation, module.reads, layers)
+        self.serve = feed.of_split(train, module.reads, layers, unit=module.unit)
+        self.serve_validation = feed.of_split(validation, module.reads, layers, unit=module.unit)
         self.targets, self.validation_targets = train.targets, validation.targets
         self.loss = loss_for(task.kind)
 
     def descend(self, seed: int, epochs: int, lr: float, weight_decay: float, progress: bool) -> list[dict[str, float]]:
         """Train; the module ends with the weights of its best epoch. One row per epoch."""
-        optimiser = torch.optim.AdamW(decay_groups(self.module, self.module.no_decay, weight_decay), lr=lr)
+        descent = optimiser(self.module, lr, weight_decay)
         steps = epochs * math.ceil(len(self.targets) / self.batch_size)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(descent, steps)
         generator = torch.Generator().manual_seed(seed)
         history: list[dict[str, float]] = []
         best, kept = -1.0, self.module.state_dict()
         for epoch in tqdm(range(epochs), desc=self.module.name, disable=not progress, leave=False):
-            order = torch.randperm(len(self.targets), generator=generator)
-            loss = self._epoch(optimiser, schedule, order)
+            batches = torch.split(feed.order(self.serve, len(self.targets), generator), self.batch_size)
+            with feed.in_turn(self.serve, batches) as served:
+                loss = self._epoch(descent, schedule, batches, served)
             value = self._validate() if math.isfinite(loss) else math.nan
             if math.isnan(value):
                 what = "scores of the validation split" if math.isfinite(loss) else "loss"
@@ -155,20 +164,23 @@ class _Run:
         return [{"epoch": 0, "validation": value}]
 
     def _epoch(
-        self, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler, order: Tensor
+        self,
+        descent: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        batches: Sequence[Tensor],
+        served: Iterator[Tokens],
     ) -> float:
         self.module.train()
         total = torch.zeros((), device=self.device)
-        batches = torch.split(order, self.batch_size)
-        for index in batches:
-            logits = self.module(self.serve(index).to(self.device))
+        for index, tokens in zip(batches, served, strict=True):
+            logits = self.module(tokens.to(self.device))
             loss = self.loss(logits, self.targets[index].to(self.device))
             penalty = self.module.penalty()
             if penalty is not None:
                 loss = loss + penalty
-            optimiser.zero_grad()
+            descent.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            descent.step()
             schedule.step()
             total += loss.detach()
         return float(total) / len(batches)

@@ -58,11 +58,11 @@ class FittedProbe:
         """
         if isinstance(source, Tokens):
             self._check(source)
-            serve = feed.of_tokens(source, self.module.reads, self.layer)
+            serve = feed.of_tokens(source, self.module.reads, self.layer, unit=self.module.unit)
         else:
             if source.shape != self.shape:
                 raise ValueError(f"probe {self.probe!r} was trained on {self.shape}, this split holds {source.shape}")
-            serve = feed.of_split(source, self.module.reads, self.layer)
+            serve = feed.of_split(source, self.module.reads, self.layer, unit=self.module.unit)
         return predict(self.module, serve, len(source), batch_size)
 
     def _check(self, tokens: Tokens) -> None:
@@ -121,10 +121,8 @@ def predict(module: Probe, serve: feed.Feed, n: int, batch_size: int) -> Tensor:
     training = module.training
     module.eval()
     try:
-        with torch.no_grad():
-            batches = [
-                module(serve(index).to(device)).float().cpu() for index in torch.split(torch.arange(n), batch_size)
-            ]
+        with torch.no_grad(), feed.in_turn(serve, torch.split(torch.arange(n), batch_size)) as served:
+            batches = [module(tokens.to(device)).float().cpu() for tokens in served]
     finally:
         module.train(training)
     return torch.cat(batches)

@@ -50,4 +50,4 @@ def of_encoder(
         torch.cat([part.mask for part in parts]),
         torch.cat(heads) if heads else None,
     )
-    return feed.of_tokens(held, head.reads, tuple(range(len(layers))))
+    return feed.of_tokens(held, head.reads, tuple(range(len(layers))), unit=head.unit)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from otoscope.train import feed
 from otoscope.train.fit import DivergedError, check_splits, fit, origin, seeded
 from otoscope.train.fitted import FittedProbe, chosen_shape
 from otoscope.train.losses import loss_for
-from otoscope.train.stack import Alone, Learner, Stack, random_state, stackable
+from otoscope.train.stack import Alone, Batch, Learner, Stack, random_state, stackable
 from otoscope.types import Task, Tokens
 
 TRIAL_BYTES = 2 * 1024**3
@@ -87,8 +88,8 @@ def fit_many(
 ) -> list[FittedProbe | DivergedError | PrunedError]:
     """What `fit` would give for each configuration, in their order, from one pass over the bank.
 
-    Probes that `otoscope.train.stack.STACKABLE` lists, over one layer and without batch statistics, compute with a
-    leading dimension of trials; those of token maps do so for each seed, since other seeds see other batches. All other
+    Probes that declare it (`Probe.stacks`), over one layer and without batch statistics, compute with a leading
+    dimension of trials; those of token maps learn so seed by seed, since other seeds see other batches. All other
     probes take their steps one after another on each batch that is read. Weights and histories equal those of `fit`
     with the same seed to rounding (1e-5 in tests); where a gradient or the sign of a weight hangs on rounding (equal
     tokens, a binary prototype's weight at 0) the two may part, as two machines may. `train_seconds` is the time of the
@@ -163,19 +164,19 @@ class _Pass:
                 module = probes.create(probe, chosen_shape(bank.shape, layers), len(self.task.classes), **options)
                 self.modules.append(module.to(device))
                 chances.append(random_state(device))
-        self.serve = feed.of_split(train, module.reads, layers)
-        self.serve_validation = feed.of_split(validation, module.reads, layers)
+        self.serve = feed.of_split(train, module.reads, layers, unit=module.unit)
+        self.serve_validation = feed.of_split(validation, module.reads, layers, unit=module.unit)
         self.targets, self.validation_targets = train.targets, validation.targets
         self.learners = _together(self.modules, chances, trials, self.task)
         self.history: list[list[dict[str, float]]] = [[] for _ in trials]
-        self.kept: dict[int, dict[str, Tensor]] = {}
         self.diverged: dict[int, DivergedError] = {}
         self.stopped: set[int] = set()
 
     def best(self, number: int) -> Probe:
         """A trial's module in its best epoch, on the CPU, in eval mode."""
+        numbers, learner = next(pair for pair in self.learners if number in pair[0])
         module = self.modules[number].cpu()
-        module.load_state_dict(self.kept[number])
+        module.load_state_dict(learner.best(numbers.index(number)))
         return module.eval()
 
     def shares(self, seconds: float) -> list[float]:
@@ -184,7 +185,7 @@ class _Pass:
         return [seconds * own / sum(epochs) for own in epochs]
 
     def descend(self, epochs: int, progress: bool, watch: Watch | None) -> None:
-        """Train all; `kept` ends with the state of each trial's best epoch, `history` with a row per epoch."""
+        """Train all; the learners remember the best epoch of each, `history` has a row for every epoch."""
         generators = {t.seed: torch.Generator().manual_seed(t.seed) for t in self.trials}
         desc = f"{self.modules[0].name} x {len(self.trials)}"
         for epoch in tqdm(range(epochs), desc=desc, disable=not progress, leave=False):
@@ -200,14 +201,19 @@ class _Pass:
     def _epoch(self, epoch: int, epochs: int, generators: Mapping[int, torch.Generator]) -> None:
         running = {self.trials[number].seed for numbers, _ in self.learners for number in numbers}
         orders = {
-            seed: torch.split(torch.randperm(len(self.targets), generator=generators[seed]), self.batch_size)
+            seed: torch.split(feed.order(self.serve, len(self.targets), generators[seed]), self.batch_size)
             for seed in running
         }
+        asked = [seeds for seeds, _ in groupby(seeds for _, learner in self.learners for seeds in learner.asks)]
         totals = [torch.zeros(learner.rows, device=self.device) for _, learner in self.learners]
         per_epoch = math.ceil(len(self.targets) / self.batch_size)
-        for step in range(per_epoch):
-            share = 0.5 * (1 + math.cos(math.pi * (epoch * per_epoch + step) / (epochs * per_epoch)))
-            self._step({seed: order[step] for seed, order in orders.items()}, share, totals)
+        steps = [[torch.cat([orders[s][step] for s in seeds]) for seeds in asked] for step in range(per_epoch)]
+        with feed.in_turn(self.serve, list(chain(*steps))) as served:
+            for step, clips in enumerate(steps):
+                share = 0.5 * (1 + math.cos(math.pi * (epoch * per_epoch + step) / (epochs * per_epoch)))
+                batch = self._batch(zip(asked, clips, served))  # noqa: B905  (the tokens of further steps follow)
+                for (_, learner), total in zip(self.learners, totals, strict=True):
+                    total += learner.step(batch, share)
         for (numbers, _), total in zip(self.learners, totals, strict=True):
             for number, loss in zip(numbers, (total / per_epoch).tolist(), strict=True):
                 self.history[number].append({"epoch": epoch, "loss": loss})
@@ -237,19 +243,20 @@ class _Pass:
             if rows:
                 left.append(([numbers[row] for row in rows], learner))
         self.learners = left
-        for number in over:
-            self.kept.pop(number, None)
 
-    def _step(self, index: dict[int, Tensor], share: float, totals: Sequence[Tensor]) -> None:
-        """One batch for every learner; a batch that several learners see is read once."""
-        read: dict[tuple[int, ...], tuple[Tokens, Tensor]] = {}
-        for (numbers, learner), total in zip(self.learners, totals, strict=True):
-            seeds = tuple(self.trials[n].seed for n in numbers)
-            seeds = seeds[:1] if len(set(seeds)) == 1 else seeds
-            if seeds not in read:
-                rows = torch.cat([index[seed] for seed in seeds])
-                read[seeds] = self.serve(rows).to(self.device), self.targets[rows].to(self.device)
-            total += learner.step(*read[seeds], share)
+    def _batch(self, coming: Iterator[tuple[tuple[int, ...], Tensor, Tokens]]) -> Batch:
+        """The batches of a step, in the order in which learners ask; what came last is at hand for the next of them."""
+        last: dict[tuple[int, ...], tuple[Tokens, Tensor]] = {}
+
+        def batch(seeds: tuple[int, ...]) -> tuple[Tokens, Tensor]:
+            if seeds not in last:
+                last.clear()
+                expected, clips, tokens = next(coming)
+                assert expected == seeds
+                last[seeds] = tokens.to(self.device), self.targets[clips].to(self.device)
+            return last[seeds]
+
+        return batch
 
     def _diverge(self, number: int, what: str, epoch: int, epochs: int) -> None:
         trial, module = self.trials[number], self.modules[number]
@@ -261,47 +268,36 @@ class _Pass:
 
     def _validate(self, epoch: int, epochs: int) -> None:
         outputs: list[list[Tensor]] = [[] for _ in self.learners]
-        for index in torch.split(torch.arange(len(self.validation_targets)), self.batch_size):
-            tokens = self.serve_validation(index).to(self.device)
-            for (_, learner), parts in zip(self.learners, outputs, strict=True):
-                parts.append(learner.logits(tokens).float().cpu())
+        batches = torch.split(torch.arange(len(self.validation_targets)), self.batch_size)
+        with feed.in_turn(self.serve_validation, batches) as served:
+            for tokens in served:
+                here = tokens.to(self.device)
+                for (_, learner), parts in zip(self.learners, outputs, strict=True):
+                    parts.append(learner.logits(here).float().cpu())
         for (numbers, learner), parts in zip(self.learners, outputs, strict=True):
             logits = torch.cat(parts, 1)
-            finite = logits.isfinite().flatten(1).all(1)
-            values = metrics.headlines(logits.nan_to_num().numpy(), self.validation_targets.numpy(), self.task)
+            finite = logits.isfinite().flatten(1).all(1).tolist()
+            values = metrics.headlines(logits.nan_to_num_().numpy(), self.validation_targets.numpy(), self.task)
+            better = []
             for row, number in enumerate(numbers):
                 if not finite[row]:
                     self._diverge(number, "scores of the validation split became nan or infinite", epoch, epochs)
                     continue
                 value = self.history[number][-1]["validation"] = float(values[row])
                 if value > max((past["validation"] for past in self.history[number][:-1]), default=-1.0):
-                    self.kept[number] = learner.state(row)
+                    better.append(row)
+            learner.remember(better)
 
 
 def _together(
     modules: Sequence[Probe], chances: Sequence[Tensor], trials: Sequence[_Trial], task: Task
 ) -> list[tuple[list[int], Learner]]:
-    """Learners, each with the numbers of its trials: one stack of all, one for each seed, or every trial alone."""
+    """Learners, each with the numbers of its trials: one stack of all, or every trial alone; by seed."""
     loss = loss_for(task.kind)
-    if not stackable(modules[0]):
-        return [
-            ([i], Alone(module, chance, trial.lr, trial.weight_decay, loss))
-            for i, (module, chance, trial) in enumerate(zip(modules, chances, trials, strict=True))
-        ]
-    seeds = sorted({trial.seed for trial in trials})
-    sets = [[i for i, trial in enumerate(trials) if trial.seed == seed] for seed in seeds]
-    if modules[0].reads != "tokens":
-        sets = [list(range(len(trials)))]
+    order = sorted(range(len(trials)), key=lambda i: trials[i].seed)
+    lr, decay, seeds = zip(*((trials[i].lr, trials[i].weight_decay, trials[i].seed) for i in order), strict=True)
+    if stackable(modules[0]):
+        return [(order, Stack([modules[i] for i in order], lr, decay, seeds, loss))]
     return [
-        (
-            numbers,
-            Stack(
-                [modules[i] for i in numbers],
-                [trials[i].lr for i in numbers],
-                [trials[i].weight_decay for i in numbers],
-                [trials[i].seed for i in numbers],
-                loss,
-            ),
-        )
-        for numbers in sets
+        ([i], Alone(modules[i], chances[i], trials[i].lr, trials[i].weight_decay, trials[i].seed, loss)) for i in order
     ]

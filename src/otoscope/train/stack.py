@@ -3,43 +3,52 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate, groupby
 from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, stack_module_state
+from torch.func import stack_module_state
 
 from otoscope.probes import Probe
-from otoscope.train.fit import decay_groups
+from otoscope.train.fit import optimiser
 from otoscope.train.losses import Loss
 from otoscope.types import Tokens
 
-STACKABLE = ("abmilp", "ep", "linear", "mean", "mhca", "protobin", "protofloat")
-"""Probes whose modules may be rows of a `Stack`; a test holds each of them equal to `fit`."""
+Batch = Callable[[tuple[int, ...]], tuple[Tokens, Tensor]]
+"""Seeds -> tokens and targets of the clips that trials of these seeds see in this step, one seed after another."""
 
 
 def stackable(module: Probe) -> bool:
-    """Whether modules like this one can be rows of a `Stack`: listed, over one layer, without state or chance."""
-    return module.name in STACKABLE and module.shape.layers == 1 and not any(True for _ in module.buffers())
+    """Whether modules like this one can be rows of a `Stack`: declared, over one layer, without state or penalty."""
+    plain = type(module).penalty is Probe.penalty and not any(True for _ in module.buffers())
+    return module.stacks and module.shape.layers == 1 and plain
 
 
 class Learner(Protocol):
-    """`rows` modules that see batches together. `share` is the part of its learning rate that a step takes."""
+    """`rows` modules that are trained together. `share` is the part of its learning rate that a step takes."""
 
     @property
     def rows(self) -> int:
         """Number of modules."""
 
-    def step(self, tokens: Tokens, targets: Tensor, share: float) -> Tensor:
+    @property
+    def asks(self) -> list[tuple[int, ...]]:
+        """The batches that a step asks for, in order."""
+
+    def step(self, batch: Batch, share: float) -> Tensor:
         """Descend on one batch; the losses before it, [rows]."""
 
     def logits(self, tokens: Tokens) -> Tensor:
         """Logits in eval mode, [rows, B, C]."""
 
-    def state(self, row: int) -> dict[str, Tensor]:
-        """A copy of the state of one module."""
+    def remember(self, rows: Sequence[int]) -> None:
+        """Of these modules, hold on to the state as it is now in place of what was remembered before."""
+
+    def best(self, row: int) -> dict[str, Tensor]:
+        """What was remembered of one module."""
 
     def keep(self, rows: Sequence[int]) -> None:
         """Forget all modules but these, at least one; they are rows 0, 1, ... from now on."""
@@ -50,11 +59,17 @@ class Alone:
 
     rows = 1
 
-    def __init__(self, module: Probe, random: Tensor, lr: float, weight_decay: float, loss: Loss) -> None:
-        self.module, self.random, self.lr, self.loss = module, random, lr, loss
-        self.optimiser = torch.optim.AdamW(decay_groups(module, module.no_decay, weight_decay), lr=lr)
+    def __init__(self, module: Probe, random: Tensor, lr: float, weight_decay: float, seed: int, loss: Loss) -> None:
+        self.module, self.random, self.lr, self.seed, self.loss = module, random, lr, seed, loss
+        self.state: dict[str, Tensor] = {}
+        self.optimiser = optimiser(module, lr, weight_decay)
 
-    def step(self, tokens: Tokens, targets: Tensor, share: float) -> Tensor:
+    @property
+    def asks(self) -> list[tuple[int, ...]]:
+        return [(self.seed,)]
+
+    def step(self, batch: Batch, share: float) -> Tensor:
+        tokens, targets = batch((self.seed,))
         self.module.train()
         for group in self.optimiser.param_groups:
             group["lr"] = self.lr * share
@@ -73,8 +88,12 @@ class Alone:
             out: Tensor = self.module(tokens)
         return out[None]
 
-    def state(self, row: int) -> dict[str, Tensor]:  # noqa: ARG002
-        return {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
+    def remember(self, rows: Sequence[int]) -> None:
+        if rows:
+            self.state = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
+
+    def best(self, row: int) -> dict[str, Tensor]:  # noqa: ARG002
+        return self.state
 
     def keep(self, rows: Sequence[int]) -> None:
         """There is one."""
@@ -105,8 +124,8 @@ def restore_random(state: Tensor, device: torch.device) -> None:
 class Stack:
     """`stackable` modules of one probe as rows of one: parameters [rows, ...], products of all rows at once.
 
-    A batch holds the same clips for every row, or, where rows have different `seeds`, one after another the clips of
-    each row.
+    Rows with the same seed see the same batches and must be neighbours: they learn from a batch together. Rows of
+    other seeds do so after them, or, where a probe reads pooled vectors, at once, each from its own clips.
     """
 
     def __init__(
@@ -118,64 +137,69 @@ class Stack:
         loss: Loss,
     ) -> None:
         self.module, self.seeds, self.loss = modules[0], list(seeds), loss
-        self.parameters, _ = stack_module_state(list(modules))
-        decay = {n: [0.0 if n.startswith(self.module.no_decay) else w for w in weight_decay] for n in self.parameters}
-        self.optimiser = RowwiseAdamW(self.parameters, lr, decay)
+        self.parameters = {name: p.detach() for name, p in stack_module_state(list(modules))[0].items()}
+        self.remembered = {name: p.clone() for name, p in self.parameters.items()}
+        decayed = [name for name in self.parameters if not name.startswith(self.module.no_decay)]
+        self.optimiser = RowwiseAdamW(self.parameters, lr, dict.fromkeys(decayed, weight_decay))
 
     @property
     def rows(self) -> int:
         """Number of modules."""
         return len(self.seeds)
 
-    def step(self, tokens: Tokens, targets: Tensor, share: float) -> Tensor:
-        apart = len(set(self.seeds)) > 1
-        loss = torch.vmap(self.loss, in_dims=(0, 0 if apart else None))
-        losses = loss(self._forward(tokens, apart), self._by_row(targets) if apart else targets)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step(share)
-        return losses.detach()
+    @property
+    def asks(self) -> list[tuple[int, ...]]:
+        return [seeds for _, seeds in self._groups()]
+
+    def step(self, batch: Batch, share: float) -> Tensor:
+        self.optimiser.advance(share)
+        return torch.cat([self._learn(rows, *batch(seeds), len(seeds)) for rows, seeds in self._groups()])
 
     def logits(self, tokens: Tokens) -> Tensor:
         with torch.no_grad():
-            return self._forward(tokens, False)
+            return self.module.stacked(self.parameters, tokens, 1)
 
-    def state(self, row: int) -> dict[str, Tensor]:
-        return {name: p[row].detach().clone() for name, p in self.parameters.items()}
+    def remember(self, rows: Sequence[int]) -> None:
+        for name, p in self.parameters.items():
+            self.remembered[name][rows] = p[rows]
+
+    def best(self, row: int) -> dict[str, Tensor]:
+        return {name: p[row] for name, p in self.remembered.items()}
 
     def keep(self, rows: Sequence[int]) -> None:
         self.seeds = [self.seeds[row] for row in rows]
-        self.parameters = {name: p[rows].detach().requires_grad_() for name, p in self.parameters.items()}
+        self.parameters = {name: p[rows] for name, p in self.parameters.items()}
+        self.remembered = {name: p[rows] for name, p in self.remembered.items()}
         self.optimiser.keep(rows, self.parameters)
 
-    def _forward(self, tokens: Tokens, apart: bool) -> Tensor:
-        """[rows, B, C]; tokens [B], or with `apart` [rows * B] without padding."""
-        if not apart:
-            shared: Callable[[dict[str, Tensor]], Tensor] = torch.vmap(
-                lambda p: functional_call(self.module, p, (tokens,))
-            )
-            return shared(self.parameters)
+    def _groups(self) -> list[tuple[slice, tuple[int, ...]]]:
+        """Rows that learn together, and the seeds of their batches: one for all, or one for each."""
+        if len(set(self.seeds)) > 1 and self.module.reads != "tokens":
+            return [(slice(0, self.rows), tuple(self.seeds))]
+        sizes = [len(list(same)) for _, same in groupby(self.seeds)]
+        ends = list(accumulate(sizes))
+        return [(slice(end - size, end), (self.seeds[end - 1],)) for size, end in zip(sizes, ends, strict=True)]
 
-        def own(parameters: dict[str, Tensor], x: Tensor, cls: Tensor | None) -> Tensor:
-            out: Tensor = functional_call(self.module, parameters, (Tokens(x, None, cls),))
-            return out
-
-        x, cls = self._by_row(tokens.x), None if tokens.cls is None else self._by_row(tokens.cls)
-        logits: Tensor = torch.vmap(own, in_dims=(0, 0, None if cls is None else 0))(self.parameters, x, cls)
-        return logits
-
-    def _by_row(self, t: Tensor) -> Tensor:
-        return t.reshape(self.rows, -1, *t.shape[1:])
+    def _learn(self, rows: slice, tokens: Tokens, targets: Tensor, sets: int) -> Tensor:
+        """Losses of these rows on their clips, before a step of them."""
+        own = {name: p[rows].requires_grad_() for name, p in self.parameters.items()}
+        logits = self.module.stacked(own, tokens, sets)
+        losses = self.loss(logits, targets if sets == 1 else targets.view(sets, -1, targets.shape[1]))
+        gradients = torch.autograd.grad(losses.sum(), list(own.values()), allow_unused=True)
+        self.optimiser.apply(rows, dict(zip(own, gradients, strict=True)))
+        return losses.detach()
 
 
 class RowwiseAdamW:
     """AdamW (Loshchilov & Hutter, arXiv 1711.05101) with a learning rate and a weight decay for each row.
 
-    parameters: name to [rows, ...]; lr [rows]; weight_decay: name to [rows]. Row by row the same as torch's, to
-    rounding; a parameter that got no gradient stays as it is. `step` forgets the gradients.
+    parameters: name to [rows, ...], changed in place; lr [rows]; weight_decay: name to [rows], for those that decay. A
+    step is `advance` and then `apply` for all rows, a part at a time. Row by row the same as torch's, to rounding; a
+    parameter without gradient stays as it is.
     """
 
     def __init__(
-        self, parameters: dict[str, Tensor], lr: Sequence[float], weight_decay: dict[str, list[float]]
+        self, parameters: dict[str, Tensor], lr: Sequence[float], weight_decay: Mapping[str, Sequence[float]]
     ) -> None:
         self.parameters, self.count, self.beta1, self.beta2, self.eps = parameters, 0, 0.9, 0.999, 1e-8
         self.lr = torch.tensor(lr, dtype=torch.float64)
@@ -188,18 +212,27 @@ class RowwiseAdamW:
         self.decay = {name: decay[rows] for name, decay in self.decay.items()}
         self.moments = {name: (first[rows], second[rows]) for name, (first, second) in self.moments.items()}
 
-    @torch.no_grad()
-    def step(self, share: float) -> None:
-        """One step with `share` of every learning rate."""
+    def advance(self, share: float) -> None:
+        """The next step takes `share` of every learning rate."""
         self.count += 1
-        shrink, unbias = 1 - self.beta1**self.count, math.sqrt(1 - self.beta2**self.count)
-        for name, p in self.parameters.items():
-            if p.grad is None:
+        rate, self.unbias = self.lr * share, math.sqrt(1 - self.beta2**self.count)
+        self.kept = {name: _wide(1 - rate * decay, self.parameters[name]) for name, decay in self.decay.items()}
+        stride = rate * self.unbias / (1 - self.beta1**self.count)
+        self.stride = {name: _wide(stride, p) for name, p in self.parameters.items()}
+
+    def apply(self, rows: slice, gradients: Mapping[str, Tensor | None]) -> None:
+        """The step of these rows, whose gradients are [len(rows), ...]."""
+        for name, gradient in gradients.items():
+            if gradient is None:
                 continue
-            rate = self.lr * share
-            kept, stride = (t.to(p).view(-1, *[1] * (p.ndim - 1)) for t in (1 - rate * self.decay[name], rate / shrink))
-            first, second = self.moments[name]
-            first.lerp_(p.grad, 1 - self.beta1)
-            second.mul_(self.beta2).addcmul_(p.grad, p.grad, value=1 - self.beta2)
-            p.mul_(kept).sub_(first / second.sqrt().div_(unbias).add_(self.eps) * stride)
-            p.grad = None
+            p, (first, second) = self.parameters[name][rows], (moment[rows] for moment in self.moments[name])
+            first.lerp_(gradient, 1 - self.beta1)
+            second.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
+            if name in self.kept:
+                p.mul_(self.kept[name][rows])
+            p.addcdiv_(first * self.stride[name][rows], second.sqrt().add_(self.eps * self.unbias), value=-1)
+
+
+def _wide(rows: Tensor, like: Tensor) -> Tensor:
+    """Numbers [rows] so that they multiply a parameter [rows, ...]."""
+    return rows.to(like).view(-1, *[1] * (like.ndim - 1))

@@ -17,6 +17,7 @@ Optuna comes with `pip install "otoscope[search]"`.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -42,6 +43,7 @@ ROUNDS = 4
 RULE = {"rounds": ROUNDS, "trial_bytes": TRIAL_BYTES, "most": MOST, "halving": asdict(HALVING)}
 """What decides a search beside its ranges and its number of trials, for a record."""
 _FILE = "sqlite:///"
+_ATTEMPTS = 5
 
 
 class MissingExtraError(ImportError):
@@ -52,11 +54,12 @@ class Tuner:
     """A search of `trials` settings, kept in `storage` as the study named `study`.
 
     `storage`: a URL that Optuna knows, as `sqlite:///search.db` or `postgresql://...`. `lr`, `weight_decay`: ranges,
-    log-uniform. Trials 0 .. ceil(trials / 2) - 1 try Sobol points, in batches of at most `together`; the others what
-    TPE proposes, in at least `ROUNDS` batches, so that it learns. `halving`: which trials end early; None: none.
+    log-uniform. The first `sobol` trials, by default the larger half, try Sobol points, in batches of at most
+    `together`; the others what TPE proposes, in at least `ROUNDS` batches, so that it learns. `halving`: which trials
+    end early; None: none.
 
     `MissingExtraError` without Optuna; `ValueError` where the storage holds a study of this name that asked for
-    something else. Study one search in one process at a time.
+    something else. Study one search in one process at a time: others lose nothing but their time.
     """
 
     def __init__(
@@ -67,11 +70,12 @@ class Tuner:
         lr: Range,
         weight_decay: Range,
         trials: int,
+        sobol: int | None = None,
         seed: int = 0,
         together: int = 1,
         halving: Halving | None = None,
     ) -> None:
-        points = candidates(lr, weight_decay, -(-trials // 2), seed)
+        points = candidates(lr, weight_decay, -(-trials // 2) if sobol is None else sobol, seed)
         self._sobol: list[Setting] = [{"lr": rate, "weight_decay": decay} for rate, decay in points]
         self._ranges = {"lr": lr, "weight_decay": weight_decay}
         self._seed, self._halving = seed, halving
@@ -102,7 +106,7 @@ class Tuner:
         except Exception as error:
             outcomes = [error] * len(batch)
         for number, setting, outcome, values in zip(batch, settings, outcomes, reported, strict=True):
-            if number >= len(held):
+            if number >= len(self._finished()):
                 self._keep(number, setting, outcome, values)
         return dict(zip(batch, outcomes, strict=True))
 
@@ -246,10 +250,30 @@ def finished(storage: str, study: str) -> int:
 
 @cache
 def open_storage(storage: str) -> optuna.storages.RDBStorage:
-    """The storage behind a URL, once per process; a writer waits a minute for another one."""
-    waiting = {"connect_args": {"timeout": 60}} if storage.startswith(_FILE) else {}
-    held: optuna.storages.RDBStorage = require_optuna().storages.RDBStorage(storage, engine_kwargs=waiting)
-    return held
+    """The storage behind a URL, once per process; `ConnectionError` where there is none.
+
+    Of SQLite, a writer waits a minute for another one. A connection to a server is tried before it is used again,
+    since hours may pass between two batches. Of processes that find an empty database at the same instant one makes
+    the tables, and the others, whose attempt fails, look again.
+    """
+    create = require_optuna().storages.RDBStorage
+    from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
+
+    kept = {"connect_args": {"timeout": 60}} if storage.startswith(_FILE) else {"pool_pre_ping": True}
+    for attempt in range(_ATTEMPTS):
+        try:
+            held: optuna.storages.RDBStorage = create(storage, engine_kwargs=kept)
+            return held
+        except (IntegrityError, ProgrammingError) as error:
+            said: Exception = error
+            time.sleep(0.1 * 2**attempt)
+        except SQLAlchemyError as error:
+            said = error
+            break
+    raise ConnectionError(
+        f"the database of trials cannot be opened: {str(said).splitlines()[0]}; ask for a URL that Optuna knows "
+        "and that is reached from here, as sqlite:///search.db or postgresql+psycopg2://user@host/name"
+    ) from said
 
 
 def require_optuna() -> Any:

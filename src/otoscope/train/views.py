@@ -41,8 +41,8 @@ class Part(BankSplit):
         self._whole, self._chosen = whole, list(rows)
         self._shard, self._row_bytes = whole._shard[self._chosen], whole._row_bytes
 
-    def _read(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        return self._whole._read([self._chosen[row] for row in rows])
+    def _read(self, rows: Sequence[int], layers: list[int] | None = None) -> dict[str, Tensor]:
+        return self._whole._read([self._chosen[row] for row in rows], layers)
 
 
 def with_validation(bank: Bank) -> Bank:

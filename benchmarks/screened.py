@@ -1,0 +1,131 @@
+"""Choosing tokens by less than the exact product: how often the choice agrees, and what that does to mAP.
+
+python benchmarks/screened.py            # `protobin` on 120 + 60 scenes of `tiny`, three seeds each
+python benchmarks/screened.py --small    # a toy, to see that it runs
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+import otoscope.bank
+from measure import compare
+from otoscope import datasets, encoders
+from otoscope.bank import Bank
+from otoscope.ops import Screening, Selection, max_dot, principal_directions
+from otoscope.probes import prototypes
+from otoscope.train import FittedProbe, fit
+from otoscope.types import Tokens
+from render import command
+from rows import Section, Spread
+
+RANKS = (16, 64)
+COMPARED = """\
+`protobin` on `scenes`, encoder `tiny` (D = 192): {train} clips to train on, {validation} to validate, {epochs} epochs,
+{seeds} seeds. The token of a (clip, prototype) is chosen by the product itself, by the product in int8
+(`selection="int8"`), or by the product among eight candidates, each the best of its eighth of the clip in a projection
+of few dimensions (`otoscope.ops.Screening`; principal directions of the train split, computed once). Value and gradient
+are exact for the token chosen, whichever that is. The share of choices that agree and the speed of the forward kernel
+are those of the exactly trained probe of the first seed, on validation clips; mAP is that of a probe trained and
+validated in the given way, against the exactly trained one of the same seed."""
+BOUNDS = """\
+The tokens of a clip are alike, and the runner-up is often nearly as good: a choice that differs changes a value by
+little, and a training run that follows it ends elsewhere, as with another seed (the range beside each mAP). So the
+share that agrees may be low where mAP is not. A projection pays only where its few dimensions tell the tokens apart
+and are few beside the width: the candidates are then multiplied one by one, which a dense product outruns for narrow
+tokens. The exact kernel itself rules out tokens by an integer product where the processor has one, without changing
+any choice, and leaves a projection little to gain. Neither int8 nor a projection is lossless; no probe uses them
+unasked."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Scenes of each split, epochs, seeds."""
+
+    train: int = 120
+    validation: int = 60
+    epochs: int = 6
+    seeds: int = 3
+
+
+SMALL = Size(train=3, validation=2, epochs=1, seeds=1)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way of choosing, against the exact one."""
+
+    what: Annotated[str, "chosen"]
+    agree: Annotated[str, "choices that agree"]
+    faster: Annotated[Spread, "forward, times faster than exact: median (spread)"]
+    found: Annotated[str, "mAP in %, over seeds: mean (lowest .. highest)"]
+    change: Annotated[str, "change in points: mean (lowest .. highest)"]
+
+
+def sections(small: bool) -> list[Section]:
+    """One row for each way of choosing."""
+    size = SMALL if small else Size()
+    data = datasets.create("scenes", train=size.train, validation=size.validation, test=0)
+    with tempfile.TemporaryDirectory() as folder:
+        splits = ("train", "validation")
+        bank = otoscope.bank.extract(encoders.create("tiny"), data, f"{folder}/bank", splits=splits, progress=False)
+        exact = _trained(bank, "exact", size)
+        rows = [_row(what, how, bank, exact, size) for what, how in _ways(bank).items()]
+    spoken = {"train": size.train, "validation": size.validation, "epochs": size.epochs, "seeds": size.seeds}
+    return [Section("8. Choosing tokens by less than the exact product", COMPARED.format(**spoken), [rows], BOUNDS)]
+
+
+def _ways(bank: Bank) -> dict[str, Selection]:
+    tokens = bank.split("train").tokens(slice(0, 64)).unit()
+    directions = principal_directions(tokens.x[tokens.mask[:, None].expand(tokens.x.shape[:3])], max(RANKS))
+    screened: dict[str, Selection] = {f"projection, {r} dimensions": Screening(directions[:, :r]) for r in RANKS}
+    return {"exactly": "exact", "in int8": "int8"} | screened
+
+
+def _row(what: str, how: Selection, bank: Bank, exact: list[FittedProbe], size: Size) -> Choice:
+    tokens = bank.split("validation").tokens(slice(0, 16)).unit()
+    probe = exact[0].module
+    agree = _places(probe, tokens, how).eq(_places(probe, tokens, "exact")).float().mean()
+    speed = compare(what, lambda: _places(probe, tokens, how), lambda: _places(probe, tokens, "exact")).faster
+    found = exact if how == "exact" else _trained(bank, how, size)
+    changes = [100 * (a.validation - b.validation) for a, b in zip(found, exact, strict=True)]
+    values = [100 * f.validation for f in found]
+    return Choice(what, f"{100 * agree:.1f} %", speed, _over_seeds(values, ".1f"), _over_seeds(changes, "+.1f"))
+
+
+def _over_seeds(values: list[float], how: str) -> str:
+    return f"{statistics.mean(values):{how}} ({min(values):{how}} .. {max(values):{how}})"
+
+
+def _places(probe: torch.nn.Module, tokens: Tokens, how: Selection) -> Tensor:
+    with torch.no_grad():
+        return max_dot(tokens.flat[:, 0], probe.prototypes.unit(), tokens.token_mask, selection=how)[1]
+
+
+def _trained(bank: Bank, how: Selection, size: Size) -> list[FittedProbe]:
+    with _choosing(how):
+        return [fit("protobin", bank, seed=s, epochs=size.epochs, batch_size=32) for s in range(size.seeds)]
+
+
+@contextmanager
+def _choosing(how: Selection) -> Iterator[None]:
+    """Inside, prototypes choose their tokens this way, whatever their probe asks."""
+
+    def chosen(z: Tensor, p: Tensor, mask: Tensor | None, *, selection: Selection) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+        return max_dot(z, p, mask, selection=how)
+
+    with mock.patch.object(prototypes, "max_dot", chosen):
+        yield
+
+
+if __name__ == "__main__":
+    command(sections, __doc__, None)

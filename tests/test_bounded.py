@@ -1,0 +1,197 @@
+"""Extremes through int8 and a bound: exact in value, place and gradient, whatever the tokens are like."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otoscope.ops import bounded, compiled, max_cosine, max_cosine_reference, min_max_dot
+from otoscope.ops import scan as blocks
+
+pytestmark = pytest.mark.skipif(not compiled.integer_units(), reason="no C compiler, or no integer units here")
+
+
+def plain(random, B, N, D):
+    return torch.randn(B, N, D, generator=random)
+
+
+def alike(random, B, N, D):
+    return 50 * torch.randn(B, 1, D, generator=random) + torch.randn(B, N, D, generator=random)
+
+
+def lopsided(random, B, N, D):
+    tokens = torch.randn(B, N, D, generator=random)
+    tokens[..., 0] *= 1000
+    return tokens
+
+
+def uneven(random, B, N, D):
+    return torch.randn(B, N, D, generator=random) * 10 ** (6 * torch.rand(B, N, 1, generator=random) - 3)
+
+
+def repeated(random, B, N, D):
+    return torch.randn(B, 3, D, generator=random)[:, torch.randint(3, (N,), generator=random)]
+
+
+def silent(random, B, N, D):
+    return torch.randn(B, N, D, generator=random) * (torch.rand(B, N, 1, generator=random) < 0.3)
+
+
+KINDS = (plain, alike, lopsided, uneven, repeated, silent)
+
+
+def draw(kind, B, N, K, D, seed, binary=False, dtype=torch.float32):
+    random = torch.Generator().manual_seed(seed)
+    tokens, prototypes = kind(random, B, N, D).to(dtype), torch.randn(K, D, generator=random)
+    prototypes = (torch.where(prototypes > 0, 1.0, -1.0) / D**0.5 if binary else prototypes).to(dtype)
+    mask = torch.rand(B, N, generator=random) < 0.6
+    mask[torch.arange(B), torch.randint(N, (B,), generator=random)] = True
+    return tokens, prototypes, mask
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(
+    kind=st.sampled_from(KINDS),
+    B=st.integers(1, 4),
+    N=st.sampled_from([1, 2, 15, 16, 17, 63, 64, 65, 150]),
+    K=st.integers(1, 9),
+    D=st.sampled_from([1, 2, 15, 16, 33, 70, 200]),
+    size=st.sampled_from([1e-9, 1.0, 1e9]),
+    buffer=st.sampled_from([1, 100, blocks.BUFFER]),
+    binary=st.booleans(),
+    normalise=st.booleans(),
+    masked=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_values_and_places_are_those_of_every_product(kind, B, N, K, D, size, buffer, binary, normalise, masked, seed):
+    tokens, prototypes, mask = draw(kind, B, N, K, D, seed, binary)
+    tokens *= size
+    mask = mask if masked else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("otoscope.ops.scan.BUFFER", buffer)
+        low_too, high_only = (bounded.scan(tokens, prototypes, mask, normalise, both) for both in (True, False))
+    assert high_only[2].numel() == high_only[3].numel() == 0
+    length = tokens.double().norm(dim=2, keepdim=True)
+    unit = tokens.double() / length.clamp_min(1e-12) if normalise else tokens.double()
+    similarity = unit @ prototypes.double().T
+    if masked:
+        similarity[~mask] = torch.nan
+    slack = 1e-5 * unit.norm(dim=2).amax() * prototypes.double().norm(dim=1)
+    for value, index, sign in ((*low_too[:2], 1), (*low_too[2:], -1), (*high_only[:2], 1)):
+        best = (sign * similarity).nan_to_num(-torch.inf).amax(1)
+        assert ((sign * value.double() - best).abs() <= slack).all()
+        at = similarity.gather(1, index[:, None])[:, 0]
+        assert ((value.double() - at).abs() <= slack).all()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    kind=st.sampled_from(KINDS),
+    N=st.integers(1, 40),
+    D=st.sampled_from([1, 15, 16, 33, 200]),
+    binary=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_no_product_is_further_from_the_integer_one_than_the_bound(kind, N, D, binary, seed):
+    tokens, prototypes, _ = draw(kind, 2, N, 7, D, seed, binary)
+    centres = tokens.mean(1)
+    z = bounded._rounded(tokens, centres)
+    p = bounded._rounded(prototypes, torch.zeros(1, D))
+    if z is None or p is None:
+        assert not tokens.any()
+        return
+    exact = (tokens.double() - centres.double()[:, None]) @ prototypes.double().T
+    rounded = (z.levels.double() * z.scale.double()[..., None]) @ (p.levels.double() * p.scale.double()[:, None]).T
+    whole = prototypes.double().norm(dim=1)
+    reach = z.lacking.double()[..., None] * whole + z.length.double()[..., None] * p.lacking.double()
+    assert (whole <= p.length.double() + p.lacking.double()).all()
+    assert ((exact - rounded).abs() <= reach).all()
+    assert z.levels.int().abs().max() <= 127
+
+
+def test_few_products_are_left_and_they_are_found_by_both_ways():
+    tokens, prototypes, _ = draw(plain, 2, 512, 300, 256, 0)
+    centres = tokens.mean(1)
+    z, p = bounded._rounded(tokens, centres), bounded._rounded(prototypes, torch.zeros(1, 256))
+    room = blocks.room(tokens, 300, True, torch.float32)
+    shift = prototypes @ centres.T
+    assert bounded._search(z, p, shift, None, torch.empty(300 * 1024), room) == 0
+    wanted = blocks.scan(tokens, prototypes, None, False, True)
+    for ours, theirs in zip(room, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(("kind", "rows"), [(repeated, 12), (plain, 0)])
+def test_rows_with_too_many_candidates_go_back_to_the_float_product(kind, rows, monkeypatch):
+    seen = []
+    compare = blocks.compare
+    monkeypatch.setattr(blocks, "compare", lambda rows, *rest: seen.append(len(rows)) or compare(rows, *rest))
+    monkeypatch.setattr(blocks, "BUFFER", 200 * 4)
+    tokens, prototypes, mask = draw(kind, 1, 200, 12, 64, 1)
+    found = bounded.scan(tokens, prototypes, mask, True, True)
+    assert sum(seen) == rows
+    for ours, theirs in zip(found, blocks.scan(tokens, prototypes, mask, True, True), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_equal_tokens_give_the_first_valid_index():
+    tokens = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(0)).repeat(1, 4, 1)
+    mask = torch.ones(2, 20, dtype=torch.bool)
+    mask[1, :5] = False
+    _, argmax, _, argmin = bounded.scan(tokens, torch.randn(30, 64), mask, False, True)
+    for index in (argmax, argmin):
+        assert (index[0] < 5).all()
+        assert ((index[1] >= 5) & (index[1] < 10)).all()
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_what_is_not_finite_shows_and_padding_may_be_anything(number):
+    tokens, prototypes, _ = draw(plain, 2, 40, 3, 64, 2)
+    broken = prototypes.clone()
+    broken[1, 5] = torch.nan
+    assert bounded.scan(tokens, broken, None, True, False)[0].isnan().tolist() == [[False, True, False]] * 2
+    mask = torch.ones(2, 40, dtype=torch.bool)
+    mask[:, 7] = False
+    padded = tokens.clone()
+    padded[:, 7] = number
+    for ours, theirs in zip(*(bounded.scan(t, prototypes, mask, False, True) for t in (padded, tokens)), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("prototype_dtype", [torch.float32, torch.float16])
+def test_dtypes(dtype, prototype_dtype):
+    tokens, prototypes, mask = draw(plain, 3, 70, 5, 64, 4, dtype=dtype)
+    prototypes = prototypes.to(prototype_dtype)
+    found = bounded.scan(tokens, prototypes, mask, True, True)
+    for ours, theirs in zip(found, blocks.scan(tokens, prototypes, mask, True, True), strict=True):
+        assert ours.dtype == theirs.dtype
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_kernel_comes_this_way_where_it_pays_with_the_same_gradient(monkeypatch):
+    seen = []
+    scan = bounded.scan
+    monkeypatch.setattr(bounded, "scan", lambda *arguments: seen.append(1) or scan(*arguments))
+    tokens, prototypes, mask = draw(plain, 2, 300, 700, 256, 5)
+    strided = tokens.transpose(0, 1).contiguous().transpose(0, 1)
+    prototypes.requires_grad_()
+    values, argmax = max_cosine(strided, prototypes, mask)
+    wanted, places = max_cosine_reference(tokens, prototypes, mask)
+    assert seen
+    assert torch.equal(argmax, places)
+    torch.testing.assert_close(values, wanted, rtol=1e-5, atol=1e-5)
+    ours, theirs = (torch.autograd.grad(v.square().sum(), prototypes)[0] for v in (values, wanted))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_float64_and_few_tokens_are_left_to_the_float_product():
+    tokens, prototypes, _ = draw(plain, 2, 512, 512, 64, 6)
+    assert bounded.pays(tokens, prototypes, False)
+    assert bounded.pays(tokens.half(), prototypes, False)
+    assert not bounded.pays(tokens, prototypes, True)
+    assert not bounded.pays(tokens.double(), prototypes, False)
+    assert not bounded.pays(tokens, prototypes.double(), False)
+    assert not bounded.pays(tokens[:, :8], prototypes, False)
+    assert not bounded.pays(tokens, prototypes[:1], False)
+    assert min_max_dot(tokens.double(), prototypes.double())[0].dtype == torch.float64

@@ -1,0 +1,238 @@
+"""What the training loops are served: the part of a bank that a probe reads, once, in the length it reads it."""
+
+import threading
+
+import pytest
+import torch
+
+from otoscope import bank as banks
+from otoscope import probes
+from otoscope.bank import order
+from otoscope.train import feed, fit, fit_many
+from otoscope.train.many import Configuration
+from otoscope.types import Tokens, TokenShape
+from toys import Ear, Tones
+
+SMALL = {"cgp": {"prototypes": 11}}
+UNIT = [name for name in probes.names() if probes.registry.get(name).unit]
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory):
+    path = tmp_path_factory.mktemp("feed") / "bank"
+    return banks.extract(Ear(), Tones(), path, layers="all", shard_clips=5, progress=False)
+
+
+def probe_of(name, bank):
+    layers = feed.choose_layers(None, probes.registry.get(name).depth, bank.shape)
+    shape = TokenShape(len(layers), bank.shape.freq, bank.shape.dim, bank.shape.has_cls, bank.shape.frame_rate)
+    torch.manual_seed(0)
+    return probes.create(name, shape, 3, **SMALL.get(name, {})).eval(), layers
+
+
+def test_probes_of_directions_are_known():
+    assert {"cgp", "proto", "protobin", "protofloat"} <= set(UNIT)
+    assert not {"linear", "mean", "mhca", "abmilp"} & set(UNIT)
+
+
+@pytest.mark.parametrize("limit", [0, feed.IN_MEMORY])
+@pytest.mark.parametrize("name", UNIT)
+def test_a_probe_of_directions_is_served_them(bank, monkeypatch, name, limit):
+    monkeypatch.setattr(feed, "IN_MEMORY", limit)
+    module, layers = probe_of(name, bank)
+    train, index = bank.split("train"), torch.tensor([40, 3, 3, 17])
+    raw = train.tokens(index.tolist()).layers(layers)
+    for serve in (
+        feed.of_split(train, module.reads, layers, unit=module.unit),
+        feed.of_tokens(train.tokens(slice(None)), module.reads, layers, unit=module.unit),
+    ):
+        served = serve(index)
+        assert served.is_unit
+        assert torch.allclose(served.x.norm(dim=-1), torch.ones(served.x.shape[:-1]), atol=1e-6)
+        assert torch.allclose(served.cls.norm(dim=-1), torch.ones(served.cls.shape[:-1]), atol=1e-6)
+        assert not torch.allclose(raw.x, served.x, atol=0.1)
+        with torch.no_grad():
+            assert torch.allclose(module(served), module(raw), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("limit", [0, feed.IN_MEMORY])
+def test_other_probes_are_served_lengths_too(bank, monkeypatch, limit):
+    monkeypatch.setattr(feed, "IN_MEMORY", limit)
+    train, index = bank.split("train"), torch.tensor([5, 0])
+    served = feed.of_split(train, "tokens", (1,))(index)
+    assert not served.is_unit
+    assert torch.equal(served.x, train.tokens([5, 0]).x[:, [1]])
+
+
+def test_tokens_are_normalised_once_and_not_in_each_step(bank, monkeypatch):
+    work, unit = [], Tokens.unit
+
+    def counted(self):
+        if not self.is_unit:
+            work.append(len(self))
+        return unit(self)
+
+    monkeypatch.setattr(Tokens, "unit", counted)
+    once = fit("protobin", bank, epochs=1, batch_size=8, options={"prototypes_per_class": 3})
+    after_one = sum(work)
+    work.clear()
+    fit("protobin", bank, epochs=3, batch_size=8, options={"prototypes_per_class": 3})
+    assert sum(work) == after_one
+    work.clear()
+    once.predict_logits(bank.split("validation"))
+    assert sum(work) == 1 + len(bank.split("validation"))  # the first clip tells how large the split is
+
+
+# Splits that are larger than memory
+
+TRIALS = [Configuration(seed=0, lr=1e-2), Configuration(seed=1, lr=1e-2), Configuration(seed=0, lr=3e-3)]
+SHORT = {"epochs": 2, "batch_size": 8}
+
+
+@pytest.fixture
+def on_disk(monkeypatch):
+    monkeypatch.setattr(feed, "IN_MEMORY", 0)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Rows and thread of every batch that is read of a train split."""
+    found, tokens = [], banks.BankSplit.tokens
+
+    def watched(self, index, layers=None):
+        if self.name == "train" and isinstance(index, list):
+            found.append((index, threading.current_thread().name))
+        return tokens(self, index, layers)
+
+    monkeypatch.setattr(banks.BankSplit, "tokens", watched)
+    return found
+
+
+def readers():
+    return [thread for thread in threading.enumerate() if "otoscope-reader" in thread.name]
+
+
+def same(a, b):
+    assert a.history == b.history
+    state, other = a.module.state_dict(), b.module.state_dict()
+    assert all(torch.equal(state[name], other[name]) for name in state)
+
+
+@pytest.mark.parametrize("name", ["protobin", "cgp", "mhca"])
+def test_training_from_disk_gives_what_memory_gives(bank, monkeypatch, name):
+    settings = SHORT | {"options": SMALL.get(name)}
+    held = fit(name, bank, **settings), fit_many(name, bank, TRIALS, **settings)
+    monkeypatch.setattr(feed, "IN_MEMORY", 0)
+    same(fit(name, bank, **settings), held[0])
+    for found, expected in zip(fit_many(name, bank, TRIALS, **settings), held[1], strict=True):
+        same(found, expected)
+    split = bank.split("validation")
+    logits = held[0].predict_logits(split, 5)
+    monkeypatch.setattr(feed, "IN_MEMORY", 2**40)
+    assert torch.equal(logits, held[0].predict_logits(split, 5))
+
+
+def visits(batches):
+    """Most shards that are open at once: between the first and the last reading of a clip of theirs."""
+    shards = [row // 5 for batch in batches for row in batch]
+    first = {shard: shards.index(shard) for shard in shards}
+    last = {shard: place for place, shard in enumerate(shards)}
+    return max(sum(first[s] <= place <= last[s] for s in first) for place in range(len(shards)))
+
+
+def train_one(bank):
+    fit("protofloat", bank, epochs=1, batch_size=8)
+
+
+def train_many(bank):
+    fit_many("protofloat", bank, TRIALS[::2], epochs=1, batch_size=8)
+
+
+@pytest.mark.usefixtures("on_disk")
+@pytest.mark.parametrize("train", [train_one, train_many])
+def test_an_epoch_from_disk_goes_window_by_window(bank, monkeypatch, reads, train):
+    train(bank)
+    assert visits(rows for rows, _ in reads) > 5
+    split = bank.split("train")
+    stored = int(split._row_bytes[split._shard].sum())
+    monkeypatch.setattr(order, "WINDOW", stored // 4)
+    reads.clear()
+    train(bank)
+    assert sorted(row for rows, _ in reads for row in rows) == list(range(48))
+    assert visits(rows for rows, _ in reads) <= 3
+    assert {name for _, name in reads} == {"otoscope-reader_0"}
+    assert not readers()
+
+
+def test_what_is_in_memory_is_shuffled_as_a_whole_however_large_the_bank(bank, monkeypatch):
+    monkeypatch.setattr(order, "WINDOW", 1)
+    serve = feed.of_split(bank.split("train"), "mean", (1,))
+    seeded = [torch.Generator().manual_seed(3) for _ in range(2)]
+    assert torch.equal(feed.order(serve, 48, seeded[0]), torch.randperm(48, generator=seeded[1]))
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_the_next_batch_is_read_while_one_is_computed_on_and_no_more(bank, monkeypatch):
+    started, read = threading.Semaphore(0), []
+    tokens = banks.BankSplit.tokens
+
+    def watched(self, index, layers=None):
+        if isinstance(index, list):
+            read.append(index)
+            started.release()
+        return tokens(self, index, layers)
+
+    serve = feed.of_split(bank.split("train"), "tokens", (1,))
+    monkeypatch.setattr(banks.BankSplit, "tokens", watched)
+    batches = torch.arange(48).split(8)
+    with feed.in_turn(serve, batches) as served:
+        for number, tokens_served in enumerate(served):
+            assert torch.equal(tokens_served.x, tokens(bank.split("train"), batches[number].tolist()).layers([1]).x)
+            while len(read) < min(number + 2, len(batches)):  # without asking for it
+                assert started.acquire(timeout=20)
+            assert len(read) <= number + 1 + feed.AHEAD
+    assert read == [batch.tolist() for batch in batches]
+
+
+@pytest.mark.usefixtures("on_disk")
+@pytest.mark.parametrize("train", [train_one, train_many])
+def test_a_failing_read_is_raised_by_the_loop(bank, monkeypatch, train):
+    tokens, left = banks.BankSplit.tokens, [3]
+
+    def failing(self, index, layers=None):
+        if self.name == "train" and isinstance(index, list):
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(5, "the disk is gone")
+        return tokens(self, index, layers)
+
+    monkeypatch.setattr(banks.BankSplit, "tokens", failing)
+    with pytest.raises(OSError, match="the disk is gone"):
+        train(bank)
+    assert left[0] >= -1 - feed.AHEAD
+    assert not readers()
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_a_failing_loop_leaves_no_thread(bank, reads):
+    serve = feed.of_split(bank.split("train"), "tokens", (1,))
+    with pytest.raises(KeyboardInterrupt), feed.in_turn(serve, torch.arange(48).split(4)) as served:  # noqa: PT012
+        next(served)
+        raise KeyboardInterrupt
+    assert not readers()
+    assert len(reads) <= 1 + feed.AHEAD
+
+
+@pytest.mark.parametrize("limit", [0, feed.IN_MEMORY])
+def test_no_other_layers_are_read(bank, monkeypatch, limit):
+    monkeypatch.setattr(feed, "IN_MEMORY", limit)
+    copied, read = [], banks.BankSplit._read
+
+    def watched(self, rows, layers=None):
+        held = read(self, rows, layers)
+        copied.append(held["x"].shape[1])
+        return held
+
+    monkeypatch.setattr(banks.BankSplit, "_read", watched)
+    fit("protofloat", bank, epochs=1, batch_size=8)
+    assert set(copied) == {1}

@@ -1,0 +1,258 @@
+"""Mixup views of few-shot draws: what is heard, what it is called, and the banks and benches that hold them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import otoscope.bank
+from otoscope import datasets, encoders
+from otoscope.bank import HeldOutError
+from otoscope.bank import encode as encoding
+from otoscope.bench import execute
+from otoscope.bench.entries import DatasetEntry, EncoderEntry, FinetuneEntry, ProbeEntry
+from otoscope.bench.execute import prepare, run_suite
+from otoscope.bench.plan import Source, places_of
+from otoscope.bench.suites import Suite, SuiteError
+from otoscope.results import Store
+from otoscope.train.mixed import P, mixed, with_views
+from otoscope.train.shown import Mixed, Shown
+from otoscope.train.views import with_few_shots
+from otoscope.types import Clip, Event, Task
+from toys import Ear, Tones
+
+MANY = Task(("a", "b", "c"), "multi-label", "mAP")
+ONE = dataclasses.replace(MANY, kind="multi-class", metric="accuracy")
+
+
+def clip(name: str, label: str, length: int = 1000, rate: int = 1000, level: float = 1.0) -> Clip:
+    wave = (level * np.random.default_rng(len(name) + ord(label)).standard_normal(length)).astype(np.float32)
+    return Clip(name, lambda: wave, rate, (label,), (Event(0.1, 0.2, label),), "train")
+
+
+def views_of(clips: list[Clip], task: Task = MANY, **how: Any) -> list[Clip]:
+    made = mixed(clips, task, **{"views": 1} | how)
+    assert made[: len(clips)] == clips
+    return made[len(clips) :]
+
+
+def level(wave: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(wave, dtype=float))))
+
+
+def test_a_view_is_the_clip_with_a_partner_up_to_five_decibels_below_it() -> None:
+    pair = [clip("one", "a", level=3.0), clip("other", "b", level=0.01)]
+    views = views_of(pair, views=30, p=1.0)
+    found = []
+    for view, source in zip(views, pair * 30, strict=True):
+        partner = next(it for it in pair if it is not source).audio
+        added = view.audio - source.audio
+        assert np.corrcoef(added, partner)[0, 1] > 0.999
+        found.append(20 * np.log10(level(source.audio) / level(added)))
+    assert 0 <= min(found) < 1 < 4 < max(found) <= 5 + 1e-3
+    assert len({view.id for view in views} | {"one", "other"}) == 62
+
+
+def test_labels_and_events_are_those_of_both_or_of_the_louder_one() -> None:
+    both, same = [clip("one", "a"), clip("other", "b")], [clip("one", "a"), clip("other", "a")]
+    first, second = views_of(both, p=1.0)
+    assert (first.labels, second.labels) == (("a", "b"), ("b", "a"))
+    assert [event.label for event in first.events] == ["a", "b"]
+    assert MANY.targets([first, second]).tolist() == [[1, 1, 0], [1, 1, 0]]
+    assert [view.labels for view in views_of(same, p=1.0)] == [("a",), ("a",)]
+    assert [view.labels for view in views_of(both, ONE, p=1.0)] == [("a",), ("b",)]
+    assert [len(view.events) for view in views_of(both, ONE, p=1.0)] == [1, 1]
+    assert not np.array_equal(views_of(both, ONE, p=1.0)[0].audio, both[0].audio)
+
+
+def test_a_view_is_as_long_as_the_longer_one_at_the_clips_rate() -> None:
+    short, long = clip("short", "a", 300), clip("longer", "b", 2000, rate=2000)
+    first, second = views_of([short, long], p=1.0)
+    assert (len(first.audio), first.rate) == (1000, 1000)
+    assert (len(second.audio), second.rate) == (2000, 2000)
+    assert level(first.audio[300:]) > 0.1 * level(short.audio)  # the partner's end is heard
+    assert np.array_equal(second.audio[600:], long.audio[600:])  # the short one is over after 0.3 s
+    assert not np.array_equal(second.audio[:600], long.audio[:600])
+
+
+def test_silence_has_no_level_to_meet() -> None:
+    quiet = dataclasses.replace(clip("quiet", "a"), load=lambda: np.zeros(1000, np.float32))
+    loud = clip("loud", "b")
+    first, second = views_of([quiet, loud], p=1.0)
+    assert np.array_equal(first.audio, loud.audio)
+    assert np.array_equal(second.audio, loud.audio)
+
+
+def test_as_many_are_mixed_as_p_says() -> None:
+    clips = [clip(f"clip-{i}", "abc"[i % 3]) for i in range(200)]
+    untouched = sum(view.load is clips[i % 200].load for i, view in enumerate(views_of(clips, views=5)))
+    assert abs(untouched - 1000 * (1 - P)) < 4 * (1000 * P * (1 - P)) ** 0.5
+    assert all(view.load is source.load for view, source in zip(views_of(clips, p=0.0), clips, strict=True))
+    assert all(view.load is not source.load for view, source in zip(views_of(clips, p=1.0), clips, strict=True))
+    (alone,) = views_of(clips[:1], p=1.0)
+    assert (alone.load, alone.labels) == (clips[0].load, clips[0].labels)
+    partners = {view.load.partner.id for view in views_of(clips, views=5, p=1.0)}  # type: ignore[attr-defined]
+    assert len(partners) > 190
+    assert mixed(clips, MANY, views=0) == clips
+
+
+def test_draw_clip_and_number_decide_and_nothing_else() -> None:
+    clips = [clip(f"clip-{i}", "abc"[i % 3]) for i in range(12)]
+    waves = [view.audio for view in views_of(clips, views=2)]
+    again = [view.audio for view in views_of(clips, views=3)[:24]]
+    assert all(np.array_equal(a, b) for a, b in zip(waves, again, strict=True))
+    other = [view.audio for view in views_of(clips, views=2, draw=1)]
+    assert sum(not np.array_equal(a, b) for a, b in zip(waves, other, strict=True)) > 12
+    assert not np.array_equal(waves[0], waves[12])
+    mixes = [
+        [view.load is source.load for view, source in zip(views_of(c), c, strict=True)] for c in (clips[:6], clips)
+    ]
+    assert mixes[0] == mixes[1][:6]  # of more clips the same ones are mixed
+
+
+# Data sets and banks
+
+
+def test_draws_are_nested_with_their_views_and_the_test_split_stays_shut() -> None:
+    data = Tones()
+    small, large = (Mixed(Shown(data, shots=shots, views=2)) for shots in (2, 4))
+    ids = [[clip.id for clip in it.clips("train")] for it in (small, large)]
+    assert set(ids[0]) < set(ids[1])
+    assert len(ids[0]) == 3 * len(Shown(data, shots=2).clips("train"))
+    assert set(data.opened) == {"train", "validation"}
+    with pytest.raises(HeldOutError, match="only its train split"):
+        small.clips("validation")
+
+
+def test_a_digest_covers_all_that_decides_the_views() -> None:
+    changes: list[dict[str, Any]] = [{}, {"shots": 3}, {"draw": 1}, {"views": 3}, {"cut": True}]
+    digests = [Mixed(Shown(Tones(), **{"shots": 2, "views": 2} | change)).digest for change in changes]
+    other = Tones()
+    other.digest = "tones-2"
+    digests.append(Mixed(Shown(other, shots=2, views=2)).digest)
+    assert len(set(digests)) == len(digests)
+    assert digests[0] == Mixed(Shown(Tones(), shots=2, views=2)).digest
+
+
+def test_a_bank_with_views_is_the_whole_banks_with_another_train_split(tmp_path: Path) -> None:
+    whole = otoscope.bank.extract(Ear(), Tones(), tmp_path / "whole", progress=False)
+    shown = Shown(Tones(), shots=2, views=2)
+    views = otoscope.bank.extract(Ear(), Mixed(shown), tmp_path / "views", progress=False)
+    joined = with_views(whole, views)
+    train, drawn = joined.split("train"), with_few_shots(whole, 2).split("train")
+    assert train.ids[: len(drawn)] == drawn.ids
+    assert torch.equal(train.tokens(slice(0, len(drawn))).x, drawn.tokens(slice(None)).x)
+    assert torch.equal(train.targets, Tones().task.targets(shown.clips("train")))
+    assert joined.split("validation").ids == whole.split("validation").ids
+    assert joined.identity == whole.identity
+    with pytest.raises(HeldOutError):
+        joined.split("test")
+    deaf = otoscope.bank.extract(Ear(seed=1), Mixed(shown), tmp_path / "deaf", progress=False)
+    with pytest.raises(ValueError, match="extract the views anew"):
+        with_views(whole, deaf)
+
+
+# Benches
+
+
+@pytest.fixture
+def suite(monkeypatch: pytest.MonkeyPatch) -> Suite:
+    for registry, name, toy in ((encoders.registry, "ear", Ear), (datasets.registry, "tones", Tones)):
+        monkeypatch.setattr(registry, "_classes", {known: registry.get(known) for known in registry.names()})
+        registry.register(name)(toy)
+    return Suite(
+        name="toy",
+        about="a toy",
+        encoders=(EncoderEntry("ear"),),
+        datasets=(DatasetEntry("tones", shots=3, views=2),),
+        probes=(ProbeEntry("linear"), ProbeEntry("knn"), FinetuneEntry("finetune", options={"epochs": 1})),
+        draws=2,
+        epochs=2,
+    )
+
+
+def test_a_plan_counts_the_banks_of_views_to_the_byte_and_writes_nothing(suite: Suite, tmp_path: Path) -> None:
+    plan = prepare(suite, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (scale,) = plan.scales.values()
+    assert plan.bytes == scale.bytes + sum(views.bytes for views in scale.views.values()) > scale.bytes
+    plain = prepare(dataclasses.replace(suite, datasets=(DatasetEntry("tones", shots=3),)), tmp_path / "out")
+    assert plain.bytes == scale.bytes
+    assert plan.seconds > plain.seconds
+    run_suite(suite, tmp_path / "out", progress=False)
+    files = list((tmp_path / "out/banks").rglob("*.safetensors"))
+    headers = sum(8 + int.from_bytes(file.read_bytes()[:8], "little") for file in files)
+    assert sum(file.stat().st_size for file in files) - headers == plan.bytes
+    tuned = dataclasses.replace(suite, probes=suite.probes[2:])
+    assert prepare(tuned, tmp_path / "other").bytes == 0
+
+
+def test_probes_and_fine_tuning_learn_from_the_same_clips_and_views(suite: Suite, tmp_path: Path) -> None:
+    outcome = run_suite(suite, tmp_path, progress=False)
+    assert outcome.failures == ()
+    assert len(list(outcome.store)) == 2 * 3
+    bench = execute._Bench(suite, tmp_path, None)
+    seen: dict[str, list[Any]] = {}
+    for place in places_of(suite, Source("ear", "tones")):
+        shown = bench.job(place, [], None, False)
+        if place.probe == "finetune":
+            ids = [[clip.id for clip in shown._shown.clips(split)] for split in ("train", "validation")]  # type: ignore[attr-defined]
+        else:
+            ids = [list(shown._seen.split(split).ids) for split in ("train", "validation")]
+        seen.setdefault(place.probe, []).append(ids)
+    assert seen["finetune"] == seen["linear"] == seen["knn"]
+    assert any(name.endswith("~1") for name in seen["linear"][0][0])
+    for record in outcome.store:
+        assert record.config["protocol"]["views"] == {"number": 2, "p": 0.9, "snr_db": [0.0, 5.0]}
+    assert prepare(suite, tmp_path).cells == ()
+    fewer = dataclasses.replace(suite, datasets=(DatasetEntry("tones", shots=3, views=1),))
+    assert len(prepare(fewer, tmp_path).cells) == 6
+
+
+def test_what_is_encoded_is_encoded_once_and_a_killed_extraction_goes_on(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, heard = encoding._encode, []
+
+    def spy(encoder: Any, clips: Any, waves: Any) -> Any:
+        heard.extend(clip.id for clip in clips)
+        return encode(encoder, clips, waves)
+
+    monkeypatch.setattr(encoding, "_encode", spy)
+    suite = dataclasses.replace(suite, probes=suite.probes[:2])
+    whole = run_suite(suite, tmp_path / "whole", progress=False)
+    others = [name for name in heard if not name.startswith("train")]
+    assert len(others) == 24 + 24 + 2 * 2  # plan and announcement hear one clip of each split
+    calls = 0
+
+    def killed(*rest: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls % 13 == 0:
+            raise KeyboardInterrupt
+        return encode(*rest)
+
+    monkeypatch.setattr(encoding, "_encode", killed)
+    kills = 0
+    while kills < 40:
+        try:
+            outcome = run_suite(suite, tmp_path / "killed", progress=False)
+            break
+        except KeyboardInterrupt:
+            kills += 1
+    assert kills > 1
+
+    def told(store: Store) -> list[Any]:
+        return [(r.probe, r.seed, r.metrics, r.config) for r in store]
+
+    assert told(outcome.store) == told(whole.store)
+
+
+def test_views_without_shots_are_refused(suite: Suite) -> None:
+    with pytest.raises(SuiteError, match="give shots"):
+        dataclasses.replace(suite, datasets=(DatasetEntry("tones", views=2),))

@@ -1,0 +1,162 @@
+"""The search in a PostgreSQL database, where OTOSCOPE_TEST_POSTGRESQL names a server on which databases may be made.
+
+OTOSCOPE_TEST_POSTGRESQL=postgresql+psycopg2://postgres@127.0.0.1:5432/postgres pytest tests/test_postgresql.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otoscope import datasets, encoders
+from otoscope.bench.entries import DatasetEntry, EncoderEntry, ProbeEntry
+from otoscope.bench.execute import prepare, run_suite
+from otoscope.bench.suites import Suite
+from otoscope.results import Store
+from otoscope.train.tuner import Tuner, finished, open_storage
+from test_tuner import DECAY, LR, hill
+from toys import Ear, Tones
+
+SERVER = os.environ.get("OTOSCOPE_TEST_POSTGRESQL", "")
+pytestmark = pytest.mark.skipif(not SERVER, reason="OTOSCOPE_TEST_POSTGRESQL names no server")
+SUITE = Suite(
+    name="toy",
+    about="a toy",
+    encoders=(EncoderEntry("ear"),),
+    datasets=(DatasetEntry("tones"),),
+    probes=(ProbeEntry("linear"), ProbeEntry("protobin")),
+    trials=6,
+    seeds=2,
+    epochs=6,
+    batch_size=16,
+)
+PLUGIN = """
+from otoscope import datasets, encoders
+from toys import Ear, Tones
+encoders.register("ear")(Ear)
+datasets.register("tones")(Tones)
+"""
+
+
+def ask(statement: str) -> None:
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(SERVER, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(statement))
+    engine.dispose()
+
+
+def drop_connections(name: str) -> None:
+    ask(f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'")
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    """An empty database."""
+    name = f"otoscope_{uuid.uuid4().hex[:12]}"
+    ask(f"create database {name}")
+    yield name
+    drop_connections(name)
+    ask(f"drop database {name}")
+
+
+@pytest.fixture
+def url(name: str) -> str:
+    return f"{SERVER.rpartition('/')[0]}/{name}"
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for registry, toy, kind in ((encoders.registry, "ear", Ear), (datasets.registry, "tones", Tones)):
+        monkeypatch.setattr(registry, "_classes", {known: registry.get(known) for known in registry.names()})
+        registry.register(toy)(kind)
+    (tmp_path / "toy_plugin.py").write_text(PLUGIN)
+    return tmp_path / "toy_plugin.py"
+
+
+def told(store: Store) -> list[tuple[Any, ...]]:
+    return [(r.encoder, r.dataset, r.probe, r.seed, r.metrics, r.config) for r in store]
+
+
+def _bench(out: Path, url: str, plugin: Path) -> None:
+    run_suite(SUITE, out, storage=url, workers=2, plugins=[plugin], progress=False)
+
+
+def test_a_bench_of_two_workers_shot_and_resumed_ends_as_one_of_sqlite(tmp_path: Path, url: str, plugin: Path) -> None:
+    whole = run_suite(SUITE, tmp_path / "whole", progress=False)
+    rng, shot = random.Random(0), 0
+    while shot < 4:
+        child = multiprocessing.get_context("spawn").Process(target=_bench, args=(tmp_path / "shot", url, plugin))
+        child.start()
+        child.join(rng.uniform(4, 14))
+        if not child.is_alive():
+            break
+        child.kill()
+        child.join()
+        shot += 1
+    assert shot
+    last = run_suite(SUITE, tmp_path / "shot", storage=url, workers=2, plugins=[plugin], progress=False)
+    assert last.failures == ()
+    assert told(last.store) == told(whole.store)
+    assert prepare(SUITE, tmp_path / "shot", storage=url).cells == ()
+
+
+def test_a_connection_that_was_dropped_between_two_batches_costs_nothing(name: str, url: str) -> None:
+    search = Tuner(url, "s", lr=LR, weight_decay=DECAY, trials=6, together=2)
+
+    def long(settings: Any, watch: Any) -> Any:
+        drop_connections(name)
+        return hill(settings, watch)
+
+    while search.run(long):
+        pass
+    assert (finished(url, "s"), finished(url, "another")) == (6, 0)
+    assert all(trial.error is None for trial in search.trials)
+
+
+def _open(url: str, at: float) -> None:
+    import optuna  # noqa: F401
+    import psycopg2  # noqa: F401
+    import sqlalchemy  # noqa: F401
+
+    time.sleep(max(0.0, at - time.time()))
+    open_storage(url)
+
+
+def test_processes_that_find_it_empty_at_once_all_open_it(url: str) -> None:
+    at = time.time() + 12
+    spawn = multiprocessing.get_context("spawn")
+    children = [spawn.Process(target=_open, args=(url, at)) for _ in range(4)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0] * 4
+
+
+def test_two_searches_of_one_study_keep_each_trial_once(url: str) -> None:
+    first, second = (Tuner(url, "s", lr=LR, weight_decay=DECAY, trials=6, together=3) for _ in range(2))
+
+    def meanwhile(settings: Any, watch: Any) -> Any:
+        second.run(hill)
+        return hill(settings, watch)
+
+    first.run(meanwhile)
+    assert finished(url, "s") == 3
+    assert first.trials == second.trials
+
+
+def test_a_label_as_long_as_a_name_may_be(tmp_path: Path, url: str, plugin: Path) -> None:
+    del plugin
+    long = dataclasses.replace(SUITE, encoders=(EncoderEntry("ear", "e" * 200),), probes=SUITE.probes[:1], epochs=1)
+    assert run_suite(long, tmp_path, storage=url, progress=False).failures == ()
