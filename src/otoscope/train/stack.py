@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state
 
 from otoscope.probes import Probe
-from otoscope.train.fit import optimiser
+from otoscope.train.fit import adamw
 from otoscope.train.losses import Loss
 from otoscope.types import Tokens
 
@@ -52,7 +52,7 @@ class Alone:
 
     def __init__(self, module: Probe, random: Tensor, lr: float, weight_decay: float, loss: Loss) -> None:
         self.module, self.random, self.lr, self.loss = module, random, lr, loss
-        self.optimiser = optimiser(module, lr, weight_decay)
+        self.optimiser = adamw(module, lr, weight_decay)
 
     def step(self, tokens: Tokens, targets: Tensor, share: float) -> Tensor:
         self.module.train()
