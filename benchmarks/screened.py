@@ -1,6 +1,6 @@
 """Choosing tokens by less than the exact product: how often the choice agrees, and what that does to mAP.
 
-python benchmarks/screened.py            # `protobin` on 120 + 60 scenes of `tiny`, three seeds each
+python benchmarks/screened.py            # `protobin` on 160 + 80 scenes of `tiny`, three seeds each
 python benchmarks/screened.py --small    # a toy, to see that it runs
 """
 
@@ -51,9 +51,9 @@ unasked."""
 class Size:
     """Scenes of each split, epochs, seeds."""
 
-    train: int = 120
-    validation: int = 60
-    epochs: int = 6
+    train: int = 160
+    validation: int = 80
+    epochs: int = 5
     seeds: int = 3
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from otoscope import probes
 from otoscope.probes import Probe
 from otoscope.train import feed
-from otoscope.train.fit import optimiser
+from otoscope.train.fit import adamw
 from otoscope.train.losses import asymmetric
 from otoscope.types import Tokens, TokenShape
 
@@ -130,7 +130,7 @@ def step(name: str, way: str, **problem: int) -> Callable[[], None]:
         tokens = serve(torch.arange(wanted.clips))
     forward = forward_of(name, way, probe)
     plain = way == CONVOLUTION
-    descent = torch.optim.AdamW(probe.parameters(), lr=1e-3) if plain else optimiser(probe, 1e-3, 1e-2)
+    descent = torch.optim.AdamW(probe.parameters(), lr=1e-3) if plain else adamw(probe, 1e-3, 1e-2)
 
     def take() -> None:
         descent.zero_grad()

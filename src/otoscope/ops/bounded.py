@@ -6,9 +6,9 @@ u - m = a q + e and p = c r + f with q, r int8. Their product is then known from
     | <u - m, p> - a c <q, r> |  <=  |e| |p| + |a q| |f|        (Cauchy and Schwarz),
 
 and lengths of what was rounded away are measured, not assumed. The largest lower bound of a row rules out every token
-whose upper bound lies below it; the few that are left, two or three of hundreds, are multiplied in float32. Subtracting
-m changes no order and takes away what all tokens share, which would only coarsen the levels. Extremes, places and ties
-are those of float32 throughout, at about a third of the time where the processor has integer units.
+whose upper bound lies below it; the few that are left of hundreds are multiplied in float32. Subtracting m changes no
+order and takes away what all tokens share, which would only coarsen the levels. Extremes, places and ties are those of
+float32 throughout, in a third to a half of the time where the processor has integer units and clips are large.
 
 A row in which more than 24 tokens are left, tokens nearly equal or of one huge coordinate, goes back to the float32
 product, and so do the other prototypes of a clip once half of a block had to. What comes out does not depend on it.

@@ -174,7 +174,8 @@ typedef struct {
 } Known;
 
 static inline floats guess(const Known *k, int64_t i, floats scale) {
-    const floats v = __builtin_convertvector(*(const ints *)(k->scores + i), floats) * *(const floats *)(k->factor + i) * scale;
+    const floats score = __builtin_convertvector(*(const ints *)(k->scores + i), floats);
+    const floats v = score * *(const floats *)(k->factor + i) * scale;
     return k->penalty ? v + *(const floats *)(k->penalty + i) : v;
 }
 
@@ -208,7 +209,7 @@ static int64_t surest(const Known *k, float scale, float *floor) {
     return at;
 }
 
-/* Tokens whose upper bound is `floor` or more, at most `most` of them; how many there are, more than `most` for any more. */
+/* Tokens whose upper bound is `floor` or more, at most `most` of them; how many, with `most` + 1 for any more. */
 static int64_t rivals(const Known *k, float scale, float floor, int64_t *places, int64_t most) {
     int64_t count = 0, i = 0;
     for (; i + 4 * LANES <= k->n; i += 4 * LANES) {

@@ -103,7 +103,7 @@ def decay_groups(module: nn.Module, no_decay: tuple[str, ...], weight_decay: flo
     return [group for group in groups if group["params"]]
 
 
-def optimiser(module: Probe, lr: float, weight_decay: float) -> torch.optim.AdamW:
+def adamw(module: Probe, lr: float, weight_decay: float) -> torch.optim.AdamW:
     """AdamW for a probe, over its `decay_groups`; in torch's form of one pass where its device has one."""
     one_pass = all(p.device.type in ("cpu", "cuda") for p in module.parameters())
     return torch.optim.AdamW(decay_groups(module, module.no_decay, weight_decay), lr=lr, fused=one_pass)
@@ -130,16 +130,16 @@ class _Run:
 
     def descend(self, seed: int, epochs: int, lr: float, weight_decay: float, progress: bool) -> list[dict[str, float]]:
         """Train; the module ends with the weights of its best epoch. One row per epoch."""
-        descent = optimiser(self.module, lr, weight_decay)
+        optimiser = adamw(self.module, lr, weight_decay)
         steps = epochs * math.ceil(len(self.targets) / self.batch_size)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(descent, steps)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         generator = torch.Generator().manual_seed(seed)
         history: list[dict[str, float]] = []
         best, kept = -1.0, self.module.state_dict()
         for epoch in tqdm(range(epochs), desc=self.module.name, disable=not progress, leave=False):
             batches = torch.split(feed.order(self.serve, len(self.targets), generator), self.batch_size)
             with feed.in_turn(self.serve, batches) as served:
-                loss = self._epoch(descent, schedule, batches, served)
+                loss = self._epoch(optimiser, schedule, batches, served)
             value = self._validate() if math.isfinite(loss) else math.nan
             if math.isnan(value):
                 what = "scores of the validation split" if math.isfinite(loss) else "loss"
@@ -165,7 +165,7 @@ class _Run:
 
     def _epoch(
         self,
-        descent: torch.optim.Optimizer,
+        optimiser: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
         batches: Sequence[Tensor],
         served: Iterator[Tokens],
@@ -178,9 +178,9 @@ class _Run:
             penalty = self.module.penalty()
             if penalty is not None:
                 loss = loss + penalty
-            descent.zero_grad()
+            optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            descent.step()
+            optimiser.step()
             schedule.step()
             total += loss.detach()
         return float(total) / len(batches)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import stack_module_state
 
 from otoscope.probes import Probe
-from otoscope.train.fit import optimiser
+from otoscope.train.fit import adamw
 from otoscope.train.losses import Loss
 from otoscope.types import Tokens
 
@@ -62,7 +62,7 @@ class Alone:
     def __init__(self, module: Probe, random: Tensor, lr: float, weight_decay: float, seed: int, loss: Loss) -> None:
         self.module, self.random, self.lr, self.seed, self.loss = module, random, lr, seed, loss
         self.state: dict[str, Tensor] = {}
-        self.optimiser = optimiser(module, lr, weight_decay)
+        self.optimiser = adamw(module, lr, weight_decay)
 
     @property
     def asks(self) -> list[tuple[int, ...]]:
