@@ -25,10 +25,14 @@ Sixteen configurations of one probe, learning rates or seeds and learning rates,
 With one seed all trials see the same batches; with sixteen, every trial has its own order of clips."""
 BOUNDS = """\
 A pooled probe computes next to nothing for a clip, so that one training run is mostly the overhead of its many small
-operations; a stack of trials pays it once. For a probe of token maps the arithmetic itself is the cost, it grows with
-the number of trials, and only what trials share can be saved: reading and normalising the tokens, and products that
-are too narrow alone to run at full speed. With one seed the tokens of a batch are shared by all; with a seed each,
-batches differ and there is little to share beyond the overhead."""
+operations; a stack of trials pays it once, and is left with the arithmetic of all trials: the products of the linear
+layers, the loss, its gradient, the update, the ranking for the metric. For a probe of token maps the arithmetic itself
+is the cost, it grows with the number of trials, and only what trials share can be saved: reading and normalising the
+tokens, and products that are too narrow alone to run at full speed. With one seed the tokens of a batch are shared by
+all. With a seed each, batches differ: reading the bank, the batches of validation and the overhead are shared, nothing
+else. By torch's profiler, of the time of `fit` with `protobin` four fifths (81 %) are the products of prototypes and
+tokens, their maxima and the gradients of these, which each trial needs of its own clips: no pass over the bank can be
+more than 1 / 0.81 = 1.23 times as fast."""
 
 
 def configurations(count: int, seeds: int) -> list[Configuration]:
