@@ -190,7 +190,7 @@ def test_a_protocol_tells_cells_apart_and_survives_json() -> None:
 
 def test_an_estimate_is_the_banks_size(tmp_path: Path) -> None:
     for layers in ("last", "all"):
-        guess = estimate(Ear(), Tones(), layers=layers)
+        guess = estimate(Ear(), Tones(), Identity.of(Ear(), Tones(), layers=layers))
         bank = otoscope.bank.extract(Ear(), Tones(), tmp_path / layers, layers=layers, progress=False)
         assert (guess.clips, guess.identity, guess.steps) == (SIZES, bank.identity, bank.split("train").steps)
         files = sum(file.stat().st_size for file in bank.path.rglob("*.safetensors"))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from otoscope.bank.encode import count_steps
-from otoscope.bank.key import Holds, Identity, Layers
+from otoscope.bank.key import Identity
 from otoscope.bank.read import Bank
 from otoscope.bank.shard import size
 from otoscope.datasets import Dataset
@@ -23,23 +22,11 @@ class Estimate:
     bytes: int
 
 
-def estimate(
-    encoder: Encoder,
-    dataset: Dataset,
-    *,
-    splits: Sequence[str] | None = None,
-    layers: Layers = "last",
-    holds: Holds = "tokens",
-    dtype: str = "float16",
-    shard_clips: int = 64,
-) -> Estimate:
-    """What `extract` would write of the same arguments, reckoned from the first clip of each split.
+def estimate(encoder: Encoder, dataset: Dataset, identity: Identity) -> Estimate:
+    """What `extract` would write of a bank of this identity, reckoned from the first clip of each split.
 
     Exact where all clips have one length. One clip of each split is decoded and encoded.
     """
-    identity = Identity.of(
-        encoder, dataset, splits=splits, layers=layers, holds=holds, dtype=dtype, shard_clips=shard_clips
-    )
     clips = {split: dataset.clips(split) for split in identity.splits}
     steps = {split: count_steps(encoder, held[:1]) for split, held in clips.items()}
     total = sum(size(len(held), steps[split], identity) for split, held in clips.items())

@@ -160,5 +160,5 @@ def _reckoned(encoder: Encoder, dataset: Dataset, path: Path, identity: Identity
     try:
         return held(banks.open(path)), 0
     except BankError:
-        guess = estimate(encoder, dataset, **identity.arguments)
+        guess = estimate(encoder, dataset, identity)
         return guess, guess.bytes
