@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import otoscope.bank
+from otoscope.bank import Identity
 from otoscope.bank.estimate import estimate, held
 from otoscope.bench import plan, suites
 from otoscope.bench.cost import Scale

@@ -107,13 +107,13 @@ class Plan:
     def __str__(self) -> str:
         suite = self.suite
         lines = [f"suite {suite.name}: {suite.about}"]
-        encoded = self._encoded()
+        encoded, width = self._encoded(), max(12, *(len(entry.label) for entry in suite.probes))
         for source, places in groupby(self.places(), lambda pair: pair[0].source):
             scale, draws = self.scales[source], encoded.get(source, set())
             missing, seconds = scale.missing_bytes(draws), scale.encoding_seconds(draws)
             bank = f"{missing / 1e6:.1f} MB to encode, {_time(seconds)}" if missing else "there"
             lines.append(f"{source}: bank {bank if source in encoded else 'not needed'}")
-            lines += [f"  {_row(place, cells)}" for place, cells in places]
+            lines += [f"  {place.probe:{width}} {_row(place, cells)}" for place, cells in places]
         lines += [f"missing {lack.kind} {lack.name!r}: {lack.reason}" for lack in self.absent]
         lines.append(
             f"{len(self.cells)} cells to do, {self.done} done; {self.bytes / 1e9:.2f} GB of banks to write; "
@@ -200,10 +200,10 @@ def _search(suite: Suite) -> dict[str, Any]:
 
 def _row(place: Place, cells: Sequence[Cell]) -> str:
     trials = sum(cell.trial is not None for cell in cells)
-    few = "" if place.shots is None else f" {place.shots} shots, draw {place.draw}:"
+    few = "" if place.shots is None else f"{place.shots} shots, draw {place.draw}: "
     counts = {"trial": trials, "seed": len(cells) - trials}
     parts = [f"{n} {what}{'s' * (n > 1)}" for what, n in counts.items() if n]
-    return f"{place.probe:12}{few} {' + '.join(parts)}, {_time(cells[0].seconds)} each"
+    return f"{few}{' + '.join(parts)}, {_time(cells[0].seconds)} each"
 
 
 def _file_name(words: str) -> str:
