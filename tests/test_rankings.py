@@ -55,7 +55,8 @@ def test_ranks_differences_and_agreements_are_those_of_brute_force(store: Store)
         for encoder, place in found.ranks(probe).items():
             assert place == 1 + sum(other > values[encoder] for other in values.values())
             assert found.standings[probe, encoder].value == pytest.approx(values[encoder])
-    apart = [stats.paired_bootstrap(held[d.probe, d.a], held[d.probe, d.b]) for d in found.duels]
+    both = [(held[d.probe, d.a], held[d.probe, d.b]) for d in found.duels]
+    apart = [replace(stats.paired_bootstrap(a, b), p=stats.tail(a, b)) for a, b in both]
     assert [d.difference for d in found.duels] == apart
     assert [d.p for d in found.duels] == stats.holm([d.p for d in apart]).tolist()
     assert len(found.duels) == 9
@@ -93,7 +94,9 @@ def test_a_planted_reversal_that_the_clips_decide_is_reported(tmp_path: Path) ->
     d = found.duel("protobin", "b", "a").difference
     low, high = -d.high, -d.low
     assert 0 < low < high
-    assert f"by {-100 * d.value:.1f} points (95 % interval {100 * low:.1f} to {100 * high:.1f}, p = 0.0015" in words
+    best = min(d.p for d in found.duels if (d.probe, d.leader) == ("protobin", "b"))
+    said = f"by {-100 * d.value:.1f} points (95 % interval {100 * low:.1f} to {100 * high:.1f}, p = {best:.2g} after"
+    assert said in words
 
 
 def test_a_lead_under_one_probe_and_a_tie_under_the_other_is_no_change_beyond_doubt(tmp_path: Path) -> None:
@@ -157,12 +160,12 @@ def test_ties_share_their_rank_and_nobody_leads(tmp_path: Path) -> None:
     assert "τ" not in " ".join([verdict(found), order(found, "linear")])
 
 
-def test_resamples_grow_with_the_family_so_that_holm_can_still_decide(tmp_path: Path) -> None:
+def test_fewer_resamples_than_a_family_asks_for_by_counting_still_decide(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     for luck, encoder in enumerate("abcd"):
         plant(store, GROUND, encoder, {"linear": 0.9 * luck, "mean": 0.8 * luck}, seeds=1, luck=luck)
-    found = only(store, resamples=10)
-    assert {len(s.estimate.draws) for s in found.standings.values()} == {40 * 12}
+    found = only(store, resamples=100)
+    assert len(found.duels) == 12 > 0.05 * 101  # the least share that could be counted, times the family, is above 5 %
     assert all(d.decided for d in found.duels)
 
 

@@ -96,6 +96,23 @@ def test_paired_difference_is_tighter_than_its_parts_and_zero_against_itself() -
     assert (nothing.value, nothing.low, nothing.high, nothing.p) == (0, 0, 0, 1)
 
 
+def test_a_tail_is_counted_where_it_can_be_and_else_about_what_many_more_resamples_would_count() -> None:
+    targets = clips(1, n=150, classes=5)
+
+    def differing(by: float, resamples: int) -> tuple[stats.Estimate, stats.Estimate]:
+        scores = predict(targets, 5, 1.0), predict(targets, 6, 1.0) + by * targets
+        a, b = (stats.bootstrap([held], targets, "mAP", resamples=resamples) for held in scores)
+        return a, b
+
+    unclear = differing(0.0, 150)
+    assert stats.tail(*unclear) == stats.paired_bootstrap(*unclear).p > 0.1
+    clear = differing(0.55, 20_000)
+    counted = stats.paired_bootstrap(*clear).p
+    assert 10 / 20_001 < counted < 1 / 151, "many resamples can count it, and few cannot"
+    assert stats.tail(*clear) == counted
+    assert counted / 3 < stats.tail(*differing(0.55, 150)) < 3 * counted
+
+
 def test_two_equally_good_probes_are_called_different_about_as_rarely_as_the_level_says() -> None:
     called = 0
     for seed in range(80):

@@ -14,18 +14,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, groupby
 
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference, Interval
 from otoscope.report.compare import ALPHA, RESAMPLES
 from otoscope.report.scoreboard import Scoreboard, scoreboard
-from otoscope.report.standings import Entry, Standing, entries
+from otoscope.report.standings import Standing, entries
 from otoscope.results import Store
-
-PER_COMPARISON = 40
-"""Resamples for each comparison of a family: the smallest p-value, 1/(R + 1), times the family must stay below 5 %."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +125,8 @@ def rank(
 ) -> Rankings:
     """Rank what the store holds.
 
-    asked: which (encoder, data set, probe) to read; resamples: of the held-out clips, at least 40 for each comparison
-    of a data set's family. `ValueError` for an empty store; where nothing can be ranked, both parts are empty.
+    asked: which (encoder, data set, probe) to read; resamples: of the held-out clips. `ValueError` for an empty store;
+    where nothing can be ranked, both parts are empty.
 
     >>> import tempfile
     >>> import numpy as np
@@ -150,9 +147,8 @@ def rank(
     standings, rankings, left_out = list[Standing](), list[Ranking](), list[str]()
     for _, group in groupby(entries(kept), key=lambda entry: entry.dataset):
         held = list(group)
-        family = _family(held)
-        number = max(resamples, PER_COMPARISON * family) if family else 1
-        done = [entry.standing(store, resamples=number) for entry in held]
+        pairs = max(Counter(entry.probe for entry in held).values()) > 1
+        done = [entry.standing(store, resamples=resamples if pairs else 1) for entry in held]
         same, others = _of_the_same_clips([s for s in done if isinstance(s, Standing)])
         ranking, lonely = _ranking(same)
         standings += same
@@ -160,11 +156,6 @@ def rank(
         left_out += [*(words for words in done if isinstance(words, str)), *others, *lonely]
     board = scoreboard(standings)
     return Rankings(tuple(rankings), board, (*left_out, *(board.left_out if board else ())))
-
-
-def _family(held: Sequence[Entry]) -> int:
-    counts = Counter(entry.probe for entry in held)
-    return sum(n * (n - 1) // 2 for n in counts.values())
 
 
 def _of_the_same_clips(standings: Sequence[Standing]) -> tuple[list[Standing], list[str]]:
@@ -237,7 +228,8 @@ def _duels(
     held: Mapping[tuple[str, str], Standing], probes: Sequence[str], encoders: Sequence[str]
 ) -> tuple[Duel, ...]:
     met = [(p, a, b) for p in probes for a, b in combinations(encoders, 2) if {(p, a), (p, b)} <= set(held)]
-    found = [stats.paired_bootstrap(held[p, a].estimate, held[p, b].estimate) for p, a, b in met]
+    both = [(held[p, a].estimate, held[p, b].estimate) for p, a, b in met]
+    found = [replace(stats.paired_bootstrap(a, b), p=stats.tail(a, b)) for a, b in both]
     adjusted = stats.holm([d.p for d in found])
     return tuple(Duel(*who, d, float(p)) for who, d, p in zip(met, found, adjusted, strict=True))
 
