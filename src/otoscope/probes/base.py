@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from otoscope.ops import weighted_sum
 from otoscope.registry import Registry
 from otoscope.types import Tokens, TokenShape
 
@@ -169,7 +170,8 @@ class LayerGate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] != len(self.weight):
             raise ValueError(f"the gate mixes {len(self.weight)} layers, the tokens hold {x.shape[1]}")
-        return torch.einsum("l,bl...->b...", self.shares.to(x.dtype), x)[:, None]
+        B, _, *rest = x.shape
+        return weighted_sum(self.shares.to(x.dtype).expand(B, 1, -1), x.flatten(2)).view(B, 1, *rest)
 
 
 @cache

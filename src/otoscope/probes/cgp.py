@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from otoscope.ops import min_max_dot, weighted_sum
+from otoscope.ops import min_max_dot
 from otoscope.probes.base import ClipProbe, Cost, FrameProbe, LayerGate, Probe, only_layer, register
 from otoscope.probes.prototypes import PROTOTYPE_LR, FloatPrototypes
 from otoscope.types import Tokens, TokenShape
@@ -39,11 +39,7 @@ class _Gated(Probe):
 
     def mixture(self, x: Tensor) -> Tensor:
         """sum_l a_l x_l of tokens of length one: [B, L, ..., D] to [B, ..., D], not normalised again."""
-        if self.shape.layers == 1:
-            return only_layer(x)
-        B, _, *rest = x.shape
-        shares = self.layer_gate.shares.to(x.dtype).expand(B, 1, -1)
-        return weighted_sum(shares, x.flatten(2)).view(B, *rest)
+        return only_layer(x if self.shape.layers == 1 else self.layer_gate(x))
 
     def logits(self, low: Tensor, middle: Tensor, high: Tensor) -> Tensor:
         """The head on [min, middle, max], each [..., K]."""
