@@ -6,7 +6,7 @@ import json
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +131,7 @@ class BankSplit:
         """
         empty = torch.zeros if self._ragged else torch.empty
         count, part = (self.shape.layers, slice(None)) if layers is None else (len(layers), _as_slice(layers))
-        shape = replace(self.shape, layers=count)
-        planned = layout(len(rows), self.steps, replace(self._identity, shape=shape))
+        planned = layout(len(rows), self.steps, _of_layers(self._identity, count))
         held = {name: empty(shape, dtype=dtype) for name, (dtype, shape) in planned.items()}
         targets = {name: _bits(tensor) for name, tensor in held.items()}
         for to, shard, of in self._runs(rows):
@@ -156,6 +155,12 @@ class BankSplit:
     @cached_property
     def _maps(self) -> list[dict[str, npt.NDArray[Any]]]:
         return [{name: _bits(tensor) for name, tensor in shard.map().items()} for shard in self._shards]
+
+
+@cache
+def _of_layers(identity: Identity, count: int) -> Identity:
+    """The identity of a bank of so many layers; made once, for every batch asks."""
+    return replace(identity, shape=replace(identity.shape, layers=count))
 
 
 def _as_slice(layers: list[int]) -> slice | list[int]:
