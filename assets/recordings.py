@@ -137,7 +137,7 @@ def licence_of(sound: Sound) -> tuple[str, str]:
     return licence, match.author
 
 
-def candidates(raw: Path) -> list[Recording]:
+def sobol_points(raw: Path) -> list[Recording]:
     """Every sound that a rule names and whose licence is free, trimmed and cut, in the order of the rules."""
     everything: dict[str, list[Sound]] = defaultdict(list)
     for sound in sounds(raw, PACKAGES):
@@ -323,7 +323,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--raw", type=Path, required=True, help="folder of unpacked packages")
     raw: Path = parser.parse_args().raw
-    found = distinct(candidates(raw))
+    found = distinct(sobol_points(raw))
     chosen: list[Recording] = []
     for name in RULES:
         mine = capped([r for r in found if r.class_ == name], LARGEST)

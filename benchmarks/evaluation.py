@@ -18,8 +18,9 @@ from otoscope import datasets, encoders
 from otoscope.bank import Bank
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
-from otoscope.train import finetune, fit
-from otoscope.train.tuning import Recipe
+from otoscope.finetuning import finetune
+from otoscope.finetuning.training import Recipe
+from otoscope.train import fit
 from render import command
 from rows import Seconds, Section, Spread
 

@@ -61,7 +61,7 @@ def case(way: str, *, remembered: int, queries: int, dim: int) -> Work:
 def _knn(vectors: Tensor) -> Probe:
     probe = probes.create("knn", TokenShape(1, 1, vectors.shape[1], True, 6.25), CLASSES, k=NEAREST)
     for part in vectors.split(CHUNK):
-        probe.remember(_tokens(part), F.one_hot(torch.arange(len(part)) % CLASSES, CLASSES).float())
+        probe.partial_fit(_tokens(part), F.one_hot(torch.arange(len(part)) % CLASSES, CLASSES).float())
     return probe.eval()
 
 

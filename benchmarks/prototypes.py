@@ -162,7 +162,7 @@ def _forwards(problems: dict[str, Problem]) -> list[tuple[str, Problem, Seconds]
     found = []
     for name, kernel in (("protobin", max_cosine), ("cgp", min_max_dot)):
         problem = replace(problems[name], layers=1)
-        tokens, p = problem.batch()[0].flat[:, 0], problem.probe(name, OURS).prototypes.unit().detach()
+        tokens, p = problem.batch()[0].flat[:, 0], problem.probe(name, OURS).prototypes.normalised().detach()
         for selection in ("exact", "int8"):
             what = f"forward, `{kernel.__name__}`, {selection}, K={problem.prototypes:,}"
             found.append((what, problem, typical(lambda: kernel(tokens, p, selection=selection))))  # noqa: B023

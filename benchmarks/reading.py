@@ -19,7 +19,7 @@ import torch
 import otoscope.bank
 from measure import compare
 from otoscope import encoders, probes
-from otoscope.train import feed
+from otoscope.train import loader
 from otoscope.train.losses import asymmetric
 from otoscope.types import AudioBatch
 from render import command
@@ -80,8 +80,8 @@ def _epochs(clips: int, batch: int) -> list[Faster]:
         for name in PROBES:
             for forgotten in (False, True) if hasattr(os, "posix_fadvise") else (False,):
                 what = f"an epoch of `{name}`, {clips} clips, read ahead; {'disk' if forgotten else 'page cache'}"
-                ahead, in_turn = (lambda a=a: _epoch(path, name, batch, forgotten, a) for a in (True, False))  # noqa: B023
-                rows.append(compare(what, ahead, in_turn))
+                ahead, prefetch = (lambda a=a: _epoch(path, name, batch, forgotten, a) for a in (True, False))  # noqa: B023
+                rows.append(compare(what, ahead, prefetch))
     return rows
 
 
@@ -92,10 +92,10 @@ def _epoch(path: Path, name: str, batch: int, forgotten: bool, ahead: bool) -> N
     torch.manual_seed(0)
     module = probes.create(name, split.shape, len(split.task.classes))
     optimiser = torch.optim.AdamW(module.parameters(), lr=1e-3)
-    with patch.object(feed, "IN_MEMORY", 0):
-        serve = feed.of_split(split, module.reads, (0,), unit=module.unit)
-    batches = torch.split(feed.order(serve, len(split), torch.Generator().manual_seed(0)), batch)
-    with feed.in_turn(serve, batches) if ahead else nullcontext(map(serve, batches)) as served:
+    with patch.object(loader, "IN_MEMORY", 0):
+        serve = loader.split_loader(split, module.reads, (0,), normalise=module.normalises_tokens)
+    batches = torch.split(loader.order(serve, len(split), torch.Generator().manual_seed(0)), batch)
+    with loader.prefetch(serve, batches) if ahead else nullcontext(map(serve, batches)) as served:
         for index, tokens in zip(batches, served, strict=True):
             optimiser.zero_grad()
             asymmetric(module(tokens), split.targets[index]).backward()

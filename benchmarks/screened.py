@@ -85,14 +85,14 @@ def sections(small: bool) -> list[Section]:
 
 
 def _ways(bank: Bank) -> dict[str, Selection]:
-    tokens = bank.split("train").tokens(slice(0, 64)).unit()
+    tokens = bank.split("train").tokens(slice(0, 64)).normalised()
     directions = principal_directions(tokens.x[tokens.mask[:, None].expand(tokens.x.shape[:3])], max(RANKS))
     screened: dict[str, Selection] = {f"projection, {r} dimensions": Screening(directions[:, :r]) for r in RANKS}
     return {"exactly": "exact", "in int8": "int8"} | screened
 
 
 def _row(what: str, how: Selection, bank: Bank, exact: list[FittedProbe], size: Size) -> Choice:
-    tokens = bank.split("validation").tokens(slice(0, 16)).unit()
+    tokens = bank.split("validation").tokens(slice(0, 16)).normalised()
     probe = exact[0].module
     agree = _places(probe, tokens, how).eq(_places(probe, tokens, "exact")).float().mean()
     speed = compare(what, lambda: _places(probe, tokens, how), lambda: _places(probe, tokens, "exact")).faster
@@ -108,7 +108,7 @@ def _over_seeds(values: list[float], how: str) -> str:
 
 def _places(probe: torch.nn.Module, tokens: Tokens, how: Selection) -> Tensor:
     with torch.no_grad():
-        return max_dot(tokens.flat[:, 0], probe.prototypes.unit(), tokens.token_mask, selection=how)[1]
+        return max_dot(tokens.flat[:, 0], probe.prototypes.normalised(), tokens.token_mask, selection=how)[1]
 
 
 def _trained(bank: Bank, how: Selection, size: Size) -> list[FittedProbe]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from otoscope import probes
 from otoscope.probes import Probe
-from otoscope.train import feed
+from otoscope.train import loader
 from otoscope.train.fit import adamw
 from otoscope.train.losses import asymmetric
 from otoscope.types import Tokens, TokenShape
@@ -90,7 +90,7 @@ def protobin_as_convolution(probe: Probe) -> Forward:
 
     def forward(tokens: Tokens) -> Tensor:
         grid = F.normalize(tokens.x[:, 0], dim=-1).permute(0, 3, 1, 2)
-        similarity = F.conv2d(grid, probe.prototypes.unit()[:, :, None, None])
+        similarity = F.conv2d(grid, probe.prototypes.normalised()[:, :, None, None])
         return probe.head(similarity.flatten(2).amax(2))
 
     return forward
@@ -103,7 +103,7 @@ def cgp_as_convolution(probe: Probe) -> Forward:
         return torch.einsum("bl...d,l->b...d", F.normalize(x, dim=-1), probe.layer_gate.shares)
 
     def forward(tokens: Tokens) -> Tensor:
-        p = probe.prototypes.unit()
+        p = probe.prototypes.normalised()
         similarity = F.conv2d(mixture(tokens.x).permute(0, 3, 1, 2), p[:, :, None, None]).flatten(2)
         return probe.logits(similarity.amin(2), mixture(tokens.cls) @ p.T, similarity.amax(2))
 
@@ -126,7 +126,9 @@ def step(name: str, way: str, **problem: int) -> Callable[[], None]:
     torch.manual_seed(0)
     (tokens, targets), probe = wanted.batch(), wanted.probe(name, way)
     if way != CONVOLUTION:
-        serve = feed.of_tokens(tokens, probe.reads, tuple(range(wanted.layers)), unit=probe.unit)
+        serve = loader.tokens_loader(
+            tokens, probe.reads, tuple(range(wanted.layers)), normalise=probe.normalises_tokens
+        )
         tokens = serve(torch.arange(wanted.clips))
     forward = forward_of(name, way, probe)
     plain = way == CONVOLUTION

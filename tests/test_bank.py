@@ -25,7 +25,8 @@ from safetensors.torch import save, save_file
 
 from otoscope import bank as banks
 from otoscope.audio.decode import AudioError
-from otoscope.bank import key, shard
+from otoscope.bank import identity as key
+from otoscope.bank import shard
 from otoscope.bank.read import open_held_out
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder, Features
@@ -158,7 +159,7 @@ def test_layers_are_chosen(tmp_path, layers, kept):
     encoder, data = Toy(), Sounds()
     bank = quiet(encoder, data, tmp_path / "b", layers=layers, dtype="float32")
     assert (bank.identity.layers, bank.shape.layers) == (tuple(kept), len(kept))
-    own = alone(encoder, data.clips("validation")[1]).layers(kept)
+    own = alone(encoder, data.clips("validation")[1]).select_layers(kept)
     found = bank.split("validation").tokens([1])
     torch.testing.assert_close(found.x, own.x)
     torch.testing.assert_close(found.cls, own.cls)
@@ -211,7 +212,7 @@ def test_a_clip_does_not_depend_on_its_company(tmp_path):
     flat = Sounds(lengths=VARIED)
     one = quiet(Toy(), flat, tmp_path / "1", batch_size=1, shard_clips=7, dtype="float32").split("train")
     for row, clip in enumerate(data.clips("train")):
-        own = alone(encoder, clip).layers([-1])
+        own = alone(encoder, clip).select_layers([-1])
         torch.testing.assert_close(one.tokens([row]).x[:, :, : own.x.shape[2]], own.x)
 
 
@@ -256,7 +257,7 @@ OTHERS = {
 
 
 def test_every_field_of_the_identity_is_tried():
-    assert set(OTHERS) == {field.name for field in fields(banks.Identity)}
+    assert set(OTHERS) == {field.name for field in fields(banks.BankIdentity)}
 
 
 @pytest.mark.parametrize("field", OTHERS)
@@ -280,7 +281,7 @@ def test_all_that_differs_is_named(tmp_path):
 def test_the_manifest_holds_the_identity(tmp_path):
     encoder, data = Toy(), Sounds()
     bank = quiet(encoder, data, tmp_path / "b")
-    assert bank.identity == banks.Identity.of(encoder, data, shard_clips=2)
+    assert bank.identity == banks.BankIdentity.of(encoder, data, shard_clips=2)
     assert banks.open(bank.path).identity == bank.identity
     held = json.loads((bank.path / "manifest.json").read_text())
     assert held["identity"]["encoder_digest"] == encoder.digest
@@ -687,7 +688,7 @@ class Liar(Toy):
 @pytest.mark.parametrize(
     ("lie", "message"),
     [
-        (lambda t: t.layers([0, 1]), r"layers=3.*gave x \[B, L, T, F, D\] = \[1, 2, 6, 2, 4\]"),
+        (lambda t: t.select_layers([0, 1]), r"layers=3.*gave x \[B, L, T, F, D\] = \[1, 2, 6, 2, 4\]"),
         (lambda t: Tokens(t.x[..., :1, :], t.mask, t.cls), "freq=2"),
         (lambda t: Tokens(t.x[..., :3], t.mask), "dim=4"),
         (lambda t: Tokens(t.x[:0], t.mask[:0]), "for 1 clips"),

@@ -8,9 +8,9 @@ from otoscope import bank as banks
 from otoscope.bank.read import open_held_out
 from otoscope.bank.shard import size
 from otoscope.ops.int8 import quantise
+from otoscope.sampling.subset import SubsetBank, with_few_shot, with_validation
 from otoscope.train import fit, fit_many
-from otoscope.train.many import Configuration
-from otoscope.train.views import View, with_few_shots, with_validation
+from otoscope.train.batched import Configuration
 from otoscope.types import Tokens, TokenShape
 from test_bank import VARIED, Sounds, Toy, every_kind, quiet
 from toys import Ear, Tones
@@ -52,7 +52,7 @@ def test_int8_takes_half_the_bytes_of_float16():
     scale_and_mask = 4 / 768 + 1 / (8 * 768)
     sizes = {}
     for dtype in ("float16", "int8"):
-        identity = banks.Identity.of(Wide(), Sounds(), dtype=dtype)
+        identity = banks.BankIdentity.of(Wide(), Sounds(), dtype=dtype)
         sizes[dtype] = size(10, 64, identity)
     assert sizes["int8"] / sizes["float16"] == pytest.approx(0.5 * (1 + scale_and_mask), rel=2e-3)
 
@@ -117,7 +117,7 @@ def test_means_are_taken_before_they_are_narrowed(tmp_path):
 
 def test_a_pooled_bank_has_no_token_maps(tmp_path):
     bank = quiet(Toy(), Sounds(lengths=VARIED), tmp_path / "b", holds="pooled")
-    cut = View(bank, {"train": np.array([5, 1, 3])})
+    cut = SubsetBank(bank, {"train": np.array([5, 1, 3])})
     for split in (bank.split("train"), open_held_out(bank), cut.split("train")):
         with pytest.raises(banks.BankError, match=r"asked for; its bank holds pooled.*Use pooled\(\).*holds='tokens'"):
             split.tokens([0])
@@ -127,7 +127,7 @@ def test_a_pooled_bank_has_no_token_maps(tmp_path):
 @every_kind
 def test_parts_read_as_their_whole(tmp_path, kind):
     whole = split_of(tmp_path / "b", **kind)
-    part = View(banks.open(tmp_path / "b"), {"train": np.array([5, 0, 6])}).split("train")
+    part = SubsetBank(banks.open(tmp_path / "b"), {"train": np.array([5, 0, 6])}).split("train")
     assert torch.equal(part.pooled().x, whole.pooled().x[[5, 0, 6]])
     if kind.get("dtype") == "int8":
         assert torch.equal(part.quantised([-1])[1], whole.quantised([6])[1])
@@ -141,10 +141,10 @@ def test_parts_read_as_their_whole(tmp_path, kind):
 @pytest.mark.parametrize("dtype", ROUNDING)
 def test_some_layers_read_as_of_all(tmp_path, dtype, lengths):
     whole = split_of(tmp_path / "b", dtype=dtype, lengths=lengths)
-    part = View(banks.open(tmp_path / "b"), {"train": np.array([5, 0, 6])}).split("train")
+    part = SubsetBank(banks.open(tmp_path / "b"), {"train": np.array([5, 0, 6])}).split("train")
     for layers in ([2], [0, 1], [1, 2], [2, 0], [-1, -3], [0, 1, 2], [1, 1]):
         for split, rows in ((whole, [6, 0, 1, 2, 0]), (part, [2, 0])):
-            found, expected = split.tokens(rows, layers), split.tokens(rows).layers(layers)
+            found, expected = split.tokens(rows, layers), split.tokens(rows).select_layers(layers)
             assert torch.equal(found.x, expected.x)
             assert torch.equal(found.mask, expected.mask)
             assert torch.equal(found.cls, expected.cls)
@@ -183,7 +183,7 @@ def test_a_probe_of_pooled_vectors_learns_the_same_from_both(trained_on, probe):
 def test_a_probe_of_token_maps_is_refused_before_any_training(trained_on, monkeypatch, dtype):
     pooled = trained_on["pooled", dtype]
     monkeypatch.setattr(torch.optim, "AdamW", None)
-    for bank in (pooled, with_few_shots(with_validation(pooled), 2)):
+    for bank in (pooled, with_few_shot(with_validation(pooled), 2)):
         with pytest.raises(banks.BankError, match="token maps of split 'train' were asked for; its bank holds pooled"):
             fit("protobin", bank, epochs=1)
         with pytest.raises(banks.BankError, match="token maps of split 'train' were asked for; its bank holds pooled"):

@@ -6,8 +6,9 @@ import pytest
 
 from otoscope import bank as banks
 from otoscope import probes
-from otoscope.bank import Needs, needs
-from otoscope.bench import sources, suites
+from otoscope.bank import Requirements
+from otoscope.bank import requirements as requirements
+from otoscope.bench import resolve, suites
 from otoscope.probes import registry
 from otoscope.registry import UnknownNameError, load_plugin
 from otoscope.train import fit
@@ -21,28 +22,28 @@ SMALL = {"cgp": {"prototypes": 9}, "ep": {"queries": 4}, "coca": {"heads": 3}, "
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        (["linear"], Needs("last", "pooled")),
-        (["mean", "knn", "mlp"], Needs("last", "pooled")),
-        (["wsum"], Needs("all", "pooled")),
-        (["linear", "protobin"], Needs("last", "tokens")),
-        (["protobin", "wsum"], Needs("all", "tokens")),
-        (["linear", "protobin", "cgp"], Needs("all", "tokens")),
+        (["linear"], Requirements("last", "pooled")),
+        (["mean", "knn", "mlp"], Requirements("last", "pooled")),
+        (["wsum"], Requirements("all", "pooled")),
+        (["linear", "protobin"], Requirements("last", "tokens")),
+        (["protobin", "wsum"], Requirements("all", "tokens")),
+        (["linear", "protobin", "cgp"], Requirements("all", "tokens")),
     ],
 )
 def test_needs_follow_from_what_probes_read(names, expected):
-    assert needs(names) == needs(names[::-1]) == expected
+    assert requirements(names) == requirements(names[::-1]) == expected
 
 
 def test_needs_of_nothing_and_of_unknown_probes():
     with pytest.raises(UnknownNameError, match="did you mean 'protobin'"):
-        needs(["linear", "protbin"])
+        requirements(["linear", "protbin"])
     with pytest.raises(ValueError, match="found none"):
-        needs([])
+        requirements([])
 
 
 @pytest.mark.parametrize("name", [n for n in probes.names() if not issubclass(registry.get(n), probes.FrameProbe)])
 def test_the_least_bank_serves_its_probe_as_a_larger_one_does(tmp_path, name):
-    need, options = needs([name]), {"options": SMALL.get(name), "epochs": 1}
+    need, options = requirements([name]), {"options": SMALL.get(name), "epochs": 1}
     whole = banks.extract(Ear(), Tones(), tmp_path / "a", layers="all", dtype="float32", progress=False)
     least = banks.extract(
         Ear(), Tones(), tmp_path / "b", layers=need.layers, holds=need.holds, dtype="float32", progress=False
@@ -59,9 +60,9 @@ def test_what_is_not_met(tmp_path):
     first = quiet(Toy(), Sounds(), tmp_path / "c", layers=[0]).identity
     every = quiet(Toy(), Sounds(), tmp_path / "d", layers="all").identity
     met = {
-        Needs("last", "pooled"): [True, True, False, True],
-        Needs("last", "tokens"): [False, True, False, True],
-        Needs("all", "tokens"): [False, False, False, True],
+        Requirements("last", "pooled"): [True, True, False, True],
+        Requirements("last", "tokens"): [False, True, False, True],
+        Requirements("all", "tokens"): [False, False, False, True],
     }
     for need, expected in met.items():
         assert [need.met_by(identity, 3) for identity in (pooled, last, first, every)] == expected
@@ -168,7 +169,7 @@ def test_a_suite_of_pooled_probes_has_pooled_banks(tmp_path):
 
     def found(*names):
         suite = suites.parse("own", {"about": "", "encoders": ["ear"], "datasets": ["tones"], "probes": list(names)})
-        (subject,) = sources.find(suite, tmp_path / "banks")[0].values()
+        (subject,) = resolve.find(suite, tmp_path / "banks")[0].values()
         return subject
 
     pooled, whole, deep = found("linear", "mean"), found("linear", "protobin"), found("linear", "cgp", "finetune")
@@ -178,9 +179,9 @@ def test_a_suite_of_pooled_probes_has_pooled_banks(tmp_path):
         ((0, 1), "tokens"),
     ]
     assert len({subject.path for subject in (pooled, whole, deep)}) == 3
-    assert pooled.scale.bytes < whole.scale.bytes < deep.scale.bytes
+    assert pooled.size.bytes < whole.size.bytes < deep.size.bytes
     held = pooled.extract()
     assert held.identity.holds == "pooled"
-    assert stored(held) == pooled.scale.bytes
+    assert stored(held) == pooled.size.bytes
     assert fit("linear", held, epochs=1).history
-    assert found("mean", "linear").scale.bytes == 0
+    assert found("mean", "linear").size.bytes == 0

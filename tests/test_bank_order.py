@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otoscope import bank as banks
-from otoscope.bank import order
-from otoscope.train.views import View, with_few_shots, with_validation
+from otoscope.bank import shuffle
+from otoscope.sampling.subset import SubsetBank, with_few_shot, with_validation
 from toys import Ear, Tones
 
 LAYOUTS = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 50)), min_size=1, max_size=12)  # clips, bytes of a clip
@@ -27,9 +27,9 @@ def laid_out(layout):
 def test_order_goes_window_by_window(layout, limit, seed):
     shard, sizes = laid_out(layout)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(order, "WINDOW", limit)
-        found = order.shuffle(shard, sizes, seeded(seed))
-        window = order.windows(torch.bincount(shard) * sizes, seeded(seed))
+        patch.setattr(shuffle, "WINDOW", limit)
+        found = shuffle.shuffle(shard, sizes, seeded(seed))
+        window = shuffle.windows(torch.bincount(shard) * sizes, seeded(seed))
     assert found.dtype == torch.int64
     assert sorted(found.tolist()) == list(range(len(shard)))
     if int(sizes[shard].sum()) <= limit:
@@ -44,19 +44,19 @@ def test_order_goes_window_by_window(layout, limit, seed):
 
 
 def test_windows_are_not_left_half_empty(monkeypatch):
-    monkeypatch.setattr(order, "WINDOW", 100)
-    window = order.windows(torch.full((24,), 25), seeded(0))
+    monkeypatch.setattr(shuffle, "WINDOW", 100)
+    window = shuffle.windows(torch.full((24,), 25), seeded(0))
     assert torch.bincount(window).tolist() == [4] * 6
 
 
 def test_every_epoch_has_another_order_and_a_seed_fixes_it(monkeypatch):
-    monkeypatch.setattr(order, "WINDOW", 64)
+    monkeypatch.setattr(shuffle, "WINDOW", 64)
     shard, sizes = torch.arange(100).repeat_interleave(4), torch.full((100,), 4)
     generator = seeded(7)
-    first, second = (order.shuffle(shard, sizes, generator) for _ in range(2))
+    first, second = (shuffle.shuffle(shard, sizes, generator) for _ in range(2))
     assert not torch.equal(first, second)
-    assert torch.equal(first, order.shuffle(shard, sizes, seeded(7)))
-    assert not torch.equal(first, order.shuffle(shard, sizes, seeded(8)))
+    assert torch.equal(first, shuffle.shuffle(shard, sizes, seeded(7)))
+    assert not torch.equal(first, shuffle.shuffle(shard, sizes, seeded(8)))
     dealt = [set(shard[part].tolist()) for part in torch.split(first, 16)]
     assert all(len(part) == 4 for part in dealt)  # four shards a window
     assert any(max(part) - min(part) > 4 for part in dealt)  # that are not neighbours
@@ -64,11 +64,11 @@ def test_every_epoch_has_another_order_and_a_seed_fixes_it(monkeypatch):
 
 
 def test_rows_and_windows_are_shuffled_evenly(monkeypatch):
-    monkeypatch.setattr(order, "WINDOW", 8)
+    monkeypatch.setattr(shuffle, "WINDOW", 8)
     shard, sizes, generator = torch.arange(4).repeat_interleave(2), torch.full((4,), 2), seeded(0)
     place = torch.zeros(8, 8)
     for _ in range(1000):
-        place[order.shuffle(shard, sizes, generator), torch.arange(8)] += 1
+        place[shuffle.shuffle(shard, sizes, generator), torch.arange(8)] += 1
     assert (place / 1000 - 1 / 8).abs().max() < 0.04
 
 
@@ -86,9 +86,9 @@ def test_a_large_split_and_its_parts_read_shard_by_shard(bank, monkeypatch):
     train = bank.split("train")
     stored = sum(tensor.nbytes for maps in train._maps for tensor in maps.values())
     assert int(train._row_bytes[train._shard].sum()) == stored
-    monkeypatch.setattr(order, "WINDOW", stored // 4)
+    monkeypatch.setattr(shuffle, "WINDOW", stored // 4)
     rows = list(range(40, 3, -2))
-    part = View(bank, {"train": torch.tensor(rows)}).split("train")
+    part = SubsetBank(bank, {"train": torch.tensor(rows)}).split("train")
     for split, numbers in ((train, range(48)), (part, rows)):
         found = split.order(seeded(1))
         assert sorted(found.tolist()) == list(range(len(split)))
@@ -101,5 +101,5 @@ def test_a_large_split_and_its_parts_read_shard_by_shard(bank, monkeypatch):
 
 
 def test_cuts_and_draws_have_an_order(bank):
-    small = with_few_shots(with_validation(bank), 3).split("train")
+    small = with_few_shot(with_validation(bank), 3).split("train")
     assert torch.equal(small.order(seeded(2)), torch.randperm(len(small), generator=seeded(2)))

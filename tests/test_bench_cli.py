@@ -36,21 +36,21 @@ def test_what_cannot_be_meant_is_one_line(
 
 
 def test_lists_on_the_command_line_are_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from otoscope.bench import execute
+    from otoscope.bench import runner
 
     seen = []
-    monkeypatch.setattr(execute, "prepare", lambda suite, *_, **__: seen.append(suite))
+    monkeypatch.setattr(runner, "prepare", lambda suite, *_, **__: seen.append(suite))
     words = ["--encoders", "tiny", "--datasets", "scenes", "--probes", "mean,knn", "--shots", "4", "--seeds", "2"]
     assert main(["bench", *words, "--dry-run", "--out", str(tmp_path)]) == 0
     (suite,) = seen
-    assert ([entry.name for entry in suite.probes], suite.seeds, suite.datasets[0].shots) == (["mean", "knn"], 2, 4)
+    assert ([spec.name for spec in suite.probes], suite.seeds, suite.datasets[0].shots) == (["mean", "knn"], 2, 4)
 
 
 @pytest.mark.parametrize("command", ["bench", "probe", "finetune"])
 def test_shots_and_their_views_reach_the_data_set(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from otoscope.bench import execute
+    from otoscope.bench import runner
 
     class StoppedError(BaseException):
         """Instead of a run."""
@@ -60,13 +60,13 @@ def test_shots_and_their_views_reach_the_data_set(
         raise StoppedError
 
     seen: list[Suite] = []
-    monkeypatch.setattr(execute, "run_suite", instead)
-    subject = {
+    monkeypatch.setattr(runner, "run_suite", instead)
+    resolved = {
         "bench": ["--encoders", "tiny", "--datasets", "scenes", "--probes", "mean"],
         "probe": ["--probe", "mean"],
         "finetune": [],
     }
-    words = [*subject[command], "--shots", "4", "--views", "5", "--draws", "3"]
+    words = [*resolved[command], "--shots", "4", "--views", "5", "--draws", "3"]
     with pytest.raises(StoppedError):
         main([command, *words, "--out", str(tmp_path)])
     assert (seen[0].dataset("scenes").shots, seen[0].dataset("scenes").views, seen[0].draws) == (4, 5, 3)
@@ -75,10 +75,10 @@ def test_shots_and_their_views_reach_the_data_set(
 def test_other_trials_of_a_suite_of_sobol_points_are_sobol_points(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from otoscope.bench import execute
+    from otoscope.bench import runner
 
     seen: list[Suite] = []
-    monkeypatch.setattr(execute, "prepare", lambda suite, *_, **__: seen.append(suite))
+    monkeypatch.setattr(runner, "prepare", lambda suite, *_, **__: seen.append(suite))
     for suite in ("demo", "controls"):
         assert main(["bench", "--suite", suite, "--trials", "2", "--dry-run", "--out", str(tmp_path)]) == 0
     assert [(suite.trials, suite.sobol) for suite in seen] == [(2, 2), (2, None)]

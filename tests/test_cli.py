@@ -15,8 +15,8 @@ import pytest
 
 from otoscope import datasets, encoders, probes
 from otoscope.bench import demo, suites
-from otoscope.bench.execute import Outcome
 from otoscope.bench.plan import Plan
+from otoscope.bench.runner import SuiteResult
 from otoscope.cli import main
 from otoscope.results import Store
 from test_report import add
@@ -182,12 +182,12 @@ def test_demo_prints_the_table_and_writes_the_report(
 ) -> None:
     asked = {}
 
-    def run_demo(out: Path, **options: object) -> Outcome:
+    def run_demo(out: Path, **options: object) -> SuiteResult:
         asked.update(options)
         store = Store(out / "results")
         add(store, "linear", 0.5)
         add(store, "protobin", 1.5)
-        return Outcome(Plan(suites.load("demo"), (), 0, {}, ()), store, ())
+        return SuiteResult(Plan(suites.load("demo"), (), 0, {}, ()), store, ())
 
     monkeypatch.setattr(demo, "run_demo", run_demo)
     assert main(["demo", "--small", "--seeds", "2", "--control"]) == 0

@@ -13,10 +13,10 @@ from hypothesis.extra import numpy as hnp
 
 import otoscope.bank
 from otoscope.bank import Bank
-from otoscope.bench.run import evaluate
+from otoscope.bench.evaluation import evaluate
+from otoscope.sampling.draws import few_shot, stratify
+from otoscope.sampling.subset import VALIDATION_CUT, with_few_shot, with_validation
 from otoscope.train import fit
-from otoscope.train.draws import few_shots, stratify
-from otoscope.train.views import CUT, with_few_shots, with_validation
 from toys import SIZES, Ear, Tones
 
 LABELS = hnp.arrays(np.uint8, st.tuples(st.integers(1, 30), st.integers(1, 5)), elements=st.integers(0, 1))
@@ -89,11 +89,11 @@ def test_shares_that_make_no_whole_are_refused(shares: list[float]) -> None:
 @few_examples
 @given(LABELS, st.integers(1, 6), st.integers(0, 2))
 def test_a_draw_is_balanced_nested_and_distinct(targets: np.ndarray, shots: int, seed: int) -> None:
-    rows = few_shots(targets, shots, seed=seed)
+    rows = few_shot(targets, shots, seed=seed)
     assert len(set(rows.tolist())) == len(rows)
     held = targets[rows].sum(0)
     assert (held >= np.minimum(shots, targets.sum(0))).all()
-    assert few_shots(targets, shots + 3, seed=seed)[: len(rows)].tolist() == rows.tolist()
+    assert few_shot(targets, shots + 3, seed=seed)[: len(rows)].tolist() == rows.tolist()
     for i, row in enumerate(rows):  # every clip is called for: some class of it still lacked one of its shots
         before = targets[rows[:i]].sum(0)
         assert (before[targets[row] > 0] < shots).any()
@@ -101,10 +101,10 @@ def test_a_draw_is_balanced_nested_and_distinct(targets: np.ndarray, shots: int,
 
 def test_a_draw_of_one_label_per_clip_is_exact_and_seeds_differ() -> None:
     targets = np.eye(3)[np.random.default_rng(0).integers(0, 3, 90)]
-    assert targets[few_shots(targets, 8)].sum(0).tolist() == [8, 8, 8]
-    assert few_shots(targets, 8).tolist() == few_shots(targets, 8).tolist() != few_shots(targets, 8, seed=1).tolist()
+    assert targets[few_shot(targets, 8)].sum(0).tolist() == [8, 8, 8]
+    assert few_shot(targets, 8).tolist() == few_shot(targets, 8).tolist() != few_shot(targets, 8, seed=1).tolist()
     with pytest.raises(ValueError, match="at least one"):
-        few_shots(targets, 0)
+        few_shot(targets, 0)
 
 
 # Views
@@ -125,7 +125,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
 def test_a_missing_validation_split_is_cut_and_can_be_trained_on(bank: Bank) -> None:
     view = with_validation(bank)
     train, validation = view.split("train"), view.split("validation")
-    assert len(validation) == pytest.approx(CUT["share"] * SIZES["train"], abs=1)
+    assert len(validation) == pytest.approx(VALIDATION_CUT["share"] * SIZES["train"], abs=1)
     assert sorted(train.ids + validation.ids) == sorted(bank.split("train").ids)
     whole = bank.split("train")
     rows = [whole.ids.index(name) for name in validation.ids]
@@ -143,9 +143,9 @@ def test_a_missing_validation_split_is_cut_and_can_be_trained_on(bank: Bank) -> 
 
 def test_few_shots_of_a_view(bank: Bank) -> None:
     view = with_validation(bank)
-    small, large = with_few_shots(view, 2), with_few_shots(view, 4)
+    small, large = with_few_shot(view, 2), with_few_shot(view, 4)
     assert set(small.split("train").ids) < set(large.split("train").ids) < set(view.split("train").ids)
     assert (small.split("train").targets.sum(0) >= 2).all()
     assert small.split("validation").ids == view.split("validation").ids
-    assert set(with_few_shots(view, 2, draw=1).split("train").ids) != set(small.split("train").ids)
+    assert set(with_few_shot(view, 2, draw=1).split("train").ids) != set(small.split("train").ids)
     assert with_validation(small) is small

@@ -16,17 +16,21 @@ import torch
 
 from otoscope import datasets, encoders
 from otoscope.bank import Bank
-from otoscope.bench import execute, job, run, sobol, tuned
-from otoscope.bench.entries import DatasetEntry, EncoderEntry, FinetuneEntry, ProbeEntry
-from otoscope.bench.execute import failures, prepare, run_suite
-from otoscope.bench.plan import Source, places_of
+from otoscope.bench import evaluation, runner
+from otoscope.bench.jobs import finetune as finetune_job
+from otoscope.bench.jobs import probe as job
+from otoscope.bench.jobs import sobol
+from otoscope.bench.plan import Pair, studies_of
+from otoscope.bench.runner import failures, prepare, run_suite
+from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite
+from otoscope.finetuning import FittedFinetune, finetune
+from otoscope.finetuning.training import FinetuneRun
 from otoscope.report import published, render, table
 from otoscope.report.compare import compare
 from otoscope.results import Record, Store
-from otoscope.train import DivergedError, FittedFinetune, FittedProbe, finetune, fit, fit_many, load
-from otoscope.train.tuner import MissingExtraError
-from otoscope.train.tuning import Tuning
+from otoscope.search.tpe import MissingExtraError
+from otoscope.train import DivergedError, FittedProbe, fit, fit_many, load
 from toys import Ear, Tones
 
 
@@ -49,22 +53,22 @@ def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets.register("folded")(Folded)
 
 
-def probes(*names: str) -> tuple[ProbeEntry, ...]:
-    return tuple(map(ProbeEntry, names))
+def probes(*names: str) -> tuple[ProbeSpec, ...]:
+    return tuple(map(ProbeSpec, names))
 
 
 PLAIN = Suite(
     name="toy",
     about="a toy",
-    encoders=(EncoderEntry("ear"),),
-    datasets=(DatasetEntry("tones"),),
+    encoders=(EncoderSpec("ear"),),
+    datasets=(DatasetSpec("tones"),),
     probes=probes("linear", "protobin"),
     seeds=2,
     epochs=1,
     batch_size=16,
 )
 SEARCHED = dataclasses.replace(PLAIN, trials=4)
-TUNED = FinetuneEntry("finetune", options={"epochs": 2, "batch_size": 24, "lrs": [1e-3, 1e-2]})
+TUNED = FinetuneSpec("finetune", options={"epochs": 2, "batch_size": 24, "lrs": [1e-3, 1e-2]})
 
 
 def told(store: Store) -> list[tuple[Any, ...]]:
@@ -72,7 +76,7 @@ def told(store: Store) -> list[tuple[Any, ...]]:
     return [(r.encoder, r.dataset, r.probe, r.seed, r.metrics, r.config) for r in store]
 
 
-def run_quietly(suite: Suite, out: Path, **options: Any) -> execute.Outcome:
+def run_quietly(suite: Suite, out: Path, **options: Any) -> runner.TrialOutcome:
     return run_suite(suite, out, progress=False, **options)
 
 
@@ -83,7 +87,7 @@ def needs_optuna() -> None:
 
 def test_a_plan_comes_first_and_writes_nothing(tmp_path: Path) -> None:
     plan = prepare(SEARCHED, tmp_path / "out")
-    assert (len(plan.cells), plan.done) == (2 * (4 + 2), 0)
+    assert (len(plan.runs), plan.done) == (2 * (4 + 2), 0)
     assert plan.bytes > 0
     assert list(tmp_path.iterdir()) == []
 
@@ -94,7 +98,7 @@ def test_only_what_is_missing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (outcome.failures, failures(tmp_path)) == ((), [])
     assert all(outcome.store.predictions(record) is not None for record in outcome.store)
     (bank,) = (tmp_path / "banks").iterdir()
-    first = run.evaluate(load(tmp_path / "probes/ear-x-tones-protobin"), Bank(bank))
+    first = evaluation.evaluate(load(tmp_path / "probes/ear-x-tones-protobin"), Bank(bank))
     assert first.metrics == next(r for r in outcome.store if (r.probe, r.seed) == ("protobin", 0)).metrics
     fitted: list[str] = []
 
@@ -104,7 +108,7 @@ def test_only_what_is_missing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(job, "fit", spy)
     again = run_quietly(PLAIN, tmp_path)
-    assert (fitted, len(again.plan.cells), again.plan.done, again.plan.bytes) == ([], 0, 4, 0)
+    assert (fitted, len(again.plan.runs), again.plan.done, again.plan.bytes) == ([], 0, 4, 0)
     wider = dataclasses.replace(PLAIN, probes=probes("linear", "mean", "protobin"), seeds=3)
     assert prepare(wider, tmp_path).done == 4
     run_quietly(wider, tmp_path)
@@ -116,8 +120,8 @@ def test_only_what_is_missing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_another_encoder_under_the_same_label_is_measured_anew(tmp_path: Path) -> None:
     suite = dataclasses.replace(PLAIN, probes=probes("linear"), seeds=1)
     run_quietly(suite, tmp_path)
-    other = dataclasses.replace(suite, encoders=(EncoderEntry("ear", options={"seed": 1}),))
-    assert len(prepare(other, tmp_path).cells) == 1
+    other = dataclasses.replace(suite, encoders=(EncoderSpec("ear", options={"seed": 1}),))
+    assert len(prepare(other, tmp_path).runs) == 1
     run_quietly(other, tmp_path)
     assert len(list(Store(tmp_path / "results"))) == 2
     assert len(list((tmp_path / "banks").iterdir())) == 2
@@ -126,7 +130,7 @@ def test_another_encoder_under_the_same_label_is_measured_anew(tmp_path: Path) -
 @pytest.mark.usefixtures("needs_optuna")
 def test_a_bench_killed_in_any_training_ends_as_if_undisturbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run_quietly(SEARCHED, tmp_path / "whole")
-    trainings, measured, evaluate = 0, 0, job.run.evaluate
+    trainings, measured, evaluate = 0, 0, job.evaluation.evaluate
 
     def killed(train: Any) -> Any:
         def sometimes(*rest: Any, **options: Any) -> Any:
@@ -147,9 +151,9 @@ def test_a_bench_killed_in_any_training_ends_as_if_undisturbed(tmp_path: Path, m
 
     monkeypatch.setattr(job, "fit", killed(fit))
     monkeypatch.setattr(job, "fit_many", killed(fit_many))
-    monkeypatch.setattr(job.run, "evaluate", killed_evaluate)
+    monkeypatch.setattr(job.evaluation, "evaluate", killed_evaluate)
     kills = 0
-    while prepare(SEARCHED, tmp_path / "killed").cells:
+    while prepare(SEARCHED, tmp_path / "killed").runs:
         try:
             run_quietly(SEARCHED, tmp_path / "killed")
         except KeyboardInterrupt:
@@ -170,7 +174,7 @@ def test_sobol_points_alone_need_no_optuna_and_the_best_of_them_is_the_first_see
     def missing() -> None:
         raise MissingExtraError("not installed")
 
-    monkeypatch.setattr(execute.tuner, "require_optuna", missing)
+    monkeypatch.setattr(runner.tpe, "require_optuna", missing)
     suite = dataclasses.replace(SEARCHED, sobol=4, epochs=6)
     seeds: list[int] = []
 
@@ -180,7 +184,7 @@ def test_sobol_points_alone_need_no_optuna_and_the_best_of_them_is_the_first_see
 
     monkeypatch.setattr(job, "fit", spy)
     plan = prepare(suite, tmp_path)
-    assert {cell.seconds for cell in plan.cells if cell.trial is None and cell.seed == 0} == {0.0}
+    assert {run.seconds for run in plan.runs if run.trial is None and run.seed == 0} == {0.0}
     outcome = run_quietly(suite, tmp_path)
     assert (outcome.failures, seeds) == ((), [1, 1])
     for probe in ("linear", "protobin"):
@@ -193,15 +197,15 @@ def test_sobol_points_alone_need_no_optuna_and_the_best_of_them_is_the_first_see
         assert {record.config["lr"] for record in records} == {best["lr"]}
         assert load(tmp_path / f"probes/ear-x-tones-{probe}").validation == best["validation"]
         assert records[0].config["protocol"]["search"] == {"sobol": 4}
-    assert prepare(suite, tmp_path).cells == ()
-    assert len(prepare(dataclasses.replace(suite, sobol=3), tmp_path).cells) == len(plan.cells)
+    assert prepare(suite, tmp_path).runs == ()
+    assert len(prepare(dataclasses.replace(suite, sobol=3), tmp_path).runs) == len(plan.runs)
 
 
 def test_a_search_of_sobol_points_killed_in_any_training_ends_as_if_undisturbed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite = dataclasses.replace(SEARCHED, sobol=4)
-    monkeypatch.setattr(sobol, "together", lambda *_, **__: 3)  # two batches
+    monkeypatch.setattr(sobol, "trials_at_once", lambda *_, **__: 3)  # two batches
     whole = run_quietly(suite, tmp_path / "whole")
     calls = 0
 
@@ -225,7 +229,7 @@ def test_a_search_of_sobol_points_killed_in_any_training_ends_as_if_undisturbed(
     monkeypatch.setattr(job, "fit_many", killed(fit_many, before=True))
     monkeypatch.setattr(FittedProbe, "save", killed(FittedProbe.save, before=False))
     kills = 0
-    while prepare(suite, tmp_path / "killed").cells:
+    while prepare(suite, tmp_path / "killed").runs:
         try:
             run_quietly(suite, tmp_path / "killed")
         except KeyboardInterrupt:
@@ -245,27 +249,27 @@ def test_fine_tuning_is_searched_measured_and_kept_beside_the_probes(tmp_path: P
     assert {f"lr{r.config['lr']!r}" in best for r in records} == {True}
     assert not (tmp_path / "banks").exists()
     alone = finetune(Ear(), Tones(), recipe=dataclasses.replace(TUNED.recipe, lr=records[1].config["lr"]), seed=1)
-    assert run.evaluate_finetuned(alone, Tones()).metrics == records[1].metrics
+    assert evaluation.evaluate_finetuned(alone, Tones()).metrics == records[1].metrics
     assert all(r.train_seconds > 0 for r in records)
-    assert prepare(suite, tmp_path).cells == ()
+    assert prepare(suite, tmp_path).runs == ()
     wider = dataclasses.replace(TUNED, options={**TUNED.options, "seeds": 3})
-    assert [cell.seed for cell in prepare(dataclasses.replace(suite, probes=(wider,)), tmp_path).cells] == [2]
+    assert [run.seed for run in prepare(dataclasses.replace(suite, probes=(wider,)), tmp_path).runs] == [2]
 
 
 def test_a_killed_fine_tuning_loses_the_epoch_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     suite = dataclasses.replace(PLAIN, probes=(TUNED,))
     whole = run_quietly(suite, tmp_path / "whole")
-    epochs, save = 0, Tuning._save
+    epochs, save = 0, FinetuneRun._save
 
-    def killed(self: Tuning) -> None:
+    def killed(self: FinetuneRun) -> None:
         nonlocal epochs
         save(self)
         epochs += 1
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Tuning, "_save", killed)
+    monkeypatch.setattr(FinetuneRun, "_save", killed)
     kills = 0
-    while prepare(suite, tmp_path / "killed").cells:
+    while prepare(suite, tmp_path / "killed").runs:
         try:
             run_quietly(suite, tmp_path / "killed")
         except KeyboardInterrupt:
@@ -285,12 +289,12 @@ def test_fine_tuning_chooses_among_all_learning_rates_or_not_at_all(
             raise error
         return finetune(*rest, **options)
 
-    monkeypatch.setattr(tuned, "finetune", shaky)
+    monkeypatch.setattr(finetune_job, "finetune", shaky)
     outcome = run_quietly(suite, tmp_path)
     assert [failure.error.partition(":")[0] for failure in outcome.failures] == ["OSError", "RuntimeError"]
     assert "the trials with lr [0.01] failed" in outcome.failures[1].error
     fails[1e-2] = DivergedError("nan")  # that is a result: the other one is chosen
-    assert [cell.trial for cell in prepare(suite, tmp_path).cells] == [1, None]
+    assert [run.trial for run in prepare(suite, tmp_path).runs] == [1, None]
     again = run_quietly(suite, tmp_path)
     assert again.failures == ()
     assert [r.config["lr"] for r in again.store] == [1e-3]
@@ -300,19 +304,19 @@ def test_fine_tuning_chooses_among_all_learning_rates_or_not_at_all(
 
 
 def test_fine_tuning_learns_from_the_clips_that_probes_see(tmp_path: Path) -> None:
-    suite = dataclasses.replace(PLAIN, datasets=(DatasetEntry("folded", folds=(1,), shots=3),), draws=2)
+    suite = dataclasses.replace(PLAIN, datasets=(DatasetSpec("folded", folds=(1,), shots=3),), draws=2)
     suite = dataclasses.replace(suite, probes=(*probes("linear"), dataclasses.replace(TUNED, options={"epochs": 1})))
     seen: dict[str, list[Any]] = {}
-    bench = execute._Bench(suite, tmp_path, None)
-    bench.subjects[Source("ear", "folded", 1)].extract()
-    for place in places_of(suite, Source("ear", "folded", 1)):
-        shown = bench.job(place, [], None, False)
+    bench = runner._Bench(suite, tmp_path, None)
+    bench.resolved[Pair("ear", "folded", 1)].extract()
+    for study in studies_of(suite, Pair("ear", "folded", 1)):
+        shown = bench.job(study, [], None, False)
         splits = ("train", "validation")
-        if place.probe == "finetune":
+        if study.probe == "finetune":
             ids = [[clip.id for clip in shown._shown.clips(split)] for split in splits]  # type: ignore[attr-defined]
         else:
             ids = [list(shown._seen.split(split).ids) for split in splits]
-        seen.setdefault(place.probe, []).append(ids)
+        seen.setdefault(study.probe, []).append(ids)
     assert seen["finetune"] == seen["linear"]
     assert seen["linear"][0] != seen["linear"][1]
     outcome = run_quietly(suite, tmp_path)
@@ -342,7 +346,7 @@ def test_a_bench_shot_twenty_times_at_random_instants_ends_as_if_undisturbed(tmp
             last = run_quietly(suite, folder)
             assert last.failures == ()
             assert told(last.store) == told(whole.store)
-            assert prepare(suite, folder).cells == ()
+            assert prepare(suite, folder).runs == ()
     finally:
         torch.set_num_threads(threads)
 
@@ -398,7 +402,7 @@ def test_trials_that_are_behind_are_stopped_and_the_record_says_by_which_rule(tm
     assert (outcome.failures, len(list(outcome.store))) == ((), 2)
     for record in outcome.store:
         assert record.config["protocol"]["search"]["halving"] == {"min_epochs": 5, "factor": 3}
-    assert prepare(suite, tmp_path).cells == ()
+    assert prepare(suite, tmp_path).runs == ()
 
 
 def test_a_failing_cell_is_recorded_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,13 +415,13 @@ def test_a_failing_cell_is_recorded_and_the_others_go_on(tmp_path: Path, monkeyp
     outcome = run_quietly(PLAIN, tmp_path)
     (failure,) = outcome.failures
     assert failures(tmp_path) == [failure]
-    assert failure.cell == "ear x tones, linear, seed 0"
+    assert failure.run == "ear x tones, linear, seed 0"
     assert failure.error == "ZeroDivisionError: planted"
     assert "in broken" in failure.traceback
     assert len(list(outcome.store)) == 3
     monkeypatch.setattr(job, "fit", fit)
     again = run_quietly(PLAIN, tmp_path)
-    assert (len(again.plan.cells), len(list(again.store)), failures(tmp_path)) == (1, 4, [])
+    assert (len(again.plan.runs), len(list(again.store)), failures(tmp_path)) == (1, 4, [])
 
 
 @pytest.mark.usefixtures("needs_optuna")
@@ -437,10 +441,10 @@ def test_failing_and_diverging_trials_are_over_and_the_best_of_the_others_is_mea
     monkeypatch.setattr(job, "fit_many", shaky)
     suite = dataclasses.replace(SEARCHED, probes=probes("linear"))
     outcome = run_quietly(suite, tmp_path)
-    assert [failure.cell for failure in outcome.failures] == ["ear x tones, linear, trial 2"]  # nan is a result
+    assert [failure.run for failure in outcome.failures] == ["ear x tones, linear, trial 2"]  # nan is a result
     assert "in shaky" in outcome.failures[0].traceback
     assert (len(list(outcome.store)), calls) == (2, 3)
-    assert prepare(suite, tmp_path).cells == ()
+    assert prepare(suite, tmp_path).runs == ()
 
 
 @pytest.mark.usefixtures("needs_optuna")
@@ -452,13 +456,13 @@ def test_a_batch_that_fails_fails_each_of_its_trials(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(job, "fit_many", broken)
     outcome = run_quietly(dataclasses.replace(SEARCHED, probes=probes("linear")), tmp_path)
-    assert [failure.cell for failure in outcome.failures] == [f"ear x tones, linear, trial {n}" for n in (0, 1)]
+    assert [failure.run for failure in outcome.failures] == [f"ear x tones, linear, trial {n}" for n in (0, 1)]
     assert all("in broken" in failure.traceback for failure in outcome.failures)
     assert len(list(outcome.store)) == 2
 
 
 def test_a_probe_with_options_is_measured_under_its_label(tmp_path: Path) -> None:
-    few = ProbeEntry("protobin", "protobin-2", {"prototypes_per_class": 2})
+    few = ProbeSpec("protobin", "protobin-2", {"prototypes_per_class": 2})
     outcome = run_quietly(dataclasses.replace(PLAIN, probes=(*PLAIN.probes, few), seeds=1), tmp_path)
     held = {record.probe: record for record in outcome.store}
     assert set(held) == {"linear", "protobin", "protobin-2"}
@@ -466,8 +470,8 @@ def test_a_probe_with_options_is_measured_under_its_label(tmp_path: Path) -> Non
     assert held["protobin-2"].config["options"] == {"prototypes_per_class": 2}
     assert held["protobin-2"].config["protocol"]["probe"] == "protobin"
     more = dataclasses.replace(few, options={"prototypes_per_class": 3})
-    (cell,) = prepare(dataclasses.replace(PLAIN, probes=(more,), seeds=1), tmp_path).cells
-    assert cell.place.probe == "protobin-2"  # other options under the same label are another cell
+    (run,) = prepare(dataclasses.replace(PLAIN, probes=(more,), seeds=1), tmp_path).runs
+    assert run.study.probe == "protobin-2"  # other options under the same label are another cell
     words = render.summary_text(table.summarise(outcome.store))
     assert "protobin-2" in words
     assert compare(outcome.store, "protobin-2", "linear").verdicts
@@ -475,15 +479,15 @@ def test_a_probe_with_options_is_measured_under_its_label(tmp_path: Path) -> Non
 
 
 def test_a_bank_that_cannot_be_made_fails_its_cells_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    two = dataclasses.replace(PLAIN, encoders=(EncoderEntry("ear"), EncoderEntry("ear", "deaf", {"seed": 1})))
-    extract = execute.sources.Subject.extract
+    two = dataclasses.replace(PLAIN, encoders=(EncoderSpec("ear"), EncoderSpec("ear", "deaf", {"seed": 1})))
+    extract = runner.resolve.ResolvedPair.extract
 
     def deaf(self: Any, **options: Any) -> Any:
         if self.encoder.label == "deaf":
             raise OSError("no room")
         return extract(self, **options)
 
-    monkeypatch.setattr(execute.sources.Subject, "extract", deaf)
+    monkeypatch.setattr(runner.resolve.ResolvedPair, "extract", deaf)
     outcome = run_quietly(two, tmp_path)
     assert {failure.error for failure in outcome.failures} == {"OSError: no room"}
     assert len(outcome.failures) == len(list(outcome.store)) == 4
@@ -492,12 +496,12 @@ def test_a_bank_that_cannot_be_made_fails_its_cells_alone(tmp_path: Path, monkey
 def test_what_is_missing_is_told_and_the_rest_is_done(tmp_path: Path) -> None:
     suite = dataclasses.replace(
         PLAIN,
-        encoders=(EncoderEntry("beyond"), EncoderEntry("ear"), EncoderEntry("ear", "odd", {"seed": "x"})),
-        datasets=(DatasetEntry("tones"), DatasetEntry("tones-of-mars")),
+        encoders=(EncoderSpec("beyond"), EncoderSpec("ear"), EncoderSpec("ear", "odd", {"seed": "x"})),
+        datasets=(DatasetSpec("tones"), DatasetSpec("tones-of-mars")),
         probes=probes("knn", "sonar"),
     )
     outcome = run_quietly(suite, tmp_path)
-    assert [(lack.kind, lack.name) for lack in outcome.plan.absent] == [
+    assert [(lack.kind, lack.name) for lack in outcome.plan.unavailable] == [
         ("encoder", "beyond"),
         ("dataset", "tones-of-mars"),
         ("probe", "sonar"),
@@ -508,14 +512,14 @@ def test_what_is_missing_is_told_and_the_rest_is_done(tmp_path: Path) -> None:
 
 def test_folds_few_shots_and_a_cut_validation_split(tmp_path: Path) -> None:
     suite = dataclasses.replace(
-        PLAIN, datasets=(DatasetEntry("folded", folds=(1, 2), shots=3),), probes=probes("linear"), seeds=1, draws=2
+        PLAIN, datasets=(DatasetSpec("folded", folds=(1, 2), shots=3),), probes=probes("linear"), seeds=1, draws=2
     )
     records = list(run_quietly(suite, tmp_path).store)
     protocols = [r.config["protocol"] for r in records]
     assert {(p["fold"], p["draw"], p["shots"]) for p in protocols} == {(1, 0, 3), (1, 1, 3), (2, 0, 3), (2, 1, 3)}
     assert all(p["validation_cut"] == {"share": 0.2, "seed": 0} for p in protocols)
     assert len(list((tmp_path / "banks").iterdir())) == 2
-    assert prepare(suite, tmp_path).cells == ()
+    assert prepare(suite, tmp_path).runs == ()
 
 
 @pytest.mark.slow
@@ -545,10 +549,10 @@ def test_a_worker_takes_its_share_of_the_cores_and_never_more_threads_than_it_wa
     try:
         for given in (1, 4):
             torch.set_num_threads(given)
-            execute._start([], 1)
+            runner._start([], 1)
             assert torch.get_num_threads() == max(1, min(given, os.cpu_count() or 1))
         torch.set_num_threads(4)
-        execute._start([], 1000)
+        runner._start([], 1000)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(threads)
@@ -560,7 +564,7 @@ def test_a_search_without_optuna_is_refused_before_anything_is_done(
     def missing() -> None:
         raise MissingExtraError("not installed")
 
-    monkeypatch.setattr(execute.tuner, "require_optuna", missing)
+    monkeypatch.setattr(runner.tpe, "require_optuna", missing)
     with pytest.raises(MissingExtraError):
         run_quietly(SEARCHED, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -569,14 +573,14 @@ def test_a_search_without_optuna_is_refused_before_anything_is_done(
 
 def test_a_search_is_named_by_all_that_decides_it(tmp_path: Path) -> None:
     def study(suite: Suite) -> str:
-        bench = execute._Bench(suite, tmp_path, None)
-        return bench.job(prepare(suite, tmp_path).cells[0].place, [], None, False).study
+        bench = runner._Bench(suite, tmp_path, None)
+        return bench.job(prepare(suite, tmp_path).runs[0].study, [], None, False).search_name
 
     others = [
         dataclasses.replace(SEARCHED, epochs=2),
         dataclasses.replace(SEARCHED, trials=5),
-        dataclasses.replace(SEARCHED, encoders=(EncoderEntry("ear", options={"seed": 1}),)),
-        dataclasses.replace(SEARCHED, datasets=(DatasetEntry("tones", shots=2),)),
+        dataclasses.replace(SEARCHED, encoders=(EncoderSpec("ear", options={"seed": 1}),)),
+        dataclasses.replace(SEARCHED, datasets=(DatasetSpec("tones", shots=2),)),
         dataclasses.replace(SEARCHED, probes=probes("protobin")),
     ]
     assert study(SEARCHED) == study(dataclasses.replace(SEARCHED, seeds=9, name="another"))

@@ -7,14 +7,14 @@ import torch
 
 from otoscope import bank as banks
 from otoscope import probes
-from otoscope.bank import order
-from otoscope.train import feed, fit, fit_many
-from otoscope.train.many import Configuration
+from otoscope.bank import shuffle
+from otoscope.train import fit, fit_many, loader
+from otoscope.train.batched import Configuration
 from otoscope.types import Tokens, TokenShape
 from toys import Ear, Tones
 
 SMALL = {"cgp": {"prototypes": 11}}
-UNIT = [name for name in probes.names() if probes.registry.get(name).unit]
+UNIT = [name for name in probes.names() if probes.registry.get(name).normalises_tokens]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def bank(tmp_path_factory):
 
 
 def probe_of(name, bank):
-    layers = feed.choose_layers(None, probes.registry.get(name).depth, bank.shape)
+    layers = loader.choose_layers(None, probes.registry.get(name).uses_all_layers, bank.shape)
     shape = TokenShape(len(layers), bank.shape.freq, bank.shape.dim, bank.shape.has_cls, bank.shape.frame_rate)
     torch.manual_seed(0)
     return probes.create(name, shape, 3, **SMALL.get(name, {})).eval(), layers
@@ -35,19 +35,19 @@ def test_probes_of_directions_are_known():
     assert not {"linear", "mean", "mhca", "abmilp"} & set(UNIT)
 
 
-@pytest.mark.parametrize("limit", [0, feed.IN_MEMORY])
+@pytest.mark.parametrize("limit", [0, loader.IN_MEMORY])
 @pytest.mark.parametrize("name", UNIT)
 def test_a_probe_of_directions_is_served_them(bank, monkeypatch, name, limit):
-    monkeypatch.setattr(feed, "IN_MEMORY", limit)
+    monkeypatch.setattr(loader, "IN_MEMORY", limit)
     module, layers = probe_of(name, bank)
     train, index = bank.split("train"), torch.tensor([40, 3, 3, 17])
-    raw = train.tokens(index.tolist()).layers(layers)
+    raw = train.tokens(index.tolist()).select_layers(layers)
     for serve in (
-        feed.of_split(train, module.reads, layers, unit=module.unit),
-        feed.of_tokens(train.tokens(slice(None)), module.reads, layers, unit=module.unit),
+        loader.split_loader(train, module.reads, layers, normalise=module.normalises_tokens),
+        loader.tokens_loader(train.tokens(slice(None)), module.reads, layers, normalise=module.normalises_tokens),
     ):
         served = serve(index)
-        assert served.is_unit
+        assert served.is_normalised
         assert torch.allclose(served.x.norm(dim=-1), torch.ones(served.x.shape[:-1]), atol=1e-6)
         assert torch.allclose(served.cls.norm(dim=-1), torch.ones(served.cls.shape[:-1]), atol=1e-6)
         assert not torch.allclose(raw.x, served.x, atol=0.1)
@@ -55,24 +55,24 @@ def test_a_probe_of_directions_is_served_them(bank, monkeypatch, name, limit):
             assert torch.allclose(module(served), module(raw), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("limit", [0, feed.IN_MEMORY])
+@pytest.mark.parametrize("limit", [0, loader.IN_MEMORY])
 def test_other_probes_are_served_lengths_too(bank, monkeypatch, limit):
-    monkeypatch.setattr(feed, "IN_MEMORY", limit)
+    monkeypatch.setattr(loader, "IN_MEMORY", limit)
     train, index = bank.split("train"), torch.tensor([5, 0])
-    served = feed.of_split(train, "tokens", (1,))(index)
-    assert not served.is_unit
+    served = loader.split_loader(train, "tokens", (1,))(index)
+    assert not served.is_normalised
     assert torch.equal(served.x, train.tokens([5, 0]).x[:, [1]])
 
 
 def test_tokens_are_normalised_once_and_not_in_each_step(bank, monkeypatch):
-    work, unit = [], Tokens.unit
+    work, unit = [], Tokens.normalised
 
     def counted(self):
-        if not self.is_unit:
+        if not self.is_normalised:
             work.append(len(self))
         return unit(self)
 
-    monkeypatch.setattr(Tokens, "unit", counted)
+    monkeypatch.setattr(Tokens, "normalised", counted)
     once = fit("protobin", bank, epochs=1, batch_size=8, options={"prototypes_per_class": 3})
     after_one = sum(work)
     work.clear()
@@ -91,7 +91,7 @@ SHORT = {"epochs": 2, "batch_size": 8}
 
 @pytest.fixture
 def on_disk(monkeypatch):
-    monkeypatch.setattr(feed, "IN_MEMORY", 0)
+    monkeypatch.setattr(loader, "IN_MEMORY", 0)
 
 
 @pytest.fixture
@@ -122,13 +122,13 @@ def same(a, b):
 def test_training_from_disk_gives_what_memory_gives(bank, monkeypatch, name):
     settings = SHORT | {"options": SMALL.get(name)}
     held = fit(name, bank, **settings), fit_many(name, bank, TRIALS, **settings)
-    monkeypatch.setattr(feed, "IN_MEMORY", 0)
+    monkeypatch.setattr(loader, "IN_MEMORY", 0)
     same(fit(name, bank, **settings), held[0])
     for found, expected in zip(fit_many(name, bank, TRIALS, **settings), held[1], strict=True):
         same(found, expected)
     split = bank.split("validation")
     logits = held[0].predict_logits(split, 5)
-    monkeypatch.setattr(feed, "IN_MEMORY", 2**40)
+    monkeypatch.setattr(loader, "IN_MEMORY", 2**40)
     assert torch.equal(logits, held[0].predict_logits(split, 5))
 
 
@@ -155,7 +155,7 @@ def test_an_epoch_from_disk_goes_window_by_window(bank, monkeypatch, reads, trai
     assert visits(rows for rows, _ in reads) > 5
     split = bank.split("train")
     stored = int(split._row_bytes[split._shard].sum())
-    monkeypatch.setattr(order, "WINDOW", stored // 4)
+    monkeypatch.setattr(shuffle, "WINDOW", stored // 4)
     reads.clear()
     train(bank)
     assert sorted(row for rows, _ in reads for row in rows) == list(range(48))
@@ -165,10 +165,10 @@ def test_an_epoch_from_disk_goes_window_by_window(bank, monkeypatch, reads, trai
 
 
 def test_what_is_in_memory_is_shuffled_as_a_whole_however_large_the_bank(bank, monkeypatch):
-    monkeypatch.setattr(order, "WINDOW", 1)
-    serve = feed.of_split(bank.split("train"), "mean", (1,))
+    monkeypatch.setattr(shuffle, "WINDOW", 1)
+    serve = loader.split_loader(bank.split("train"), "mean", (1,))
     seeded = [torch.Generator().manual_seed(3) for _ in range(2)]
-    assert torch.equal(feed.order(serve, 48, seeded[0]), torch.randperm(48, generator=seeded[1]))
+    assert torch.equal(loader.order(serve, 48, seeded[0]), torch.randperm(48, generator=seeded[1]))
 
 
 @pytest.mark.usefixtures("on_disk")
@@ -182,15 +182,17 @@ def test_the_next_batch_is_read_while_one_is_computed_on_and_no_more(bank, monke
             started.release()
         return tokens(self, index, layers)
 
-    serve = feed.of_split(bank.split("train"), "tokens", (1,))
+    serve = loader.split_loader(bank.split("train"), "tokens", (1,))
     monkeypatch.setattr(banks.BankSplit, "tokens", watched)
     batches = torch.arange(48).split(8)
-    with feed.in_turn(serve, batches) as served:
+    with loader.prefetch(serve, batches) as served:
         for number, tokens_served in enumerate(served):
-            assert torch.equal(tokens_served.x, tokens(bank.split("train"), batches[number].tolist()).layers([1]).x)
+            assert torch.equal(
+                tokens_served.x, tokens(bank.split("train"), batches[number].tolist()).select_layers([1]).x
+            )
             while len(read) < min(number + 2, len(batches)):  # without asking for it
                 assert started.acquire(timeout=20)
-            assert len(read) <= number + 1 + feed.AHEAD
+            assert len(read) <= number + 1 + loader.AHEAD
     assert read == [batch.tolist() for batch in batches]
 
 
@@ -209,23 +211,23 @@ def test_a_failing_read_is_raised_by_the_loop(bank, monkeypatch, train):
     monkeypatch.setattr(banks.BankSplit, "tokens", failing)
     with pytest.raises(OSError, match="the disk is gone"):
         train(bank)
-    assert left[0] >= -1 - feed.AHEAD
+    assert left[0] >= -1 - loader.AHEAD
     assert not readers()
 
 
 @pytest.mark.usefixtures("on_disk")
 def test_a_failing_loop_leaves_no_thread(bank, reads):
-    serve = feed.of_split(bank.split("train"), "tokens", (1,))
-    with pytest.raises(KeyboardInterrupt), feed.in_turn(serve, torch.arange(48).split(4)) as served:  # noqa: PT012
+    serve = loader.split_loader(bank.split("train"), "tokens", (1,))
+    with pytest.raises(KeyboardInterrupt), loader.prefetch(serve, torch.arange(48).split(4)) as served:  # noqa: PT012
         next(served)
         raise KeyboardInterrupt
     assert not readers()
-    assert len(reads) <= 1 + feed.AHEAD
+    assert len(reads) <= 1 + loader.AHEAD
 
 
-@pytest.mark.parametrize("limit", [0, feed.IN_MEMORY])
+@pytest.mark.parametrize("limit", [0, loader.IN_MEMORY])
 def test_no_other_layers_are_read(bank, monkeypatch, limit):
-    monkeypatch.setattr(feed, "IN_MEMORY", limit)
+    monkeypatch.setattr(loader, "IN_MEMORY", limit)
     copied, read = [], banks.BankSplit._read
 
     def watched(self, rows, layers=None):

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from otoscope import probes
 from otoscope.encoders import Features
+from otoscope.finetuning import FittedFinetune, augment, finetune
+from otoscope.finetuning import training as tuning
+from otoscope.finetuning.learning_rates import depth_groups, parameter_groups, warmup_cosine
+from otoscope.finetuning.recipe import Recipe
 from otoscope.metrics import clip as metrics
-from otoscope.train import FittedFinetune, augment, feed, finetune, tuning
-from otoscope.train.depths import depth_groups, rate_groups, warm_cosine
-from otoscope.train.recipe import Recipe
+from otoscope.train import loader
 from otoscope.types import Tokens
 from toys import Ear, Tones
 
@@ -77,7 +79,7 @@ def test_mixup_mixes_features_and_targets_alike(features: Features) -> None:
 def test_deeper_groups_learn_faster_and_vectors_do_not_decay() -> None:
     encoder = Ear()
     head = probes.create("protobin", encoder.shape, 3)
-    groups = rate_groups(head, depth_groups(encoder), lr=1.0, layer_decay=0.5, weight_decay=0.1)
+    groups = parameter_groups(head, depth_groups(encoder), lr=1.0, layer_decay=0.5, weight_decay=0.1)
     settings = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     assert settings[id(encoder.patch.weight)] == (0.25, 0.1)
     assert settings[id(encoder.mix.weight)] == (0.5, 0.1)
@@ -94,11 +96,11 @@ def test_every_parameter_must_have_its_depth(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_schedule_rises_and_falls() -> None:
-    shares = [warm_cosine(step, 100, 0.1) for step in range(100)]
+    shares = [warmup_cosine(step, 100, 0.1) for step in range(100)]
     assert shares[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
     assert shares[10:] == sorted(shares[10:], reverse=True)
     assert shares[-1] < 0.001
-    assert warm_cosine(0, 5, 0.0) == 1.0
+    assert warmup_cosine(0, 5, 0.0) == 1.0
 
 
 WRONG = [
@@ -181,7 +183,7 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(
 def test_a_finished_checkpoint_is_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, path = Tones(sizes=SMALL), tmp_path / "c.pt"
     first = finetune(Ear(), data, recipe=QUICK, checkpoint=path)
-    monkeypatch.setattr(tuning.Tuning, "train", None)  # not called again
+    monkeypatch.setattr(tuning.FinetuneRun, "train", None)  # not called again
     assert _same(first, finetune(Ear(), data, recipe=QUICK, checkpoint=path))
     for other in ({"encoder": Ear(seed=1)}, {"recipe": dataclasses.replace(QUICK, lr=0.02)}, {"seed": 1}):
         asked = {"encoder": Ear(), "recipe": QUICK, "seed": 0} | other
@@ -238,7 +240,7 @@ def test_frozen_tokens_are_the_same_from_memory_and_by_batch(head: str, monkeypa
     data, options = Tones(sizes=SMALL), {"heads": 2} if head == "mhca" else {}
     recipe = dataclasses.replace(QUICK, probe_epochs=2, epochs=1, head=head, head_options=options)
     kept = finetune(Ear(), data, recipe=recipe)
-    monkeypatch.setattr(feed, "IN_MEMORY", 0)
+    monkeypatch.setattr(loader, "IN_MEMORY", 0)
     for row, other in zip(kept.history, finetune(Ear(), data, recipe=recipe).history, strict=True):
         assert row == pytest.approx(other, rel=1e-5)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from otoscope.bench import tuned
+from otoscope.bench.jobs import finetune
 from otoscope.cli import main
-from otoscope.train.recipe import Recipe
+from otoscope.finetuning.recipe import Recipe
 
 GIVEN = {
     "--epochs": "7",
@@ -62,7 +62,7 @@ def called_with(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> d
         asked.update(how)
         raise StoppedError
 
-    monkeypatch.setattr(tuned, "finetune", instead)
+    monkeypatch.setattr(finetune, "finetune", instead)
     with pytest.raises(StoppedError):
         main(["finetune", "--debug", "--encoder-option", "weights=random", "--out", str(folder), *words])
     return asked

@@ -12,17 +12,20 @@ import otoscope
 import otoscope.bank
 from otoscope import datasets, encoders
 from otoscope.bank import Bank, HeldOutError
-from otoscope.bench import job, tuned
-from otoscope.bench.entries import DatasetEntry, EncoderEntry, FinetuneEntry, ProbeEntry
-from otoscope.bench.execute import run_suite
-from otoscope.bench.run import evaluate
+from otoscope.bench.evaluation import evaluate
+from otoscope.bench.jobs import finetune as finetune_job
+from otoscope.bench.jobs import probe as job
+from otoscope.bench.runner import run_suite
+from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite
-from otoscope.train import finetune, fit, search
-from otoscope.train.recipe import Recipe
+from otoscope.finetuning import finetune
+from otoscope.finetuning.recipe import Recipe
+from otoscope.search import fit_best
+from otoscope.train import fit
 from toys import Ear, Tones
 
 SOURCE = Path(otoscope.__file__).parent
-OPENER = "bench/run.py"
+OPENER = "bench/evaluation.py"
 MAKERS = ("bank/", "datasets/")
 """Where the split is made, stored and locked; nothing there trains or selects."""
 DOORS = ("open_held_out", "HELD_OUT", "_open", "splits")
@@ -52,7 +55,7 @@ def offences(code: str) -> list[str]:
         "held = 'test'\nbank.split(held)",
         "bank._open('te' + 'st')",
         "dataset.clips('test')",
-        "from otoscope.bank.key import HELD_OUT",
+        "from otoscope.bank.identity import HELD_OUT",
         "[dataset.clips(split) for split in dataset.splits]",
     ],
 )
@@ -85,7 +88,7 @@ def test_fitting_and_searching_leave_it_shut(bank: Bank, monkeypatch: pytest.Mon
     open_split = Bank._open
     monkeypatch.setattr(Bank, "_open", lambda self, name: opened.add(name) or open_split(self, name))
     fitted = fit("protobin", bank, epochs=1)
-    search("linear", bank, trials=2, epochs=1)
+    fit_best("linear", bank, trials=2, epochs=1)
     assert opened == {"train", "validation"}
     evaluate(fitted, bank)
     assert opened == {"train", "validation", "test"}  # the spy does see it
@@ -106,10 +109,10 @@ def suite(monkeypatch: pytest.MonkeyPatch) -> Suite:
     for registry, name, toy in ((encoders.registry, "ear", Ear), (datasets.registry, "tones", Tones)):
         monkeypatch.setattr(registry, "_classes", {known: registry.get(known) for known in registry.names()})
         registry.register(name)(toy)
-    tuning = FinetuneEntry("finetune", options={"epochs": 1})
-    pair = (EncoderEntry("ear"),), (DatasetEntry("tones"),)
+    tuning = FinetuneSpec("finetune", options={"epochs": 1})
+    pair = (EncoderSpec("ear"),), (DatasetSpec("tones"),)
     return Suite(
-        name="toy", about="a toy", encoders=pair[0], datasets=pair[1], probes=(ProbeEntry("linear"), tuning), epochs=1
+        name="toy", about="a toy", encoders=pair[0], datasets=pair[1], probes=(ProbeSpec("linear"), tuning), epochs=1
     )
 
 
@@ -126,7 +129,7 @@ def test_training_that_reaches_for_the_test_split_fails_and_measures_nothing(
 
     assert len(list(run_suite(suite, tmp_path / "fair", progress=False).store)) == 2
     monkeypatch.setattr(job, "fit", selects_on_test)
-    monkeypatch.setattr(tuned, "finetune", tunes_on_test)
+    monkeypatch.setattr(finetune_job, "finetune", tunes_on_test)
     outcome = run_suite(suite, tmp_path / "leaky", progress=False)
     assert list(outcome.store) == []
     assert [failure.error.partition(":")[0] for failure in outcome.failures] == ["otoscope.bank.read.HeldOutError"] * 2

@@ -100,9 +100,9 @@ def test_extremes_of_float_prototypes_are_best_up_to_the_error_of_rounding(B, N,
     found = min_max_cosine(tokens, prototypes, mask, selection="int8")
     wanted = min_max_cosine_reference(tokens, prototypes, mask)
     unit = tokens / tokens.norm(dim=2, keepdim=True)
-    of_tokens = (quantise(tokens).scale / tokens.norm(dim=2)).amax(1)[:, None] * prototypes.abs().sum(1) / 2
+    tokens_loader = (quantise(tokens).scale / tokens.norm(dim=2)).amax(1)[:, None] * prototypes.abs().sum(1) / 2
     of_prototypes = quantise(prototypes).scale * unit.abs().sum(2).amax(1)[:, None] / 2
-    slack = 2.1 * (of_tokens + of_prototypes) + 1e-6
+    slack = 2.1 * (tokens_loader + of_prototypes) + 1e-6
     for value, index, best, sign in zip(found[::2], found[1::2], wanted[::2], (-1, 1), strict=True):
         assert mask.gather(1, index).all()
         chosen = unit.gather(1, index[:, :, None].expand(-1, -1, D))

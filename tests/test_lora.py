@@ -12,10 +12,10 @@ from torch import nn
 
 from otoscope import encoders, probes
 from otoscope.encoders import Encoder, Features
+from otoscope.finetuning import finetune, lora
+from otoscope.finetuning.learning_rates import depth_groups, parameter_groups
+from otoscope.finetuning.recipe import Recipe
 from otoscope.metrics import clip as metrics
-from otoscope.train import finetune, lora
-from otoscope.train.depths import depth_groups, rate_groups
-from otoscope.train.recipe import Recipe
 from otoscope.types import AudioBatch, Tokens, TokenShape
 from toys import Ear, Tones
 
@@ -52,7 +52,7 @@ def test_each_linear_layer_of_each_block_is_adapted_and_nothing_else_is_trained(
 def test_an_update_learns_at_the_rate_of_the_depth_of_its_layer() -> None:
     own, depths = adapted(encoders.create("tiny", weights="random"), rank=2)
     head = probes.create("linear", own.shape, 3)
-    groups = rate_groups(head, depths, lr=1.0, layer_decay=0.5, weight_decay=0.1)
+    groups = parameter_groups(head, depths, lr=1.0, layer_decay=0.5, weight_decay=0.1)
     rate = {id(p): group["lr"] for group in groups for p in group["params"]}
     for block, exponent in ((0, 6), (5, 1)):
         update = own.vit.blocks[block].qkv.parametrizations.weight[0]

@@ -16,9 +16,9 @@ from otoscope import probes
 from otoscope.bank import Bank
 from otoscope.encoders import Features
 from otoscope.ops import max_cosine, sign_through, weighted_sum
-from otoscope.train import DivergedError, FittedProbe, fit, many
-from otoscope.train.many import Configuration, PrunedError, fit_many, together
-from otoscope.train.stack import Alone, RowwiseAdamW, Stack, stackable
+from otoscope.train import DivergedError, FittedProbe, batched, fit
+from otoscope.train.batched import Configuration, PrunedError, fit_many, trials_at_once
+from otoscope.train.learners import RowwiseAdamW, SingleLearner, StackedLearner, can_stack
 from otoscope.types import Tokens
 from toys import Ear, Tones
 
@@ -46,7 +46,7 @@ def same(found: FittedProbe | DivergedError, wanted: FittedProbe) -> None:
         assert [row[key] for row in found.history] == pytest.approx([row[key] for row in wanted.history], abs=1e-5)
     ours, theirs = found.module.state_dict(), wanted.module.state_dict()
     assert ours.keys() == theirs.keys()
-    for name in theirs.keys() - set(wanted.module.inert):
+    for name in theirs.keys() - set(wanted.module.no_gradient):
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-5, atol=1e-5, msg=name)
 
 
@@ -58,18 +58,20 @@ def both(probe: str, bank: Bank, configurations=TRIALS, **settings) -> None:
         same(ours, fit(probe, bank, seed=c.seed, lr=c.lr, weight_decay=c.weight_decay, **settings))
 
 
-STACKS = [name for name in probes.names() if probes.registry.get(name).stacks]
+STACKS = [name for name in probes.names() if probes.registry.get(name).stackable]
 
 
 @pytest.mark.parametrize("probe", STACKS)
 def test_stacked_trials_equal_single_ones(probe: str, bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    together = []
+    trials_at_once = []
     apply = RowwiseAdamW.apply
     monkeypatch.setattr(
-        RowwiseAdamW, "apply", lambda self, rows, g: together.append(rows.stop - rows.start) or apply(self, rows, g)
+        RowwiseAdamW,
+        "apply",
+        lambda self, rows, g: trials_at_once.append(rows.stop - rows.start) or apply(self, rows, g),
     )
     both(probe, bank)
-    assert set(together) == ({3} if probe in ("linear", "mean") else {1, 2})
+    assert set(trials_at_once) == ({3} if probe in ("linear", "mean") else {1, 2})
 
 
 def test_the_demo_probes_and_their_kin_stack() -> None:
@@ -91,11 +93,11 @@ class _Penalised(probes.registry.get("mean")):  # type: ignore[misc]
 
 def test_what_a_stack_cannot_do_is_done_alone_whatever_the_class_says(bank: Bank) -> None:
     shape = dataclasses.replace(bank.shape, layers=1)
-    assert stackable(probes.create("mean", shape, 3))
-    assert not stackable(_Penalised(shape, 3))
-    assert not stackable(probes.create("mean", shape, 3, norm="batch"))
-    assert not stackable(probes.create("mean", bank.shape, 3))
-    assert not stackable(probes.create("cgp", shape, 3))
+    assert can_stack(probes.create("mean", shape, 3))
+    assert not can_stack(_Penalised(shape, 3))
+    assert not can_stack(probes.create("mean", shape, 3, norm="batch"))
+    assert not can_stack(probes.create("mean", bank.shape, 3))
+    assert not can_stack(probes.create("cgp", shape, 3))
 
 
 @pytest.mark.parametrize("probe", STACKS)
@@ -109,8 +111,8 @@ def test_stacked_logits_are_those_of_each_also_with_padding(probe: str, sets: in
     tokens = Tokens(x, mask, torch.randn(sets * 4, 1, shape.dim, generator=random))
     tokens = tokens if modules[0].reads == "tokens" else tokens.pooled()
     parameters = {name: torch.stack([m.state_dict()[name] for m in modules]) for name in modules[0].state_dict()}
-    found = modules[0].stacked(parameters, tokens, sets)
-    batches = [tokens.clips(torch.arange(4) + 4 * (i if sets > 1 else 0)) for i in range(3)]
+    found = modules[0].stacked_forward(parameters, tokens, sets)
+    batches = [tokens.select_clips(torch.arange(4) + 4 * (i if sets > 1 else 0)) for i in range(3)]
     torch.testing.assert_close(found, torch.stack([m(b) for m, b in zip(modules, batches, strict=True)]))
 
 
@@ -127,7 +129,7 @@ def test_stacked_logits_are_those_of_each_also_with_padding(probe: str, sets: in
 def test_other_probes_fall_back_and_equal_single_ones(
     probe: str, settings: dict[str, object], bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Stack, "__init__", None)
+    monkeypatch.setattr(StackedLearner, "__init__", None)
     both(probe, bank, **settings)
 
 
@@ -141,7 +143,7 @@ def test_multi_class_with_one_seed_and_the_middle_of_the_ranges(tmp_path) -> Non
 def test_a_batch_that_trials_share_is_read_once(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     tokens = otoscope.bank.BankSplit.tokens
-    monkeypatch.setattr("otoscope.train.feed.IN_MEMORY", 0)
+    monkeypatch.setattr("otoscope.train.loader.IN_MEMORY", 0)
     monkeypatch.setattr(
         otoscope.bank.BankSplit, "tokens", lambda self, i: (isinstance(i, list) and read.extend(i)) or tokens(self, i)
     )
@@ -161,12 +163,12 @@ def test_a_diverging_trial_leaves_the_others_alone(probe: str, bank: Bank) -> No
 
 
 def test_how_many_fit_together_follows_from_the_parameters(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert together("mean", bank) == 32
+    assert trials_at_once("mean", bank) == 32
     state = 5 * 4 * probes.parameter_count("protobin", dataclasses.replace(bank.shape, layers=1), 3)
-    monkeypatch.setattr(many, "TRIAL_BYTES", 3 * state)
-    assert together("protobin", bank) == 3
-    assert together("protobin", bank, options={"prototypes_per_class": 100}) == 1
-    assert together("knn", bank) == 32
+    monkeypatch.setattr(batched, "TRIAL_BYTES", 3 * state)
+    assert trials_at_once("protobin", bank) == 3
+    assert trials_at_once("protobin", bank, options={"prototypes_per_class": 100}) == 1
+    assert trials_at_once("knn", bank) == 32
 
 
 def test_what_fit_refuses_is_refused(bank: Bank) -> None:
@@ -265,7 +267,7 @@ def test_a_stopped_trial_costs_nothing_and_leaves_the_others_alone(
     probe: str, stopped: int, bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
-    for kind in (Stack, Alone):
+    for kind in (StackedLearner, SingleLearner):
         step = kind.step
         monkeypatch.setattr(kind, "step", lambda self, *a, do=step: rows.append(self.rows) or do(self, *a))
     settings = {"epochs": 3, "batch_size": 22, "options": OPTIONS.get(probe)}

@@ -54,8 +54,8 @@ def test_headlines_of_many_are_each_evaluates(kind: str, metric: str) -> None:
     scores = rng.normal(size=(5, 30, 4)).round(1)
     targets = np.eye(4)[rng.integers(0, 3, 30)]
     wanted = [clip.evaluate(s, targets, kind)[metric] for s in scores]
-    np.testing.assert_allclose(clip.headlines(scores, targets, task), wanted, rtol=1e-12)
-    culprit = clip.headlines(scores, np.roll(targets, 1, axis=0), task)
+    np.testing.assert_allclose(clip.main_scores(scores, targets, task), wanted, rtol=1e-12)
+    culprit = clip.main_scores(scores, np.roll(targets, 1, axis=0), task)
     assert not np.allclose(culprit, wanted)
 
 
@@ -64,7 +64,7 @@ def test_headlines_rank_scores_of_every_type_as_they_are() -> None:
     scores, targets = rng.integers(0, 100, (3, 40, 2)), rng.integers(0, 2, (40, 2))
     wanted = [clip.evaluate(s, targets, "multi-label")["mAP"] for s in scores]
     for dtype in (np.uint8, np.int64, np.float16, np.float32, np.float64):
-        np.testing.assert_allclose(clip.headlines(scores.astype(dtype), targets, task), wanted, rtol=1e-12)
+        np.testing.assert_allclose(clip.main_scores(scores.astype(dtype), targets, task), wanted, rtol=1e-12)
 
 
 def test_a_resample_without_positives_has_no_average_precision_and_is_dropped_from_the_mean() -> None:

@@ -14,15 +14,15 @@ import otoscope.bank
 from otoscope import datasets, encoders
 from otoscope.bank import HeldOutError
 from otoscope.bank import encode as encoding
-from otoscope.bench import execute
-from otoscope.bench.entries import DatasetEntry, EncoderEntry, FinetuneEntry, ProbeEntry
-from otoscope.bench.execute import prepare, run_suite
-from otoscope.bench.plan import Source, places_of
+from otoscope.bench import runner
+from otoscope.bench.plan import Pair, studies_of
+from otoscope.bench.runner import prepare, run_suite
+from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite, SuiteError
 from otoscope.results import Store
-from otoscope.train.mixed import P, mixed, with_views
-from otoscope.train.shown import Mixed, Shown
-from otoscope.train.views import with_few_shots
+from otoscope.sampling.mixup import P, mixed, with_mixup_views
+from otoscope.sampling.subset import with_few_shot
+from otoscope.sampling.training_set import MixupSet, TrainingSet
 from otoscope.types import Clip, Event, Task
 from toys import Ear, Tones
 
@@ -120,10 +120,10 @@ def test_draw_clip_and_number_decide_and_nothing_else() -> None:
 
 def test_draws_are_nested_with_their_views_and_the_test_split_stays_shut() -> None:
     data = Tones()
-    small, large = (Mixed(Shown(data, shots=shots, views=2)) for shots in (2, 4))
+    small, large = (MixupSet(TrainingSet(data, shots=shots, views=2)) for shots in (2, 4))
     ids = [[clip.id for clip in it.clips("train")] for it in (small, large)]
     assert set(ids[0]) < set(ids[1])
-    assert len(ids[0]) == 3 * len(Shown(data, shots=2).clips("train"))
+    assert len(ids[0]) == 3 * len(TrainingSet(data, shots=2).clips("train"))
     assert set(data.opened) == {"train", "validation"}
     with pytest.raises(HeldOutError, match="only its train split"):
         small.clips("validation")
@@ -131,20 +131,20 @@ def test_draws_are_nested_with_their_views_and_the_test_split_stays_shut() -> No
 
 def test_a_digest_covers_all_that_decides_the_views() -> None:
     changes: list[dict[str, Any]] = [{}, {"shots": 3}, {"draw": 1}, {"views": 3}, {"cut": True}]
-    digests = [Mixed(Shown(Tones(), **{"shots": 2, "views": 2} | change)).digest for change in changes]
+    digests = [MixupSet(TrainingSet(Tones(), **{"shots": 2, "views": 2} | change)).digest for change in changes]
     other = Tones()
     other.digest = "tones-2"
-    digests.append(Mixed(Shown(other, shots=2, views=2)).digest)
+    digests.append(MixupSet(TrainingSet(other, shots=2, views=2)).digest)
     assert len(set(digests)) == len(digests)
-    assert digests[0] == Mixed(Shown(Tones(), shots=2, views=2)).digest
+    assert digests[0] == MixupSet(TrainingSet(Tones(), shots=2, views=2)).digest
 
 
 def test_a_bank_with_views_is_the_whole_banks_with_another_train_split(tmp_path: Path) -> None:
     whole = otoscope.bank.extract(Ear(), Tones(), tmp_path / "whole", progress=False)
-    shown = Shown(Tones(), shots=2, views=2)
-    views = otoscope.bank.extract(Ear(), Mixed(shown), tmp_path / "views", progress=False)
-    joined = with_views(whole, views)
-    train, drawn = joined.split("train"), with_few_shots(whole, 2).split("train")
+    shown = TrainingSet(Tones(), shots=2, views=2)
+    views = otoscope.bank.extract(Ear(), MixupSet(shown), tmp_path / "views", progress=False)
+    joined = with_mixup_views(whole, views)
+    train, drawn = joined.split("train"), with_few_shot(whole, 2).split("train")
     assert train.ids[: len(drawn)] == drawn.ids
     assert torch.equal(train.tokens(slice(0, len(drawn))).x, drawn.tokens(slice(None)).x)
     assert torch.equal(train.targets, Tones().task.targets(shown.clips("train")))
@@ -152,9 +152,9 @@ def test_a_bank_with_views_is_the_whole_banks_with_another_train_split(tmp_path:
     assert joined.identity == whole.identity
     with pytest.raises(HeldOutError):
         joined.split("test")
-    deaf = otoscope.bank.extract(Ear(seed=1), Mixed(shown), tmp_path / "deaf", progress=False)
+    deaf = otoscope.bank.extract(Ear(seed=1), MixupSet(shown), tmp_path / "deaf", progress=False)
     with pytest.raises(ValueError, match="extract the views anew"):
-        with_views(whole, deaf)
+        with_mixup_views(whole, deaf)
 
 
 # Benches
@@ -168,9 +168,9 @@ def suite(monkeypatch: pytest.MonkeyPatch) -> Suite:
     return Suite(
         name="toy",
         about="a toy",
-        encoders=(EncoderEntry("ear"),),
-        datasets=(DatasetEntry("tones", shots=3, views=2),),
-        probes=(ProbeEntry("linear"), ProbeEntry("knn"), FinetuneEntry("finetune", options={"epochs": 1})),
+        encoders=(EncoderSpec("ear"),),
+        datasets=(DatasetSpec("tones", shots=3, views=2),),
+        probes=(ProbeSpec("linear"), ProbeSpec("knn"), FinetuneSpec("finetune", options={"epochs": 1})),
         draws=2,
         epochs=2,
     )
@@ -179,9 +179,9 @@ def suite(monkeypatch: pytest.MonkeyPatch) -> Suite:
 def test_a_plan_counts_the_banks_of_views_to_the_byte_and_writes_nothing(suite: Suite, tmp_path: Path) -> None:
     plan = prepare(suite, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    (scale,) = plan.scales.values()
+    (scale,) = plan.sizes.values()
     assert plan.bytes == scale.bytes + sum(views.bytes for views in scale.views.values()) > scale.bytes
-    plain = prepare(dataclasses.replace(suite, datasets=(DatasetEntry("tones", shots=3),)), tmp_path / "out")
+    plain = prepare(dataclasses.replace(suite, datasets=(DatasetSpec("tones", shots=3),)), tmp_path / "out")
     assert plain.bytes == scale.bytes
     assert plan.seconds > plain.seconds
     run_suite(suite, tmp_path / "out", progress=False)
@@ -196,9 +196,9 @@ def test_probes_and_fine_tuning_learn_from_the_same_clips_and_views(suite: Suite
     outcome = run_suite(suite, tmp_path, progress=False)
     assert outcome.failures == ()
     assert len(list(outcome.store)) == 2 * 3
-    bench = execute._Bench(suite, tmp_path, None)
+    bench = runner._Bench(suite, tmp_path, None)
     seen: dict[str, list[Any]] = {}
-    for place in places_of(suite, Source("ear", "tones")):
+    for place in studies_of(suite, Pair("ear", "tones")):
         shown = bench.job(place, [], None, False)
         if place.probe == "finetune":
             ids = [[clip.id for clip in shown._shown.clips(split)] for split in ("train", "validation")]  # type: ignore[attr-defined]
@@ -209,9 +209,9 @@ def test_probes_and_fine_tuning_learn_from_the_same_clips_and_views(suite: Suite
     assert any(name.endswith("~1") for name in seen["linear"][0][0])
     for record in outcome.store:
         assert record.config["protocol"]["views"] == {"number": 2, "p": 0.9, "snr_db": [0.0, 5.0]}
-    assert prepare(suite, tmp_path).cells == ()
-    fewer = dataclasses.replace(suite, datasets=(DatasetEntry("tones", shots=3, views=1),))
-    assert len(prepare(fewer, tmp_path).cells) == 6
+    assert prepare(suite, tmp_path).runs == ()
+    fewer = dataclasses.replace(suite, datasets=(DatasetSpec("tones", shots=3, views=1),))
+    assert len(prepare(fewer, tmp_path).runs) == 6
 
 
 def test_what_is_encoded_is_encoded_once_and_a_killed_extraction_goes_on(
@@ -255,4 +255,4 @@ def test_what_is_encoded_is_encoded_once_and_a_killed_extraction_goes_on(
 
 def test_views_without_shots_are_refused(suite: Suite) -> None:
     with pytest.raises(SuiteError, match="give shots"):
-        dataclasses.replace(suite, datasets=(DatasetEntry("tones", views=2),))
+        dataclasses.replace(suite, datasets=(DatasetSpec("tones", views=2),))

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 import otoscope.bank
-from otoscope.bank import Identity
-from otoscope.bank.estimate import estimate, held
+from otoscope.bank import BankIdentity
+from otoscope.bank.size import estimate_size, measured_size
 from otoscope.bench import plan, suites
-from otoscope.bench.cost import Scale
-from otoscope.bench.entries import DatasetEntry, EncoderEntry, FinetuneEntry, ProbeEntry
-from otoscope.bench.plan import Cell, Place, Source
+from otoscope.bench.cost import PairSize
+from otoscope.bench.plan import Pair, Run, Study
+from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite, SuiteError
 from otoscope.registry import UnknownNameError
 from otoscope.types import TokenShape
 from toys import SIZES, Ear, Tones
 
-SCALE = Scale(
+SCALE = PairSize(
     {"train": 100, "validation": 20, "test": 30},
     TokenShape(layers=2, freq=8, dim=192, has_cls=True, frame_rate=6.25),
     steps=64,
@@ -31,22 +31,22 @@ SCALE = Scale(
 SUITE = Suite(
     name="toy",
     about="a toy",
-    encoders=(EncoderEntry("tiny"),),
-    datasets=(DatasetEntry("a"), DatasetEntry("b", shots=4)),
-    probes=(ProbeEntry("linear"), ProbeEntry("knn"), ProbeEntry("protobin")),
+    encoders=(EncoderSpec("tiny"),),
+    datasets=(DatasetSpec("a"), DatasetSpec("b", shots=4)),
+    probes=(ProbeSpec("linear"), ProbeSpec("knn"), ProbeSpec("protobin")),
     trials=3,
     seeds=2,
     draws=2,
 )
-A, B = Source("tiny", "a"), Source("tiny", "b")
+A, B = Pair("tiny", "a"), Pair("tiny", "b")
 
 
 # Plan
 
 
 def test_a_place_is_searched_and_then_measured() -> None:
-    cells = plan.make(SUITE, {A: SCALE}).cells
-    assert [(c.place.probe, c.trial, c.seed) for c in cells] == [
+    runs = plan.make(SUITE, {A: SCALE}).runs
+    assert [(c.study.probe, c.trial, c.seed) for c in runs] == [
         *[("linear", trial, 0) for trial in range(3)],
         ("linear", None, 0),
         ("linear", None, 1),
@@ -58,24 +58,24 @@ def test_a_place_is_searched_and_then_measured() -> None:
 
 
 def test_one_trial_is_no_search() -> None:
-    cells = plan.make(dataclasses.replace(SUITE, trials=1), {A: SCALE}).cells
-    assert all(cell.trial is None for cell in cells)
+    runs = plan.make(dataclasses.replace(SUITE, trials=1), {A: SCALE}).runs
+    assert all(run.trial is None for run in runs)
 
 
 def test_draws_are_of_data_sets_with_shots() -> None:
-    places = {cell.place for cell in plan.make(SUITE, {A: SCALE, B: SCALE}).cells}
-    assert {(p.source, p.shots, p.draw) for p in places} == {(A, None, 0), (B, 4, 0), (B, 4, 1)}
+    studies = {run.study for run in plan.make(SUITE, {A: SCALE, B: SCALE}).runs}
+    assert {(p.pair, p.shots, p.draw) for p in studies} == {(A, None, 0), (B, 4, 0), (B, 4, 1)}
 
 
 def test_what_is_done_is_left_out_whatever_it_cost() -> None:
-    linear = Place(A, "linear")
-    done = {Cell(linear, 0, 0, 123.0), Cell(linear, None, 1, 123.0)}
+    linear = Study(A, "linear")
+    done = {Run(linear, 0, 0, 123.0), Run(linear, None, 1, 123.0)}
     whole, left = plan.make(SUITE, {A: SCALE}), plan.make(SUITE, {A: SCALE}, done=done)
-    assert [c for c in whole.cells if c not in done] == list(left.cells)
+    assert [c for c in whole.runs if c not in done] == list(left.runs)
     assert (whole.done, left.done) == (0, 2)
-    seeds = {Cell(linear, None, 0, 0), Cell(linear, None, 1, 0)}
+    seeds = {Run(linear, None, 0, 0), Run(linear, None, 1, 0)}
     rest = plan.make(SUITE, {A: SCALE}, done=seeds)
-    assert {cell.place.probe for cell in rest.cells} == {"knn", "protobin"}
+    assert {run.study.probe for run in rest.runs} == {"knn", "protobin"}
     assert rest.done == 5  # the search that led to them is over too
 
 
@@ -83,58 +83,58 @@ def test_costs_add_up_and_a_bank_is_paid_once() -> None:
     whole = plan.make(SUITE, {A: SCALE, B: SCALE})
     assert whole.bytes == 2 * SCALE.bytes
     encoding = 150 * (0.04 + 10**6 * 512 / 5e10)
-    assert whole.seconds == pytest.approx(2 * encoding + sum(cell.seconds for cell in whole.cells))
+    assert whole.seconds == pytest.approx(2 * encoding + sum(run.seconds for run in whole.runs))
     there = plan.make(SUITE, {A: dataclasses.replace(SCALE, bytes=0)})
-    assert (there.bytes, there.seconds) == (0, pytest.approx(sum(cell.seconds for cell in there.cells)))
+    assert (there.bytes, there.seconds) == (0, pytest.approx(sum(run.seconds for run in there.runs)))
 
 
 def test_a_training_costs_what_its_probe_and_clips_ask() -> None:
-    def seconds(probe: str, *, source: Source = A, scale: Scale = SCALE, epochs: int = 30) -> float:
-        cells = plan.make(dataclasses.replace(SUITE, epochs=epochs), {source: scale}).cells
-        return next(cell.seconds for cell in cells if cell.place.probe == probe)
+    def seconds(probe: str, *, pair: Pair = A, size: PairSize = SCALE, epochs: int = 30) -> float:
+        runs = plan.make(dataclasses.replace(SUITE, epochs=epochs), {pair: size}).runs
+        return next(run.seconds for run in runs if run.study.probe == probe)
 
     assert seconds("protobin") > 5 * seconds("linear") > 0
     assert seconds("linear", epochs=60) == pytest.approx(2 * seconds("linear"))
-    assert seconds("linear", source=B) == pytest.approx(0.4 * seconds("linear"))  # 4 shots of 10 classes
+    assert seconds("linear", pair=B) == pytest.approx(0.4 * seconds("linear"))  # 4 shots of 10 classes
     uncut = dataclasses.replace(SCALE, clips={"train": 100, "test": 30})
-    assert seconds("linear", scale=uncut) == pytest.approx(0.8 * seconds("linear"))
+    assert seconds("linear", size=uncut) == pytest.approx(0.8 * seconds("linear"))
 
 
 def test_options_of_a_probe_count_in_its_cost() -> None:
     def seconds(**options: int) -> float:
-        suite = dataclasses.replace(SUITE, probes=(ProbeEntry("cgp", "mine", options),))
-        return plan.make(suite, {A: SCALE}).cells[0].seconds
+        suite = dataclasses.replace(SUITE, probes=(ProbeSpec("cgp", "mine", options),))
+        return plan.make(suite, {A: SCALE}).runs[0].seconds
 
     assert seconds(prototypes=8000) > 4 * seconds(prototypes=1000)
 
 
 def test_a_measured_cost_goes_before_a_reckoned_one() -> None:
-    cells = plan.make(SUITE, {A: SCALE}, measured={Place(A, "linear"): 77.0}).cells
-    assert {c.seconds for c in cells if c.place.probe == "linear"} == {77.0}
-    assert 77.0 not in {c.seconds for c in cells if c.place.probe != "linear"}
+    runs = plan.make(SUITE, {A: SCALE}, measured={Study(A, "linear"): 77.0}).runs
+    assert {c.seconds for c in runs if c.study.probe == "linear"} == {77.0}
+    assert 77.0 not in {c.seconds for c in runs if c.study.probe != "linear"}
 
 
-def tuned(**options: object) -> FinetuneEntry:
-    return FinetuneEntry("finetune", options=options)
+def tuned(**options: object) -> FinetuneSpec:
+    return FinetuneSpec("finetune", options=options)
 
 
 def test_fine_tuning_is_a_cell_that_reads_no_bank() -> None:
-    suite = dataclasses.replace(SUITE, probes=(tuned(epochs=3, lrs=[1e-3, 2e-3], seeds=3), ProbeEntry("linear")))
-    cells = [cell for cell in plan.make(suite, {A: SCALE}).cells if cell.place.probe == "finetune"]
-    assert [(c.trial, c.seed) for c in cells] == [(0, 0), (1, 0), (None, 0), (None, 1), (None, 2)]
+    suite = dataclasses.replace(SUITE, probes=(tuned(epochs=3, lrs=[1e-3, 2e-3], seeds=3), ProbeSpec("linear")))
+    runs = [run for run in plan.make(suite, {A: SCALE}).runs if run.study.probe == "finetune"]
+    assert [(c.trial, c.seed) for c in runs] == [(0, 0), (1, 0), (None, 0), (None, 1), (None, 2)]
     training = 150 * 0.04 + 3 * 100 * 3 * 10**6 * 512 / 6.3e10
-    assert [c.seconds for c in cells] == pytest.approx([training, training, 0.0, training, training])
+    assert [c.seconds for c in runs] == pytest.approx([training, training, 0.0, training, training])
     alone = plan.make(dataclasses.replace(SUITE, probes=(tuned(),)), {A: SCALE})
-    assert [(c.trial, c.seed) for c in alone.cells] == [(None, 0), (None, 1)]
+    assert [(c.trial, c.seed) for c in alone.runs] == [(None, 0), (None, 1)]
     assert alone.bytes == 0
-    assert alone.seconds == sum(cell.seconds for cell in alone.cells)
+    assert alone.seconds == sum(run.seconds for run in alone.runs)
     assert "bank not needed" in str(alone)
 
 
 def test_a_recipe_decides_and_its_number_of_seeds_does_not() -> None:
-    def protocol(entry: FinetuneEntry, **changes: int) -> str:
-        suite = dataclasses.replace(SUITE, probes=(entry,), **changes)
-        return json.dumps(plan.protocol(suite, Place(A, "finetune"), SCALE), sort_keys=True)
+    def protocol(spec: FinetuneSpec, **changes: int) -> str:
+        suite = dataclasses.replace(SUITE, probes=(spec,), **changes)
+        return json.dumps(plan.protocol(suite, Study(A, "finetune"), SCALE), sort_keys=True)
 
     assert protocol(tuned()) == protocol(tuned(seeds=4)) == protocol(tuned(), trials=9, epochs=9)
     assert len({protocol(tuned(**o)) for o in ({}, {"lr": 1e-3}, {"lrs": [1e-3]}, {"epochs": 2})}) == 4
@@ -153,16 +153,16 @@ def test_a_recipe_decides_and_its_number_of_seeds_does_not() -> None:
     ],
 )
 def test_a_recipe_that_cannot_be_meant_is_told_before_anything_runs(options: dict[str, object], said: str) -> None:
-    held = {"about": "x", "encoders": ["tiny"], "datasets": ["scenes"], "probes": ["linear"]}
-    suite = suites.parse("x", held | {"probes": [{"name": "finetune", "options": options}]})
-    (lack,) = suites.absent(suite)
+    measured_size = {"about": "x", "encoders": ["tiny"], "datasets": ["scenes"], "probes": ["linear"]}
+    suite = suites.parse("x", measured_size | {"probes": [{"name": "finetune", "options": options}]})
+    (lack,) = suites.unavailable(suite)
     assert (lack.kind, lack.name) == ("probe", "finetune")
     assert said in lack.reason
 
 
 def test_the_plan_reads_as_one_page() -> None:
-    lack = suites.Absent("probe", "knn", "not registered")
-    text = str(plan.make(SUITE, {A: SCALE, B: dataclasses.replace(SCALE, bytes=0)}, absent=[lack]))
+    lack = suites.Unavailable("probe", "knn", "not registered")
+    text = str(plan.make(SUITE, {A: SCALE, B: dataclasses.replace(SCALE, bytes=0)}, unavailable=[lack]))
     assert "linear       3 trials + 2 seeds" in text
     assert "tiny x b: bank there" in text
     assert "4 shots, draw 1" in text
@@ -172,18 +172,18 @@ def test_the_plan_reads_as_one_page() -> None:
 
 
 def test_a_protocol_tells_cells_apart_and_survives_json() -> None:
-    here = plan.protocol(SUITE, Place(A, "linear"), SCALE)
+    here = plan.protocol(SUITE, Study(A, "linear"), SCALE)
     assert json.loads(json.dumps(here)) == here
     uncut = dataclasses.replace(SCALE, clips={"train": 100, "test": 30})
     others = [
-        plan.protocol(SUITE, Place(A, "linear"), uncut),
-        plan.protocol(SUITE, Place(A, "linear", 4), SCALE),
-        plan.protocol(SUITE, Place(A, "linear", 4, 1), SCALE),
-        plan.protocol(SUITE, Place(Source("tiny", "a", 2), "linear"), SCALE),
-        *[plan.protocol(dataclasses.replace(SUITE, **{k: 9}), Place(A, "linear"), SCALE) for k in ("trials", "epochs")],
+        plan.protocol(SUITE, Study(A, "linear"), uncut),
+        plan.protocol(SUITE, Study(A, "linear", 4), SCALE),
+        plan.protocol(SUITE, Study(A, "linear", 4, 1), SCALE),
+        plan.protocol(SUITE, Study(Pair("tiny", "a", 2), "linear"), SCALE),
+        *[plan.protocol(dataclasses.replace(SUITE, **{k: 9}), Study(A, "linear"), SCALE) for k in ("trials", "epochs")],
         *[
-            plan.protocol(dataclasses.replace(SUITE, probes=(entry,)), Place(A, "linear"), SCALE)
-            for entry in (ProbeEntry("linear", options={"norm": "layer"}), ProbeEntry("mean", "linear"))
+            plan.protocol(dataclasses.replace(SUITE, probes=(spec,)), Study(A, "linear"), SCALE)
+            for spec in (ProbeSpec("linear", options={"norm": "layer"}), ProbeSpec("mean", "linear"))
         ],
     ]
     assert len({json.dumps(p, sort_keys=True) for p in [here, *others]}) == 9
@@ -191,13 +191,13 @@ def test_a_protocol_tells_cells_apart_and_survives_json() -> None:
 
 def test_an_estimate_is_the_banks_size(tmp_path: Path) -> None:
     for layers in ("last", "all"):
-        guess = estimate(Ear(), Tones(), Identity.of(Ear(), Tones(), layers=layers))
+        guess = estimate_size(Ear(), Tones(), BankIdentity.of(Ear(), Tones(), layers=layers))
         bank = otoscope.bank.extract(Ear(), Tones(), tmp_path / layers, layers=layers, progress=False)
         assert (guess.clips, guess.identity, guess.steps) == (SIZES, bank.identity, bank.split("train").steps)
         files = sum(file.stat().st_size for file in bank.path.rglob("*.safetensors"))
         headers = sum(8 + int.from_bytes(file.read_bytes()[:8], "little") for file in bank.path.rglob("*.safetensors"))
         assert guess.bytes == files - headers
-        assert held(bank) == guess
+        assert measured_size(bank) == guess
 
 
 # Suites
@@ -207,7 +207,7 @@ def test_an_estimate_is_the_banks_size(tmp_path: Path) -> None:
 def test_every_shipped_suite_loads_and_says_what_it_lacks(name: str) -> None:
     suite = suites.load(name)
     assert suite.about
-    lacks = suites.absent(suite)
+    lacks = suites.unavailable(suite)
     assert not [lack for lack in lacks if lack.kind == "probe"]
     if name in ("smoke", "demo"):
         assert lacks == []
@@ -217,11 +217,11 @@ def test_every_shipped_suite_loads_and_says_what_it_lacks(name: str) -> None:
 def test_what_nobody_registered_is_named_with_its_reason() -> None:
     suite = dataclasses.replace(
         SUITE,
-        encoders=(EncoderEntry("nowhere"), EncoderEntry("tiny", options={"weihgts": "random"})),
-        datasets=(DatasetEntry("scenes", folds=(1, 2)),),
-        probes=(ProbeEntry("linear"), ProbeEntry("sonar"), ProbeEntry("cgp", "cgp-9", {"prototype": 9})),
+        encoders=(EncoderSpec("nowhere"), EncoderSpec("tiny", options={"weihgts": "random"})),
+        datasets=(DatasetSpec("scenes", folds=(1, 2)),),
+        probes=(ProbeSpec("linear"), ProbeSpec("sonar"), ProbeSpec("cgp", "cgp-9", {"prototype": 9})),
     )
-    lacks = {(lack.kind, lack.name): lack.reason for lack in suites.absent(suite)}
+    lacks = {(lack.kind, lack.name): lack.reason for lack in suites.unavailable(suite)}
     assert set(lacks) == {
         ("encoder", "nowhere"),
         ("encoder", "tiny"),
@@ -235,19 +235,19 @@ def test_what_nobody_registered_is_named_with_its_reason() -> None:
 
 
 def test_a_suite_of_ones_own(tmp_path: Path) -> None:
-    held = {
+    measured_size = {
         "about": "mine",
         "encoders": ["tiny", {"name": "tiny", "label": "other", "options": {"weights": "random"}}],
         "datasets": [{"name": "esc50", "folds": [1, 2], "shots": 8}],
         "probes": ["linear", {"name": "cgp", "label": "cgp-9", "options": {"prototypes": 9}}],
     }
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps(held))
+    path.write_text(json.dumps(measured_size))
     suite = suites.load(path)
-    assert (suite.name, [entry.label for entry in suite.encoders]) == ("mine", ["tiny", "other"])
+    assert (suite.name, [spec.label for spec in suite.encoders]) == ("mine", ["tiny", "other"])
     assert suite.datasets[0].folds == (1, 2)
     assert suite.datasets[0].created_with(2) == {"fold": 2}
-    assert suite.probe("cgp-9") == ProbeEntry("cgp", "cgp-9", {"prototypes": 9})
+    assert suite.probe("cgp-9") == ProbeSpec("cgp", "cgp-9", {"prototypes": 9})
 
 
 @pytest.mark.parametrize(
@@ -264,10 +264,10 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
     ],
 )
 def test_a_suite_with_a_slip_is_refused(change: dict[str, object], said: str) -> None:
-    held = {"about": "x", "encoders": ["tiny"], "datasets": ["scenes"], "probes": ["linear"]}
-    suites.parse("x", held)
+    measured_size = {"about": "x", "encoders": ["tiny"], "datasets": ["scenes"], "probes": ["linear"]}
+    suites.parse("x", measured_size)
     with pytest.raises(SuiteError, match=said):
-        suites.parse("x", held | change)
+        suites.parse("x", measured_size | change)
 
 
 def test_an_unknown_suite_and_a_broken_file(tmp_path: Path) -> None:

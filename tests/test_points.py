@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from otoscope.probes import Range
-from otoscope.train.points import Points, trials_in
-from otoscope.train.search import Trial, candidates
+from otoscope.search.api import Trial, sobol_points
+from otoscope.search.sobol import SobolSearch, trials_in
 from test_tuner import DECAY, LR, height, hill
 
 
-def points(path: Path, **changed: Any) -> Points:
-    return Points(path, **{"lr": LR, "weight_decay": DECAY, "trials": 6, "together": 4} | changed)
+def points(path: Path, **changed: Any) -> SobolSearch:
+    return SobolSearch(path, **{"lr": LR, "weight_decay": DECAY, "trials": 6, "trials_at_once": 4} | changed)
 
 
 def test_every_trial_is_a_sobol_point_and_the_best_is_chosen(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_every_trial_is_a_sobol_point_and_the_best_is_chosen(tmp_path: Path) -> 
     with pytest.raises(RuntimeError, match="none was run"):
         search.best()
     assert [list(search.run(hill)) for _ in range(3)] == [[0, 1, 2, 3], [4, 5], []]
-    assert [(trial.lr, trial.weight_decay) for trial in search.trials] == candidates(LR, DECAY, 6)
+    assert [(trial.lr, trial.weight_decay) for trial in search.trials] == sobol_points(LR, DECAY, 6)
     best = max(search.trials, key=lambda trial: height({"lr": trial.lr}))
     assert search.best() == {"lr": best.lr, "weight_decay": best.weight_decay}
     assert points(tmp_path / "s.json").trials == search.trials == trials_in(search.path)
@@ -52,7 +52,7 @@ def test_a_search_killed_in_any_batch_ends_as_if_undisturbed(tmp_path: Path) -> 
 
 
 def test_what_failed_is_kept_with_its_error_and_is_never_best(tmp_path: Path) -> None:
-    search = points(tmp_path / "s.json", trials=4, together=2)
+    search = points(tmp_path / "s.json", trials=4, trials_at_once=2)
 
     def broken(*_: Any) -> Any:
         raise OSError("the disk is full")
@@ -69,7 +69,7 @@ def test_what_failed_is_kept_with_its_error_and_is_never_best(tmp_path: Path) ->
 
 
 def test_of_equals_the_first_is_best_and_nothing_is_stopped(tmp_path: Path) -> None:
-    search = points(tmp_path / "s.json", together=6)
+    search = points(tmp_path / "s.json", trials_at_once=6)
 
     def equal(settings: Any, watch: Any) -> Any:
         assert not watch(4, [0.1] * 5 + [0.9])
@@ -79,7 +79,7 @@ def test_of_equals_the_first_is_best_and_nothing_is_stopped(tmp_path: Path) -> N
     assert search.best()["lr"] == search.trials[0].lr
 
 
-@pytest.mark.parametrize("changed", [{"seed": 1}, {"lr": Range(1e-4, 1e-1)}, {"trials": 3, "together": 3}])
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"lr": Range(1e-4, 1e-1)}, {"trials": 3, "trials_at_once": 3}])
 def test_a_file_of_another_search_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
     points(tmp_path / "s.json").run(hill)
     points(tmp_path / "s.json")

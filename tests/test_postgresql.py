@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from otoscope import datasets, encoders
-from otoscope.bench.entries import DatasetEntry, EncoderEntry, ProbeEntry
-from otoscope.bench.execute import prepare, run_suite
+from otoscope.bench.runner import prepare, run_suite
+from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.bench.suites import Suite
 from otoscope.results import Store
-from otoscope.train.tuner import Tuner, finished, open_storage
+from otoscope.search.tpe import TpeSearch, finished, open_storage
 from test_tuner import DECAY, LR, hill
 from toys import Ear, Tones
 
@@ -31,9 +31,9 @@ pytestmark = pytest.mark.skipif(not SERVER, reason="OTOSCOPE_TEST_POSTGRESQL nam
 SUITE = Suite(
     name="toy",
     about="a toy",
-    encoders=(EncoderEntry("ear"),),
-    datasets=(DatasetEntry("tones"),),
-    probes=(ProbeEntry("linear"), ProbeEntry("protobin")),
+    encoders=(EncoderSpec("ear"),),
+    datasets=(DatasetSpec("tones"),),
+    probes=(ProbeSpec("linear"), ProbeSpec("protobin")),
     trials=6,
     seeds=2,
     epochs=6,
@@ -108,11 +108,11 @@ def test_a_bench_of_two_workers_shot_and_resumed_ends_as_one_of_sqlite(tmp_path:
     last = run_suite(SUITE, tmp_path / "shot", storage=url, workers=2, plugins=[plugin], progress=False)
     assert last.failures == ()
     assert told(last.store) == told(whole.store)
-    assert prepare(SUITE, tmp_path / "shot", storage=url).cells == ()
+    assert prepare(SUITE, tmp_path / "shot", storage=url).runs == ()
 
 
 def test_a_connection_that_was_dropped_between_two_batches_costs_nothing(name: str, url: str) -> None:
-    search = Tuner(url, "s", lr=LR, weight_decay=DECAY, trials=6, together=2)
+    search = TpeSearch(url, "s", lr=LR, weight_decay=DECAY, trials=6, trials_at_once=2)
 
     def long(settings: Any, watch: Any) -> Any:
         drop_connections(name)
@@ -145,7 +145,7 @@ def test_processes_that_find_it_empty_at_once_all_open_it(url: str) -> None:
 
 
 def test_two_searches_of_one_study_keep_each_trial_once(url: str) -> None:
-    first, second = (Tuner(url, "s", lr=LR, weight_decay=DECAY, trials=6, together=3) for _ in range(2))
+    first, second = (TpeSearch(url, "s", lr=LR, weight_decay=DECAY, trials=6, trials_at_once=3) for _ in range(2))
 
     def meanwhile(settings: Any, watch: Any) -> Any:
         second.run(hill)
@@ -158,5 +158,5 @@ def test_two_searches_of_one_study_keep_each_trial_once(url: str) -> None:
 
 def test_a_label_as_long_as_a_name_may_be(tmp_path: Path, url: str, plugin: Path) -> None:
     del plugin
-    long = dataclasses.replace(SUITE, encoders=(EncoderEntry("ear", "e" * 200),), probes=SUITE.probes[:1], epochs=1)
+    long = dataclasses.replace(SUITE, encoders=(EncoderSpec("ear", "e" * 200),), probes=SUITE.probes[:1], epochs=1)
     assert run_suite(long, tmp_path, storage=url, progress=False).failures == ()

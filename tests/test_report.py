@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from otoscope import exhibit
-from otoscope.exhibit import Exhibit
 from otoscope.metrics import clip, stats
 from otoscope.report import figures, headline, render, table
 from otoscope.report.page import write_report
-from otoscope.results import Predictions, Record, Store
+from otoscope.results import Predictions, Record, Store, activation_map
+from otoscope.results.activation_map import ActivationMap
 
 CLASSES = ("dog", "<b>siren</b>", "rain")
 IDS = tuple(f"test/{i}" for i in range(90))
@@ -56,12 +55,12 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def shown() -> Exhibit:
+def shown() -> ActivationMap:
     activation = np.zeros((62, 8), np.float32)
     activation[20, 3] = 0.5
     events = (np.array([0.5, 1.0]), np.array([2.0, 9.9]), ("dog", "rain"))
     mel = np.random.default_rng(0).normal(size=(1000, 128))
-    return Exhibit("t/1", mel, 0.01, activation, 6.25, "dog", 3, *events, ("dog", "rain"), "tiny", "protobin")
+    return ActivationMap("t/1", mel, 0.01, activation, 6.25, "dog", 3, *events, ("dog", "rain"), "tiny", "protobin")
 
 
 def cell(rows: list[table.Row], encoder: str = "tiny") -> dict[str, table.Row]:
@@ -227,8 +226,8 @@ def page(path: Path) -> Page:
     return parsed
 
 
-def test_the_page_is_whole_and_loads_nothing(store: Store, shown: Exhibit, tmp_path: Path) -> None:
-    shown.save(exhibit.path_beside(store.path))
+def test_the_page_is_whole_and_loads_nothing(store: Store, shown: ActivationMap, tmp_path: Path) -> None:
+    shown.save(activation_map.activation_path(store.path))
     found = page(write_report(store.path, tmp_path / "report.html"))
     assert found.open == []
     assert len(found.loads) == 2
@@ -304,7 +303,7 @@ def test_a_class_without_positives_has_no_score(tmp_path: Path) -> None:
     assert set(table.class_scores(store, table.summarise(store)[0])) == {"dog", "rain"}
 
 
-def test_the_exhibit_outlines_the_strongest_token_where_it_is(shown: Exhibit) -> None:
+def test_the_exhibit_outlines_the_strongest_token_where_it_is(shown: ActivationMap) -> None:
     drawn = figures.exhibit(shown)
     x, width = re.search(r'class="outline" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', drawn).groups()  # type: ignore[union-attr]
     seconds = (float(x) - figures.LEFT) / figures.PLOT * shown.seconds
@@ -313,9 +312,9 @@ def test_the_exhibit_outlines_the_strongest_token_where_it_is(shown: Exhibit) ->
     assert "event event-shown" in drawn
 
 
-def test_an_exhibit_survives_its_file_and_bad_ones_are_refused(shown: Exhibit, tmp_path: Path) -> None:
-    shown.save(tmp_path / "exhibit.npz")
-    again = exhibit.load(tmp_path / "exhibit.npz")
+def test_an_exhibit_survives_its_file_and_bad_ones_are_refused(shown: ActivationMap, tmp_path: Path) -> None:
+    shown.save(tmp_path / "activation_map.npz")
+    again = activation_map.load(tmp_path / "activation_map.npz")
     np.testing.assert_array_equal(again.activation, shown.activation)
     np.testing.assert_allclose(again.log_mel, shown.log_mel, rtol=1e-6)
     kept = ("clip_id", "event_labels", "true_labels", "prototype", "class_name", "hop_seconds", "encoder", "probe")
@@ -323,13 +322,13 @@ def test_an_exhibit_survives_its_file_and_bad_ones_are_refused(shown: Exhibit, t
     assert [type(getattr(again, k)) for k in kept] == [type(getattr(shown, k)) for k in kept]
     silent = replace(shown, event_onsets=np.zeros(0), event_offsets=np.zeros(0), event_labels=(), true_labels=())
     silent.save(tmp_path / "silent.npz")
-    assert exhibit.load(tmp_path / "silent.npz").event_labels == ()
+    assert activation_map.load(tmp_path / "silent.npz").event_labels == ()
     assert "<svg" in figures.exhibit(silent)
     np.savez(tmp_path / "other.npz", a=np.zeros(1))
     (tmp_path / "text.npz").write_text("no archive")
     for bad in ("other", "text"):
         with pytest.raises(ValueError, match="exhibit"):
-            exhibit.load(tmp_path / f"{bad}.npz")
+            activation_map.load(tmp_path / f"{bad}.npz")
     with pytest.raises(ValueError, match="onset, offset and label"):
         replace(shown, event_labels=("dog",))
     with pytest.raises(ValueError, match=r"\[frames, bins\]"):

@@ -16,28 +16,31 @@ import torch
 
 import otoscope
 import otoscope.bank
-from otoscope import datasets, encoders, exhibit
+from otoscope import datasets, encoders
 from otoscope.bank import Bank
 from otoscope.bank.read import open_held_out
-from otoscope.bench import demo, job, recorded, run, showcase, sobol, sources, suites
+from otoscope.bench import activation, demo, evaluation, recorded, resolve, suites
 from otoscope.bench.demo import run_demo
-from otoscope.bench.entries import DatasetEntry, EncoderEntry, FinetuneEntry, ProbeEntry
+from otoscope.bench.jobs import probe as job
+from otoscope.bench.jobs import sobol
+from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite
+from otoscope.finetuning import finetune
+from otoscope.finetuning.recipe import Recipe
 from otoscope.registry import UnknownNameError
-from otoscope.results import Store
-from otoscope.train import FittedProbe, finetune, fit
-from otoscope.train.recipe import Recipe
+from otoscope.results import Store, activation_map
+from otoscope.train import FittedProbe, fit
 from toys import Ear, Tones
 
 LRS = (1e-3, 1e-2)
 TINY = Suite(
     name="tiny",
     about="a demo of toys",
-    encoders=(EncoderEntry("ear"), EncoderEntry("ear", "ear-random", {"weights": "random"})),
-    datasets=(DatasetEntry("tones", {"train": 32, "validation": 16, "test": 20}),),
+    encoders=(EncoderSpec("ear"), EncoderSpec("ear", "ear-random", {"weights": "random"})),
+    datasets=(DatasetSpec("tones", {"train": 32, "validation": 16, "test": 20}),),
     probes=(
-        *map(ProbeEntry, ("linear", "mean", "mhca", "protobin")),
-        FinetuneEntry("finetune", options={"epochs": 1, "lrs": LRS, "seeds": 1}),
+        *map(ProbeSpec, ("linear", "mean", "mhca", "protobin")),
+        FinetuneSpec("finetune", options={"epochs": 1, "lrs": LRS, "seeds": 1}),
     ),
     trials=2,
     sobol=2,
@@ -62,7 +65,7 @@ def fitted(bank: Bank) -> FittedProbe:
 
 def test_a_record_says_what_was_measured_and_what_decided_it(bank: Bank, fitted: FittedProbe, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    record = run.evaluate(fitted, bank, store=store, protocol={"trials": 1})
+    record = evaluation.evaluate(fitted, bank, store=store, protocol={"trials": 1})
     held = open_held_out(bank)
     predictions = store.predictions(record)
     assert predictions is not None
@@ -74,26 +77,26 @@ def test_a_record_says_what_was_measured_and_what_decided_it(bank: Bank, fitted:
     assert record.config["encoder_digest"] == Ear().digest
     assert record.config["protocol"] == {"trials": 1}
     assert {"otoscope", "torch", "numpy", "python"} == set(record.versions)
-    again = run.evaluate(fitted, bank, store=store, protocol={"trials": 1})
+    again = evaluation.evaluate(fitted, bank, store=store, protocol={"trials": 1})
     assert [again] == list(store)
 
 
 def test_a_probe_of_another_encoder_is_refused(fitted: FittedProbe, tmp_path: Path) -> None:
     other = otoscope.bank.extract(Ear(seed=1), Tones(), tmp_path / "b", progress=False)
     with pytest.raises(ValueError, match="trained with encoder"):
-        run.evaluate(fitted, other)
+        evaluation.evaluate(fitted, other)
     tuned = finetune(Ear(), Tones(), recipe=Recipe(epochs=1))
     strange = Tones()
     strange.digest = "tones-2"
     with pytest.raises(ValueError, match="trained with data set"):
-        run.evaluate_finetuned(tuned, strange)
+        evaluation.evaluate_finetuned(tuned, strange)
 
 
 # The exhibit
 
 
 def test_the_exhibit_shows_where_the_sound_is(bank: Bank, fitted: FittedProbe) -> None:
-    shown = run.exhibit(fitted, bank, Ear(), Tones(), name="an ear")
+    shown = evaluation.exhibit(fitted, bank, Ear(), Tones(), name="an ear")
     assert shown.class_name in shown.true_labels
     assert shown.encoder == "an ear"
     assert shown.activation.shape == (10, 2)
@@ -101,8 +104,8 @@ def test_the_exhibit_shows_where_the_sound_is(bank: Bank, fitted: FittedProbe) -
     onset, offset = (
         edges[shown.event_labels.index(shown.class_name)] for edges in (shown.event_onsets, shown.event_offsets)
     )
-    strongest = np.unravel_index(shown.activation.argmax(), shown.activation.shape)[0] / shown.frame_rate
-    assert onset - 0.1 <= strongest <= offset
+    max_similarity = np.unravel_index(shown.activation.argmax(), shown.activation.shape)[0] / shown.frame_rate
+    assert onset - 0.1 <= max_similarity <= offset
 
 
 def test_several_events_are_preferred_and_errors_avoided() -> None:
@@ -110,17 +113,17 @@ def test_several_events_are_preferred_and_errors_avoided() -> None:
     split.events = [(1, 2, 3), (1,), (1, 2, 3, 4), (1, 2, 3)]
     split.targets = torch.tensor([[1.0, 0], [1, 0], [0, 1], [1, 1]])
     logits = torch.tensor([[5.0, 6], [9, 0], [0, 3], [2, -1]])  # clip 0 is wrong, clip 1 has one event
-    assert showcase._choose(logits, split) == (2, 1)
+    assert activation._choose(logits, split) == (2, 1)
 
 
 def test_the_prototype_shown_speaks_louder_than_in_the_average_clip() -> None:
-    strongest = torch.tensor([[0.9, 0.5], [0.9, 0.1]])
-    assert showcase._speaker(torch.tensor([1.0, 1.0]), strongest, 0) == 1
+    max_similarity = torch.tensor([[0.9, 0.5], [0.9, 0.1]])
+    assert activation._speaker(torch.tensor([1.0, 1.0]), max_similarity, 0) == 1
 
 
 def test_only_prototypes_can_be_shown(bank: Bank) -> None:
     with pytest.raises(ValueError, match="'linear' has no single-layer prototypes"):
-        run.exhibit(fit("linear", bank, epochs=1), bank, Ear(), Tones())
+        evaluation.exhibit(fit("linear", bank, epochs=1), bank, Ear(), Tones())
 
 
 # The demo
@@ -166,7 +169,7 @@ def test_a_killed_demo_ends_as_an_undisturbed_one_and_a_third_run_does_nothing(
     whole = _values(_run(tmp_path / "whole", control=True))
     assert len(whole) == 2 * 4 * 2
     assert {encoder for encoder, _, _ in whole} == {"ear", "ear-random"}
-    shown = exhibit.load(tmp_path / "whole" / "exhibit.npz")
+    shown = activation_map.load(tmp_path / "whole" / "activation_map.npz")
     assert (shown.encoder, shown.probe) == ("ear", "protobin")
 
     measured = []
@@ -189,7 +192,7 @@ def test_a_killed_demo_ends_as_an_undisturbed_one_and_a_third_run_does_nothing(
         monkeypatch.setattr(module, "load", None)
     for work in ("fit", "fit_many"):
         monkeypatch.setattr(job, work, None)
-    monkeypatch.setattr(sources.banks, "extract", None)
+    monkeypatch.setattr(resolve.banks, "extract", None)
     monkeypatch.setattr(Ear, "embed", None)
     assert _values(_run(tmp_path / "killed", control=True)) == whole
 
@@ -247,9 +250,9 @@ def test_the_demo_tells_its_plan(tmp_path: Path, capfd: pytest.CaptureFixture[st
 @pytest.mark.usefixtures("toys")
 def test_an_exhibit_is_of_the_probe_that_was_measured_last(tmp_path: Path) -> None:
     _run(tmp_path, seeds=1)
-    first = exhibit.load(tmp_path / "exhibit.npz").activation
+    first = activation_map.load(tmp_path / "activation_map.npz").activation
     _run(tmp_path, seeds=1, suite=dataclasses.replace(TINY, epochs=1))
-    assert not np.array_equal(exhibit.load(tmp_path / "exhibit.npz").activation, first)
+    assert not np.array_equal(activation_map.load(tmp_path / "activation_map.npz").activation, first)
 
 
 def test_the_full_demo_takes_enough_steps_for_prototypes() -> None:

@@ -95,12 +95,12 @@ def test_a_clip_is_heard_the_same_in_any_company() -> None:
         batch = AudioBatch.of(waves, RATE)
         return tiny.encode(AudioBatch(batch.waves.double(), batch.lengths, RATE))
 
-    alone, together = heard(short), heard(short, long)
+    alone, trials_at_once = heard(short), heard(short, long)
     steps = int(alone.mask.sum())
-    assert torch.equal(together.mask[0, :steps], alone.mask[0, :steps])
-    assert int(together.mask[0].sum()) == steps
-    assert torch.allclose(together.x[0, :, :steps], alone.x[0, :, :steps], rtol=0, atol=1e-9)
-    assert torch.allclose(together.cls[0], alone.cls[0], rtol=0, atol=1e-9)
+    assert torch.equal(trials_at_once.mask[0, :steps], alone.mask[0, :steps])
+    assert int(trials_at_once.mask[0].sum()) == steps
+    assert torch.allclose(trials_at_once.x[0, :, :steps], alone.x[0, :, :steps], rtol=0, atol=1e-9)
+    assert torch.allclose(trials_at_once.cls[0], alone.cls[0], rtol=0, atol=1e-9)
 
 
 def test_the_weights_that_ship_are_trained_small_and_their_own() -> None:

@@ -22,10 +22,11 @@ from otoscope.bank import Bank
 from otoscope.metrics import clip as metrics
 from otoscope.probes import Range
 from otoscope.registry import UnknownNameError
-from otoscope.train import DivergedError, feed, fit, load, search
+from otoscope.search import fit_best
+from otoscope.search.api import sobol_points
+from otoscope.train import DivergedError, fit, load, loader
 from otoscope.train.fit import decay_groups
 from otoscope.train.losses import asymmetric, asymmetric_reference, cross_entropy, loss_for
-from otoscope.train.search import candidates
 from otoscope.types import Tokens, TokenShape
 from toys import Ear, Tones
 
@@ -80,7 +81,7 @@ class _Centroids(_Heavy):
         self.register_buffer("sums", torch.zeros(n_classes, shape.dim))
         self.seen = 0
 
-    def remember(self, tokens: Tokens, targets: Tensor) -> None:
+    def partial_fit(self, tokens: Tokens, targets: Tensor) -> None:
         self.sums += targets.T @ tokens.mean[:, -1]
         self.seen += len(tokens)
 
@@ -214,7 +215,7 @@ def test_the_best_epoch_is_kept(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> 
         seen.append(torch.as_tensor(logits[0]))
         return [[0.2, 0.5, 0.5, 0.3][len(seen) - 1]]
 
-    monkeypatch.setattr(metrics, "headlines", scripted)
+    monkeypatch.setattr(metrics, "main_scores", scripted)
     fitted = fit("mhca", bank, epochs=4, batch_size=16)
     assert fitted.validation == 0.5
     kept = fitted.predict_logits(bank.split("validation"), batch_size=16)
@@ -223,7 +224,7 @@ def test_the_best_epoch_is_kept(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_maps_too_large_for_memory_give_the_same_probe(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     held = fit("protobin", bank, epochs=2, layer="all")
-    monkeypatch.setattr(feed, "IN_MEMORY", 0)
+    monkeypatch.setattr(loader, "IN_MEMORY", 0)
     read = fit("protobin", bank, epochs=2, layer="all")
     assert held.history == read.history
     assert torch.equal(held.predict_logits(bank.split("train")), read.predict_logits(bank.split("train")))
@@ -283,9 +284,9 @@ def test_a_probe_without_gradient_remembers_the_train_split_once(bank: Bank) -> 
 
 def test_layers_are_chosen_before_training(bank: Bank) -> None:
     shape = bank.shape
-    assert feed.choose_layers(None, "one", shape) == (1,)
-    assert feed.choose_layers(None, "many", shape) == (0, 1)
-    assert feed.choose_layers([-1, 0], "one", shape) == (1, 0)
+    assert loader.choose_layers(None, False, shape) == (1,)
+    assert loader.choose_layers(None, True, shape) == (0, 1)
+    assert loader.choose_layers([-1, 0], "one", shape) == (1, 0)
     assert fit("mean", bank, layer="all", epochs=1).module.layer_gate.shares.shape == (2,)
     first, last = (fit("linear", bank, layer=i, epochs=1).predict_logits(bank.split("train")) for i in (0, 1))
     assert not torch.equal(first, last)
@@ -343,8 +344,8 @@ def test_tokens_of_another_shape_are_refused(bank: Bank) -> None:
     fitted = fit("linear", bank, epochs=1)
     tokens = bank.split("train").tokens([0, 1])
     assert fitted.predict_logits(tokens.pooled()).shape == (2, 3)
-    with pytest.raises(ValueError, match=r"Tokens\.layers"):
-        fitted.predict_logits(tokens.layers([1]))
+    with pytest.raises(ValueError, match=r"Tokens\.select_layers"):
+        fitted.predict_logits(tokens.select_layers([1]))
     with pytest.raises(ValueError, match="have none"):
         fitted.predict_logits(Tokens(tokens.x, tokens.mask))
 
@@ -354,17 +355,17 @@ def test_tokens_of_another_shape_are_refused(bank: Bank) -> None:
 
 def test_candidates_fill_both_ranges_evenly() -> None:
     lr, decay = Range(1e-4, 1e-1), Range(1e-5, 1e-2)
-    points = candidates(lr, decay, 8, seed=1)
+    points = sobol_points(lr, decay, 8, seed=1)
     for axis, low in ((0, 1e-4), (1, 1e-5)):
         assert sorted(int(8 * math.log10(point[axis] / low) / 3) for point in points) == list(range(8))
-    assert points == candidates(lr, decay, 8, seed=1) != candidates(lr, decay, 8, seed=2)
-    assert len(candidates(lr, decay, 3)) == 3
+    assert points == sobol_points(lr, decay, 8, seed=1) != sobol_points(lr, decay, 8, seed=2)
+    assert len(sobol_points(lr, decay, 3)) == 3
     with pytest.raises(ValueError, match="at least one trial"):
-        candidates(lr, decay, 0)
+        sobol_points(lr, decay, 0)
 
 
 def test_the_best_trial_on_validation_wins(bank: Bank) -> None:
-    found = search("mean", bank, trials=4, epochs=3, batch_size=16, lr=Range(1e-5, 1e-1))
+    found = fit_best("mean", bank, trials=4, epochs=3, batch_size=16, lr=Range(1e-5, 1e-1))
     values = [trial.validation for trial in found.trials]
     winner = found.trials[values.index(max(values))]
     assert len(found.trials) == 4
@@ -375,15 +376,15 @@ def test_the_best_trial_on_validation_wins(bank: Bank) -> None:
 
 
 def test_a_diverging_trial_is_noted_and_the_search_goes_on(bank: Bank) -> None:
-    found = search("mean", bank, trials=4, epochs=2, batch_size=8, lr=Range(1e-2, 1e30))
+    found = fit_best("mean", bank, trials=4, epochs=2, batch_size=8, lr=Range(1e-2, 1e30))
     lost = [trial for trial in found.trials if trial.error]
     assert lost
     assert all(trial.validation is None and "lr=" in trial.error for trial in lost)
     assert found.best.validation == max(trial.validation for trial in found.trials if not trial.error)
     with pytest.raises(DivergedError):
-        search("mean", bank, trials=2, epochs=2, batch_size=8, lr=Range(1e30, 1e30))
+        fit_best("mean", bank, trials=2, epochs=2, batch_size=8, lr=Range(1e30, 1e30))
 
 
 @pytest.mark.usefixtures("extra_probes")
 def test_a_probe_without_gradient_is_tried_once(bank: Bank) -> None:
-    assert len(search("test-centroids", bank, trials=8).trials) == 1
+    assert len(fit_best("test-centroids", bank, trials=8).trials) == 1

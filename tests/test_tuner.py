@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from otoscope.probes import Range
-from otoscope.train.halving import Halving
-from otoscope.train.many import PrunedError, Watch
-from otoscope.train.search import Trial, candidates
-from otoscope.train.tuner import MissingExtraError, Outcome, Setting, Tuner, finished, sqlite
+from otoscope.search.api import Trial, sobol_points
+from otoscope.search.halving import Halving
+from otoscope.search.tpe import MissingExtraError, Setting, TpeSearch, TrialOutcome, finished, sqlite
+from otoscope.train.batched import PrunedError, Watch
 
 LR, DECAY = Range(1e-4, 1e-2), Range(1e-5, 5e-4)
 TARGET = 2e-3
@@ -26,14 +26,14 @@ def height(setting: Setting) -> float:
     return -abs(math.log(setting["lr"] / TARGET))
 
 
-def hill(settings: Sequence[Setting], watch: Watch) -> list[Outcome]:  # noqa: ARG001
+def hill(settings: Sequence[Setting], watch: Watch) -> list[TrialOutcome]:  # noqa: ARG001
     """Trials that end with their height."""
     return [(height(setting), 0.5) for setting in settings]
 
 
-def climb(settings: Sequence[Setting], watch: Watch, epochs: int = 20) -> list[Outcome]:
+def climb(settings: Sequence[Setting], watch: Watch, epochs: int = 20) -> list[TrialOutcome]:
     """Trials that are at their height from the first epoch on, and stop when told to."""
-    outcomes: list[Outcome] = [(height(setting), 0.5) for setting in settings]
+    outcomes: list[TrialOutcome] = [(height(setting), 0.5) for setting in settings]
     for epoch in range(epochs):
         running = [None if isinstance(o, Exception) else o[0] for o in outcomes]
         for number in watch(epoch, running):
@@ -41,8 +41,8 @@ def climb(settings: Sequence[Setting], watch: Watch, epochs: int = 20) -> list[O
     return outcomes
 
 
-def tuner(storage: str, trials: int = 8, study: str = "s", **changed: Any) -> Tuner:
-    return Tuner(storage, study, **{"lr": LR, "weight_decay": DECAY, "trials": trials} | changed)
+def tuner(storage: str, trials: int = 8, study: str = "s", **changed: Any) -> TpeSearch:
+    return TpeSearch(storage, study, **{"lr": LR, "weight_decay": DECAY, "trials": trials} | changed)
 
 
 def test_without_optuna_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -67,13 +67,13 @@ class TestSearch:
     def test_the_database_holds_a_sobol_half_and_a_tpe_half_in_the_ranges(self, tmp_path: Path) -> None:
         import optuna
 
-        search = tuner(sqlite(tmp_path / "s.db"), trials=9, together=3)
+        search = tuner(sqlite(tmp_path / "s.db"), trials=9, trials_at_once=3)
         while search.run(hill):
             pass
         held = optuna.load_study(study_name="s", storage=sqlite(tmp_path / "s.db")).trials
         assert [trial.user_attrs["sampler"] for trial in held] == ["sobol"] * 5 + ["tpe"] * 4
         assert [trial.user_attrs["batch"] for trial in held] == [0, 0, 0, 1, 1, 2, 3, 4, 5]
-        assert [(t.params["lr"], t.params["weight_decay"]) for t in held[:5]] == candidates(LR, DECAY, 5)
+        assert [(t.params["lr"], t.params["weight_decay"]) for t in held[:5]] == sobol_points(LR, DECAY, 5)
         for trial in held:
             assert LR.low <= trial.params["lr"] <= LR.high
             assert DECAY.low <= trial.params["weight_decay"] <= DECAY.high
@@ -82,14 +82,14 @@ class TestSearch:
         assert finished(sqlite(tmp_path / "s.db"), "s") == 9
         assert finished(sqlite(tmp_path / "s.db"), "another") == 0
 
-    @pytest.mark.parametrize("together", [1, 4])
-    def test_a_search_killed_in_any_batch_ends_as_if_undisturbed(self, tmp_path: Path, together: int) -> None:
-        whole = tuner(sqlite(tmp_path / "whole.db"), together=together, halving=HALF)
+    @pytest.mark.parametrize("trials_at_once", [1, 4])
+    def test_a_search_killed_in_any_batch_ends_as_if_undisturbed(self, tmp_path: Path, trials_at_once: int) -> None:
+        whole = tuner(sqlite(tmp_path / "whole.db"), trials_at_once=trials_at_once, halving=HALF)
         while whole.run(climb):
             pass
         calls = 0
 
-        def killed(settings: Sequence[Setting], watch: Watch) -> list[Outcome]:
+        def killed(settings: Sequence[Setting], watch: Watch) -> list[TrialOutcome]:
             nonlocal calls
             calls += 1
             if calls % 2:
@@ -97,10 +97,10 @@ class TestSearch:
             return climb(settings, watch)
 
         for _ in whole.batches:
-            again = tuner(sqlite(tmp_path / "killed.db"), together=together, halving=HALF)
+            again = tuner(sqlite(tmp_path / "killed.db"), trials_at_once=trials_at_once, halving=HALF)
             with pytest.raises(KeyboardInterrupt):
                 again.run(killed)
-            assert tuner(sqlite(tmp_path / "killed.db"), together=together, halving=HALF).run(killed)
+            assert tuner(sqlite(tmp_path / "killed.db"), trials_at_once=trials_at_once, halving=HALF).run(killed)
         assert again.run(killed) == {}
         assert again.trials == whole.trials
         assert calls == 2 * len(whole.batches)
@@ -108,22 +108,22 @@ class TestSearch:
     def test_a_search_killed_while_a_batch_is_kept_ends_as_if_undisturbed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        whole = tuner(sqlite(tmp_path / "whole.db"), trials=12, together=4, halving=HALF)
+        whole = tuner(sqlite(tmp_path / "whole.db"), trials=12, trials_at_once=4, halving=HALF)
         while whole.run(climb):
             pass
-        calls, kills, keep = 0, 0, Tuner._keep
+        calls, kills, keep = 0, 0, TpeSearch._keep
 
-        def killed(self: Tuner, *rest: Any) -> None:
+        def killed(self: TpeSearch, *rest: Any) -> None:
             nonlocal calls
             calls += 1
             if calls % 3 == 0:
                 raise KeyboardInterrupt
             keep(self, *rest)
 
-        monkeypatch.setattr(Tuner, "_keep", killed)
+        monkeypatch.setattr(TpeSearch, "_keep", killed)
         again = None
         while again is None or len(again.trials) < 12:
-            again = tuner(sqlite(tmp_path / "killed.db"), trials=12, together=4, halving=HALF)
+            again = tuner(sqlite(tmp_path / "killed.db"), trials=12, trials_at_once=4, halving=HALF)
             try:
                 again.run(climb)
             except KeyboardInterrupt:
@@ -135,7 +135,7 @@ class TestSearch:
     def test_who_is_behind_is_stopped_and_the_database_says_so(self, tmp_path: Path) -> None:
         import optuna
 
-        search = tuner(sqlite(tmp_path / "s.db"), trials=18, together=9, halving=Halving(min_epochs=2, factor=3))
+        search = tuner(sqlite(tmp_path / "s.db"), trials=18, trials_at_once=9, halving=Halving(min_epochs=2, factor=3))
         while search.run(climb):
             pass
         held = optuna.load_study(study_name="s", storage=sqlite(tmp_path / "s.db")).trials
@@ -154,19 +154,19 @@ class TestSearch:
         assert search.best() == ranked[0].params or height(search.best()) > height(ranked[0].params)
 
     def test_a_batch_of_proposals_differs_and_looks_away_from_itself(self, tmp_path: Path) -> None:
-        search = tuner(sqlite(tmp_path / "s.db"), trials=32, together=16)
+        search = tuner(sqlite(tmp_path / "s.db"), trials=32, trials_at_once=16)
         search.run(hill)
         first = search._settings(search.batches[1], search._finished())
         assert len({setting["lr"] for setting in first}) == len(first) == 4
         assert first == search._settings(search.batches[1], search._finished())  # nothing but what is kept decides
 
     def test_the_last_hope_is_not_stopped(self, tmp_path: Path) -> None:
-        search = tuner(sqlite(tmp_path / "s.db"), trials=8, together=4, halving=HALF)
+        search = tuner(sqlite(tmp_path / "s.db"), trials=8, trials_at_once=4, halving=HALF)
 
         answers: list[set[int]] = []
 
-        def told(outcomes: list[Outcome], *epochs: list[float | None]) -> None:
-            def objective(_: Sequence[Setting], watch: Watch) -> list[Outcome]:
+        def told(outcomes: list[TrialOutcome], *epochs: list[float | None]) -> None:
+            def objective(_: Sequence[Setting], watch: Watch) -> list[TrialOutcome]:
                 answers.extend(set(watch(epoch, values)) for epoch, values in enumerate(epochs))
                 return outcomes
 
@@ -184,9 +184,9 @@ class TestSearch:
         assert answers[6:] == [set(), {0}]  # now that one is complete
 
     def test_a_batch_that_another_process_has_kept_meanwhile_is_not_kept_twice(self, tmp_path: Path) -> None:
-        first, second = (tuner(sqlite(tmp_path / "s.db"), together=3) for _ in range(2))
+        first, second = (tuner(sqlite(tmp_path / "s.db"), trials_at_once=3) for _ in range(2))
 
-        def meanwhile(settings: Sequence[Setting], watch: Watch) -> list[Outcome]:
+        def meanwhile(settings: Sequence[Setting], watch: Watch) -> list[TrialOutcome]:
             second.run(hill)
             return hill(settings, watch)
 
@@ -210,11 +210,11 @@ class TestSearch:
         assert search.best() == {"lr": best.lr, "weight_decay": best.weight_decay}
 
     def test_a_failing_trial_is_kept_with_its_error_and_is_never_best(self, tmp_path: Path) -> None:
-        search = tuner(sqlite(tmp_path / "s.db"), trials=6, together=2)
+        search = tuner(sqlite(tmp_path / "s.db"), trials=6, trials_at_once=2)
         with pytest.raises(RuntimeError, match="none was run"):
             search.best()
 
-        def broken(_: Sequence[Setting], __: Watch) -> list[Outcome]:
+        def broken(_: Sequence[Setting], __: Watch) -> list[TrialOutcome]:
             raise OSError("the disk is full")
 
         assert {number: str(error) for number, error in search.run(broken).items()} == dict.fromkeys(
@@ -235,7 +235,7 @@ class TestSearch:
         assert search.best()["lr"] == search.trials[0].lr
 
     @pytest.mark.parametrize(
-        "changed", [{"trials": 4}, {"seed": 1}, {"lr": Range(1e-4, 1e-1)}, {"together": 2}, {"halving": HALF}]
+        "changed", [{"trials": 4}, {"seed": 1}, {"lr": Range(1e-4, 1e-1)}, {"trials_at_once": 2}, {"halving": HALF}]
     )
     def test_a_study_that_asked_something_else_is_refused(self, tmp_path: Path, changed: dict[str, Any]) -> None:
         tuner(sqlite(tmp_path / "s.db"))

@@ -19,8 +19,8 @@ from torch.nn import functional
 from otoscope import encoders
 from otoscope.datasets import Dataset
 from otoscope.encoders.whisper import Whisper, log_mel
-from otoscope.train import finetune
-from otoscope.train.tuning import Recipe
+from otoscope.finetuning import finetune
+from otoscope.finetuning.training import Recipe
 from otoscope.types import AudioBatch, Clip, Task, Tokens
 
 transformers = pytest.importorskip("transformers", reason="whisper comes by way of transformers")
@@ -66,7 +66,7 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
 
 
-def hear(encoder: Whisper, *waves: np.ndarray) -> Tokens:
+def extract_features(encoder: Whisper, *waves: np.ndarray) -> Tokens:
     batch = AudioBatch.of(waves, RATE)
     return encoder.encode(AudioBatch(batch.waves.to(encoder.body.conv1.weight.dtype), batch.lengths, RATE))
 
@@ -121,16 +121,19 @@ def test_tokens_are_the_hidden_states_of_transformers(path: str) -> None:
 def test_a_clip_is_heard_the_same_in_any_company(path: str, pool: int) -> None:
     encoder = Whisper(path=path, pool=pool).double()
     short, long = noise(RATE // 3, 1), noise(RATE, 2)
-    alone, together = hear(encoder, short), hear(encoder, short, long)
+    alone, trials_at_once = extract_features(encoder, short), extract_features(encoder, short, long)
     steps = int(alone.mask.sum())
     assert steps == alone.x.shape[2] == -(-17 // pool)  # 5333 samples begin 34 frames, 17 tokens
-    assert together.mask[0].tolist() == [True] * steps + [False] * (together.mask.shape[1] - steps)
-    assert torch.allclose(together.x[0, :, :steps], alone.x[0], rtol=0, atol=1e-9)
+    assert trials_at_once.mask[0].tolist() == [True] * steps + [False] * (trials_at_once.mask.shape[1] - steps)
+    assert torch.allclose(trials_at_once.x[0, :, :steps], alone.x[0], rtol=0, atol=1e-9)
 
 
 def test_pooling_is_the_mean_of_neighbours_that_are_audio(path: str) -> None:
     wave = noise(RATE // 3)
-    plain, pooled = hear(Whisper(path=path), wave).x[0], hear(Whisper(path=path, pool=5), wave).x[0]
+    plain, pooled = (
+        extract_features(Whisper(path=path), wave).x[0],
+        extract_features(Whisper(path=path, pool=5), wave).x[0],
+    )
     assert torch.allclose(pooled, torch.stack([part.mean(1) for part in plain.split(5, 1)], 1), atol=1e-6)
 
 
@@ -138,8 +141,10 @@ def test_a_shorter_window_is_the_beginning_of_the_positions(path: str) -> None:
     whole, half = Whisper(path=path), Whisper(path=path, window=0.5)
     assert torch.equal(half.body.embed_positions.weight, whole.body.embed_positions.weight[: SECOND // 2])
     wave = noise(RATE // 2)
-    assert hear(half, wave).x.shape == hear(whole, wave).x.shape == (1, 2, SECOND // 2, 1, 16)
-    assert not torch.allclose(hear(half, wave).x, hear(whole, wave).x, atol=1e-3)  # no silence to attend to
+    assert extract_features(half, wave).x.shape == extract_features(whole, wave).x.shape == (1, 2, SECOND // 2, 1, 16)
+    assert not torch.allclose(
+        extract_features(half, wave).x, extract_features(whole, wave).x, atol=1e-3
+    )  # no silence to attend to
 
 
 def test_what_decides_the_tokens_decides_the_identity(path: str, tmp_path: Path) -> None:
@@ -162,7 +167,7 @@ def test_what_decides_the_tokens_decides_the_identity(path: str, tmp_path: Path)
 
 def test_encode_is_frozen_and_leaves_the_mode_alone(path: str) -> None:
     encoder = Whisper(path=path).train()
-    assert not hear(encoder, noise(RATE)).x.requires_grad
+    assert not extract_features(encoder, noise(RATE)).x.requires_grad
     assert encoder.training
     assert encoder.embed(encoder.front_end(AudioBatch.of([noise(RATE)], RATE))).x.requires_grad
 
@@ -226,7 +231,7 @@ def test_options_that_do_not_fit(path: str, options: dict[str, object], message:
 
 def test_a_clip_longer_than_the_window_and_another_rate(path: str) -> None:
     with pytest.raises(ValueError, match=r"hears 0\.5 s at once, a clip has 1 s"):
-        hear(Whisper(path=path, window=0.5), noise(RATE))
+        extract_features(Whisper(path=path, window=0.5), noise(RATE))
     with pytest.raises(ValueError, match="hears 16000 Hz, the batch has 8000 Hz"):
         Whisper(path=path).encode(AudioBatch.of([noise(8000)], 8000))
 
@@ -341,8 +346,10 @@ def test_a_model_of_ctranslate2_is_the_same_model(
     wanted, state = given.state_dict(), found.state_dict()
     assert wanted.keys() == state.keys()
     assert all(torch.equal(wanted[name], state[name]) for name in wanted)
-    heard = hear(Whisper(path=str(tmp_path / "out")), noise(RATE)).x
-    assert torch.allclose(heard, hear(Whisper(path=path), noise(RATE)).x, atol=0.2 if dtype != torch.float32 else 0)
+    heard = extract_features(Whisper(path=str(tmp_path / "out")), noise(RATE)).x
+    assert torch.allclose(
+        heard, extract_features(Whisper(path=path), noise(RATE)).x, atol=0.2 if dtype != torch.float32 else 0
+    )
 
 
 def test_files_that_cannot_be_converted(path: str, converter: ModuleType, tmp_path: Path) -> None:

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from otoscope import encoders as encoders
     from otoscope import metrics as metrics
     from otoscope import probes as probes
-    from otoscope.bench.run import evaluate as evaluate
-    from otoscope.bench.run import evaluate_finetuned as evaluate_finetuned
+    from otoscope.bench.evaluation import evaluate as evaluate
+    from otoscope.bench.evaluation import evaluate_finetuned as evaluate_finetuned
+    from otoscope.finetuning import FittedFinetune as FittedFinetune
+    from otoscope.finetuning.api import finetune as finetune
     from otoscope.registry import load_plugin as load_plugin
     from otoscope.results import Predictions as Predictions
     from otoscope.results import Record as Record
     from otoscope.results import Store as Store
-    from otoscope.train import FittedFinetune as FittedFinetune
+    from otoscope.search.api import fit_best as fit_best
     from otoscope.train import FittedProbe as FittedProbe
     from otoscope.train import load as load
-    from otoscope.train.finetune import finetune as finetune
     from otoscope.train.fit import fit as fit
-    from otoscope.train.search import search as search
     from otoscope.types import AudioBatch as AudioBatch
     from otoscope.types import Clip as Clip
     from otoscope.types import Event as Event
@@ -46,7 +46,7 @@ _HOME = {
     "AudioBatch": "types",
     "Clip": "types",
     "Event": "types",
-    "FittedFinetune": "train",
+    "FittedFinetune": "finetuning",
     "FittedProbe": "train",
     "Predictions": "results",
     "Record": "results",
@@ -54,13 +54,13 @@ _HOME = {
     "Task": "types",
     "TokenShape": "types",
     "Tokens": "types",
-    "evaluate": "bench.run",
-    "evaluate_finetuned": "bench.run",
-    "finetune": "train",
+    "evaluate": "bench.evaluation",
+    "evaluate_finetuned": "bench.evaluation",
+    "finetune": "finetuning",
+    "fit_best": "search",
     "fit": "train",
     "load": "train",
     "load_plugin": "registry",
-    "search": "train",
 }
 """Where each public name lives."""
 

@@ -135,7 +135,7 @@ class Tokens:
     """A batch of token maps.
 
     x: [B, L, T, F, D] floating; mask: [B, T] bool, True where there is audio, at least one per clip (None: all True);
-    cls: [B, L, D] or None. Checked on construction. `is_unit`: every token and cls has length one (see `unit`).
+    cls: [B, L, D] or None. Checked on construction. `is_normalised`: every token and cls has length one (see `normalises_tokens`).
 
     >>> Tokens(torch.zeros(2, 1, 4, 8, 16)).mask.shape
     torch.Size([2, 4])
@@ -144,10 +144,10 @@ class Tokens:
     x: Tensor
     mask: Tensor
     cls: Tensor | None
-    is_unit: bool
+    is_normalised: bool
 
     def __init__(
-        self, x: Tensor, mask: Tensor | None = None, cls: Tensor | None = None, *, is_unit: bool = False
+        self, x: Tensor, mask: Tensor | None = None, cls: Tensor | None = None, *, is_normalised: bool = False
     ) -> None:
         if x.ndim != 5 or not x.is_floating_point():
             raise ValueError(f"x must be floating [B, L, T, F, D], found {x.dtype} {list(x.shape)}")
@@ -164,7 +164,7 @@ class Tokens:
         object.__setattr__(self, "x", x)
         object.__setattr__(self, "mask", mask)
         object.__setattr__(self, "cls", cls)
-        object.__setattr__(self, "is_unit", is_unit)
+        object.__setattr__(self, "is_normalised", is_normalised)
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -194,27 +194,29 @@ class Tokens:
         """The cls token, or the masked mean where the encoder has none, [B, L, D]."""
         return self.mean if self.cls is None else self.cls
 
-    def layers(self, which: Sequence[int]) -> Tokens:
+    def select_layers(self, which: Sequence[int]) -> Tokens:
         """Only the layers of these indices (negative from the end), in this order."""
         index = [range(self.x.shape[1])[i] for i in which]
         cls = None if self.cls is None else self.cls[:, index]
-        return Tokens(self.x[:, index], self.mask, cls, is_unit=self.is_unit)
+        return Tokens(self.x[:, index], self.mask, cls, is_normalised=self.is_normalised)
 
-    def clips(self, which: Tensor) -> Tokens:
+    def select_clips(self, which: Tensor) -> Tokens:
         """Only the clips of these indices, in this order."""
         cls = None if self.cls is None else self.cls.index_select(0, which)
-        return Tokens(self.x.index_select(0, which), self.mask.index_select(0, which), cls, is_unit=self.is_unit)
+        return Tokens(
+            self.x.index_select(0, which), self.mask.index_select(0, which), cls, is_normalised=self.is_normalised
+        )
 
-    def unit(self) -> Tokens:
+    def normalised(self) -> Tokens:
         """Every token and cls divided by its length, a zero left as it is; itself where that was done before.
 
-        >>> Tokens(torch.tensor([3.0, 4.0]).view(1, 1, 1, 1, 2)).unit().x.flatten().tolist()
+        >>> Tokens(torch.tensor([3.0, 4.0]).view(1, 1, 1, 1, 2)).normalised().x.flatten().tolist()
         [0.6000000238418579, 0.800000011920929]
         """
-        if self.is_unit:
+        if self.is_normalised:
             return self
         cls = None if self.cls is None else functional.normalize(self.cls, dim=-1)
-        return Tokens(functional.normalize(self.x, dim=-1), self.mask, cls, is_unit=True)
+        return Tokens(functional.normalize(self.x, dim=-1), self.mask, cls, is_normalised=True)
 
     def pooled(self) -> Tokens:
         """One token per layer, the masked mean: [B, L, 1, 1, D]; what probes of global vectors need, and no more."""
@@ -223,4 +225,4 @@ class Tokens:
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Tokens:
         """Moved and cast; the mask stays bool."""
         cls = None if self.cls is None else self.cls.to(device, dtype)
-        return Tokens(self.x.to(device, dtype), self.mask.to(device), cls, is_unit=self.is_unit)
+        return Tokens(self.x.to(device, dtype), self.mask.to(device), cls, is_normalised=self.is_normalised)

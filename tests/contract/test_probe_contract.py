@@ -118,7 +118,7 @@ class ClaimsToReadMeans(AveragesPadding):
 
 
 class OnlyLastLayer(Sound):
-    depth = "many"
+    uses_all_layers = True
 
     def forward(self, tokens):
         return self.linear(tokens.mean[:, -1])
@@ -145,7 +145,7 @@ class VectorPenalty(Sound):
 
 
 class StacksWithDropout(Sound):
-    stacks = True
+    stackable = True
 
     def forward(self, tokens):
         return self.linear(nn.functional.dropout(tokens.mean[:, 0], 0.5, self.training))
@@ -205,10 +205,10 @@ def test_culprit_is_caught(check, known):
 
 def test_a_stack_that_mixes_up_its_rows_is_caught(known):
     class FirstForAll(Sound):
-        stacks = True
+        stackable = True
 
-        def stacked(self, parameters, tokens, sets):
-            return super().stacked({name: p[:1].expand_as(p) for name, p in parameters.items()}, tokens, sets)
+        def stacked_forward(self, parameters, tokens, sets):
+            return super().stacked_forward({name: p[:1].expand_as(p) for name, p in parameters.items()}, tokens, sets)
 
     [result] = check_probe(known(FirstForAll), ("stacked",))
     assert "stacked, 1 sets of clips: as each by itself: largest difference" in result.message

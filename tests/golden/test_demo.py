@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from otoscope import exhibit
 from otoscope.cli import main
 from otoscope.report import table
-from otoscope.results import Store
+from otoscope.results import Store, activation_map
 
 GOLDEN = {"linear": 0.241, "mean": 0.255, "mhca": 0.264, "protobin": 0.269}
 """mAP of the small demo when its weights were shipped; a small demo is no result, only a fixed point."""
@@ -46,7 +45,7 @@ def test_the_page_is_self_contained(out: Path) -> None:
     page = (out / "report.html").read_text()
     assert not re.search(r"(src|href)=[\"']?https?://", page)
     assert "protobin" in page
-    shown = exhibit.load(exhibit.path_beside(out / "results"))
+    shown = activation_map.load(activation_map.activation_path(out / "results"))
     assert shown.activation.shape == (63, 8)
     assert shown.class_name in shown.true_labels
     assert np.isfinite(shown.log_mel).all()
@@ -58,8 +57,8 @@ def test_a_second_run_finds_everything_done(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a second run must not train or encode")
 
-    monkeypatch.setattr("otoscope.bench.job.fit", refuse)
-    monkeypatch.setattr("otoscope.bench.job.fit_many", refuse)
+    monkeypatch.setattr("otoscope.bench.jobs.probe.fit", refuse)
+    monkeypatch.setattr("otoscope.bench.jobs.probe.fit_many", refuse)
     monkeypatch.setattr("otoscope.encoders.tiny.Tiny.embed", refuse)
     assert main(["demo", "--small", "--quiet", "--out", str(out)]) == 0
     assert "protobin" in capsys.readouterr().out

@@ -209,27 +209,27 @@ def binary(p):
     return (p - p.detach() + sign) / math.sqrt(len(p))
 
 
-def strongest(z, prototypes):
+def max_similarity(z, prototypes):
     return torch.stack([torch.stack([unit(x) @ p for x in z]).max() for p in prototypes])
 
 
 @equation("protobin")
 @per_clip
 def protobin(probe, tokens, b):
-    return affine(probe.head, strongest(valid(tokens, b), [binary(p) for p in probe.prototypes.weight]))
+    return affine(probe.head, max_similarity(valid(tokens, b), [binary(p) for p in probe.prototypes.weight]))
 
 
 @equation("protofloat")
 @per_clip
 def protofloat(probe, tokens, b):
-    return affine(probe.head, strongest(valid(tokens, b), [unit(p) for p in probe.prototypes.weight]))
+    return affine(probe.head, max_similarity(valid(tokens, b), [unit(p) for p in probe.prototypes.weight]))
 
 
 @equation("proto")
 @per_clip
 def proto(probe, tokens, b):
     C, J = probe.weight.shape
-    s = strongest(valid(tokens, b), [unit(p) for p in probe.prototypes.weight])
+    s = max_similarity(valid(tokens, b), [unit(p) for p in probe.prototypes.weight])
     logits = []
     for c in range(C):
         parts = [torch.relu(probe.weight[c, j]) * torch.relu(s[c * J + j]) for j in range(J)]
@@ -351,13 +351,13 @@ def mhca_frame(probe, tokens, b, t):
 @equation("protobin-frame")
 @per_step
 def protobin_frame(probe, tokens, b, t):
-    return affine(probe.head, strongest(column(tokens, b, t), [binary(p) for p in probe.prototypes.weight]))
+    return affine(probe.head, max_similarity(column(tokens, b, t), [binary(p) for p in probe.prototypes.weight]))
 
 
 @equation("protofloat-frame")
 @per_step
 def protofloat_frame(probe, tokens, b, t):
-    return affine(probe.head, strongest(column(tokens, b, t), [unit(p) for p in probe.prototypes.weight]))
+    return affine(probe.head, max_similarity(column(tokens, b, t), [unit(p) for p in probe.prototypes.weight]))
 
 
 @equation("cgp-frame")

@@ -87,8 +87,8 @@ def test_values_and_gradients_are_those_of_the_equation(name, B, L, T, F, cls, s
     if not probe.trained:
         shown = random_tokens(5, L, T, F, cls, seed + 1)
         probe.shown = shown, (torch.rand(5, C) < 0.5).double()
-        probe.remember(*probe.shown)
-    seen = mixed(tokens, probe.layer_gate) if L > 1 and probe.depth == "one" and probe.trained else tokens
+        probe.partial_fit(*probe.shown)
+    seen = mixed(tokens, probe.layer_gate) if L > 1 and not probe.uses_all_layers and probe.trained else tokens
     found, wanted = probe(tokens), REFERENCES[name](probe, seen)
     if found.ndim == 3:
         found, wanted = found[tokens.mask], wanted[tokens.mask]
@@ -165,7 +165,7 @@ def test_unknown_options_and_indivisible_widths_are_refused():
 
 @pytest.mark.parametrize("name", [n for n in probes.names() if n != "knn"])
 def test_macs_are_those_the_machine_counts(name):
-    shape = TokenShape(3 if probes.registry.get(name).depth == "many" else 1, 4, 96, True, 6.25)
+    shape = TokenShape(3 if probes.registry.get(name).uses_all_layers else 1, 4, 96, True, 6.25)
     probe = probes.create(name, shape, 7, **({"prototypes": 64} if name.startswith("cgp") else {})).eval()
     tokens = Tokens(torch.randn(1, shape.layers, 16, 4, 96), None, torch.randn(1, shape.layers, 96))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
@@ -193,7 +193,7 @@ def test_one_token_and_probes_that_become_linear():
     torch.testing.assert_close(simpool(ONE), simpool.head.linear(simpool.token_norm(Z)))
     for name in ("protobin", "protofloat"):
         probe = build(name, ONE)
-        torch.testing.assert_close(probe(ONE), probe.head(unit @ probe.prototypes.unit().T))
+        torch.testing.assert_close(probe(ONE), probe.head(unit @ probe.prototypes.normalised().T))
     coca = build("coca", ONE)
     a = coca.attention
     torch.testing.assert_close(coca(ONE), coca.head.linear(a.out(a.value(coca.token_norm(Z)))))
@@ -201,7 +201,7 @@ def test_one_token_and_probes_that_become_linear():
 
 def test_one_token_and_cgp_has_three_equal_features():
     cgp = build("cgp", ONE)
-    s = Z / Z.norm(dim=1, keepdim=True) @ cgp.prototypes.unit().T
+    s = Z / Z.norm(dim=1, keepdim=True) @ cgp.prototypes.normalised().T
     torch.testing.assert_close(cgp(ONE), cgp.head(torch.cat([s, s, s], 1)))
 
 
@@ -262,7 +262,7 @@ def test_straight_through_gradient_is_the_closed_form():
     (found,) = torch.autograd.grad((logits * g).sum(), probe.prototypes.weight)
     to_s = g @ probe.head.weight
     unit = tokens.flat[:, 0] / tokens.flat[:, 0].norm(dim=2, keepdim=True)
-    similarity = (unit @ probe.prototypes.unit().T).masked_fill(~tokens.token_mask[:, :, None], -torch.inf)
+    similarity = (unit @ probe.prototypes.normalised().T).masked_fill(~tokens.token_mask[:, :, None], -torch.inf)
     nearest = similarity.argmax(1)
     for k in range(len(found)):
         wanted = sum(to_s[b, k] * unit[b, nearest[b, k]] for b in range(3)) / math.sqrt(D)
@@ -320,13 +320,13 @@ def test_knn_in_small_blocks_and_batches_is_knn_at_once(monkeypatch):
     train, query = random_tokens(40, 1, 2, 1, True, 10), random_tokens(7, 1, 2, 1, True, 11)
     targets = (torch.rand(40, C) < 0.5).double()
     whole = probes.create("knn", TokenShape(1, 1, D, True, 6.25), C, k=6).double()
-    whole.remember(train, targets)
+    whole.partial_fit(train, targets)
     wanted = whole(query)
     monkeypatch.setattr("otoscope.probes.knn.BLOCK", 21)
     pieces = probes.create("knn", TokenShape(1, 1, D, True, 6.25), C, k=6).double()
     for start in range(0, 40, 7):
         part = slice(start, start + 7)
-        pieces.remember(Tokens(train.x[part], train.mask[part], train.cls[part]), targets[part])
+        pieces.partial_fit(Tokens(train.x[part], train.mask[part], train.cls[part]), targets[part])
     torch.testing.assert_close(pieces(query), wanted)
     again = probes.create("knn", TokenShape(1, 1, D, True, 6.25), C, k=6).double()
     again.load_state_dict(pieces.state_dict())
@@ -338,13 +338,13 @@ def test_knn_with_fewer_clips_than_k_and_with_none():
     single = Tokens(torch.randn(1, 1, 1, 1, D))
     with pytest.raises(RuntimeError, match="remembered no clip yet"):
         knn(single)
-    knn.remember(single, torch.tensor([[0.0, 1.0]]))
+    knn.partial_fit(single, torch.tensor([[0.0, 1.0]]))
     assert knn(Tokens(torch.randn(3, 1, 1, 1, D))).argmax(1).tolist() == [1, 1, 1]
 
 
 def test_only_knn_remembers():
     with pytest.raises(NotImplementedError, match="trained by gradient"):
-        probes.create("mean", LAST, 3).remember(ONE, torch.zeros(6, 3))
+        probes.create("mean", LAST, 3).partial_fit(ONE, torch.zeros(6, 3))
 
 
 def test_gate_starts_equal_and_learns_where_the_information_lies():

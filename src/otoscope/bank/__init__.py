@@ -30,9 +30,9 @@
 (('beep-0', 'beep-1', 'beep-2'), (2, 1, 20, 1, 1))
 """
 
-from otoscope.bank.key import BankError, Identity, MismatchError
-from otoscope.bank.needs import Needs, needs
+from otoscope.bank.identity import BankError, BankIdentity, MismatchError
 from otoscope.bank.read import Bank, BankSplit, HeldOutError, IncompleteError
+from otoscope.bank.requirements import Requirements, requirements
 from otoscope.bank.shard import DamagedError
 from otoscope.bank.write import extract
 
@@ -42,14 +42,14 @@ open = Bank
 __all__ = [
     "Bank",
     "BankError",
+    "BankIdentity",
     "BankSplit",
     "DamagedError",
     "HeldOutError",
-    "Identity",
     "IncompleteError",
     "MismatchError",
-    "Needs",
+    "Requirements",
     "extract",
-    "needs",
     "open",
+    "requirements",
 ]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from otoscope.audio.decode import AudioError
 from otoscope.audio.resample import resample
-from otoscope.bank.key import CLS_DTYPES, DTYPES, BankError, Identity
+from otoscope.bank.identity import CLS_DTYPES, DTYPES, BankError, BankIdentity
 from otoscope.bank.shard import layout
 from otoscope.encoders import Encoder
 from otoscope.ops.int8 import quantise
@@ -31,7 +31,7 @@ def count_steps(encoder: Encoder, clips: Sequence[Clip]) -> int:
 
 
 def encode_shard(
-    encoder: Encoder, clips: Sequence[Clip], identity: Identity, batch_size: int, done: Callable[[int], object]
+    encoder: Encoder, clips: Sequence[Clip], identity: BankIdentity, batch_size: int, done: Callable[[int], object]
 ) -> dict[str, Tensor]:
     """The tensors of a shard of `clips`, in their order, padded to the longest map among them.
 
@@ -42,7 +42,7 @@ def encode_shard(
     for rows in _batches([len(wave) for wave in waves], batch_size):
         members = [clips[i] for i in rows]
         tokens = _encode(encoder, members, [waves[i] for i in rows])
-        parts.append((rows, _narrow(tokens.layers(identity.layers).to("cpu"), identity, members)))
+        parts.append((rows, _narrow(tokens.select_layers(identity.layers).to("cpu"), identity, members)))
         done(len(rows))
     steps = max(part["mask"].shape[1] for _, part in parts)
     planned = layout(len(clips), steps, identity)
@@ -108,7 +108,7 @@ def _encode(encoder: Encoder, clips: Sequence[Clip], waves: Sequence[Wave]) -> T
     return tokens
 
 
-def _narrow(tokens: Tokens, identity: Identity, clips: Sequence[Clip]) -> dict[str, Tensor]:
+def _narrow(tokens: Tokens, identity: BankIdentity, clips: Sequence[Clip]) -> dict[str, Tensor]:
     """What the bank holds of `tokens`, zero where there is no audio; `BankError` naming a clip that does not fit.
 
     Means are taken in float32, or wider, before they are narrowed.

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from otoscope.bank.key import HELD_OUT, BankError, Identity, Manifest
-from otoscope.bank.order import shuffle
+from otoscope.bank.identity import HELD_OUT, BankError, BankIdentity, Manifest
 from otoscope.bank.shard import DamagedError, Shard, check, layout
+from otoscope.bank.shuffle import shuffle
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.types import Event, Task, Tokens, TokenShape
 
@@ -41,7 +41,7 @@ class BankSplit:
     that of the encoder's token maps either way, so that a probe fitted on the one can be measured on the other.
     """
 
-    def __init__(self, name: str, identity: Identity, task: Task, clips: Path, shards: Sequence[Shard]) -> None:
+    def __init__(self, name: str, identity: BankIdentity, task: Task, clips: Path, shards: Sequence[Shard]) -> None:
         self.name, self.shape, self.task, self.holds = name, identity.shape, task, identity.holds
         self._identity, self._shards = identity, shards
         try:
@@ -74,7 +74,7 @@ class BankSplit:
         if self.holds == "pooled":
             raise BankError(
                 f"token maps of split {self.name!r} were asked for; its bank holds pooled vectors: the mean of each "
-                "clip's map, and its cls. Use pooled(), a probe that reads no more (`needs`), or extract another bank "
+                "clip's map, and its cls. Use pooled(), a probe that reads no more (`requirements`), or extract another bank "
                 "with holds='tokens'"
             )
         chosen = None if layers is None else [range(self.shape.layers)[i] for i in layers]
@@ -158,7 +158,7 @@ class BankSplit:
 
 
 @cache
-def _of_layers(identity: Identity, count: int) -> Identity:
+def _of_layers(identity: BankIdentity, count: int) -> BankIdentity:
     """The identity of a bank of so many layers; made once, for every batch asks."""
     return replace(identity, shape=replace(identity.shape, layers=count))
 
@@ -203,7 +203,7 @@ class Bank:
         self._opened: dict[str, BankSplit] = {}
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> BankIdentity:
         """Everything that decided its tokens."""
         return self._manifest.identity
 

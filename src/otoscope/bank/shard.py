@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from otoscope.bank.key import CLS_DTYPES, DTYPES, BankError, Identity
+from otoscope.bank.identity import CLS_DTYPES, DTYPES, BankError, BankIdentity
 from otoscope.files import replacing
 
 _CODES = {
@@ -35,7 +35,7 @@ class DamagedError(BankError):
     """A file of a bank that is not what was written."""
 
 
-def layout(clips: int, steps: int, identity: Identity) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+def layout(clips: int, steps: int, identity: BankIdentity) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     """Tensors, with dtype and shape, that hold `clips` clips of `steps` time steps in a bank of this identity."""
     shape, dtype = identity.shape, DTYPES[identity.dtype]
     T, F = (1, 1) if identity.holds == "pooled" else (steps, shape.freq)
@@ -50,7 +50,7 @@ def layout(clips: int, steps: int, identity: Identity) -> dict[str, tuple[torch.
     return held
 
 
-def size(clips: int, steps: int, identity: Identity) -> int:
+def size(clips: int, steps: int, identity: BankIdentity) -> int:
     """Bytes of the tensors of `layout`."""
     return sum(dtype.itemsize * math.prod(shape) for dtype, shape in layout(clips, steps, identity).values())
 
@@ -96,7 +96,7 @@ class Shard:
         return {name: view(name) for name in self.header}
 
 
-def check(path: Path, clips: int, identity: Identity) -> Shard:
+def check(path: Path, clips: int, identity: BankIdentity) -> Shard:
     """Read a shard's header; `DamagedError` if the file is not one of `clips` clips of this bank, to its last byte."""
     try:
         with path.open("rb") as file:
@@ -115,7 +115,7 @@ def check(path: Path, clips: int, identity: Identity) -> Shard:
     return shard
 
 
-def _check_header(header: dict[str, Any], steps: int, clips: int, identity: Identity) -> None:
+def _check_header(header: dict[str, Any], steps: int, clips: int, identity: BankIdentity) -> None:
     expected = layout(clips, steps, identity)
     if set(header) != set(expected):
         raise ValueError(f"tensors {sorted(header)} where {sorted(expected)} belong")

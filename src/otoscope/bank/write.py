@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from otoscope.bank.encode import count_steps, encode_shard
-from otoscope.bank.key import BankError, Holds, Identity, Layers, Manifest, is_begun, refuse_mismatch
-from otoscope.bank.needs import sizes, table
+from otoscope.bank.identity import BankError, BankIdentity, Holds, Layers, Manifest, bank_exists, check_identity
 from otoscope.bank.read import Bank, IncompleteError
+from otoscope.bank.requirements import sizes, table
 from otoscope.bank.shard import DamagedError, check, save, size
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
@@ -45,7 +45,7 @@ def extract(
 ) -> Bank:
     """Encode a data set once and keep its tokens in the folder `path`; the bank, opened.
 
-    `layers`: "last", "all" or indices; `holds`: "tokens" for whole maps, "pooled" for their means (`needs` says which
+    `layers`: "last", "all" or indices; `holds`: "tokens" for whole maps, "pooled" for their means (`requirements` says which
     of both a probe asks for); `dtype`: "float16", "bfloat16", "float32" or "int8"; `splits`: None for all. A whole bank
     of the same identity is opened as it is, an interrupted one goes on. The encoder runs where its weights are; clips
     at another rate are resampled. With `progress` the size is announced on stderr before anything is written, and what
@@ -59,11 +59,11 @@ def extract(
     path = Path(path)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, found {batch_size}")
-    identity = Identity.of(
+    identity = BankIdentity.of(
         encoder, dataset, splits=splits, layers=layers, holds=holds, dtype=dtype, shard_clips=shard_clips
     )
-    if is_begun(path):
-        refuse_mismatch(path, identity)
+    if bank_exists(path):
+        check_identity(path, identity)
         try:
             return Bank(path)
         except (IncompleteError, DamagedError):
@@ -72,8 +72,8 @@ def extract(
     manifest = Manifest(identity, dataset.task, {split: len(held) for split, held in clips.items()})
     _announce(path, manifest, _measure(encoder, clips), encoder.shape, progress)
     with _alone(path):
-        if is_begun(path):
-            refuse_mismatch(path, identity)
+        if bank_exists(path):
+            check_identity(path, identity)
         else:
             manifest.write(path)
         _fill(path, manifest, clips, encoder, batch_size, progress)
@@ -101,7 +101,7 @@ def _measure(encoder: Encoder, clips: dict[str, Sequence[Clip]]) -> dict[str, in
     return {split: count_steps(encoder, [held[i] for i in spread[split]]) for split, held in clips.items()}
 
 
-def _sizes(manifest: Manifest, steps: dict[str, int], identity: Identity) -> dict[str, int]:
+def _sizes(manifest: Manifest, steps: dict[str, int], identity: BankIdentity) -> dict[str, int]:
     """Bytes of every shard, were this the bank's identity."""
     return {
         name: size(len(rows), steps[split], identity)
@@ -204,7 +204,7 @@ def _fill(
             save(path / name, tensors)
 
 
-def _is_whole(file: Path, clips: int, identity: Identity) -> bool:
+def _is_whole(file: Path, clips: int, identity: BankIdentity) -> bool:
     try:
         return file.exists() and bool(check(file, clips, identity))
     except DamagedError:

@@ -1,5 +1,5 @@
 """Benches: cells to do, measured on the held-out split. `run` is the only module that opens it."""
 
-from otoscope.bench.run import evaluate, evaluate_finetuned
+from otoscope.bench.evaluation import evaluate, evaluate_finetuned
 
 __all__ = ["evaluate", "evaluate_finetuned"]

@@ -11,9 +11,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from otoscope import probes
-from otoscope.bench.entries import FinetuneEntry, ProbeEntry
-from otoscope.train.feed import choose_layers
-from otoscope.train.views import CUT
+from otoscope.bench.specs import FinetuneSpec, ProbeSpec
+from otoscope.sampling.subset import VALIDATION_CUT
+from otoscope.train.loader import choose_layers
 from otoscope.types import TokenShape
 
 _STEP, _READ, _RATE = 4e-5, 2.5e-9, 7.5e10
@@ -35,7 +35,7 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Scale:
+class PairSize:
     """How large a source is: `clips` by split, tokens as the encoder makes them (`shape`, `steps`), its weights, the
     data set's classes; `bytes` of the bank that are still to be written (0: it is there); `views` by draw."""
 
@@ -67,29 +67,27 @@ class Scale:
         views, as many as the largest draw has."""
         if self.views:
             return max(views.clips for views in self.views.values())
-        clips: float = self.clips["train"] * (1 if "validation" in self.clips else 1 - CUT["share"])
+        clips: float = self.clips["train"] * (1 if "validation" in self.clips else 1 - VALIDATION_CUT["share"])
         return clips if shots is None else min(clips, shots * self.classes)
 
 
-def training_seconds(
-    entry: ProbeEntry | FinetuneEntry, scale: Scale, *, epochs: int, shots: int | None = None
-) -> float:
+def training_seconds(spec: ProbeSpec | FinetuneSpec, size: PairSize, *, epochs: int, shots: int | None = None) -> float:
     """Expected time of one training on a source: forward and backward over the train clips of every epoch.
 
     `epochs` of a probe; fine-tuning has its own.
 
-    >>> scale = Scale({"train": 1000, "validation": 200}, TokenShape(1, 8, 192, True, 6.25), 63, 2_700_000, 36, 0)
-    >>> round(training_seconds(FinetuneEntry("finetune", options={"epochs": 10}), scale, epochs=1))
+    >>> size = PairSize({"train": 1000, "validation": 200}, TokenShape(1, 8, 192, True, 6.25), 63, 2_700_000, 36, 0)
+    >>> round(training_seconds(FinetuneSpec("finetune", options={"epochs": 10}), size, epochs=1))
     696
     """
-    clips = scale.train_clips(shots)
-    if isinstance(entry, FinetuneEntry):
-        recipe, decoded = entry.recipe, _HEAR * sum(scale.clips.values())
+    clips = size.train_clips(shots)
+    if isinstance(spec, FinetuneSpec):
+        recipe, decoded = spec.recipe, _HEAR * sum(size.clips.values())
         passes = _PASSES * recipe.epochs + (recipe.probe_epochs > 0)
-        return decoded + passes * clips * scale.parameters * scale.tokens / _TUNE
-    kind = probes.registry.get(entry.name)
-    layers = choose_layers(entry.layer, kind.depth, scale.shape)
-    shape = dataclasses.replace(scale.shape, layers=len(layers))
-    macs = probes.cost(entry.name, shape, scale.classes, scale.tokens, **entry.options).macs
-    read = shape.layers * scale.tokens * shape.dim if kind.reads == "tokens" else 0
+        return decoded + passes * clips * size.parameters * size.tokens / _TUNE
+    kind = probes.registry.get(spec.name)
+    layers = choose_layers(spec.layer, kind.uses_all_layers, size.shape)
+    shape = dataclasses.replace(size.shape, layers=len(layers))
+    macs = probes.cost(spec.name, shape, size.classes, size.tokens, **spec.options).macs
+    read = shape.layers * size.tokens * shape.dim if kind.reads == "tokens" else 0
     return (epochs if kind.trained else 1) * clips * (_STEP + _READ * read + macs / _RATE)

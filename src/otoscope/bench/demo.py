@@ -14,15 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from otoscope import bank as banks
-from otoscope.bench import recorded, run, sources, suites
-from otoscope.bench.entries import FINETUNE, FinetuneEntry
-from otoscope.bench.execute import Outcome, run_suite
-from otoscope.bench.job import saved_probe
-from otoscope.bench.plan import Place, Source
-from otoscope.bench.sources import Subject
+from otoscope.bench import evaluation, recorded, resolve, suites
+from otoscope.bench.jobs.probe import saved_probe
+from otoscope.bench.plan import Pair, Study
+from otoscope.bench.resolve import ResolvedPair
+from otoscope.bench.runner import SuiteResult, run_suite
+from otoscope.bench.specs import FINETUNE, FinetuneSpec
 from otoscope.bench.suites import Suite
-from otoscope.exhibit import path_beside
 from otoscope.results import Store
+from otoscope.results.activation_map import activation_path
 from otoscope.train import load
 
 SHOWN = "protobin"
@@ -38,10 +38,10 @@ def run_demo(
     finetune: bool = False,
     device: str | None = None,
     progress: bool = True,
-) -> Outcome:
+) -> SuiteResult:
     """Do what is missing of the demo in the folder `out`, as `execute.run_suite` does; its results are `out/results`.
 
-    Beside them `exhibit.npz`, one test clip through `protobin`. `seeds` overrides the suite's. `control` takes in the
+    Beside them `activation_map.npz`, one test clip through `protobin`. `seeds` overrides the suite's. `control` takes in the
     suite's other encoders, `finetune` its fine-tuning, 15 minutes on two cores for each encoder; else the record that
     ships is set beside the probes, marked as such, if it is of this very encoder and data set.
     """
@@ -49,11 +49,11 @@ def run_demo(
     if finetune:
         recorded.forget(Store(Path(out) / "results"))
     outcome = run_suite(asked, out, device=device, progress=progress)
-    found, _ = sources.find(replace(asked, encoders=asked.encoders[:1]), Path(out) / "banks")
-    for source, subject in found.items():
-        _exhibit(Path(out), source, subject)
+    found, _ = resolve.find(replace(asked, encoders=asked.encoders[:1]), Path(out) / "banks")
+    for pair, resolved in found.items():
+        _exhibit(Path(out), pair, resolved)
         if not finetune:
-            _recall(outcome.store, subject, progress)
+            _recall(outcome.store, resolved, progress)
     return outcome
 
 
@@ -62,23 +62,23 @@ def _asked(suite: Suite, seeds: int | None, control: bool, finetune: bool) -> Su
     return replace(
         suite,
         encoders=suite.encoders if control else suite.encoders[:1],
-        probes=tuple(entry for entry in suite.probes if finetune or not isinstance(entry, FinetuneEntry)),
+        probes=tuple(spec for spec in suite.probes if finetune or not isinstance(spec, FinetuneSpec)),
         seeds=suite.seeds if seeds is None else seeds,
     )
 
 
-def _exhibit(out: Path, source: Source, subject: Subject) -> None:
+def _exhibit(out: Path, pair: Pair, resolved: ResolvedPair) -> None:
     """Show the first seed's strongest prototype in a test clip, unless that is done."""
-    path, saved = path_beside(out / "results"), saved_probe(out, Place(source, SHOWN))
+    path, saved = activation_path(out / "results"), saved_probe(out, Study(pair, SHOWN))
     made = saved / "probe.json"
     if made.exists() and not (path.exists() and path.stat().st_mtime >= made.stat().st_mtime):
-        bank, encoder, dataset = banks.open(subject.path), subject.create_encoder(), subject.create_dataset()
-        run.exhibit(load(saved), bank, encoder, dataset, name=source.encoder).save(path)
+        bank, encoder, dataset = banks.open(resolved.path), resolved.create_encoder(), resolved.create_dataset()
+        evaluation.exhibit(load(saved), bank, encoder, dataset, name=pair.encoder).save(path)
 
 
-def _recall(store: Store, subject: Subject, progress: bool) -> None:
+def _recall(store: Store, resolved: ResolvedPair, progress: bool) -> None:
     """Set the shipped fine-tuning record beside the probes, unless it was measured here."""
-    label, digests = subject.encoder.label, subject.digests
+    label, digests = resolved.encoder.label, resolved.digests
     measured = [r for r in store if (r.encoder, r.probe, r.recorded) == (label, FINETUNE, None)]
     if any(recorded.matches(record, digests) for record in measured):
         return

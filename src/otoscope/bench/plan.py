@@ -1,7 +1,7 @@
 """The plan of a bench: every cell with its cost, before anything is trained. Pure: nothing here reads or computes.
 
 A cell is one training: a trial of the search, which validation judges, or a seed of the setting that won, which the
-held-out split judges. Cells that differ only in trial and seed are one `Place` and follow each other; places are
+held-out split judges. Cells that differ only in trial and seed are one `Study` and follow each other; places are
 independent.
 """
 
@@ -17,16 +17,16 @@ from itertools import groupby
 from typing import Any
 
 from otoscope.bench import cost
-from otoscope.bench.cost import Scale
-from otoscope.bench.entries import FinetuneEntry
-from otoscope.bench.suites import Absent, Suite
-from otoscope.train.mixed import RULE as MIXED
-from otoscope.train.tuner import RULE
-from otoscope.train.views import CUT
+from otoscope.bench.cost import PairSize
+from otoscope.bench.specs import FinetuneSpec
+from otoscope.bench.suites import Suite, Unavailable
+from otoscope.sampling.mixup import RULE as MIXED
+from otoscope.sampling.subset import VALIDATION_CUT
+from otoscope.search.tpe import RULE
 
 
 @dataclass(frozen=True)
-class Source:
+class Pair:
     """An encoder, by the label of its results, and a data set; `fold` None where there are no folds. One bank."""
 
     encoder: str
@@ -38,39 +38,39 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Place:
+class Study:
     """What is searched by itself and then measured: a source, a probe by label, and a few-shot draw if there is one."""
 
-    source: Source
+    pair: Pair
     probe: str
     shots: int | None = None
     draw: int = 0
 
     def __str__(self) -> str:
         few = "" if self.shots is None else f", {self.shots} shots, draw {self.draw}"
-        return f"{self.source}, {self.probe}{few}"
+        return f"{self.pair}, {self.probe}{few}"
 
     @property
     def file_name(self) -> str:
         """What files of this place are called.
 
-        >>> Place(Source("tiny", "esc50", 2), "cgp", shots=8).file_name
+        >>> Study(Pair("tiny", "esc50", 2), "cgp", shots=8).file_name
         'tiny-x-esc50-fold-2-cgp-8-shots-draw-0'
         """
         return _file_name(str(self))
 
 
 @dataclass(frozen=True)
-class Cell:
+class Run:
     """One training at a place: `trial` number, or None for the measured training with `seed`; expected `seconds`."""
 
-    place: Place
+    study: Study
     trial: int | None
     seed: int
     seconds: float = dataclasses.field(compare=False)
 
     def __str__(self) -> str:
-        return f"{self.place}, " + (f"seed {self.seed}" if self.trial is None else f"trial {self.trial}")
+        return f"{self.study}, " + (f"seed {self.seed}" if self.trial is None else f"trial {self.trial}")
 
     @property
     def file_name(self) -> str:
@@ -83,60 +83,60 @@ class Plan:
     """Cells that are to do, in order; how many are done; banks and what the suite names and this machine lacks."""
 
     suite: Suite
-    cells: tuple[Cell, ...]
+    runs: tuple[Run, ...]
     done: int
-    scales: Mapping[Source, Scale]
-    absent: tuple[Absent, ...]
+    sizes: Mapping[Pair, PairSize]
+    unavailable: tuple[Unavailable, ...]
 
     @property
     def bytes(self) -> int:
         """Bytes of banks to be written for these cells."""
-        return sum(self.scales[source].missing_bytes(draws) for source, draws in self._encoded().items())
+        return sum(self.sizes[pair].missing_bytes(draws) for pair, draws in self._encoded().items())
 
     @property
     def seconds(self) -> float:
         """Expected time of all cells and of the encoding they need, one after the other."""
-        encoding = sum(self.scales[source].encoding_seconds(draws) for source, draws in self._encoded().items())
-        return encoding + sum(cell.seconds for cell in self.cells)
+        encoding = sum(self.sizes[pair].encoding_seconds(draws) for pair, draws in self._encoded().items())
+        return encoding + sum(run.seconds for run in self.runs)
 
-    def places(self) -> Iterator[tuple[Place, list[Cell]]]:
+    def studies(self) -> Iterator[tuple[Study, list[Run]]]:
         """The cells by place."""
-        for place, cells in groupby(self.cells, lambda cell: cell.place):
-            yield place, list(cells)
+        for study, runs in groupby(self.runs, lambda run: run.study):
+            yield study, list(runs)
 
     def __str__(self) -> str:
         suite = self.suite
         lines = [f"suite {suite.name}: {suite.about}"]
-        encoded, width = self._encoded(), max(12, *(len(entry.label) for entry in suite.probes))
-        for source, places in groupby(self.places(), lambda pair: pair[0].source):
-            scale, draws = self.scales[source], encoded.get(source, set())
-            missing, seconds = scale.missing_bytes(draws), scale.encoding_seconds(draws)
+        encoded, width = self._encoded(), max(12, *(len(spec.label) for spec in suite.probes))
+        for pair, studies in groupby(self.studies(), lambda pair: pair[0].pair):
+            size, draws = self.sizes[pair], encoded.get(pair, set())
+            missing, seconds = size.missing_bytes(draws), size.encoding_seconds(draws)
             bank = f"{missing / 1e6:.1f} MB to encode, {_time(seconds)}" if missing else "there"
-            lines.append(f"{source}: bank {bank if source in encoded else 'not needed'}")
-            lines += [f"  {place.probe:{width}} {_row(place, cells)}" for place, cells in places]
-        lines += [f"missing {lack.kind} {lack.name!r}: {lack.reason}" for lack in self.absent]
+            lines.append(f"{pair}: bank {bank if pair in encoded else 'not needed'}")
+            lines += [f"  {study.probe:{width}} {_row(study, runs)}" for study, runs in studies]
+        lines += [f"missing {lack.kind} {lack.name!r}: {lack.reason}" for lack in self.unavailable]
         lines.append(
-            f"{len(self.cells)} cells to do, {self.done} done; {self.bytes / 1e9:.2f} GB of banks to write; "
+            f"{len(self.runs)} cells to do, {self.done} done; {self.bytes / 1e9:.2f} GB of banks to write; "
             f"about {_time(self.seconds)} ({self.seconds / 3600:.2f} hours) on 2 cores"
         )
         return "\n".join(lines)
 
-    def _encoded(self) -> dict[Source, set[int]]:
+    def _encoded(self) -> dict[Pair, set[int]]:
         """The sources whose bank these cells read, and of which draws."""
-        tuned = {entry.label for entry in self.suite.probes if isinstance(entry, FinetuneEntry)}
-        draws: dict[Source, set[int]] = {}
-        for place in (cell.place for cell in self.cells if cell.place.probe not in tuned):
-            draws.setdefault(place.source, set()).add(place.draw)
+        tuned = {spec.label for spec in self.suite.probes if isinstance(spec, FinetuneSpec)}
+        draws: dict[Pair, set[int]] = {}
+        for study in (run.study for run in self.runs if run.study.probe not in tuned):
+            draws.setdefault(study.pair, set()).add(study.draw)
         return draws
 
 
 def make(
     suite: Suite,
-    scales: Mapping[Source, Scale],
+    sizes: Mapping[Pair, PairSize],
     *,
-    done: Collection[Cell] = (),
-    absent: Sequence[Absent] = (),
-    measured: Mapping[Place, float] | None = None,
+    done: Collection[Run] = (),
+    unavailable: Sequence[Unavailable] = (),
+    measured: Mapping[Study, float] | None = None,
 ) -> Plan:
     """The plan of a suite on the sources that are there, in the suite's order.
 
@@ -144,53 +144,53 @@ def make(
     before, used instead of the reckoning. A place whose seeds are all done needs no search any more.
     """
     listed, todo = 0, []
-    lacking = {lack.name for lack in absent if lack.kind == "probe"}
-    for source, scale in scales.items():
-        for place in places_of(suite, source):
-            if place.probe in lacking:
+    lacking = {lack.name for lack in unavailable if lack.kind == "probe"}
+    for pair, size in sizes.items():
+        for study in studies_of(suite, pair):
+            if study.probe in lacking:
                 continue
-            seconds = (measured or {}).get(place) or cost.training_seconds(
-                suite.probe(place.probe), scale, epochs=suite.epochs, shots=place.shots
+            seconds = (measured or {}).get(study) or cost.training_seconds(
+                suite.probe(study.probe), size, epochs=suite.epochs, shots=study.shots
             )
-            trials, seeds = cells_of(suite, place, seconds)
+            trials, seeds = runs_of(suite, study, seconds)
             listed += len(trials) + len(seeds)
-            left = [cell for cell in seeds if cell not in done]
-            todo += ([cell for cell in trials if cell not in done] + left) if left else []
-    return Plan(suite, tuple(todo), listed - len(todo), scales, tuple(absent))
+            left = [run for run in seeds if run not in done]
+            todo += ([run for run in trials if run not in done] + left) if left else []
+    return Plan(suite, tuple(todo), listed - len(todo), sizes, tuple(unavailable))
 
 
-def cells_of(suite: Suite, place: Place, seconds: float = 0.0) -> tuple[list[Cell], list[Cell]]:
+def runs_of(suite: Suite, study: Study, seconds: float = 0.0) -> tuple[list[Run], list[Run]]:
     """All trials and all measured seeds of a place, each expected to take `seconds`.
 
     A trial of fine-tuning leaves its checkpoint, and the best of trials that are all Sobol points its probe, so that
     the first seed of the winner costs no training again.
     """
-    entry = suite.probe(place.probe)
-    trials, seeds = entry.counts(suite.trials, suite.seeds)
-    kept = trials > 0 and (isinstance(entry, FinetuneEntry) or suite.sobol == suite.trials)
+    spec = suite.probe(study.probe)
+    trials, seeds = spec.counts(suite.trials, suite.seeds)
+    kept = trials > 0 and (isinstance(spec, FinetuneSpec) or suite.sobol == suite.trials)
     return (
-        [Cell(place, trial, 0, seconds) for trial in range(trials)],
-        [Cell(place, None, seed, 0.0 if kept and seed == 0 else seconds) for seed in range(seeds)],
+        [Run(study, trial, 0, seconds) for trial in range(trials)],
+        [Run(study, None, seed, 0.0 if kept and seed == 0 else seconds) for seed in range(seeds)],
     )
 
 
-def protocol(suite: Suite, place: Place, scale: Scale) -> dict[str, Any]:
+def protocol(suite: Suite, study: Study, size: PairSize) -> dict[str, Any]:
     """What decides a cell before it is trained, as it stands in its record; fits through JSON unchanged."""
     common: dict[str, Any] = {name: getattr(suite, name) for name in ("trials", "epochs", "batch_size")}
-    rule = suite.probe(place.probe).decides(common | {"search": _search(suite) if cells_of(suite, place)[0] else None})
-    rule |= {"fold": place.source.fold, "shots": place.shots, "draw": place.draw}
-    if views := suite.dataset(place.source.dataset).views:
+    rule = suite.probe(study.probe).decides(common | {"search": _search(suite) if runs_of(suite, study)[0] else None})
+    rule |= {"fold": study.pair.fold, "shots": study.shots, "draw": study.draw}
+    if views := suite.dataset(study.pair.dataset).views:
         rule["views"] = {"number": views, **MIXED}
-    rule["validation_cut"] = None if "validation" in scale.clips else CUT
+    rule["validation_cut"] = None if "validation" in size.clips else VALIDATION_CUT
     whole: dict[str, Any] = json.loads(json.dumps(rule | {"otoscope": importlib.metadata.version("otoscope")}))
     return whole
 
 
-def places_of(suite: Suite, source: Source) -> list[Place]:
+def studies_of(suite: Suite, pair: Pair) -> list[Study]:
     """Every probe of the suite on this source, for every few-shot draw."""
-    shots = suite.dataset(source.dataset).shots
+    shots = suite.dataset(pair.dataset).shots
     draws = range(1 if shots is None else suite.draws)
-    return [Place(source, entry.label, shots, draw) for draw in draws for entry in suite.probes]
+    return [Study(pair, spec.label, shots, draw) for draw in draws for spec in suite.probes]
 
 
 def _search(suite: Suite) -> dict[str, Any]:
@@ -198,12 +198,12 @@ def _search(suite: Suite) -> dict[str, Any]:
     return points if suite.sobol == suite.trials else RULE | points
 
 
-def _row(place: Place, cells: Sequence[Cell]) -> str:
-    trials = sum(cell.trial is not None for cell in cells)
-    few = "" if place.shots is None else f"{place.shots} shots, draw {place.draw}: "
-    counts = {"trial": trials, "seed": len(cells) - trials}
+def _row(study: Study, runs: Sequence[Run]) -> str:
+    trials = sum(run.trial is not None for run in runs)
+    few = "" if study.shots is None else f"{study.shots} shots, draw {study.draw}: "
+    counts = {"trial": trials, "seed": len(runs) - trials}
     parts = [f"{n} {what}{'s' * (n > 1)}" for what, n in counts.items() if n]
-    return f"{few}{' + '.join(parts)}, {_time(cells[0].seconds)} each"
+    return f"{few}{' + '.join(parts)}, {_time(runs[0].seconds)} each"
 
 
 def _file_name(words: str) -> str:

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from otoscope.bench.entries import FINETUNE
+from otoscope.bench.specs import FINETUNE
 from otoscope.results import Record, Store
 
 SHIPPED = Path(__file__).parent / "recorded"

@@ -6,8 +6,8 @@
                 {"name": "finetune", "options": {"epochs": 12, "lrs": [5e-4, 2e-3], "seeds": 1}}],
      "trials": 50, "sobol": 25, "seeds": 5, "draws": 1, "epochs": 30, "batch_size": 128}
 
-`finetune` among the probes is the whole encoder, trained end to end; its options are a recipe (`FinetuneEntry`).
-A suite may name encoders, data sets and probes that are not registered here: `absent` lists them, with the reason.
+`finetune` among the probes is the whole encoder, trained end to end; its options are a recipe (`FinetuneSpec`).
+A suite may name encoders, data sets and probes that are not registered here: `unavailable` lists them, with the reason.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from otoscope.bench.entries import FINETUNE, DatasetEntry, EncoderEntry, Entry, FinetuneEntry, ProbeEntry, lack
+from otoscope.bench.specs import FINETUNE, DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec, Spec, lack
 from otoscope.registry import UnknownNameError, unknown
 
 FOLDER = Path(__file__).with_suffix("")
@@ -40,9 +40,9 @@ class Suite:
 
     name: str
     about: str
-    encoders: tuple[EncoderEntry, ...]
-    datasets: tuple[DatasetEntry, ...]
-    probes: tuple[ProbeEntry | FinetuneEntry, ...]
+    encoders: tuple[EncoderSpec, ...]
+    datasets: tuple[DatasetSpec, ...]
+    probes: tuple[ProbeSpec | FinetuneSpec, ...]
     trials: int = 1
     sobol: int | None = None
     seeds: int = 1
@@ -52,9 +52,9 @@ class Suite:
 
     def __post_init__(self) -> None:
         for what, names in (
-            ("encoder label", [entry.label for entry in self.encoders]),
-            ("data set", [entry.name for entry in self.datasets]),
-            ("probe label", [entry.label for entry in self.probes]),
+            ("encoder label", [spec.label for spec in self.encoders]),
+            ("data set", [spec.name for spec in self.datasets]),
+            ("probe label", [spec.label for spec in self.probes]),
         ):
             if not names or len(set(names)) != len(names):
                 raise SuiteError(f"suite {self.name!r}: each {what} must stand there once, at least one; found {names}")
@@ -71,17 +71,17 @@ class Suite:
                     f"suite {self.name!r}, data set {data.name!r}: views are of a few-shot draw, give shots"
                 )
 
-    def dataset(self, name: str) -> DatasetEntry:
+    def dataset(self, name: str) -> DatasetSpec:
         """The entry of this name among the data sets."""
-        return next(entry for entry in self.datasets if entry.name == name)
+        return next(spec for spec in self.datasets if spec.name == name)
 
-    def probe(self, label: str) -> ProbeEntry | FinetuneEntry:
+    def probe(self, label: str) -> ProbeSpec | FinetuneSpec:
         """The entry of this label among the probes."""
-        return next(entry for entry in self.probes if entry.label == label)
+        return next(spec for spec in self.probes if spec.label == label)
 
 
 @dataclass(frozen=True)
-class Absent:
+class Unavailable:
     """What a suite names and this machine lacks: `kind` "encoder" or "probe" (by label), "dataset" or "source"
     (a pair that cannot be encoded), and why."""
 
@@ -119,30 +119,30 @@ def parse(name: str, held: Mapping[str, Any]) -> Suite:
     """A suite from its JSON object; an unknown key is an error."""
     _only(f"suite {name!r}", held, Suite, without=("name",))
     entries: dict[str, list[dict[str, Any]]] = {}
-    for kind, entry in (("encoders", Entry), ("datasets", DatasetEntry), ("probes", ProbeEntry)):
+    for kind, spec in (("encoders", Spec), ("datasets", DatasetSpec), ("probes", ProbeSpec)):
         entries[kind] = [{"name": item} if isinstance(item, str) else dict(item) for item in held.get(kind, ())]
         for item in entries[kind]:
-            _only(f"suite {name!r}, {kind}", item, entry)
+            _only(f"suite {name!r}, {kind}", item, spec)
     folded = [item | ({"folds": tuple(item["folds"])} if "folds" in item else {}) for item in entries["datasets"]]
     return Suite(
         **dict(held)
         | {
             "name": name,
-            "encoders": tuple(EncoderEntry(**item) for item in entries["encoders"]),
-            "datasets": tuple(DatasetEntry(**item) for item in folded),
+            "encoders": tuple(EncoderSpec(**item) for item in entries["encoders"]),
+            "datasets": tuple(DatasetSpec(**item) for item in folded),
             "probes": tuple(
-                (FinetuneEntry if item.get("name") == FINETUNE else ProbeEntry)(**item) for item in entries["probes"]
+                (FinetuneSpec if item.get("name") == FINETUNE else ProbeSpec)(**item) for item in entries["probes"]
             ),
         }
     )
 
 
-def absent(suite: Suite) -> list[Absent]:
+def unavailable(suite: Suite) -> list[Unavailable]:
     """What the suite names and nobody registered, and options that nobody knows. Nothing is created."""
-    listed = [("encoder", entry.label, lack(entry)) for entry in suite.encoders]
-    listed += [("dataset", entry.name, lack(entry)) for entry in suite.datasets]
-    listed += [("probe", entry.label, lack(entry)) for entry in suite.probes]
-    return list(dict.fromkeys(Absent(kind, name, reason) for kind, name, reason in listed if reason))
+    listed = [("encoder", spec.label, lack(spec)) for spec in suite.encoders]
+    listed += [("dataset", spec.name, lack(spec)) for spec in suite.datasets]
+    listed += [("probe", spec.label, lack(spec)) for spec in suite.probes]
+    return list(dict.fromkeys(Unavailable(kind, name, reason) for kind, name, reason in listed if reason))
 
 
 def _only(where: str, held: Mapping[str, Any], kind: type[Any], without: tuple[str, ...] = ()) -> None:

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 from otoscope.cli.commands import bank_path, label
 
 if TYPE_CHECKING:
-    from otoscope.bench.entries import FinetuneEntry, ProbeEntry
-    from otoscope.bench.execute import Outcome
+    from otoscope.bench.runner import SuiteResult
+    from otoscope.bench.specs import FinetuneSpec, ProbeSpec
     from otoscope.bench.suites import Suite
 
 
 def bench(asked: argparse.Namespace) -> int:
-    from otoscope.bench import execute
+    from otoscope.bench import runner
 
     suite = _suite(asked)
     if asked.dry_run:
-        print(execute.prepare(suite, asked.out, storage=asked.storage))
+        print(runner.prepare(suite, asked.out, storage=asked.storage))
         return 0
-    outcome = execute.run_suite(
+    outcome = runner.run_suite(
         suite,
         asked.out,
         storage=asked.storage,
@@ -39,30 +39,30 @@ def bench(asked: argparse.Namespace) -> int:
 
 
 def probe(asked: argparse.Namespace) -> int:
-    from otoscope.bench.entries import ProbeEntry
+    from otoscope.bench.specs import ProbeSpec
 
     given = {name: getattr(asked, name) for name in ("layer", "lr", "weight_decay")}
-    entry = ProbeEntry(asked.probe, options=dict(asked.option), **given)
+    spec = ProbeSpec(asked.probe, options=dict(asked.option), **given)
     if asked.trials > 1 and not asked.lr == asked.weight_decay == None:  # noqa: E711
         raise ValueError("--trials searches the learning rate and weight decay; give them, or --trials, not both")
     suite = replace(
-        _one_cell(asked, entry),
+        _one_cell(asked, spec),
         trials=asked.trials,
         sobol=asked.trials,
         epochs=asked.epochs,
         batch_size=asked.batch_size,
     )
-    return _run(asked, suite, asked.bank or bank_path(asked, entry.needs.layers))
+    return _run(asked, suite, asked.bank or bank_path(asked, spec.requirements.layers))
 
 
 def finetune(asked: argparse.Namespace) -> int:
-    from otoscope.bench.entries import FINETUNE, FinetuneEntry
-    from otoscope.train.recipe import Recipe
+    from otoscope.bench.specs import FINETUNE, FinetuneSpec
+    from otoscope.finetuning.recipe import Recipe
 
     given = {field.name: getattr(asked, field.name, None) for field in fields(Recipe)}
     given["head_options"] = dict(asked.head_option) or None
     options = {name: value for name, value in given.items() if value is not None}
-    return _run(asked, _one_cell(asked, FinetuneEntry(FINETUNE, options=options)), None)
+    return _run(asked, _one_cell(asked, FinetuneSpec(FINETUNE, options=options)), None)
 
 
 def demo(asked: argparse.Namespace) -> int:
@@ -107,45 +107,45 @@ def _suite(asked: argparse.Namespace) -> Suite:
     return replace(suite, **{name: number for name, number in changed.items() if number is not None})
 
 
-def _one_cell(asked: argparse.Namespace, entry: ProbeEntry | FinetuneEntry) -> Suite:
+def _one_cell(asked: argparse.Namespace, spec: ProbeSpec | FinetuneSpec) -> Suite:
     """The suite of an encoder and a data set under one entry; what nobody registered is refused."""
-    from otoscope.bench.entries import DatasetEntry, EncoderEntry
+    from otoscope.bench.specs import DatasetSpec, EncoderSpec
     from otoscope.bench.suites import Suite
 
-    encoder = EncoderEntry(asked.encoder, label(asked), dict(asked.encoder_option))
-    data = DatasetEntry(asked.dataset, dict(asked.dataset_option), shots=asked.shots, views=asked.views)
-    for named in (encoder, data, entry):
+    encoder = EncoderSpec(asked.encoder, label(asked), dict(asked.encoder_option))
+    data = DatasetSpec(asked.dataset, dict(asked.dataset_option), shots=asked.shots, views=asked.views)
+    for named in (encoder, data, spec):
         named.check()
     return Suite(
         name="command-line",
         about="one cell",
         encoders=(encoder,),
         datasets=(data,),
-        probes=(entry,),
+        probes=(spec,),
         seeds=asked.seeds,
         draws=asked.draws,
     )
 
 
 def _run(asked: argparse.Namespace, suite: Suite, bank: Path | None) -> int:
-    from otoscope.bench import execute
+    from otoscope.bench import runner
 
-    outcome = execute.run_suite(suite, asked.out, bank=bank, device=asked.device, progress=not asked.quiet)
-    for lack in outcome.plan.absent:
+    outcome = runner.run_suite(suite, asked.out, bank=bank, device=asked.device, progress=not asked.quiet)
+    for lack in outcome.plan.unavailable:
         raise ValueError(lack.reason)
     status = _show(asked, outcome)
     print(f"\nresults in {asked.out}; `otoscope report --out {asked.out}` draws them")
     return status
 
 
-def _show(asked: argparse.Namespace, outcome: Outcome) -> int:
+def _show(asked: argparse.Namespace, outcome: SuiteResult) -> int:
     """The table of all results, what was there before, what failed; the exit status."""
     from otoscope.report import render, table
 
     if next(iter(outcome.store), None):
         print(render.summary_text(table.summarise(outcome.store)))
-    if not outcome.plan.cells:
+    if not outcome.plan.runs:
         print(f"\nnothing to do: all {outcome.plan.done} cells were done before")
     for failure in outcome.failures:
-        print(f"failed: {failure.cell}: {failure.traceback if asked.debug else failure.error}", file=sys.stderr)
+        print(f"failed: {failure.run}: {failure.traceback if asked.debug else failure.error}", file=sys.stderr)
     return 1 if outcome.failures else 0

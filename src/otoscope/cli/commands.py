@@ -45,7 +45,7 @@ def _costs(asked: argparse.Namespace, names: Iterable[str]) -> tuple[list[str], 
 def extract(asked: argparse.Namespace) -> int:
     from otoscope import bank
 
-    need = bank.needs(asked.probes.split(",")) if asked.probes else None
+    need = bank.requirements(asked.probes.split(",")) if asked.probes else None
     words, holds = need.layers if need else asked.layers, need.holds if need else "tokens"
     named = "-".join([words, *[holds] * (holds != "tokens"), *[asked.dtype] * (asked.dtype != "float16")])
     held = bank.extract(

@@ -47,7 +47,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedEvent:
     """One recording as it sounds in a scene: `start` and `length` in samples, pitch in semitones, `snr` in dB.
 
     `snr` is the event's mean power over that of the background in the same samples.
@@ -67,7 +67,7 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Mix:
     """A scene before it is heard. Background: noise with power ~ 1 / f ** `slope`, or, if given, the recording `wind`.
 
     `seed` decides the noise, or where the recording begins.
@@ -76,7 +76,7 @@ class Plan:
     wind: Recording | None
     slope: float
     seed: int
-    placed: tuple[Placed, ...]
+    placed: tuple[PlacedEvent, ...]
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -101,7 +101,7 @@ def classes() -> tuple[str, ...]:
     return tuple(sorted({label for _, label in catalogue()} - {"background"}))
 
 
-def plan(seed: int, split: str, index: int) -> Plan:
+def plan(seed: int, split: str, index: int) -> Mix:
     """The scene of that number: it depends on nothing but the three arguments and the recordings that ship.
 
     >>> plan(0, "train", 7) == plan(0, "train", 7), plan(0, "train", 7) == plan(1, "train", 7)
@@ -113,20 +113,20 @@ def plan(seed: int, split: str, index: int) -> Plan:
     slope = float(rng.uniform(0, 2))
     noise_seed = int(rng.integers(2**63))
     placed = tuple(_place(rng, split) for _ in range(rng.integers(EVENTS[0], EVENTS[1] + 1)))
-    return Plan(wind, slope, noise_seed, placed)
+    return Mix(wind, slope, noise_seed, placed)
 
 
-def _place(rng: np.random.Generator, split: str) -> Placed:
+def _place(rng: np.random.Generator, split: str) -> PlacedEvent:
     recordings = catalogue()[split, classes()[rng.integers(len(classes()))]]
     recording = recordings[rng.integers(len(recordings))]
     stretch = float(rng.uniform(*STRETCH))
     length = round(recording.seconds * stretch * RATE)
     start = int(rng.integers(_SAMPLES - length + 1))
     semitones = float(rng.uniform(-SEMITONES, SEMITONES))
-    return Placed(recording, start, length, semitones, stretch, snr=float(rng.uniform(*SNR_DB)))
+    return PlacedEvent(recording, start, length, semitones, stretch, snr=float(rng.uniform(*SNR_DB)))
 
 
-def render(scene: Plan) -> Wave:
+def render(scene: Mix) -> Wave:
     """The audio of a scene, float32 [160000] at 16 kHz, peak below 1: the background plus one layer for each event.
 
     >>> render(plan(0, "train", 7)).shape
@@ -140,14 +140,14 @@ def render(scene: Plan) -> Wave:
     return np.asarray(mix * min(1.0, PEAK / float(np.abs(mix).max())), dtype=np.float32)
 
 
-def layer(placed: Placed, below: Wave) -> Wave:
+def layer(placed: PlacedEvent, below: Wave) -> Wave:
     """One event, [placed.length], at its level above `below`, the background of the same samples."""
     wave = varied(decoded(placed.recording.file), placed.semitones, placed.stretch, placed.length)
     gain = _rms(below) / max(_rms(wave), 1e-9) * 10 ** (placed.snr / 20)
     return np.asarray(wave * gain, dtype=np.float32)
 
 
-def background(scene: Plan) -> Wave:
+def background(scene: Mix) -> Wave:
     """What lies below the events, float32 [160000], RMS at BACKGROUND_DB."""
     rng = np.random.Generator(np.random.PCG64(scene.seed))
     if scene.wind is None:

@@ -195,13 +195,13 @@ def headline(task: Task) -> str:
     return task.metric
 
 
-def headlines(scores: npt.ArrayLike, targets: npt.ArrayLike, task: Task) -> Array:
+def main_scores(scores: npt.ArrayLike, targets: npt.ArrayLike, task: Task) -> Array:
     """The headline metric of R sets of finite scores of the same clips: [R, n, C], targets [n, C] -> [R].
 
     Naive equivalent: `evaluate(scores[r], targets, task.kind)[headline(task)]` for each r.
 
     >>> from otoscope.types import Task
-    >>> headlines([[[2.0], [1.0]], [[1.0], [2.0]]], [[1], [0]], Task(("dog",), "multi-label", "mAP")).tolist()
+    >>> main_scores([[[2.0], [1.0]], [[1.0], [2.0]]], [[1], [0]], Task(("dog",), "multi-label", "mAP")).tolist()
     [1.0, 0.5]
     """
     s, y = np.asarray(scores), np.asarray(targets)

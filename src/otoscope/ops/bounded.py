@@ -110,10 +110,10 @@ def _search(tokens: _Rounded, rows: _Rounded, shift: Tensor, valid: Tensor | Non
     """Extremes of tokens [B, N, D] and prototypes [K, D]; how many of these had to go back to the float32 product."""
     scores = int8.product(rows.levels, tokens.levels.flatten(0, 1).T, held.view(torch.int32))
     whole = rows.length + rows.lacking
-    of_tokens = tokens.scale, tokens.lacking, tokens.length, tokens.vectors
+    tokens_loader = tokens.scale, tokens.lacking, tokens.length, tokens.vectors
     of_rows = rows.scale, whole, rows.lacking, rows.vectors
     grid = scores.view(-1, *tokens.scale.shape)
-    compiled.bounded(grid, valid, of_tokens, of_rows, shift.contiguous(), ends)
+    compiled.bounded(grid, valid, tokens_loader, of_rows, shift.contiguous(), ends)
     _, argmax, _, argmin = ends
     unsure = (argmax < 0).any(0) | (argmin < 0).any(0) if argmin.numel() else (argmax < 0).any(0)
     left = unsure.nonzero().flatten()

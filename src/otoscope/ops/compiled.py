@@ -89,7 +89,7 @@ def levels(rows: Tensor, centres: Tensor, least: float) -> tuple[Tensor, Tensor,
 def bounded(
     scores: Tensor,
     valid: Tensor | None,
-    of_tokens: tuple[Tensor, Tensor, Tensor, Tensor],
+    tokens_loader: tuple[Tensor, Tensor, Tensor, Tensor],
     of_prototypes: tuple[Tensor, Tensor, Tensor, Tensor],
     shift: Tensor,
     ends: tuple[Tensor, Tensor, Tensor, Tensor],
@@ -102,7 +102,7 @@ def bounded(
     """
     (K, B, N), (high, argmax, low, argmin) = scores.shape, ends
     penalty = None if valid is None else torch.zeros(valid.shape).masked_fill_(~valid, -torch.inf)
-    *of_token, tokens = of_tokens
+    *of_token, tokens = tokens_loader
     *of_prototype, prototypes = of_prototypes
     known = scores, penalty, *of_token, tokens, prototypes, *of_prototype, shift
     lows = (low, argmin) if low.numel() else (None, None)

@@ -23,7 +23,7 @@ class Abmilp(ClipProbe):
     torch.Size([5, 3])
     """
 
-    inert = ("scorer.2.bias",)
+    no_gradient = ("scorer.2.bias",)
 
     def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none") -> None:
         super().__init__(shape, n_classes)

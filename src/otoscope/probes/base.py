@@ -57,25 +57,25 @@ class Probe(nn.Module, ABC):
     Class attributes tell the loop what it needs:
     `reads`    "summary": the cls token or masked mean; "mean": the masked mean; "tokens": the whole map. For the first
                two the loop feeds `Tokens.pooled()`, once in memory.
-    `unit`     True for a probe of directions: it gives the same logits for `tokens.unit()`, which the loop makes once.
+    `normalises_tokens`     True for a probe of directions: it gives the same logits for `tokens.normalised()`, which the loop makes once.
     `depth`    "one": a single layer (several are put behind a softmax gate); "many": all layers the bank holds.
     `lr`, `weight_decay`: search ranges; `no_decay`: names of parameters (prefixes) without weight decay.
-    `inert`    names of parameters that a published count includes though no gradient can reach them.
-    `trained`  False for a probe that memorises (`remember`) instead of descending a gradient.
-    `stacks`   True for a probe of which many may compute as one (`stacked`): no dropout, no state but its parameters,
+    `no_gradient`    names of parameters that a published count includes though no gradient can reach them.
+    `trained`  False for a probe that memorises (`partial_fit`) instead of descending a gradient.
+    `stackable`   True for a probe of which many may compute as one (`stacked_forward`): no dropout, no state but its parameters,
                no penalty. Worth it where they share work: products with the same tokens, or many small operations.
     """
 
     name: ClassVar[str]
     reads: ClassVar[Literal["summary", "mean", "tokens"]] = "tokens"
-    unit: ClassVar[bool] = False
-    depth: ClassVar[Literal["one", "many"]] = "one"
+    normalises_tokens: ClassVar[bool] = False
+    uses_all_layers: ClassVar[bool] = False
     lr: ClassVar[Range] = Range(1e-4, 7e-3)
     weight_decay: ClassVar[Range] = Range(1e-5, 5e-4)
     no_decay: ClassVar[tuple[str, ...]] = ()
-    inert: ClassVar[tuple[str, ...]] = ()
+    no_gradient: ClassVar[tuple[str, ...]] = ()
     trained: ClassVar[bool] = True
-    stacks: ClassVar[bool] = False
+    stackable: ClassVar[bool] = False
 
     def __init__(self, shape: TokenShape, n_classes: int) -> None:
         super().__init__()
@@ -89,8 +89,8 @@ class Probe(nn.Module, ABC):
         """A term the loop adds to the loss (orthogonality, group lasso), or None."""
         return None
 
-    def stacked(self, parameters: Mapping[str, Tensor], tokens: Tokens, sets: int) -> Tensor:
-        """Logits [R, B, C] of R probes like this one that have these `parameters` [R, ...]; for `stacks` only.
+    def stacked_forward(self, parameters: Mapping[str, Tensor], tokens: Tokens, sets: int) -> Tensor:
+        """Logits [R, B, C] of R probes like this one that have these `parameters` [R, ...]; for `stackable` only.
 
         tokens: `sets` batches of B clips one after another, 1 that all probes see, or R, one for each. The first is
         `torch.vmap` of `forward`, the second one probe after another; a probe that knows better overrides it.
@@ -99,12 +99,12 @@ class Probe(nn.Module, ABC):
             shared: Tensor = torch.vmap(lambda own: functional_call(self, own, (tokens,)))(dict(parameters))
             return shared
         clips = torch.arange(len(tokens), device=tokens.x.device).view(sets, -1)
-        batches = [tokens] if sets == 1 else [tokens.clips(which) for which in clips]
+        batches = [tokens] if sets == 1 else [tokens.select_clips(which) for which in clips]
         each = zip(*(p.unbind() for p in parameters.values()), strict=True)
         states = [dict(zip(parameters, own, strict=True)) for own in each]
         return torch.stack([functional_call(self, *pair) for pair in zip(states, batches, strict=True)])
 
-    def remember(self, tokens: Tokens, targets: Tensor) -> None:
+    def partial_fit(self, tokens: Tokens, targets: Tensor) -> None:
         """Take in one batch of training clips; only for probes with `trained = False`."""
         raise NotImplementedError(f"probe {self.name!r} is trained by gradient and remembers nothing")
 
@@ -125,7 +125,7 @@ def only_layer(x: Tensor) -> Tensor:
     """
     if x.shape[1] != 1:
         raise ValueError(
-            f"this probe was built for one layer, the tokens hold {x.shape[1]}; select one (Tokens.layers([-1])) "
+            f"this probe was built for one layer, the tokens hold {x.shape[1]}; select one (Tokens.select_layers([-1])) "
             f"or create the probe for a TokenShape of {x.shape[1]} layers, which puts a softmax gate in front of it"
         )
     return x[:, 0]
@@ -183,7 +183,7 @@ def gated(cls: type[Probe]) -> type[Probe]:
 
     class Gated(cls):  # type: ignore[valid-type, misc]
         no_decay = (*cls.no_decay, "layer_gate")
-        unit = False  # the gate mixes tokens as they are
+        normalises_tokens = False  # the gate mixes tokens as they are
 
         def __init__(self, shape: TokenShape, n_classes: int, **options: Any) -> None:
             super().__init__(replace(shape, layers=1), n_classes, **options)
@@ -210,7 +210,7 @@ def gated(cls: type[Probe]) -> type[Probe]:
 def _resolve(name: str, shape: TokenShape, options: dict[str, Any]) -> type[Probe]:
     registry.check_options(name, options)
     cls = registry.get(name)
-    return gated(cls) if shape.layers > 1 and cls.depth == "one" and cls.trained else cls
+    return gated(cls) if shape.layers > 1 and not cls.uses_all_layers and cls.trained else cls
 
 
 def create(name: str, shape: TokenShape, n_classes: int, **options: Any) -> Probe:

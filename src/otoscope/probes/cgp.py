@@ -16,9 +16,9 @@ from otoscope.types import Tokens, TokenShape
 class _Gated(Probe):
     """Gate, prototypes and head of both forms."""
 
-    depth = "many"
+    uses_all_layers = True
     lr = PROTOTYPE_LR
-    unit = True
+    normalises_tokens = True
     no_decay = ("prototypes", "layer_gate")
 
     def __init__(
@@ -79,8 +79,8 @@ class Cgp(_Gated, ClipProbe):
     """
 
     def forward(self, tokens: Tokens) -> Tensor:
-        tokens = tokens.unit()
-        p, mask = self.prototypes.unit(), tokens.token_mask
+        tokens = tokens.normalised()
+        p, mask = self.prototypes.normalised(), tokens.token_mask
         mixed = self.mixture(tokens.flat)
         low, _, high, _ = min_max_dot(mixed, p, mask, selection=self.selection)
         if tokens.cls is None:
@@ -101,7 +101,7 @@ class CgpFrame(_Gated, FrameProbe):
     """
 
     def forward(self, tokens: Tokens) -> Tensor:
-        p, mixed = self.prototypes.unit(), self.mixture(tokens.unit().x)
+        p, mixed = self.prototypes.normalised(), self.mixture(tokens.normalised().x)
         low, _, high, _ = min_max_dot(mixed.flatten(0, 1), p, selection=self.selection)
         grid = (*mixed.shape[:2], -1)
         return self.logits(low.view(grid), mixed.mean(2) @ p.T, high.view(grid))

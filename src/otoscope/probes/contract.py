@@ -94,7 +94,7 @@ def _build(name: str, layers: int = 1, freq: int = FREQ, cls: bool = True, seed:
     torch.manual_seed(seed)
     probe = create(name, TokenShape(layers, freq, D, cls, 6.25), C)
     if not probe.trained:
-        probe.remember(_tokens(layers=layers, freq=freq, cls=cls, seed=7), _targets())
+        probe.partial_fit(_tokens(layers=layers, freq=freq, cls=cls, seed=7), _targets())
     return probe.eval()
 
 
@@ -189,14 +189,14 @@ def _inputs(name: str) -> None:
 def _gradient(name: str) -> None:
     if not registry.get(name).trained:
         return
-    depths = (2,) if registry.get(name).depth == "many" else (1, 2)
+    depths = (2,) if registry.get(name).uses_all_layers else (1, 2)
     for layers in depths:
         probe = _build(name, layers=layers).train()
         _loss(probe, _tokens(layers=layers), _targets()).backward()  # type: ignore[no-untyped-call]
         without = [
             k
             for k, p in probe.named_parameters()
-            if k not in probe.inert and (p.grad is None or not bool((p.grad != 0).any()))
+            if k not in probe.no_gradient and (p.grad is None or not bool((p.grad != 0).any()))
         ]
         _expect(not without, f"every parameter must get a gradient ({layers} layers), none reached {without}")
 
@@ -207,7 +207,7 @@ def _overfit(name: str) -> None:
     if probe.trained:
         _descend(probe, tokens, targets, 300)
     else:
-        probe.remember(tokens, targets)
+        probe.partial_fit(tokens, targets)
     _expect(_all_right(probe, tokens, targets), "a probe must be able to learn 8 clips by heart in 300 steps")
 
 
@@ -295,7 +295,7 @@ def _options(name: str) -> None:
 def _no_decay(name: str) -> None:
     probe = _build(name)
     held = [k for k, _ in probe.named_parameters()]
-    lost = [n for n in (*probe.no_decay, *probe.inert) if not any(k.startswith(n) for k in held)]
+    lost = [n for n in (*probe.no_decay, *probe.no_gradient) if not any(k.startswith(n) for k in held)]
     _expect(not lost, f"no_decay and inert must name parameters, {lost} match none of {held}")
 
 
@@ -308,11 +308,15 @@ def _penalty(name: str) -> None:
 
 @_check("stacked")
 def _stacked(name: str) -> None:
-    if not registry.get(name).stacks:
+    if not registry.get(name).stackable:
         return
     probes, tokens = [_build(name, seed=seed).train() for seed in range(3)], _tokens(3 * B)
     parameters = {key: torch.stack([p.state_dict()[key] for p in probes]) for key in probes[0].state_dict()}
-    own = [tokens.clips(torch.arange(B) + start) for start in (0, B, 2 * B)]
+    own = [tokens.select_clips(torch.arange(B) + start) for start in (0, B, 2 * B)]
     for batch, sets, each in ((own[0], 1, own[:1] * 3), (tokens, 3, own)):
         wanted = torch.stack([probe(clips) for probe, clips in zip(probes, each, strict=True)])
-        _close(probes[0].stacked(parameters, batch, sets), wanted, f"stacked, {sets} sets of clips: as each by itself")
+        _close(
+            probes[0].stacked_forward(parameters, batch, sets),
+            wanted,
+            f"stacked, {sets} sets of clips: as each by itself",
+        )

@@ -26,7 +26,7 @@ class EfficientProbing(ClipProbe):
     torch.Size([5, 3])
     """
 
-    stacks = True
+    stackable = True
 
     def __init__(self, shape: TokenShape, n_classes: int, *, queries: int = 32, norm: Norm = "none") -> None:
         super().__init__(shape, n_classes)

@@ -52,7 +52,7 @@ class Head(nn.Module):
         out: Tensor = self.linear(self.norm(h))
         return out
 
-    def stacked(self, parameters: Mapping[str, Tensor], h: Tensor) -> Tensor:
+    def stacked_forward(self, parameters: Mapping[str, Tensor], h: Tensor) -> Tensor:
         """Logits [R, B, C] of R heads like this one that have these parameters [R, ...]; h [R, B, width], or [1, ...].
 
         Not for norm="batch". Where all see the same h, their matrices are one long matrix.

@@ -25,7 +25,7 @@ class Head2Toe(ClipProbe):
     """
 
     reads = "summary"
-    depth = "many"
+    uses_all_layers = True
 
     def __init__(self, shape: TokenShape, n_classes: int, *, lasso: float = 1e-4, dropout: float = 0.2) -> None:
         super().__init__(shape, n_classes)

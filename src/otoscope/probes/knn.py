@@ -22,13 +22,13 @@ class Knn(ClipProbe):
 
     Input: cls [B, L, D] or, with feature="mean", the masked mean. Output: [B, C]. s is the cosine of the L2-normalised
     vectors (of several layers: the mean of their cosines); p is kept in [1e-6, 1 - 1e-6]. Nothing is trained: the
-    training loop hands batches to `remember`. k in {5 .. 200}, temperature in {.07, .1, .2} (Wu et al., arXiv
+    training loop hands batches to `partial_fit`. k in {5 .. 200}, temperature in {.07, .1, .2} (Wu et al., arXiv
     1805.01978; Unmute, arXiv 2509.24901). Cosines are computed in bounded blocks with a running top k, from one clip
     to millions; with fewer clips than k, all of them vote.
 
     >>> probe = Knn(TokenShape(1, 1, 2, True, 6.25), 2, k=1)
     >>> clips = Tokens(torch.zeros(2, 1, 1, 1, 2), cls=torch.eye(2)[:, None])
-    >>> probe.remember(clips, torch.eye(2))
+    >>> probe.partial_fit(clips, torch.eye(2))
     >>> probe(clips).argmax(1).tolist()
     [0, 1]
     """
@@ -61,7 +61,7 @@ class Knn(ClipProbe):
         vectors = tokens.mean if self.feature == "mean" else tokens.summary
         return F.normalize(vectors, dim=2).flatten(1) / math.sqrt(vectors.shape[1])
 
-    def remember(self, tokens: Tokens, targets: Tensor) -> None:
+    def partial_fit(self, tokens: Tokens, targets: Tensor) -> None:
         """Add clips [B] with targets [B, C], 0 to 1."""
         self._new.append((self._embed(tokens).detach(), targets.detach().to(tokens.x.dtype)))
 
@@ -78,7 +78,7 @@ class Knn(ClipProbe):
         self._gather()
         if not len(self.keys):
             raise RuntimeError(
-                "knn has remembered no clip yet; call remember(tokens, targets) with training clips first"
+                "knn has remembered no clip yet; call partial_fit(tokens, targets) with training clips first"
             )
         query = self._embed(tokens)
         best = query.new_full((len(query), 0), -torch.inf)
@@ -95,7 +95,7 @@ class Knn(ClipProbe):
         return torch.logit(share, 1e-6)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """As every module's, with what `remember` has gathered included."""
+        """As every module's, with what `partial_fit` has gathered included."""
         self._gather()
         return super().state_dict(*args, **kwargs)
 

@@ -23,7 +23,7 @@ class Lcgp(ClipProbe):
     """
 
     reads = "summary"
-    depth = "many"
+    uses_all_layers = True
     no_decay = ("layer_gate",)
 
     def __init__(self, shape: TokenShape, n_classes: int, *, dropout: float = 0.2) -> None:

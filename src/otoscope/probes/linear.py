@@ -25,7 +25,7 @@ class Linear(ClipProbe):
     """
 
     reads = "summary"
-    stacks = True
+    stackable = True
 
     def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none") -> None:
         super().__init__(shape, n_classes)
@@ -35,10 +35,10 @@ class Linear(ClipProbe):
         out: Tensor = self.head(only_layer(tokens.summary))
         return out
 
-    def stacked(self, parameters: Mapping[str, Tensor], tokens: Tokens, sets: int) -> Tensor:
+    def stacked_forward(self, parameters: Mapping[str, Tensor], tokens: Tokens, sets: int) -> Tensor:
         """As the base class says, in one product."""
         own = {name.removeprefix("head."): p for name, p in parameters.items()}
-        return self.head.stacked(own, only_layer(tokens.summary).reshape(sets, -1, self.shape.dim))
+        return self.head.stacked_forward(own, only_layer(tokens.summary).reshape(sets, -1, self.shape.dim))
 
     @classmethod
     def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:  # noqa: ARG003

@@ -24,7 +24,7 @@ class Mean(ClipProbe):
     """
 
     reads = "mean"
-    stacks = True
+    stackable = True
 
     def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none") -> None:
         super().__init__(shape, n_classes)
@@ -34,10 +34,10 @@ class Mean(ClipProbe):
         out: Tensor = self.head(only_layer(tokens.mean))
         return out
 
-    def stacked(self, parameters: Mapping[str, Tensor], tokens: Tokens, sets: int) -> Tensor:
+    def stacked_forward(self, parameters: Mapping[str, Tensor], tokens: Tokens, sets: int) -> Tensor:
         """As the base class says, in one product."""
         own = {name.removeprefix("head."): p for name, p in parameters.items()}
-        return self.head.stacked(own, only_layer(tokens.mean).reshape(sets, -1, self.shape.dim))
+        return self.head.stacked_forward(own, only_layer(tokens.mean).reshape(sets, -1, self.shape.dim))
 
     @classmethod
     def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:  # noqa: ARG003

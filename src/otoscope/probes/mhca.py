@@ -56,7 +56,7 @@ class Mhca(_Mhca, ClipProbe):
     torch.Size([5, 3])
     """
 
-    stacks = True
+    stackable = True
 
     def forward(self, tokens: Tokens) -> Tensor:
         out: Tensor = self.head(self.attention(only_layer(tokens.flat), tokens.token_mask))

@@ -26,7 +26,7 @@ class Proto(ClipProbe):
     """
 
     lr = PROTOTYPE_LR
-    unit = True
+    normalises_tokens = True
     no_decay = ("prototypes",)
 
     def __init__(
@@ -39,12 +39,12 @@ class Proto(ClipProbe):
         self.orthogonality = orthogonality
 
     def forward(self, tokens: Tokens) -> Tensor:
-        s = self.prototypes.strongest(only_layer(tokens.unit().flat), tokens.token_mask).relu()
+        s = self.prototypes.max_similarity(only_layer(tokens.normalised().flat), tokens.token_mask).relu()
         return torch.einsum("bcj,cj->bc", s.view(-1, *self.weight.shape), self.weight.relu()) + self.bias
 
     def penalty(self) -> Tensor:
         """The orthogonality term, a scalar."""
-        p = self.prototypes.unit().view(*self.weight.shape, -1)
+        p = self.prototypes.normalised().view(*self.weight.shape, -1)
         off = p @ p.transpose(1, 2) - torch.eye(p.shape[1], dtype=p.dtype, device=p.device)
         norm: Tensor = torch.linalg.vector_norm(off)
         return self.orthogonality * norm / off.numel()

@@ -19,12 +19,12 @@ class Protobin(SharedPrototypes, ClipProbe):
     >>> import torch
     >>> from otoscope.types import Tokens, TokenShape
     >>> probe = Protobin(TokenShape(1, 2, 8, True, 6.25), 3, prototypes_per_class=4)
-    >>> probe(Tokens(torch.randn(5, 1, 6, 2, 8))).shape, probe.prototypes.unit().shape
+    >>> probe(Tokens(torch.randn(5, 1, 6, 2, 8))).shape, probe.prototypes.normalised().shape
     (torch.Size([5, 3]), torch.Size([12, 8]))
     """
 
     kind = BinaryPrototypes
-    stacks = True
+    stackable = True
     forward = SharedPrototypes.clip_logits
 
 

@@ -20,7 +20,7 @@ class Protofloat(SharedPrototypes, ClipProbe):
     """
 
     kind = FloatPrototypes
-    stacks = True
+    stackable = True
     forward = SharedPrototypes.clip_logits
 
 

@@ -18,7 +18,7 @@ PROTOTYPE_LR = Range(2e-3, 8e-2)
 
 
 class Prototypes(nn.Module, ABC):
-    """K prototypes of width D, drawn from N(0, 0.02^2); `unit` gives them at length one, [K, D].
+    """K prototypes of width D, drawn from N(0, 0.02^2); `normalises_tokens` gives them at length one, [K, D].
 
     The parameter is `weight`; probes keep the module under the name `prototypes` and exempt it from weight decay.
     """
@@ -30,40 +30,40 @@ class Prototypes(nn.Module, ABC):
         self.weight = nn.Parameter(torch.randn(count, dim) * 0.02)
 
     @abstractmethod
-    def unit(self) -> Tensor:
+    def normalised(self) -> Tensor:
         """The prototypes as they are compared with tokens, each of length one, [K, D]."""
 
-    def strongest(
+    def max_similarity(
         self, tokens: Tensor, mask: Tensor | None = None, *, selection: Literal["exact", "int8"] = "exact"
     ) -> Tensor:
         """max over valid n of <z_n, p_k> for tokens of length one: [B, N, D], mask [B, N] to [B, K]."""
-        return max_dot(tokens, self.unit(), mask, selection=selection)[0]
+        return max_dot(tokens, self.normalised(), mask, selection=selection)[0]
 
     def similarity(self, tokens: Tensor) -> Tensor:
         """Cosine of every token with every prototype, [..., D] to [..., K]: for looking, not for training."""
-        cosine: Tensor = F.normalize(tokens, dim=-1) @ self.unit().to(tokens.dtype).T
+        cosine: Tensor = F.normalize(tokens, dim=-1) @ self.normalised().to(tokens.dtype).T
         return cosine
 
 
 class FloatPrototypes(Prototypes):
     """p / |p|.
 
-    >>> torch.allclose(FloatPrototypes(3, 5).unit().norm(dim=1), torch.ones(3))
+    >>> torch.allclose(FloatPrototypes(3, 5).normalised().norm(dim=1), torch.ones(3))
     True
     """
 
-    def unit(self) -> Tensor:
+    def normalised(self) -> Tensor:
         return F.normalize(self.weight, dim=1)
 
 
 class BinaryPrototypes(Prototypes):
     """sign(p) / sqrt(D) with sign(0) = +1 and a straight-through gradient: K D bits once trained.
 
-    >>> BinaryPrototypes(3, 4).unit().abs()[0].tolist()
+    >>> BinaryPrototypes(3, 4).normalised().abs()[0].tolist()
     [0.5, 0.5, 0.5, 0.5]
     """
 
-    def unit(self) -> Tensor:
+    def normalised(self) -> Tensor:
         return sign_through(self.weight) / math.sqrt(self.weight.shape[1])
 
 
@@ -84,7 +84,7 @@ class SharedPrototypes(Probe):
     """
 
     lr = PROTOTYPE_LR
-    unit = True
+    normalises_tokens = True
     no_decay = ("prototypes",)
     kind: ClassVar[type[Prototypes]]
 
@@ -103,15 +103,15 @@ class SharedPrototypes(Probe):
 
     def clip_logits(self, tokens: Tokens) -> Tensor:
         """Largest cosine over the clip's valid tokens, [B, C]."""
-        z, mask = only_layer(tokens.unit().flat), tokens.token_mask
-        out: Tensor = self.head(self.prototypes.strongest(z, mask, selection=self.selection))
+        z, mask = only_layer(tokens.normalised().flat), tokens.token_mask
+        out: Tensor = self.head(self.prototypes.max_similarity(z, mask, selection=self.selection))
         return out
 
     def frame_logits(self, tokens: Tokens) -> Tensor:
         """Largest cosine over frequency at each time step, [B, T, C]."""
-        x = only_layer(tokens.unit().x)
-        strongest = self.prototypes.strongest(x.flatten(0, 1), selection=self.selection)
-        out: Tensor = self.head(strongest.view(*x.shape[:2], -1))
+        x = only_layer(tokens.normalised().x)
+        max_similarity = self.prototypes.max_similarity(x.flatten(0, 1), selection=self.selection)
+        out: Tensor = self.head(max_similarity.view(*x.shape[:2], -1))
         return out
 
     @classmethod

@@ -44,7 +44,7 @@ class SelfAttention(ClipProbe):
     torch.Size([2, 5])
     """
 
-    depth = "many"
+    uses_all_layers = True
     no_decay = ("layer_gate",)
 
     def __init__(

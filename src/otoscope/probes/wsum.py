@@ -23,7 +23,7 @@ class WeightedSum(ClipProbe):
     """
 
     reads = "mean"
-    depth = "many"
+    uses_all_layers = True
     no_decay = ("layer_gate",)
 
     def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none") -> None:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from otoscope.exhibit import Exhibit
 from otoscope.report import render, svg
 from otoscope.report.table import FINETUNE, LINEAR, Row
+from otoscope.results.activation_map import ActivationMap
 
 WIDTH, LEFT, RIGHT = 920.0, 160.0, 70.0
 PLOT = WIDTH - LEFT - RIGHT
@@ -60,7 +60,7 @@ def classes(scores: Mapping[str, Mapping[str, float]], winner: str) -> str:
     return svg.drawing(WIDTH, y + 2, [*_grid(1.0, 22, y - 8), *head, *parts], "average precision of every class")
 
 
-def exhibit(shown: Exhibit) -> str:
+def exhibit(shown: ActivationMap) -> str:
     """One clip: its events, its spectrogram and the activation map of a prototype, on one axis of time."""
     lanes = _lanes(shown)
     strips = 30.0 + 20 * len(set(lanes)) + 8
@@ -111,7 +111,7 @@ def _class_mark(label: str, winner: str, name: str, value: float, y: float) -> s
     return svg.dot(x, y, 3 if style == "dot-other" else 4.5, style, hint)
 
 
-def _lanes(shown: Exhibit) -> list[int]:
+def _lanes(shown: ActivationMap) -> list[int]:
     """A lane for every event so that none overlap: greedy by onset."""
     free: list[float] = []
     lanes = [0] * len(shown.event_labels)
@@ -122,7 +122,7 @@ def _lanes(shown: Exhibit) -> list[int]:
     return lanes
 
 
-def _events(shown: Exhibit, lanes: Sequence[int]) -> list[str]:
+def _events(shown: ActivationMap, lanes: Sequence[int]) -> list[str]:
     parts = _axis_words(["what is there"], 34) if lanes else []
     for on, off, name, lane in zip(shown.event_onsets, shown.event_offsets, shown.event_labels, lanes, strict=True):
         x, end = (LEFT + PLOT * min(float(t) / shown.seconds, 1.0) for t in (on, off))
@@ -144,7 +144,9 @@ def _event_name(x: float, end: float, y: float, name: str, shown: bool) -> str:
     return svg.text(x - 4, y, name, "event-name", "end")
 
 
-def _strongest(shown: Exhibit, columns: np.ndarray, mel: tuple[float, float], heat: tuple[float, float]) -> list[str]:
+def _strongest(
+    shown: ActivationMap, columns: np.ndarray, mel: tuple[float, float], heat: tuple[float, float]
+) -> list[str]:
     """The token that answers most, outlined in both pictures."""
     t, f = np.unravel_index(int(columns.argmax()), columns.shape)
     wide = PLOT / (shown.seconds * shown.frame_rate)

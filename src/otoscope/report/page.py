@@ -8,14 +8,13 @@ from importlib import resources
 from itertools import groupby
 from pathlib import Path
 
-from otoscope import exhibit
 from otoscope.files import replacing
 from otoscope.report import charts, figures, headline, ranking_words, render
 from otoscope.report.rankings import Rankings, rank
 from otoscope.report.scoreboard import Scoreboard
 from otoscope.report.svg import escape
 from otoscope.report.table import FINETUNE, LINEAR, Row, class_scores, per_seed, summarise
-from otoscope.results import Store
+from otoscope.results import Store, activation_map
 
 COPY = "navigator.clipboard.writeText(document.getElementById('{0}').textContent);this.textContent='copied'"
 KEY_SHAPES = {
@@ -36,7 +35,7 @@ KEY_SHAPES = {
 def write_report(store_path: str | Path, out_html: str | Path) -> Path:
     """Write the report of a store; returns the file's path.
 
-    The file loads nothing from anywhere. A clip is shown where `otoscope.exhibit.path_beside(store_path)` holds one.
+    The file loads nothing from anywhere. A clip is shown where `otoscope.results.activation_map.activation_path(store_path)` holds one.
     `ValueError` for an empty store.
     """
     store = Store(store_path)
@@ -186,10 +185,10 @@ def _classes(store: Store, cell: Sequence[Row]) -> str:
 
 
 def _exhibit(store_path: str | Path) -> str:
-    path = exhibit.path_beside(store_path)
+    path = activation_map.activation_path(store_path)
     if not path.exists():
         return ""
-    shown = exhibit.load(path)
+    shown = activation_map.load(path)
     note = (
         f"Test clip {shown.clip_id}, labelled {', '.join(shown.true_labels) or 'nothing'}. Below its spectrogram: how "
         f"much every token of {shown.encoder} resembles prototype {shown.prototype} of {shown.probe}, the one that "

@@ -189,11 +189,11 @@ def _missing(row: Row) -> str:
     of_probe = [f for f in of_set if canonical(f.probe) == probe]
     if not of_probe:
         return f"nothing is published for {row.probe} on {row.dataset}; there is {_names(f.probe for f in of_set)}"
-    of_encoder = [f for f in of_probe if canonical(f.encoder) == encoder]
-    if not of_encoder:
+    embeddings_loader = [f for f in of_probe if canonical(f.encoder) == encoder]
+    if not embeddings_loader:
         known = _names(f.encoder for f in of_probe)
         return f"nothing is published for {row.encoder} with {row.probe} on {row.dataset}; there is {known}"
-    metrics = _names(f.metric for f in of_encoder)
+    metrics = _names(f.metric for f in embeddings_loader)
     return f"{row.encoder} with {row.probe} on {row.dataset} is published in {metrics}, yours is in {row.metric}"
 
 

@@ -1,22 +1,7 @@
-"""Training: the one loop, the search of its learning rate, the fine-tuning reference. The test split stays shut."""
+"""Training of probes on a bank. The test split stays closed."""
 
-from otoscope.train.finetune import FittedFinetune, finetune
+from otoscope.train.batched import Configuration, PrunedError, fit_many
 from otoscope.train.fit import DivergedError, fit
 from otoscope.train.fitted import FittedProbe, load
-from otoscope.train.many import Configuration, PrunedError, fit_many
-from otoscope.train.search import Search, Trial, search
 
-__all__ = [
-    "Configuration",
-    "DivergedError",
-    "FittedFinetune",
-    "FittedProbe",
-    "PrunedError",
-    "Search",
-    "Trial",
-    "finetune",
-    "fit",
-    "fit_many",
-    "load",
-    "search",
-]
+__all__ = ["Configuration", "DivergedError", "FittedProbe", "PrunedError", "fit", "fit_many", "load"]

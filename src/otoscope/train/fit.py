@@ -16,7 +16,7 @@ from otoscope import probes
 from otoscope.bank import Bank, BankSplit
 from otoscope.metrics import clip as metrics
 from otoscope.probes import FrameProbe, Probe
-from otoscope.train import feed
+from otoscope.train import loader
 from otoscope.train.fitted import FittedProbe, chosen_shape, predict
 from otoscope.train.losses import loss_for
 from otoscope.types import Task, Tokens
@@ -56,7 +56,7 @@ def fit(
     if issubclass(kind, FrameProbe):
         raise TypeError(f"probe {probe!r} emits frame logits, bank targets are for clips; fit a clip probe")
     options = dict(options or {})
-    layers = feed.choose_layers(layer, kind.depth, bank.shape)
+    layers = loader.choose_layers(layer, kind.uses_all_layers, bank.shape)
     lr = kind.lr.middle if lr is None else lr
     weight_decay = kind.weight_decay.middle if weight_decay is None else weight_decay
     train, validation = bank.split("train"), bank.split("validation")
@@ -123,8 +123,10 @@ class _Run:
         device: torch.device,
     ) -> None:
         self.module, self.task, self.batch_size, self.device = module, task, batch_size, device
-        self.serve = feed.of_split(train, module.reads, layers, unit=module.unit)
-        self.serve_validation = feed.of_split(validation, module.reads, layers, unit=module.unit)
+        self.serve = loader.split_loader(train, module.reads, layers, normalise=module.normalises_tokens)
+        self.serve_validation = loader.split_loader(
+            validation, module.reads, layers, normalise=module.normalises_tokens
+        )
         self.targets, self.validation_targets = train.targets, validation.targets
         self.loss = loss_for(task.kind)
 
@@ -137,8 +139,8 @@ class _Run:
         history: list[dict[str, float]] = []
         best, kept = -1.0, self.module.state_dict()
         for epoch in tqdm(range(epochs), desc=self.module.name, disable=not progress, leave=False):
-            batches = torch.split(feed.order(self.serve, len(self.targets), generator), self.batch_size)
-            with feed.in_turn(self.serve, batches) as served:
+            batches = torch.split(loader.order(self.serve, len(self.targets), generator), self.batch_size)
+            with loader.prefetch(self.serve, batches) as served:
                 loss = self._epoch(optimiser, schedule, batches, served)
             value = self._validate() if math.isfinite(loss) else math.nan
             if math.isnan(value):
@@ -157,7 +159,7 @@ class _Run:
     def remember(self) -> list[dict[str, float]]:
         """Show a probe that memorises the train split once."""
         for index in torch.split(torch.arange(len(self.targets)), self.batch_size):
-            self.module.remember(self.serve(index).to(self.device), self.targets[index].to(self.device))
+            self.module.partial_fit(self.serve(index).to(self.device), self.targets[index].to(self.device))
         value = self._validate()
         if math.isnan(value):
             raise DivergedError(f"probe {self.module.name!r}: scores of the validation split are nan or infinite")
@@ -190,7 +192,7 @@ class _Run:
         logits = predict(self.module, self.serve_validation, len(self.validation_targets), self.batch_size)
         if not bool(logits.isfinite().all()):
             return math.nan
-        return float(metrics.headlines(logits[None].numpy(), self.validation_targets.numpy(), self.task)[0])
+        return float(metrics.main_scores(logits[None].numpy(), self.validation_targets.numpy(), self.task)[0])
 
 
 def origin(bank: Bank) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from otoscope import probes
 from otoscope.bank import BankSplit
 from otoscope.files import replacing
 from otoscope.probes import Probe
-from otoscope.train import feed
+from otoscope.train import loader
 from otoscope.types import Task, Tokens, TokenShape
 
 _FORMAT = 1
@@ -58,11 +58,11 @@ class FittedProbe:
         """
         if isinstance(source, Tokens):
             self._check(source)
-            serve = feed.of_tokens(source, self.module.reads, self.layer, unit=self.module.unit)
+            serve = loader.tokens_loader(source, self.module.reads, self.layer, normalise=self.module.normalises_tokens)
         else:
             if source.shape != self.shape:
                 raise ValueError(f"probe {self.probe!r} was trained on {self.shape}, this split holds {source.shape}")
-            serve = feed.of_split(source, self.module.reads, self.layer, unit=self.module.unit)
+            serve = loader.split_loader(source, self.module.reads, self.layer, normalise=self.module.normalises_tokens)
         return predict(self.module, serve, len(source), batch_size)
 
     def _check(self, tokens: Tokens) -> None:
@@ -72,7 +72,7 @@ class FittedProbe:
         if (layers, dim) != (self.shape.layers, self.shape.dim) or not same_grid:
             raise ValueError(
                 f"probe {self.probe!r} was trained on {self.shape}, found {list(tokens.x.shape)} [B, L, T, F, D]; "
-                "Tokens.layers(...) chooses the layers that the bank held"
+                "Tokens.select_layers(...) chooses the layers that the bank held"
             )
         if self.shape.has_cls and tokens.cls is None:
             raise ValueError(f"probe {self.probe!r} was trained on tokens with a cls token, these have none")
@@ -115,13 +115,13 @@ def chosen_shape(shape: TokenShape, layer: Sequence[int]) -> TokenShape:
     return TokenShape(len(layer), shape.freq, shape.dim, shape.has_cls, shape.frame_rate)
 
 
-def predict(module: Probe, serve: feed.Feed, n: int, batch_size: int) -> Tensor:
+def predict(module: Probe, serve: loader.Loader, n: int, batch_size: int) -> Tensor:
     """Logits of clips 0 .. n-1, float32 on the CPU, in eval mode; the module's mode is restored."""
     device = next((t.device for t in chain(module.parameters(), module.buffers())), torch.device("cpu"))
     training = module.training
     module.eval()
     try:
-        with torch.no_grad(), feed.in_turn(serve, torch.split(torch.arange(n), batch_size)) as served:
+        with torch.no_grad(), loader.prefetch(serve, torch.split(torch.arange(n), batch_size)) as served:
             batches = [module(tokens.to(device)).float().cpu() for tokens in served]
     finally:
         module.train(training)

@@ -1,0 +1,55 @@
+"""What decides a fine-tuning run, apart from encoder, data set and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to fine-tune; in the manner of BEiT (arXiv 2106.08254), Audio-MAE (2207.06405) and EAT (2401.03497).
+
+    lr: of the head; depth group g of G, counted from 0 at the input, gets lr * layer_decay^(G - g).
+    warmup: share of all steps with a rising learning rate; a cosine to 0 follows.
+    batch_size, accumulate: clips of one optimiser step, and the pieces in which they are computed.
+    mixup: alpha of the Beta; time_mask, freq_mask: widest SpecAugment stretch in frames and bins; 0 for none.
+    ema: decay of averaged weights, which are then validated and kept in place of the last ones; None for none.
+    head, head_options: the probe that turns tokens into logits. Vectors (norms, biases) take no weight decay.
+    probe_epochs: epochs before these `epochs`, in which the head learns alone, on tokens of the frozen encoder without
+    augmentation (linear probing, then fine-tuning: Kumar et al., ICLR 2022, arXiv 2202.10054); 0 for none.
+    lora_rank, lora_alpha: train updates of this rank, scaled by alpha / rank, in place of the encoder's weights
+    (`otoscope.finetuning.lora`); None for all weights, and for alpha = rank.
+    """
+
+    epochs: int = 30
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    batch_size: int = 32
+    accumulate: int = 1
+    layer_decay: float = 0.75
+    warmup: float = 0.1
+    mixup: float = 0.5
+    time_mask: int = 96
+    freq_mask: int = 24
+    roll: bool = True
+    ema: float | None = None
+    head: str = "linear"
+    head_options: Mapping[str, Any] = field(default_factory=dict)
+    probe_epochs: int = 0
+    lora_rank: int | None = None
+    lora_alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size, self.accumulate) < 1 or self.accumulate > self.batch_size or self.lr <= 0:
+            raise ValueError(f"epochs, lr and 1 <= accumulate <= batch_size are needed, found {self}")
+        if not (0 <= self.warmup < 1 and 0 < self.layer_decay <= 1 and (self.ema is None or 0 < self.ema < 1)):
+            raise ValueError(f"0 <= warmup < 1, 0 < layer_decay <= 1 and 0 < ema < 1 are needed, found {self}")
+        if min(self.mixup, self.time_mask, self.freq_mask, self.weight_decay, self.probe_epochs) < 0:
+            raise ValueError(
+                f"mixup, time_mask, freq_mask, weight_decay and probe_epochs >= 0 are needed, found {self}"
+            )
+        rank, alpha = self.lora_rank, self.lora_alpha
+        if (rank is not None and rank < 1) or (alpha is not None and (rank is None or alpha <= 0)):
+            raise ValueError(f"lora_rank >= 1, and with it lora_alpha > 0 or none, are needed, found {self}")
