@@ -154,7 +154,7 @@ def test_the_same_command_again_finds_its_results_and_another_does_not(
     capsys.readouterr()
     first = list(Store("otoscope-runs/results"))
     with monkeypatch.context() as patch:
-        for name in ("job.fit", "job.fit_many", "tuned.finetune"):
+        for name in ("jobs.probe.fit", "jobs.probe.fit_many", "jobs.finetune.finetune"):
             patch.setattr(f"otoscope.bench.{name}", None)
         assert toy(*command) == 0
         assert f"nothing to do: all {len(first) + 2 * ('--trials' in command)} cells were done before" in (

@@ -1,0 +1,128 @@
+"""Contracts: what every plug-in of a kind must do, as named checks that anybody can run.
+
+`otoscope.probes.contract`, `otoscope.encoders.contract` and `otoscope.datasets.contract` each hold one `Contract`. The
+command line runs it by name (`otoscope check probe NAME`), and a plug-in's own test suite runs it through pytest, one
+test for each check:
+
+    from otoscope.probes.contract import CONTRACT
+
+    @CONTRACT.parametrize(["loudest"])
+    def test_contract(check):
+        check()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+Subject = TypeVar("Subject")
+
+
+class ContractError(AssertionError):
+    """A promise of a contract that is not kept. The message says what was expected and what was found."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The outcome of one check.
+
+    Parameters
+    ----------
+    subject : name of what was checked.
+    check : name of the check.
+    passed : whether the promise is kept.
+    message : what was expected and what was found, where it is not.
+    """
+
+    subject: str
+    check: str
+    passed: bool
+    message: str = ""
+
+
+def expect(condition: bool, message: str) -> None:
+    """Raise `ContractError` with `message` unless the condition holds."""
+    if not condition:
+        raise ContractError(message)
+
+
+class Contract(Generic[Subject]):
+    """The named checks of one kind of plug-in.
+
+    Parameters
+    ----------
+    kind : what is checked: "probe", "encoder" or "dataset".
+
+    Examples
+    --------
+    >>> positive = Contract[int]("number")
+    >>> @positive.check("above zero")
+    ... def _(number):
+    ...     expect(number > 0, f"a number above zero is expected, found {number}")
+    >>> [result.passed for value in (1, -1) for result in positive.run(str(value), value)]
+    [True, False]
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.checks: dict[str, Callable[[Subject], None]] = {}
+
+    def check(self, name: str) -> Callable[[Callable[[Subject], None]], Callable[[Subject], None]]:
+        """Decorator: add a function of the subject as the check `name`. It raises where the promise is not kept."""
+
+        def add(function: Callable[[Subject], None]) -> Callable[[Subject], None]:
+            self.checks[name] = function
+            return function
+
+        return add
+
+    def run(self, name: str, subject: Subject, checks: Iterable[str] | None = None) -> list[CheckResult]:
+        """Run all checks, or those named, on one subject.
+
+        Parameters
+        ----------
+        name : name of the subject in the results.
+        subject : what every check is called with.
+        checks : names of the checks to run; None for all.
+
+        Returns
+        -------
+        One result for each check. An exception of another kind than `ContractError` is a failed check, too.
+        """
+        results = []
+        for check in self.checks if checks is None else checks:
+            try:
+                self.checks[check](subject)
+            except Exception as error:
+                reason = str(error) if isinstance(error, ContractError) else f"{type(error).__name__}: {error}"
+                results.append(CheckResult(name, check, False, reason))
+            else:
+                results.append(CheckResult(name, check, True))
+        return results
+
+    def parametrize(self, subjects: Sequence[Subject], names: Sequence[str] | None = None) -> Any:
+        """A pytest decorator that runs every check on every subject, each as a test of its own.
+
+        Parameters
+        ----------
+        subjects : what to check.
+        names : a name for each of them in the test ids; None for `str(subject)`.
+
+        Returns
+        -------
+        A `pytest.mark.parametrize` over the argument `check`, a function without arguments.
+        """
+        import pytest
+
+        labels = [str(subject) for subject in subjects] if names is None else names
+        return pytest.mark.parametrize(
+            "check",
+            [
+                pytest.param(partial(function, subject), id=f"{label}-{check}")
+                for label, subject in zip(labels, subjects, strict=True)
+                for check, function in self.checks.items()
+            ],
+        )
