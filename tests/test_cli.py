@@ -32,16 +32,11 @@ datasets.register("tones")(Tones)
 SILENT = """
 import torch
 from otoscope.probes import ClipProbe, register
-from otoscope.probes.base import Cost
 
 @register("silent")
 class Silent(ClipProbe):
     def forward(self, tokens):
         return torch.zeros(len(tokens), self.n_classes)
-
-    @classmethod
-    def cost(cls, shape, n_classes, n_tokens):
-        return Cost(0, 0, 0)
 """
 
 
@@ -98,6 +93,9 @@ def test_list_names_what_is_there_and_what_it_costs(capsys: pytest.CaptureFixtur
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
     assert lines["linear"][1] == "405,263"
     assert lines["mhca"][1] == "1,585,679"
+    assert main(["list", "probes", "--cost", "--dim", "100"]) == 0
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+    assert lines["ep"][1:] == ["–", "–", "–"]  # 32 queries do not divide a width of 100
 
 
 def test_extract_probe_search_finetune_results_and_report(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -175,6 +175,28 @@ def test_macs_are_those_the_machine_counts(name):
     assert abs(claimed - counter.get_total_flops() / 2) <= small
 
 
+def test_cost_draws_no_random_number_and_allocates_no_parameters():
+    state = torch.get_rng_state()
+    assert probes.cost("cgp", TokenShape(12, 8, 4096, True, 6.25), 5000, 512, prototypes=10**9).parameters > 10**13
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_cost_of_a_plugin_is_counted_in_a_forward_pass(monkeypatch):
+    class Plain(probes.ClipProbe):
+        def __init__(self, shape, n_classes):
+            super().__init__(shape, n_classes)
+            self.linear = torch.nn.Linear(shape.dim, n_classes)
+
+        def forward(self, tokens):
+            return self.linear(probes.only_layer(tokens.flat)).mean(1)
+
+    probes.names()
+    monkeypatch.setitem(probes.registry._classes, "plain", Plain)
+    assert probes.cost("plain", TokenShape(1, 2, 8, False, 6.25), 3, 10) == probes.Cost(27, 10 * 8 * 3, 4 * 27)
+    gated = probes.cost("plain", TokenShape(4, 2, 8, True, 6.25), 3, 10)
+    assert gated == probes.Cost(31, 10 * 8 * 3 + 4 * 8 * 11, 4 * 31)
+
+
 Z = torch.randn(6, D, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 ONE = Tokens(Z[:, None, None, None])
 
