@@ -159,7 +159,7 @@ def test_unknown_options_and_indivisible_widths_are_refused():
         probes.create("ep", TokenShape(1, 1, 100, True, 6.25), 3)
     with pytest.raises(ValueError, match="norm 'bach'; allowed: 'none', 'layer', 'batch'"):
         probes.create("mean", LAST, 3, norm="bach")
-    with pytest.raises(ValueError, match="built for one layer, the tokens hold 2"):
+    with pytest.raises(ValueError, match="built for one layer, the tokens have 2"):
         probes.create("mean", TokenShape(1, 1, 4, False, 6.25), 3)(Tokens(torch.zeros(1, 2, 1, 1, 4)))
 
 
