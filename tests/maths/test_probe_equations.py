@@ -181,7 +181,9 @@ def test_cost_draws_no_random_number_and_allocates_no_parameters():
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_cost_of_a_plugin_is_counted_in_a_forward_pass(monkeypatch):
+@pytest.mark.usefixtures("isolated_registries")
+def test_cost_of_a_plugin_is_counted_in_a_forward_pass():
+    @probes.register("plain")
     class Plain(probes.ClipProbe):
         def __init__(self, shape, n_classes):
             super().__init__(shape, n_classes)
@@ -190,8 +192,6 @@ def test_cost_of_a_plugin_is_counted_in_a_forward_pass(monkeypatch):
         def forward(self, tokens):
             return self.linear(probes.only_layer(tokens.flat)).mean(1)
 
-    probes.names()
-    monkeypatch.setitem(probes.registry._classes, "plain", Plain)
     assert probes.cost("plain", TokenShape(1, 2, 8, False, 6.25), 3, 10) == probes.Cost(27, 10 * 8 * 3, 4 * 27)
     gated = probes.cost("plain", TokenShape(4, 2, 8, True, 6.25), 3, 10)
     assert gated == probes.Cost(31, 10 * 8 * 3 + 4 * 8 * 11, 4 * 31)

@@ -21,14 +21,14 @@ RUNS, DEMO = Path("otoscope-runs"), Path("otoscope-demo")
 
 
 def list_(asked: argparse.Namespace) -> int:
-    from otoscope.report.render import Cells
+    from otoscope.report.text.table import TextTable
 
     for kind in [asked.kind] if asked.kind else KINDS:
         registry = _registry(kind)
         header, body = [kind, ""], [[name, _about(registry.get(name))] for name in registry.names()]
         if kind == "probes" and asked.cost:
             header, body = _costs(asked, registry.names())
-        print(Cells(header, body, left=1 if asked.cost else 2).text(), end="\n\n" if not asked.kind else "\n")
+        print(TextTable(header, body, left=1 if asked.cost else 2).text(), end="\n\n" if not asked.kind else "\n")
     return 0
 
 
