@@ -146,11 +146,13 @@ class BankIdentity:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`manifest.json`: the identity of a bank, its task, and how many clips each split has."""
+    """`manifest.json`: the identity of a bank, its task, how many clips each split has, and whether its encoder is a
+    control with random weights."""
 
     identity: BankIdentity
     task: Task
     clips: dict[str, int]
+    control: bool = False
 
     def shards(self, split: str) -> dict[str, range]:
         """Path of every shard of a split, relative to the bank, with the rows it holds."""
@@ -176,7 +178,7 @@ class Manifest:
             "shape": TokenShape(**held["identity"]["shape"]),
         }
         task = held["task"] | {"classes": tuple(held["task"]["classes"])}
-        return cls(BankIdentity(**identity), Task(**task), held["clips"])
+        return cls(BankIdentity(**identity), Task(**task), held["clips"], held.get("control", False))
 
 
 def bank_exists(path: Path) -> bool:

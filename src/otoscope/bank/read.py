@@ -213,6 +213,11 @@ class Bank:
         return self._manifest.task
 
     @property
+    def control(self) -> bool:
+        """Whether its encoder has random weights."""
+        return self._manifest.control
+
+    @property
     def shape(self) -> TokenShape:
         """Shape of the token maps it holds, as they are or pooled."""
         return self.identity.shape

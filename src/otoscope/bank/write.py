@@ -69,7 +69,8 @@ def extract(
         except (IncompleteError, DamagedError):
             pass
     clips = {split: _checked(dataset, split) for split in identity.splits}
-    manifest = Manifest(identity, dataset.task, {split: len(held) for split, held in clips.items()})
+    counts = {split: len(listed) for split, listed in clips.items()}
+    manifest = Manifest(identity, dataset.task, counts, encoder.control)
     _announce(path, manifest, _measure(encoder, clips), encoder.shape, progress)
     with _alone(path):
         if bank_exists(path):

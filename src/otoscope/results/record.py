@@ -40,6 +40,10 @@ class Views:
     p: float
     snr_db: tuple[float, float]
 
+    def __post_init__(self) -> None:
+        low, high = self.snr_db
+        object.__setattr__(self, "snr_db", (low, high))
+
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationCut:
@@ -68,7 +72,10 @@ class SearchSettings:
 
     kind: str
     trials: int
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", _plain(self.options))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +99,8 @@ class TrainingSettings:
 class Protocol:
     """Everything that decides a run before it is trained, apart from its seed.
 
-    Two records with the same protocol and different seeds are repetitions of one measurement.
+    Two records with the same protocol and different seeds are repetitions of one measurement. A protocol is equal to
+    the one that was read back from its JSON: the values of `options` and `recipe` are made plain JSON values.
 
     Parameters
     ----------
@@ -120,7 +128,7 @@ class Protocol:
     task: Literal["multi-label", "multi-class"]
     probe: str
     control: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     norm: str | None = None
     layers: tuple[int, ...] = ()
     dtype: str | None = None
@@ -131,8 +139,13 @@ class Protocol:
     validation_cut: ValidationCut | None = None
     search: SearchSettings | None = None
     training: TrainingSettings | None = None
-    recipe: Mapping[str, Any] | None = None
+    recipe: Mapping[str, Any] | None = field(default=None, hash=False)
     revision: int = REVISION
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", _plain(self.options))
+        object.__setattr__(self, "recipe", None if self.recipe is None else _plain(self.recipe))
+        object.__setattr__(self, "layers", tuple(self.layers))
 
     @property
     def finetuned(self) -> bool:
@@ -141,8 +154,7 @@ class Protocol:
 
     def to_json(self) -> dict[str, Any]:
         """The protocol as plain JSON values; tuples become lists."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
+        return _plain(asdict(self))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Protocol:
@@ -154,17 +166,14 @@ class Protocol:
         """
         _check_fields("protocol", data, cls)
         given = dict(data)
-        for name, kind in (
-            ("views", Views),
-            ("validation_cut", ValidationCut),
-            ("search", SearchSettings),
-            ("training", TrainingSettings),
-        ):
+        for name, kind in _PARTS.items():
             if given.get(name) is not None:
+                _check_fields(name, given[name], kind)
                 given[name] = kind(**given[name])
-        if given.get("views") is not None:
-            given["views"] = Views(**(asdict(given["views"]) | {"snr_db": tuple(given["views"].snr_db)}))
-        return cls(**given | {"layers": tuple(given.get("layers", ()))})
+        return cls(**given)
+
+
+_PARTS = {"views": Views, "validation_cut": ValidationCut, "search": SearchSettings, "training": TrainingSettings}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +235,12 @@ class Record:
         given = {name: value for name, value in data.items() if name != "version"}
         _check_fields("record", given, cls)
         return cls(**given | {"protocol": Protocol.from_json(given["protocol"])})
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values as JSON gives them back: tuples become lists, other types their text."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(values), default=str))
+    return plain
 
 
 def _check_fields(name: str, data: Mapping[str, Any], kind: type[Any]) -> None:

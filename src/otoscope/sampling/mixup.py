@@ -14,7 +14,8 @@ import numpy as np
 
 from otoscope.audio.resample import resample
 from otoscope.bank import Bank, BankSplit
-from otoscope.sampling.subset import SubsetBank
+from otoscope.results import Views
+from otoscope.sampling.subset import SamplingFields, SubsetBank
 from otoscope.types import Clip, Task, Wave
 
 P, SNR_DB = 0.9, (0.0, 5.0)
@@ -49,8 +50,8 @@ def mixed(clips: Sequence[Clip], task: Task, *, views: int, draw: int = 0, p: fl
 class BankWithTrainSplit(SubsetBank):
     """A bank with the train split of another one; identity, task and all other splits are the whole bank's."""
 
-    def __init__(self, whole: Bank, train: Bank) -> None:
-        super().__init__(whole, {})
+    def __init__(self, whole: Bank, train: Bank, sampling: SamplingFields) -> None:
+        super().__init__(whole, {}, sampling)
         self._train = train
 
     def split(self, name: str) -> BankSplit:
@@ -58,14 +59,22 @@ class BankWithTrainSplit(SubsetBank):
         return self._train.split(name) if name == "train" else super().split(name)
 
 
-def with_mixup_views(bank: Bank, views: Bank) -> Bank:
-    """The bank with the train split of `views`, that of a `shown.MixupSet`; `ValueError` for one of another encoder."""
+def view_settings(number: int) -> Views:
+    """The rule of `number` views of each clip, as a record keeps it."""
+    return Views(number=number, p=P, snr_db=SNR_DB)
+
+
+def with_mixup_views(bank: Bank, views: Bank, *, shots: int, draw: int, number: int) -> Bank:
+    """The bank with the train split of `views`, that of a `shown.MixupSet`; `ValueError` for one of another encoder.
+
+    `shots`, `draw`, `number` of views of each clip: those that `views` was made with, for the protocol of a record.
+    """
     asked, found = (
         (it.identity.encoder_digest, it.identity.layers, it.identity.dtype, it.identity.holds) for it in (bank, views)
     )
     if asked != found:
         raise ValueError(f"{views.path} holds views by {found}, {bank.path} clips by {asked}: extract the views anew")
-    return BankWithTrainSplit(bank, views)
+    return BankWithTrainSplit(bank, views, {"shots": shots, "draw": draw, "views": view_settings(number)})
 
 
 @dataclass(frozen=True)

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 from torch import Tensor
 
 from otoscope.bank import Bank, BankSplit
 from otoscope.registry import UnknownNameError
+from otoscope.results import ValidationCut, Views
 from otoscope.sampling.draws import Rows, few_shot, stratify
 
 VALIDATION_CUT = {"share": 0.2, "seed": 0}
 """Share of the train split that becomes the validation split of a data set without one, and the seed of the cut."""
 
 
-class SubsetBank(Bank):
-    """A bank of which some splits are parts of its train split; identity, task and shape are the whole bank's."""
+class SamplingFields(TypedDict, total=False):
+    """The fields of `otoscope.results.Protocol` that say which train clips a training sees."""
 
-    def __init__(self, whole: Bank, rows: Mapping[str, Rows]) -> None:
+    shots: int | None
+    draw: int
+    views: Views | None
+    validation_cut: ValidationCut | None
+
+
+class SubsetBank(Bank):
+    """A bank of which some splits are parts of its train split; identity, task and shape are the whole bank's.
+
+    `sampling` says how the parts were chosen, for the protocol of a record.
+    """
+
+    def __init__(self, whole: Bank, rows: Mapping[str, Rows], sampling: SamplingFields | None = None) -> None:
+        self.sampling: SamplingFields = {**sampling_of(whole), **(sampling or {})}
         self.path, self._manifest, self._shards = whole.path, whole._manifest, whole._shards
         self._opened, self._whole = {}, whole
         train = whole.split("train")
@@ -56,7 +71,8 @@ def with_validation(bank: Bank) -> Bank:
     except UnknownNameError:
         hot = bank.split("train").targets.numpy()
         part = stratify(hot, [1 - VALIDATION_CUT["share"], VALIDATION_CUT["share"]], seed=int(VALIDATION_CUT["seed"]))
-        return SubsetBank(bank, {"train": np.flatnonzero(part == 0), "validation": np.flatnonzero(part == 1)})
+        rows = {"train": np.flatnonzero(part == 0), "validation": np.flatnonzero(part == 1)}
+        return SubsetBank(bank, rows, {"validation_cut": cut_settings()})
 
 
 def with_few_shot(bank: Bank, shots: int, *, draw: int = 0) -> Bank:
@@ -66,4 +82,14 @@ def with_few_shot(bank: Bank, shots: int, *, draw: int = 0) -> Bank:
     """
     train = bank.split("train")
     chosen = few_shot(train.targets.numpy(), shots, seed=draw)
-    return SubsetBank(bank, {"train": chosen})
+    return SubsetBank(bank, {"train": chosen}, {"shots": shots, "draw": draw})
+
+
+def cut_settings() -> ValidationCut:
+    """`VALIDATION_CUT` as a record keeps it."""
+    return ValidationCut(share=VALIDATION_CUT["share"], seed=int(VALIDATION_CUT["seed"]))
+
+
+def sampling_of(bank: Bank) -> SamplingFields:
+    """How the train clips of a bank were chosen; empty for a whole bank."""
+    return bank.sampling if isinstance(bank, SubsetBank) else {}
