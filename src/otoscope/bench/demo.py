@@ -19,9 +19,9 @@ from otoscope.bench.jobs.probe import saved_probe
 from otoscope.bench.plan import Pair, Study
 from otoscope.bench.resolve import ResolvedPair
 from otoscope.bench.runner import SuiteResult, run_suite
-from otoscope.bench.specs import FINETUNE, FinetuneSpec
+from otoscope.bench.specs import FinetuneSpec
 from otoscope.bench.suites import Suite
-from otoscope.results import Store
+from otoscope.results import FINETUNE, Store
 from otoscope.results.activation_map import activation_path
 from otoscope.train import load
 

@@ -14,6 +14,7 @@ from otoscope.finetuning.recipe import Recipe
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.results import FINETUNE
 
+
 @dataclass(frozen=True)
 class Spec:
     """What to create, with which options, and the `label` that its results carry (its name by default)."""

@@ -56,7 +56,8 @@ def probe(asked: argparse.Namespace) -> int:
 
 
 def finetune(asked: argparse.Namespace) -> int:
-    from otoscope.bench.specs import FINETUNE, FinetuneSpec
+    from otoscope.bench.specs import FinetuneSpec
+    from otoscope.results import FINETUNE
     from otoscope.finetuning.recipe import Recipe
 
     given = {field.name: getattr(asked, field.name, None) for field in fields(Recipe)}

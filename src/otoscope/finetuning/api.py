@@ -87,14 +87,15 @@ def finetune(
     for split, hot in targets.items():
         if not bool(hot.any()):
             raise ValueError(f"the {split} split of {dataset.name!r} has no positive label; fine-tuning needs some")
-    digests = {"encoder_digest": encoder.digest, "dataset_digest": dataset.digest}
     protocol = finetune_protocol(
         recipe,
-        **digests,
+        encoder_digest=encoder.digest,
+        dataset_digest=dataset.digest,
         task=dataset.task.kind,
         control=encoder.control,
         sampling=dataset.sampling if isinstance(dataset, TrainingSet) else {},
     )
+    digests = {"encoder_digest": protocol.encoder_digest, "dataset_digest": protocol.dataset_digest}
     config = dataclasses.asdict(recipe) | digests
     with seeded(seed, device):
         module = _build(encoder, recipe, len(dataset.task.classes)).to(device)

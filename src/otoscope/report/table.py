@@ -155,7 +155,8 @@ def per_seed(store: Store) -> list[dict[str, Any]]:
         chosen = {"lr": r.lr, "weight_decay": r.weight_decay}
         origin = {"machine": r.machine, "date": r.date, "source": r.source or "", "key": r.key}
         protocol = {"protocol": json.dumps(r.protocol.to_json(), sort_keys=True)}
-        rows.append({**head, "metric": r.metric, "value": r.value, **r.metrics, **costs, **chosen, **origin, **protocol})
+        scores = {"metric": r.metric, "value": r.value, **r.metrics}
+        rows.append(head | scores | costs | chosen | origin | protocol)
     columns = list(dict.fromkeys(key for row in rows for key in row))
     return [{key: row.get(key) for key in columns} for row in rows]
 

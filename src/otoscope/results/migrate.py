@@ -1,6 +1,6 @@
 """Reading records of older versions.
 
-Version 1 had no `version`. Its `config` was free JSON: what the training reported, and under "protocol" what a suite had
+Version 1 had no `version`. Its `config` was free JSON: what the training reported, and under "protocol" what a suite
 declared. Only here are the task and the control derived from the metrics and from the name of the encoder.
 """
 

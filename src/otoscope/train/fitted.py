@@ -22,8 +22,10 @@ from otoscope.train import loader
 from otoscope.types import Task, Tokens, TokenShape
 
 _FORMAT = 2
-_KEPT = ("probe", "options", "task", "shape", "layer", "seed", "protocol", "lr", "weight_decay")
-_KEPT += ("history", "validation", "train_seconds")
+_KEPT = (
+    *("probe", "options", "task", "shape", "layer", "seed", "protocol", "lr", "weight_decay"),
+    *("history", "validation", "train_seconds"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +33,8 @@ class FittedProbe:
     """A probe after training.
 
     module: the best epoch's probe, in eval mode; probe, options: how it was created; shape: the tokens it was offered,
-    of which it reads the layers `layer`; protocol: everything that was decided before the training, apart from the seed;
-    lr, weight_decay: those it was trained with, None where nothing is trained by gradient; history: one dict per epoch;
+    of which it reads the layers `layer`; protocol: what was decided before the training, except the seed; lr,
+    weight_decay: those it was trained with, None where nothing is trained by gradient; history: one dict per epoch;
     validation: the headline metric of the best epoch on the validation split; train_seconds: wall-clock time of `fit`.
     """
 

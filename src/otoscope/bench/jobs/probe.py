@@ -77,7 +77,7 @@ class Job:
     failures: list[Failure] = field(default_factory=list)
     _outcomes: dict[int, TrialOutcome] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def protocol(self) -> Protocol:
         """What decides these cells before they are trained."""
         return study_protocol(self.suite, self.study, self.resolved)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from importlib import resources
 from itertools import groupby
@@ -14,9 +13,10 @@ from otoscope.report.html import charts, figures
 from otoscope.report.html.svg import escape
 from otoscope.report.rankings import Rankings, rank
 from otoscope.report.scoreboard import Scoreboard
-from otoscope.report.table import FINETUNE, LINEAR, Row, class_scores, per_seed, summarise
+from otoscope.report.table import LINEAR, Row, class_scores, per_seed, summarise
 from otoscope.report.text import flat, rankings, summary, table
-from otoscope.results import Store, activation_map
+from otoscope.report.variants import used
+from otoscope.results import FINETUNE, Store, activation_map
 
 COPY = "navigator.clipboard.writeText(document.getElementById('{0}').textContent);this.textContent='copied'"
 KEY_SHAPES = {
@@ -42,7 +42,7 @@ def write_report(store_path: str | Path, out_html: str | Path) -> Path:
     """
     store = Store(store_path)
     rows, found = summarise(store), rank(store)
-    cells = sorted(summary.by_pair(rows), key=lambda cell: headline.is_control(cell[0].encoder))
+    cells = sorted(summary.by_pair(rows), key=lambda cell: cell[0].control)
     ordered = [row for cell in cells for row in cell]
     sections = [
         _top(cells[0], ordered),
@@ -51,7 +51,7 @@ def write_report(store_path: str | Path, out_html: str | Path) -> Path:
         _rankings(found),
         _board(found.board),
         _left_out(found),
-        *(_classes(store, cell) for cell in cells if not headline.is_control(cell[0].encoder)),
+        *(_classes(store, cell) for cell in cells if not cell[0].control),
         _exhibit(store_path),
         _method(ordered),
         _copies(store, ordered),
@@ -228,7 +228,7 @@ def _method(rows: Sequence[Row]) -> str:
 
 
 def _config(row: Row) -> str:
-    words = [f"{k} = {json.dumps(v) if not isinstance(v, str) else v}" for k, v in row.records[0].config.items()]
+    words = [f"{name} = {value}" for name, value in used(row.records[0]).items()]
     return f"<code>{escape(', '.join(words))}</code>"
 
 
