@@ -9,11 +9,13 @@ from itertools import groupby
 from pathlib import Path
 
 from otoscope.files import replacing
-from otoscope.report import charts, figures, headline, ranking_words, render
+from otoscope.report import headline
+from otoscope.report.html import charts, figures
+from otoscope.report.html.svg import escape
 from otoscope.report.rankings import Rankings, rank
 from otoscope.report.scoreboard import Scoreboard
-from otoscope.report.svg import escape
 from otoscope.report.table import FINETUNE, LINEAR, Row, class_scores, per_seed, summarise
+from otoscope.report.text import flat, rankings, summary, table
 from otoscope.results import Store, activation_map
 
 COPY = "navigator.clipboard.writeText(document.getElementById('{0}').textContent);this.textContent='copied'"
@@ -40,7 +42,7 @@ def write_report(store_path: str | Path, out_html: str | Path) -> Path:
     """
     store = Store(store_path)
     rows, found = summarise(store), rank(store)
-    cells = sorted(render.by_cell(rows), key=lambda cell: headline.is_control(cell[0].encoder))
+    cells = sorted(summary.by_pair(rows), key=lambda cell: headline.is_control(cell[0].encoder))
     ordered = [row for cell in cells for row in cell]
     sections = [
         _top(cells[0], ordered),
@@ -54,7 +56,7 @@ def write_report(store_path: str | Path, out_html: str | Path) -> Path:
         _method(ordered),
         _copies(store, ordered),
     ]
-    style = resources.files("otoscope.report").joinpath("style.css").read_text(encoding="utf-8")
+    style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
     page = PAGE.format(title=escape(headline.claim(cells[0])), style=style, body="\n".join(filter(None, sections)))
     out = Path(out_html)
     with replacing(out) as temporary:
@@ -93,13 +95,13 @@ def _top(cell: Sequence[Row], rows: Sequence[Row]) -> str:
 def _tables(cells: Sequence[Sequence[Row]]) -> str:
     parts = ["<h2>The comparison</h2>"]
     for cell in cells:
-        parts.append(f"<h3>{escape(render.title(cell))}</h3>\n{_table(cell)}")
-    notes = [escape(line) for cell in cells for line in render.legend(cell)]
+        parts.append(f"<h3>{escape(summary.title(cell))}</h3>\n{_table(cell)}")
+    notes = [escape(line) for cell in cells for line in summary.legend(cell)]
     return "\n".join([*parts, *(f'<p class="note">{line}</p>' for line in dict.fromkeys(notes))])
 
 
 def _table(cell: Sequence[Row]) -> str:
-    words = render.summary_cells(cell)
+    words = summary.summary_table(cell)
     head = "".join(f"<th>{escape(word)}</th>" for word in words.header)
     lines = []
     for row, line in zip(cell, words.body, strict=True):
@@ -137,9 +139,9 @@ def _rankings(found: Rankings) -> str:
         note += f" Under each probe, Kendall's τ to {r.reference} with its 95 % interval." if r.reference else ""
         note += " Pairs are decided on the same resampled clips, at 5 % after Holm's correction."
         keys = {} if all(d.decided for d in r.duels) else {"undecided": "neighbours that the clips do not decide"}
-        numbers = render.document(ranking_words.tables(r), ranking_words.sentences(r), "table")
+        numbers = table.document(rankings.tables(r), rankings.sentences(r), "table")
         parts.append(
-            f'<h3>{escape(r.dataset)}</h3>\n<p class="verdict">{escape(ranking_words.verdict(r))}</p>\n'
+            f'<h3>{escape(r.dataset)}</h3>\n<p class="verdict">{escape(rankings.verdict(r))}</p>\n'
             f'<p class="note">{escape(note)}</p>\n<figure>{_key(keys)}{charts.bumps(r, hues)}</figure>\n'
             f"<details><summary>Numbers</summary><pre>{escape(numbers)}</pre></details>"
         )
@@ -149,10 +151,10 @@ def _rankings(found: Rankings) -> str:
 def _board(board: Scoreboard | None) -> str:
     if board is None:
         return ""
-    note = " ".join(ranking_words.board_sentences(board))
+    note = " ".join(rankings.board_sentences(board))
     parts = [f'<h2>Probes over all cells</h2>\n<p class="note">{escape(note)}</p>']
     if board.probes:
-        title = ranking_words.board_tables(board)[0][0]
+        title = rankings.board_tables(board)[0][0]
         parts.append(f'<p class="note">{escape(title)}.</p>\n<figure>{charts.wins(board)}</figure>')
     if board.placed:
         keys = {"group": "not told apart"}
@@ -217,11 +219,11 @@ def _method(rows: Sequence[Row]) -> str:
         *([f"Versions: {', '.join(versions)}."] if versions else []),
     ]
     body = "".join(f"<tr><td>{escape(r.encoder)} · {escape(r.label)}</td><td>{_config(r)}</td></tr>" for r in rows)
-    table = '<div class="scroll"><table class="words"><thead><tr><th>probe</th><th>configuration</th></tr></thead>'
+    opening = '<div class="scroll"><table class="words"><thead><tr><th>probe</th><th>configuration</th></tr></thead>'
     return (
         "<h2>How it was measured</h2>\n<ul class='note'>"
         + "".join(f"<li>{escape(fact)}</li>" for fact in facts)
-        + f"</ul>\n<details><summary>Configurations</summary>{table}<tbody>{body}</tbody></table></div></details>"
+        + f"</ul>\n<details><summary>Configurations</summary>{opening}<tbody>{body}</tbody></table></div></details>"
     )
 
 
@@ -231,7 +233,7 @@ def _config(row: Row) -> str:
 
 
 def _copies(store: Store, rows: Sequence[Row]) -> str:
-    forms = {"Markdown": render.summary_markdown(rows), "CSV, every seed": render.flat_text(per_seed(store), "csv")}
+    forms = {"Markdown": summary.summary_markdown(rows), "CSV, every seed": flat.flat_text(per_seed(store), "csv")}
     parts = ["<h2>To take along</h2>"]
     for number, (name, words) in enumerate(forms.items()):
         click = COPY.format(f"copy{number}")
