@@ -82,8 +82,8 @@ def test_extract_probe_search_finetune_results_and_report(
         ("protobin", "0"),
     ]
     assert len({r["lr"] for r in rows[1:3]}) == 1
-    assert json.loads(rows[3]["config"])["layer"] == [0]
-    assert json.loads(rows[4]["config"])["options"] == {"prototypes_per_class": 4}
+    assert json.loads(rows[3]["protocol"])["layers"] == [0]
+    assert json.loads(rows[4]["protocol"])["options"] == {"prototypes_per_class": 4}
     assert main(["results", "--summary", "--format", "json", "--probe", "linear"]) == 0
     assert [row["seeds"] for row in json.loads(capsys.readouterr().out)] == [2]
     assert main(["report"]) == 0
@@ -201,7 +201,7 @@ def test_a_bank_of_something_else_is_refused_without_a_traceback(capsys: pytest.
     capsys.readouterr()
     bank = "otoscope-runs/banks/ear-tones-last"
     assert run_toy("probe", "--probe", "linear", "--encoder-option", "seed=1", "--bank", bank) == 2
-    assert "encoder_digest: asked" in capsys.readouterr().err
+    assert "encoder_digest: requested" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("plugin_folder")

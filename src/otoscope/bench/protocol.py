@@ -10,9 +10,9 @@ from otoscope.bench.resolve import ResolvedPair
 from otoscope.bench.specs import FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite
 from otoscope.finetuning.protocol import finetune_protocol
-from otoscope.results import Protocol, SearchSettings, TrainingSettings
+from otoscope.results import Protocol, Sampling, SearchSettings, TrainingSettings
 from otoscope.sampling.mixup import view_settings
-from otoscope.sampling.subset import SamplingFields, cut_settings
+from otoscope.sampling.subset import cut_settings
 from otoscope.search.tpe import RULE
 from otoscope.train.loader import choose_layers
 from otoscope.train.protocol import probe_protocol
@@ -33,12 +33,12 @@ def study_protocol(suite: Suite, study: Study, resolved: ResolvedPair) -> Protoc
     """
     spec = suite.probe(study.probe)
     views = suite.dataset(study.pair.dataset).views
-    sampling: SamplingFields = {
-        "shots": study.shots,
-        "draw": study.draw,
-        "views": view_settings(views) if views else None,
-        "validation_cut": None if "validation" in resolved.size.clips else cut_settings(),
-    }
+    sampling = Sampling(
+        shots=study.shots,
+        draw=study.draw,
+        views=view_settings(views) if views else None,
+        validation_cut=None if "validation" in resolved.size.clips else cut_settings(),
+    )
     if isinstance(spec, FinetuneSpec):
         protocol = finetune_protocol(
             spec.recipe,
@@ -55,7 +55,7 @@ def study_protocol(suite: Suite, study: Study, resolved: ResolvedPair) -> Protoc
     return dataclasses.replace(protocol, fold=study.pair.fold, search=_search(suite) if searched else None)
 
 
-def _probe_protocol(suite: Suite, spec: ProbeSpec, resolved: ResolvedPair, sampling: SamplingFields) -> Protocol:
+def _probe_protocol(suite: Suite, spec: ProbeSpec, resolved: ResolvedPair, sampling: Sampling) -> Protocol:
     identity = resolved.identity
     kind = probes.registry.get(spec.name)
     return probe_protocol(

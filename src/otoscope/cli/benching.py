@@ -57,8 +57,8 @@ def probe(asked: argparse.Namespace) -> int:
 
 def finetune(asked: argparse.Namespace) -> int:
     from otoscope.bench.specs import FinetuneSpec
-    from otoscope.results import FINETUNE
     from otoscope.finetuning.recipe import Recipe
+    from otoscope.results import FINETUNE
 
     given = {field.name: getattr(asked, field.name, None) for field in fields(Recipe)}
     given["head_options"] = dict(asked.head_option) or None

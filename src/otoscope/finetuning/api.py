@@ -20,7 +20,7 @@ from otoscope.finetuning.learning_rates import depth_groups
 from otoscope.finetuning.protocol import finetune_protocol
 from otoscope.finetuning.recipe import Recipe
 from otoscope.finetuning.training import EncoderWithHead, FinetuneRun
-from otoscope.results import FINETUNE, Protocol
+from otoscope.results import FINETUNE, Protocol, Sampling
 from otoscope.sampling.training_set import TrainingSet
 from otoscope.train import loader
 from otoscope.train.fit import seeded
@@ -93,7 +93,7 @@ def finetune(
         dataset_digest=dataset.digest,
         task=dataset.task.kind,
         control=encoder.control,
-        sampling=dataset.sampling if isinstance(dataset, TrainingSet) else {},
+        sampling=dataset.sampling if isinstance(dataset, TrainingSet) else Sampling(),
     )
     digests = {"encoder_digest": protocol.encoder_digest, "dataset_digest": protocol.dataset_digest}
     config = dataclasses.asdict(recipe) | digests

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from otoscope.finetuning.recipe import Recipe
-from otoscope.results import FINETUNE, Protocol, SearchSettings
-from otoscope.sampling.subset import SamplingFields
+from otoscope.results import FINETUNE, Protocol, Sampling, SearchSettings
 
 
 def finetune_protocol(
@@ -18,7 +17,7 @@ def finetune_protocol(
     dataset_digest: str,
     task: Literal["multi-label", "multi-class"],
     control: bool,
-    sampling: SamplingFields,
+    sampling: Sampling,
     lrs: Sequence[float] = (),
 ) -> Protocol:
     """The protocol of fine-tuning.
@@ -49,5 +48,5 @@ def finetune_protocol(
         probe=FINETUNE,
         recipe=values,
         search=search,
-        **sampling,
+        **vars(sampling),
     )

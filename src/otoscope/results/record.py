@@ -60,6 +60,24 @@ class ValidationCut:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Which train clips a training sees. The default is all of them, with the validation split of the data set.
+
+    Parameters
+    ----------
+    shots : train clips per class of a few-shot draw; None for all clips.
+    draw : number of the few-shot draw.
+    views : mixup views of the clips of the few-shot draw; None without.
+    validation_cut : how the validation split was cut; None where the data set has one.
+    """
+
+    shots: int | None = None
+    draw: int = 0
+    views: Views | None = None
+    validation_cut: ValidationCut | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchSettings:
     """The search that chose the learning rate and weight decay.
 
@@ -113,10 +131,7 @@ class Protocol:
     layers : encoder layers that the probe reads, counted from 0 at the input.
     dtype : how the bank stores tokens ("float16", "int8", ...); None where no bank is read.
     fold : fold of the data set that is held out; None for a data set without folds.
-    shots : train clips per class of a few-shot draw; None for all clips.
-    draw : number of the few-shot draw.
-    views : mixup views of the few-shot draw; None without.
-    validation_cut : how the validation split was cut; None where the data set has one.
+    shots, draw, views, validation_cut : which train clips a training sees; see `Sampling`.
     search : the search of learning rate and weight decay; None without a search.
     training : training by gradient; None for a probe without gradient training, and for fine-tuning.
     recipe : the recipe of fine-tuning as plain values; None for a probe.

@@ -17,7 +17,6 @@ from otoscope.bank import Bank, BankSplit
 from otoscope.metrics import clip as metrics
 from otoscope.probes import FrameProbe, Probe
 from otoscope.results import Protocol, TrainingSettings
-from otoscope.sampling.subset import sampling_of
 from otoscope.train import loader
 from otoscope.train.fitted import FittedProbe, chosen_shape, predict
 from otoscope.train.losses import loss_for
@@ -210,7 +209,7 @@ def protocol_of(
         layers=layers,
         options=options,
         training=training,
-        sampling=sampling_of(bank),
+        sampling=bank.sampling,
     )
 
 

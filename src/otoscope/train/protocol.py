@@ -9,8 +9,7 @@ from typing import Any, Literal
 from otoscope import probes
 from otoscope.bank import BankIdentity
 from otoscope.probes import Probe
-from otoscope.results import Protocol, TrainingSettings
-from otoscope.sampling.subset import SamplingFields
+from otoscope.results import Protocol, Sampling, TrainingSettings
 
 
 def probe_protocol(
@@ -22,7 +21,7 @@ def probe_protocol(
     layers: Sequence[int],
     options: Mapping[str, Any],
     training: TrainingSettings,
-    sampling: SamplingFields,
+    sampling: Sampling,
 ) -> Protocol:
     """The protocol of a probe on a bank.
 
@@ -53,7 +52,7 @@ def probe_protocol(
         layers=tuple(identity.layers[index] for index in layers),
         dtype=identity.dtype,
         training=training if kind.trained else None,
-        **sampling,
+        **vars(sampling),
     )
 
 
