@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from otoscope import probes
 from otoscope.bank import Bank
-from otoscope.metrics import clip as metrics
+from otoscope import metrics
 from otoscope.probes import FrameProbe, Probe
 from otoscope.train import loader
 from otoscope.train.fit import DivergedError, check_splits, fit, origin, seeded

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from otoscope import probes
 from otoscope.bank import Bank, BankSplit
-from otoscope.metrics import clip as metrics
+from otoscope import metrics
 from otoscope.probes import FrameProbe, Probe
 from otoscope.train import loader
 from otoscope.train.fitted import FittedProbe, chosen_shape, predict
