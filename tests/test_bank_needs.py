@@ -13,8 +13,7 @@ from otoscope.probes import registry
 from otoscope.registry import UnknownNameError, load_plugin
 from otoscope.train import fit
 from test_bank import Sounds, Toy, quiet
-from test_cli import here, toy  # noqa: F401
-from toys import Ear, Tones
+from toys import Ear, Tones, run_toy
 
 SMALL = {"cgp": {"prototypes": 9}, "ep": {"queries": 4}, "coca": {"heads": 3}, "selfattn": {"heads": 3}}
 
@@ -109,61 +108,61 @@ def said(capsys):
     return read
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("plugin_folder")
 def test_extract_for_pooled_probes_and_probing_it(said):
-    assert toy("extract", "--for", "linear,mean") == 0
+    assert run_toy("extract", "--for", "linear,mean") == 0
     path = "otoscope-runs/banks/ear-tones-last-pooled"
     assert said().startswith(f"{path}: train, validation, test of tones by ear, pooled in float16, ")
     assert banks.open(path).identity.holds == "pooled"
     for name in ("linear", "knn"):
-        assert toy("probe", "--probe", name, "--epochs", "1", "--bank", path) == 0
-    assert toy("probe", "--probe", "protobin", "--epochs", "1", "--bank", path) == 2
+        assert run_toy("probe", "--probe", name, "--epochs", "1", "--bank", path) == 0
+    assert run_toy("probe", "--probe", "protobin", "--epochs", "1", "--bank", path) == 2
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("plugin_folder")
 def test_one_bank_for_probes_of_every_kind(said, capsys):
-    assert toy("extract", "--for", "linear,protobin,cgp", "--dtype", "int8") == 0
+    assert run_toy("extract", "--for", "linear,protobin,cgp", "--dtype", "int8") == 0
     path = "otoscope-runs/banks/ear-tones-all-int8"
     assert said().startswith(f"{path}: ")
     identity = banks.open(path).identity
     assert (identity.layers, identity.holds, identity.dtype) == ((0, 1), "tokens", "int8")
     for name in ("linear", "protobin"):
-        assert toy("probe", "--probe", name, "--epochs", "1", "--bank", path) == 0
-    assert toy("probe", "--probe", "cgp", "--epochs", "1", "--bank", path, "--option", "prototypes=5") == 0
-    assert toy("probe", "--probe", "linear", "--epochs", "1", "--bank", path, "--encoder-option", "seed=1") == 2
+        assert run_toy("probe", "--probe", name, "--epochs", "1", "--bank", path) == 0
+    assert run_toy("probe", "--probe", "cgp", "--epochs", "1", "--bank", path, "--option", "prototypes=5") == 0
+    assert run_toy("probe", "--probe", "linear", "--epochs", "1", "--bank", path, "--encoder-option", "seed=1") == 2
     assert "encoder_digest: asked" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("plugin_folder")
 def test_a_bank_of_another_dtype_makes_another_cell(capsys):
-    assert toy("extract", "--for", "linear", "--dtype", "int8") == 0
+    assert run_toy("extract", "--for", "linear", "--dtype", "int8") == 0
     for bank, done in (((), 0), (("--bank", "otoscope-runs/banks/ear-tones-last-pooled-int8"), 0), ((), 1)):
         capsys.readouterr()
-        assert toy("probe", "--probe", "linear", "--epochs", "1", *bank) == 0
+        assert run_toy("probe", "--probe", "linear", "--epochs", "1", *bank) == 0
         assert ("nothing to do: all 1 cells were done before" in capsys.readouterr().out) == bool(done)
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("plugin_folder")
 def test_a_bank_that_holds_less_is_refused(capsys):
-    assert toy("extract", "--for", "protobin") == 0
+    assert run_toy("extract", "--for", "protobin") == 0
     bank = "otoscope-runs/banks/ear-tones-last"
-    assert toy("probe", "--probe", "cgp", "--epochs", "1", "--bank", bank) == 2
+    assert run_toy("probe", "--probe", "cgp", "--epochs", "1", "--bank", bank) == 2
     assert "layers: asked [0, 1], found [1]" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("plugin_folder")
 def test_layers_are_named_or_follow_from_probes(capsys):
     with pytest.raises(SystemExit):
-        toy("extract", "--for", "linear", "--layers", "all")
+        run_toy("extract", "--for", "linear", "--layers", "all")
     assert "not allowed with argument" in capsys.readouterr().err
-    assert toy("extract", "--for", "linear,protbin") == 2
+    assert run_toy("extract", "--for", "linear,protbin") == 2
     assert "did you mean 'protobin'" in capsys.readouterr().err
 
 
 # In a suite
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("plugin_folder")
 def test_a_suite_of_pooled_probes_has_pooled_banks(tmp_path):
     load_plugin("toy.py")
 

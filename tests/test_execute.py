@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from otoscope import datasets, encoders
+from otoscope import datasets
 from otoscope.bank import Bank
 from otoscope.bench import evaluation, runner
 from otoscope.bench.jobs import finetune as finetune_job
@@ -47,11 +47,7 @@ class Folded(Tones):
 
 
 @pytest.fixture(autouse=True)
-def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for registry in (encoders.registry, datasets.registry):
-        monkeypatch.setattr(registry, "_classes", {name: registry.get(name) for name in registry.names()})
-    encoders.register("ear")(Ear)
-    datasets.register("tones")(Tones)
+def _toys(toy_plugins: None) -> None:  # noqa: ARG001
     datasets.register("folded")(Folded)
 
 

@@ -10,7 +10,6 @@ import pytest
 
 import otoscope
 import otoscope.bank
-from otoscope import datasets, encoders
 from otoscope.bank import Bank, HeldOutError
 from otoscope.bench.evaluation import evaluate
 from otoscope.bench.jobs import finetune as finetune_job
@@ -104,11 +103,8 @@ def test_fine_tuning_leaves_it_shut() -> None:
 
 
 @pytest.fixture
-def suite(monkeypatch: pytest.MonkeyPatch) -> Suite:
+def suite(toy_plugins: None) -> Suite:  # noqa: ARG001
     """A probe and fine-tuning on toys."""
-    for registry, name, toy in ((encoders.registry, "ear", Ear), (datasets.registry, "tones", Tones)):
-        monkeypatch.setattr(registry, "_classes", {known: registry.get(known) for known in registry.names()})
-        registry.register(name)(toy)
     tuning = FinetuneSpec("finetune", options={"epochs": 1})
     pair = (EncoderSpec("ear"),), (DatasetSpec("tones"),)
     return Suite(

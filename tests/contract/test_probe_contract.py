@@ -175,13 +175,11 @@ CULPRITS = {
 
 
 @pytest.fixture
-def known(monkeypatch):
+def known(isolated_registries):  # noqa: ARG001
     """Registers a class for one test only."""
-    registry.names()
 
     def add(cls, name="culprit"):
-        monkeypatch.setitem(registry._classes, name, cls)
-        cls.name = name
+        registry.register(name)(cls)
         return name
 
     return add
