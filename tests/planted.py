@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from otoscope.metrics import clip
+from otoscope import metrics
 from otoscope.results import Predictions, Record, Store
 
 
@@ -48,7 +48,7 @@ def plant(
     for probe, skill in skills.items():
         for seed in range(seeds):
             scores = ground.scores(skill, luck, seed)
-            metrics = clip.evaluate(scores, ground.targets, "multi-label")
+            metrics = metrics.evaluate(scores, ground.targets, "multi-label")
             record = Record(
                 encoder, ground.name, probe, seed, "mAP", metrics["mAP"], 99, 2.0, metrics, decided, "2 cores"
             )

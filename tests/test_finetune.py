@@ -16,7 +16,7 @@ from otoscope.finetuning import FittedFinetune, augment, finetune
 from otoscope.finetuning import training as tuning
 from otoscope.finetuning.learning_rates import depth_groups, parameter_groups, warmup_cosine
 from otoscope.finetuning.recipe import Recipe
-from otoscope.metrics import clip as metrics
+from otoscope import metrics
 from otoscope.train import loader
 from otoscope.types import Tokens
 from toys import Ear, Tones

@@ -15,7 +15,7 @@ from otoscope.encoders import Encoder, Features
 from otoscope.finetuning import finetune, lora
 from otoscope.finetuning.learning_rates import depth_groups, parameter_groups
 from otoscope.finetuning.recipe import Recipe
-from otoscope.metrics import clip as metrics
+from otoscope import metrics
 from otoscope.types import AudioBatch, Tokens, TokenShape
 from toys import Ear, Tones
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import otoscope.bank
 from otoscope import probes
 from otoscope.bank import Bank
-from otoscope.metrics import clip as metrics
+from otoscope import metrics
 from otoscope.probes import Range
 from otoscope.registry import UnknownNameError
 from otoscope.search import fit_best

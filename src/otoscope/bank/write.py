@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from otoscope import metrics
 from otoscope.bank.encode import count_steps, encode_shard
 from otoscope.bank.identity import BankError, BankIdentity, Holds, Layers, Manifest, bank_exists, check_identity
 from otoscope.bank.read import Bank, IncompleteError
@@ -52,13 +53,14 @@ def extract(
     it would be otherwise (pooled or not, one layer or all, float16 or int8): exact where a split's clips have one
     length, else reckoned from the longest of a few.
 
-    Raises `MismatchError` if the folder holds a bank made from something else, `OSError` (ENOSPC) if the disk lacks the
-    room, `AudioError` for a clip that cannot be heard, `BankError` for tokens that cannot be stored. The example is at
+    Raises `ValueError` or `UnknownNameError` if the metric of the task cannot be its main score, `MismatchError` if the
+    folder holds a bank made from something else, `OSError` (ENOSPC) if the disk lacks the room, `AudioError` for a clip that cannot be heard, `BankError` for tokens that cannot be stored. The example is at
     `otoscope.bank`.
     """
     path = Path(path)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, found {batch_size}")
+    metrics.main_metric(dataset.task)
     identity = BankIdentity.of(
         encoder, dataset, splits=splits, layers=layers, holds=holds, dtype=dtype, shard_clips=shard_clips
     )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from otoscope import metrics
 from otoscope.encoders import Encoder, Features
 from otoscope.files import replacing
 from otoscope.finetuning import augment
@@ -22,7 +23,6 @@ from otoscope.finetuning import cached as frozen
 from otoscope.finetuning.features import collate, predict, to
 from otoscope.finetuning.learning_rates import parameter_groups, warmup_cosine
 from otoscope.finetuning.recipe import Recipe
-from otoscope import metrics
 from otoscope.probes import Probe
 from otoscope.train import loader
 from otoscope.train.fit import DivergedError

@@ -48,9 +48,7 @@ def _predicted(scores: npt.NDArray[np.floating], kind: Kind) -> npt.NDArray[np.b
     return np.asarray(scores.argmax(-1)[..., None] == np.arange(scores.shape[-1]))
 
 
-def _f1(
-    hits: npt.NDArray[np.number], predicted: npt.NDArray[np.number], positives: npt.NDArray[np.number]
-) -> Array:
+def _f1(hits: npt.NDArray[np.number], predicted: npt.NDArray[np.number], positives: npt.NDArray[np.number]) -> Array:
     """F1 from numbers of clips: correctly predicted, predicted, and positive; nan where there is no positive."""
     defined = np.broadcast_to(positives > 0, hits.shape)
     return np.asarray(np.divide(2 * hits, predicted + positives, out=np.full(hits.shape, np.nan), where=defined))

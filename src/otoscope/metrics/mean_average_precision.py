@@ -34,7 +34,9 @@ class MeanAveragePrecision(ClassMetric):
         """Compute it for R sets of scores, [R, n, C] -> [R], with one sort; as `Metric.batched`."""
         R, n, C = scores.shape
         ranked = scores if kind == "multi-label" else comparable(scores.reshape(R * n, C), kind).reshape(R, n, C)
-        return self.mean(average_precision_of_rows(ranked.transpose(0, 2, 1).reshape(R * C, n), targets.T).reshape(R, C))
+        return self.mean(
+            average_precision_of_rows(ranked.transpose(0, 2, 1).reshape(R * C, n), targets.T).reshape(R, C)
+        )
 
     def resampled(self, scores: npt.ArrayLike, targets: npt.ArrayLike, counts: npt.ArrayLike, kind: Kind) -> Array:
         """Compute it in R resamples, with one sort for each class; as `Metric.resampled`."""

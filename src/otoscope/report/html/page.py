@@ -171,7 +171,7 @@ def _left_out(found: Rankings) -> str:
 
 def _classes(store: Store, cell: Sequence[Row]) -> str:
     linear, winner = next((r for r in cell if r.probe == LINEAR), None), next((r for r in cell if r.winner), None)
-    tuned = max((r for r in cell if r.finetuned), key=lambda r: r.value, default=None)
+    tuned = max((r for r in cell if r.finetuned), key=lambda r: r.sort_key, default=None)
     scores = {row.label: class_scores(store, row) for row in cell if not row.finetuned}
     scores |= {FINETUNE: class_scores(store, tuned)} if tuned else {}
     scores = {label: held for label, held in scores.items() if held}
