@@ -40,7 +40,8 @@ def test_bootstrap_is_the_brute_force_over_repeated_clips_averaged_over_seeds() 
         of_seed = [sklearn.metrics.average_precision_score(targets[again][:, kept], s[again][:, kept]) for s in scores]
         assert draw == pytest.approx(np.mean(of_seed))
     assert found.value == pytest.approx(np.mean([sklearn.metrics.average_precision_score(targets, s) for s in scores]))
-    assert found.per_seed.tolist() == pytest.approx([metrics.evaluate(s, targets, "multi-label")["mAP"] for s in scores])
+    values = [metrics.evaluate(s, targets, "multi-label")["mAP"] for s in scores]
+    assert found.per_seed.tolist() == pytest.approx(values)
 
 
 def test_accuracy_interval_is_close_to_the_binomial_one() -> None:

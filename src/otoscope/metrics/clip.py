@@ -59,7 +59,7 @@ def validate(scores: npt.ArrayLike, targets: npt.ArrayLike, kind: Kind) -> tuple
     if not np.isin(y, (0, 1)).all():
         raise ValueError(f"targets must be 0 or 1, found {np.unique(y[~np.isin(y, (0, 1))])[:5]}")
     if not y.any():
-        raise ValueError(f"none of the {y.size} targets is positive; no metric is defined without a positive")
+        raise ValueError(f"there is no positive among the {y.size} targets; no metric is defined without one")
     if kind == "multi-class" and not (y.sum(1) == 1).all():
         counts = sorted(set(y.sum(1).astype(int).tolist()))
         raise ValueError(f"a multi-class clip must carry one class each, found clips with {counts} classes")

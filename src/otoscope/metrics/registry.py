@@ -167,7 +167,7 @@ def create(name: str) -> Metric:
     >>> create("AUROC").higher_is_better
     True
     """
-    return registry.create(name)
+    return registry.get(name)()
 
 
 def names(kind: Kind | None = None) -> list[str]:
@@ -204,14 +204,13 @@ def main_metric(task: Task) -> Metric:
     >>> main_metric(Task(("dog", "cat"), "multi-label", "AUROC")).name
     'AUROC'
     """
-    usable = names(task.kind)
-    if task.metric not in names():
-        raise UnknownNameError(unknown(f"metric for a {task.kind} task", task.metric, usable))
-    if task.metric not in usable:
-        raise ValueError(
-            f"metric {task.metric!r} does not apply to a {task.kind} task; metrics that do: {', '.join(usable)}"
-        )
-    return create(task.metric)
+    if task.metric not in registry.names():
+        raise UnknownNameError(unknown(f"metric for a {task.kind} task", task.metric, names(task.kind)))
+    metric = create(task.metric)
+    if task.kind not in metric.kinds:
+        usable = ", ".join(names(task.kind))
+        raise ValueError(f"metric {task.metric!r} does not apply to a {task.kind} task; metrics that do: {usable}")
+    return metric
 
 
 def main_score(task: Task) -> str:
