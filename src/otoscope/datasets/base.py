@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from otoscope import metrics
 from otoscope.registry import Registry
-from otoscope.types import Clip, Task
+from otoscope.types import HELD_OUT, Clip, Task
 
 
 class Dataset(ABC):
@@ -16,7 +16,7 @@ class Dataset(ABC):
 
     name: ClassVar[str]
     task: Task
-    splits: tuple[str, ...] = ("train", "validation", "test")
+    splits: tuple[str, ...] = ("train", "validation", HELD_OUT)
 
     @property
     @abstractmethod
