@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from otoscope.metrics import clip
+from otoscope import metrics
 from otoscope.results import Predictions, Protocol, Record, Store, TrainingSettings
 
 CLASSES = tuple(f"class{i:02d}" for i in range(64))
@@ -49,12 +49,13 @@ def plant(
     protocol: Mapping[str, Any] | None = None,
     lr: float | None = None,
     luck: int = 0,
+    metric: str = "mAP",
 ) -> None:
     """Add `seeds` trainings of every probe in `skills` on one encoder and data set; `protocol`: fields that differ."""
     for probe, skill in skills.items():
         for seed in range(seeds):
             scores = ground.scores(skill, luck, seed)
-            metrics = clip.evaluate(scores, ground.targets, "multi-label")
+            values = metrics.evaluate(scores, ground.targets, "multi-label")
             record = Record(
                 encoder=encoder,
                 dataset=ground.name,
@@ -62,9 +63,9 @@ def plant(
                 seed=seed,
                 protocol=planted_protocol(f"of {encoder}", f"of {ground.name}", probe, protocol),
                 lr=lr,
-                metric="mAP",
-                value=metrics["mAP"],
-                metrics=metrics,
+                metric=metric,
+                value=values[metric],
+                metrics=values,
                 parameters=99,
                 train_seconds=2.0,
                 machine="2 cores",
@@ -120,6 +121,6 @@ def add_scenes(store: Store, probe: str, skill: float, seeds: int = 2, **changes
     """Add trainings of a probe on the scenes with this much skill; `changes` as of `scene_record`."""
     for seed in range(seeds):
         scores = scene_scores(skill, seed)
-        value = clip.evaluate(scores, TARGETS, "multi-label")["mAP"]
+        value = metrics.evaluate(scores, TARGETS, "multi-label")["mAP"]
         predictions = Predictions(IDS, scores, TARGETS, SCENE_CLASSES)
         store.add(scene_record(probe, seed, value, **changes), predictions)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
 from otoscope.finetuning import lora
@@ -81,6 +81,7 @@ def finetune(
     The encoder given is not changed. `DivergedError` when the loss stops being finite. The test split is not opened.
     """
     recipe = recipe or Recipe()
+    metrics.main_metric(dataset.task)
     device = torch.device("cpu" if device is None else device)
     clips = {split: dataset.clips(split) for split in ("train", "validation")}
     targets = {split: dataset.task.targets(clips[split]) for split in clips}

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.bank import Bank
-from otoscope.metrics import clip as metrics
 from otoscope.probes import FrameProbe, Probe
 from otoscope.results import TrainingSettings
 from otoscope.train import loader

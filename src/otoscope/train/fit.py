@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.bank import Bank, BankSplit
-from otoscope.metrics import clip as metrics
 from otoscope.probes import FrameProbe, Probe
 from otoscope.results import Protocol, TrainingSettings
 from otoscope.train import loader
@@ -214,6 +213,7 @@ def protocol_of(
 
 
 def check_splits(train: BankSplit, validation: BankSplit) -> None:
+    metrics.main_metric(train.task)
     for name, split in (("train", train), ("validation", validation)):
         if not len(split) or not bool(split.targets.any()):
             raise ValueError(
