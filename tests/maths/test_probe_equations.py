@@ -358,13 +358,13 @@ def test_knn_in_small_blocks_and_batches_is_knn_at_once(monkeypatch):
 def test_knn_with_fewer_clips_than_k_and_with_none():
     knn = probes.create("knn", TokenShape(1, 1, D, False, 6.25), 2)
     single = Tokens(torch.randn(1, 1, 1, 1, D))
-    with pytest.raises(RuntimeError, match="remembered no clip yet"):
+    with pytest.raises(RuntimeError, match="has stored no training clips"):
         knn(single)
     knn.partial_fit(single, torch.tensor([[0.0, 1.0]]))
     assert knn(Tokens(torch.randn(3, 1, 1, 1, D))).argmax(1).tolist() == [1, 1, 1]
 
 
-def test_only_knn_remembers():
+def test_only_knn_stores_clips():
     with pytest.raises(NotImplementedError, match="trained by gradient"):
         probes.create("mean", LAST, 3).partial_fit(ONE, torch.zeros(6, 3))
 
