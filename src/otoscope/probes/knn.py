@@ -74,6 +74,7 @@ class Knn(ClipProbe):
         self._new: list[tuple[Tensor, Tensor]] = []
 
     def _embed(self, tokens: Tokens) -> Tensor:
+        """Vectors, float [B, L D], whose inner product is the mean of the layers' cosines."""
         vectors = tokens.mean if self.feature == "mean" else tokens.summary
         return F.normalize(vectors, dim=2).flatten(1) / math.sqrt(vectors.shape[1])
 
@@ -81,6 +82,7 @@ class Knn(ClipProbe):
         self._new.append((self._embed(tokens).detach(), targets.detach().to(tokens.x.dtype)))
 
     def _gather(self) -> None:
+        """Append the clips of new `partial_fit` calls to the buffers."""
         if self._new:
             keys, labels = zip(*self._new, strict=True)
             self.keys, self.labels = (

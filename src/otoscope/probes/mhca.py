@@ -22,9 +22,8 @@ class _CrossAttention(nn.Module):
         self.key, self.value = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        return project_values(
-            attend(tokens, map_query(self.query, self.key.weight, self.heads), mask), self.value.weight
-        )
+        pooled = attend(tokens, map_query(self.query, self.key.weight, self.heads), mask)
+        return project_values(pooled, self.value.weight)
 
     def macs(self, n_tokens: int, groups: int) -> int:
         """Multiply-accumulates of one clip whose tokens are pooled in `groups` groups."""
