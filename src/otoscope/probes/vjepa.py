@@ -22,8 +22,8 @@ class VJepa(ClipProbe):
         logits = W norm(h') + b
 
     MHA is multi-head attention of the query q over the valid tokens z. The MLP is four times as wide as the tokens. The
-    truncated normal initialisation and the output projection are those of the first release. Its key bias, which the
-    softmax cancels, is left out.
+    truncated normal initialisation and the output projection are those of the first release. The key bias of the
+    release, which the softmax cancels, is left out.
 
     Input x [B, 1, T, F, D], output [B, C], 12D^2 + 13D + DC + C parameters.
 
