@@ -12,7 +12,7 @@ import torch
 
 import otoscope.bank
 from otoscope.bank import HeldOutError
-from otoscope.bank import encode as encoding
+from otoscope.bank import _encode as encoding
 from otoscope.bench import runner
 from otoscope.bench.plan import Pair, studies_of
 from otoscope.bench.runner import prepare, run_suite
