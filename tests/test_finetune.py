@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.encoders import Features
 from otoscope.finetuning import FittedFinetune, augment, finetune
 from otoscope.finetuning import training as tuning
 from otoscope.finetuning.learning_rates import depth_groups, parameter_groups, warmup_cosine
 from otoscope.finetuning.recipe import Recipe
-from otoscope.metrics import clip as metrics
 from otoscope.train import loader
 from otoscope.types import Tokens
 from toys import Ear, Tones

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.bank import Bank
-from otoscope.metrics import clip as metrics
 from otoscope.probes import FrameProbe, Probe
 from otoscope.train import loader
 from otoscope.train.fit import DivergedError, check_splits, fit, origin, seeded

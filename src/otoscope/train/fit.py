@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.bank import Bank, BankSplit
-from otoscope.metrics import clip as metrics
 from otoscope.probes import FrameProbe, Probe
 from otoscope.train import loader
 from otoscope.train.fitted import FittedProbe, chosen_shape, predict
@@ -203,6 +202,7 @@ def origin(bank: Bank) -> dict[str, Any]:
 
 
 def check_splits(train: BankSplit, validation: BankSplit) -> None:
+    metrics.main_metric(train.task)
     for name, split in (("train", train), ("validation", validation)):
         if not len(split) or not bool(split.targets.any()):
             raise ValueError(
