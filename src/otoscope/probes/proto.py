@@ -17,8 +17,8 @@ class Proto(ClipProbe):
         logits_c = sum_j relu(w_cj) relu(max_n <z_n / |z_n|, p_cj / |p_cj|>) + b_c
         penalty = orthogonality * |G - I|_F / (C J^2)
 
-    Here n runs over the valid tokens and j over the J prototypes of class c. G holds the cosines between prototypes of
-    the same class. These are the prototypes of AudioProtoPNet as a probe. The code of AudioProtoPNet appends two
+    Here n runs over the valid tokens and j over the J prototypes of class c. G contains the cosines between prototypes
+    of the same class. These are the prototypes of AudioProtoPNet as a probe. The code of AudioProtoPNet appends two
     constant channels to z and multiplies by 1/1.01, which is left out here. As in that code, the penalty divides one
     norm over all classes by the number of entries.
 
