@@ -11,7 +11,7 @@ import pytest
 
 from otoscope.report.published import comparison
 from otoscope.report.published.comparison import Line, beside, canonical, figures, flat, text
-from otoscope.report.table import Row
+from otoscope.report.rows import Row
 from otoscope.report.text.numbers import ABSENT
 from planted import scene_record
 

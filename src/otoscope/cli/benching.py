@@ -141,11 +141,11 @@ def _run(asked: argparse.Namespace, suite: Suite, bank: Path | None) -> int:
 
 def _show(asked: argparse.Namespace, outcome: SuiteResult) -> int:
     """The table of all results, what was there before, what failed; the exit status."""
-    from otoscope.report import table
+    from otoscope.report.rows import summarise
     from otoscope.report.text import summary
 
     if next(iter(outcome.store), None):
-        print(summary.summary_text(table.summarise(outcome.store)))
+        print(summary.summary_text(summarise(outcome.store)))
     if not outcome.plan.runs:
         print(f"\nnothing to do: all {outcome.plan.done} cells were done before")
     for failure in outcome.failures:

@@ -12,7 +12,7 @@ import numpy as np
 from otoscope import metrics
 from otoscope.metrics.stats import Interval
 from otoscope.report.compare import ALPHA
-from otoscope.report.rankings import Change, Duel, Ranking, Rankings
+from otoscope.report.rankings import EncoderComparison, EncoderRanking, Rankings, Reversal
 from otoscope.report.scoreboard import Scoreboard
 from otoscope.report.text.numbers import ABSENT, percent, signed
 from otoscope.report.text.table import TextFormat, TextTable, document
@@ -35,7 +35,7 @@ def text(found: Rankings, shape: TextFormat) -> str:
     return "\n\n".join(filter(None, [*blocks, document([], left_out, shape)]))
 
 
-def tables(r: Ranking) -> list[tuple[str, TextTable]]:
+def tables(r: EncoderRanking) -> list[tuple[str, TextTable]]:
     """Values and ranks, differences of encoders, and how far the probes' rankings agree."""
     found = [
         (f"{r.dataset}: {r.metric} in % and rank of each encoder, {r.clips} held-out clips", _values(r)),
@@ -47,28 +47,30 @@ def tables(r: Ranking) -> list[tuple[str, TextTable]]:
     return found
 
 
-def sentences(r: Ranking) -> list[str]:
+def sentences(r: EncoderRanking) -> list[str]:
     """The order under each probe, how faithful it is to fine-tuning, and whether the probe changes the ranking."""
     orders = [f"Under {probe}: {order(r, probe)} ({_firm(r, probe)}){_faithful(r, probe)}." for probe in r.probes]
     return [*orders, verdict(r)]
 
 
-def order(r: Ranking, probe: str) -> str:
+def order(r: EncoderRanking, probe: str) -> str:
     """The encoders under a probe, best first; ≈ between neighbours that the clips do not decide: "a > b ≈ c"."""
     ordered = r.order(probe)
     words = ordered[:1]
     for one, other in pairwise(ordered):
-        words += [BEFORE if r.duel(probe, one, other).decided else NEAR, other]
+        words += [BEFORE if r.comparison(probe, one, other).decided else NEAR, other]
     return " ".join(words)
 
 
-def verdict(r: Ranking) -> str:
+def verdict(r: EncoderRanking) -> str:
     """Whether the probe changes the ranking, and how sure that is."""
-    changes, pairs = r.changes(), list(combinations(r.encoders, 2))
+    changes, pairs = r.reversals(), list(combinations(r.encoders, 2))
     decided = [change for change in changes if change.decided]
     if decided:
         return (
-            "The probe changes the ranking: " + "; ".join(_reversal(change, len(r.duels)) for change in decided) + "."
+            "The probe changes the ranking: "
+            + "; ".join(_reversal(change, len(r.comparisons)) for change in decided)
+            + "."
         )
     words = "No probe changes the order of two encoders beyond doubt"
     firm = f"decided under every probe: {sum(_always(r, *pair) for pair in pairs)} of {len(pairs)}"
@@ -84,16 +86,18 @@ def verdict(r: Ranking) -> str:
 
 def board_tables(board: Scoreboard) -> list[tuple[str, TextTable]]:
     """The win matrix and the average ranks."""
-    title = f"{board.cells} cells (encoder x data set): in how many the row's probe wins over the column's, of how many"
+    title = f"{board.pairs} cells (encoder x data set): in how many the row's probe wins over the column's, of how many"
     body = []
     for i, name in enumerate(board.probes):
-        counts = zip(board.wins[i], board.met[i], strict=True)
+        counts = zip(board.wins[i], board.compared[i], strict=True)
         body.append([name, *(f"{won}/{met}" if met else ABSENT for won, met in counts)])
     found = [(title, TextTable(["probe", *board.probes], body))] if body else []
-    if board.placed:
-        ranks = zip(board.placed.probes, board.placed.ranking.ranks, strict=True)
-        rows = [[name, f"{rank:.2f}", ", ".join(board.placed.apart(name)) or ABSENT] for name, rank in ranks]
-        words = f"average rank of each probe over {board.placed.cells} cells, 1 = best"
+    if board.probe_ranks:
+        ranks = zip(board.probe_ranks.probes, board.probe_ranks.ranking.ranks, strict=True)
+        rows = [
+            [name, f"{rank:.2f}", ", ".join(board.probe_ranks.different_from(name)) or ABSENT] for name, rank in ranks
+        ]
+        words = f"average rank of each probe over {board.probe_ranks.pairs} cells, 1 = best"
         found.append((words, TextTable(["probe", "average rank", "told apart from"], rows)))
     return found
 
@@ -102,9 +106,9 @@ def board_sentences(board: Scoreboard) -> list[str]:
     """What a win is, and what the ranks carry."""
     rule = "A win is a lead of more than one standard deviation over trainings, the larger of the two."
     found = [rule] if board.probes else []
-    if board.placed:
-        ranking = board.placed.ranking
-        words = f"Friedman's test over {board.placed.cells} cells: p = {ranking.p:.2g}"
+    if board.probe_ranks:
+        ranking = board.probe_ranks.ranking
+        words = f"Friedman's test over {board.probe_ranks.pairs} cells: p = {ranking.p:.2g}"
         reach = f"told apart are those whose ranks lie more than {ranking.critical:.2f} apart (Nemenyi, 5 %)"
         found.append(f"{words}; {reach if ranking.p < ALPHA else 'no probe is told apart from another'}.")
     return found
@@ -115,7 +119,7 @@ def flat(found: Rankings) -> list[dict[str, Any]]:
 
     Fractions; None where a column says nothing.
     """
-    rows = [row for r in found.rankings for row in (*_standings(r), *_duels(r), *_taus(r))]
+    rows = [row for r in found.rankings for row in (*_standings(r), *_comparisons(r), *_taus(r))]
     rows += _board(found.board) if found.board else []
     return [{name: _plain(row.get(name)) for name in COLUMNS} for row in rows]
 
@@ -125,7 +129,7 @@ def tau(value: float) -> str:
     return ABSENT if math.isnan(value) else f"{value:.2f}".replace("-", "−")
 
 
-def _values(r: Ranking) -> TextTable:
+def _values(r: EncoderRanking) -> TextTable:
     header = ["probe", *r.encoders, *([f"τ to {r.reference}", "95 % interval"] if r.reference else [])]
     body = []
     for probe in r.probes:
@@ -139,8 +143,8 @@ def _values(r: Ranking) -> TextTable:
     return TextTable(header, body)
 
 
-def _differences(r: Ranking) -> TextTable:
-    held = {(d.a, d.b, d.probe): d for d in r.duels}
+def _differences(r: EncoderRanking) -> TextTable:
+    held = {(d.a, d.b, d.probe): d for d in r.comparisons}
     pairs = list(combinations(r.encoders, 2))
     higher = metrics.create(r.metric).higher_is_better
     body = [
@@ -150,15 +154,17 @@ def _differences(r: Ranking) -> TextTable:
     return TextTable(["encoders", *r.probes], body)
 
 
-def _points(duel: Duel | None) -> str:
-    return ABSENT if duel is None else signed(duel.difference.value) + (DECIDED if duel.decided else " ")
+def _points(comparison: EncoderComparison | None) -> str:
+    return (
+        ABSENT if comparison is None else signed(comparison.difference.value) + (DECIDED if comparison.decided else " ")
+    )
 
 
-def _star(r: Ranking) -> str:
-    return f"{DECIDED} decided at 5 % (Holm, {_many(len(r.duels), 'comparison')})"
+def _star(r: EncoderRanking) -> str:
+    return f"{DECIDED} decided at 5 % (Holm, {_many(len(r.comparisons), 'comparison')})"
 
 
-def _agreement(r: Ranking) -> TextTable:
+def _agreement(r: EncoderRanking) -> TextTable:
     def shown(one: str, other: str) -> str:
         found = r.agreements.get((one, other))
         return ABSENT if found is None else tau(found.value)
@@ -166,7 +172,7 @@ def _agreement(r: Ranking) -> TextTable:
     return TextTable(["probe", *r.probes], [[one, *(shown(one, other) for other in r.probes)] for one in r.probes])
 
 
-def _faithful(r: Ranking, probe: str) -> str:
+def _faithful(r: EncoderRanking, probe: str) -> str:
     found = r.agreements.get((probe, r.reference or ""))
     if found is None or math.isnan(found.value):
         return ""
@@ -177,17 +183,20 @@ def _span(interval: Interval) -> str:
     return ABSENT if math.isnan(interval.low) else f"{tau(interval.low)} to {tau(interval.high)}"
 
 
-def _reversal(change: Change, family: int) -> str:
+def _reversal(reversal: Reversal, family: int) -> str:
     sides = [
-        _beats(winner, loser, [d for d in duels if d.decided], family)
-        for winner, loser, duels in ((change.a, change.b, change.for_a), (change.b, change.a, change.for_b))
+        _beats(winner, loser, [d for d in comparisons if d.decided], family)
+        for winner, loser, comparisons in (
+            (reversal.a, reversal.b, reversal.for_a),
+            (reversal.b, reversal.a, reversal.for_b),
+        )
     ]
     return " and ".join(sides)
 
 
-def _beats(winner: str, loser: str, duels: Sequence[Duel], family: int) -> str:
-    """The surest of the duels with its numbers, and the names of the others."""
-    best, *others = sorted(duels, key=lambda d: (d.p, -abs(d.difference.value)))
+def _beats(winner: str, loser: str, comparisons: Sequence[EncoderComparison], family: int) -> str:
+    """The comparison with the smallest p-value, with its numbers, and the names of the others."""
+    best, *others = sorted(comparisons, key=lambda d: (d.p, -abs(d.difference.value)))
     d = best.difference
     low, high = (d.low, d.high) if d.value > 0 else (-d.high, -d.low)
     also = f"; so under {', '.join(o.probe for o in others)}" if others else ""
@@ -197,22 +206,22 @@ def _beats(winner: str, loser: str, duels: Sequence[Duel], family: int) -> str:
     )
 
 
-def _firm(r: Ranking, probe: str) -> str:
-    duels = [d for d in r.duels if d.probe == probe]
-    return f"{sum(d.decided for d in duels)} of {_many(len(duels), 'pair')} decided"
+def _firm(r: EncoderRanking, probe: str) -> str:
+    comparisons = [d for d in r.comparisons if d.probe == probe]
+    return f"{sum(d.decided for d in comparisons)} of {_many(len(comparisons), 'pair')} decided"
 
 
-def _always(r: Ranking, a: str, b: str) -> bool:
+def _always(r: EncoderRanking, a: str, b: str) -> bool:
     """Whether a pair is decided under every probe that has it."""
-    duels = [d for d in r.duels if (d.a, d.b) == (a, b)]
-    return bool(duels) and all(d.decided for d in duels)
+    comparisons = [d for d in r.comparisons if (d.a, d.b) == (a, b)]
+    return bool(comparisons) and all(d.decided for d in comparisons)
 
 
 def _many(n: int, noun: str) -> str:
     return f"{n} {noun}{'s' * (n != 1)}"
 
 
-def _standings(r: Ranking) -> list[dict[str, Any]]:
+def _standings(r: EncoderRanking) -> list[dict[str, Any]]:
     rows = []
     for probe in r.probes:
         for encoder, rank in r.ranks(probe).items():
@@ -223,16 +232,16 @@ def _standings(r: Ranking) -> list[dict[str, Any]]:
     return rows
 
 
-def _duels(r: Ranking) -> list[dict[str, Any]]:
+def _comparisons(r: EncoderRanking) -> list[dict[str, Any]]:
     return [
         {"kind": "difference", "dataset": r.dataset, "probe": d.probe, "encoder": d.a, "other_encoder": d.b}
         | _ends(d.difference)
         | {"p": d.difference.p, "p_holm": d.p, "decided": d.decided}
-        for d in r.duels
+        for d in r.comparisons
     ]
 
 
-def _taus(r: Ranking) -> list[dict[str, Any]]:
+def _taus(r: EncoderRanking) -> list[dict[str, Any]]:
     pairs = [pair for pair in combinations(r.probes, 2) if pair in r.agreements]
     return [
         {"kind": "tau", "dataset": r.dataset, "probe": one, "other_probe": other} | _ends(r.agreements[one, other])
@@ -244,14 +253,15 @@ def _board(board: Scoreboard) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for i, one in enumerate(board.probes):
         for j, other in enumerate(board.probes):
-            if board.met[i, j]:
-                counts = {"value": int(board.wins[i, j]), "cells": int(board.met[i, j])}
+            if board.compared[i, j]:
+                counts = {"value": int(board.wins[i, j]), "cells": int(board.compared[i, j])}
                 rows.append({"kind": "wins", "probe": one, "other_probe": other} | counts)
-    if board.placed:
-        ranking, cells = board.placed.ranking, board.placed.cells
+    if board.probe_ranks:
+        ranking, cells = board.probe_ranks.ranking, board.probe_ranks.pairs
         shared = {"kind": "average rank", "cells": cells, "p": ranking.p, "critical": ranking.critical}
         rows += [
-            shared | {"probe": n, "value": float(v)} for n, v in zip(board.placed.probes, ranking.ranks, strict=True)
+            shared | {"probe": n, "value": float(v)}
+            for n, v in zip(board.probe_ranks.probes, ranking.ranks, strict=True)
         ]
     return rows
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
-from otoscope.report.table import LINEAR, Row
+from otoscope.report.rows import LINEAR, Row
 from otoscope.report.text.numbers import ABSENT, duration, percent, signed, span, whole_percent
 from otoscope.report.text.table import RECORDED, WINNER, TextFormat, TextTable, document
 
@@ -39,14 +39,14 @@ def summary_markdown(rows: Sequence[Row]) -> str:
 
 def by_pair(rows: Iterable[Row]) -> list[list[Row]]:
     """Rows cut by encoder and data set, in their order."""
-    return [list(cell) for _, cell in groupby(rows, key=lambda r: r.cell)]
+    return [list(cell) for _, cell in groupby(rows, key=lambda r: r.pair)]
 
 
 def title(cell: Sequence[Row]) -> str:
     """What a table is about: "tiny on scenes: mAP in %, 95 % intervals over 300 held-out clips"."""
     clips = sorted({row.estimate.clips for row in cell if row.estimate})
     over = f", 95 % intervals over {' or '.join(map(str, clips))} held-out clips" if clips else ""
-    subject = f" ({cell[0].subject})" if cell[0].subject else ""
+    subject = f" ({cell[0].digests})" if cell[0].digests else ""
     return f"{cell[0].encoder} on {cell[0].dataset}{subject}: {cell[0].metric} in %{over}"
 
 
@@ -55,7 +55,7 @@ def legend(rows: Sequence[Row]) -> list[str]:
     lines = []
     if any(row.winner for row in rows):
         lines.append(f"{WINNER} best probe of the frozen encoder")
-    notes = {f"{RECORDED} {row.encoder}, {row.dataset}, {row.label}: {origin(row)}" for row in rows if row.recorded}
+    notes = {f"{RECORDED} {row.encoder}, {row.dataset}, {row.label}: {origin(row)}" for row in rows if row.source}
     return [*lines, *sorted(notes)]
 
 
@@ -63,12 +63,12 @@ def origin(row: Row) -> str:
     """Where a recorded row comes from: its sentence, date, machine and cost."""
     record = row.records[0]
     cost = f"{duration(row.train_seconds)} per seed" if len(row.records) > 1 else duration(row.train_seconds)
-    return "; ".join(part for part in (str(row.recorded), record.date[:10], record.machine, cost) if part)
+    return "; ".join(part for part in (str(row.source), record.date[:10], record.machine, cost) if part)
 
 
 def mark(row: Row) -> str:
     """The probe's label with its marks."""
-    return row.label + (f" {WINNER}" if row.winner else "") + (f" {RECORDED}" if row.recorded else "")
+    return row.label + (f" {WINNER}" if row.winner else "") + (f" {RECORDED}" if row.source else "")
 
 
 def gain(row: Row) -> str:
