@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,9 +19,9 @@ from otoscope.bench import cost
 from otoscope.bench.cost import PairSize
 from otoscope.bench.specs import FinetuneSpec
 from otoscope.bench.suites import Suite, Unavailable
+from otoscope.files import file_name
 from otoscope.sampling.mixup import RULE as MIXED
 from otoscope.sampling.subset import VALIDATION_CUT
-from otoscope.search.tpe import RULE
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Study:
         >>> Study(Pair("tiny", "esc50", 2), "cgp", shots=8).file_name
         'tiny-x-esc50-fold-2-cgp-8-shots-draw-0'
         """
-        return _file_name(str(self))
+        return file_name(str(self))
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Run:
     @property
     def file_name(self) -> str:
         """What files of this cell are called."""
-        return _file_name(str(self))
+        return file_name(str(self))
 
 
 @dataclass(frozen=True)
@@ -162,22 +161,22 @@ def make(
 def runs_of(suite: Suite, study: Study, seconds: float = 0.0) -> tuple[list[Run], list[Run]]:
     """All trials and all measured seeds of a place, each expected to take `seconds`.
 
-    A trial of fine-tuning leaves its checkpoint, and the best of trials that are all Sobol points its probe, so that
-    the first seed of the winner costs no training again.
+    The best trial is kept and measured as seed 0, so that this run costs no training.
     """
     spec = suite.probe(study.probe)
-    trials, seeds = spec.counts(suite.trials, suite.seeds)
-    kept = trials > 0 and (isinstance(spec, FinetuneSpec) or suite.sobol == suite.trials)
+    search, seeds = spec.chosen_search(suite.search), spec.count_seeds(suite.seeds)
     return (
-        [Run(study, trial, 0, seconds) for trial in range(trials)],
-        [Run(study, None, seed, 0.0 if kept and seed == 0 else seconds) for seed in range(seeds)],
+        [Run(study, trial, 0, seconds) for trial in range(search.total if search else 0)],
+        [Run(study, None, seed, 0.0 if search and seed == 0 else seconds) for seed in range(seeds)],
     )
 
 
 def protocol(suite: Suite, study: Study, size: PairSize) -> dict[str, Any]:
     """What decides a cell before it is trained, as it stands in its record; fits through JSON unchanged."""
-    common: dict[str, Any] = {name: getattr(suite, name) for name in ("trials", "epochs", "batch_size")}
-    rule = suite.probe(study.probe).decides(common | {"search": _search(suite) if runs_of(suite, study)[0] else None})
+    search = suite.probe(study.probe).chosen_search(suite.search)
+    described = {"kind": search.kind, "trials": search.total, **search.resolved_options} if search else None
+    common = {"epochs": suite.epochs, "batch_size": suite.batch_size, "search": described}
+    rule = suite.probe(study.probe).decides(common)
     rule |= {"fold": study.pair.fold, "shots": study.shots, "draw": study.draw}
     if views := suite.dataset(study.pair.dataset).views:
         rule["views"] = {"number": views, **MIXED}
@@ -193,21 +192,12 @@ def studies_of(suite: Suite, pair: Pair) -> list[Study]:
     return [Study(pair, spec.label, shots, draw) for draw in draws for spec in suite.probes]
 
 
-def _search(suite: Suite) -> dict[str, Any]:
-    points = {} if suite.sobol is None else {"sobol": suite.sobol}
-    return points if suite.sobol == suite.trials else RULE | points
-
-
 def _row(study: Study, runs: Sequence[Run]) -> str:
     trials = sum(run.trial is not None for run in runs)
     few = "" if study.shots is None else f"{study.shots} shots, draw {study.draw}: "
     counts = {"trial": trials, "seed": len(runs) - trials}
     parts = [f"{n} {what}{'s' * (n > 1)}" for what, n in counts.items() if n]
     return f"{few}{' + '.join(parts)}, {_time(runs[0].seconds)} each"
-
-
-def _file_name(words: str) -> str:
-    return re.sub(r"[^\w.+-]+", "-", words)
 
 
 def _time(seconds: float) -> str:
