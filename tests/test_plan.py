@@ -17,6 +17,7 @@ from otoscope.bench.plan import Pair, Run, Study
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite, SuiteError
 from otoscope.registry import UnknownNameError
+from otoscope.search import SearchSpec
 from otoscope.types import TokenShape
 from toys import SIZES, Ear, Tones
 
@@ -34,7 +35,7 @@ SUITE = Suite(
     encoders=(EncoderSpec("tiny"),),
     datasets=(DatasetSpec("a"), DatasetSpec("b", shots=4)),
     probes=(ProbeSpec("linear"), ProbeSpec("knn"), ProbeSpec("protobin")),
-    trials=3,
+    search=SearchSpec("sobol", {"trials": 3}),
     seeds=2,
     draws=2,
 )
@@ -57,8 +58,9 @@ def test_a_place_is_searched_and_then_measured() -> None:
     ]
 
 
-def test_one_trial_is_no_search() -> None:
-    runs = plan.make(dataclasses.replace(SUITE, trials=1), {A: SCALE}).runs
+@pytest.mark.parametrize("search", [None, SearchSpec("tpe", {"trials": 1})])
+def test_one_trial_is_no_search(search: SearchSpec | None) -> None:
+    runs = plan.make(dataclasses.replace(SUITE, search=search), {A: SCALE}).runs
     assert all(run.trial is None for run in runs)
 
 
@@ -115,7 +117,7 @@ def test_a_probe_that_cannot_be_built_does_not_stop_the_plan() -> None:
 
 def test_a_measured_cost_goes_before_a_reckoned_one() -> None:
     runs = plan.make(SUITE, {A: SCALE}, measured={Study(A, "linear"): 77.0}).runs
-    assert {c.seconds for c in runs if c.study.probe == "linear"} == {77.0}
+    assert {c.seconds for c in runs if c.study.probe == "linear"} == {77.0, 0.0}  # the best trial is seed 0
     assert 77.0 not in {c.seconds for c in runs if c.study.probe != "linear"}
 
 
@@ -137,11 +139,11 @@ def test_fine_tuning_is_a_cell_that_reads_no_bank() -> None:
 
 
 def test_a_recipe_decides_and_its_number_of_seeds_does_not() -> None:
-    def protocol(spec: FinetuneSpec, **changes: int) -> str:
+    def protocol(spec: FinetuneSpec, **changes: object) -> str:
         suite = dataclasses.replace(SUITE, probes=(spec,), **changes)
         return json.dumps(plan.protocol(suite, Study(A, "finetune"), SCALE), sort_keys=True)
 
-    assert protocol(tuned()) == protocol(tuned(seeds=4)) == protocol(tuned(), trials=9, epochs=9)
+    assert protocol(tuned()) == protocol(tuned(seeds=4)) == protocol(tuned(), search=SearchSpec("sobol"), epochs=9)
     assert len({protocol(tuned(**o)) for o in ({}, {"lr": 1e-3}, {"lrs": [1e-3]}, {"epochs": 2})}) == 4
 
 
@@ -185,7 +187,7 @@ def test_a_protocol_tells_cells_apart_and_survives_json() -> None:
         plan.protocol(SUITE, Study(A, "linear", 4), SCALE),
         plan.protocol(SUITE, Study(A, "linear", 4, 1), SCALE),
         plan.protocol(SUITE, Study(Pair("tiny", "a", 2), "linear"), SCALE),
-        *[plan.protocol(dataclasses.replace(SUITE, **{k: 9}), Study(A, "linear"), SCALE) for k in ("trials", "epochs")],
+        *[plan.protocol(dataclasses.replace(SUITE, **changed), Study(A, "linear"), SCALE) for changed in ({"epochs": 9}, {"search": SearchSpec("sobol", {"trials": 9})})],
         *[
             plan.protocol(dataclasses.replace(SUITE, probes=(spec,)), Study(A, "linear"), SCALE)
             for spec in (ProbeSpec("linear", options={"norm": "layer"}), ProbeSpec("mean", "linear"))
@@ -258,8 +260,11 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"trails": 3}, "did you mean 'trials'"),
-        ({"trials": 0}, "trials"),
+        ({"sedes": 3}, "did you mean 'seeds'"),
+        ({"search": {"trials": 0}}, "at least one trial"),
+        ({"search": {"kind": "tpee"}}, "did you mean 'tpe'"),
+        ({"search": {"trails": 3}}, "did you mean 'trials'"),
+        ({"seeds": 0}, "seeds"),
         ({"encoders": ["tiny", "tiny"]}, "encoder label"),
         ({"probes": []}, "probe"),
         ({"probes": ["cgp", {"name": "cgp", "options": {"prototypes": 9}}]}, "probe label"),

@@ -89,7 +89,14 @@ def fit_best(
         outcomes = fit_many(
             probe,
             bank,
-            [Configuration(seed=config.seed, **setting) for setting in batch.values()],
+            [
+                Configuration(
+                    seed=config.seed,
+                    lr=setting.get("lr", config.lr),
+                    weight_decay=setting.get("weight_decay", config.weight_decay),
+                )
+                for setting in batch.values()
+            ],
             layer=config.layers,
             epochs=config.epochs,
             batch_size=config.batch_size,
