@@ -201,7 +201,7 @@ def test_a_bank_of_something_else_is_refused_without_a_traceback(capsys: pytest.
     capsys.readouterr()
     bank = "otoscope-runs/banks/ear-tones-last"
     assert run_toy("probe", "--probe", "linear", "--encoder-option", "seed=1", "--bank", bank) == 2
-    assert "encoder_digest: asked" in capsys.readouterr().err
+    assert "encoder_digest: requested" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("plugin_folder")

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 import otoscope.bank
-from otoscope.bank import BankIdentity
-from otoscope.bank.size import estimate_size, measured_size
+from otoscope.bank import BankIdentity, estimate_size
 from otoscope.bench import plan, suites
 from otoscope.bench.cost import PairSize
 from otoscope.bench.plan import Pair, Run, Study
@@ -200,11 +199,11 @@ def test_an_estimate_is_the_banks_size(tmp_path: Path) -> None:
     for layers in ("last", "all"):
         guess = estimate_size(Ear(), Tones(), BankIdentity.of(Ear(), Tones(), layers=layers))
         bank = otoscope.bank.extract(Ear(), Tones(), tmp_path / layers, layers=layers, progress=False)
-        assert (guess.clips, guess.identity, guess.steps) == (SIZES, bank.identity, bank.split("train").steps)
+        assert (guess.clips, guess.identity, guess.longest) == (SIZES, bank.identity, bank.split("train").steps)
         files = sum(file.stat().st_size for file in bank.path.rglob("*.safetensors"))
         headers = sum(8 + int.from_bytes(file.read_bytes()[:8], "little") for file in bank.path.rglob("*.safetensors"))
         assert guess.bytes == files - headers
-        assert measured_size(bank) == guess
+        assert bank.size == guess
 
 
 # Suites

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from hills import hill, problem
 from otoscope.bench.runner import prepare, run_suite
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.bench.suites import Suite

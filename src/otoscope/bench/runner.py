@@ -65,7 +65,7 @@ def run_suite(
     own place of the plan; they import `plugins` first. `bank`: where the bank of a suite of one source lies. A cell
     that fails is kept in `out/failures` and the others go on; the next run does it again, but not a trial, which is
     over. With `progress`, the plan and each result are told on stderr. `MissingExtraError` before anything is done if
-    a search of the plan needs Optuna and there is none.
+    a search of the plan needs a package that is not installed.
     """
     if workers < 1:
         raise ValueError(f"a bench needs at least one worker, found {workers}")

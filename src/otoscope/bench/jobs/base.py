@@ -83,7 +83,7 @@ class Job(ABC):
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits over everything that decides the trials."""
-        tokens = self.resolved.identity.kept if self.reads_bank else None
+        tokens = self.resolved.identity.storage if self.reads_bank else None
         decisive = json.dumps([self.protocol, self.resolved.digests, tokens], sort_keys=True)
         return hashlib.sha256(decisive.encode()).hexdigest()[:12]
 
