@@ -186,7 +186,8 @@ def test_a_protocol_tells_cells_apart_and_survives_json() -> None:
         plan.protocol(SUITE, Study(A, "linear", 4), SCALE),
         plan.protocol(SUITE, Study(A, "linear", 4, 1), SCALE),
         plan.protocol(SUITE, Study(Pair("tiny", "a", 2), "linear"), SCALE),
-        *[plan.protocol(dataclasses.replace(SUITE, **changed), Study(A, "linear"), SCALE) for changed in ({"epochs": 9}, {"search": SearchSpec("sobol", {"trials": 9})})],
+        plan.protocol(dataclasses.replace(SUITE, epochs=9), Study(A, "linear"), SCALE),
+        plan.protocol(dataclasses.replace(SUITE, search=SearchSpec("sobol", {"trials": 9})), Study(A, "linear"), SCALE),
         *[
             plan.protocol(dataclasses.replace(SUITE, probes=(spec,)), Study(A, "linear"), SCALE)
             for spec in (ProbeSpec("linear", options={"norm": "layer"}), ProbeSpec("mean", "linear"))

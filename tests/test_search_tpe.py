@@ -121,8 +121,8 @@ class TestSearch:
                 kills += 1
         assert kills == 5
         assert again.trials == whole.trials
-        scores = [[trial.intermediate_values for trial in study(tmp_path / name).trials] for name in ("killed", "whole")]
-        assert scores[0] == scores[1]
+        first, second = (study(tmp_path / name).trials for name in ("killed", "whole"))
+        assert [t.intermediate_values for t in first] == [t.intermediate_values for t in second]
 
     def test_the_worse_trials_are_stopped_and_the_database_shows_it(self, tmp_path: Path) -> None:
         search = tpe(tmp_path, trials=18, trials_at_once=9, min_epochs=2, factor=3)

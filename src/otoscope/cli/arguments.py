@@ -132,7 +132,7 @@ def _bench(to: argparse.ArgumentParser) -> None:
         to.add_argument(f"--{name}", type=_count, metavar="N", help=f"{words} (default: the suite's)")
     to.add_argument("--dry-run", action="store_true", help="print the plan: cells, bytes, expected time")
     _search(to)
-    to.add_argument("--storage", metavar="URL", help="database of trials, for the search tpe (default: SQLite in --out)")
+    to.add_argument("--storage", metavar="URL", help="database of trials of the search tpe (default: in --out)")
     to.add_argument("--workers", type=_count, default=1, metavar="N", help="processes that train (default: 1)")
     _out(to, commands.RUNS)
     _machine(to)
@@ -254,9 +254,7 @@ def _only(to: argparse.ArgumentParser, *names: str) -> None:
 
 
 def _plugin(to: argparse.ArgumentParser) -> None:
-    words = (
-        "a Python file that registers encoders, data sets, probes, metrics or sections; its code runs; repeatable"
-    )
+    words = "a Python file that registers encoders, data sets, probes, metrics or sections; its code runs; repeatable"
     to.add_argument("--plugin", type=Path, action="append", metavar="FILE", help=words)
 
 

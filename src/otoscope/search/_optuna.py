@@ -79,7 +79,7 @@ def import_optuna() -> Any:
     except ImportError as error:
         raise MissingExtraError(
             "the search 'tpe' needs Optuna, which is not installed: "
-            'pip install "otoscope[search]", or choose the search \'sobol\''
+            "pip install \"otoscope[search]\", or choose the search 'sobol'"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

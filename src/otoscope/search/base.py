@@ -36,8 +36,8 @@ class TrainedModel(Protocol):
 Outcome = TrainedModel | Exception
 """How a trial ended. `PrunedError`: the search stopped it; another exception: it failed."""
 Train = Callable[[Mapping[int, Setting], Watch], Sequence[Outcome]]
-"""Trains the settings of one batch (by trial number) together, calls the watch after each epoch, and returns the outcome
-of each trial in the order of the batch."""
+"""Trains the settings of one batch (by trial number) together, calls the watch after each epoch, and returns the
+outcome of each trial in the order of the batch."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class Search(ABC):
     def kept(cls, storage: Storage) -> list[Trial]:
         """The finished trials that `storage` holds; an empty list where there is no such search. Creates nothing."""
 
-    @classmethod
+    @classmethod  # noqa: B027
     def prepare(cls, storage: Storage) -> None:
         """Check that this strategy can keep trials in `storage`, before anything is trained. The default has no needs.
 

@@ -212,7 +212,7 @@ class TpeSearch(Search):
         return {name: uniform(limits.low, limits.high, log=True) for name, limits in self.problem.space.items()}
 
     def _settings(self, batch: range) -> list[Setting]:
-        """The settings of a batch. TPE works on a copy in memory, so that the database never holds unfinished trials."""
+        """The settings of a batch. TPE works on a copy in memory: the database never holds unfinished trials."""
         if batch.start < self.sobol:
             return sobol_points(self.problem.space, self.sobol, self.problem.seed)[batch.start : batch.stop]
         optuna = import_optuna()
