@@ -9,6 +9,7 @@ import pytest
 
 from hills import Score, hill, problem
 from otoscope.registry import UnknownNameError
+from otoscope.results import SearchSettings
 from otoscope.search import Outcome, Problem, Search, SearchSpec, Setting, Storage, Trial, registry
 
 
@@ -52,7 +53,7 @@ def one_by_one() -> Iterator[None]:
 @pytest.mark.usefixtures("one_by_one")
 def test_a_plugin_adds_a_strategy_in_one_class() -> None:
     spec = SearchSpec.from_json({"kind": "one-by-one", "trials": 2, "factor": 0.25})
-    assert (spec.total, spec.resolved_options) == (2, {"factor": 0.25})
+    assert spec.describe() == SearchSettings(kind="one-by-one", trials=2, options={"factor": 0.25})
     search = spec.create(problem(None))
     assert not search.finished
     while search.step(hill):
@@ -64,11 +65,12 @@ def test_a_plugin_adds_a_strategy_in_one_class() -> None:
 
 def test_the_strategies_that_come_with_otoscope() -> None:
     assert registry.names() == ["list", "sobol", "tpe"]
-    assert SearchSpec("sobol", {"trials": 4}).resolved_options == {}
-    tpe = SearchSpec("tpe", {"trials": 9})
-    assert (tpe.total, tpe.resolved_options["sobol"], tpe.resolved_options["min_epochs"]) == (9, 5, 5)
-    given = SearchSpec("list", {"settings": [{"lr": 1e-3}]})
-    assert (given.total, given.resolved_options) == (1, {"settings": [{"lr": 1e-3}]})
+    assert SearchSpec("sobol", {"trials": 4}).describe() == SearchSettings(kind="sobol", trials=4)
+    tpe = SearchSpec("tpe", {"trials": 9}).describe()
+    assert (tpe.trials, tpe.options["sobol"], tpe.options["min_epochs"]) == (9, 5, 5)
+    options = {"settings": [{"lr": 1e-3}]}
+    assert SearchSpec("list", options).describe() == SearchSettings(kind="list", trials=1, options=options)
+    assert SearchSpec().create(Problem(space={}, seed=3)).describe().options == {"seed": 3}
 
 
 @pytest.mark.parametrize(

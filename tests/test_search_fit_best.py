@@ -9,6 +9,7 @@ import pytest
 import otoscope.bank
 from otoscope.bank import Bank
 from otoscope.probes import Range
+from otoscope.results import SearchSettings
 from otoscope.search import SearchSpec, fit_best
 from otoscope.search.sobol import sobol_points
 from otoscope.train import DivergedError, fit
@@ -41,7 +42,8 @@ def test_the_best_trial_on_validation_wins(bank: Bank) -> None:
     winner = result.trials[scores.index(max(scores))].setting
     assert len(result.trials) == 4
     assert result.best.validation == max(scores) > min(scores)
-    assert {name: result.best.config[name] for name in ("lr", "weight_decay")} == winner
+    assert {"lr": result.best.lr, "weight_decay": result.best.weight_decay} == winner
+    assert result.best.protocol.search == SearchSettings(kind="sobol", trials=4)
     again = fit("mean", bank, lr=winner["lr"], weight_decay=winner["weight_decay"], epochs=3, batch_size=16)
     assert again.validation == result.best.validation
 
@@ -66,7 +68,7 @@ def test_a_probe_without_gradient_training_is_fitted_once(bank: Bank) -> None:
 def test_what_the_configuration_fixes_is_not_searched(bank: Bank) -> None:
     result = fit_best("mean", bank, FOUR, TrainingConfig(epochs=1, lr=1e-3))
     assert all(list(trial.setting) == ["weight_decay"] for trial in result.trials)
-    assert result.best.config["lr"] == 1e-3
+    assert result.best.lr == result.best.protocol.training.lr == 1e-3  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="nothing to search"):
         fit_best("mean", bank, FOUR, TrainingConfig(lr=1e-3, weight_decay=0.0))
 

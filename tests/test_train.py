@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import otoscope.bank
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.bank import Bank
-from otoscope.metrics import clip as metrics
 from otoscope.registry import UnknownNameError
 from otoscope.train import DivergedError, fit, load, loader
 from otoscope.train.fit import decay_groups
@@ -267,7 +266,7 @@ def test_a_probe_without_gradient_remembers_the_train_split_once(bank: Bank) -> 
     fitted = fit("test-centroids", bank, batch_size=10)
     assert fitted.module.seen == len(bank.split("train"))
     assert len(fitted.history) == 1
-    assert "lr" not in fitted.config
+    assert fitted.lr is fitted.weight_decay is fitted.protocol.training is None
 
 
 def test_layers_are_chosen_before_training(bank: Bank) -> None:
@@ -311,7 +310,19 @@ def test_saved_and_loaded_to_the_same_bits(bank: Bank, probe: str, layer: str | 
     loaded = load(tmp_path / "probe")
     tokens = bank.split("validation").tokens(slice(None))
     assert torch.equal(fitted.predict_logits(tokens), loaded.predict_logits(bank.split("validation")))
-    same = ("probe", "options", "task", "shape", "layer", "seed", "config", "history", "validation", "train_seconds")
+    same = (
+        "probe",
+        "options",
+        "task",
+        "shape",
+        "layer",
+        "seed",
+        "protocol",
+        "lr",
+        "weight_decay",
+        "history",
+        "validation",
+    )
     assert all(getattr(fitted, name) == getattr(loaded, name) for name in same)
 
 

@@ -8,20 +8,15 @@ independent.
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 from otoscope.bench import cost
 from otoscope.bench.cost import PairSize
 from otoscope.bench.specs import FinetuneSpec
 from otoscope.bench.suites import Suite, Unavailable
 from otoscope.files import file_name
-from otoscope.sampling.mixup import RULE as MIXED
-from otoscope.sampling.subset import VALIDATION_CUT
 
 
 @dataclass(frozen=True)
@@ -169,20 +164,6 @@ def runs_of(suite: Suite, study: Study, seconds: float = 0.0) -> tuple[list[Run]
         [Run(study, trial, 0, seconds) for trial in range(search.total if search else 0)],
         [Run(study, None, seed, 0.0 if search and seed == 0 else seconds) for seed in range(seeds)],
     )
-
-
-def protocol(suite: Suite, study: Study, size: PairSize) -> dict[str, Any]:
-    """What decides a cell before it is trained, as it stands in its record; fits through JSON unchanged."""
-    search = suite.probe(study.probe).chosen_search(suite.search)
-    described = {"kind": search.kind, "trials": search.total, **search.resolved_options} if search else None
-    common = {"epochs": suite.epochs, "batch_size": suite.batch_size, "search": described}
-    rule = suite.probe(study.probe).decides(common)
-    rule |= {"fold": study.pair.fold, "shots": study.shots, "draw": study.draw}
-    if views := suite.dataset(study.pair.dataset).views:
-        rule["views"] = {"number": views, **MIXED}
-    rule["validation_cut"] = None if "validation" in size.clips else VALIDATION_CUT
-    whole: dict[str, Any] = json.loads(json.dumps(rule | {"otoscope": importlib.metadata.version("otoscope")}))
-    return whole
 
 
 def studies_of(suite: Suite, pair: Pair) -> list[Study]:

@@ -12,10 +12,8 @@ from otoscope import datasets, encoders, probes
 from otoscope.bank import Requirements
 from otoscope.finetuning.recipe import Recipe
 from otoscope.registry import UnknownNameError, unknown
+from otoscope.results import FINETUNE
 from otoscope.search import SearchSpec
-
-FINETUNE = "finetune"
-"""What stands among the probes of a suite for fine-tuning the whole encoder."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +97,6 @@ class ProbeSpec(Spec):
         """Number of final runs, where the suite has `seeds`: one for a probe without gradient training."""
         return seeds if probes.registry.get(self.name).trained else 1
 
-    def decides(self, rule: Mapping[str, Any]) -> dict[str, Any]:
-        """What decides a training: the suite's `rule`, and this entry where its label does not tell."""
-        if self == ProbeSpec(self.label):
-            return dict(rule)
-        given = {name: getattr(self, name) for name in ("layer", "lr", "weight_decay")}
-        given = {name: value for name, value in given.items() if value is not None}
-        return dict(rule) | {"probe": self.name, "options": dict(self.options)} | given
-
 
 @dataclass(frozen=True)
 class FinetuneSpec(Spec):
@@ -149,10 +139,6 @@ class FinetuneSpec(Spec):
         """Number of final runs: the option `seeds`, or the number of seeds of the suite."""
         own: int = self.options.get("seeds", seeds)
         return own
-
-    def decides(self, rule: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        """What decides a training: the recipe, and nothing of the rule for probes."""
-        return {"probe": FINETUNE, "options": {k: v for k, v in self.options.items() if k != "seeds"}}
 
 
 def lack(spec: EncoderSpec | DatasetSpec | ProbeSpec | FinetuneSpec) -> str | None:

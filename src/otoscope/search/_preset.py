@@ -23,7 +23,7 @@ class PresetSearch(Search):
 
     @property
     @abstractmethod
-    def all_settings(self) -> Sequence[Setting]:
+    def settings(self) -> Sequence[Setting]:
         """The setting of every trial, in order."""
 
     @property
@@ -35,8 +35,8 @@ class PresetSearch(Search):
         ValueError : when the file holds the trials of another search.
         """
         trials = self.kept(self.problem.storage) if self.problem.storage else self._in_memory
-        settings = dict(enumerate(self.all_settings))
-        if self.problem.storage and any(trial.setting != settings.get(trial.number) for trial in trials):
+        expected = dict(enumerate(self.settings))
+        if self.problem.storage and any(trial.setting != expected.get(trial.number) for trial in trials):
             raise ValueError(
                 f"{self.problem.storage.file} holds the trials of another search; use another folder, or delete the "
                 "file to search again"
@@ -46,11 +46,11 @@ class PresetSearch(Search):
     def ask(self) -> dict[int, Setting]:
         """The first settings without an outcome, at most `trials_at_once` of them."""
         waiting = self._waiting()[: self.problem.trials_at_once]
-        return {number: self.all_settings[number] for number in waiting}
+        return {number: self.settings[number] for number in waiting}
 
     def tell(self, outcomes: Mapping[int, Outcome]) -> None:
         """Keep the outcomes of a batch."""
-        new = [Trial.of(number, self.all_settings[number], outcome) for number, outcome in outcomes.items()]
+        new = [Trial.of(number, self.settings[number], outcome) for number, outcome in outcomes.items()]
         old = [trial for trial in self.trials if trial.number not in outcomes]
         trials = sorted([*old, *new], key=lambda trial: trial.number)
         if self.problem.storage is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from otoscope import probes
 from otoscope.bank import Bank
 from otoscope.probes import Range
+from otoscope.results import SearchSettings
 from otoscope.search.base import Problem, SearchSpec, Trial
 from otoscope.train.batched import Configuration, fit_many, trials_at_once
 from otoscope.train.config import TrainingConfig
@@ -113,4 +114,13 @@ def fit_best(
                 best = outcome
     if best is None:
         raise last_error or RuntimeError("the search made no trial")
-    return SearchResult(best, tuple(strategy.trials))
+    return SearchResult(_with_search(best, strategy.describe(), ranges), tuple(strategy.trials))
+
+
+def _with_search(best: FittedProbe, settings: SearchSettings, searched: Collection[str]) -> FittedProbe:
+    """The probe with a protocol that says which parameters were searched, and how."""
+    training = best.protocol.training
+    if training is not None:
+        lr, weight_decay = (None if name in searched else getattr(training, name) for name in ("lr", "weight_decay"))
+        training = replace(training, lr=lr, weight_decay=weight_decay)
+    return replace(best, protocol=replace(best.protocol, search=settings, training=training))

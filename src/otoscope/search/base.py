@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 from otoscope.files import file_name
 from otoscope.probes import Range
 from otoscope.registry import Registry, UnknownNameError
+from otoscope.results import SearchSettings
 from otoscope.train.batched import Watch
 
 Setting = Mapping[str, float]
@@ -195,6 +196,11 @@ class Search(ABC):
         """Every option that decides what the search tries, defaults included, apart from the number of trials."""
         return {name: getattr(self, name) for name in registry.options(self.name) if name != "trials"}
 
+    def describe(self) -> SearchSettings:
+        """The description of this search in a record."""
+        seed = {"seed": self.problem.seed} if self.problem.seed else {}
+        return SearchSettings(kind=self.name, trials=self.total, options=self.options | seed)
+
     def step(self, train: Train) -> dict[int, Outcome]:
         """Ask for a batch, train it, and keep its outcomes.
 
@@ -284,12 +290,11 @@ class SearchSpec:
     @property
     def total(self) -> int:
         """Number of trials that the search makes."""
-        return self._example.total
+        return self.describe().trials
 
-    @property
-    def resolved_options(self) -> dict[str, Any]:
-        """Every option that decides what the search tries, defaults included, apart from the number of trials."""
-        return self._example.options
+    def describe(self) -> SearchSettings:
+        """The description of the search in a record."""
+        return self.create(Problem(space={})).describe()
 
     def check(self) -> None:
         """Raise `ValueError` for an unknown strategy, or for options that it does not accept."""
@@ -297,7 +302,3 @@ class SearchSpec:
             self.create(Problem(space={}))
         except (UnknownNameError, TypeError, ValueError) as error:
             raise ValueError(f"search {self.kind!r}: {error}") from error
-
-    @property
-    def _example(self) -> Search:
-        return self.create(Problem(space={}))

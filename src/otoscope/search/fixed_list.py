@@ -31,7 +31,7 @@ class ListSearch(PresetSearch):
         super().__init__(problem)
         if not settings:
             raise ValueError('settings must list at least one setting, such as [{"lr": 1e-3}, {"lr": 1e-2}]')
-        self.settings = [dict(setting) for setting in settings]
+        self._settings = [dict(setting) for setting in settings]
         self._failed: dict[int, Exception] = {}
 
     @property
@@ -40,9 +40,9 @@ class ListSearch(PresetSearch):
         return len(self.settings)
 
     @property
-    def all_settings(self) -> Sequence[Setting]:
+    def settings(self) -> list[Setting]:
         """The settings."""
-        return self.settings
+        return list(self._settings)
 
     @property
     def best(self) -> Trial:

@@ -72,7 +72,7 @@ class SobolSearch(PresetSearch):
         return self._trials
 
     @cached_property
-    def all_settings(self) -> list[Setting]:
+    def settings(self) -> list[Setting]:
         """The points."""
         return sobol_points(self.problem.space, self.total, self.problem.seed)
 

@@ -13,14 +13,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from otoscope.bench import plan, recorded
+from otoscope.bench import plan
 from otoscope.bench.plan import Run, Study
+from otoscope.bench.protocol import study_protocol
 from otoscope.bench.resolve import ResolvedPair
 from otoscope.bench.suites import Suite
 from otoscope.files import replacing
-from otoscope.results import Record, Store
+from otoscope.results import Protocol, Record, Store
 from otoscope.search import Outcome, Problem, Search, SearchSpec, Setting, Storage, Trial
 from otoscope.train import DivergedError, PrunedError
 from otoscope.train.batched import Watch
@@ -75,16 +76,16 @@ class Job(ABC):
     reads_bank: ClassVar[bool] = True
     _outcomes: dict[int, Outcome] = field(default_factory=dict)
 
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """Everything that decides the runs before they are trained."""
-        return plan.protocol(self.suite, self.study, self.resolved.size)
+    @cached_property
+    def protocol(self) -> Protocol:
+        """Everything that decides the runs before they are trained, apart from their seeds."""
+        return study_protocol(self.suite, self.study, self.resolved)
 
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits over everything that decides the trials."""
         tokens = self.resolved.identity.storage if self.reads_bank else None
-        decisive = json.dumps([self.protocol, self.resolved.digests, tokens], sort_keys=True)
+        decisive = json.dumps([self.protocol.to_json(), tokens], sort_keys=True)
         return hashlib.sha256(decisive.encode()).hexdigest()[:12]
 
     @property
@@ -100,12 +101,8 @@ class Job(ABC):
     def matches(self, record: Record) -> bool:
         """Whether a record is a final run of this study, measured under this protocol and not shipped with otoscope."""
         pair, study = self.study.pair, self.study
-        labels = (pair.encoder, pair.dataset, study.probe, None)
-        same = (record.encoder, record.dataset, record.probe, record.recorded) == labels
-        same &= not self.reads_bank or record.config.get("dtype") == self.resolved.identity.dtype
-        return (
-            same and record.config.get("protocol") == self.protocol and recorded.matches(record, self.resolved.digests)
-        )
+        expected = (pair.encoder, pair.dataset, study.probe, None, self.protocol)
+        return (record.encoder, record.dataset, record.probe, record.source, record.protocol) == expected
 
     def finished_runs(self, records: Iterable[Record]) -> set[Run]:
         """The runs of the whole study that need not be executed again.

@@ -49,12 +49,11 @@ class FinetuneJob(Job):
         best = self._best_trial()
         lr = best.setting["lr"] if best else self._spec.recipe.lr
         record = evaluation.evaluate_finetuned(
-            self._finetune(lr, run.seed),
+            dataclasses.replace(self._finetune(lr, run.seed), protocol=self.protocol),
             self.resolved.create_dataset(),
             store=Store(self.out / "results"),
             encoder=self.study.pair.encoder,
             probe=self.study.probe,
-            protocol=self.protocol,
         )
         for other_lr, seed in {(lr, run.seed)} | {(other, 0) for other in self._spec.lrs if other != lr}:
             self._checkpoint(other_lr, seed).unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -42,7 +43,8 @@ class ProbeJob(Job):
         """The bank with the splits that training reads: few-shot draw, views and validation cut applied."""
         bank, study = with_validation(self._bank), self.study
         if study.draw in self.resolved.views:
-            return with_mixup_views(bank, banks.open(self.resolved.views[study.draw]))
+            views, number = banks.open(self.resolved.views[study.draw]), self.resolved.dataset.views
+            return with_mixup_views(bank, views, shots=study.shots or 0, draw=study.draw, number=number)
         return bank if study.shots is None else with_few_shot(bank, study.shots, draw=study.draw)
 
     def _problem(self) -> Problem:
@@ -88,6 +90,7 @@ class ProbeJob(Job):
             fitted = load(self._kept_probe(best.number))
         else:
             fitted = self._fit(run.seed, best.setting if best else {})
+        fitted = replace(fitted, protocol=self.protocol)
         if run.seed == 0:
             fitted.save(saved_probe(self.out, self.study))
         record = evaluation.evaluate(
@@ -96,7 +99,6 @@ class ProbeJob(Job):
             store=Store(self.out / "results"),
             encoder=self.study.pair.encoder,
             probe=self.study.probe,
-            protocol=self.protocol,
         )
         if run.seed == 0:
             shutil.rmtree(self._kept_folder, ignore_errors=True)
