@@ -102,8 +102,9 @@ def test_the_front_end_pads_every_clip_to_the_window(path: str) -> None:
 
 def _layer(layer: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     """One layer without masks; older versions of transformers want two masks, and return a tuple."""
-    required = [p for p in inspect.signature(layer.forward).parameters.values() if p.default is p.empty]
-    out = layer(x, *[None] * (len(required) - 1))
+    parameters = inspect.signature(layer.forward).parameters.values()
+    masks = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty][1:]
+    out = layer(x, *[None for _ in masks])
     return out[0] if isinstance(out, tuple) else out
 
 
