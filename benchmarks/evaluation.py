@@ -98,10 +98,9 @@ def _round(encoder: Encoder, size: Size) -> dict[str, Parts]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "bank")
         encoding = spent(lambda: _extract(encoder, data, path))
+        config = TrainingConfig(epochs=size.probe_epochs, batch_size=size.batch)
         for name in PROBES:
-            fitting = spent(
-                lambda: fit(name, Bank(path), TrainingConfig(epochs=size.probe_epochs, batch_size=size.batch))
-            )
+            fitting = spent(lambda: fit(name, Bank(path), config))  # noqa: B023
             found[name] = Parts(encoding, fitting)
     one, two = (spent(lambda: finetune(encoder, data, recipe=replace(RECIPE, epochs=n))) for n in (1, 2))  # noqa: B023
     epoch = Spent(two.wall - one.wall, two.cpu - one.cpu)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from otoscope import datasets, encoders
+from otoscope import datasets
 from otoscope.bank import Bank
 from otoscope.bench import evaluation, runner
 from otoscope.bench.jobs import finetune as finetune_job
@@ -26,8 +26,10 @@ from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSp
 from otoscope.bench.suites import Suite
 from otoscope.finetuning import FittedFinetune, finetune
 from otoscope.finetuning.training import FinetuneRun
-from otoscope.report import published, render, table
+from otoscope.report import table
 from otoscope.report.compare import compare
+from otoscope.report.published import comparison
+from otoscope.report.text import summary
 from otoscope.results import Record, Store
 from otoscope.search.tpe import MissingExtraError
 from otoscope.train import DivergedError, FittedProbe, TrainingConfig, fit, fit_many, load
@@ -45,11 +47,7 @@ class Folded(Tones):
 
 
 @pytest.fixture(autouse=True)
-def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for registry in (encoders.registry, datasets.registry):
-        monkeypatch.setattr(registry, "_classes", {name: registry.get(name) for name in registry.names()})
-    encoders.register("ear")(Ear)
-    datasets.register("tones")(Tones)
+def _toys(toy_plugins: None) -> None:  # noqa: ARG001
     datasets.register("folded")(Folded)
 
 
@@ -472,10 +470,10 @@ def test_a_probe_with_options_is_measured_under_its_label(tmp_path: Path) -> Non
     more = dataclasses.replace(few, options={"prototypes_per_class": 3})
     (run,) = prepare(dataclasses.replace(PLAIN, probes=(more,), seeds=1), tmp_path).runs
     assert run.study.probe == "protobin-2"  # other options under the same label are another cell
-    words = render.summary_text(table.summarise(outcome.store))
+    words = summary.summary_text(table.summarise(outcome.store))
     assert "protobin-2" in words
     assert compare(outcome.store, "protobin-2", "linear").verdicts
-    assert published.text(published.beside(table.summarise(outcome.store)), "table").count("protobin-2") >= 1
+    assert comparison.text(comparison.beside(table.summarise(outcome.store)), "table").count("protobin-2") >= 1
 
 
 def test_a_bank_that_cannot_be_made_fails_its_cells_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,8 @@ import pytest
 import torch
 
 import otoscope.bank
-from otoscope import datasets, encoders
 from otoscope.bank import HeldOutError
-from otoscope.bank import encode as encoding
+from otoscope.bank import _encode as encoding
 from otoscope.bench import runner
 from otoscope.bench.plan import Pair, studies_of
 from otoscope.bench.runner import prepare, run_suite
@@ -161,10 +160,7 @@ def test_a_bank_with_views_is_the_whole_banks_with_another_train_split(tmp_path:
 
 
 @pytest.fixture
-def suite(monkeypatch: pytest.MonkeyPatch) -> Suite:
-    for registry, name, toy in ((encoders.registry, "ear", Ear), (datasets.registry, "tones", Tones)):
-        monkeypatch.setattr(registry, "_classes", {known: registry.get(known) for known in registry.names()})
-        registry.register(name)(toy)
+def suite(toy_plugins: None) -> Suite:  # noqa: ARG001
     return Suite(
         name="toy",
         about="a toy",

@@ -12,10 +12,10 @@ import pytest
 import scipy.stats
 
 from otoscope.metrics import stats
-from otoscope.report.ranking_words import board_sentences, order, verdict
 from otoscope.report.rankings import Ranking, rank
 from otoscope.report.scoreboard import scoreboard
 from otoscope.report.standings import entries
+from otoscope.report.text.rankings import board_sentences, order, verdict
 from otoscope.results import Predictions, Store
 from planted import CLASSES, Ground, plant
 

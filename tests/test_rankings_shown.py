@@ -16,8 +16,8 @@ import pytest
 
 from otoscope.cli import arguments, main
 from otoscope.metrics import stats
-from otoscope.report import charts
-from otoscope.report.page import write_report
+from otoscope.report.html import charts
+from otoscope.report.html.page import write_report
 from otoscope.report.rankings import Ranking, Rankings, rank
 from otoscope.report.scoreboard import Placed
 from otoscope.results import Store

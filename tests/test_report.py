@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 
 from otoscope.metrics import clip, stats
-from otoscope.report import figures, headline, render, table
-from otoscope.report.page import write_report
+from otoscope.report import headline, table
+from otoscope.report.html import figures
+from otoscope.report.html.page import write_report
+from otoscope.report.text import numbers, summary
+from otoscope.report.text.flat import flat_text
 from otoscope.results import Predictions, Record, Store, activation_map
 from otoscope.results.activation_map import ActivationMap
 
@@ -128,7 +131,7 @@ def test_results_of_another_data_set_digest_are_never_compared(store: Store) -> 
     rows = table.summarise(store)
     other = [row for row in rows if row.cell[3].startswith("e")]
     assert [(row.gain, row.gap, row.winner) for row in other] == [(None, None, False)]
-    assert "data set eeeeeeee" in render.summary_text(rows)
+    assert "data set eeeeeeee" in summary.summary_text(rows)
     assert cell([r for r in rows if r not in other])["protobin"].winner
 
 
@@ -138,8 +141,8 @@ def test_a_record_without_predictions_has_a_value_but_no_interval(tmp_path: Path
         store.add(record(probe, 0, value))
     found = cell(table.summarise(store))
     assert found["mhca"].interval is None
-    assert render.gain(found["mhca"]) == "+10.0"
-    assert render.gap(found["mhca"]) == "50 %"
+    assert summary.gain(found["mhca"]) == "+10.0"
+    assert summary.gap(found["mhca"]) == "50 %"
     assert "mhca reads 30.0 mAP" in write_report(store.path, tmp_path / "r.html").read_text()
 
 
@@ -153,7 +156,7 @@ def test_multi_class_results_are_measured_by_accuracy(tmp_path: Path) -> None:
     best = cell(table.summarise(store))["mhca"]
     assert best.estimate is not None
     assert best.estimate.value == pytest.approx(best.value)
-    assert "accuracy in %" in render.summary_text([best])
+    assert "accuracy in %" in summary.summary_text([best])
 
 
 def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
@@ -162,7 +165,7 @@ def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
 
 
 def test_terminal_table_is_aligned_marked_and_explains_its_marks(store: Store) -> None:
-    words = render.summary_text(table.summarise(store))
+    words = summary.summary_text(table.summarise(store))
     lines = words.split("\n\n")[0].splitlines()
     assert lines[0] == "tiny on scenes: mAP in %, 95 % intervals over 90 held-out clips"
     assert len({len(line) for line in lines[1:]}) == 1
@@ -174,15 +177,15 @@ def test_terminal_table_is_aligned_marked_and_explains_its_marks(store: Store) -
 
 def test_markdown_csv_and_json_carry_the_same_numbers(store: Store) -> None:
     rows = table.summarise(store)
-    lines = render.summary_markdown(rows).splitlines()
+    lines = summary.summary_markdown(rows).splitlines()
     assert lines[2].count("|") == lines[3].count("|") == lines[4].count("|")
     flat = [table.flat(row) for row in rows]
-    parsed = list(csv.DictReader(io.StringIO(render.flat_text(flat, "csv"))))
-    again = json.loads(render.flat_text(flat, "json"))
+    parsed = list(csv.DictReader(io.StringIO(flat_text(flat, "csv"))))
+    again = json.loads(flat_text(flat, "json"))
     assert [float(row["value"]) for row in parsed] == [row["value"] for row in again] == [row.value for row in rows]
     assert parsed[0]["gain"] == ""
     assert again[0]["gain"] is None
-    assert render.percent(rows[2].value) in lines[6]
+    assert numbers.percent(rows[2].value) in lines[6]
 
 
 def test_results_are_one_row_per_seed_with_the_promised_columns(store: Store) -> None:
@@ -190,7 +193,7 @@ def test_results_are_one_row_per_seed_with_the_promised_columns(store: Store) ->
     assert list(rows[0])[:6] == ["encoder", "dataset", "probe", "seed", "metric", "value"]
     assert len(rows) == len(list(store)) == 14
     assert {row["probe"] for row in rows} == {"linear", "mhca", "protobin", "finetune"}
-    text = render.flat_text(rows, "table")
+    text = flat_text(rows, "table")
     assert "config" not in text.splitlines()[0]
 
 
@@ -240,7 +243,7 @@ def test_the_page_is_whole_and_loads_nothing(store: Store, shown: ActivationMap,
         "Class by class",
         "one prototype",
         "How it was measured",
-        "take along",
+        "Copy the results",
     ):
         assert part in words
     assert found.tags.count("table") == 3

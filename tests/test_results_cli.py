@@ -14,8 +14,8 @@ from typing import get_args
 import pytest
 
 from otoscope.cli import arguments, main
-from otoscope.report import render
-from otoscope.report.export import FORMS
+from otoscope.report.text.export import FORMS
+from otoscope.report.text.flat import Format
 from otoscope.results import Store
 from test_report import add, record
 
@@ -33,7 +33,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def test_formats_offered_are_those_rendered() -> None:
-    assert set(arguments.FORMATS) == set(get_args(render.Format)) == {f for f in FORMS.values() if f != "parquet"}
+    assert set(arguments.FORMATS) == set(get_args(Format)) == {f for f in FORMS.values() if f != "parquet"}
 
 
 def test_compare_prints_the_verdict_and_filters(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,16 +129,11 @@ def test_only_prototypes_can_be_shown(bank: Bank) -> None:
 
 
 @pytest.fixture
-def toys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def toys(isolated_registries: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # noqa: ARG001
     """`Ear` and `Tones` registered, and nothing shipped."""
-    encoders.names(), datasets.names()
-    kept = [(registry, dict(registry._classes)) for registry in (encoders.registry, datasets.registry)]
     encoders.register("ear")(_DemoEar)
     datasets.register("tones")(_DemoTones)
     monkeypatch.setattr(recorded, "SHIPPED", tmp_path / "shipped")
-    yield
-    for registry, classes in kept:
-        registry._classes = classes
 
 
 class _DemoEar(Ear):

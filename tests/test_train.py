@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -37,14 +36,10 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
 
 
 @pytest.fixture
-def extra_probes() -> Iterator[None]:
-    """Probes of this file alone, gone afterwards."""
-    probes.names()
-    before = dict(probes.registry._classes)
+def extra_probes(isolated_registries: None) -> None:  # noqa: ARG001
+    """Probes of this file alone, registered for one test."""
     probes.register("test-heavy")(_Heavy)
     probes.register("test-centroids")(_Centroids)
-    yield
-    probes.registry._classes = before
 
 
 class _Heavy(probes.ClipProbe):
@@ -64,10 +59,6 @@ class _Heavy(probes.ClipProbe):
 
     def penalty(self) -> Tensor:
         return 100 + 0 * self.linear.bias.sum()
-
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int) -> probes.Cost:
-        raise NotImplementedError
 
 
 class _Centroids(_Heavy):

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from otoscope.search.api import fit_best as fit_best
     from otoscope.train import FittedProbe as FittedProbe
     from otoscope.train import TrainingConfig as TrainingConfig
-    from otoscope.train import fit as fit
     from otoscope.train import load as load
+    from otoscope.train.fit import fit as fit
     from otoscope.types import AudioBatch as AudioBatch
     from otoscope.types import Clip as Clip
     from otoscope.types import Event as Event

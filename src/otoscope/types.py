@@ -18,6 +18,9 @@ from torch.nn import functional
 
 Wave = npt.NDArray[np.float32]
 
+HELD_OUT = "test"
+"""Name of the held-out split, which only the evaluation opens."""
+
 
 @dataclass(frozen=True)
 class Event:

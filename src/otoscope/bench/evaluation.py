@@ -24,8 +24,8 @@ from otoscope.metrics import clip as metrics
 from otoscope.results import Predictions, Record, Store
 from otoscope.results.activation_map import ActivationMap
 from otoscope.train import FittedProbe
+from otoscope.types import HELD_OUT
 
-HELD_OUT = "test"
 _PACKAGES = ("otoscope", "torch", "numpy")
 
 

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from otoscope import bank as banks
 from otoscope import datasets, encoders
-from otoscope.bank import Bank, BankError, BankIdentity, Requirements
-from otoscope.bank.identity import Manifest, bank_exists, check_identity
-from otoscope.bank.size import BankSize, estimate_size, measured_size
+from otoscope.bank import Bank, BankError, BankIdentity, BankSize, Requirements, estimate_size
+from otoscope.bank.manifest import Manifest, bank_exists, check_identity
 from otoscope.bench.cost import PairSize, Views
 from otoscope.bench.plan import Pair
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
@@ -53,7 +52,7 @@ class ResolvedPair:
     def extract_views(self, draw: int, *, device: str | None = None, progress: bool = False) -> Bank:
         """The bank of a few-shot draw with its views, filled if it is not there."""
         encoder, data = self.create_encoder().to(device or "cpu"), MixupSet(self.shown(self.create_dataset(), draw))
-        return banks.extract(encoder, data, self.views[draw], **self.identity.kept, progress=progress)
+        return banks.extract(encoder, data, self.views[draw], **self.identity.storage, progress=progress)
 
     def shown(self, dataset: Dataset, draw: int) -> TrainingSet:
         """What training on a draw sees of the data set."""
@@ -115,7 +114,7 @@ def _subject(
     size = PairSize(
         clips=guess.clips,
         shape=encoder.shape,
-        steps=guess.steps,
+        steps=guess.longest,
         parameters=sum(p.numel() for p in encoder.parameters()),
         classes=len(dataset.task.classes),
         bytes=missing,
@@ -140,7 +139,7 @@ def _with_views(resolved: ResolvedPair, encoder: Encoder, draws: int, folder: Pa
     name = f"{resolved.encoder.label}-{resolved.dataset.name}"
     for draw in range(draws):
         data = MixupSet(resolved.shown(dataset, draw))
-        identity = BankIdentity.of(encoder, data, **resolved.identity.kept)
+        identity = BankIdentity.of(encoder, data, **resolved.identity.storage)
         paths[draw] = _bank_path(folder, f"{name}-draw-{draw}", identity)
         guess, missing = _reckoned(encoder, data, paths[draw], identity)
         sizes[draw] = Views(guess.clips["train"], missing)
@@ -158,7 +157,7 @@ def _reckoned(encoder: Encoder, dataset: Dataset, path: Path, identity: BankIden
     if bank_exists(path):
         check_identity(path, identity)
     try:
-        return measured_size(banks.open(path)), 0
+        return banks.open(path).size, 0
     except BankError:
         guess = estimate_size(encoder, dataset, identity)
         return guess, guess.bytes

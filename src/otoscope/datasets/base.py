@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from otoscope.registry import Registry
-from otoscope.types import Clip, Task
+from otoscope.types import HELD_OUT, Clip, Task
 
 
 class Dataset(ABC):
@@ -15,7 +15,7 @@ class Dataset(ABC):
 
     name: ClassVar[str]
     task: Task
-    splits: tuple[str, ...] = ("train", "validation", "test")
+    splits: tuple[str, ...] = ("train", "validation", HELD_OUT)
 
     @property
     @abstractmethod

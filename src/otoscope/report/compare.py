@@ -9,8 +9,8 @@ from itertools import groupby
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference
 from otoscope.registry import UnknownNameError, unknown
-from otoscope.report.render import percent
 from otoscope.report.table import Row, comparable, configurations, estimated
+from otoscope.report.text.numbers import percent
 from otoscope.results import Store
 
 ALPHA = 0.05

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Interval
-from otoscope.report.render import percent
 from otoscope.report.table import LINEAR, Row
+from otoscope.report.text.numbers import percent
 
 
 def is_control(encoder: str) -> bool:

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from otoscope.audio.resample import resample
-from otoscope.bank import Bank, BankSplit
-from otoscope.sampling.subset import SubsetBank
+from otoscope.audio.waveform import waveform
+from otoscope.bank import Bank
 from otoscope.types import Clip, Task, Wave
 
 P, SNR_DB = 0.9, (0.0, 5.0)
@@ -46,26 +45,14 @@ def mixed(clips: Sequence[Clip], task: Task, *, views: int, draw: int = 0, p: fl
     return made
 
 
-class BankWithTrainSplit(SubsetBank):
-    """A bank with the train split of another one; identity, task and all other splits are the whole bank's."""
-
-    def __init__(self, whole: Bank, train: Bank) -> None:
-        super().__init__(whole, {})
-        self._train = train
-
-    def split(self, name: str) -> BankSplit:
-        """The other bank's train split, else the whole bank's split."""
-        return self._train.split(name) if name == "train" else super().split(name)
-
-
 def with_mixup_views(bank: Bank, views: Bank) -> Bank:
     """The bank with the train split of `views`, that of a `shown.MixupSet`; `ValueError` for one of another encoder."""
     asked, found = (
-        (it.identity.encoder_digest, it.identity.layers, it.identity.dtype, it.identity.holds) for it in (bank, views)
+        (it.identity.encoder_digest, it.identity.layers, it.identity.dtype, it.identity.content) for it in (bank, views)
     )
     if asked != found:
         raise ValueError(f"{views.path} holds views by {found}, {bank.path} clips by {asked}: extract the views anew")
-    return BankWithTrainSplit(bank, views)
+    return bank.with_splits({"train": views.split("train")})
 
 
 @dataclass(frozen=True)
@@ -77,7 +64,7 @@ class _Mix:
     snr: float
 
     def __call__(self) -> Wave:
-        wave, other = self.clip.audio, resample(self.partner.audio, self.partner.rate, self.clip.rate)
+        wave, other = waveform(self.clip, self.clip.rate), waveform(self.partner, self.clip.rate)
         loud, level = _rms(wave), _rms(other)
         gain = loud / level * 10 ** (-self.snr / 20) if loud and level else 1.0
         mix = np.zeros(max(len(wave), len(other)), np.float32)

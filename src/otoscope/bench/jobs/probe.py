@@ -92,7 +92,7 @@ class Job:
     @property
     def digest(self) -> str:
         """Twelve digits over all that decides the trials."""
-        tokens = self.resolved.identity.kept if self.reads_bank else None
+        tokens = self.resolved.identity.storage if self.reads_bank else None
         decides = json.dumps([self.protocol, self.resolved.digests, tokens], sort_keys=True)
         return hashlib.sha256(decides.encode()).hexdigest()[:12]
 

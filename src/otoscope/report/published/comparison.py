@@ -14,9 +14,10 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from otoscope.report import render
-from otoscope.report.render import ABSENT, Cells, Shape
 from otoscope.report.table import Row
+from otoscope.report.text import numbers
+from otoscope.report.text.numbers import ABSENT
+from otoscope.report.text.table import TextFormat, TextTable, document
 
 Asked = Callable[[str, str, str], bool]
 """Whether an (encoder, data set, probe) is wanted, by names as `canonical` makes them."""
@@ -96,7 +97,7 @@ def figures() -> tuple[Figure, ...]:
     >>> next(f.value for f in figures() if (f.encoder, f.probe, f.dataset) == ("A-MAE", "linear", "as20k"))
     0.0836
     """
-    words = resources.files("otoscope.report").joinpath("published.csv").read_text(encoding="utf-8")
+    words = resources.files(__package__).joinpath("published.csv").read_text(encoding="utf-8")
     lines = csv.DictReader(words.splitlines())
     return tuple(Figure(value=round(float(line.pop("value")) / 100, 6), **line) for line in lines)
 
@@ -140,15 +141,15 @@ def flat(line: Line) -> dict[str, Any]:
     }
 
 
-def text(lines: Sequence[Line], shape: Shape) -> str:
+def text(lines: Sequence[Line], shape: TextFormat) -> str:
     """One table for each data set and metric, and under the last what the columns mean and what has no counterpart."""
     tables: dict[str, list[Line]] = {}
     for line in lines:
         name = next(o.row.dataset for o in lines if o.row and canonical(o.row.dataset) == canonical(line.of.dataset))
         tables.setdefault(f"{name}: {line.of.metric} in %, yours beside the published", []).append(line)
     header = ["encoder", "probe", "yours", "95 % interval", "published", "difference", "paper"]
-    shown = [(words, Cells(header, [_words(line) for line in held], left=2)) for words, held in tables.items()]
-    return render.document(shown, _notes(lines), shape)
+    shown = [(words, TextTable(header, [_words(line) for line in held], left=2)) for words, held in tables.items()]
+    return document(shown, _notes(lines), shape)
 
 
 def _key(of: Row | Figure) -> tuple[str, str, str]:
@@ -157,9 +158,11 @@ def _key(of: Row | Figure) -> tuple[str, str, str]:
 
 def _words(line: Line) -> list[str]:
     row, figure = line.row, line.figure
-    own = [row.label, render.percent(row.value), render.span(row.interval)] if row else [line.of.probe, ABSENT, ABSENT]
-    theirs = [render.percent(figure.value), _short(figure.paper)] if figure else [ABSENT, ABSENT]
-    difference = ABSENT if line.difference is None else render.signed(line.difference)
+    own = (
+        [row.label, numbers.percent(row.value), numbers.span(row.interval)] if row else [line.of.probe, ABSENT, ABSENT]
+    )
+    theirs = [numbers.percent(figure.value), _short(figure.paper)] if figure else [ABSENT, ABSENT]
+    difference = ABSENT if line.difference is None else numbers.signed(line.difference)
     return [line.of.encoder, *own, theirs[0], difference, theirs[1]]
 
 

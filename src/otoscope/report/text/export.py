@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from otoscope.files import replacing
-from otoscope.report.render import Format
+from otoscope.report.text.flat import Format
 
 FORMS: dict[str, Format | Literal["parquet"]] = {
     ".parquet": "parquet",

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from otoscope.report import render, svg
+from otoscope.report.html import svg
 from otoscope.report.table import FINETUNE, LINEAR, Row
+from otoscope.report.text import numbers
+from otoscope.report.text.table import RECORDED
 from otoscope.results.activation_map import ActivationMap
 
 WIDTH, LEFT, RIGHT = 920.0, 160.0, 70.0
@@ -91,20 +93,20 @@ def exhibit(shown: ActivationMap) -> str:
 
 def _bar(row: Row, y: float, height: float, top: float, primary: bool) -> str:
     style = "bar-reference" if row.finetuned else "bar-best" if row.winner else "bar"
-    hint = f"{row.encoder}, {row.label}: {render.percent(row.value)} ({render.span(row.interval)})"
+    hint = f"{row.encoder}, {row.label}: {numbers.percent(row.value)} ({numbers.span(row.interval)})"
     parts = [svg.rect(LEFT, y, _x(row.value, top) - LEFT, height, style if primary else f"{style} faint", hint)]
     end = _x(row.value, top)
     if row.interval:
         parts.append(svg.whisker(_x(row.interval.low, top), _x(row.interval.high, top), y + height / 2))
         end = _x(row.interval.high, top)
-    words = render.percent(row.value) + (f" {render.RECORDED}" if row.recorded else "")
+    words = numbers.percent(row.value) + (f" {RECORDED}" if row.recorded else "")
     size = "number" if primary else "number small"
     parts.append(svg.text(end + 8, y + height / 2 + (5 if primary else 3.5), words, size))
     return "".join(parts)
 
 
 def _class_mark(label: str, winner: str, name: str, value: float, y: float) -> str:
-    x, hint = _x(value, 1.0), f"{name}, {label}: {render.percent(value)}"
+    x, hint = _x(value, 1.0), f"{name}, {label}: {numbers.percent(value)}"
     if label == FINETUNE:
         return svg.rect(x - 1, y - 6, 2, 12, "mark-reference", hint, 1)
     style = {LINEAR: "dot-base", winner: "dot-best"}.get(label, "dot-other")

@@ -7,11 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from otoscope.report import render, svg
-from otoscope.report.figures import LEFT, WIDTH
-from otoscope.report.ranking_words import tau
+from otoscope.report.html import svg
+from otoscope.report.html.figures import LEFT, WIDTH
 from otoscope.report.rankings import Ranking
 from otoscope.report.scoreboard import Placed, Scoreboard
+from otoscope.report.text import numbers
+from otoscope.report.text.rankings import tau
 
 COLOURS = 10
 NAMES = 150.0
@@ -32,7 +33,7 @@ def bumps(r: Ranking, hues: Sequence[str]) -> str:
         parts += [svg.line(*one, *other, f"bump {style}") for one, other in pairwise(points)]
         for (i, _), (x, y) in zip(there, points, strict=True):
             value = r.standings[r.probes[i], encoder].estimate.interval()
-            hint = f"{encoder}, {r.probes[i]}: {render.percent(value.value)} ({render.span(value)})"
+            hint = f"{encoder}, {r.probes[i]}: {numbers.percent(value.value)} ({numbers.span(value)})"
             parts += [
                 svg.dot(x, y, 13, f"spot {style}", hint),
                 svg.text(x, y + 4, _value(value.value), "inside", "middle"),

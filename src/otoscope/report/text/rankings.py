@@ -12,8 +12,9 @@ import numpy as np
 from otoscope.metrics.stats import Interval
 from otoscope.report.compare import ALPHA
 from otoscope.report.rankings import Change, Duel, Ranking, Rankings
-from otoscope.report.render import ABSENT, Cells, Shape, document, percent, signed
 from otoscope.report.scoreboard import Scoreboard
+from otoscope.report.text.numbers import ABSENT, percent, signed
+from otoscope.report.text.table import TextFormat, TextTable, document
 
 DECIDED, BEFORE, NEAR = "*", ">", "≈"
 NAMED = 4
@@ -24,7 +25,7 @@ COLUMNS = (
 )
 
 
-def text(found: Rankings, shape: Shape) -> str:
+def text(found: Rankings, shape: TextFormat) -> str:
     """Tables and sentences of each data set, then of the probes over all cells, then who is left out."""
     blocks = [document(tables(r), sentences(r), shape) for r in found.rankings]
     if found.board:
@@ -33,7 +34,7 @@ def text(found: Rankings, shape: Shape) -> str:
     return "\n\n".join(filter(None, [*blocks, document([], left_out, shape)]))
 
 
-def tables(r: Ranking) -> list[tuple[str, Cells]]:
+def tables(r: Ranking) -> list[tuple[str, TextTable]]:
     """Values and ranks, differences of encoders, and how far the probes' rankings agree."""
     found = [
         (f"{r.dataset}: {r.metric} in % and rank of each encoder, {r.clips} held-out clips", _values(r)),
@@ -80,19 +81,19 @@ def verdict(r: Ranking) -> str:
     )
 
 
-def board_tables(board: Scoreboard) -> list[tuple[str, Cells]]:
+def board_tables(board: Scoreboard) -> list[tuple[str, TextTable]]:
     """The win matrix and the average ranks."""
     title = f"{board.cells} cells (encoder x data set): in how many the row's probe wins over the column's, of how many"
     body = []
     for i, name in enumerate(board.probes):
         counts = zip(board.wins[i], board.met[i], strict=True)
         body.append([name, *(f"{won}/{met}" if met else ABSENT for won, met in counts)])
-    found = [(title, Cells(["probe", *board.probes], body))] if body else []
+    found = [(title, TextTable(["probe", *board.probes], body))] if body else []
     if board.placed:
         ranks = zip(board.placed.probes, board.placed.ranking.ranks, strict=True)
         rows = [[name, f"{rank:.2f}", ", ".join(board.placed.apart(name)) or ABSENT] for name, rank in ranks]
         words = f"average rank of each probe over {board.placed.cells} cells, 1 = best"
-        found.append((words, Cells(["probe", "average rank", "told apart from"], rows)))
+        found.append((words, TextTable(["probe", "average rank", "told apart from"], rows)))
     return found
 
 
@@ -123,7 +124,7 @@ def tau(value: float) -> str:
     return ABSENT if math.isnan(value) else f"{value:.2f}".replace("-", "−")
 
 
-def _values(r: Ranking) -> Cells:
+def _values(r: Ranking) -> TextTable:
     header = ["probe", *r.encoders, *([f"τ to {r.reference}", "95 % interval"] if r.reference else [])]
     body = []
     for probe in r.probes:
@@ -134,14 +135,14 @@ def _values(r: Ranking) -> Cells:
         found = r.agreements.get((probe, r.reference or ""))
         near = [ABSENT, ABSENT] if found is None else [tau(found.value), _span(found)]
         body.append([probe, *values, *(near if r.reference else [])])
-    return Cells(header, body)
+    return TextTable(header, body)
 
 
-def _differences(r: Ranking) -> Cells:
+def _differences(r: Ranking) -> TextTable:
     held = {(d.a, d.b, d.probe): d for d in r.duels}
     pairs = list(combinations(r.encoders, 2))
     body = [[f"{a} − {b}", *(_points(held.get((a, b, probe))) for probe in r.probes)] for a, b in pairs]
-    return Cells(["encoders", *r.probes], body)
+    return TextTable(["encoders", *r.probes], body)
 
 
 def _points(duel: Duel | None) -> str:
@@ -152,12 +153,12 @@ def _star(r: Ranking) -> str:
     return f"{DECIDED} decided at 5 % (Holm, {_many(len(r.duels), 'comparison')})"
 
 
-def _agreement(r: Ranking) -> Cells:
+def _agreement(r: Ranking) -> TextTable:
     def shown(one: str, other: str) -> str:
         found = r.agreements.get((one, other))
         return ABSENT if found is None else tau(found.value)
 
-    return Cells(["probe", *r.probes], [[one, *(shown(one, other) for other in r.probes)] for one in r.probes])
+    return TextTable(["probe", *r.probes], [[one, *(shown(one, other) for other in r.probes)] for one in r.probes])
 
 
 def _faithful(r: Ranking, probe: str) -> str:
