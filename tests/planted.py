@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from otoscope.metrics import clip
+from otoscope import metrics
 from otoscope.results import Predictions, Record, Store
 
 
@@ -42,15 +42,16 @@ def plant(
     seeds: int = 2,
     config: Mapping[str, Any] | None = None,
     luck: int = 0,
+    metric: str = "mAP",
 ) -> None:
     """Add `seeds` trainings of every probe in `skills` on one encoder and data set."""
     decided = {"encoder_digest": f"of {encoder}", "dataset_digest": f"of {ground.name}", **(config or {})}
     for probe, skill in skills.items():
         for seed in range(seeds):
             scores = ground.scores(skill, luck, seed)
-            metrics = clip.evaluate(scores, ground.targets, "multi-label")
+            values = metrics.evaluate(scores, ground.targets, "multi-label")
             record = Record(
-                encoder, ground.name, probe, seed, "mAP", metrics["mAP"], 99, 2.0, metrics, decided, "2 cores"
+                encoder, ground.name, probe, seed, metric, values[metric], 99, 2.0, values, decided, "2 cores"
             )
             store.add(record, Predictions(ground.ids, scores, ground.targets, CLASSES[: ground.targets.shape[1]]))
 

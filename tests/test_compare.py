@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from otoscope.metrics import clip, stats
+from otoscope import metrics
+from otoscope.metrics import stats
 from otoscope.registry import UnknownNameError
 from otoscope.report import compare as module
 from otoscope.report.compare import compare
@@ -20,7 +21,7 @@ def add_peer(store: Store, probe: str, encoder: str = "tiny") -> None:
     """Two seeds as skilled as `linear`, with other luck."""
     for seed in range(2):
         held = scores(0.6, 10 + seed)
-        value = clip.evaluate(held, TARGETS, "multi-label")["mAP"]
+        value = metrics.evaluate(held, TARGETS, "multi-label")["mAP"]
         store.add(record(probe, seed, value, encoder), Predictions(IDS, held, TARGETS, CLASSES))
 
 

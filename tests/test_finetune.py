@@ -10,12 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.encoders import Features
 from otoscope.finetuning import FittedFinetune, Recipe, augment, finetune
 from otoscope.finetuning.learning_rates import depth_groups, parameter_groups
 from otoscope.finetuning.training import FinetuneRun
-from otoscope.metrics import clip as metrics
 from otoscope.train import loader
 from otoscope.train.optim import warmup_cosine
 from otoscope.types import Tokens

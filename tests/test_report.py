@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from otoscope.metrics import clip, stats
+from otoscope import metrics
+from otoscope.metrics import stats
 from otoscope.report import headline, table
 from otoscope.report.html import figures
 from otoscope.report.html.page import write_report
@@ -43,7 +44,7 @@ def record(probe: str, seed: int, value: float, encoder: str = "tiny", **changes
 
 def add(store: Store, probe: str, skill: float, seeds: int = 2, **changes: Any) -> None:
     for seed in range(seeds):
-        value = clip.evaluate(scores(skill, seed), TARGETS, "multi-label")["mAP"]
+        value = metrics.evaluate(scores(skill, seed), TARGETS, "multi-label")["mAP"]
         store.add(record(probe, seed, value, **changes), Predictions(IDS, scores(skill, seed), TARGETS, CLASSES))
 
 
@@ -150,7 +151,7 @@ def test_multi_class_results_are_measured_by_accuracy(tmp_path: Path) -> None:
     store, label = Store(tmp_path / "results"), np.arange(90) % 3
     for probe, skill in (("linear", 0.5), ("mhca", 3.0)):
         logits = (np.random.default_rng(2).normal(size=(90, 3)) + skill * np.eye(3)[label]).astype(np.float32)
-        values = clip.evaluate(logits, np.eye(3)[label], "multi-class")
+        values = metrics.evaluate(logits, np.eye(3)[label], "multi-class")
         made = replace(record(probe, 0, values["accuracy"]), metric="accuracy", metrics=values)
         store.add(made, Predictions(IDS, logits, np.eye(3)[label].astype(np.uint8), CLASSES))
     best = cell(table.summarise(store))["mhca"]
@@ -275,7 +276,7 @@ def test_a_lead_that_may_be_chance_is_called_undecided(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     for probe, seed in (("linear", 3), ("mhca", 4)):
         values = (np.random.default_rng(seed).normal(size=TARGETS.shape) + TARGETS).astype(np.float32)
-        value = clip.evaluate(values, TARGETS, "multi-label")["mAP"] + (0.001 if probe == "mhca" else 0)
+        value = metrics.evaluate(values, TARGETS, "multi-label")["mAP"] + (0.001 if probe == "mhca" else 0)
         store.add(record(probe, 0, value), Predictions(IDS, values, TARGETS, CLASSES))
     rows = table.summarise(store)
     assert rows[-1].probe == "mhca"

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import otoscope.bank
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.bank import Bank
-from otoscope.metrics import clip as metrics
 from otoscope.probes import Range
 from otoscope.registry import UnknownNameError
 from otoscope.search import fit_best

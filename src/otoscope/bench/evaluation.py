@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from otoscope import metrics
 from otoscope.bank import Bank
 from otoscope.bank.read import open_held_out
 from otoscope.bench import activation
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
 from otoscope.finetuning import FittedFinetune
-from otoscope.metrics import clip as metrics
 from otoscope.results import Predictions, Record, Store
 from otoscope.results.activation_map import ActivationMap
 from otoscope.train import FittedProbe
@@ -113,8 +113,8 @@ def _record(
     record = Record(
         **names,
         seed=fitted.seed,
-        metric=metrics.headline(task),
-        value=values[metrics.headline(task)],
+        metric=metrics.main_score(task),
+        value=values[metrics.main_score(task)],
         parameters=fitted.parameters,
         train_seconds=fitted.train_seconds,
         metrics=values,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
 from otoscope.finetuning import lora
@@ -115,6 +115,7 @@ def finetune(
     DivergedError : if the loss or a validation score becomes nan or infinite.
     """
     recipe = recipe or Recipe()
+    metrics.main_metric(dataset.task)
     device = torch.device("cpu" if device is None else device)
     clips = {split: dataset.clips(split) for split in ("train", "validation")}
     targets = {split: dataset.task.targets(clips[split]) for split in clips}

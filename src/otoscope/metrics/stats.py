@@ -5,7 +5,7 @@ Conventions
 * The unit that is resampled is the held-out clip (Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 6):
   intervals speak of other clips of the same kind. Seeds are averaged inside each resample, so they do not speak of
   other seeds; report the spread over seeds beside them.
-* `metric` names a statistic of `otoscope.metrics.clip`: "mAP" or "accuracy". Values are fractions, not per cent.
+* `metric` is the name of a registered metric. Values are fractions, not per cent.
 * All estimates made with the same clips, `resamples` and `seed` use the *same* resamples, so a difference or a ratio of
   estimates is paired clip by clip; mixing others is an error.
 * An interval speaks of the metric's expected value over test sets of this size, and is the percentile interval moved so
@@ -24,7 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.metrics.clip import Array, statistic
+from otoscope.metrics.clip import Array, Kind
+from otoscope.metrics.registry import create
 
 LEVEL = 0.95
 _COUNTED = 10
@@ -51,7 +52,7 @@ class Difference(Interval):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic of `clips` clips with its value on R resamples of them; `resampling` names clips, R and seed.
+    """A metric of `clips` clips with its value on R resamples of them; `resampling` names clips, R and seed.
 
     per_seed: the value of each training seed, [seeds]; value: their mean; draws: [R].
     """
@@ -61,6 +62,7 @@ class Estimate:
     draws: Array
     clips: int
     resampling: str
+    metric: str
 
     def interval(self, level: float = LEVEL) -> Interval:
         """The interval at this level, within 0..1."""
@@ -69,33 +71,39 @@ class Estimate:
 
 
 def bootstrap(
-    scores: Sequence[npt.ArrayLike], targets: npt.ArrayLike, metric: str, *, resamples: int = 1000, seed: int = 0
+    scores: Sequence[npt.ArrayLike],
+    targets: npt.ArrayLike,
+    metric: str,
+    kind: Kind = "multi-label",
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Estimate:
     """Estimate a metric from the predictions of one or more training seeds on the same clips.
 
-    scores: one [n, C] per seed, ranked as they come (see `clip.comparable` for multi-class); targets: [n, C].
+    scores: logits, one [n, C] per seed; targets: [n, C]; metric: its registered name; kind: kind of the task.
 
     >>> rng = np.random.default_rng(0)
     >>> label = rng.integers(0, 2, 400)
     >>> guess = np.where(rng.random(400) < 0.8, label, 1 - label)
-    >>> i = bootstrap([np.eye(2)[guess]], np.eye(2)[label], "accuracy").interval()
+    >>> i = bootstrap([np.eye(2)[guess]], np.eye(2)[label], "accuracy", "multi-class").interval()
     >>> bool(i.low < 0.8 < i.high), round(i.high - i.low, 2)
     (True, 0.08)
     """
     if not scores:
         raise ValueError("a bootstrap needs the predictions of at least one seed, found none")
-    measure, y = statistic(metric), np.asarray(targets, dtype=np.float64)
+    measure, y = create(metric).resampled, np.asarray(targets, dtype=np.float64)
     n = len(y)
     rng, rows = np.random.default_rng(seed), max(BLOCK // n, 1)
-    per_seed = np.array([measure(s, y, np.ones((1, n)))[0] for s in scores])
+    per_seed = np.array([measure(s, y, np.ones((1, n)), kind)[0] for s in scores])
     blocks = []
     for start in range(0, resamples, rows):
         counts = rng.multinomial(n, np.full(n, 1 / n), size=min(rows, resamples - start))
-        blocks.append(np.mean([measure(s, y, counts) for s in scores], axis=0))
+        blocks.append(np.mean([measure(s, y, counts, kind) for s in scores], axis=0))
     draws = np.concatenate(blocks)
     digest = hashlib.sha256(y.astype(np.uint8).tobytes()).hexdigest()[:12]
     resampling = f"{n} clips {digest}, {resamples} resamples, seed {seed}"
-    return Estimate(float(per_seed.mean()), per_seed, draws, n, resampling)
+    return Estimate(float(per_seed.mean()), per_seed, draws, n, resampling, metric)
 
 
 def paired_bootstrap(a: Estimate, b: Estimate, level: float = LEVEL) -> Difference:
@@ -105,7 +113,7 @@ def paired_bootstrap(a: Estimate, b: Estimate, level: float = LEVEL) -> Differen
     added above and below (Davison & Hinkley 1997, eq. 4.11).
 
     >>> y = np.eye(2)[[0, 1] * 30]
-    >>> right, wrong = bootstrap([y], y, "accuracy"), bootstrap([1 - y], y, "accuracy")
+    >>> right, wrong = (bootstrap([s], y, "accuracy", "multi-class") for s in (y, 1 - y))
     >>> found = paired_bootstrap(right, wrong)
     >>> found.value, found.low, round(found.p, 3)
     (1.0, 1.0, 0.001)
@@ -114,6 +122,17 @@ def paired_bootstrap(a: Estimate, b: Estimate, level: float = LEVEL) -> Differen
     around = _around(value, draws, level)
     strays = np.abs(draws - np.nanmedian(draws)) >= abs(value)
     return Difference(value, around.low, around.high, float((1 + strays.sum()) / (1 + len(draws))))
+
+
+def improvement(a: Estimate, b: Estimate, level: float = LEVEL) -> Difference:
+    """By how much `a` is better than `b` on the same clips: a - b, or b - a where a lower value is better.
+
+    >>> y = np.eye(2)[[0, 1] * 30]
+    >>> right, wrong = (bootstrap([s], y, "accuracy", "multi-class") for s in (y, 1 - y))
+    >>> improvement(right, wrong).value
+    1.0
+    """
+    return paired_bootstrap(a, b, level) if create(a.metric).higher_is_better else paired_bootstrap(b, a, level)
 
 
 def tail(a: Estimate, b: Estimate) -> float:
@@ -136,12 +155,11 @@ def gap_closed(probe: Estimate, linear: Estimate, finetune: Estimate, level: flo
     All nan where the interval of the gap itself reaches zero: there may be no gap, and a share of it is then bounded by
     nothing (Fieller 1954).
     """
-    gap = paired_bootstrap(finetune, linear, level)
+    gap, gaps = improvement(finetune, linear, level), _improvements(finetune, linear)
     if gap.low <= 0:
         return Interval(np.nan, np.nan, np.nan)
-    value = (probe.value - linear.value) / gap.value
-    draws = _paired(finetune, linear)
-    share = np.divide(_paired(probe, linear), draws, out=np.full(len(draws), np.nan), where=draws > 0)
+    value = (probe.value - linear.value) / (finetune.value - linear.value)
+    share = np.divide(_improvements(probe, linear), gaps, out=np.full(len(gaps), np.nan), where=gaps > 0)
     return _around(value, share, level)
 
 
@@ -169,7 +187,7 @@ def averaged(parts: Sequence[Estimate]) -> Estimate:
     resamples of different test sets are independent.
 
     >>> y = np.eye(2)[[0, 1] * 30]
-    >>> folds = [bootstrap([s], y, "accuracy", seed=seed) for seed, s in enumerate((y, 1 - y))]
+    >>> folds = [bootstrap([s], y, "accuracy", "multi-class", seed=seed) for seed, s in enumerate((y, 1 - y))]
     >>> whole = averaged(folds)
     >>> whole.value, whole.clips
     (0.5, 120)
@@ -177,12 +195,12 @@ def averaged(parts: Sequence[Estimate]) -> Estimate:
     if len(parts) == 1:
         return parts[0]
     sizes = {(len(e.per_seed), len(e.draws)) for e in parts}
-    if len({e.resampling for e in parts}) < len(parts) or len(sizes) != 1:
-        found = "; ".join(f"{e.resampling}, {len(e.per_seed)} trainings" for e in parts)
+    if len({e.resampling for e in parts}) < len(parts) or len(sizes) != 1 or len({e.metric for e in parts}) > 1:
+        found = "; ".join(f"{e.metric}, {e.resampling}, {len(e.per_seed)} trainings" for e in parts)
         raise ValueError(f"only the same trainings on different resamples can be averaged, found {found or 'nothing'}")
     per_seed, draws = (np.mean([getattr(e, name) for e in parts], axis=0) for name in ("per_seed", "draws"))
     value, clips = float(np.mean([e.value for e in parts])), sum(e.clips for e in parts)
-    return Estimate(value, per_seed, draws, clips, "; ".join(e.resampling for e in parts))
+    return Estimate(value, per_seed, draws, clips, "; ".join(e.resampling for e in parts), parts[0].metric)
 
 
 @dataclass(frozen=True)
@@ -261,8 +279,13 @@ def _paired(a: Estimate, b: Estimate) -> Array:
     return a.draws - b.draws
 
 
+def _improvements(a: Estimate, b: Estimate) -> Array:
+    """By how much `a` is better than `b` in every resample, [R]."""
+    return _paired(a, b) if create(a.metric).higher_is_better else _paired(b, a)
+
+
 def _same(estimates: Sequence[Estimate]) -> None:
-    found = sorted({e.resampling for e in estimates})
+    found = sorted({f"{e.metric} of {e.resampling}" for e in estimates})
     if len(found) > 1:
         raise ValueError(f"only estimates of the same resamples can be compared, found {'; '.join(found)}")
 

@@ -38,7 +38,7 @@ def reasons(cell: Sequence[Row], others: Sequence[Row]) -> list[str]:
 
 def _winner(cell: Sequence[Row]) -> Row:
     probes = [r for r in cell if not r.finetuned] or list(cell)
-    return max(probes, key=lambda r: r.value)
+    return max(probes, key=lambda r: r.sort_key)
 
 
 def _gain(best: Row) -> str:
@@ -57,12 +57,12 @@ def _gap(best: Row) -> str:
 
 def _lead(cell: Sequence[Row], best: Row) -> str:
     chasers = [r for r in cell if not r.finetuned and r.probe != LINEAR and r is not best]
-    second = max(chasers, key=lambda r: r.value, default=None)
+    second = max(chasers, key=lambda r: r.sort_key, default=None)
     if second is None or not (best.estimate and second.estimate):
         return ""
     if best.estimate.resampling != second.estimate.resampling:
         return ""
-    found = stats.paired_bootstrap(best.estimate, second.estimate)
+    found = stats.improvement(best.estimate, second.estimate)
     return f"Its lead over {second.label} is {percent(found.value)} points{_within(found)}."
 
 
@@ -70,7 +70,7 @@ def _control(best: Row, others: Sequence[Row]) -> str:
     same = [r for r in others if (r.dataset, r.label) == (best.dataset, best.label) and is_control(r.encoder)]
     if not same or is_control(best.encoder):
         return ""
-    control, apart = percent(same[0].value), percent(best.value - same[0].value)
+    control, apart = percent(same[0].value), percent(best.sort_key - same[0].sort_key)
     return f"With random weights the same probe reads {control}: what the encoder learnt is worth {apart} points."
 
 

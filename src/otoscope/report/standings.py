@@ -20,6 +20,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from otoscope import metrics
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Estimate
 from otoscope.report.table import DIGESTS, Row, estimated, flat_config, variant
@@ -47,6 +51,16 @@ class Standing:
     def value(self) -> float:
         """Mean of the metric over trainings, a fraction."""
         return self.estimate.value
+
+    @property
+    def sort_key(self) -> float:
+        """The value, or its negative where a lower value is better."""
+        return metrics.create(self.metric).sort_key(self.value)
+
+    @property
+    def sort_keys(self) -> npt.NDArray[np.float64]:
+        """As `sort_key`, for each training, [trainings]."""
+        return self.estimate.per_seed if metrics.create(self.metric).higher_is_better else -self.estimate.per_seed
 
 
 @dataclass(frozen=True)
@@ -151,15 +165,15 @@ def _dataset_naming(records: Sequence[Record]) -> Callable[[Record], str]:
     """As `_naming`, but folds may have a digest each; and the metric is added where a data set has several."""
     by_digest = _naming(records, "dataset")
     digests: dict[tuple[str, Any], set[str]] = {}
-    metrics: dict[str, set[str]] = {}
+    by_metric: dict[str, set[str]] = {}
     for r in records:
         digests.setdefault((r.dataset, _fold(r)), set()).add(_digest(r, "dataset"))
-        metrics.setdefault(r.dataset, set()).add(r.metric)
+        by_metric.setdefault(r.dataset, set()).add(r.metric)
     several = {dataset for (dataset, _), found in digests.items() if len(found) > 1}
 
     def name(r: Record) -> str:
         own = by_digest(r) if r.dataset in several else r.dataset
-        return f"{own}, {r.metric}" if len(metrics[r.dataset]) > 1 else own
+        return f"{own}, {r.metric}" if len(by_metric[r.dataset]) > 1 else own
 
     return name
 

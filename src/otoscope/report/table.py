@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from otoscope.metrics import clip, stats
+from otoscope import metrics
+from otoscope.metrics import stats
+from otoscope.metrics.mean_average_precision import MeanAveragePrecision
 from otoscope.metrics.stats import Difference, Estimate, Interval
-from otoscope.results import Predictions, Record, Store
+from otoscope.results import Record, Store
 
 LINEAR, FINETUNE = "linear", "finetune"
 DIGESTS = {"encoder": "encoder_digest", "data set": "dataset_digest"}
@@ -74,8 +76,18 @@ class Row:
         return self.records[0].metric
 
     @property
+    def kind(self) -> metrics.Kind:
+        """The kind of the task."""
+        return _kind(self.records[0])
+
+    @property
     def value(self) -> float:
         return float(np.mean([r.value for r in self.records]))
+
+    @property
+    def sort_key(self) -> float:
+        """The value, or its negative where a lower value is better."""
+        return metrics.create(self.metric).sort_key(self.value)
 
     @property
     def spread(self) -> float | None:
@@ -132,9 +144,9 @@ def estimated(store: Store, row: Row, *, resamples: int = 1000, seed: int = 0) -
     order = [np.argsort(p.ids) for p in known]
     if len({tuple(p.ids[i] for i in o) for p, o in zip(known, order, strict=True)}) > 1:
         return row
-    scores = [_ranked(r, p)[o] for r, p, o in zip(row.records, known, order, strict=True)]
+    scores = [p.scores[o] for p, o in zip(known, order, strict=True)]
     targets = known[0].targets[order[0]]
-    return replace(row, estimate=stats.bootstrap(scores, targets, row.metric, resamples=resamples, seed=seed))
+    return replace(row, estimate=stats.bootstrap(scores, targets, row.metric, row.kind, resamples=resamples, seed=seed))
 
 
 def comparable(*rows: Row) -> bool:
@@ -170,7 +182,8 @@ def class_scores(store: Store, row: Row) -> dict[str, float]:
     held = [(r, p) for r in row.records if (p := store.predictions(r)) is not None]
     if not held:
         return {}
-    values = np.mean([clip.average_precision(_ranked(r, p), p.targets) for r, p in held], axis=0)
+    ap = MeanAveragePrecision()
+    values = np.mean([ap.per_class(p.scores, p.targets, _kind(r)) for r, p in held], axis=0)
     return {name: float(v) for name, v in zip(held[0][1].classes, values, strict=True) if not np.isnan(v)}
 
 
@@ -230,13 +243,13 @@ def _short(value: Any) -> str:
     return words if len(words) <= 24 else f"{words[:23]}…"
 
 
-def _ranked(record: Record, held: Predictions) -> clip.Array:
-    return clip.comparable(held.scores, "multi-class" if "accuracy" in record.metrics else "multi-label")
+def _kind(record: Record) -> metrics.Kind:
+    return "multi-class" if "accuracy" in record.metrics else "multi-label"
 
 
 def _compare(rows: list[Row]) -> list[Row]:
     """Rows of one encoder and data set, each set against its linear probe and its fine-tuning."""
-    ordered = sorted(rows, key=lambda r: (r.finetuned, r.value))
+    ordered = sorted(rows, key=lambda r: (r.finetuned, r.sort_key))
     linear = _best(row for row in rows if row.probe == LINEAR)
     finetune = _best(row for row in rows if row.finetuned)
     contestants = [r for r in ordered if not r.finetuned]
@@ -253,25 +266,25 @@ def _compare(rows: list[Row]) -> list[Row]:
 
 def _best(rows: Iterable[Row]) -> Row | None:
     """The strongest of several configurations: a study reports the strongest baseline, not the weakest."""
-    return max(rows, key=lambda r: r.value, default=None)
+    return max(rows, key=lambda r: r.sort_key, default=None)
 
 
 def _gain(row: Row, linear: Row | None) -> Difference | None:
     if linear is None or row is linear:
         return None
     if not comparable(row, linear):
-        return Difference(row.value - linear.value, np.nan, np.nan, np.nan)
+        return Difference(row.sort_key - linear.sort_key, np.nan, np.nan, np.nan)
     assert row.estimate
     assert linear.estimate
-    return stats.paired_bootstrap(row.estimate, linear.estimate)
+    return stats.improvement(row.estimate, linear.estimate)
 
 
 def _gap(row: Row, linear: Row | None, finetune: Row | None) -> Interval | None:
     if linear is None or finetune is None or row in (linear, finetune):
         return None
     if not comparable(row, linear, finetune):
-        gap = finetune.value - linear.value
-        return Interval((row.value - linear.value) / gap if gap > 0 else np.nan, np.nan, np.nan)
+        gap = finetune.sort_key - linear.sort_key
+        return Interval((row.sort_key - linear.sort_key) / gap if gap > 0 else np.nan, np.nan, np.nan)
     assert row.estimate
     assert linear.estimate
     assert finetune.estimate

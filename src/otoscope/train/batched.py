@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.bank import Bank, BankSplit
-from otoscope.metrics import clip as metrics
 from otoscope.probes import FrameProbe, Probe
 from otoscope.train import loader
 from otoscope.train.callbacks import EndDiverged, SaveBest, StopTrials, Validation, Watch
@@ -244,6 +243,7 @@ def _device(trial: TrainingConfig) -> torch.device:
 
 
 def _check_labels(bank: Bank) -> None:
+    metrics.main_metric(bank.task)
     for name in ("train", "validation"):
         split = bank.split(name)
         if not len(split) or not bool(split.targets.any()):

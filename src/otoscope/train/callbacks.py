@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from otoscope.metrics import clip as metrics
+from otoscope import metrics
 from otoscope.train.errors import PrunedError
 from otoscope.train.loop import Callback, TrainingState
 from otoscope.types import Task

@@ -29,7 +29,7 @@ class Classes(Section):
 def _one(store: Store, rows: Sequence[Row]) -> str:
     """Draw the classes of one encoder and data set; an empty string where there is nothing to compare."""
     linear, winner = next((r for r in rows if r.probe == LINEAR), None), next((r for r in rows if r.winner), None)
-    finetuned = max((r for r in rows if r.finetuned), key=lambda r: r.value, default=None)
+    finetuned = max((r for r in rows if r.finetuned), key=lambda r: r.sort_key, default=None)
     scores = {row.label: class_scores(store, row) for row in rows if not row.finetuned}
     scores |= {FINETUNE: class_scores(store, finetuned)} if finetuned else {}
     scores = {label: values for label, values in scores.items() if values}
