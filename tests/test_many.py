@@ -50,7 +50,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
 
 def same(found: FittedProbe | DivergedError, wanted: FittedProbe) -> None:
     assert isinstance(found, FittedProbe)
-    assert (found.config, found.training) == (wanted.config, wanted.training)
+    assert (found.protocol, found.config) == (wanted.protocol, wanted.config)
     assert [row.keys() for row in found.history] == [row.keys() for row in wanted.history]
     for key in wanted.history[0]:
         assert [row[key] for row in found.history] == pytest.approx([row[key] for row in wanted.history], abs=1e-5)

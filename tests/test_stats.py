@@ -218,9 +218,9 @@ def test_kendalls_interval_holds_the_true_agreement_of_rankings_that_clips_barel
 def test_a_bootstrap_in_blocks_draws_the_same_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     targets = clips(4, n=50)
     whole = estimate(targets, 1.0, resamples=23)
-    monkeypatch.setattr(stats, "BLOCK", 50 * 5)
+    monkeypatch.setattr("otoscope.metrics._bootstrap.BLOCK", 50 * 5)
     np.testing.assert_allclose(estimate(targets, 1.0, resamples=23).draws, whole.draws, rtol=1e-12)
-    monkeypatch.setattr(stats, "BLOCK", 7)
+    monkeypatch.setattr("otoscope.metrics._bootstrap.BLOCK", 7)
     np.testing.assert_allclose(estimate(targets, 1.0, resamples=23).draws, whole.draws, rtol=1e-12)
 
 

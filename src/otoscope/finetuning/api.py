@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,8 +18,11 @@ from otoscope.finetuning import lora
 from otoscope.finetuning.features import extract_features, predict
 from otoscope.finetuning.learning_rates import depth_groups
 from otoscope.finetuning.module import EncoderWithHead
+from otoscope.finetuning.protocol import finetune_protocol
 from otoscope.finetuning.recipe import Recipe
 from otoscope.finetuning.training import FinetuneRun, Split
+from otoscope.results import FINETUNE, Protocol, Sampling
+from otoscope.sampling.training_set import TrainingSet
 from otoscope.train import loader
 from otoscope.train.fitted import chosen_shape
 from otoscope.train.rng import seeded
@@ -38,7 +40,9 @@ class FittedFinetune:
     encoder, dataset : names of the encoder and of the data set.
     task : classes and metric of the data set.
     seed : seed of the training.
-    config : the recipe, and the digests of the encoder before training and of the data set.
+    protocol : what was decided before the training, apart from the seed: the recipe, and the digests of the encoder
+        before training and of the data set.
+    lr, weight_decay : learning rate of the head, and weight decay.
     history : one row per epoch: `epoch`, `loss` and `validation`.
     validation : main score of the best epoch on the validation split.
     train_seconds : wall-clock time of the training.
@@ -50,11 +54,13 @@ class FittedFinetune:
     dataset: str
     task: Task
     seed: int
-    config: dict[str, Any]
+    protocol: Protocol
+    lr: float
+    weight_decay: float
     history: list[dict[str, float]]
     validation: float
     train_seconds: float
-    probe: str = "finetune"
+    probe: str = FINETUNE
 
     @property
     def parameters(self) -> int:
@@ -122,10 +128,21 @@ def finetune(
     for split, labels in targets.items():
         if not bool(labels.any()):
             raise ValueError(f"the {split} split of {dataset.name!r} has no positive label; fine-tuning needs some")
-    config = dataclasses.asdict(recipe) | {"encoder_digest": encoder.digest, "dataset_digest": dataset.digest}
+    protocol = finetune_protocol(
+        recipe,
+        encoder_digest=encoder.digest,
+        dataset_digest=dataset.digest,
+        task=dataset.task.kind,
+        control=encoder.control,
+        sampling=dataset.sampling if isinstance(dataset, TrainingSet) else Sampling(),
+    )
+    digests = {"encoder_digest": protocol.encoder_digest, "dataset_digest": protocol.dataset_digest}
+    identity = dataclasses.asdict(recipe) | digests
     with seeded(seed, device):
         module = _build(encoder, recipe, len(dataset.task.classes)).to(device)
-        run = FinetuneRun(module, recipe, dataset.task, seed, None if checkpoint is None else Path(checkpoint), config)
+        run = FinetuneRun(
+            module, recipe, dataset.task, seed, None if checkpoint is None else Path(checkpoint), identity
+        )
         if not run.finished:
             splits = {s: Split(extract_features(encoder, clips[s], progress=progress), targets[s]) for s in clips}
             run.train(splits["train"], splits["validation"], progress=progress)
@@ -136,7 +153,9 @@ def finetune(
         dataset=dataset.name,
         task=dataset.task,
         seed=seed,
-        config=config,
+        protocol=protocol,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
         history=run.history,
         validation=run.validation,
         train_seconds=run.seconds,

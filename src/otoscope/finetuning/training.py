@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -59,7 +59,7 @@ class FinetuneRun:
     task : kind and metric of the task.
     seed : seed of the order of clips, of the augmentation and of dropout.
     checkpoint : file that is written after each epoch. If it exists, the run continues from it. None for no file.
-    config : everything else that decides the run; it identifies the checkpoint.
+    identity : everything that decides the run apart from the seed, as JSON values; it identifies the checkpoint.
 
     Raises
     ------
@@ -73,7 +73,7 @@ class FinetuneRun:
         task: Task,
         seed: int,
         checkpoint: Path | None,
-        config: dict[str, Any],
+        identity: Mapping[str, Any],
     ) -> None:
         self.module, self.recipe, self.task, self.seed, self.checkpoint = module, recipe, task, seed, checkpoint
         self.device = next(module.parameters()).device
@@ -81,7 +81,7 @@ class FinetuneRun:
         if recipe.ema is not None:
             update = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
             self.average = AveragedModel(module, multi_avg_fn=update)
-        self.identity = json.dumps(config | {"seed": seed}, sort_keys=True)
+        self.identity = json.dumps({**identity, "seed": seed}, sort_keys=True)
         self.seconds = 0.0
         self.learner = self._learner(head_only=recipe.probe_epochs > 0)
         self.state = TrainingState([Group([0], self.learner)], self._diverged)

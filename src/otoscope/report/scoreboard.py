@@ -25,7 +25,7 @@ class Placed:
 
     probes: tuple[str, ...]
     cells: int
-    ranking: stats.Ranking
+    ranking: stats.AverageRanks
 
     def apart(self, probe: str) -> list[str]:
         """The probes whose average rank differs by more than the critical difference, if Friedman's test rejects."""
@@ -101,5 +101,5 @@ def _placed(cells: Cells) -> tuple[Placed | None, list[str]]:
         return None, left
     found = stats.average_ranks([[held[name].sort_key for name in every] for held in full.values()])
     order = np.argsort(found.ranks, kind="stable")
-    ranking = stats.Ranking(found.ranks[order], found.statistic, found.p, found.critical)
+    ranking = stats.AverageRanks(found.ranks[order], found.statistic, found.p, found.critical)
     return Placed(tuple(every[i] for i in order), len(full), ranking), left

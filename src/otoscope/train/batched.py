@@ -14,6 +14,7 @@ import torch
 from otoscope import metrics, probes
 from otoscope.bank import Bank, BankSplit
 from otoscope.probes import FrameProbe, Probe
+from otoscope.results import Protocol
 from otoscope.train import loader
 from otoscope.train.callbacks import EndDiverged, SaveBest, StopTrials, Validation, Watch
 from otoscope.train.config import TrainingConfig
@@ -25,6 +26,7 @@ from otoscope.train.loop import Callback, Group, TrainingState, train
 from otoscope.train.losses import Loss, loss_for
 from otoscope.train.optim import adamw, warmup_cosine
 from otoscope.train.progress import TrainingBar
+from otoscope.train.protocol import protocol_of
 from otoscope.train.rng import RandomStream, seeded
 
 TRIAL_BYTES = 2 * 1024**3
@@ -98,9 +100,10 @@ def fit_many(
         raise TypeError(f"probe {probe!r} emits frame logits, bank targets are for clips; fit a clip probe")
     trials = _resolve(configs, kind, bank)
     _check_labels(bank)
+    protocols = [protocol_of(probe, bank, options, replace(c, layers=trials[0].layers)) for c in configs]
     if not kind.trained:
-        return [_memorise(probe, bank, trial, options) for trial in trials]
-    batch = _Trials(probe, bank, trials, options)
+        return [_memorise(bank, trial, protocol) for trial, protocol in zip(trials, protocols, strict=True)]
+    batch = _Trials(bank, trials, protocols)
     batch.train(watch, progress)
     return batch.results(time.perf_counter() - start)
 
@@ -108,14 +111,14 @@ def fit_many(
 class _Trials:
     """The trials of one pass over a bank, with their modules."""
 
-    def __init__(self, probe: str, bank: Bank, trials: Sequence[TrainingConfig], options: Mapping[str, Any]) -> None:
-        self.bank, self.probe, self.options = bank, probe, options
-        self.trials, self.device = trials, _device(trials[0])
+    def __init__(self, bank: Bank, trials: Sequence[TrainingConfig], protocols: Sequence[Protocol]) -> None:
+        self.bank, self.trials, self.protocols = bank, trials, protocols
+        self.device = _device(trials[0])
         self.modules: list[Probe] = []
         self.streams: list[RandomStream] = []
-        for trial in trials:
+        for trial, protocol in zip(trials, protocols, strict=True):
             with seeded(trial.seed, self.device):
-                self.modules.append(_create(probe, bank, trial, options))
+                self.modules.append(_create(bank, trial, protocol))
                 self.streams.append(RandomStream(self.device))
         self.training, self.validation = bank.split("train"), bank.split("validation")
         self.load, self.load_validation = (
@@ -150,10 +153,10 @@ class _Trials:
                 error.train_seconds = shares[number]
         for group in self.state.groups:
             for row, number in enumerate(group.trials):
-                module = self.modules[number].cpu()
+                module, history = self.modules[number].cpu(), self.state.history[number]
                 module.load_state_dict(group.learner.best(row))
-                history, trial = self.state.history[number], self.trials[number]
-                results[number] = fitted_on(self.bank, self.probe, self.options, module, trial, history, shares[number])
+                trial, protocol = self.trials[number], self.protocols[number]
+                results[number] = fitted_on(self.bank, module, protocol, trial, history, shares[number])
         return [results[number] for number in range(len(self.trials))]
 
     def _groups(self) -> list[Group]:
@@ -205,12 +208,12 @@ def _resolve(configs: Sequence[TrainingConfig], kind: type[Probe], bank: Bank) -
     ]
 
 
-def _memorise(probe: str, bank: Bank, trial: TrainingConfig, options: Mapping[str, Any]) -> FittedProbe:
+def _memorise(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedProbe:
     """Fit a probe without gradient training, which reads the train split once."""
     start, device = time.perf_counter(), _device(trial)
     training, validation = bank.split("train"), bank.split("validation")
     with seeded(trial.seed, device):
-        module = _create(probe, bank, trial, options)
+        module = _create(bank, trial, protocol)
         load = _load(training, module, trial)
         for index in torch.split(torch.arange(len(training)), trial.batch_size):
             module.partial_fit(load(index).to(device), training.targets[index].to(device))
@@ -219,12 +222,12 @@ def _memorise(probe: str, bank: Bank, trial: TrainingConfig, options: Mapping[st
         raise DivergedError(f"probe {module.name!r}: scores of the validation split are nan or infinite")
     score = float(metrics.main_scores(logits[None].numpy(), validation.targets.numpy(), bank.task)[0])
     history = [{"epoch": 0, "validation": score}]
-    return fitted_on(bank, probe, options, module, trial, history, time.perf_counter() - start)
+    return fitted_on(bank, module, protocol, trial, history, time.perf_counter() - start)
 
 
-def _create(probe: str, bank: Bank, trial: TrainingConfig, options: Mapping[str, Any]) -> Probe:
+def _create(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> Probe:
     shape = chosen_shape(bank.shape, layers_of(trial))
-    return probes.create(probe, shape, len(bank.task.classes), **options).to(_device(trial))
+    return probes.create(protocol.probe, shape, len(bank.task.classes), **protocol.options).to(_device(trial))
 
 
 def _load(split: BankSplit, module: Probe, trial: TrainingConfig) -> loader.Loader:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,12 +17,13 @@ from otoscope import probes
 from otoscope.bank import Bank, BankSplit
 from otoscope.files import replacing
 from otoscope.probes import Probe
+from otoscope.results import Protocol
 from otoscope.train import loader
 from otoscope.train.config import TrainingConfig
 from otoscope.types import Task, Tokens, TokenShape
 
 _FORMAT = 2
-_SAVED = ("probe", "options", "task", "shape", "training", "config", "history", "validation", "train_seconds")
+_SAVED = ("probe", "options", "task", "shape", "config", "protocol", "history", "validation", "train_seconds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +36,9 @@ class FittedProbe:
     probe, options : registered name and options that the probe was created with.
     task : classes and metric of the data set.
     shape : shape of the tokens of the bank, with all its layers.
-    training : the configuration of the training, with every default replaced by the value that was used; `layers` are
+    config : the configuration of the training, with every default replaced by the value that was used; `layers` are
         indices into the layers of the bank. `lr` and `weight_decay` are None for a probe without gradient training.
-    config : digests of encoder and data set, and all else that decided the result apart from the seed.
+    protocol : what was decided before the training, apart from the seed.
     history : one row per epoch: `epoch`, `loss` (with gradient training) and `validation`.
     validation : main score of the best epoch on the validation split.
     train_seconds : wall-clock time of the training.
@@ -48,8 +49,8 @@ class FittedProbe:
     options: dict[str, Any]
     task: Task
     shape: TokenShape
-    training: TrainingConfig
-    config: dict[str, Any]
+    config: TrainingConfig
+    protocol: Protocol
     history: list[dict[str, float]]
     validation: float
     train_seconds: float
@@ -57,12 +58,22 @@ class FittedProbe:
     @property
     def seed(self) -> int:
         """Seed of the training."""
-        return self.training.seed
+        return self.config.seed
+
+    @property
+    def lr(self) -> float | None:
+        """Learning rate that was used; None for a probe without gradient training."""
+        return self.config.lr
+
+    @property
+    def weight_decay(self) -> float | None:
+        """Weight decay that was used; None for a probe without gradient training."""
+        return self.config.weight_decay
 
     @property
     def layers(self) -> tuple[int, ...]:
         """Layers of the bank that the probe reads."""
-        return layers_of(self.training)
+        return layers_of(self.config)
 
     @property
     def parameters(self) -> int:
@@ -119,21 +130,19 @@ class FittedProbe:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
         with replacing(folder / "probe.safetensors") as temporary:
             save_file(state, temporary)
-        training = asdict(self.training) | {
-            "device": None if self.training.device is None else str(self.training.device)
-        }
+        device = None if self.config.device is None else str(self.config.device)
         saved = {name: getattr(self, name) for name in _SAVED} | {"format": _FORMAT}
-        saved |= {"task": asdict(self.task), "shape": asdict(self.shape), "training": training}
+        saved |= {"config": asdict(self.config) | {"device": device}, "protocol": self.protocol.to_json()}
+        saved |= {"task": asdict(self.task), "shape": asdict(self.shape)}
         with replacing(folder / "probe.json") as temporary:
             temporary.write_text(json.dumps(saved, indent=1, sort_keys=True) + "\n")
 
 
 def fitted_on(
     bank: Bank,
-    probe: str,
-    options: Mapping[str, Any],
     module: Probe,
-    training: TrainingConfig,
+    protocol: Protocol,
+    config: TrainingConfig,
     history: list[dict[str, float]],
     train_seconds: float,
 ) -> FittedProbe:
@@ -142,27 +151,16 @@ def fitted_on(
     Parameters
     ----------
     bank : the bank it was trained on.
-    probe, options, module, training, history, train_seconds : fields of `FittedProbe`.
+    module, protocol, config, history, train_seconds : fields of `FittedProbe`.
     """
-    identity = bank.identity
-    config: dict[str, Any] = {
-        "encoder_digest": identity.encoder_digest,
-        "dataset_digest": identity.dataset_digest,
-        "bank_layers": list(identity.layers),
-        "dtype": identity.dtype,
-        "layer": list(layers_of(training)),
-        "options": dict(options),
-    }
-    if module.trained:
-        config |= {name: getattr(training, name) for name in ("lr", "weight_decay", "epochs", "batch_size")}
     return FittedProbe(
         module=module.cpu().eval(),
-        probe=probe,
-        options=dict(options),
+        probe=protocol.probe,
+        options=dict(protocol.options),
         task=bank.task,
         shape=bank.shape,
-        training=training,
         config=config,
+        protocol=protocol,
         history=history,
         validation=max(row["validation"] for row in history),
         train_seconds=train_seconds,
@@ -189,21 +187,22 @@ def load(folder: str | Path) -> FittedProbe:
         raise ValueError(f"{folder / 'probe.json'} was written by another version of otoscope; fit the probe again")
     task = Task(tuple(saved["task"]["classes"]), saved["task"]["kind"], saved["task"]["metric"])
     shape = TokenShape(**saved["shape"])
-    training = TrainingConfig(**saved["training"] | {"layers": tuple(saved["training"]["layers"])})
+    config = TrainingConfig(**saved["config"] | {"layers": tuple(saved["config"]["layers"])})
     module = probes.create(
-        saved["probe"], chosen_shape(shape, layers_of(training)), len(task.classes), **saved["options"]
+        saved["probe"], chosen_shape(shape, layers_of(config)), len(task.classes), **saved["options"]
     )
     try:
         module.load_state_dict(load_file(folder / "probe.safetensors"))
     except RuntimeError as error:
         raise ValueError(f"the weights in {folder} do not fit the probe that probe.json names: {error}") from error
-    return FittedProbe(**saved | {"module": module.eval(), "task": task, "shape": shape, "training": training})
+    loaded = {"task": task, "shape": shape, "config": config, "protocol": Protocol.from_json(saved["protocol"])}
+    return FittedProbe(**saved | loaded, module=module.eval())
 
 
-def layers_of(training: TrainingConfig) -> tuple[int, ...]:
+def layers_of(config: TrainingConfig) -> tuple[int, ...]:
     """The layers of a configuration whose defaults were replaced by the values that were used."""
-    assert isinstance(training.layers, tuple)
-    return training.layers
+    assert isinstance(config.layers, tuple)
+    return config.layers
 
 
 def chosen_shape(shape: TokenShape, layers: Sequence[int]) -> TokenShape:
