@@ -20,8 +20,7 @@ from torch.nn import functional
 from otoscope import encoders
 from otoscope.datasets import Dataset
 from otoscope.encoders.whisper import Whisper, log_mel
-from otoscope.finetuning import finetune
-from otoscope.finetuning.training import Recipe
+from otoscope.finetuning import Recipe, finetune
 from otoscope.types import AudioBatch, Clip, Task, Tokens
 
 transformers = pytest.importorskip("transformers", reason="whisper comes by way of transformers")
