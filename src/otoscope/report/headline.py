@@ -11,15 +11,6 @@ from otoscope.report.table import LINEAR, Row
 from otoscope.report.text.numbers import percent
 
 
-def is_control(encoder: str) -> bool:
-    """Whether an encoder is a control with random weights, by its name.
-
-    >>> is_control("tiny-random"), is_control("tiny")
-    (True, False)
-    """
-    return "random" in encoder.lower()
-
-
 def claim(cell: Sequence[Row]) -> str:
     """The headline of one encoder and data set."""
     best, linear = _winner(cell), next((r for r in cell if r.probe == LINEAR), None)
@@ -67,8 +58,8 @@ def _lead(cell: Sequence[Row], best: Row) -> str:
 
 
 def _control(best: Row, others: Sequence[Row]) -> str:
-    same = [r for r in others if (r.dataset, r.label) == (best.dataset, best.label) and is_control(r.encoder)]
-    if not same or is_control(best.encoder):
+    same = [r for r in others if (r.dataset, r.label) == (best.dataset, best.label) and r.control]
+    if not same or best.control:
         return ""
     control, apart = percent(same[0].value), percent(best.sort_key - same[0].sort_key)
     return f"With random weights the same probe reads {control}: what the encoder learnt is worth {apart} points."

@@ -131,15 +131,19 @@ def rank(
 
     >>> import tempfile
     >>> import numpy as np
-    >>> from otoscope.results import Predictions, Record
+    >>> from otoscope.results import Predictions, Protocol, Record
     >>> targets, ids = np.eye(2, dtype=np.uint8)[[0, 1] * 20], tuple(f"{i:02}" for i in range(40))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for encoder, sign in (("deaf", -1), ("keen", 1)):
-    ...         held = Predictions(ids, sign * targets.astype("f4"), targets, ("a", "b"))
-    ...         _ = Store(folder).add(Record(encoder, "scenes", "linear", 0, "mAP", 0.5, 9, 1.0), held)
+    ...     for encoder, sign in (("weak", -1), ("strong", 1)):
+    ...         protocol = Protocol(encoder_digest=encoder, dataset_digest="d", task="multi-label", probe="linear")
+    ...         labels = {"encoder": encoder, "dataset": "scenes", "probe": "linear", "seed": 0}
+    ...         scores = {"metric": "mAP", "value": 0.5, "parameters": 9, "train_seconds": 1.0}
+    ...         record = Record(**labels, **scores, protocol=protocol)
+    ...         predictions = Predictions(ids, sign * targets.astype("f4"), targets, ("a", "b"))
+    ...         _ = Store(folder).add(record, predictions)
     ...     (found,) = rank(Store(folder)).rankings
     >>> found.order("linear"), found.duels[0].decided
-    (['keen', 'deaf'], True)
+    (['strong', 'weak'], True)
     """
     records = list(store)
     if not records:

@@ -13,6 +13,8 @@ from otoscope.report.text.numbers import ABSENT
 from otoscope.report.text.table import TextTable
 
 Format = Literal["table", "csv", "json", "markdown", "latex"]
+_TOO_WIDE = ("lr", "weight_decay", "protocol", "machine", "date", "source", "key")
+"""Columns that only CSV and JSON contain."""
 
 
 def flat_text(rows: Sequence[Mapping[str, Any]], text_format: Format) -> str:
@@ -32,15 +34,18 @@ def flat_text(rows: Sequence[Mapping[str, Any]], text_format: Format) -> str:
         writer.writeheader()
         writer.writerows({key: _exact(value) for key, value in row.items()} for row in rows)
         return file.getvalue().rstrip("\n")
-    shown = [key for key in rows[0] if key not in ("config", "machine", "date", "recorded", "key")] if rows else []
-    return TextTable(shown, [[_rounded(row[key]) for key in shown] for row in rows], left_columns=3).render(text_format)
+    columns = [key for key in rows[0] if key not in _TOO_WIDE] if rows else []
+    body = [[_rounded(row[key]) for key in columns] for row in rows]
+    return TextTable(columns, body, left_columns=3).render(text_format)
 
 
 def _exact(value: Any) -> Any:
+    """A value for CSV, which has no null."""
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
 
 
 def _rounded(value: Any) -> str:
+    """A value for a table."""
     if value is None:
         return ABSENT
     return f"{value:.4g}" if isinstance(value, float) else str(value)

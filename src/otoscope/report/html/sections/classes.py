@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from otoscope.report import headline
 from otoscope.report.html import figures
 from otoscope.report.html.sections._legend import legend
 from otoscope.report.html.sections.base import ReportData, Section, register
 from otoscope.report.html.svg import escape
-from otoscope.report.table import FINETUNE, LINEAR, Row, class_scores
-from otoscope.results import Store
+from otoscope.report.table import LINEAR, Row, class_scores
+from otoscope.results import FINETUNE, Store
 
 
 @register("classes")
@@ -22,7 +21,7 @@ class Classes(Section):
 
     def body(self, data: ReportData) -> str | None:
         """Draw one figure for every pair that has a linear probe and a better one; controls are left out."""
-        pairs = [pair for pair in data.pairs if not headline.is_control(pair[0].encoder)]
+        pairs = [pair for pair in data.pairs if not pair[0].control]
         return "\n".join(filter(None, (_one(data.store, pair) for pair in pairs))) or None
 
 
