@@ -21,16 +21,11 @@ datasets.register("tones")(Tones)
 SILENT_PLUGIN = """
 import torch
 from otoscope.probes import ClipProbe, register
-from otoscope.probes.base import Cost
 
 @register("silent")
 class Silent(ClipProbe):
     def forward(self, tokens):
         return torch.zeros(len(tokens), self.n_classes)
-
-    @classmethod
-    def cost(cls, shape, n_classes, n_tokens):
-        return Cost(0, 0, 0)
 """
 
 

@@ -57,6 +57,9 @@ def test_list_names_what_is_there_and_what_it_costs(capsys: pytest.CaptureFixtur
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
     assert lines["linear"][1] == "405,263"
     assert lines["mhca"][1] == "1,585,679"
+    assert main(["list", "probes", "--cost", "--dim", "100"]) == 0
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+    assert lines["ep"][1:] == ["–", "–", "–"]  # 32 queries do not divide a width of 100
 
 
 def test_extract_probe_search_finetune_results_and_report(

@@ -108,6 +108,11 @@ def test_options_of_a_probe_count_in_its_cost() -> None:
     assert seconds(prototypes=8000) > 4 * seconds(prototypes=1000)
 
 
+def test_a_probe_that_cannot_be_built_does_not_stop_the_plan() -> None:
+    suite = dataclasses.replace(SUITE, probes=(ProbeSpec("mhca", "mine", {"heads": 7}),))
+    assert plan.make(suite, {A: SCALE}).runs[0].seconds > 0
+
+
 def test_a_measured_cost_goes_before_a_reckoned_one() -> None:
     runs = plan.make(SUITE, {A: SCALE}, measured={Study(A, "linear"): 77.0}).runs
     assert {c.seconds for c in runs if c.study.probe == "linear"} == {77.0}

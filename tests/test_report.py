@@ -243,7 +243,7 @@ def test_the_page_is_whole_and_loads_nothing(store: Store, shown: ActivationMap,
         "Class by class",
         "one prototype",
         "How it was measured",
-        "take along",
+        "Copy the results",
     ):
         assert part in words
     assert found.tags.count("table") == 3

@@ -60,10 +60,6 @@ class _Heavy(probes.ClipProbe):
     def penalty(self) -> Tensor:
         return 100 + 0 * self.linear.bias.sum()
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int) -> probes.Cost:
-        raise NotImplementedError
-
 
 class _Centroids(_Heavy):
     """Remembers the mean of each class."""

@@ -159,7 +159,7 @@ def test_unknown_options_and_indivisible_widths_are_refused():
         probes.create("ep", TokenShape(1, 1, 100, True, 6.25), 3)
     with pytest.raises(ValueError, match="norm 'bach'; allowed: 'none', 'layer', 'batch'"):
         probes.create("mean", LAST, 3, norm="bach")
-    with pytest.raises(ValueError, match="built for one layer, the tokens hold 2"):
+    with pytest.raises(ValueError, match="built for one layer, the tokens have 2"):
         probes.create("mean", TokenShape(1, 1, 4, False, 6.25), 3)(Tokens(torch.zeros(1, 2, 1, 1, 4)))
 
 
@@ -173,6 +173,28 @@ def test_macs_are_those_the_machine_counts(name):
     claimed = probes.cost(name, shape, 7, 64, **({"prototypes": 64} if name.startswith("cgp") else {})).macs
     small = shape.layers * 96 * (1 if probe.reads != "tokens" else 2 * 64 + 2 * 16)
     assert abs(claimed - counter.get_total_flops() / 2) <= small
+
+
+def test_cost_draws_no_random_number_and_allocates_no_parameters():
+    state = torch.get_rng_state()
+    assert probes.cost("cgp", TokenShape(12, 8, 4096, True, 6.25), 5000, 512, prototypes=10**9).parameters > 10**13
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.usefixtures("isolated_registries")
+def test_cost_of_a_plugin_is_counted_in_a_forward_pass():
+    @probes.register("plain")
+    class Plain(probes.ClipProbe):
+        def __init__(self, shape, n_classes):
+            super().__init__(shape, n_classes)
+            self.linear = torch.nn.Linear(shape.dim, n_classes)
+
+        def forward(self, tokens):
+            return self.linear(probes.only_layer(tokens.flat)).mean(1)
+
+    assert probes.cost("plain", TokenShape(1, 2, 8, False, 6.25), 3, 10) == probes.Cost(27, 10 * 8 * 3, 4 * 27)
+    gated = probes.cost("plain", TokenShape(4, 2, 8, True, 6.25), 3, 10)
+    assert gated == probes.Cost(31, 10 * 8 * 3 + 4 * 8 * 11, 4 * 31)
 
 
 Z = torch.randn(6, D, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -11,7 +11,7 @@ from torch import Tensor
 from otoscope.audio.resample import resample
 from otoscope.bank import BankSplit
 from otoscope.encoders import Encoder
-from otoscope.probes.prototypes import SharedPrototypes
+from otoscope.probes import SharedPrototypes
 from otoscope.results.activation_map import ActivationMap
 from otoscope.train import FittedProbe, loader
 from otoscope.types import AudioBatch, Clip

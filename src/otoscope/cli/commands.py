@@ -33,13 +33,19 @@ def list_(asked: argparse.Namespace) -> int:
 
 
 def _costs(asked: argparse.Namespace, names: Iterable[str]) -> tuple[list[str], list[list[str]]]:
-    from otoscope.probes.base import cost
+    from otoscope.probes import cost
     from otoscope.types import TokenShape
 
     shape = TokenShape(asked.layers, asked.freq, asked.dim, True, 6.25)
-    prices = [(name, cost(name, shape, asked.classes, asked.tokens)) for name in names]
-    words = [[name, f"{p.parameters:,}", f"{p.macs:,}", f"{p.bytes:,}"] for name, p in prices]
-    return ["probe", "parameters", "MACs per clip", "bytes shipped"], words
+    rows = []
+    for name in names:
+        try:
+            price = cost(name, shape, asked.classes, asked.tokens)
+        except ValueError:  # its default options do not fit this width
+            rows.append([name, "–", "–", "–"])
+        else:
+            rows.append([name, f"{price.parameters:,}", f"{price.macs:,}", f"{price.bytes:,}"])
+    return ["probe", "parameters", "MACs per clip", "bytes shipped"], rows
 
 
 def extract(asked: argparse.Namespace) -> int:
@@ -77,8 +83,8 @@ def check(asked: argparse.Namespace) -> int:
         probes.registry.get(name)
     results = [result for name in names for result in check_probe(name)]
     for name in names:
-        failed = [r for r in results if r.probe == name and not r.passed]
-        count = sum(r.probe == name for r in results)
+        failed = [r for r in results if r.subject == name and not r.passed]
+        count = sum(r.subject == name for r in results)
         print(f"{name}: {'all' if not failed else count - len(failed)} of {count} checks passed")
         for result in failed:
             print(f"  {result.check}: {result.message}")

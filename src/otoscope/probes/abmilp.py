@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.attention import average
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.probes._attention import average
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -36,7 +36,6 @@ class Abmilp(ClipProbe):
         out: Tensor = self.head(torch.flatten(pooled, 1))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:
-        D = shape.dim
-        return plus(head_cost(D, n_classes, norm), D * D + 2 * D + 1, n_tokens * (D * D + 2 * D))
+    def macs(self, n_tokens: int) -> int:
+        D = self.shape.dim
+        return n_tokens * (D * D + 2 * D) + self.head.macs()

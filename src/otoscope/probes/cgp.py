@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from otoscope.ops import min_max_dot
-from otoscope.probes.base import ClipProbe, Cost, FrameProbe, LayerGate, Probe, only_layer, register
-from otoscope.probes.prototypes import PROTOTYPE_LR, FloatPrototypes
+from otoscope.probes._layer_gate import LayerGate
+from otoscope.probes._prototypes import PROTOTYPE_LR, FloatPrototypes
+from otoscope.probes.base import ClipProbe, FrameProbe, Probe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -46,22 +47,10 @@ class _Gated(Probe):
         out: Tensor = self.head(self.dropout(torch.cat([low, middle, high], -1)))
         return out
 
-    @classmethod
-    def cost(
-        cls,
-        shape: TokenShape,
-        n_classes: int,
-        n_tokens: int,
-        *,
-        prototypes: int = 10_000,
-        dropout: float = 0.2,  # noqa: ARG003
-        selection: Literal["exact", "int8"] = "exact",  # noqa: ARG003
-    ) -> Cost:
-        K, D, C, L = prototypes, shape.dim, n_classes, shape.layers
-        parameters = L + K * D + 3 * K * C + C
-        steps = n_tokens // shape.freq if issubclass(cls, FrameProbe) else 1
-        macs = (n_tokens + steps) * (2 * L * D + K * D) + steps * 3 * K * C
-        return Cost(parameters, macs, 4 * parameters)
+    def macs(self, n_tokens: int) -> int:
+        L, D, K = self.shape.layers, self.shape.dim, len(self.prototypes.weight)
+        predictions = self.predictions_per_clip(n_tokens)
+        return (n_tokens + predictions) * (2 * L * D + K * D) + predictions * 3 * K * self.n_classes
 
 
 @register("cgp")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.attention import LatentAttention
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.probes._attention import LatentAttention
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -38,8 +38,5 @@ class Coca(ClipProbe):
         out: Tensor = self.head(h)
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, heads: int = 8, norm: Norm = "none") -> Cost:
-        D = shape.dim
-        macs = n_tokens * D + LatentAttention.macs(D, heads, n_tokens)
-        return plus(head_cost(D, n_classes, norm), 5 * D + LatentAttention.size(D), macs)
+    def macs(self, n_tokens: int) -> int:
+        return n_tokens * self.shape.dim + self.attention.macs(n_tokens) + self.head.macs()

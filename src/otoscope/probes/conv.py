@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import head_cost, plus
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -37,7 +36,6 @@ class Conv(ClipProbe):
         out: Tensor = self.linear((per_time * valid).sum(1) / valid.sum(1))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int) -> Cost:
-        D = shape.dim
-        return plus(head_cost(D, n_classes), 9 * D + D + D * D + D, n_tokens * (9 * D + D * D))
+    def macs(self, n_tokens: int) -> int:
+        D = self.shape.dim
+        return n_tokens * (9 * D + D * D) + D * self.n_classes

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.attention import attend, check_divides, valued
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.probes._attention import attend, check_divides, valued
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -41,7 +41,6 @@ class EfficientProbing(ClipProbe):
         out: Tensor = self.head(valued(pooled, self.value.weight))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, queries: int = 32, norm: Norm = "none") -> Cost:
-        D = shape.dim
-        return plus(head_cost(D, n_classes, norm), D * D + queries * D, 2 * n_tokens * queries * D + D * D)
+    def macs(self, n_tokens: int) -> int:
+        M, D = self.queries.shape
+        return 2 * n_tokens * M * D + D * D + self.head.macs()

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.base import ClipProbe, Cost, register
-from otoscope.probes.head import Head, head_cost
+from otoscope.probes._head import Head
+from otoscope.probes.base import ClipProbe, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -43,14 +43,5 @@ class Head2Toe(ClipProbe):
         total: Tensor = self.lasso * math.sqrt(self.n_classes) * groups.sum()
         return total
 
-    @classmethod
-    def cost(
-        cls,
-        shape: TokenShape,
-        n_classes: int,
-        n_tokens: int,  # noqa: ARG003
-        *,
-        lasso: float = 1e-4,  # noqa: ARG003
-        dropout: float = 0.2,  # noqa: ARG003
-    ) -> Cost:
-        return head_cost(shape.layers * shape.dim, n_classes, "layer")
+    def macs(self, n_tokens: int) -> int:  # noqa: ARG002
+        return self.head.macs()

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from otoscope.probes.base import ClipProbe, Cost, register
+from otoscope.probes.base import ClipProbe, register
 from otoscope.types import Tokens, TokenShape
 
 BLOCK = 1 << 22
@@ -105,17 +105,9 @@ class Knn(ClipProbe):
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    @classmethod
-    def cost(
-        cls,
-        shape: TokenShape,
-        n_classes: int,
-        n_tokens: int,  # noqa: ARG003
-        *,
-        k: int = 20,  # noqa: ARG003
-        temperature: float = 0.07,  # noqa: ARG003
-        feature: Literal["summary", "mean"] = "summary",  # noqa: ARG003
-    ) -> Cost:
-        """No parameters; multiply-accumulates and bytes are those of *one* remembered clip."""
-        width = shape.layers * shape.dim
-        return Cost(0, width, 4 * (width + n_classes))
+    def macs(self, n_tokens: int) -> int:  # noqa: ARG002
+        return self.keys.shape[1]
+
+    @property
+    def shipped_bytes(self) -> int:
+        return 4 * (self.keys.shape[1] + self.n_classes)

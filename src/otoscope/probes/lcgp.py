@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from otoscope.probes.base import ClipProbe, Cost, LayerGate, only_layer, register
-from otoscope.probes.head import Head, head_cost, plus
+from otoscope.probes._head import Head
+from otoscope.probes._layer_gate import LayerGate
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -37,6 +38,5 @@ class Lcgp(ClipProbe):
         out: Tensor = self.head.linear(self.dropout(mixed))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, dropout: float = 0.2) -> Cost:  # noqa: ARG003
-        return plus(head_cost(shape.dim, n_classes, "layer"), shape.layers, shape.layers * shape.dim)
+    def macs(self, n_tokens: int) -> int:  # noqa: ARG002
+        return self.shape.layers * self.shape.dim + self.head.macs()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -34,6 +34,5 @@ class LinearConcat(ClipProbe):
         out: Tensor = self.head(torch.cat([only_layer(tokens.summary), per_frequency.flatten(1)], 1))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:  # noqa: ARG003
-        return head_cost((shape.freq + 1) * shape.dim, n_classes, norm)
+    def macs(self, n_tokens: int) -> int:  # noqa: ARG002
+        return self.head.macs()

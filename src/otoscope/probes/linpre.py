@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -31,7 +31,5 @@ class LinearPrePool(ClipProbe):
         out: Tensor = scores.logsumexp(1) - mask.sum(1).to(scores.dtype).log()
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int) -> Cost:
-        parameters = shape.dim * n_classes + n_classes
-        return Cost(parameters, n_tokens * shape.dim * n_classes, 4 * parameters)
+    def macs(self, n_tokens: int) -> int:
+        return n_tokens * self.shape.dim * self.n_classes

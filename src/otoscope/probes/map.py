@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.attention import LatentAttention, Mlp
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.probes._attention import LatentAttention, Mlp
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -36,8 +36,5 @@ class MapHead(ClipProbe):
         out: Tensor = self.head(h + self.mlp(self.mlp_norm(h)))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, heads: int = 12, norm: Norm = "none") -> Cost:
-        D = shape.dim
-        parameters = 3 * D + LatentAttention.size(D) + Mlp.size(D)
-        return plus(head_cost(D, n_classes, norm), parameters, LatentAttention.macs(D, heads, n_tokens) + Mlp.macs(D))
+    def macs(self, n_tokens: int) -> int:
+        return self.attention.macs(n_tokens) + self.mlp.macs() + self.head.macs()

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -39,6 +39,5 @@ class Mean(ClipProbe):
         own = {name.removeprefix("head."): p for name, p in parameters.items()}
         return self.head.stacked_forward(own, only_layer(tokens.mean).reshape(sets, -1, self.shape.dim))
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:  # noqa: ARG003
-        return head_cost(shape.dim, n_classes, norm)
+    def macs(self, n_tokens: int) -> int:  # noqa: ARG002
+        return self.head.macs()

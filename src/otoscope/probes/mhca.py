@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.attention import attend, check_divides, keyed, valued
-from otoscope.probes.base import ClipProbe, Cost, FrameProbe, Probe, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.probes._attention import attend, check_divides, keyed, valued
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, FrameProbe, Probe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -24,9 +24,10 @@ class _CrossAttention(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         return valued(attend(tokens, keyed(self.query, self.key.weight, self.heads), mask), self.value.weight)
 
-    @staticmethod
-    def macs(dim: int, heads: int, n_tokens: int, groups: int) -> int:
-        return dim * dim + 2 * n_tokens * heads * dim + groups * dim * dim
+    def macs(self, n_tokens: int, groups: int) -> int:
+        """Multiply-accumulates of one clip whose tokens are pooled in so many groups."""
+        D = len(self.query)
+        return D * D + 2 * n_tokens * self.heads * D + groups * D * D
 
 
 class _Mhca(Probe):
@@ -35,12 +36,9 @@ class _Mhca(Probe):
         self.attention = _CrossAttention(shape.dim, heads)
         self.head = Head(shape.dim, n_classes, norm)
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, heads: int = 12, norm: Norm = "none") -> Cost:
-        D = shape.dim
-        groups = n_tokens // shape.freq if issubclass(cls, FrameProbe) else 1
-        head = head_cost(D, n_classes, norm, applied=groups)
-        return plus(head, 2 * D * D + D, _CrossAttention.macs(D, heads, n_tokens, groups))
+    def macs(self, n_tokens: int) -> int:
+        predictions = self.predictions_per_clip(n_tokens)
+        return self.attention.macs(n_tokens, predictions) + self.head.macs(predictions)
 
 
 @register("mhca")

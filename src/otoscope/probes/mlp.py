@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Norm, head_cost, normaliser, plus
+from otoscope.probes._head import Norm, norm_macs, normaliser
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -36,15 +36,5 @@ class Mlp(ClipProbe):
         out: Tensor = self.linear(F.gelu(self.hidden(self.norm(only_layer(tokens.summary)))))
         return out
 
-    @classmethod
-    def cost(
-        cls,
-        shape: TokenShape,
-        n_classes: int,
-        n_tokens: int,  # noqa: ARG003
-        *,
-        hidden: int | None = None,
-        norm: Norm = "none",
-    ) -> Cost:
-        width = hidden or shape.dim
-        return plus(head_cost(shape.dim, width, norm), width * n_classes + n_classes, width * n_classes)
+    def macs(self, n_tokens: int) -> int:  # noqa: ARG002
+        return self.hidden.weight.numel() + norm_macs(self.norm, self.shape.dim) + self.linear.weight.numel()

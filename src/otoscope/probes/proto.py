@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.prototypes import PROTOTYPE_LR, FloatPrototypes
+from otoscope.probes._prototypes import PROTOTYPE_LR, FloatPrototypes
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -49,16 +49,6 @@ class Proto(ClipProbe):
         norm: Tensor = torch.linalg.vector_norm(off)
         return self.orthogonality * norm / off.numel()
 
-    @classmethod
-    def cost(
-        cls,
-        shape: TokenShape,
-        n_classes: int,
-        n_tokens: int,
-        *,
-        prototypes_per_class: int = 20,
-        orthogonality: float = 1.0,  # noqa: ARG003
-    ) -> Cost:
-        K, D = n_classes * prototypes_per_class, shape.dim
-        parameters = K * D + K + n_classes
-        return Cost(parameters, n_tokens * (D + K * D) + K, 4 * parameters)
+    def macs(self, n_tokens: int) -> int:
+        K, D = self.prototypes.weight.shape
+        return n_tokens * (D + K * D) + K

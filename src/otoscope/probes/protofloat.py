@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from otoscope.probes._prototypes import FloatPrototypes, SharedPrototypes
 from otoscope.probes.base import ClipProbe, FrameProbe, register
-from otoscope.probes.prototypes import FloatPrototypes, SharedPrototypes
 
 
 @register("protofloat")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from otoscope.probes.attention import check_divides
-from otoscope.probes.base import ClipProbe, Cost, LayerGate, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.probes._attention import check_divides
+from otoscope.probes._head import Head, Norm
+from otoscope.probes._layer_gate import LayerGate
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -73,18 +74,6 @@ class SelfAttention(ClipProbe):
         out: Tensor = self.head(self.dropout((x * valid).sum(1) / valid.sum(1)))
         return out
 
-    @classmethod
-    def cost(
-        cls,
-        shape: TokenShape,
-        n_classes: int,
-        n_tokens: int,
-        *,
-        blocks: int = 2,
-        heads: int = 8,  # noqa: ARG003
-        dropout: float = 0.1,  # noqa: ARG003
-        norm: Norm = "none",
-    ) -> Cost:
-        D, L, N = shape.dim, shape.layers, n_tokens
-        macs = L * N * D + blocks * (4 * N * D * D + 2 * N * N * D + N * D)
-        return plus(head_cost(D, n_classes, norm), L + blocks * (4 * D * D + 5 * D), macs)
+    def macs(self, n_tokens: int) -> int:
+        L, N, D = self.shape.layers, n_tokens, self.shape.dim
+        return L * N * D + len(self.blocks) * (4 * N * D * D + 2 * N * N * D + N * D) + self.head.macs()

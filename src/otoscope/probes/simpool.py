@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.attention import attend
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.probes._attention import attend
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -38,7 +38,6 @@ class SimPool(ClipProbe):
         out: Tensor = self.head(torch.flatten(pooled, 1))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:
-        D = shape.dim
-        return plus(head_cost(D, n_classes, norm), 2 * D * D + 2 * D, 2 * D * D + 4 * n_tokens * D)
+    def macs(self, n_tokens: int) -> int:
+        D = self.shape.dim
+        return 2 * D * D + 4 * n_tokens * D + self.head.macs()

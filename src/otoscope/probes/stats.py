@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -34,7 +34,5 @@ class Stats(ClipProbe):
         out: Tensor = self.head(torch.cat([mean, variance.clamp_min(1e-12).sqrt(), highest], 1))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:
-        head = head_cost(3 * shape.dim, n_classes, norm)
-        return Cost(head.parameters, head.macs + n_tokens * shape.dim, head.bytes)
+    def macs(self, n_tokens: int) -> int:
+        return n_tokens * self.shape.dim + self.head.macs()

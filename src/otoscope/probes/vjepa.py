@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.attention import LatentAttention, Mlp
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.probes._attention import LatentAttention, Mlp
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -51,9 +51,6 @@ class VJepa(ClipProbe):
         out: Tensor = self.head(h + self.mlp(self.mlp_norm(h)))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, heads: int = 12, norm: Norm = "none") -> Cost:
-        D = shape.dim
-        parameters = 5 * D + LatentAttention.size(D) + Mlp.size(D)
-        macs = n_tokens * D + LatentAttention.macs(D, heads, n_tokens) + Mlp.macs(D)
-        return plus(head_cost(D, n_classes, norm), parameters, macs)
+    def macs(self, n_tokens: int) -> int:
+        attention = n_tokens * self.shape.dim + self.attention.macs(n_tokens)
+        return attention + self.mlp.macs() + self.head.macs()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from otoscope.probes.base import ClipProbe, Cost, LayerGate, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.probes._head import Head, Norm
+from otoscope.probes._layer_gate import LayerGate
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -35,6 +36,5 @@ class WeightedSum(ClipProbe):
         out: Tensor = self.head(only_layer(self.layer_gate(tokens.mean)))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:  # noqa: ARG003
-        return plus(head_cost(shape.dim, n_classes, norm), shape.layers, shape.layers * shape.dim)
+    def macs(self, n_tokens: int) -> int:  # noqa: ARG002
+        return self.shape.layers * self.shape.dim + self.head.macs()

@@ -8,8 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.base import Cost
-
 Norm = Literal["none", "layer", "batch"]
 NORMS = ("none", "layer", "batch")
 
@@ -66,6 +64,10 @@ class Head(nn.Module):
             return long.view(-1, *bias.shape).transpose(0, 1).contiguous()
         return torch.baddbmm(bias[:, :, None], weight, h.mT).mT.contiguous()
 
+    def macs(self, vectors: int = 1) -> int:
+        """Multiply-accumulates for so many vectors."""
+        return vectors * (self.linear.weight.numel() + norm_macs(self.norm, self.linear.in_features))
+
 
 def normaliser(norm: Norm, width: int) -> nn.Module:
     """The module that `norm` names, over vectors of `width`; another name is an error."""
@@ -75,23 +77,6 @@ def normaliser(norm: Norm, width: int) -> nn.Module:
     return modules[norm](width)
 
 
-def head_cost(width: int, n_classes: int, norm: Norm = "none", applied: int = 1) -> Cost:
-    """Price of a `Head` applied `applied` times a clip.
-
-    >>> head_cost(4, 2, "layer").parameters
-    18
-    """
-    linear = width * n_classes
-    parameters = linear + n_classes + (2 * width if norm == "layer" else 0)
-    statistics = 4 * 2 * width + 8 if norm == "batch" else 0
-    normalising = 0 if norm == "none" else width
-    return Cost(parameters, applied * (linear + normalising), 4 * parameters + statistics)
-
-
-def plus(head: Cost, parameters: int, macs: int) -> Cost:
-    """A head's price and that of float32 parameters in front of it.
-
-    >>> plus(Cost(10, 8, 40), 5, 100)
-    Cost(parameters=15, macs=108, bytes=60)
-    """
-    return Cost(head.parameters + parameters, head.macs + macs, head.bytes + 4 * parameters)
+def norm_macs(norm: nn.Module, width: int) -> int:
+    """Multiply-accumulates of a module of `normaliser` on one vector."""
+    return 0 if isinstance(norm, nn.Identity) else width

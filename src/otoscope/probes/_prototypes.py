@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from otoscope.ops import max_dot, sign_through
-from otoscope.probes.base import Cost, FrameProbe, Probe, Range, only_layer
+from otoscope.probes.base import Probe, Range, only_layer
 from otoscope.types import Tokens, TokenShape
 
 PROTOTYPE_LR = Range(2e-3, 8e-2)
@@ -28,6 +28,11 @@ class Prototypes(nn.Module, ABC):
         if count < 1:
             raise ValueError(f"a prototype probe needs at least one prototype, asked for {count}")
         self.weight = nn.Parameter(torch.randn(count, dim) * 0.02)
+
+    @property
+    def shipped_bytes(self) -> int:
+        """Bytes of the trained prototypes as they are shipped."""
+        return self.weight.numel() * self.weight.element_size()
 
     @abstractmethod
     def normalised(self) -> Tensor:
@@ -66,14 +71,15 @@ class BinaryPrototypes(Prototypes):
     def normalised(self) -> Tensor:
         return sign_through(self.weight) / math.sqrt(self.weight.shape[1])
 
+    @property
+    def shipped_bytes(self) -> int:
+        """One bit for each sign, each prototype padded to whole bytes.
 
-def packed_bytes(count: int, dim: int) -> int:
-    """Bytes of `count` binary prototypes of width `dim`, each row packed to whole bytes.
-
-    >>> packed_bytes(10_540, 768)
-    1011840
-    """
-    return count * -(-dim // 8)
+        >>> BinaryPrototypes(10, 770).shipped_bytes
+        970
+        """
+        count, dim = self.weight.shape
+        return count * -(-dim // 8)
 
 
 class SharedPrototypes(Probe):
@@ -114,17 +120,10 @@ class SharedPrototypes(Probe):
         out: Tensor = self.head(max_similarity.view(*x.shape[:2], -1))
         return out
 
-    @classmethod
-    def cost(
-        cls,
-        shape: TokenShape,
-        n_classes: int,
-        n_tokens: int,
-        *,
-        prototypes_per_class: int = 20,
-        selection: Literal["exact", "int8"] = "exact",  # noqa: ARG003
-    ) -> Cost:
-        K, D, C = n_classes * prototypes_per_class, shape.dim, n_classes
-        steps = n_tokens // shape.freq if issubclass(cls, FrameProbe) else 1
-        held = packed_bytes(K, D) if issubclass(cls.kind, BinaryPrototypes) else 4 * K * D
-        return Cost(K * D + K * C + C, n_tokens * (D + K * D) + steps * K * C, held + 4 * (K * C + C))
+    def macs(self, n_tokens: int) -> int:
+        K, D = self.prototypes.weight.shape
+        return n_tokens * (D + K * D) + self.predictions_per_clip(n_tokens) * K * self.n_classes
+
+    @property
+    def shipped_bytes(self) -> int:
+        return super().shipped_bytes + self.prototypes.shipped_bytes - 4 * self.prototypes.weight.numel()

@@ -77,15 +77,10 @@ class LatentAttention(nn.Module):
         out: Tensor = self.out(valued(pooled, self.value.weight) + self.value.bias)
         return out
 
-    @staticmethod
-    def size(dim: int) -> int:
-        """Number of parameters."""
-        return 4 * dim * dim + 3 * dim
-
-    @staticmethod
-    def macs(dim: int, heads: int, n_tokens: int) -> int:
-        """Multiply-accumulates a clip."""
-        return 4 * dim * dim + 2 * n_tokens * heads * dim
+    def macs(self, n_tokens: int) -> int:
+        """Multiply-accumulates of one clip."""
+        dim = self.key.in_features
+        return 4 * dim * dim + 2 * n_tokens * self.heads * dim
 
 
 class Mlp(nn.Sequential):
@@ -95,12 +90,6 @@ class Mlp(nn.Sequential):
         super().__init__()
         self.expand, self.gelu, self.contract = nn.Linear(dim, ratio * dim), nn.GELU(), nn.Linear(ratio * dim, dim)
 
-    @staticmethod
-    def size(dim: int, ratio: int = 4) -> int:
-        """Number of parameters."""
-        return 2 * ratio * dim * dim + (ratio + 1) * dim
-
-    @staticmethod
-    def macs(dim: int, ratio: int = 4) -> int:
-        """Multiply-accumulates a clip."""
-        return 2 * ratio * dim * dim
+    def macs(self) -> int:
+        """Multiply-accumulates of one vector."""
+        return self.expand.weight.numel() + self.contract.weight.numel()
