@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers_whisper import save_whisper
-from otoscope import datasets, encoders, probes
+from otoscope import datasets, encoders, metrics, probes
 from toys import Ear, Tones
 
 TOY_PLUGIN = """
@@ -33,7 +33,7 @@ class Silent(ClipProbe):
 def isolated_registries() -> Iterator[None]:
     """Undo after the test whatever it registers."""
     with ExitStack() as stack:
-        for registry in (encoders.registry, datasets.registry, probes.registry):
+        for registry in (encoders.registry, datasets.registry, metrics.registry, probes.registry):
             stack.enter_context(registry.isolated())
         yield
 

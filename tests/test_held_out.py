@@ -25,7 +25,7 @@ from toys import Ear, Tones
 
 SOURCE = Path(otoscope.__file__).parent
 OPENER = "bench/evaluation.py"
-MAKERS = ("bank/", "datasets/")
+MAKERS = ("bank/", "datasets/", "types.py")
 """Where the split is made, stored and locked; nothing there trains or selects."""
 DOORS = ("open_held_out", "HELD_OUT", "_open", "splits")
 
@@ -54,7 +54,7 @@ def offences(code: str) -> list[str]:
         "held = 'test'\nbank.split(held)",
         "bank._open('te' + 'st')",
         "dataset.clips('test')",
-        "from otoscope.bank.identity import HELD_OUT",
+        "from otoscope.types import HELD_OUT",
         "[dataset.clips(split) for split in dataset.splits]",
     ],
 )
@@ -70,6 +70,11 @@ def test_no_module_but_one_reaches_for_the_test_split() -> None:
         if name.startswith("cli"):  # the command line names the splits to extract, and prints those of a bank
             found[name] -= {"uses .splits"}
     assert {name: what for name, what in found.items() if what} == {}
+
+
+def test_one_module_spells_the_name_of_the_held_out_split() -> None:
+    spelled = {p.name for p in SOURCE.rglob("*.py") if "names 'test'" in offences(p.read_text())}
+    assert spelled == {"types.py"}
 
 
 @pytest.fixture(scope="module")
@@ -128,4 +133,5 @@ def test_training_that_reaches_for_the_test_split_fails_and_measures_nothing(
     monkeypatch.setattr(finetune_job, "finetune", tunes_on_test)
     outcome = run_suite(suite, tmp_path / "leaky", progress=False)
     assert list(outcome.store) == []
-    assert [failure.error.partition(":")[0] for failure in outcome.failures] == ["otoscope.bank.read.HeldOutError"] * 2
+    errors = [failure.error.partition(":")[0] for failure in outcome.failures]
+    assert errors == ["otoscope.bank.errors.HeldOutError"] * 2

@@ -92,6 +92,10 @@ class WrongMetric(Sound):
     task = Task(("cat", "dog"), "multi-class", "mAP")
 
 
+class UnknownMetric(Sound):
+    task = Task(("cat", "dog"), "multi-class", "acuracy")
+
+
 class NewClipsAtEveryCall(Sound):
     count = itertools.count()
 
@@ -157,7 +161,8 @@ CULPRITS = [
         "has 1 s and an event until 1.1 s",
     ),
     ("events", changed("OtherEvent", events=lambda _: (Event(0, 1, "dog"),)), "has events of ['dog']"),
-    ("targets", WrongMetric, "a multi-class task is measured by accuracy, found metric='mAP'"),
+    ("targets", WrongMetric, "metric 'mAP' does not apply to a multi-class task"),
+    ("targets", UnknownMetric, "unknown metric for a multi-class task 'acuracy'; did you mean 'accuracy'"),
     ("targets", changed("OneClass", labels=lambda _: ("cat",)), "split 'train' cannot be measured"),
     ("audio", changed("Float64", load=audio(lambda wave: wave.astype(np.float64))), "gives float64 [1000]"),
     ("audio", changed("Stereo", load=audio(lambda wave: np.stack([wave, wave]))), "gives float32 [2, 1000]"),

@@ -52,20 +52,20 @@ def extract(asked: argparse.Namespace) -> int:
     from otoscope import bank
 
     need = bank.requirements(asked.probes.split(",")) if asked.probes else None
-    words, holds = need.layers if need else asked.layers, need.holds if need else "tokens"
-    named = "-".join([words, *[holds] * (holds != "tokens"), *[asked.dtype] * (asked.dtype != "float16")])
+    words, content = need.layers if need else asked.layers, need.content if need else "tokens"
+    named = "-".join([words, *[content] * (content != "tokens"), *[asked.dtype] * (asked.dtype != "float16")])
     held = bank.extract(
         _encoder(asked),
         _dataset(asked),
         asked.bank or bank_path(asked, named),
         splits=asked.splits.split(",") if asked.splits else None,
         layers=words if words in ("last", "all") else [int(i) for i in words.split(",")],
-        holds=holds,
+        content=content,
         dtype=asked.dtype,
         batch_size=asked.batch_size,
         progress=not asked.quiet,
     )
-    kind = f"{holds} in {asked.dtype}"
+    kind = f"{content} in {asked.dtype}"
     print(f"{held.path}: {', '.join(held.splits)} of {asked.dataset} by {label(asked)}, {kind}, {held.shape}")
     return 0
 

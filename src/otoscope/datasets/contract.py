@@ -25,12 +25,11 @@ import soundfile
 
 from otoscope.contract import Contract, ContractError, expect
 from otoscope.datasets.base import Dataset, create
+from otoscope.metrics import main_metric
 from otoscope.types import Clip, Wave
 
 CLIPS = 64
 """Most clips of one split whose audio is checked; they are spread evenly over the split."""
-
-METRIC_OF_KIND = {"multi-label": "mAP", "multi-class": "accuracy"}
 
 DatasetSource = str | Callable[[], Dataset]
 """What the checks are called with: the name of a registered data set, or a function that builds one."""
@@ -139,8 +138,10 @@ def _events(subject: DatasetSource) -> str:
 def _targets(subject: DatasetSource) -> None:
     dataset = _build(subject)
     task = dataset.task
-    expected = METRIC_OF_KIND.get(task.kind)
-    expect(task.metric == expected, f"a {task.kind} task is measured by {expected}, found metric={task.metric!r}")
+    try:
+        metric = main_metric(task)
+    except (LookupError, ValueError) as error:
+        raise ContractError(str(error)) from error
     for split in dataset.splits:
         targets = task.targets(dataset.clips(split))
         measurable = (targets.sum(0) > 0) & (targets.sum(0) < len(targets))
@@ -148,6 +149,8 @@ def _targets(subject: DatasetSource) -> None:
             bool(measurable.any()),
             f"split {split!r} cannot be measured: no class has both a clip with its label and one without",
         )
+        perfect = metric.value(2 * targets - 1, targets, task.kind)
+        expect(bool(np.isfinite(perfect)), f"{metric.name} of perfect scores on split {split!r} is {perfect}")
 
 
 @CONTRACT.check("audio")
