@@ -89,7 +89,7 @@ class NamesASplitTwice(Sound):
 
 
 class WrongMetric(Sound):
-    task = Task(("cat", "dog"), "multi-class", "mAP")
+    task = Task(("cat", "dog"), "multi-label", "accuracy")
 
 
 class UnknownMetric(Sound):
@@ -161,7 +161,7 @@ CULPRITS = [
         "has 1 s and an event until 1.1 s",
     ),
     ("events", changed("OtherEvent", events=lambda _: (Event(0, 1, "dog"),)), "has events of ['dog']"),
-    ("targets", WrongMetric, "metric 'mAP' does not apply to a multi-class task"),
+    ("targets", WrongMetric, "metric 'accuracy' does not apply to a multi-label task"),
     ("targets", UnknownMetric, "unknown metric for a multi-class task 'acuracy'; did you mean 'accuracy'"),
     ("targets", changed("OneClass", labels=lambda _: ("cat",)), "split 'train' cannot be measured"),
     ("audio", changed("Float64", load=audio(lambda wave: wave.astype(np.float64))), "gives float64 [1000]"),
