@@ -54,15 +54,14 @@ def plugin_folder(isolated_registries: None, tmp_path: Path, monkeypatch: pytest
     return tmp_path
 
 
-<<<<<<< HEAD
 @pytest.fixture
 def needs_optuna() -> None:
     """Skip the test where the optional package Optuna is not installed."""
     pytest.importorskip("optuna", reason="the extra `search` (Optuna) is not installed")
-=======
+
+
 @pytest.fixture(scope="session")
 def whisper_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with a small random Whisper checkpoint whose window is one second."""
     pytest.importorskip("transformers", reason="the encoder whisper needs transformers")
     return save_whisper(tmp_path_factory.mktemp("whisper"))
->>>>>>> main
