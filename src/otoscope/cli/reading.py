@@ -22,7 +22,7 @@ def results(args: argparse.Namespace) -> int:
     """Print results, or write them to a file."""
     from otoscope.report.text import export
 
-    form = export.form_of(args.export) if args.export else None
+    form = export.format_of(args.export) if args.export else None
     store = store_in(results_folder(args))
     view = _published if args.published else _summary if args.summary else _records
     rows, text = view(args, store)
@@ -52,14 +52,15 @@ def rank(args: argparse.Namespace) -> int:
     """Print the rankings of encoders and of probes."""
     from otoscope.report import rankings
     from otoscope.report.text import flat
-    from otoscope.report.text import rankings as text
+    from otoscope.report.text.ranking_rows import ranking_rows
+    from otoscope.report.text.rankings import rankings_text
 
     store = store_in(results_folder(args))
     ranked = rankings.rank(store, select=partial(_selected, args), resamples=args.resamples)
     if not (ranked.rankings or ranked.board):
         raise ValueError(_nothing_to_rank(store, ranked.left_out))
     as_rows = args.format in ("csv", "json")
-    print(flat.flat_text(text.flat(ranked), args.format) if as_rows else text.text(ranked, args.format))
+    print(flat.flat_text(ranking_rows(ranked), args.format) if as_rows else rankings_text(ranked, args.format))
     return 0
 
 
@@ -98,14 +99,15 @@ def _summary(args: argparse.Namespace, store: Store) -> View:
 def _published(args: argparse.Namespace, store: Store) -> View:
     """Rows beside the published values of the same encoder, data set and probe."""
     from otoscope.report.published import comparison
+    from otoscope.report.published.values import canonical
     from otoscope.report.rows import configurations, with_estimate
 
     def select(encoder: str, dataset: str, probe: str) -> bool:
-        return _selected(args, encoder, dataset, probe, comparison.canonical)
+        return _selected(args, encoder, dataset, probe, canonical)
 
     rows = [r for r in configurations(store) if select(r.encoder, r.dataset, r.probe)]
-    lines = comparison.beside([with_estimate(store, row) for row in rows], select)
-    return _view([comparison.flat(line) for line in lines], partial(comparison.text, lines))
+    lines = comparison.compare_with_published([with_estimate(store, row) for row in rows], select)
+    return _view([comparison.flat(line) for line in lines], partial(comparison.comparison_text, lines))
 
 
 def _view(rows: list[dict[str, Any]], text: Callable[[Any], str]) -> View:
