@@ -6,7 +6,7 @@ import torch
 from otoscope import bank as banks
 from otoscope.bank._shard import layout_bytes
 from otoscope.bank.read import open_held_out
-from otoscope.ops.int8 import quantise
+from otoscope.ops import quantise
 from otoscope.sampling.subset import with_few_shot, with_validation
 from otoscope.train import fit, fit_many
 from otoscope.train.batched import Configuration

@@ -11,8 +11,8 @@ import pytest
 
 from otoscope.report.published import comparison
 from otoscope.report.published.comparison import Line, beside, canonical, figures, flat, text
-from otoscope.report.text.numbers import ABSENT
 from otoscope.report.table import Row
+from otoscope.report.text.numbers import ABSENT
 from test_report import record
 
 UNMUTE = "unmute (Rauch et al. 2026, arXiv 2509.24901)"
