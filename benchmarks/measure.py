@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from otoscope.ops import _compiled
 from rows import Bytes, Faster, Seconds, Spread
 
 Work = Callable[[], object]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from otoscope import datasets, encoders, probes
+from otoscope import datasets, encoders, metrics, probes
 from toys import Ear, Tones
 
 TOY_PLUGIN = """
@@ -32,7 +32,7 @@ class Silent(ClipProbe):
 def isolated_registries() -> Iterator[None]:
     """Undo after the test whatever it registers."""
     with ExitStack() as stack:
-        for registry in (encoders.registry, datasets.registry, probes.registry):
+        for registry in (encoders.registry, datasets.registry, metrics.registry, probes.registry):
             stack.enter_context(registry.isolated())
         yield
 

@@ -17,7 +17,7 @@ from otoscope.bench.plan import Plan
 from otoscope.bench.runner import SuiteResult
 from otoscope.cli import main
 from otoscope.results import Store
-from test_report import add
+from planted import add_scenes
 from toys import Ear, run_toy
 
 COMMANDS = ("demo", "list", "extract", "probe", "finetune", "results", "report", "check")
@@ -81,9 +81,9 @@ def test_extract_probe_search_finetune_results_and_report(
         ("mean", "0"),
         ("protobin", "0"),
     ]
-    assert len({json.loads(r["config"])["lr"] for r in rows[1:3]}) == 1
-    assert json.loads(rows[3]["config"])["layer"] == [0]
-    assert json.loads(rows[4]["config"])["options"] == {"prototypes_per_class": 4}
+    assert len({r["lr"] for r in rows[1:3]}) == 1
+    assert json.loads(rows[3]["protocol"])["layers"] == [0]
+    assert json.loads(rows[4]["protocol"])["options"] == {"prototypes_per_class": 4}
     assert main(["results", "--summary", "--format", "json", "--probe", "linear"]) == 0
     assert [row["seeds"] for row in json.loads(capsys.readouterr().out)] == [2]
     assert main(["report"]) == 0
@@ -134,7 +134,7 @@ def test_the_same_command_again_finds_its_results_and_another_does_not(
 def test_results_in_every_format_and_of_the_demo_where_there_are_no_runs(
     form: str, plugin_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    add(Store(plugin_folder / "otoscope-demo" / "results"), "linear", 1.0)
+    add_scenes(Store(plugin_folder / "otoscope-demo" / "results"), "linear", 1.0)
     assert main(["results", "--format", form]) == 0
     assert "linear" in capsys.readouterr().out
     assert main(["results", "--format", form, "--summary"]) == 0
@@ -149,8 +149,8 @@ def test_demo_prints_the_table_and_writes_the_report(
     def run_demo(out: Path, **options: object) -> SuiteResult:
         asked.update(options)
         store = Store(out / "results")
-        add(store, "linear", 0.5)
-        add(store, "protobin", 1.5)
+        add_scenes(store, "linear", 0.5)
+        add_scenes(store, "protobin", 1.5)
         return SuiteResult(Plan(suites.load("demo"), (), 0, {}, ()), store, ())
 
     monkeypatch.setattr(demo, "run_demo", run_demo)
@@ -234,7 +234,7 @@ def test_malformed_arguments_are_explained_by_the_parser(words: list[str], capsy
 
 
 def test_a_closed_pipe_ends_quietly(plugin_folder: Path) -> None:
-    add(Store(plugin_folder / "otoscope-demo" / "results"), "linear", 1.0)
+    add_scenes(Store(plugin_folder / "otoscope-demo" / "results"), "linear", 1.0)
     code = "from otoscope.cli import main; import sys; sys.exit(main(['results', '--format', 'json']))"
     shell = f'set -o pipefail; {sys.executable} -c "{code}" | head -c 1'
     ran = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)

@@ -80,7 +80,7 @@ def plugin(toy_plugins: None, tmp_path: Path) -> Path:  # noqa: ARG001
 
 
 def told(store: Store) -> list[tuple[Any, ...]]:
-    return [(r.encoder, r.dataset, r.probe, r.seed, r.metrics, r.config) for r in store]
+    return [(r.encoder, r.dataset, r.probe, r.seed, r.metrics, r.protocol, r.lr, r.weight_decay) for r in store]
 
 
 def _bench(out: Path, url: str, plugin: Path) -> None:

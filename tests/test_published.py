@@ -13,13 +13,15 @@ from otoscope.report.published import comparison
 from otoscope.report.published.comparison import Line, beside, canonical, figures, flat, text
 from otoscope.report.table import Row
 from otoscope.report.text.numbers import ABSENT
-from test_report import record
+from planted import scene_record
 
 UNMUTE = "unmute (Rauch et al. 2026, arXiv 2509.24901)"
 
 
 def row(encoder: str, probe: str, dataset: str, *values: float, **changes: Any) -> Row:
-    return Row(tuple(replace(record(probe, i, v, encoder), dataset=dataset, **changes) for i, v in enumerate(values)))
+    return Row(
+        tuple(replace(scene_record(probe, i, v, encoder), dataset=dataset, **changes) for i, v in enumerate(values))
+    )
 
 
 def test_the_figures_ship_as_fractions_without_repeats() -> None:

@@ -59,7 +59,7 @@ def test_every_record_keeps_its_predictions(out: Path) -> None:
     for record in store:
         predictions = store.predictions(record)
         assert predictions is not None
-        assert predictions.scores.shape == (60, 36) or record.recorded
+        assert predictions.scores.shape == (60, 36) or record.source
 
 
 def test_the_page_is_self_contained(out: Path) -> None:

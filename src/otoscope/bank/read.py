@@ -14,6 +14,7 @@ from otoscope.bank.manifest import Manifest
 from otoscope.bank.size import BankSize
 from otoscope.bank.split import BankSplit, ClipTable
 from otoscope.registry import UnknownNameError, unknown
+from otoscope.results import Sampling
 from otoscope.types import HELD_OUT, Task, TokenShape
 
 
@@ -46,6 +47,7 @@ class Bank:
         }
         self._opened: dict[str, BankSplit] = {}
         self._replaced: Mapping[str, BankSplit] = {}
+        self._sampling = Sampling()
 
     @property
     def identity(self) -> BankIdentity:
@@ -105,13 +107,19 @@ class Bank:
             )
         return self._replaced[name] if name in self._replaced else self._open(name)
 
-    def with_splits(self, splits: Mapping[str, BankSplit]) -> Bank:
+    @property
+    def sampling(self) -> Sampling:
+        """How the train clips were chosen, for the protocol of a record."""
+        return self._sampling
+
+    def with_splits(self, splits: Mapping[str, BankSplit], sampling: Sampling | None = None) -> Bank:
         """The same bank with other train or validation splits: a few-shot draw, a validation cut, mixup views.
 
         Parameters
         ----------
         splits : mapping. The splits that `split` returns by these names. Path, identity, task and all other splits are
             those of this bank.
+        sampling : Sampling. How the train clips were chosen; None keeps that of this bank.
 
         Returns
         -------
@@ -125,6 +133,7 @@ class Bank:
             raise HeldOutError(f"split {HELD_OUT!r} of {self.path} is held out: it cannot be replaced")
         changed = copy.copy(self)
         changed._replaced = {**self._replaced, **splits}
+        changed._sampling = sampling or self._sampling
         return changed
 
     def _open(self, name: str) -> BankSplit:

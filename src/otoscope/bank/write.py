@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from otoscope import metrics
 from otoscope.bank._encode import encode_shard
 from otoscope.bank._requirements import size_table, sizes_by_kind
 from otoscope.bank._shard import check_shard, save_shard
@@ -70,6 +71,7 @@ def extract(
 
     Raises
     ------
+    UnknownNameError, ValueError : when the metric of the task is unknown or does not apply to it.
     MismatchError : when the folder contains a bank with another identity.
     OSError : (ENOSPC) when the disk has too little free space.
     AudioError : when the audio of a clip cannot be used.
@@ -78,6 +80,7 @@ def extract(
     path = Path(path)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    metrics.main_metric(dataset.task)
     identity = BankIdentity.of(
         encoder, dataset, splits=splits, layers=layers, content=content, dtype=dtype, shard_clips=shard_clips
     )

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
+from typing import Literal
 
 from otoscope import bank as banks
 from otoscope import datasets, encoders
@@ -28,7 +29,8 @@ from otoscope.sampling.training_set import MixupSet, TrainingSet
 class ResolvedPair:
     """A source that is there: how to create it again, its size, what its results must match, and its bank's folder.
 
-    `identity`: of the bank; `views`: folder of the bank of each few-shot draw, where the data set has views.
+    `identity`: of the bank; `task`: kind of the data set's task; `control`: whether the encoder has random weights;
+    `views`: folder of the bank of each few-shot draw, where the data set has views.
     """
 
     encoder: EncoderSpec
@@ -37,12 +39,9 @@ class ResolvedPair:
     identity: BankIdentity
     size: PairSize
     path: Path
+    task: Literal["multi-label", "multi-class"]
+    control: bool
     views: Mapping[int, Path] = field(default_factory=dict)
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """Of the encoder and the data set, as records hold them."""
-        return {name: getattr(self.identity, name) for name in ("encoder_digest", "dataset_digest")}
 
     def extract(self, *, device: str | None = None, progress: bool = False) -> Bank:
         """The bank, filled if it is not there; the encoder runs on `device`."""
@@ -119,7 +118,7 @@ def _subject(
         classes=len(dataset.task.classes),
         bytes=missing,
     )
-    return ResolvedPair(spec, data, fold, identity, size, path)
+    return ResolvedPair(spec, data, fold, identity, size, path, dataset.task.kind, encoder.control)
 
 
 def _identity(encoder: Encoder, dataset: Dataset, requirements: Requirements, bank: Path | None) -> BankIdentity:

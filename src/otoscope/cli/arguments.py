@@ -248,9 +248,7 @@ def _only(to: argparse.ArgumentParser, *names: str) -> None:
 
 
 def _plugin(to: argparse.ArgumentParser) -> None:
-    words = (
-        "a Python file that registers encoders, data sets, probes, metrics or sections; its code runs; repeatable"
-    )
+    words = "a Python file that registers encoders, data sets, probes, metrics or sections; its code runs; repeatable"
     to.add_argument("--plugin", type=Path, action="append", metavar="FILE", help=words)
 
 

@@ -56,8 +56,9 @@ def probe(asked: argparse.Namespace) -> int:
 
 
 def finetune(asked: argparse.Namespace) -> int:
-    from otoscope.bench.specs import FINETUNE, FinetuneSpec
+    from otoscope.bench.specs import FinetuneSpec
     from otoscope.finetuning.recipe import Recipe
+    from otoscope.results import FINETUNE
 
     given = {field.name: getattr(asked, field.name, None) for field in fields(Recipe)}
     given["head_options"] = dict(asked.head_option) or None

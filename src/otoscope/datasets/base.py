@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from otoscope import metrics
 from otoscope.registry import Registry
 from otoscope.types import HELD_OUT, Clip, Task
 
@@ -37,7 +38,9 @@ def create(name: str, **options: Any) -> Dataset:
     >>> create("scenes").task.kind
     'multi-label'
     """
-    return registry.create(name, **options)
+    dataset = registry.create(name, **options)
+    metrics.main_metric(dataset.task)
+    return dataset
 
 
 def names() -> list[str]:

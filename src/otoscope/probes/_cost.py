@@ -48,12 +48,12 @@ def count_macs(probe: nn.Module, shape: TokenShape, n_tokens: int, *, pooled: bo
     from torch.utils.flop_counter import FlopCounterMode
 
     probe = copy.deepcopy(probe).to_empty(device="cpu").eval()
-    for tensor in probe.state_dict().values():
-        tensor.zero_()
     steps = max(1, n_tokens // shape.freq)
     cls = torch.zeros(1, shape.layers, shape.dim) if shape.has_cls else None
     tokens = Tokens(torch.zeros(1, shape.layers, steps, shape.freq, shape.dim), None, cls)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        for tensor in (*probe.parameters(), *probe.buffers()):
+            tensor.zero_()
         try:
             probe(tokens.pooled() if pooled else tokens)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Probes by name: build one, or compute what it costs without allocating its parameters."""
+"""Probes by name: build one, or compute what it costs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def create(name: str, shape: TokenShape, n_classes: int, **options: Any) -> Prob
 
 
 def cost(name: str, shape: TokenShape, n_classes: int, n_tokens: int, **options: Any) -> Cost:
-    """Compute the cost of a probe without allocating its parameters. Results are cached.
+    """Compute the cost of a probe from the module on torch's meta device. Results are cached.
+
+    No random number is drawn. No parameter is allocated either, unless the class uses the default `Probe.macs`, which
+    runs the probe once.
 
     Parameters
     ----------

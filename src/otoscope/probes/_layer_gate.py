@@ -41,7 +41,7 @@ class LayerGate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mix the layers of x, float [B, L, ...], to float [B, 1, ...]."""
         if x.shape[1] != len(self.weight):
-            raise ValueError(f"the gate mixes {len(self.weight)} layers, the tokens hold {x.shape[1]}")
+            raise ValueError(f"the gate mixes {len(self.weight)} layers, the tokens have {x.shape[1]}")
         B, _, *rest = x.shape
         return weighted_sum(self.shares.to(x.dtype).expand(B, 1, -1), x.flatten(2)).view(B, 1, *rest)
 

@@ -1,7 +1,7 @@
 """The base classes of all probes. A probe maps the tokens of a frozen encoder to logits.
 
-A probe knows no device, encoder, loss, file or logger. Its keyword-only constructor arguments are its options, with the
-defaults of its paper. Class attributes state what the training loop must know.
+A probe does not depend on a device, an encoder, a loss, files or a logger. Its keyword-only constructor arguments are
+its options, with the defaults of its paper. Class attributes tell the training loop how to treat it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Probe(nn.Module, ABC):
     normalises_tokens : True if the probe gives the same logits for `tokens.normalised()`, which the training loop then
         computes once.
     uses_all_layers : False for a probe of a single layer (several layers are mixed by a softmax gate in front of it);
-        True for a probe of all layers that the bank holds.
+        True for a probe of all layers of the bank.
     lr, weight_decay : search ranges.
     no_decay : names (prefixes) of parameters without weight decay.
     no_gradient : names of parameters that a published count includes although no gradient can reach them.
@@ -118,7 +118,7 @@ class Probe(nn.Module, ABC):
         ----------
         parameters : parameters of the R probes by name, each float [R, ...].
         tokens : `sets` batches of B clips, one after another.
-        sets : 1 if all probes read the same batch, R if each reads its own.
+        sets : 1 if all probes read the same batch, R if each reads another one.
 
         Returns
         -------
@@ -152,8 +152,8 @@ class Probe(nn.Module, ABC):
     def macs(self, n_tokens: int) -> int:
         """Multiply-accumulates of one clip of `n_tokens` tokens, computed from shapes and options alone.
 
-        The default counts the matrix products of one forward pass. Override it where most of the work is elementwise,
-        or where `forward` needs stored clips.
+        The default runs a copy of the probe whose parameters are zero and counts the matrix products of the forward
+        pass. Override it where most of the work is elementwise, or where `forward` needs stored clips.
         """
         return count_macs(self, self.shape, n_tokens, pooled=self.reads != "tokens")
 

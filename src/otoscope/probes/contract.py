@@ -2,7 +2,7 @@
 
 Each check builds the probe with its default options and runs it on small random tokens of width 96. A probe that passes
 can be trained, saved, shipped and compared like those of the package. `otoscope check` runs the contract from the
-command line; in the tests of a plug-in, pytest runs each check as a test of its own:
+command line; in the tests of a plug-in, pytest runs each check as a separate test:
 
     from otoscope.probes.contract import CONTRACT
 

@@ -1,4 +1,4 @@
-"""`lcgp`: linear convex gated probing."""
+"""`lcgp`: linear convex gated probing, a linear layer on a mixture of layers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,25 @@ from otoscope.types import Tokens, TokenShape
 
 @register("lcgp")
 class Lcgp(ClipProbe):
-    """logits = W LN(sum_l softmax(w)_l c_l) + b over the cls tokens of all layers (masked means where there are none).
+    """Linear convex gated probing: a linear layer on a learned mixture of the layers' cls tokens.
 
-    Input: cls [B, L, D]. Output: [B, C]. L + 2D + DC + C parameters (BAT, arXiv 2602.16305, `LinearCGP`, with its
-    head dropout of 0.2). `layer_gate.shares` tells at which depth the information lies.
+        logits = W LN(sum_l softmax(w)_l c_l) + b
 
+    c_l is the cls token of layer l, or the masked mean where the encoder has none. `layer_gate.shares` shows how much
+    each layer contributes.
+
+    Input cls [B, L, D], output [B, C], L + 2D + DC + C parameters.
+
+    Parameters
+    ----------
+    dropout : dropout probability of the linear layer's input.
+
+    References
+    ----------
+    `LinearCGP` of BAT, arXiv 2602.16305.
+
+    Examples
+    --------
     >>> import torch
     >>> probe = Lcgp(TokenShape(3, 2, 4, True, 6.25), 5)
     >>> probe(Tokens(torch.randn(2, 3, 6, 2, 4), cls=torch.randn(2, 3, 4))).shape, len(probe.layer_gate.shares)

@@ -1,4 +1,4 @@
-"""`linpre`: classify every token, then pool."""
+"""`linpre`: a linear layer on every token, then pooling."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ from otoscope.types import Tokens, TokenShape
 
 @register("linpre")
 class LinearPrePool(ClipProbe):
-    """logits_c = log mean_n exp((W z_n + b)_c) over valid tokens: a soft maximum of token-wise linear classifiers.
+    """A linear layer on every token, then a soft maximum over tokens.
 
-    Input: x [B, 1, T, F, D]. Output: [B, C]. DC + C parameters. Unmute (arXiv 2509.24901) names the probe; the
-    log-mean-exp is otoscope's choice (Pinheiro and Collobert 2015, arXiv 1411.6228, with r = 1), since the mean of
-    linear outputs would be `mean`.
+        logits_c = log mean_n exp((W z_n + b)_c)
 
+    Here n runs over the valid tokens. "Unmute the Patch Tokens" names the probe without defining its pooling. With the
+    mean of the linear outputs it would be the probe `mean`; the log-mean-exp of Pinheiro and Collobert, with r = 1, is
+    otoscope's choice.
+
+    Input x [B, 1, T, F, D], output [B, C], DC + C parameters.
+
+    References
+    ----------
+    Rauch et al., arXiv 2509.24901. Pinheiro and Collobert 2015, arXiv 1411.6228.
+
+    Examples
+    --------
     >>> LinearPrePool(TokenShape(1, 2, 4, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 4))).shape
     torch.Size([5, 3])
     """

@@ -12,11 +12,25 @@ from otoscope.types import Tokens, TokenShape
 
 @register("stats")
 class Stats(ClipProbe):
-    """logits = W norm([mean_n z_n ; std_n z_n ; max_n z_n]) + b, channel by channel over valid tokens.
+    """A linear layer on the mean, standard deviation and maximum of the tokens.
 
-    Input: x [B, 1, T, F, D]. Output: [B, C]. 3DC + C parameters. Statistics pooling as in x-vectors (Snyder et al.
-    2018) with the maximum of HEAR-style baselines; the deviation is the population's, at least 1e-6.
+        logits = W norm([mean_n z_n; std_n z_n; max_n z_n]) + b
 
+    Each statistic is taken for each channel over the valid tokens n. The standard deviation is that of the population
+    and at least 1e-6.
+
+    Input x [B, 1, T, F, D], output [B, C], 3DC + C parameters.
+
+    Parameters
+    ----------
+    norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
+
+    References
+    ----------
+    Statistics pooling of x-vectors (Snyder et al. 2018); the maximum is that of HEAR baselines.
+
+    Examples
+    --------
     >>> Stats(TokenShape(1, 2, 4, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 4))).shape
     torch.Size([5, 3])
     """

@@ -14,6 +14,7 @@ import numpy as np
 
 from otoscope.audio.waveform import waveform
 from otoscope.bank import Bank
+from otoscope.results import Views
 from otoscope.types import Clip, Task, Wave
 
 P, SNR_DB = 0.9, (0.0, 5.0)
@@ -45,14 +46,23 @@ def mixed(clips: Sequence[Clip], task: Task, *, views: int, draw: int = 0, p: fl
     return made
 
 
-def with_mixup_views(bank: Bank, views: Bank) -> Bank:
-    """The bank with the train split of `views`, that of a `shown.MixupSet`; `ValueError` for one of another encoder."""
+def view_settings(number: int) -> Views:
+    """The rule of `number` views of each clip, as a record keeps it."""
+    return Views(number=number, p=P, snr_db=SNR_DB)
+
+
+def with_mixup_views(bank: Bank, views: Bank, *, shots: int, draw: int, number: int) -> Bank:
+    """The bank with the train split of `views`, that of a `shown.MixupSet`; `ValueError` for one of another encoder.
+
+    `shots`, `draw`, `number` of views of each clip: those that `views` was made with, for the protocol of a record.
+    """
     asked, found = (
         (it.identity.encoder_digest, it.identity.layers, it.identity.dtype, it.identity.content) for it in (bank, views)
     )
     if asked != found:
         raise ValueError(f"{views.path} holds views by {found}, {bank.path} clips by {asked}: extract the views anew")
-    return bank.with_splits({"train": views.split("train")})
+    sampling = replace(bank.sampling, shots=shots, draw=draw, views=view_settings(number))
+    return bank.with_splits({"train": views.split("train")}, sampling)
 
 
 @dataclass(frozen=True)

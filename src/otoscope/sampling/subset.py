@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from otoscope.bank import Bank
 from otoscope.registry import UnknownNameError
+from otoscope.results import ValidationCut
 from otoscope.sampling.draws import few_shot, stratify
 
 VALIDATION_CUT = {"share": 0.2, "seed": 0}
@@ -25,7 +28,8 @@ def with_validation(bank: Bank) -> Bank:
         hot = train.targets.numpy()
         part = stratify(hot, [1 - VALIDATION_CUT["share"], VALIDATION_CUT["share"]], seed=int(VALIDATION_CUT["seed"]))
         sides = {"train": np.flatnonzero(part == 0), "validation": np.flatnonzero(part == 1)}
-        return bank.with_splits({name: train.subset(rows.tolist(), name) for name, rows in sides.items()})
+        splits = {name: train.subset(rows.tolist(), name) for name, rows in sides.items()}
+        return bank.with_splits(splits, replace(bank.sampling, validation_cut=cut_settings()))
 
 
 def with_few_shot(bank: Bank, shots: int, *, draw: int = 0) -> Bank:
@@ -35,4 +39,9 @@ def with_few_shot(bank: Bank, shots: int, *, draw: int = 0) -> Bank:
     """
     train = bank.split("train")
     chosen = few_shot(train.targets.numpy(), shots, seed=draw)
-    return bank.with_splits({"train": train.subset(chosen.tolist())})
+    return bank.with_splits({"train": train.subset(chosen.tolist())}, replace(bank.sampling, shots=shots, draw=draw))
+
+
+def cut_settings() -> ValidationCut:
+    """`VALIDATION_CUT` as a record keeps it."""
+    return ValidationCut(share=VALIDATION_CUT["share"], seed=int(VALIDATION_CUT["seed"]))

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from otoscope.report.html import svg
-from otoscope.report.table import FINETUNE, LINEAR, Row
+from otoscope.report.table import LINEAR, Row
 from otoscope.report.text import numbers
 from otoscope.report.text.table import RECORDED
+from otoscope.results import FINETUNE
 from otoscope.results.activation_map import ActivationMap
 
 WIDTH, LEFT, RIGHT = 920.0, 160.0, 70.0

@@ -64,7 +64,7 @@ def write_report(store_path: str | Path, out_html: str | Path) -> Path:
 
 def _prepare(store: Store) -> sections.ReportData:
     """Summarise the store; pairs of controls come last."""
-    pairs = sorted(summary.by_pair(summarise(store)), key=lambda pair: headline.is_control(pair[0].encoder))
+    pairs = sorted(summary.by_pair(summarise(store)), key=lambda pair: pair[0].control)
     rows = tuple(row for pair in pairs for row in pair)
     return sections.ReportData(store, rows, tuple(map(tuple, pairs)), rank(store))
 

@@ -14,6 +14,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from otoscope import metrics
 from otoscope.report.table import Row
 from otoscope.report.text import numbers
 from otoscope.report.text.numbers import ABSENT
@@ -115,7 +116,9 @@ def beside(rows: Sequence[Row], asked: Asked = lambda *_: True) -> list[Line]:
         lines += [Line(row, figure) for figure in same] or [Line(row, None)]
     held = {(canonical(row.dataset), canonical(row.probe), row.metric): row.dataset for row in kept}
     others = [f for f in figures() if (_key(f)[1], _key(f)[2], f.metric) in held and f not in used and asked(*_key(f))]
-    lines += [Line(None, f) for f in sorted(others, key=lambda f: (f.probe, -f.value))]
+    lines += [
+        Line(None, f) for f in sorted(others, key=lambda f: (f.probe, -metrics.create(f.metric).sort_key(f.value)))
+    ]
     order = list(dict.fromkeys((canonical(row.dataset), row.metric) for row in kept))
     return sorted(lines, key=lambda line: order.index((canonical(line.of.dataset), line.of.metric)))
 

@@ -13,6 +13,7 @@ from otoscope.report.text.numbers import ABSENT
 from otoscope.report.text.table import TextTable
 
 Format = Literal["table", "csv", "json", "markdown", "latex"]
+_TOO_WIDE = ("lr", "weight_decay", "protocol", "machine", "date", "source", "key")
 
 
 def flat_text(rows: Sequence[Mapping[str, Any]], form: Format) -> str:
@@ -25,7 +26,7 @@ def flat_text(rows: Sequence[Mapping[str, Any]], form: Format) -> str:
         writer.writeheader()
         writer.writerows({key: _exact(value) for key, value in row.items()} for row in rows)
         return held.getvalue().rstrip("\n")
-    shown = [key for key in rows[0] if key not in ("config", "machine", "date", "recorded", "key")] if rows else []
+    shown = [key for key in rows[0] if key not in _TOO_WIDE] if rows else []
     return TextTable(shown, [[_rounded(row[key]) for key in shown] for row in rows], left=3).render(form)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from otoscope import metrics
 from otoscope.metrics.stats import Interval
 from otoscope.report.compare import ALPHA
 from otoscope.report.rankings import Change, Duel, Ranking, Rankings
@@ -141,7 +142,11 @@ def _values(r: Ranking) -> TextTable:
 def _differences(r: Ranking) -> TextTable:
     held = {(d.a, d.b, d.probe): d for d in r.duels}
     pairs = list(combinations(r.encoders, 2))
-    body = [[f"{a} − {b}", *(_points(held.get((a, b, probe))) for probe in r.probes)] for a, b in pairs]
+    higher = metrics.create(r.metric).higher_is_better
+    body = [
+        [f"{a} − {b}" if higher else f"{b} − {a}", *(_points(held.get((a, b, probe))) for probe in r.probes)]
+        for a, b in pairs
+    ]
     return TextTable(["encoders", *r.probes], body)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from otoscope.report import headline
 from otoscope.report.html import figures
 from otoscope.report.html.sections._legend import legend
 from otoscope.report.html.sections.base import ReportData, Section, register
 from otoscope.report.html.svg import escape
-from otoscope.report.table import FINETUNE, LINEAR, Row, class_scores
-from otoscope.results import Store
+from otoscope.report.table import LINEAR, Row, class_scores
+from otoscope.results import FINETUNE, Store
 
 
 @register("classes")
@@ -22,14 +21,14 @@ class Classes(Section):
 
     def body(self, data: ReportData) -> str | None:
         """Draw one figure for every pair that has a linear probe and a better one; controls are left out."""
-        pairs = [pair for pair in data.pairs if not headline.is_control(pair[0].encoder)]
+        pairs = [pair for pair in data.pairs if not pair[0].control]
         return "\n".join(filter(None, (_one(data.store, pair) for pair in pairs))) or None
 
 
 def _one(store: Store, rows: Sequence[Row]) -> str:
     """Draw the classes of one encoder and data set; an empty string where there is nothing to compare."""
     linear, winner = next((r for r in rows if r.probe == LINEAR), None), next((r for r in rows if r.winner), None)
-    finetuned = max((r for r in rows if r.finetuned), key=lambda r: r.value, default=None)
+    finetuned = max((r for r in rows if r.finetuned), key=lambda r: r.sort_key, default=None)
     scores = {row.label: class_scores(store, row) for row in rows if not row.finetuned}
     scores |= {FINETUNE: class_scores(store, finetuned)} if finetuned else {}
     scores = {label: values for label, values in scores.items() if values}

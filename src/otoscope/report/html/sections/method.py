@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from otoscope.report.html.sections.base import ReportData, Section, register
 from otoscope.report.html.svg import escape
 from otoscope.report.table import Row
+from otoscope.report.variants import used
 
 _FACTS = (
     "The encoder is frozen; each probe is trained on the train split and keeps its best epoch on the validation split. "
@@ -53,6 +52,5 @@ def _provenance(data: ReportData) -> list[str]:
 
 def _configuration(row: Row) -> str:
     """Write the training configuration of a row."""
-    config = row.records[0].config
-    text = ", ".join(f"{k} = {v if isinstance(v, str) else json.dumps(v)}" for k, v in config.items())
+    text = ", ".join(f"{name} = {value}" for name, value in used(row.records[0]).items())
     return f"<code>{escape(text)}</code>"
