@@ -46,8 +46,8 @@ class Row:
     probe: Annotated[str, "probe"]
     float16: Annotated[str, "mAP, float16"]
     int8: Annotated[str, "mAP, int8"]
-    anew: Annotated[str, "trained anew on int8: change (95 %)"]
-    rounded: Annotated[str, "the same probe on int8: change (95 %)"]
+    anew: Annotated[str, "trained on int8: change (95 %)"]
+    rounded: Annotated[str, "trained on float16, measured on int8: change (95 %)"]
     epochs: Annotated[int, "epochs"]
 
 
