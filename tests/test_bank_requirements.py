@@ -11,7 +11,7 @@ from otoscope.bank import Requirements, requirements
 from otoscope.bench import resolve, suites
 from otoscope.probes import registry
 from otoscope.registry import UnknownNameError, load_plugin
-from otoscope.train import fit
+from otoscope.train import TrainingConfig, fit
 from toys import Ear, Tones, run_toy
 
 SMALL = {"cgp": {"prototypes": 9}, "ep": {"queries": 4}, "coca": {"heads": 3}, "selfattn": {"heads": 3}}
@@ -41,7 +41,7 @@ def test_no_probes_and_unknown_probes_are_refused():
 
 @pytest.mark.parametrize("name", [n for n in probes.names() if not issubclass(registry.get(n), probes.FrameProbe)])
 def test_a_probe_learns_the_same_from_the_smallest_bank_and_from_a_larger_one(tmp_path, name):
-    required, options = requirements([name]), {"options": SMALL.get(name), "epochs": 1}
+    required, options = requirements([name]), SMALL.get(name)
     whole = banks.extract(Ear(), Tones(), tmp_path / "a", layers="all", dtype="float32", progress=False)
     least = banks.extract(
         Ear(),
@@ -54,7 +54,7 @@ def test_a_probe_learns_the_same_from_the_smallest_bank_and_from_a_larger_one(tm
     )
     assert required.met_by(least.identity, 2)
     assert required.met_by(whole.identity, 2)
-    a, b = (fit(name, bank, **options) for bank in (least, whole))
+    a, b = (fit(name, bank, TrainingConfig(epochs=1), options=options) for bank in (least, whole))
     assert a.history[0]["validation"] == pytest.approx(b.history[0]["validation"], abs=1e-5)
 
 
@@ -191,5 +191,5 @@ def test_a_suite_of_pooled_probes_has_pooled_banks(tmp_path):
     bank = pooled.extract()
     assert bank.identity.content == "pooled"
     assert stored(bank) == pooled.size.bytes
-    assert fit("linear", bank, epochs=1).history
+    assert fit("linear", bank, TrainingConfig(epochs=1)).history
     assert resolved("mean", "linear").size.bytes == 0
