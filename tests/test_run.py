@@ -21,14 +21,14 @@ from otoscope.bank.read import open_held_out
 from otoscope.bench import activation, demo, evaluation, recorded, resolve, suites
 from otoscope.bench.demo import run_demo
 from otoscope.bench.jobs import probe as job
-from otoscope.bench.jobs import sobol
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite
 from otoscope.finetuning import finetune
 from otoscope.finetuning.recipe import Recipe
 from otoscope.registry import UnknownNameError
 from otoscope.results import SearchSettings, Store, activation_map
-from otoscope.train import FittedProbe, fit
+from otoscope.search import SearchSpec
+from otoscope.train import FittedProbe, TrainingConfig, fit
 from toys import Ear, Tones
 
 LRS = (1e-3, 1e-2)
@@ -41,8 +41,7 @@ TINY = Suite(
         *map(ProbeSpec, ("linear", "mean", "mhca", "protobin")),
         FinetuneSpec("finetune", options={"epochs": 1, "lrs": LRS, "seeds": 1}),
     ),
-    trials=2,
-    sobol=2,
+    search=SearchSpec("sobol", {"trials": 2}),
     seeds=2,
     epochs=2,
     batch_size=16,
@@ -56,7 +55,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
 
 @pytest.fixture(scope="module")
 def fitted(bank: Bank) -> FittedProbe:
-    return fit("protobin", bank, epochs=12, batch_size=8, lr=0.03)
+    return fit("protobin", bank, TrainingConfig(epochs=12, batch_size=8, lr=0.03))
 
 
 # Measuring
@@ -124,7 +123,7 @@ def test_the_prototype_shown_speaks_louder_than_in_the_average_clip() -> None:
 
 def test_only_prototypes_can_be_shown(bank: Bank) -> None:
     with pytest.raises(ValueError, match="'linear' has no single-layer prototypes"):
-        evaluation.exhibit(fit("linear", bank, epochs=1), bank, Ear(), Tones())
+        evaluation.exhibit(fit("linear", bank, TrainingConfig(epochs=1)), bank, Ear(), Tones())
 
 
 # The demo
@@ -184,7 +183,7 @@ def test_a_killed_demo_ends_as_an_undisturbed_one_and_a_third_run_does_nothing(
     assert _values(_run(tmp_path / "killed", control=True)) == whole
     assert len(measured) == 16 + 3
 
-    for module in (demo, sobol):
+    for module in (demo, job):
         monkeypatch.setattr(module, "load", None)
     for work in ("fit", "fit_many"):
         monkeypatch.setattr(job, work, None)
