@@ -22,7 +22,7 @@ from otoscope.bench.specs import FinetuneSpec
 from otoscope.files import replacing
 from otoscope.finetuning import FittedFinetune, finetune
 from otoscope.results import Store
-from otoscope.sampling.training_set import TrainingSet
+from otoscope.sampling import TrainingSet
 from otoscope.train import DivergedError
 
 

@@ -25,8 +25,7 @@ from otoscope.bench.specs import ProbeSpec
 from otoscope.bench.suites import Suite
 from otoscope.files import replacing
 from otoscope.results import Protocol, Record, Store
-from otoscope.sampling.mixup import with_mixup_views
-from otoscope.sampling.subset import with_few_shot, with_validation
+from otoscope.sampling import with_few_shot, with_mixup_views, with_validation
 from otoscope.search.halving import HALVING
 from otoscope.search.sobol import SobolSearch
 from otoscope.search.tpe import Setting, TpeSearch, TrialOutcome, finished
