@@ -8,7 +8,7 @@ from otoscope import bank as banks
 from otoscope.bank._shard import layout_bytes
 from otoscope.bank.read import open_held_out
 from otoscope.ops import quantise
-from otoscope.sampling.subset import with_few_shot, with_validation
+from otoscope.sampling import with_few_shot, with_validation
 from otoscope.train import TrainingConfig, fit, fit_many
 from otoscope.types import Tokens, TokenShape
 from toys import Ear, Tones

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from otoscope import bank as banks
 from otoscope.bank import _shuffle as shuffle
-from otoscope.sampling.subset import with_few_shot, with_validation
+from otoscope.sampling import with_few_shot, with_validation
 from toys import Ear, Tones
 
 LAYOUTS = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 50)), min_size=1, max_size=12)  # clips, bytes of a clip
