@@ -28,7 +28,8 @@ def list_(asked: argparse.Namespace) -> int:
         header, body = [kind, ""], [[name, _about(registry.get(name))] for name in registry.names()]
         if kind == "probes" and asked.cost:
             header, body = _costs(asked, registry.names())
-        print(TextTable(header, body, left=1 if asked.cost else 2).text(), end="\n\n" if not asked.kind else "\n")
+        table = TextTable(header, body, left_columns=1 if asked.cost else 2)
+        print(table.text(), end="\n\n" if not asked.kind else "\n")
     return 0
 
 
