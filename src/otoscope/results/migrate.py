@@ -117,5 +117,6 @@ def _finetuning(config: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[
     """The part of the protocol that is of fine-tuning."""
     recipe = _LATER_RECIPE | {key: value for key, value in config.items() if key not in _DIGESTS | {"protocol"}}
     rates = declared.get("options", {}).get("lrs") or declared.get("lrs") or []
-    search = {"kind": "list", "trials": len(rates), "options": {"settings": [{"lr": rate} for rate in rates]}} if len(rates) > 1 else None
+    settings = {"settings": [{"lr": rate} for rate in rates]}
+    search = {"kind": "list", "trials": len(rates), "options": settings} if len(rates) > 1 else None
     return {"probe": FINETUNE, "recipe": recipe | ({"lr": None} if search else {}), "search": search}
