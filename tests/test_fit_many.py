@@ -229,7 +229,7 @@ def test_rowwise_adamw_equals_torchs_adamw_for_each_row(apart: bool) -> None:
     assert rows["unused"].eq(1).all()
 
 
-@pytest.mark.parametrize("over", [(None, 0), (None, 2), (1, 0), (0, None)])
+@pytest.mark.parametrize("in_dims", [(None, 0), (None, 2), (1, 0), (0, None)])
 def test_max_cosine_under_vmap_equals_each_set_of_prototypes(in_dims: tuple[int | None, int | None]) -> None:
     random = torch.Generator().manual_seed(0)
     tokens, prototypes = torch.randn(2, 5, 3, generator=random), torch.randn(6, 3, generator=random)
@@ -251,7 +251,7 @@ def test_max_cosine_under_vmap_equals_each_set_of_prototypes(in_dims: tuple[int 
     torch.testing.assert_close(*gradients)
 
 
-@pytest.mark.parametrize("over", [(0, None), (2, None), (None, 1), (1, 0)])
+@pytest.mark.parametrize("in_dims", [(0, None), (2, None), (None, 1), (1, 0)])
 def test_weighted_sum_equals_matmul_under_vmap(in_dims: tuple[int | None, int | None]) -> None:
     random = torch.Generator().manual_seed(1)
     shapes = [list(shape) for shape in ((2, 3, 5), (2, 5, 4))]

@@ -21,7 +21,8 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-_PLUGIN_PREFIX = "otoscope_plugin_"
+PLUGIN_PREFIX = "otoscope_plugin_"
+"""How the names of modules that `load_plugin` makes begin."""
 
 
 class UnknownNameError(LookupError):
@@ -50,8 +51,8 @@ class Registry(Generic[T]):
     `package` is the package whose modules hold the built-in plug-ins; it is imported on first use, not before.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
-        self.kind, self.package = kind, package
+    def __init__(self, kind: str, package: str, group: str = "") -> None:
+        self.kind, self.package, self._group = kind, package, group or f"otoscope.{kind}s"
         self._classes: dict[str, type[T]] = {}
         self._discovered = False
 
@@ -78,7 +79,7 @@ class Registry(Generic[T]):
         for module in pkgutil.iter_modules(package.__path__):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{self.package}.{module.name}")
-        for entry in importlib.metadata.entry_points(group=f"otoscope.{self.kind}s"):
+        for entry in importlib.metadata.entry_points(group=self._group):
             entry.load()
         self._discovered = True
 
@@ -133,7 +134,7 @@ class Registry(Generic[T]):
             yield
         finally:
             self._classes = classes
-            for module in [m for m in sys.modules if m.startswith(_PLUGIN_PREFIX) and m not in modules]:
+            for module in [m for m in sys.modules if m.startswith(PLUGIN_PREFIX) and m not in modules]:
                 del sys.modules[module]
 
 
@@ -145,7 +146,7 @@ def load_plugin(path: str | Path) -> None:
     path = Path(path).resolve()
     if not path.is_file():
         raise FileNotFoundError(f"no plug-in file at {path}; give the path of a .py file")
-    name = f"{_PLUGIN_PREFIX}{path.stem}"
+    name = f"{PLUGIN_PREFIX}{path.stem}"
     if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path):
         return
     spec = importlib.util.spec_from_file_location(name, path)

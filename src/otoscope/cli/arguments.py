@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from otoscope.cli import benching, commands, reading
+from otoscope.cli import benching, checking, commands, reading
 
 FORMATS = ("table", "csv", "json", "markdown", "latex")
 
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: Callable[[argparse.Namespace], int], words: str) -> argparse.ArgumentParser:
         added = subparsers.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".")
-        added.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        _debug(added)
         added.set_defaults(run=run)
         return added
 
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     _compare(command("compare", reading.compare, "say which of two probes is better, and how sure that is"))
     _rank(command("rank", reading.rank, "say whether the probe changes the ranking of encoders, and how sure that is"))
     _report(command("report", reading.report, "write report.html from the results"))
-    _check(command("check", commands.check, "run the contract suite on probes, also on a plug-in's"))
+    _check(command("check", checking.check, "run the contract suite on encoders, data sets or probes"))
     return whole
 
 
@@ -105,7 +105,8 @@ def _probe(to: argparse.ArgumentParser) -> None:
     to.add_argument("--seeds", type=_count, default=1, metavar="N", help="training seeds 0 .. N-1 (default: 1)")
     to.add_argument("--lr", type=float, help="learning rate (default: the middle of the probe's range)")
     to.add_argument("--weight-decay", type=float, help="weight decay (default: the middle of the probe's range)")
-    to.add_argument("--trials", type=_count, default=1, metavar="N", help="search both by validation in N trials")
+    to.add_argument("--trials", type=_count, metavar="N", help="search both on the validation split with N trials")
+    _search(to)
     to.add_argument("--epochs", type=_count, default=30, metavar="N", help="(default: 30)")
     to.add_argument("--batch-size", type=_count, default=128, metavar="N", help="(default: 128)")
     to.add_argument(
@@ -122,7 +123,7 @@ def _bench(to: argparse.ArgumentParser) -> None:
         to.add_argument(f"--{kind}", metavar="A,B", help=f"instead of a suite: these {kind}")
     _shots(to)
     for name, words in (
-        ("trials", "configurations tried by validation before the seeds"),
+        ("trials", "trials of the search before the final runs; 1 for no search"),
         ("seeds", "training seeds of the best configuration"),
         ("draws", "few-shot draws"),
         ("epochs", "epochs of each training"),
@@ -130,7 +131,8 @@ def _bench(to: argparse.ArgumentParser) -> None:
     ):
         to.add_argument(f"--{name}", type=_count, metavar="N", help=f"{words} (default: the suite's)")
     to.add_argument("--dry-run", action="store_true", help="print the plan: cells, bytes, expected time")
-    to.add_argument("--storage", metavar="URL", help="Optuna database of the trials (default: SQLite in --out)")
+    _search(to)
+    to.add_argument("--storage", metavar="URL", help="database of trials of the search tpe (default: in --out)")
     to.add_argument("--workers", type=_count, default=1, metavar="N", help="processes that train (default: 1)")
     _out(to, commands.RUNS)
     _machine(to)
@@ -209,8 +211,23 @@ def _report(to: argparse.ArgumentParser) -> None:
 
 
 def _check(to: argparse.ArgumentParser) -> None:
-    to.add_argument("names", nargs="*", help="probes (default: those of the plug-in, or all)")
-    _plugin(to)
+    kinds = to.add_subparsers(title="what to check", dest="kind", metavar="KIND", required=True)
+    for kind, words in (("encoder", "encoders"), ("dataset", "data sets"), ("probe", "probes")):
+        about = f"run the contract suite on {words}"
+        added = kinds.add_parser(kind, help=about, description=about[0].upper() + about[1:] + ".")
+        added.add_argument(
+            "names", nargs="*", metavar="NAME", help=f"only these (default: the {words} of the plug-in, or all)"
+        )
+        if kind == "probe":
+            added.set_defaults(option=[])
+        else:
+            _option(added, "--option", f"an option of the {words}")
+        _plugin(added)
+        _debug(added, default=argparse.SUPPRESS)  # a default here would undo `otoscope check --debug KIND`
+
+
+def _debug(to: argparse.ArgumentParser, default: bool | str = False) -> None:
+    to.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
 
 
 def _shots(to: argparse.ArgumentParser) -> None:
@@ -230,6 +247,10 @@ def _subject(to: argparse.ArgumentParser, *, bank: bool = True) -> None:
     if bank:
         to.add_argument("--bank", type=Path, metavar="DIR", help="the bank's folder (default: one in --out)")
     _plugin(to)
+
+
+def _search(to: argparse.ArgumentParser) -> None:
+    to.add_argument("--search", metavar="KIND", help="search strategy: sobol, tpe, or a plug-in's (default: sobol)")
 
 
 def _machine(to: argparse.ArgumentParser) -> None:
