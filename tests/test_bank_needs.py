@@ -8,7 +8,8 @@ from otoscope import bank as banks
 from otoscope import probes
 from otoscope.bank import Requirements
 from otoscope.bank import requirements as requirements
-from otoscope.bench import resolve, suites
+from otoscope.bench import suites
+from otoscope.bench.resolve import resolve
 from otoscope.probes import registry
 from otoscope.registry import UnknownNameError, load_plugin
 from otoscope.train import TrainingConfig, fit
@@ -139,7 +140,7 @@ def test_a_bank_of_another_dtype_makes_another_cell(capsys):
     for bank, done in (((), 0), (("--bank", "otoscope-runs/banks/ear-tones-last-pooled-int8"), 0), ((), 1)):
         capsys.readouterr()
         assert run_toy("probe", "--probe", "linear", "--epochs", "1", *bank) == 0
-        assert ("nothing to do: all 1 cells were done before" in capsys.readouterr().out) == bool(done)
+        assert ("nothing to do: all 1 runs were done before" in capsys.readouterr().out) == bool(done)
 
 
 @pytest.mark.usefixtures("plugin_folder")
@@ -168,7 +169,7 @@ def test_a_suite_of_pooled_probes_has_pooled_banks(tmp_path):
 
     def found(*names):
         suite = suites.parse("own", {"about": "", "encoders": ["ear"], "datasets": ["tones"], "probes": list(names)})
-        (subject,) = resolve.find(suite, tmp_path / "banks")[0].values()
+        (subject,) = resolve(suite, tmp_path / "banks")[0].values()
         return subject
 
     pooled, whole, deep = found("linear", "mean"), found("linear", "protobin"), found("linear", "cgp", "finetune")
