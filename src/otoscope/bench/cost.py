@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from otoscope import probes
 from otoscope.bench.specs import FinetuneSpec, ProbeSpec
-from otoscope.sampling.subset import VALIDATION_CUT
+from otoscope.sampling import VALIDATION_CUT
 from otoscope.train.loader import choose_layers
 from otoscope.types import TokenShape
 
@@ -93,7 +93,7 @@ class PairSize:
         """
         if self.views:
             return max(views.clips for views in self.views.values())
-        clips: float = self.clips["train"] * (1 if "validation" in self.clips else 1 - VALIDATION_CUT["share"])
+        clips: float = self.clips["train"] * (1 if "validation" in self.clips else 1 - VALIDATION_CUT.share)
         return clips if shots is None else min(clips, shots * self.classes)
 
 

@@ -20,8 +20,7 @@ from otoscope.bench.jobs.base import Job
 from otoscope.bench.plan import Run, Study
 from otoscope.bench.specs import ProbeSpec
 from otoscope.results import Store
-from otoscope.sampling.mixup import with_mixup_views
-from otoscope.sampling.subset import with_few_shot, with_validation
+from otoscope.sampling import with_few_shot, with_mixup_views, with_validation
 from otoscope.search import Outcome, Problem, Setting
 from otoscope.train import FittedProbe, TrainingConfig, Watch, fit, fit_many, load, trials_at_once
 
