@@ -208,7 +208,7 @@ def test_the_plan_of_a_suite_and_the_extraction_estimate_the_same_size(tmp_path,
     encoders.register("toy")(Toy)
     datasets.register("sounds")(UnequalSounds)
     suite = suites.parse("s", {"about": "", "encoders": ["toy"], "datasets": ["sounds"], "probes": ["protobin"]})
-    (pair,) = resolve.find(suite, tmp_path / "banks")[0].values()
+    (pair,) = resolve(suite, tmp_path / "banks")[0].values()
     assert pair.size.steps == 8
     bank = pair.extract(progress=True)
     announced = re.search(r": ([\d.]+ k?B), ", capsys.readouterr().err)[1]
