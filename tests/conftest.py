@@ -51,3 +51,9 @@ def plugin_folder(isolated_registries: None, tmp_path: Path, monkeypatch: pytest
     (tmp_path / "silent.py").write_text(SILENT_PLUGIN)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def needs_optuna() -> None:
+    """Skip the test where the optional package Optuna is not installed."""
+    pytest.importorskip("optuna", reason="the extra `search` (Optuna) is not installed")

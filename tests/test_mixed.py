@@ -197,9 +197,9 @@ def test_probes_and_fine_tuning_learn_from_the_same_clips_and_views(suite: Suite
     for place in studies_of(suite, Pair("ear", "tones")):
         shown = bench.job(place, [], None, False)
         if place.probe == "finetune":
-            ids = [[clip.id for clip in shown._shown.clips(split)] for split in ("train", "validation")]  # type: ignore[attr-defined]
+            ids = [[clip.id for clip in shown.training_set.clips(split)] for split in ("train", "validation")]  # type: ignore[attr-defined]
         else:
-            ids = [list(shown._seen.split(split).ids) for split in ("train", "validation")]
+            ids = [list(shown.training_bank.split(split).ids) for split in ("train", "validation")]
         seen.setdefault(place.probe, []).append(ids)
     assert seen["finetune"] == seen["linear"] == seen["knn"]
     assert any(name.endswith("~1") for name in seen["linear"][0][0])
