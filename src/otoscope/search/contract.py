@@ -1,4 +1,4 @@
-"""The contract of search strategies: named checks that every strategy must pass, also a plug-in from outside the package.
+"""The contract of search strategies: named checks that every strategy must pass, also a plug-in.
 
 Each check runs the search on a made-up score, without training. In the tests of a plug-in, pytest runs each check as a
 separate test:
@@ -43,13 +43,13 @@ def _outcome(setting: Setting) -> Outcome:
     return _Training(1 / (1 + abs(math.log10(setting.get("lr", 1.0)) + 3)))
 
 
-def _run(search: Search, batches: int | None = None) -> list[dict[int, Setting]]:
+def _run(search: Search, limit: int | None = None) -> list[dict[int, Setting]]:
     """Run a search to its end, or for some batches; the settings of each batch."""
-    asked: list[dict[int, Setting]] = []
-    while (batch := search.ask()) and (batches is None or len(asked) < batches):
-        asked.append({number: dict(setting) for number, setting in batch.items()})
+    batches: list[dict[int, Setting]] = []
+    while (batch := search.ask()) and (limit is None or len(batches) < limit):
+        batches.append({number: dict(setting) for number, setting in batch.items()})
         search.tell({number: _outcome(setting) for number, setting in batch.items()})
-    return asked
+    return batches
 
 
 def _settings(batches: Sequence[dict[int, Setting]]) -> dict[int, Setting]:
@@ -59,10 +59,15 @@ def _settings(batches: Sequence[dict[int, Setting]]) -> dict[int, Setting]:
 @CONTRACT.check("trials")
 def _trials(spec: SearchSpec) -> None:
     search = spec.create(Problem(space=SPACE, trials_at_once=2))
-    asked = _run(search)
-    numbers = [number for batch in asked for number in batch]
+    batches = _run(search)
+    numbers = [number for batch in batches for number in batch]
     expect(numbers == list(range(search.total)), f"trials must be numbered 0 .. {search.total - 1}, found {numbers}")
-    expect(max(map(len, asked)) <= 2, f"a batch must have at most trials_at_once = 2 trials, found {max(map(len, asked))}")
+    expect(
+        max(map(len, batches)) <= 2,
+        f"a batch must have at most trials_at_once = 2 trials, found {max(map(len, batches))}",
+    )
+    largest = max(map(len, batches))
+    expect(largest <= 2, f"a batch must have at most trials_at_once = 2 trials, found {largest}")
     expect(search.finished, f"a search must be finished after its {search.total} trials")
     expect([trial.number for trial in search.trials] == numbers, "trials must list every finished trial in order")
 
@@ -101,7 +106,7 @@ def _resume(spec: SearchSpec) -> None:
         expect(not Path(folder, "undisturbed").exists(), "kept must not create files")
         undisturbed, stopped = (spec.create(problem) for problem in problems)
         wanted = _settings(_run(undisturbed))
-        found = _settings(_run(stopped, batches=1))
+        found = _settings(_run(stopped, limit=1))
         reopened = spec.create(problems[1])
         expect(set(found) == {t.number for t in reopened.trials}, "a search that is opened again must keep its trials")
         found |= _settings(_run(reopened))
