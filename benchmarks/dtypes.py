@@ -23,7 +23,7 @@ from otoscope.bank import Bank
 from otoscope.metrics.stats import Difference, Estimate, bootstrap, paired_bootstrap
 from otoscope.probes import FrameProbe
 from otoscope.results import Store
-from otoscope.train import fit
+from otoscope.train import TrainingConfig, fit
 from render import table
 
 SIZES = {"train": 400, "validation": 100, "test": 300}
@@ -63,8 +63,10 @@ def measure(name: str, banks: dict[str, Bank], store: Store) -> None:
     labels = {what: f"{name}, {what}" for what in TRAINED}
     if done >= set(labels.values()):
         return
-    how = {"seed": 0, "batch_size": BATCH, "progress": True} | settings(name)
-    fitted = {dtype: fit(name, bank, **how) for dtype, bank in banks.items()}
+    training = settings(name)
+    options = training.pop("options", None)
+    config = TrainingConfig(batch_size=BATCH, **training)
+    fitted = {dtype: fit(name, bank, config, options=options, progress=True) for dtype, bank in banks.items()}
     for what, (trained, measured) in TRAINED.items():
         oto.evaluate(fitted[trained], banks[measured], store=store, probe=labels[what])
 

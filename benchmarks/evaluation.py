@@ -18,9 +18,8 @@ from otoscope import datasets, encoders
 from otoscope.bank import Bank
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
-from otoscope.finetuning import finetune
-from otoscope.finetuning.training import Recipe
-from otoscope.train import fit
+from otoscope.finetuning import Recipe, finetune
+from otoscope.train import TrainingConfig, fit
 from render import command
 from rows import Seconds, Section, Spread
 
@@ -100,8 +99,9 @@ def _round(encoder: Encoder, size: Size) -> dict[str, Parts]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "bank")
         encoding = spent(lambda: _extract(encoder, data, path))
+        config = TrainingConfig(epochs=size.probe_epochs, batch_size=size.batch)
         for name in PROBES:
-            fitting = spent(lambda: fit(name, Bank(path), epochs=size.probe_epochs, batch_size=size.batch))  # noqa: B023
+            fitting = spent(lambda: fit(name, Bank(path), config))  # noqa: B023
             found[name] = Parts(encoding, fitting)
     one, two = (spent(lambda: finetune(encoder, data, recipe=replace(RECIPE, epochs=n))) for n in (1, 2))  # noqa: B023
     epoch = Spent(two.wall - one.wall, two.cpu - one.cpu)

@@ -23,7 +23,7 @@ from otoscope import datasets, encoders
 from otoscope.bank import Bank
 from otoscope.ops import Screening, Selection, max_dot, principal_directions
 from otoscope.probes import _prototypes
-from otoscope.train import FittedProbe, fit
+from otoscope.train import FittedProbe, TrainingConfig, fit
 from otoscope.types import Tokens
 from render import command
 from rows import Section, Spread
@@ -114,7 +114,9 @@ def _places(probe: torch.nn.Module, tokens: Tokens, how: Selection) -> Tensor:
 
 def _trained(bank: Bank, how: Selection, size: Size) -> list[FittedProbe]:
     with _choosing(how):
-        return [fit("protobin", bank, seed=s, epochs=size.epochs, batch_size=32) for s in range(size.seeds)]
+        return [
+            fit("protobin", bank, TrainingConfig(seed=s, epochs=size.epochs, batch_size=32)) for s in range(size.seeds)
+        ]
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from torch import Tensor
 from otoscope import probes
 from otoscope.probes import Probe
 from otoscope.train import loader
-from otoscope.train.fit import adamw
 from otoscope.train.losses import asymmetric
+from otoscope.train.optim import adamw
 from otoscope.types import Tokens, TokenShape
 
 Forward = Callable[[Tokens], Tensor]

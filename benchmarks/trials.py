@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import otoscope.bank
 from measure import compare
 from otoscope.bank import Bank
-from otoscope.train import Configuration, fit, fit_many
+from otoscope.train import TrainingConfig, fit, fit_many
 from render import command
 from rows import Section, Target
 from synthetic import Cut, Noise
@@ -37,9 +37,9 @@ Training in one pass can therefore be at most 1 / 0.68 = 1.5 times as fast, and 
 shared either."""
 
 
-def configurations(count: int, seeds: int) -> list[Configuration]:
+def configurations(count: int, seeds: int, epochs: int) -> list[TrainingConfig]:
     """Make `count` configurations with different learning rates over `seeds` seeds."""
-    return [Configuration(seed=i % seeds, lr=1e-3 * 1.2**i) for i in range(count)]
+    return [TrainingConfig(seed=i % seeds, lr=1e-3 * 1.2**i, epochs=epochs) for i in range(count)]
 
 
 def sections(small: bool) -> list[Section]:
@@ -52,23 +52,23 @@ def sections(small: bool) -> list[Section]:
         for probe, wanted in WANTED.items():
             epochs = 1 if small else EPOCHS[probe]
             for seeds in (1, trials):
-                chosen = configurations(trials, seeds)
+                chosen = configurations(trials, seeds, epochs)
                 what = f"`{probe}`: {trials} trials, epochs: {epochs}, seeds: {seeds}"
                 rows.append(
                     compare(
                         what,
-                        lambda: fit_many(probe, bank, chosen, epochs=epochs),  # noqa: B023
-                        lambda: one_by_one(probe, bank, chosen, epochs),  # noqa: B023
+                        lambda: fit_many(probe, bank, chosen),  # noqa: B023
+                        lambda: one_by_one(probe, bank, chosen),  # noqa: B023
                     )
                 )
                 targets.append(Target(f"{what}, times faster", wanted, rows[-1].faster.median))
     return [Section("3. Many trials at once", COMPARED, [rows], BOUNDS, targets)]
 
 
-def one_by_one(probe: str, bank: Bank, chosen: Sequence[Configuration], epochs: int) -> None:
+def one_by_one(probe: str, bank: Bank, chosen: Sequence[TrainingConfig]) -> None:
     """Train one configuration after another."""
-    for c in chosen:
-        fit(probe, bank, seed=c.seed, lr=c.lr, epochs=epochs)
+    for config in chosen:
+        fit(probe, bank, config)
 
 
 if __name__ == "__main__":

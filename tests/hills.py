@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from otoscope.probes import Range
 from otoscope.search import Outcome, Problem, Setting, Storage
-from otoscope.train.batched import PrunedError, Watch
+from otoscope.train import PrunedError, Watch
 
 LR, DECAY = Range(1e-4, 1e-2), Range(1e-5, 5e-4)
 SPACE = {"lr": LR, "weight_decay": DECAY}

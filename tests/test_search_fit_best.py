@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -12,8 +13,7 @@ from otoscope.probes import Range
 from otoscope.results import SearchSettings
 from otoscope.search import SearchSpec, fit_best
 from otoscope.search.sobol import sobol_points
-from otoscope.train import DivergedError, fit
-from otoscope.train.config import TrainingConfig
+from otoscope.train import DivergedError, TrainingConfig, fit
 from toys import Ear, Tones
 
 FOUR = SearchSpec("sobol", {"trials": 4})
@@ -44,7 +44,7 @@ def test_the_best_trial_on_validation_wins(bank: Bank) -> None:
     assert result.best.validation == max(scores) > min(scores)
     assert {"lr": result.best.lr, "weight_decay": result.best.weight_decay} == winner
     assert result.best.protocol.search == SearchSettings(kind="sobol", trials=4)
-    again = fit("mean", bank, lr=winner["lr"], weight_decay=winner["weight_decay"], epochs=3, batch_size=16)
+    again = fit("mean", bank, dataclasses.replace(config, **winner))
     assert again.validation == result.best.validation
 
 

@@ -14,7 +14,7 @@ from otoscope.probes import Range
 from otoscope.search import MissingExtraError, Outcome, Setting, Trial
 from otoscope.search.sobol import sobol_points
 from otoscope.search.tpe import TpeSearch
-from otoscope.train.batched import PrunedError, Watch
+from otoscope.train import PrunedError, Watch
 
 HALF = {"min_epochs": 2, "factor": 2}
 OPTIONS = ("trials", "sobol", "min_epochs", "factor")

@@ -8,8 +8,8 @@ from otoscope.audio.decode import AudioError
 from otoscope.audio.waveform import waveform
 from otoscope.bench import activation
 from otoscope.finetuning.features import extract_features
-from otoscope.sampling.mixup import mixed
-from otoscope.train import fit
+from otoscope.sampling import add_mixup_views
+from otoscope.train import TrainingConfig, fit
 from otoscope.types import Clip
 from toys import Ear, Tones
 
@@ -64,7 +64,7 @@ class OneBroken(Tones):
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     bank = oto.bank.extract(Ear(), Tones(), tmp_path_factory.mktemp("bank") / "b", progress=False)
-    return fit("protobin", bank, epochs=1), bank.split("validation")
+    return fit("protobin", bank, TrainingConfig(epochs=1)), bank.split("validation")
 
 
 @pytest.mark.parametrize(("wave", "message"), BROKEN)
@@ -74,7 +74,7 @@ def test_every_path_refuses_a_clip_with_the_same_message(tmp_path, fitted, wave,
     probe, split = fitted
 
     def mix():
-        return [view.audio for view in mixed([sound, clip], Tones().task, views=1, p=1.0)[2:]]
+        return [view.audio for view in add_mixup_views([sound, clip], Tones().task, views=1, p=1.0)[2:]]
 
     paths = [
         lambda: waveform(clip, 1000),

@@ -11,8 +11,7 @@ from otoscope.bench.specs import FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite
 from otoscope.finetuning.protocol import finetune_protocol
 from otoscope.results import Protocol, Sampling, TrainingSettings
-from otoscope.sampling.mixup import view_settings
-from otoscope.sampling.subset import cut_settings
+from otoscope.sampling import VALIDATION_CUT, mixup_settings
 from otoscope.train.loader import choose_layers
 from otoscope.train.protocol import probe_protocol
 
@@ -35,8 +34,8 @@ def study_protocol(suite: Suite, study: Study, resolved: ResolvedPair) -> Protoc
     sampling = Sampling(
         shots=study.shots,
         draw=study.draw,
-        views=view_settings(views) if views else None,
-        validation_cut=None if "validation" in resolved.size.clips else cut_settings(),
+        views=mixup_settings(views) if views else None,
+        validation_cut=None if "validation" in resolved.size.clips else VALIDATION_CUT,
     )
     if isinstance(spec, FinetuneSpec):
         protocol = finetune_protocol(

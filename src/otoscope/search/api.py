@@ -11,10 +11,7 @@ from otoscope.bank import Bank
 from otoscope.probes import Range
 from otoscope.results import SearchSettings
 from otoscope.search.base import Problem, SearchSpec, Trial
-from otoscope.train.batched import Configuration, fit_many, trials_at_once
-from otoscope.train.config import TrainingConfig
-from otoscope.train.fit import fit
-from otoscope.train.fitted import FittedProbe
+from otoscope.train import FittedProbe, TrainingConfig, fit, fit_many, trials_at_once
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ def fit_best(
     probe: str,
     bank: Bank,
     search: SearchSpec = SearchSpec("sobol", {"trials": 8}),  # noqa: B008
-    config: TrainingConfig = TrainingConfig(),  # noqa: B008
+    config: TrainingConfig = TrainingConfig(),
     *,
     space: Mapping[str, Range] | None = None,
     options: Mapping[str, Any] | None = None,
@@ -67,16 +64,7 @@ def fit_best(
     """
     kind = probes.registry.get(probe)
     if not kind.trained:
-        fitted = fit(
-            probe,
-            bank,
-            options=options,
-            seed=config.seed,
-            layer=config.layers,
-            batch_size=config.batch_size,
-            device=config.device,
-            progress=progress,
-        )
+        fitted = fit(probe, bank, config, options=options, progress=progress)
         return SearchResult(fitted, (Trial.of(0, {}, fitted),))
     ranges = {"lr": kind.lr, "weight_decay": kind.weight_decay} | dict(space or {})
     ranges = {name: limits for name, limits in ranges.items() if getattr(config, name) is None}
@@ -87,25 +75,15 @@ def fit_best(
     best: FittedProbe | None = None
     last_error: Exception | None = None
     while batch := strategy.ask():
-        outcomes = fit_many(
-            probe,
-            bank,
-            [
-                Configuration(
-                    seed=config.seed,
-                    lr=setting.get("lr", config.lr),
-                    weight_decay=setting.get("weight_decay", config.weight_decay),
-                )
-                for setting in batch.values()
-            ],
-            layer=config.layers,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            device=config.device,
-            progress=progress,
-            options=options,
-            watch=strategy.stop,
-        )
+        configs = [
+            replace(
+                config,
+                lr=setting.get("lr", config.lr),
+                weight_decay=setting.get("weight_decay", config.weight_decay),
+            )
+            for setting in batch.values()
+        ]
+        outcomes = fit_many(probe, bank, configs, options=options, watch=strategy.stop, progress=progress)
         strategy.tell(dict(zip(batch, outcomes, strict=True)))
         for outcome in outcomes:
             if isinstance(outcome, Exception):

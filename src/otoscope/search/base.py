@@ -12,7 +12,7 @@ from otoscope.files import file_name
 from otoscope.probes import Range
 from otoscope.registry import Registry, UnknownNameError
 from otoscope.results import SearchSettings
-from otoscope.train.batched import Watch
+from otoscope.train import Watch
 
 Setting = Mapping[str, float]
 """The value of each searched parameter, such as {"lr": 1e-3, "weight_decay": 1e-4}."""

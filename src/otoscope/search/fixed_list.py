@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from otoscope.search._preset import PresetSearch
 from otoscope.search.base import Outcome, Problem, Setting, Trial, register
-from otoscope.train.fit import DivergedError
+from otoscope.train import DivergedError
 
 
 @register("list")

@@ -24,7 +24,8 @@ from otoscope.search._optuna import database_url, import_optuna, open_database, 
 from otoscope.search.base import Outcome, Problem, Search, Setting, Storage, Trial, register
 from otoscope.search.halving import Halving
 from otoscope.search.sobol import sobol_points
-from otoscope.train.batched import MOST, TRIAL_BYTES, PrunedError
+from otoscope.train import PrunedError
+from otoscope.train.batched import MOST, TRIAL_BYTES
 
 if TYPE_CHECKING:
     import optuna

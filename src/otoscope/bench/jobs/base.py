@@ -23,8 +23,7 @@ from otoscope.bench.suites import Suite
 from otoscope.files import replacing
 from otoscope.results import Protocol, Record, Store
 from otoscope.search import Outcome, Problem, Search, SearchSpec, Setting, Storage, Trial
-from otoscope.train import DivergedError, PrunedError
-from otoscope.train.batched import Watch
+from otoscope.train import DivergedError, PrunedError, Watch
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,9 @@ from otoscope.bench.plan import Run
 from otoscope.bench.specs import FinetuneSpec
 from otoscope.finetuning import FittedFinetune, finetune
 from otoscope.results import Store
-from otoscope.sampling.training_set import TrainingSet
+from otoscope.sampling import TrainingSet
 from otoscope.search import Outcome, Problem, Setting
-from otoscope.train import DivergedError
-from otoscope.train.batched import Watch
+from otoscope.train import DivergedError, Watch
 
 
 class FinetuneJob(Job):

@@ -20,11 +20,9 @@ from otoscope.bench.jobs.base import Job
 from otoscope.bench.plan import Run, Study
 from otoscope.bench.specs import ProbeSpec
 from otoscope.results import Store
-from otoscope.sampling.mixup import with_mixup_views
-from otoscope.sampling.subset import with_few_shot, with_validation
+from otoscope.sampling import with_few_shot, with_mixup_views, with_validation
 from otoscope.search import Outcome, Problem, Setting
-from otoscope.train import Configuration, FittedProbe, fit, fit_many, load
-from otoscope.train.batched import Watch, trials_at_once
+from otoscope.train import FittedProbe, TrainingConfig, Watch, fit, fit_many, load, trials_at_once
 
 
 def saved_probe(out: Path, study: Study) -> Path:
@@ -59,14 +57,10 @@ class ProbeJob(Job):
         outcomes = fit_many(
             self._spec.name,
             self.training_bank,
-            [Configuration(lr=s.get("lr"), weight_decay=s.get("weight_decay")) for s in batch.values()],
-            layer=self._spec.layer,
-            epochs=self.suite.epochs,
-            batch_size=self.suite.batch_size,
-            device=self.device,
-            progress=self.progress and self.bars,
+            [self._config(setting, seed=0) for setting in batch.values()],
             options=self._spec.options,
             watch=watch,
+            progress=self.progress and self.bars,
         )
         fitted = {n: outcome for n, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, FittedProbe)}
         if fitted:
@@ -89,7 +83,9 @@ class ProbeJob(Job):
         if best and run.seed == 0 and (self._kept_probe(best.number) / "probe.json").exists():
             fitted = load(self._kept_probe(best.number))
         else:
-            fitted = self._fit(run.seed, best.setting if best else {})
+            config = self._config(best.setting if best else {}, run.seed)
+            show = self.progress and self.bars
+            fitted = fit(self._spec.name, self.training_bank, config, options=self._spec.options, progress=show)
         fitted = replace(fitted, protocol=self.protocol)
         if run.seed == 0:
             fitted.save(saved_probe(self.out, self.study))
@@ -104,19 +100,16 @@ class ProbeJob(Job):
             shutil.rmtree(self._kept_folder, ignore_errors=True)
         self._say_measured(run, record)
 
-    def _fit(self, seed: int, setting: Setting) -> FittedProbe:
-        return fit(
-            self._spec.name,
-            self.training_bank,
-            options=self._spec.options,
-            seed=seed,
+    def _config(self, setting: Setting, seed: int) -> TrainingConfig:
+        """The configuration of a training with this learning rate and weight decay."""
+        return TrainingConfig(
             lr=setting.get("lr", self._spec.lr),
             weight_decay=setting.get("weight_decay", self._spec.weight_decay),
-            layer=self._spec.layer,
             epochs=self.suite.epochs,
             batch_size=self.suite.batch_size,
+            layers=self._spec.layer,
+            seed=seed,
             device=self.device,
-            progress=self.progress and self.bars,
         )
 
     def _kept_probe(self, number: int) -> Path:
