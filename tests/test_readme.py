@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from otoscope.datasets.contract import CONTRACT as DATASET
-from otoscope.encoders.contract import CONTRACT as ENCODER
 
 from helpers_docs import python_block
 from otoscope import bank, datasets, encoders, fit, probes
+from otoscope.datasets.contract import CONTRACT as DATASET
+from otoscope.encoders.contract import CONTRACT as ENCODER
 from otoscope.probes.contract import CONTRACT as PROBE
 from otoscope.registry import load_plugin
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from otoscope.contract import Contract, expect
 from otoscope.probes import Range
 from otoscope.search.base import Outcome, Problem, Search, SearchSpec, Setting, Storage
-from otoscope.train.fit import DivergedError
+from otoscope.train import DivergedError
 
 SPACE = {"lr": Range(1e-4, 1e-1), "weight_decay": Range(1e-5, 1e-3)}
 """Ranges of the made-up problem."""
