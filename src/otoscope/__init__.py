@@ -6,7 +6,7 @@
     fitted = oto.fit("protobin", bank)
     record = oto.evaluate(fitted, bank, store=oto.Store("results"))
 
-Everything below is loaded when it is first used, so that `import otoscope` alone costs nothing.
+Each name below is imported when it is first used, so that `import otoscope` alone takes no time.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from otoscope import probes as probes
     from otoscope.bench.evaluation import evaluate as evaluate
     from otoscope.bench.evaluation import evaluate_finetuned as evaluate_finetuned
+    from otoscope.bench.runner import run_suite as run_suite
     from otoscope.finetuning import FittedFinetune as FittedFinetune
+    from otoscope.finetuning import Recipe as Recipe
     from otoscope.finetuning.api import finetune as finetune
     from otoscope.registry import load_plugin as load_plugin
+    from otoscope.report.compare import compare as compare
+    from otoscope.report.rankings import rank as rank
     from otoscope.results import Predictions as Predictions
     from otoscope.results import Record as Record
     from otoscope.results import Store as Store
@@ -50,12 +54,14 @@ _HOME = {
     "FittedFinetune": "finetuning",
     "FittedProbe": "train",
     "Predictions": "results",
+    "Recipe": "finetuning",
     "Record": "results",
     "Store": "results",
     "Task": "types",
     "TokenShape": "types",
     "Tokens": "types",
     "TrainingConfig": "train",
+    "compare": "report.compare",
     "evaluate": "bench.evaluation",
     "evaluate_finetuned": "bench.evaluation",
     "finetune": "finetuning",
@@ -63,8 +69,10 @@ _HOME = {
     "fit": "train",
     "load": "train",
     "load_plugin": "registry",
+    "rank": "report.rankings",
+    "run_suite": "bench.runner",
 }
-"""Where each public name lives."""
+"""The module of each public name, relative to `otoscope`."""
 
 
 def __getattr__(name: str) -> Any:
