@@ -6,7 +6,7 @@
     fitted = oto.fit("protobin", bank)
     record = oto.evaluate(fitted, bank, store=oto.Store("results"))
 
-Each name below is imported when it is first used, so that `import otoscope` alone takes no time.
+Everything below is loaded when it is first used, so that `import otoscope` alone costs nothing.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from otoscope.finetuning.api import finetune as finetune
     from otoscope.registry import load_plugin as load_plugin
     from otoscope.report.compare import compare as compare
+    from otoscope.report.html.page import write_report as write_report
     from otoscope.report.rankings import rank as rank
     from otoscope.results import Predictions as Predictions
+    from otoscope.results import Protocol as Protocol
     from otoscope.results import Record as Record
     from otoscope.results import Store as Store
     from otoscope.search.api import fit_best as fit_best
@@ -54,6 +56,7 @@ _HOME = {
     "FittedFinetune": "finetuning",
     "FittedProbe": "train",
     "Predictions": "results",
+    "Protocol": "results",
     "Recipe": "finetuning",
     "Record": "results",
     "Store": "results",
@@ -71,8 +74,9 @@ _HOME = {
     "load_plugin": "registry",
     "rank": "report.rankings",
     "run_suite": "bench.runner",
+    "write_report": "report.html.page",
 }
-"""The module of each public name, relative to `otoscope`."""
+"""Where each public name lives."""
 
 
 def __getattr__(name: str) -> Any:
