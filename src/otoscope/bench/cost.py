@@ -90,7 +90,7 @@ def training_seconds(spec: ProbeSpec | FinetuneSpec, size: PairSize, *, epochs: 
     shape = dataclasses.replace(size.shape, layers=len(layers))
     try:
         macs = probes.cost(spec.name, shape, size.classes, size.tokens, **spec.options).macs
-    except ValueError:  # the probe cannot be built for these tokens; its own run fails with the reason, others go on
+    except (ValueError, RuntimeError):  # the probe cannot be built or counted; if a run fails, it gives the reason
         macs = 0
     read = shape.layers * size.tokens * shape.dim if kind.reads == "tokens" else 0
     return (epochs if kind.trained else 1) * clips * (_STEP + _READ * read + macs / _RATE)

@@ -42,7 +42,7 @@ def _costs(asked: argparse.Namespace, names: Iterable[str]) -> tuple[list[str], 
     for name in names:
         try:
             price = cost(name, shape, asked.classes, asked.tokens)
-        except ValueError:  # its default options do not fit this width
+        except (ValueError, RuntimeError):  # its default options do not fit this width, or its work cannot be counted
             rows.append([name, "–", "–", "–"])
         else:
             rows.append([name, f"{price.parameters:,}", f"{price.macs:,}", f"{price.bytes:,}"])
