@@ -191,10 +191,10 @@ def test_probes_and_fine_tuning_learn_from_the_same_clips_and_views(suite: Suite
     outcome = run_suite(suite, tmp_path, progress=False)
     assert outcome.failures == ()
     assert len(list(outcome.store)) == 2 * 3
-    bench = runner._Bench(suite, tmp_path, None)
+    bench = runner.Workspace(suite, tmp_path)
     seen: dict[str, list[Any]] = {}
     for place in studies_of(suite, Pair("ear", "tones")):
-        shown = bench.job(place, [], None, False)
+        shown = bench.job(place)
         if place.probe == "finetune":
             ids = [[clip.id for clip in shown.training_set.clips(split)] for split in ("train", "validation")]  # type: ignore[attr-defined]
         else:

@@ -25,7 +25,7 @@ from planted import Ground, plant
 from test_report import page
 
 pytestmark = pytest.mark.usefixtures("store")
-HEADINGS = ("Does the probe change the ranking of encoders?", "Probes over all cells")
+HEADINGS = ("Does the probe change the ranking of encoders?", "Probes over all encoders and data sets")
 
 
 @pytest.fixture
@@ -163,8 +163,9 @@ def test_help_of_rank_imports_nothing_heavy() -> None:
 
 def test_dots_stand_at_the_ranks_and_undecided_neighbours_are_linked(found: Rankings) -> None:
     r = ranked(found, "scenes")
-    drawn = charts.bumps(r, r.encoders)
-    spots = re.findall(r'<circle class="spot hue(\d)" cx="([\d.]+)" cy="([\d.]+)" r="13"><title>(\w+), (\w+):', drawn)
+    drawn = charts.bump_chart(r, r.encoders)
+    circle = r'<circle class="rank colour(\d)" cx="([\d.]+)" cy="([\d.]+)" r="13"><title>(\w+), (\w+):'
+    spots = re.findall(circle, drawn)
     assert len(spots) == 12
     heights = {rank: charts.HEAD + charts.ROW * (rank - 0.5) for rank in (1, 2, 3)}
     for hue, _, y, encoder, probe in spots:
@@ -193,15 +194,15 @@ def test_an_encoder_that_the_outer_probes_lack_is_named_where_it_begins(tmp_path
         plant(store, ground, encoder, {"mean": 0.2, "linear": 0.5, "mhca": 1.0}, luck=luck)
     plant(store, ground, "inner", {"linear": 0.4}, luck=5)
     (r,) = rank(store).rankings
-    drawn = charts.bumps(r, r.encoders)
+    drawn = charts.bump_chart(r, r.encoders)
     assert len(re.findall(r">a</text>", drawn)) == len(re.findall(r">b</text>", drawn)) == 2
     assert len(re.findall(r">inner</text>", drawn)) == 1
 
 
 def test_the_win_matrix_shows_every_count(found: Rankings) -> None:
     assert found.board is not None
-    drawn = charts.wins(found.board)
-    words = re.findall(r"<title>(\w+) wins over (\w+) in (\d+) of (\d+) cells</title>", drawn)
+    drawn = charts.win_matrix(found.board)
+    words = re.findall(r"<title>(\w+) wins over (\w+) in (\d+) of (\d+) pairs</title>", drawn)
     for one, other, won, met in words:
         i, j = (found.board.probes.index(name) for name in (one, other))
         assert (int(won), int(met)) == (found.board.wins[i, j], found.board.met[i, j])
@@ -243,7 +244,7 @@ def test_the_report_draws_rankings_where_the_data_is_there(store: Store, tmp_pat
 def test_the_report_names_who_is_left_out_of_its_rankings(store: Store, tmp_path: Path) -> None:
     plant(store, Ground.sown("scenes"), "tiny", {"cgp": 1.0})
     words = " ".join(page(write_report(store.path, tmp_path / "report.html")).words)
-    assert "Left out of rankings and cells" in words
+    assert "Left out of rankings and comparisons" in words
     assert "scenes: only tiny has cgp" in words
 
 

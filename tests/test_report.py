@@ -271,7 +271,7 @@ def test_a_lead_that_may_be_chance_is_called_undecided(tmp_path: Path) -> None:
 
 def test_bars_end_where_the_values_are(store: Store) -> None:
     rows = [row for row in table.summarise(store) if row.encoder == "tiny"]
-    drawn = figures.bars(rows)
+    drawn = figures.bar_chart(rows)
     widths = [float(w) for w in re.findall(r'<rect class="bar[^"]*" x="160.0" y="[\d.]+" width="([\d.]+)"', drawn)]
     assert len(widths) == len(rows)
     np.testing.assert_allclose(np.array(widths) / widths[-1], [r.value / rows[-1].value for r in rows], atol=2e-3)
@@ -281,7 +281,7 @@ def test_bars_end_where_the_values_are(store: Store) -> None:
 def test_classes_are_sorted_by_gain_and_only_the_extremes_of_many_are_drawn() -> None:
     names = [f"class{i:03d}" for i in range(100)]
     base, best = dict.fromkeys(names, 0.2), {name: 0.2 + i / 200 for i, name in enumerate(names)}
-    drawn = figures.classes({"linear": base, "protobin": best}, "protobin")
+    drawn = figures.class_chart({"linear": base, "protobin": best}, "protobin")
     labels = re.findall(r'class="label"[^>]*>(class\d+)<', drawn)
     assert labels == names[:69:-1] + names[29::-1]
 
@@ -294,7 +294,7 @@ def test_a_class_without_positives_has_no_score(tmp_path: Path) -> None:
 
 
 def test_the_exhibit_outlines_the_strongest_token_where_it_is(shown: ActivationMap) -> None:
-    drawn = figures.exhibit(shown)
+    drawn = figures.activation_chart(shown)
     x, width = re.search(r'class="outline" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', drawn).groups()  # type: ignore[union-attr]
     seconds = (float(x) - figures.LEFT) / figures.PLOT * shown.seconds
     assert seconds == pytest.approx(20 / 6.25, abs=0.02)
@@ -313,7 +313,7 @@ def test_an_exhibit_survives_its_file_and_bad_ones_are_refused(shown: Activation
     silent = replace(shown, event_onsets=np.zeros(0), event_offsets=np.zeros(0), event_labels=(), true_labels=())
     silent.save(tmp_path / "silent.npz")
     assert activation_map.load(tmp_path / "silent.npz").event_labels == ()
-    assert "<svg" in figures.exhibit(silent)
+    assert "<svg" in figures.activation_chart(silent)
     np.savez(tmp_path / "other.npz", a=np.zeros(1))
     (tmp_path / "text.npz").write_text("no archive")
     for bad in ("other", "text"):

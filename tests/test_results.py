@@ -27,6 +27,7 @@ from otoscope.results import (
 )
 from otoscope.results.migrate import migrate
 from otoscope.results.record import VERSION
+from otoscope.search import SearchSpec
 from planted import IDS, SCENE_CLASSES, TARGETS, scene_record, scene_scores
 from toys import Tones
 
@@ -245,8 +246,7 @@ def test_a_suite_takes_results_of_version_1_for_done(old: Store) -> None:
             ProbeSpec("protobin", "slow", lr=0.01),
             FinetuneSpec("finetune", "lora", {"epochs": 1, "batch_size": 24, "lrs": [1e-3, 1e-2], "seeds": 1}),
         ),
-        trials=2,
-        sobol=1,
+        search=SearchSpec("tpe", {"trials": 2, "sobol": 1}),
         epochs=1,
         batch_size=16,
     )

@@ -235,10 +235,10 @@ def test_fine_tuning_is_measured_shipped_and_recalled(tmp_path: Path) -> None:
 def test_the_demo_tells_its_plan(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run_demo(tmp_path, suite=TINY, seeds=1)
     told = capfd.readouterr().err
-    assert "12 cells to do, 0 done" in told  # of four probes two trials and a seed
-    assert "no recorded fine-tuning" in told
+    assert "12 runs to do, 0 done" in told  # of four probes two trials and a seed
+    assert "there is no recorded fine-tuning" in told
     run_demo(tmp_path, suite=TINY, seeds=1)
-    assert "0 cells to do, 12 done; 0.00 GB of banks to write; about under 1 s" in capfd.readouterr().err
+    assert "0 runs to do, 12 done; 0.00 GB of banks to write; about under 1 s" in capfd.readouterr().err
     with pytest.raises(UnknownNameError, match="unknown suite 'huge'"):
         run_demo(tmp_path, suite="huge")
 

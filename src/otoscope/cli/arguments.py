@@ -130,7 +130,7 @@ def _bench(to: argparse.ArgumentParser) -> None:
         ("batch-size", "clips of one optimiser step"),
     ):
         to.add_argument(f"--{name}", type=_count, metavar="N", help=f"{words} (default: the suite's)")
-    to.add_argument("--dry-run", action="store_true", help="print the plan: cells, bytes, expected time")
+    to.add_argument("--dry-run", action="store_true", help="print the plan: runs, bytes, estimated time")
     _search(to)
     to.add_argument("--storage", metavar="URL", help="database of trials of the search tpe (default: in --out)")
     to.add_argument("--workers", type=_count, default=1, metavar="N", help="processes that train (default: 1)")

@@ -96,7 +96,9 @@ def _search(declared: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     if set(search) == {"sobol"}:
         return {"kind": "sobol", "trials": declared["trials"], "options": {}}
-    return {"kind": "tpe", "trials": declared["trials"], "options": search}
+    trials, other = declared["trials"], {key: value for key, value in search.items() if key not in ("sobol", "halving")}
+    options = {"sobol": search.get("sobol", -(-trials // 2))} | (search.get("halving") or {}) | other
+    return {"kind": "tpe", "trials": trials, "options": options}
 
 
 def _training(config: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -38,6 +38,6 @@ def _one(ranking: Ranking, encoders: Sequence[str]) -> str:
     return (
         f'<h3>{escape(ranking.dataset)}</h3>\n<p class="verdict">{escape(rankings.verdict(ranking))}</p>\n'
         f'<p class="note">{escape(note)}</p>\n'
-        f"<figure>{legend(entries)}{charts.bumps(ranking, encoders)}</figure>\n"
+        f"<figure>{legend(entries)}{charts.bump_chart(ranking, encoders)}</figure>\n"
         f"<details><summary>Numbers</summary><pre>{escape(numbers)}</pre></details>"
     )
