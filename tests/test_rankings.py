@@ -127,7 +127,9 @@ def test_equally_skilled_encoders_with_other_luck_are_left_undecided(tmp_path: P
         ordered_differently += bool(found.changes())
         decided += any(change.decided for change in found.changes())
         if found.changes():
-            assert "some probes order 1 of 1 pair differently (e0 and e1), but none of them is decided" in verdict(found)
+            assert "some probes order 1 of 1 pair differently (e0 and e1), but none of them is decided" in verdict(
+                found
+            )
     assert decided == 0
     assert ordered_differently > 1
 
