@@ -129,7 +129,7 @@ def test_the_same_command_again_finds_its_results_and_another_does_not(
         for name in ("jobs.probe.fit", "jobs.probe.fit_many", "jobs.finetune.finetune"):
             patch.setattr(f"otoscope.bench.{name}", None)
         assert run_toy(*command) == 0
-        assert f"nothing to do: all {len(first) + 2 * ('--trials' in command)} cells were done before" in (
+        assert f"nothing to do: all {len(first) + 2 * ('--trials' in command)} runs were done before" in (
             capsys.readouterr().out
         )
         assert list(Store("otoscope-runs/results")) == first

@@ -20,14 +20,15 @@ from otoscope.bench import evaluation, runner
 from otoscope.bench.jobs import finetune as finetune_job
 from otoscope.bench.jobs import probe as job
 from otoscope.bench.plan import Pair, studies_of
+from otoscope.bench.resolve import ResolvedPair
 from otoscope.bench.runner import failures, prepare, run_suite
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite
 from otoscope.finetuning import FittedFinetune, finetune
 from otoscope.finetuning.training import FinetuneRun
-from otoscope.report import table
 from otoscope.report.compare import compare
 from otoscope.report.published import comparison
+from otoscope.report.rows import summarise
 from otoscope.report.text import summary
 from otoscope.results import Record, SearchSettings, Store, ValidationCut
 from otoscope.search import MissingExtraError, SearchSpec
@@ -81,7 +82,7 @@ def run_quietly(suite: Suite, out: Path, **options: Any) -> runner.SuiteResult:
 
 def test_a_plan_comes_first_and_writes_nothing(tmp_path: Path) -> None:
     plan = prepare(SEARCHED, tmp_path / "out")
-    assert (len(plan.runs), plan.done) == (2 * (4 + 2), 0)
+    assert (len(plan.runs), plan.finished) == (2 * (4 + 2), 0)
     assert plan.bytes > 0
     assert list(tmp_path.iterdir()) == []
 
@@ -102,9 +103,9 @@ def test_only_what_is_missing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(job, "fit", spy)
     again = run_quietly(PLAIN, tmp_path)
-    assert (fitted, len(again.plan.runs), again.plan.done, again.plan.bytes) == ([], 0, 4, 0)
+    assert (fitted, len(again.plan.runs), again.plan.finished, again.plan.bytes) == ([], 0, 4, 0)
     wider = dataclasses.replace(PLAIN, probes=probes("linear", "mean", "protobin"), seeds=3)
-    assert prepare(wider, tmp_path).done == 4
+    assert prepare(wider, tmp_path).finished == 4
     run_quietly(wider, tmp_path)
     assert fitted == ["linear 2", "mean 0", "mean 1", "mean 2", "protobin 2"]
     run_quietly(dataclasses.replace(PLAIN, epochs=2), tmp_path)
@@ -301,10 +302,10 @@ def test_fine_tuning_learns_from_the_clips_that_probes_see(tmp_path: Path) -> No
     suite = dataclasses.replace(PLAIN, datasets=(DatasetSpec("folded", folds=(1,), shots=3),), draws=2)
     suite = dataclasses.replace(suite, probes=(*probes("linear"), dataclasses.replace(TUNED, options={"epochs": 1})))
     seen: dict[str, list[Any]] = {}
-    bench = runner._Bench(suite, tmp_path, None)
-    bench.resolved[Pair("ear", "folded", 1)].extract()
+    bench = runner.Workspace(suite, tmp_path)
+    bench.pairs[Pair("ear", "folded", 1)].extract()
     for study in studies_of(suite, Pair("ear", "folded", 1)):
-        shown = bench.job(study, [], None, False)
+        shown = bench.job(study)
         splits = ("train", "validation")
         if study.probe == "finetune":
             ids = [[clip.id for clip in shown.training_set.clips(split)] for split in splits]  # type: ignore[attr-defined]
@@ -466,23 +467,23 @@ def test_a_probe_with_options_is_measured_under_its_label(tmp_path: Path) -> Non
     more = dataclasses.replace(few, options={"prototypes_per_class": 3})
     (run,) = prepare(dataclasses.replace(PLAIN, probes=(more,), seeds=1), tmp_path).runs
     assert run.study.probe == "protobin-2"  # other options under the same label are another cell
-    words = summary.summary_text(table.summarise(outcome.store))
+    words = summary.summary_text(summarise(outcome.store))
     assert "protobin-2" in words
     assert compare(outcome.store, "protobin-2", "linear").verdicts
-    compared = comparison.compare_with_published(table.summarise(outcome.store))
+    compared = comparison.compare_with_published(summarise(outcome.store))
     assert comparison.comparison_text(compared, "table").count("protobin-2") >= 1
 
 
 def test_a_bank_that_cannot_be_made_fails_its_cells_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     two = dataclasses.replace(PLAIN, encoders=(EncoderSpec("ear"), EncoderSpec("ear", "deaf", {"seed": 1})))
-    extract = runner.resolve.ResolvedPair.extract
+    extract = ResolvedPair.extract
 
     def deaf(self: Any, **options: Any) -> Any:
         if self.encoder.label == "deaf":
             raise OSError("no room")
         return extract(self, **options)
 
-    monkeypatch.setattr(runner.resolve.ResolvedPair, "extract", deaf)
+    monkeypatch.setattr(ResolvedPair, "extract", deaf)
     outcome = run_quietly(two, tmp_path)
     assert {failure.error for failure in outcome.failures} == {"OSError: no room"}
     assert len(outcome.failures) == len(list(outcome.store)) == 4
@@ -544,10 +545,10 @@ def test_a_worker_takes_its_share_of_the_cores_and_never_more_threads_than_it_wa
     try:
         for given in (1, 4):
             torch.set_num_threads(given)
-            runner._start([], 1)
+            runner.start_worker([], 1)
             assert torch.get_num_threads() == max(1, min(given, os.cpu_count() or 1))
         torch.set_num_threads(4)
-        runner._start([], 1000)
+        runner.start_worker([], 1000)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(threads)
@@ -568,8 +569,8 @@ def test_a_search_without_optuna_is_refused_before_anything_is_done(
 
 def test_a_search_is_named_by_all_that_decides_it(tmp_path: Path) -> None:
     def study(suite: Suite) -> str:
-        bench = runner._Bench(suite, tmp_path, None)
-        return bench.job(prepare(suite, tmp_path).runs[0].study, [], None, False).storage.name
+        bench = runner.Workspace(suite, tmp_path)
+        return bench.job(prepare(suite, tmp_path).runs[0].study).storage.name
 
     others = [
         dataclasses.replace(SEARCHED, epochs=2),

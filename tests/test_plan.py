@@ -74,13 +74,13 @@ def test_draws_are_of_data_sets_with_shots() -> None:
 def test_what_is_done_is_left_out_whatever_it_cost() -> None:
     linear = Study(A, "linear")
     done = {Run(linear, 0, 0, 123.0), Run(linear, None, 1, 123.0)}
-    whole, left = plan.make(SUITE, {A: SCALE}), plan.make(SUITE, {A: SCALE}, done=done)
+    whole, left = plan.make(SUITE, {A: SCALE}), plan.make(SUITE, {A: SCALE}, finished=done)
     assert [c for c in whole.runs if c not in done] == list(left.runs)
-    assert (whole.done, left.done) == (0, 2)
+    assert (whole.finished, left.finished) == (0, 2)
     seeds = {Run(linear, None, 0, 0), Run(linear, None, 1, 0)}
-    rest = plan.make(SUITE, {A: SCALE}, done=seeds)
+    rest = plan.make(SUITE, {A: SCALE}, finished=seeds)
     assert {run.study.probe for run in rest.runs} == {"knn", "protobin"}
-    assert rest.done == 5  # the search that led to them is over too
+    assert rest.finished == 5  # the search that led to them is over too
 
 
 def test_costs_add_up_and_a_bank_is_paid_once() -> None:
@@ -180,10 +180,10 @@ def test_the_plan_reads_as_one_page() -> None:
     lack = suites.Unavailable("probe", "knn", "not registered")
     text = str(plan.make(SUITE, {A: SCALE, B: dataclasses.replace(SCALE, bytes=0)}, unavailable=[lack]))
     assert "linear       3 trials + 2 seeds" in text
-    assert "tiny x b: bank there" in text
+    assert "tiny x b: bank complete" in text
     assert "4 shots, draw 1" in text
     assert "missing probe 'knn': not registered" in text
-    assert "30 cells to do, 0 done" in text
+    assert "30 runs to do, 0 done" in text
     assert "knn      " not in text
 
 
@@ -283,7 +283,7 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
     suite = suites.load(path)
     assert (suite.name, [spec.label for spec in suite.encoders]) == ("mine", ["tiny", "other"])
     assert suite.datasets[0].folds == (1, 2)
-    assert suite.datasets[0].created_with(2) == {"fold": 2}
+    assert suite.datasets[0].options_of_fold(2) == {"fold": 2}
     assert suite.probe("cgp-9") == ProbeSpec("cgp", "cgp-9", {"prototypes": 9})
 
 
@@ -314,5 +314,5 @@ def test_an_unknown_suite_and_a_broken_file(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'smoke'"):
         suites.load("smok")
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(SuiteError, match="no suite"):
+    with pytest.raises(SuiteError, match="is not a suite"):
         suites.load(tmp_path / "broken.json")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.metadata
 import importlib.util
 import inspect
 import pkgutil
@@ -99,7 +98,9 @@ class Registry(Generic[T]):
         for module in pkgutil.iter_modules(package.__path__):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{self.package}.{module.name}")
-        for entry in importlib.metadata.entry_points(group=self._group):
+        from importlib.metadata import entry_points
+
+        for entry in entry_points(group=self._group):
             entry.load()
         self._discovered = True
 

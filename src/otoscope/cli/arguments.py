@@ -165,7 +165,7 @@ def _bench(to: argparse.ArgumentParser) -> None:
     ):
         to.add_argument(f"--{name}", type=count, metavar="N", help=f"{words} (default: the suite's)")
     to.add_argument(
-        "--dry-run", action="store_true", help="print the plan (runs, bytes, expected time) and run nothing"
+        "--dry-run", action="store_true", help="print the plan (runs, bytes, estimated time) and run nothing"
     )
     add_search(to)
     to.add_argument("--storage", metavar="URL", help="database of trials of the search tpe (default: in --out)")
