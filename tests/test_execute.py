@@ -26,9 +26,9 @@ from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSp
 from otoscope.bench.suites import Suite
 from otoscope.finetuning import FittedFinetune, finetune
 from otoscope.finetuning.training import FinetuneRun
-from otoscope.report import table
 from otoscope.report.compare import compare
 from otoscope.report.published import comparison
+from otoscope.report.rows import summarise
 from otoscope.report.text import summary
 from otoscope.results import Record, SearchSettings, Store, ValidationCut
 from otoscope.search import MissingExtraError, SearchSpec
@@ -471,10 +471,10 @@ def test_a_probe_with_options_is_measured_under_its_label(tmp_path: Path) -> Non
     more = dataclasses.replace(few, options={"prototypes_per_class": 3})
     (run,) = prepare(dataclasses.replace(PLAIN, probes=(more,), seeds=1), tmp_path).runs
     assert run.study.probe == "protobin-2"  # other options under the same label are another run
-    words = summary.summary_text(table.summarise(outcome.store))
+    words = summary.summary_text(summarise(outcome.store))
     assert "protobin-2" in words
     assert compare(outcome.store, "protobin-2", "linear").verdicts
-    compared = comparison.compare_with_published(table.summarise(outcome.store))
+    compared = comparison.compare_with_published(summarise(outcome.store))
     assert comparison.comparison_text(compared, "table").count("protobin-2") >= 1
 
 

@@ -188,7 +188,7 @@ def test_a_finished_checkpoint_gives_the_result_without_training(
     assert _same(first, finetune(Ear(), data, recipe=QUICK, checkpoint=path))
     for other in ({"encoder": Ear(seed=1)}, {"recipe": dataclasses.replace(QUICK, lr=0.02)}, {"seed": 1}):
         arguments = {"encoder": Ear(), "recipe": QUICK, "seed": 0} | other
-        with pytest.raises(ValueError, match="is of another run"):
+        with pytest.raises(ValueError, match="is the checkpoint of another run"):
             finetune(arguments.pop("encoder"), data, checkpoint=path, **arguments)
 
 

@@ -206,7 +206,8 @@ def test_what_version_1_left_to_names_and_metrics_is_stated(old: Store) -> None:
     assert tuned.lr == 0.01
     assert tuned.protocol.recipe is not None
     assert (tuned.protocol.recipe["lr"], tuned.protocol.recipe["epochs"]) == (None, 1)
-    assert tuned.protocol.search == SearchSettings(kind="list", trials=2, options={"lr": [0.001, 0.01]})
+    rates = [{"lr": 0.001}, {"lr": 0.01}]
+    assert tuned.protocol.search == SearchSettings(kind="list", trials=2, options={"settings": rates})
 
 
 def test_without_a_suite_the_rate_of_version_1_tells_configurations_apart() -> None:

@@ -215,11 +215,11 @@ def test_the_best_epoch_is_kept(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_training_from_disk_gives_the_same_probe_as_from_memory(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = fit("protobin", bank, TrainingConfig(epochs=2, layers="all"))
+    in_memory = fit("protobin", bank, TrainingConfig(epochs=2, layers="all"))
     monkeypatch.setattr(loader, "IN_MEMORY", 0)
-    read = fit("protobin", bank, TrainingConfig(epochs=2, layers="all"))
-    assert held.history == read.history
-    assert torch.equal(held.predict_logits(bank.split("train")), read.predict_logits(bank.split("train")))
+    from_disk = fit("protobin", bank, TrainingConfig(epochs=2, layers="all"))
+    assert in_memory.history == from_disk.history
+    assert torch.equal(in_memory.predict_logits(bank.split("train")), from_disk.predict_logits(bank.split("train")))
 
 
 def test_prototypes_and_gates_take_no_weight_decay() -> None:
@@ -327,11 +327,11 @@ def test_weights_of_another_probe_are_refused(bank: Bank, tmp_path: Path) -> Non
     fit("protobin", bank, TrainingConfig(epochs=1), options={"prototypes_per_class": 2}).save(tmp_path)
     with pytest.raises(FileNotFoundError, match="no saved probe"):
         load(tmp_path / "elsewhere")
-    held = json.loads((tmp_path / "probe.json").read_text())
-    (tmp_path / "probe.json").write_text(json.dumps(held | {"options": {"prototypes_per_class": 3}}))
+    saved = json.loads((tmp_path / "probe.json").read_text())
+    (tmp_path / "probe.json").write_text(json.dumps(saved | {"options": {"prototypes_per_class": 3}}))
     with pytest.raises(ValueError, match=r"(?s)do not fit.*prototypes\.weight"):
         load(tmp_path)
-    (tmp_path / "probe.json").write_text(json.dumps(held | {"format": 0}))
+    (tmp_path / "probe.json").write_text(json.dumps(saved | {"format": 0}))
     with pytest.raises(ValueError, match="another version"):
         load(tmp_path)
 

@@ -160,11 +160,11 @@ def _run(arguments: argparse.Namespace, suite: Suite, bank: Path | None) -> int:
 
 def _show(arguments: argparse.Namespace, result: SuiteResult) -> int:
     """Print the table of all results and the failures; the exit status."""
-    from otoscope.report import table
+    from otoscope.report.rows import summarise
     from otoscope.report.text import summary
 
     if next(iter(result.store), None):
-        print(summary.summary_text(table.summarise(result.store)))
+        print(summary.summary_text(summarise(result.store)))
     if not result.plan.runs:
         print(f"\nnothing to do: all {result.plan.finished} runs were done before")
     for failure in result.failures:

@@ -9,8 +9,8 @@ import numpy as np
 
 from otoscope.report.html import svg
 from otoscope.report.html.figures import LEFT, WIDTH
-from otoscope.report.rankings import Ranking
-from otoscope.report.scoreboard import Placed, Scoreboard
+from otoscope.report.rankings import EncoderRanking
+from otoscope.report.scoreboard import ProbeRanks, Scoreboard
 from otoscope.report.text import numbers
 from otoscope.report.text.rankings import tau
 
@@ -19,7 +19,7 @@ NAMES = 150.0
 ROW, HEAD = 46.0, 52.0
 
 
-def bump_chart(r: Ranking, encoders: Sequence[str]) -> str:
+def bump_chart(r: EncoderRanking, encoders: Sequence[str]) -> str:
     """Draw the rank of every encoder under every probe; a grey bar links neighbours that are not decided.
 
     Parameters
@@ -69,7 +69,7 @@ def win_matrix(board: Scoreboard) -> str:
         parts.append(svg.text(LEFT - 12, y + 21, one, "label", "end", LEFT - 12))
         parts.append(svg.text(LEFT + side * (i + 0.5), 18, one, "tick", "middle", side))
         for j, other in enumerate(board.probes):
-            won, met = int(board.wins[i, j]), int(board.met[i, j])
+            won, met = int(board.wins[i, j]), int(board.compared[i, j])
             box = (LEFT + side * j + 1, y + 1, side - 2, 32)
             if not met:
                 parts.append(svg.rect(*box, "blank"))
@@ -81,7 +81,7 @@ def win_matrix(board: Scoreboard) -> str:
     return svg.drawing(WIDTH, 34 + 34.0 * count, parts, "in how many pairs each probe wins over each other one")
 
 
-def critical_difference(placed: Placed) -> str:
+def critical_difference(placed: ProbeRanks) -> str:
     """Draw average ranks on a line (Demsar 2006, figure 1).
 
     Parameters
@@ -117,10 +117,10 @@ def critical_difference(placed: Placed) -> str:
         side, anchor = (-1, "end") if better else (1, "start")
         parts.append(svg.text(edge + 8 * side, y + 4.5, f"{rank:.2f}", "number", anchor))
         parts.append(svg.text(edge + 52 * side, y + 4.5, name, "label", anchor, left - 72))
-    return svg.drawing(WIDTH, top + 24 * half, parts, f"average rank of each probe over {placed.cells} pairs")
+    return svg.drawing(WIDTH, top + 24 * half, parts, f"average rank of each probe over {placed.pairs} pairs")
 
 
-def _heads(r: Ranking, bottom: float) -> list[str]:
+def _heads(r: EncoderRanking, bottom: float) -> list[str]:
     """The name of the probe above each column, and below it Kendall's tau to fine-tuning."""
     parts, step = [], (WIDTH - 2 * NAMES) / max(len(r.probes) - 1, 1)
     for i, probe in enumerate(r.probes):
@@ -148,13 +148,13 @@ def _ends(encoder: str, points: Sequence[tuple[float, float]]) -> list[str]:
     return names or [svg.text(first, y - 17, encoder, "tick", "middle")]
 
 
-def _undecided(r: Ranking) -> list[str]:
+def _undecided(r: EncoderRanking) -> list[str]:
     """A bar behind every two neighbours whose difference is not decided."""
     parts = []
     for i, probe in enumerate(r.probes):
         x, ranks = _column(i, len(r.probes)), r.ranks(probe)
         for one, other in pairwise(r.order(probe)):
-            if not r.duel(probe, one, other).decided:
+            if not r.comparison(probe, one, other).decided:
                 parts.append(svg.line(x, _height(ranks[one]), x, _height(ranks[other]), "undecided"))
     return parts
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from otoscope.report.html import svg
-from otoscope.report.table import LINEAR, Row
+from otoscope.report.rows import LINEAR, Row
 from otoscope.report.text import numbers
 from otoscope.report.text.table import RECORDED
 from otoscope.results import FINETUNE
@@ -122,7 +122,7 @@ def _bar(row: Row, y: float, height: float, top: float, primary: bool) -> str:
     if row.interval:
         parts.append(svg.whisker(_x(row.interval.low, top), _x(row.interval.high, top), y + height / 2))
         end = _x(row.interval.high, top)
-    label = numbers.percent(row.value) + (f" {RECORDED}" if row.recorded else "")
+    label = numbers.percent(row.value) + (f" {RECORDED}" if row.source else "")
     size = "number" if primary else "number small"
     parts.append(svg.text(end + 8, y + height / 2 + (5 if primary else 3.5), label, size))
     return "".join(parts)

@@ -25,7 +25,7 @@ class ScoreboardFigures(Section):
         if board.probes:
             title = rankings.board_tables(board)[0][0]
             parts.append(f'<p class="note">{escape(title)}.</p>\n<figure>{charts.win_matrix(board)}</figure>')
-        if board.placed:
+        if board.probe_ranks:
             entries = {"group": "no significant difference"}
-            parts.append(f"<figure>{legend(entries)}{charts.critical_difference(board.placed)}</figure>")
+            parts.append(f"<figure>{legend(entries)}{charts.critical_difference(board.probe_ranks)}</figure>")
         return "\n".join(parts)
