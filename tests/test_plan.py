@@ -7,8 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 import otoscope.bank
+from otoscope import probes
 from otoscope.bank import BankIdentity, estimate_size
 from otoscope.bench import plan, suites
 from otoscope.bench.cost import PairSize
@@ -20,7 +22,7 @@ from otoscope.bench.suites import Suite, SuiteError
 from otoscope.registry import UnknownNameError
 from otoscope.results import Protocol
 from otoscope.search import SearchSpec
-from otoscope.types import TokenShape
+from otoscope.types import Tokens, TokenShape
 from toys import SIZES, Ear, Tones
 
 SCALE = PairSize(
@@ -114,6 +116,19 @@ def test_options_of_a_probe_count_in_its_cost() -> None:
 
 def test_a_probe_that_cannot_be_built_does_not_stop_the_plan() -> None:
     suite = dataclasses.replace(SUITE, probes=(ProbeSpec("mhca", "mine", {"heads": 7}),))
+    assert plan.make(suite, {A: SCALE}).runs[0].seconds > 0
+
+
+@pytest.mark.usefixtures("isolated_registries")
+def test_a_probe_whose_work_cannot_be_counted_does_not_stop_the_plan() -> None:
+    @probes.register("centroids")
+    class Centroids(probes.ClipProbe):
+        trained = False
+
+        def forward(self, tokens: Tokens) -> Tensor:  # noqa: ARG002
+            raise RuntimeError("no clips are stored")
+
+    suite = dataclasses.replace(SUITE, probes=(ProbeSpec("centroids", "mine"),))
     assert plan.make(suite, {A: SCALE}).runs[0].seconds > 0
 
 

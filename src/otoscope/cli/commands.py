@@ -44,7 +44,7 @@ def _costs(arguments: argparse.Namespace, names: Iterable[str]) -> tuple[list[st
     for name in names:
         try:
             price = cost(name, shape, arguments.classes, arguments.tokens)
-        except ValueError:  # the default options do not fit this width
+        except (ValueError, RuntimeError):  # the default options do not fit this width, or MACs cannot be counted
             rows.append([name, "–", "–", "–"])
         else:
             rows.append([name, f"{price.parameters:,}", f"{price.macs:,}", f"{price.bytes:,}"])
