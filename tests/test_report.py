@@ -294,7 +294,7 @@ def test_a_class_without_positives_has_no_score(tmp_path: Path) -> None:
     assert set(class_scores(store, summarise(store)[0])) == {"dog", "rain"}
 
 
-def test_the_exhibit_outlines_the_strongest_token_where_it_is(shown: ActivationMap) -> None:
+def test_the_activation_map_outlines_the_strongest_token_where_it_is(shown: ActivationMap) -> None:
     drawn = figures.activation_chart(shown)
     x, width = re.search(r'class="outline" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', drawn).groups()  # type: ignore[union-attr]
     seconds = (float(x) - figures.LEFT) / figures.PLOT * shown.seconds
@@ -303,7 +303,7 @@ def test_the_exhibit_outlines_the_strongest_token_where_it_is(shown: ActivationM
     assert "event event-shown" in drawn
 
 
-def test_an_exhibit_survives_its_file_and_bad_ones_are_refused(shown: ActivationMap, tmp_path: Path) -> None:
+def test_an_activation_map_survives_its_file_and_bad_files_are_refused(shown: ActivationMap, tmp_path: Path) -> None:
     shown.save(tmp_path / "activation_map.npz")
     again = activation_map.load(tmp_path / "activation_map.npz")
     np.testing.assert_array_equal(again.activation, shown.activation)
@@ -318,7 +318,7 @@ def test_an_exhibit_survives_its_file_and_bad_ones_are_refused(shown: Activation
     np.savez(tmp_path / "other.npz", a=np.zeros(1))
     (tmp_path / "text.npz").write_text("no archive")
     for bad in ("other", "text"):
-        with pytest.raises(ValueError, match="exhibit"):
+        with pytest.raises(ValueError, match="activation map"):
             activation_map.load(tmp_path / f"{bad}.npz")
     with pytest.raises(ValueError, match="onset, offset and label"):
         replace(shown, event_labels=("dog",))

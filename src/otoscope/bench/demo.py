@@ -59,7 +59,7 @@ def run_demo(
     """
     selected = _select(suite if isinstance(suite, Suite) else suites.load(suite), seeds, control, finetune)
     if finetune:
-        recorded.forget(Store(Path(out) / "results"))
+        recorded.remove_from(Store(Path(out) / "results"))
     result = run_suite(selected, out, device=device, progress=progress)
     pairs, _ = resolve(replace(selected, encoders=selected.encoders[:1]), Path(out) / "banks")
     for pair, resolved in pairs.items():
@@ -85,7 +85,7 @@ def _save_activation_map(out: Path, pair: Pair, resolved: ResolvedPair) -> None:
     probe = folder / "probe.json"
     if probe.exists() and not (path.exists() and path.stat().st_mtime >= probe.stat().st_mtime):
         bank, encoder, dataset = banks.open(resolved.path), resolved.create_encoder(), resolved.create_dataset()
-        evaluation.exhibit(load(folder), bank, encoder, dataset, name=pair.encoder).save(path)
+        evaluation.map_activation(load(folder), bank, encoder, dataset, name=pair.encoder).save(path)
 
 
 def _add_recorded_finetuning(store: Store, resolved: ResolvedPair, progress: bool) -> None:
@@ -94,7 +94,7 @@ def _add_recorded_finetuning(store: Store, resolved: ResolvedPair, progress: boo
     measured = [r for r in store if (r.encoder, r.probe, r.source) == (label, FINETUNE, None)]
     if any(recorded.matches(record, identity) for record in measured):
         return
-    if not recorded.add_to(store, label, identity) and progress:
+    if not recorded.copy_to(store, label, identity) and progress:
         print(
             "there is no recorded fine-tuning of this encoder and data set, so the table has no share of the gap "
             "closed; `otoscope demo --finetune` measures it",
