@@ -1,4 +1,4 @@
-"""The training program of `tiny`: mixing, masks, units, and equal results of interrupted and uninterrupted runs."""
+"""The program that trained `tiny`: mixing, masks, units, and that a run that was stopped ends as one that was not."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
-def training_arguments(corpus: Path, out: Path, steps: int) -> argparse.Namespace:
+def arguments(corpus: Path, out: Path, steps: int) -> argparse.Namespace:
     return argparse.Namespace(corpus=corpus, out=out, steps=steps, lr=1e-3, seed=0, device="cpu")
 
 
@@ -83,7 +83,7 @@ def test_masks_are_permutations_that_begin_with_blocks(pretrain: ModuleType) -> 
 def test_an_interrupted_run_has_the_same_result(
     pretrain: ModuleType, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretrain.train(training_arguments(corpus, tmp_path / "whole", 4))
+    pretrain.train(arguments(corpus, tmp_path / "whole", 4))
     monkeypatch.setattr(pretrain, "SAVE_EVERY", 2)
     one_step = pretrain.one_step
 
@@ -94,9 +94,9 @@ def test_an_interrupted_run_has_the_same_result(
 
     monkeypatch.setattr(pretrain, "one_step", killed)
     with pytest.raises(KeyboardInterrupt):
-        pretrain.train(training_arguments(corpus, tmp_path / "stopped", 4))
+        pretrain.train(arguments(corpus, tmp_path / "stopped", 4))
     monkeypatch.setattr(pretrain, "one_step", one_step)
-    pretrain.train(training_arguments(corpus, tmp_path / "stopped", 4))
+    pretrain.train(arguments(corpus, tmp_path / "stopped", 4))
     whole, stopped = (torch.load(tmp_path / n / "checkpoint.pt", weights_only=True) for n in ("whole", "stopped"))
     assert stopped["step"] == 4
     for name, tensor in whole["model"].items():
@@ -109,7 +109,7 @@ def test_the_exported_file_has_the_format_that_ships(pretrain: ModuleType, corpu
 
     from otoscope.encoders.tiny import PatchViT
 
-    pretrain.train(training_arguments(corpus, tmp_path / "run", 25))
+    pretrain.train(arguments(corpus, tmp_path / "run", 25))
     pretrain.export(tmp_path / "run", tmp_path)
     PatchViT().load_state_dict({k: v.float() for k, v in load_file(tmp_path / "tiny.safetensors").items()})
     assert (tmp_path / "tiny-loss.png").stat().st_size > 1000
