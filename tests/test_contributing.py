@@ -16,6 +16,7 @@ from otoscope import bank, datasets, encoders, fit, metrics, probes, search
 from otoscope.contract import CheckResult
 from otoscope.datasets.contract import CONTRACT as DATASET
 from otoscope.encoders.contract import CONTRACT as ENCODER
+from otoscope.metrics.contract import CONTRACT as METRIC
 from otoscope.probes.contract import CONTRACT as PROBE
 from otoscope.registry import load_plugin
 from otoscope.report.html import sections
@@ -87,6 +88,7 @@ def test_probe_encoder_and_dataset_together(tmp_path: Path, yard: Path) -> None:
 
 def test_metric(tmp_path: Path) -> None:
     load_recipe("TopTwo", tmp_path)
+    assert failures(METRIC.run("top-2", "top-2")) == []
     assert "top-2" in metrics.names("multi-class")
     rng, task = np.random.default_rng(0), Task(("a", "b", "c"), "multi-class", "top-2")
     scores, targets = rng.normal(size=(4, 30, 3)), np.eye(3)[rng.integers(0, 3, 30)]

@@ -127,7 +127,7 @@ def training_seconds(spec: ProbeSpec | FinetuneSpec, size: PairSize, *, epochs: 
     shape = dataclasses.replace(size.shape, layers=len(layers))
     try:
         macs = probes.cost(spec.name, shape, size.classes, size.tokens, **spec.options).macs
-    except ValueError:  # the probe cannot be built for these tokens: its own runs fail with the reason
+    except (ValueError, RuntimeError):  # it cannot be built or counted: if its runs fail, they give the reason
         macs = 0
     values = shape.layers * size.tokens * shape.dim if kind.reads == "tokens" else 0
     per_clip = _CLIP_SECONDS + _VALUE_SECONDS * values + macs / _PROBE_RATE

@@ -122,6 +122,7 @@ def finetune(
     """
     recipe = recipe or Recipe()
     device = torch.device("cpu" if device is None else device)
+    metrics.main_metric(dataset.task)
     clips = {name: dataset.clips(name) for name in ("train", "validation")}
     targets = {name: _targets(dataset, name, clips[name]) for name in clips}
     protocol = _protocol(encoder, dataset, recipe)
@@ -151,7 +152,6 @@ def finetune(
 
 def _targets(dataset: Dataset, split: str, clips: Sequence[Clip]) -> Tensor:
     """The targets of the clips of a split, float [n, C]; they must have a positive label."""
-    metrics.main_metric(dataset.task)
     targets = dataset.task.targets(clips)
     if not bool(targets.any()):
         raise ValueError(f"the {split} split of {dataset.name!r} has no positive label; fine-tuning needs some")

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from otoscope.contract import Contract, expect
 from otoscope.probes import Range
-from otoscope.search.base import Outcome, Problem, Search, SearchSpec, Setting, Storage
+from otoscope.search.base import Outcome, Problem, Search, Setting, Storage
+from otoscope.search.spec import SearchSpec
 from otoscope.train import DivergedError
 
 SPACE = {"lr": Range(1e-4, 1e-1), "weight_decay": Range(1e-5, 1e-3)}
@@ -98,11 +99,9 @@ def _reproducible(spec: SearchSpec) -> None:
 @CONTRACT.check("resume")
 def _resume(spec: SearchSpec) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        problems = [
-            Problem(space=SPACE, storage=Storage(folder=Path(folder, name), name="contract"))
-            for name in ("undisturbed", "stopped")
-        ]
-        expect(spec.strategy.kept(problems[0].storage) == [], "a storage without a search must have no trials")  # type: ignore[arg-type]
+        storages = [Storage(folder=Path(folder, name), name="contract") for name in ("undisturbed", "stopped")]
+        problems = [Problem(space=SPACE, storage=storage) for storage in storages]
+        expect(spec.strategy.kept(storages[0]) == [], "a storage without a search must have no trials")
         expect(not Path(folder, "undisturbed").exists(), "kept must not create files")
         undisturbed, stopped = (spec.create(problem) for problem in problems)
         wanted = _settings(_run(undisturbed))
