@@ -6,12 +6,12 @@ import pytest
 
 from bank_toys import Sounds, Toy, quiet
 from otoscope import bank as banks
-from otoscope import datasets, encoders, probes
+from otoscope import datasets, encoders, load_plugin, probes
 from otoscope.bank import Requirements, requirements
 from otoscope.bench import suites
 from otoscope.bench.resolve import resolve
 from otoscope.probes import registry
-from otoscope.registry import UnknownNameError, load_plugin
+from otoscope.registry import UnknownNameError
 from otoscope.train import TrainingConfig, fit
 from toys import Ear, Tones, run_toy
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from helpers_records import add_scenes
 from otoscope.bench import demo, suites
 from otoscope.bench.plan import Plan
 from otoscope.bench.runner import SuiteResult
 from otoscope.cli import main
 from otoscope.results import Store
-from planted import add_scenes
 from toys import Ear, run_toy
 
 COMMANDS = ("demo", "list", "extract", "probe", "finetune", "results", "report", "check")

@@ -10,15 +10,14 @@ import pytest
 
 import otoscope
 import otoscope.bank
+from otoscope import run_suite
 from otoscope.bank import Bank, HeldOutError
-from otoscope.bench.evaluation import evaluate
+from otoscope.bench import evaluate
 from otoscope.bench.jobs import finetune as finetune_job
 from otoscope.bench.jobs import probe as job
-from otoscope.bench.runner import run_suite
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite
-from otoscope.finetuning import finetune
-from otoscope.finetuning.recipe import Recipe
+from otoscope.finetuning import Recipe, finetune
 from otoscope.search import SearchSpec, fit_best
 from otoscope.train import TrainingConfig, fit
 from toys import Ear, Tones
