@@ -152,7 +152,7 @@ def test_a_bank_with_views_differs_in_its_train_split_alone(tmp_path: Path) -> N
     with pytest.raises(HeldOutError):
         mixed.split("test")
     other = otoscope.bank.extract(Ear(seed=1), MixupSet(training_set), tmp_path / "other", progress=False)
-    with pytest.raises(ValueError, match="extract the views anew"):
+    with pytest.raises(ValueError, match="extract the views again"):
         with_mixup_views(whole, other, shots=2, draw=0, number=2)
 
 

@@ -52,7 +52,7 @@ def encode_shard(
     encoder : Encoder. The frozen encoder.
     clips : sequence of Clip. The clips of the shard, in their order.
     identity : BankIdentity. Says which layers are kept, whether maps or pooled vectors, and in which dtype.
-    batch_size : int. Most clips that are encoded at once.
+    batch_size : int. Maximum number of clips encoded at once.
     on_batch : callable. Called after each batch with its number of clips.
 
     Returns

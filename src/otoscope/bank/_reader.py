@@ -30,7 +30,7 @@ class ShardReader:
     ----------
     shard_of : int64 [n]. Number of the shard that contains each row.
     row_bytes : int64 [S]. Stored bytes of one row of each shard.
-    steps : int. Most time steps T of a shard.
+    steps : int. Maximum number of time steps T of a shard.
     """
 
     def __init__(self, identity: BankIdentity, shards: Sequence[Shard]) -> None:

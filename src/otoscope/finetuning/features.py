@@ -76,7 +76,7 @@ def predict(module: nn.Module, features: Sequence[Features], batch_size: int) ->
     ----------
     module : maps features to logits.
     features : n batches of one clip each.
-    batch_size : clips that are computed at once.
+    batch_size : number of clips per batch.
 
     Returns
     -------

@@ -239,7 +239,7 @@ class Record:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
-        """The record that `to_json` wrote, in this version; `otoscope.results.migrate.migrate` lifts older ones.
+        """The record that `to_json` wrote, in this version; `otoscope.results.migrate.migrate` converts older ones.
 
         Raises
         ------

@@ -204,7 +204,7 @@ class TpeSearch(Search):
         return study
 
     def _identity(self) -> dict[str, Any]:
-        """What decides the trials, as plain JSON values."""
+        """Everything that decides the trials, as plain JSON values."""
         problem = self.problem
         ranges = {name: [limits.low, limits.high] for name, limits in problem.space.items()}
         numbers = {"trials": self.total, "seed": problem.seed, "trials_at_once": problem.trials_at_once}

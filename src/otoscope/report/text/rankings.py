@@ -20,7 +20,7 @@ MAX_LISTED = 4
 
 
 def rankings_text(rankings: Rankings, text_format: TextFormat) -> str:
-    """Write the rankings of every data set, the comparison of probes, and what is left out.
+    """Write the rankings of every data set, the comparison of probes, and what is omitted.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def rankings_text(rankings: Rankings, text_format: TextFormat) -> str:
     blocks = [document(tables(r), sentences(r), text_format) for r in rankings.rankings]
     if rankings.board:
         blocks.append(document(board_tables(rankings.board), board_sentences(rankings.board), text_format))
-    left_out = [f"left out: {reason}" for reason in rankings.left_out]
-    return "\n\n".join(filter(None, [*blocks, document([], left_out, text_format)]))
+    omitted = [f"omitted: {reason}" for reason in rankings.omitted]
+    return "\n\n".join(filter(None, [*blocks, document([], omitted, text_format)]))
 
 
 def tables(ranking: EncoderRanking) -> list[tuple[str, TextTable]]:
@@ -84,7 +84,7 @@ def sentences(ranking: EncoderRanking) -> list[str]:
 
 
 def order(ranking: EncoderRanking, probe: str) -> str:
-    """Write the encoders under a probe, best first: "a > b ≈ c", with ≈ between neighbours that are not decided."""
+    """Write the encoders under a probe, best first: "a > b ≈ c", with ≈ for differences that are not significant."""
     ordered = ranking.order(probe)
     parts = ordered[:1]
     for one, other in pairwise(ordered):
