@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers_docs import python_block
 from otoscope.bench import demo, suites
 from otoscope.bench.plan import Plan
 from otoscope.bench.runner import SuiteResult
@@ -185,6 +186,25 @@ def test_check_encoders_and_data_sets(plugin_folder: Path, capsys: pytest.Captur
     assert words[1].startswith("tiny: all of")
 
 
+def test_check_metrics_and_search_strategies(plugin_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (plugin_folder / "recipes.py").write_text(
+        python_block("CONTRIBUTING.md", "class TopTwo(") + python_block("CONTRIBUTING.md", "class RandomSearch(")
+    )
+    assert main(["check", "metric", "mAP", "accuracy"]) == 0
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["mAP", "accuracy"]
+    assert main(["check", "metric", "--plugin", "recipes.py"]) == 0
+    assert capsys.readouterr().out.startswith("top-2: all of")
+    assert main(["check", "search", "--plugin", "recipes.py", "--option", "trials=5"]) == 0
+    assert capsys.readouterr().out.startswith("random: all of")
+    assert main(["check", "search", "sobol", "--option", "trials=0"]) == 1
+    assert "at least one trial, found 0" in capsys.readouterr().out
+    assert main(["list", "metrics", "--plugin", "recipes.py"]) == 0
+    assert "top-2" in capsys.readouterr().out
+    assert main(["list", "searches", "--plugin", "recipes.py"]) == 0
+    words = capsys.readouterr().out
+    assert all(name in words for name in ("list", "sobol", "tpe", "random"))
+
+
 @pytest.mark.usefixtures("plugin_folder")
 def test_check_passes_good_probes_and_fails_a_bad_plugin(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "probe", "mean"]) == 0
@@ -211,6 +231,10 @@ def test_check_passes_good_probes_and_fails_a_bad_plugin(capsys: pytest.CaptureF
         (["check", "probe", "--plugin", "toy.py"], "registers no probe"),
         (["check", "encoder", "tiny", "--option", "wieghts=random"], "did you mean 'weights'"),
         (["check", "encoder", "whisper"], "add --option path=VALUE"),
+        (["check", "search", "list"], "add --option settings=VALUE"),
+        (["check", "search", "sobl"], "did you mean 'sobol'"),
+        (["check", "metric", "map"], "did you mean 'mAP'"),
+        (["extract", "--encoder", "whisper"], "needs a value for the option 'path'"),
     ],
 )
 def test_user_errors_print_one_line_and_return_2(

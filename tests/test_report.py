@@ -255,7 +255,7 @@ def test_the_headline_says_what_the_numbers_carry_and_no_more(store: Store) -> N
     lead = " ".join(claims.reasons(tiny, [row for row in rows if row not in tiny]))
     assert "% of the gap" in lead
     assert "Its lead over mhca" in lead
-    assert "With random weights" in lead
+    assert "which has random weights" in lead
     assert "do not decide" not in lead
 
 
