@@ -22,7 +22,10 @@ def test_a_dry_run_writes_nothing_and_names_missing_data_sets(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--suite", "smoke", "--probes", "mean"], "--suite names everything that is compared; found --probes"),
+        (
+            ["--suite", "smoke", "--probes", "mean"],
+            "--suite already names encoders, data sets and probes, found --probes as well",
+        ),
         (["--encoders", "tiny"], "or all of --encoders, --datasets and --probes"),
         (["--suite", "smok"], "did you mean 'smoke'"),
         (["--suite", "demo", "--search", "tpee"], "did you mean 'tpe'"),
