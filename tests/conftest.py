@@ -11,7 +11,7 @@ import pytest
 from helpers_whisper import save_whisper
 from otoscope import datasets, encoders, metrics, probes, search
 from otoscope.report.html import sections
-from toys import Ear, Tones
+from toys import Ear, Folded, Tones
 
 TOY_PLUGIN = """
 from toys import Ear, Tones
@@ -44,6 +44,12 @@ def toy_plugins(isolated_registries: None) -> None:  # noqa: ARG001
     """The encoder `ear` and the data set `tones`, registered for one test."""
     encoders.register("ear")(Ear)
     datasets.register("tones")(Tones)
+
+
+@pytest.fixture
+def toy_suites(toy_plugins: None) -> None:  # noqa: ARG001
+    """The encoder and the data set of `toy_plugins` and the data set `folded`, registered for one test."""
+    datasets.register("folded")(Folded)
 
 
 @pytest.fixture

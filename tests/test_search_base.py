@@ -40,8 +40,8 @@ def one_by_one() -> Iterator[None]:
                 return {number: setting} if number < self.total else {}
 
             def tell(self, outcomes: Mapping[int, Outcome]) -> None:
-                asked = self.ask()
-                self._outcomes += [Trial.of(number, asked[number], outcome) for number, outcome in outcomes.items()]
+                proposed = self.ask()
+                self._outcomes += [Trial.of(number, proposed[number], outcome) for number, outcome in outcomes.items()]
 
             @classmethod
             def kept(cls, storage: Storage) -> list[Trial]:  # noqa: ARG003
