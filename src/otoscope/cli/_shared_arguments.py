@@ -65,7 +65,8 @@ def add_out(parser: argparse.ArgumentParser, default: Path | None) -> None:
 def add_filters(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add one filter for each name, such as --encoder."""
     for name in names:
-        parser.add_argument(f"--{name}", action="append", metavar="NAME", help=f"only this {name}; may be repeated")
+        words = "data set" if name == "dataset" else name
+        parser.add_argument(f"--{name}", action="append", metavar="NAME", help=f"only this {words}; may be repeated")
 
 
 def add_plugin(parser: argparse.ArgumentParser) -> None:
