@@ -108,7 +108,7 @@ class EncoderRanking:
     comparisons: tuple[EncoderComparison, ...]
 
     def ranks(self, probe: str) -> dict[str, float]:
-        """Rank of each encoder under a probe, 1 for the best; equal scores get their mean rank."""
+        """Rank of each encoder under a probe, 1 for the best; equal scores have their mean rank."""
         keys = {e: self.standings[probe, e].sort_key for e in self.encoders if (probe, e) in self.standings}
         return _ranks(keys)
 

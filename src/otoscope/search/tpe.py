@@ -43,7 +43,7 @@ class TpeSearch(Search):
 
     Parameters
     ----------
-    problem : what is searched. Without a storage, trials are kept in memory.
+    problem : the problem to solve. Without a storage, trials are kept in memory.
     trials : number of trials.
     sobol : how many of them are Sobol points; None for half, rounded up.
     min_epochs : epochs after which trials are first compared; None stops no trial.

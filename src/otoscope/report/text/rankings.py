@@ -24,7 +24,7 @@ def rankings_text(rankings: Rankings, text_format: TextFormat) -> str:
 
     Parameters
     ----------
-    rankings : what to write.
+    rankings : the rankings.
     text_format : "table", "markdown" or "latex".
 
     Returns
@@ -123,7 +123,7 @@ def board_tables(board: Scoreboard) -> list[tuple[str, TextTable]]:
     body = []
     for i, name in enumerate(board.probes):
         counts = zip(board.wins[i], board.compared[i], strict=True)
-        body.append([name, *(f"{won}/{met}" if met else ABSENT for won, met in counts)])
+        body.append([name, *(f"{wins}/{compared}" if compared else ABSENT for wins, compared in counts)])
     result = [(title, TextTable(["probe", *board.probes], body))] if body else []
     if board.probe_ranks:
         ranks = zip(board.probe_ranks.probes, board.probe_ranks.ranking.ranks, strict=True)

@@ -12,7 +12,7 @@ from otoscope.results import activation_map
 class Activation(Section):
     """A spectrogram, and below it the similarity of every token with one prototype."""
 
-    title = "One clip, seen through one prototype"
+    title = "The activation map of one prototype on one clip"
     order = 70
 
     def body(self, data: ReportData) -> str | None:
