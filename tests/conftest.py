@@ -31,7 +31,7 @@ class Silent(ClipProbe):
 
 @pytest.fixture
 def isolated_registries() -> Iterator[None]:
-    """Undo after the test whatever it registers."""
+    """Remove after the test everything that it registers."""
     with ExitStack() as stack:
         for registry in (encoders.registry, datasets.registry, metrics.registry, probes.registry):
             stack.enter_context(registry.isolated())
