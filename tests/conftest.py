@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from helpers_whisper import save_whisper
-from otoscope import datasets, encoders, metrics, probes
+from otoscope import datasets, encoders, metrics, probes, search
+from otoscope.report.html import sections
 from toys import Ear, Folded, Tones
 
 TOY_PLUGIN = """
@@ -33,8 +34,8 @@ class Silent(ClipProbe):
 def isolated_registries() -> Iterator[None]:
     """Remove after the test everything that it registers."""
     with ExitStack() as stack:
-        for registry in (encoders.registry, datasets.registry, metrics.registry, probes.registry):
-            stack.enter_context(registry.isolated())
+        for package in (encoders, datasets, metrics, probes, search, sections):
+            stack.enter_context(package.registry.isolated())
         yield
 
 

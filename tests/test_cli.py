@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers_docs import python_block
 from helpers_records import add_scenes
 from otoscope.bench import demo, suites
 from otoscope.bench.plan import Plan
@@ -175,7 +176,9 @@ def test_check_encoders_and_data_sets(plugin_folder: Path, capsys: pytest.Captur
     assert main(["check", "dataset", "scenes", *sizes]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("scenes: all of")
-    assert lines[1:] == ["  rate: the rate of 0 of 12 clips was compared with an audio file"]
+    assert lines[1:] == [
+        "  rate: the rate of 0 of 12 clips was compared with an audio file; the others bind no path to load"
+    ]
     (plugin_folder / "melody.py").write_text(MELODY)
     assert main(["check", "dataset", "--plugin", "melody.py"]) == 0
     assert capsys.readouterr().out.startswith("melody: all of")
@@ -183,6 +186,25 @@ def test_check_encoders_and_data_sets(plugin_folder: Path, capsys: pytest.Captur
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "whisper: not checked, it needs --option path=VALUE"
     assert lines[1].startswith("tiny: all of")
+
+
+def test_check_metrics_and_search_strategies(plugin_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (plugin_folder / "recipes.py").write_text(
+        python_block("CONTRIBUTING.md", "class TopTwo(") + python_block("CONTRIBUTING.md", "class RandomSearch(")
+    )
+    assert main(["check", "metric", "mAP", "accuracy"]) == 0
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["mAP", "accuracy"]
+    assert main(["check", "metric", "--plugin", "recipes.py"]) == 0
+    assert capsys.readouterr().out.startswith("top-2: all of")
+    assert main(["check", "search", "--plugin", "recipes.py", "--option", "trials=5"]) == 0
+    assert capsys.readouterr().out.startswith("random: all of")
+    assert main(["check", "search", "sobol", "--option", "trials=0"]) == 1
+    assert "at least one trial, found 0" in capsys.readouterr().out
+    assert main(["list", "metrics", "--plugin", "recipes.py"]) == 0
+    assert "top-2" in capsys.readouterr().out
+    assert main(["list", "searches", "--plugin", "recipes.py"]) == 0
+    table = capsys.readouterr().out
+    assert all(name in table for name in ("list", "sobol", "tpe", "random"))
 
 
 @pytest.mark.usefixtures("plugin_folder")
@@ -211,6 +233,10 @@ def test_check_passes_good_probes_and_fails_a_bad_plugin(capsys: pytest.CaptureF
         (["check", "probe", "--plugin", "toy.py"], "registers no probe"),
         (["check", "encoder", "tiny", "--option", "wieghts=random"], "did you mean 'weights'"),
         (["check", "encoder", "whisper"], "add --option path=VALUE"),
+        (["check", "search", "list"], "add --option settings=VALUE"),
+        (["check", "search", "sobl"], "did you mean 'sobol'"),
+        (["check", "metric", "map"], "did you mean 'mAP'"),
+        (["extract", "--encoder", "whisper"], "needs a value for the option 'path'"),
     ],
 )
 def test_user_errors_print_one_line_and_return_2(

@@ -224,7 +224,7 @@ def test_the_main_claim_states_only_what_the_numbers_support(store: Store) -> No
     lead = " ".join(claims.reasons(tiny, [row for row in rows if row not in tiny]))
     assert "% of the gap" in lead
     assert "Its lead over mhca" in lead
-    assert "With random weights" in lead
+    assert "which has random weights" in lead
     assert "do not decide" not in lead
 
 

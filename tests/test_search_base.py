@@ -81,7 +81,8 @@ def test_the_built_in_strategies() -> None:
         (SearchSpec("sobol", {"trials": 0}), "at least one trial, found 0"),
         (SearchSpec("tpe", {"trials": 4, "sobol": 5}), "between 1 and the number of trials, 4, found 5"),
         (SearchSpec("tpe", {"trials": 4, "factor": 1}), "factor >= 2"),
-        (SearchSpec("list"), "at least one setting"),
+        (SearchSpec("list"), "^search 'list' needs a value for the option 'settings'"),
+        (SearchSpec("list", {"settings": []}), "at least one setting"),
     ],
 )
 def test_an_impossible_search_is_refused(spec: SearchSpec, message: str) -> None:
