@@ -36,7 +36,7 @@ def test_requirements_follow_from_what_probes_read(names, expected):
 def test_no_probes_and_unknown_probes_are_refused():
     with pytest.raises(UnknownNameError, match="did you mean 'protobin'"):
         requirements(["linear", "protbin"])
-    with pytest.raises(ValueError, match="got no names"):
+    with pytest.raises(ValueError, match="got none"):
         requirements([])
 
 

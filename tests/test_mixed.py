@@ -153,7 +153,7 @@ def test_a_bank_with_views_differs_only_in_its_train_split(tmp_path: Path) -> No
     with pytest.raises(HeldOutError):
         mixed.split("test")
     other = otoscope.bank.extract(Ear(seed=1), MixupSet(training_set), tmp_path / "other", progress=False)
-    with pytest.raises(ValueError, match="extract the views anew"):
+    with pytest.raises(ValueError, match="extract the views again"):
         with_mixup_views(whole, other, shots=2, draw=0, number=2)
 
 

@@ -218,9 +218,9 @@ def test_a_standing_without_one_of_the_folds_is_left_out_and_named(tmp_path: Pat
     add_folds(store, "half", 2.0, folds=2)
     rankings = rank(store)
     assert rankings.rankings[0].encoders == ("a", "b")
-    assert "half on esc under linear was measured on other clips than most" in rankings.left_out
+    assert "half on esc under linear was measured on different clips" in rankings.omitted
     store.remove(next(r for r in store if (r.encoder, r.probe, r.protocol.fold) == ("a", "linear", 1)))
-    assert "a on esc under linear does not have the same seeds and draws in every fold" in rank(store).left_out
+    assert "a on esc under linear does not have the same seeds and draws in every fold" in rank(store).omitted
 
 
 def test_few_shot_draws_are_trainings_and_searched_learning_rates_are_not_configurations(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_configurations_are_not_merged_and_one_of_a_single_encoder_is_named(stor
     rankings = rank(store)
     labels = {entry.probe for entry in standing_records(store)}
     assert {"linear", "linear (norm=layer)"} <= labels
-    assert "scenes: only tiny has linear (norm=layer)" in rankings.left_out
+    assert "scenes: only tiny has linear (norm=layer)" in rankings.omitted
     add_trainings(store, CLIPS, "whisper", {"linear": 1.4}, protocol={"norm": "layer"})
     assert set(only_ranking(store).ranks("linear (norm=layer)")) == {"tiny", "whisper"}
 
@@ -257,7 +257,7 @@ def test_one_training_with_two_settings_is_left_out(tmp_path: Path) -> None:
     add_trainings(store, CLIPS, "b", {"linear": 1.0})
     rankings = rank(store)
     assert rankings.rankings == ()
-    assert rankings.left_out == (
+    assert rankings.omitted == (
         "a on scenes under linear has several records of the same training, with different settings",
     )
 
@@ -284,9 +284,9 @@ def test_encoders_without_predictions_of_the_same_clips_are_left_out_and_named(s
     probe = first.probe
     assert (
         f"no-predictions on scenes under {probe} does not have predictions of the same clips for every training"
-        in rankings.left_out
+        in rankings.omitted
     )
-    assert f"half on scenes under {probe} was measured on other clips than most" in rankings.left_out
+    assert f"half on scenes under {probe} was measured on different clips" in rankings.omitted
 
 
 def test_the_order_of_clips_in_a_record_does_not_matter(store: Store) -> None:
@@ -361,9 +361,9 @@ def test_a_probe_with_a_single_training_has_no_wins_and_is_named(tmp_path: Path)
     assert "cgp" not in rankings.board.probes
     assert (
         "a win needs two trainings of a probe, there is only one of cgp for tiny on birds, tiny on scenes"
-        in rankings.left_out
+        in rankings.omitted
     )
-    assert "average ranks leave out cgp, which some pairs do not have" in rankings.left_out
+    assert "average ranks leave out cgp, which some pairs do not have" in rankings.omitted
     assert rankings.board.probe_ranks is not None
     assert rankings.board.probe_ranks.pairs == 6
 

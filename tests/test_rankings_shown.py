@@ -189,7 +189,7 @@ def test_dots_are_drawn_at_the_ranks_and_undecided_neighbours_are_linked(ranking
     circle = r'<circle class="rank colour(\d)" cx="([\d.]+)" cy="([\d.]+)" r="13"><title>(\w+), (\w+):'
     dots = re.findall(circle, svg)
     assert len(dots) == 12
-    heights = {rank: charts.HEAD + charts.ROW * (rank - 0.5) for rank in (1, 2, 3)}
+    heights = {rank: charts.HEADER_HEIGHT + charts.ROW_HEIGHT * (rank - 0.5) for rank in (1, 2, 3)}
     for colour, _, y, encoder, probe in dots:
         assert ranking.encoders[int(colour)] == encoder
         assert float(y) == pytest.approx(heights[int(ranking.ranks(probe)[encoder])])
@@ -265,8 +265,8 @@ def test_the_report_shows_rankings_of_several_encoders(store: Store, tmp_path: P
 
 def test_the_report_names_what_its_rankings_leave_out(store: Store, tmp_path: Path) -> None:
     add_trainings(store, LabelledClips.random("scenes"), "tiny", {"cgp": 1.0})
-    text = " ".join(parse_page(write_report(store.path, tmp_path / "report.html")).text)
-    assert "Left out of rankings and comparisons" in text
+    words = " ".join(parse_page(write_report(store.path, tmp_path / "report.html")).text)
+    assert "Omitted from rankings and comparisons" in text
     assert "scenes: only tiny has cgp" in text
 
 

@@ -42,7 +42,7 @@ def test_compare_prints_the_verdict_and_filters(capsys: pytest.CaptureFixture[st
     assert main(["compare", "protobin", "linear", "--resamples", "200"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("tiny on scenes: protobin beats linear by ")
-    assert out[1:] == ["left out: audiomae on as20k has no protobin"]
+    assert out[1:] == ["omitted: audiomae on as20k has no protobin"]
     assert main(["compare", "protobin", "linear", "--dataset", "scenes", "--encoder", "tiny"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
     assert main(["compare", "protbin", "linear"]) == 2

@@ -195,7 +195,7 @@ class NamelessFrontEnd(Sound):
 CULPRITS = [
     ("shape", WrongDeclaration, "must be (2, 2, 8, False) as declared, found (2, 2, 8, True)"),
     ("batch", NormalisesOverTheBatch, "must not depend on the other clips in its batch: largest difference"),
-    ("padding", AveragesPadding, "must not depend on the padding behind it: largest difference"),
+    ("padding", AveragesPadding, "must not depend on the padding after it: largest difference"),
     ("mask", MasksNothing, "must have 14.8 valid time steps (within 2), found 40"),
     ("mask", WrongFrameRate, "must have 29.6 valid time steps (within 2), found 15"),
     ("deterministic", DropsInEvaluation, "a second call must give the same tokens"),

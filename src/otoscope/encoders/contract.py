@@ -1,8 +1,8 @@
 """The contract of encoders: named checks that every encoder must pass, also a plug-in from outside the package.
 
-Each check builds the encoder anew and encodes a few clips of noise on the CPU. The tokens of an encoder that passes can
+Each check builds a new encoder and encodes a few clips of noise on the CPU. The tokens of an encoder that passes can
 be stored in a bank and probed, and the encoder can be fine-tuned. `otoscope check encoder` runs the contract from the
-command line. In the tests of a plug-in, pytest runs each check as a test of its own:
+command line. In the tests of a plug-in, pytest runs each check as a separate test:
 
     from functools import partial
     from otoscope import encoders
@@ -126,7 +126,7 @@ def _padded_clip(subject: EncoderSource) -> None:
     seconds = _seconds(encoder)
     short = _noise(encoder, 0.37 * seconds)
     padded = _encode(encoder, short, _noise(encoder, seconds, seed=1))
-    message = "the tokens of a clip must not depend on the padding behind it"
+    message = "the tokens of a clip must not depend on the padding after it"
     _expect_same_clip(padded, 0, _encode(encoder, short), message)
 
 

@@ -1,4 +1,4 @@
-"""Batches for fine-tuning. What is random in an epoch depends on the seed and on the number of the epoch alone."""
+"""Batches for fine-tuning. The random numbers of an epoch depend only on the seed and on the number of the epoch."""
 
 from __future__ import annotations
 

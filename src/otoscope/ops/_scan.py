@@ -11,7 +11,7 @@ Extremes = tuple[Tensor, Tensor, Tensor, Tensor]
 """Maximum, argmax, minimum, argmin, each [B, K]; the last two are [B, 0] where only the maximum was requested."""
 
 BUFFER = 1 << 20
-"""Most products in memory at once, in elements, unless a single clip has more tokens than that."""
+"""Maximum number of products in memory at once, unless a single clip has more tokens than that."""
 
 
 def work_dtype(*dtypes: torch.dtype) -> torch.dtype:

@@ -95,7 +95,7 @@ class Storage:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is searched.
+    """The problem that a search solves.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ class Search(ABC):
 
     Parameters
     ----------
-    problem : what is searched, and where trials are kept.
+    problem : the problem to solve, with the storage of its trials.
     """
 
     name: ClassVar[str]

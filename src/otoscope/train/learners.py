@@ -21,7 +21,7 @@ Batch = Sequence[tuple[Any, Tensor]]
 Seeds = tuple[int, ...]
 """Seeds of trials. A batch for several seeds holds the clips of each seed's order, one after another."""
 BatchFor = Callable[[Seeds], Batch]
-"""Seeds -> the batch of the present step for trials with these seeds."""
+"""Seeds -> the batch of the current step for trials with these seeds."""
 
 
 class Learner(Protocol):
@@ -58,7 +58,7 @@ class Learner(Protocol):
         """Logits of B clips without a gradient, float [rows, B, C]; call `eval` first."""
 
     def save_best(self, rows: Sequence[int]) -> None:
-        """Store the present weights of these rows, in place of those stored before."""
+        """Store the current weights of these rows; they replace the weights stored before."""
 
     def best(self, row: int) -> dict[str, Tensor]:
         """The state dict that `save_best` stored last for a row."""

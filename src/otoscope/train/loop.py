@@ -4,7 +4,7 @@
 
 `state` holds the learners (what is trained), `data` yields the batches of each epoch, `schedule` gives the factor of
 the learning rates at each step, and callbacks do everything else: validation, storing the best epoch, ending trials
-that diverge or are behind, checkpoints and progress.
+that diverge or have low scores, checkpoints and progress.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class TrainingState:
         return {trial for group in self.groups for trial in group.trials}
 
     def end(self, errors: Mapping[int, DivergedError | PrunedError]) -> None:
-        """End some trials: their rows are dropped from the learners.
+        """End some trials and remove their rows from the learners.
 
         Parameters
         ----------
