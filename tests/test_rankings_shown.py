@@ -259,13 +259,13 @@ def test_the_report_shows_rankings_of_several_encoders(store: Store, tmp_path: P
     assert html.count('aria-label="rank of 3 encoders on') == 2
     assert "No probe changes the order of two encoders significantly" in text
     assert 'aria-label="average rank of each probe' in html
-    assert "Left out" not in text
+    assert "Omitted from rankings" not in text
     assert parse_page(path).open == []
 
 
 def test_the_report_names_what_its_rankings_leave_out(store: Store, tmp_path: Path) -> None:
     add_trainings(store, LabelledClips.random("scenes"), "tiny", {"cgp": 1.0})
-    words = " ".join(parse_page(write_report(store.path, tmp_path / "report.html")).text)
+    text = " ".join(parse_page(write_report(store.path, tmp_path / "report.html")).text)
     assert "Omitted from rankings and comparisons" in text
     assert "scenes: only tiny has cgp" in text
 
