@@ -147,6 +147,6 @@ def test_help_of_compare_imports_nothing_heavy() -> None:
         "    try: main(words)\n    except SystemExit as end: assert end.code == 0\n"
         "print([m for m in ('torch', 'numpy', 'scipy', 'csv', 'pyarrow') if m in sys.modules])"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.splitlines()[-1] == "[]"
-    assert "usage: otoscope compare" in ran.stdout
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+    assert "usage: otoscope compare" in result.stdout
