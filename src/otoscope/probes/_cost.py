@@ -36,7 +36,7 @@ def count_macs(probe: nn.Module, shape: TokenShape, n_tokens: int, *, pooled: bo
     Parameters
     ----------
     probe : the probe; its parameters may be on the meta device.
-    shape : what the probe was built for.
+    shape : shape of the tokens for which the probe was built.
     n_tokens : number of tokens of the clip, T * F.
     pooled : whether the probe is given the masked mean instead of the token map.
 
