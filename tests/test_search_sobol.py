@@ -141,4 +141,4 @@ def test_a_failed_setting_of_a_list_is_trained_again_and_a_diverged_one_is_not(t
 
 def test_a_list_needs_settings() -> None:
     with pytest.raises(ValueError, match="at least one setting"):
-        ListSearch(problem(None))
+        ListSearch(problem(None), settings=[])

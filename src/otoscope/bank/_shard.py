@@ -128,7 +128,7 @@ def check_shard(path: Path, clips: int, identity: BankIdentity) -> Shard:
 
     Raises
     ------
-    DamagedError : when header or length are not those of such a shard.
+    DamagedError : when the header or the length of the file is wrong.
     """
     try:
         with path.open("rb") as file:

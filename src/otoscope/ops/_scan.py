@@ -41,7 +41,7 @@ def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: boo
     ----------
     tokens : float [B, N, D].
     prototypes : float [K, D].
-    mask : bool [B, N], or None. True where a token is valid; at least one of each clip is.
+    mask : bool [B, N], or None. True where a token is valid. Each clip needs at least one valid token.
     normalise : bool. True to divide every token by its length.
     both : bool. True for minimum and maximum, False for the maximum only.
 
