@@ -1,4 +1,7 @@
-"""The subcommands that read results: `results`, `compare`, `rank`, `report`. Imports are inside functions, as in `commands`."""
+"""The subcommands that read results: `results`, `compare`, `rank` and `report`.
+
+Imports are inside functions, as in `commands`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a probe costs: its parameters, the work for one clip and the size of the saved probe."""
+"""The cost of a probe: parameters, multiply-accumulates for one clip, and size of the saved probe."""
 
 from __future__ import annotations
 
