@@ -95,8 +95,17 @@ class ProbeSpec(Spec):
     weight_decay: float | None = None
 
     def check(self) -> None:
-        """Check name and options; raises as `EncoderSpec.check` does."""
+        """Check name and options; raises as `EncoderSpec.check` does.
+
+        Raises
+        ------
+        ValueError : for a learning rate that is not above 0, or a weight decay below 0.
+        """
         probes.registry.check_options(self.name, self.options)
+        if self.lr is not None and not self.lr > 0:
+            raise ValueError(f"probe {self.name!r}: lr must be above 0, found {self.lr}")
+        if self.weight_decay is not None and not self.weight_decay >= 0:
+            raise ValueError(f"probe {self.name!r}: weight_decay must be at least 0, found {self.weight_decay}")
 
     @property
     def requirements(self) -> Requirements:
@@ -156,6 +165,8 @@ class FinetuneSpec(Spec):
         if self.recipe.head not in probes.names():
             raise ValueError(f"{FINETUNE}: {unknown('head', self.recipe.head, probes.names())}")
         probes.registry.check_options(self.recipe.head, self.recipe.head_options)
+        if not probes.registry.get(self.recipe.head).trained:
+            raise ValueError(f"{FINETUNE}: head {self.recipe.head!r} is not trained by gradient; choose another probe")
 
     @cached_property
     def recipe(self) -> Recipe:

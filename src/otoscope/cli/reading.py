@@ -60,6 +60,8 @@ def rank(args: argparse.Namespace) -> int:
 
     store = store_in(results_folder(args))
     ranked = rankings.rank(store, select=partial(_selected, args), resamples=args.resamples)
+    if not any(_selected(args, r.encoder, r.dataset, r.probe) for r in store):
+        raise ValueError(_no_results(store))
     if not (ranked.rankings or ranked.board):
         raise ValueError(_nothing_to_rank(store, ranked.omitted))
     as_rows = args.format in ("csv", "json")
