@@ -1,8 +1,8 @@
 """Estimated time of encoding and training, before anything runs. Pure functions.
 
-The constants were measured on two cores. Those of reading a token map, of the multiply-accumulates of a probe and of
-the encoder are fitted to the times of `linear`, `mhca` and `protobin` in the demo; those of fine-tuning to 65 s for an
-epoch of `tiny` on 1,000 clips.
+The constants were measured on two cores. The rates of reading token maps, of probes and of encoders reproduce the times
+of `linear`, `mhca` and `protobin` in the demo. The rate of fine-tuning reproduces 65 s for an epoch of `tiny` on 1,000
+clips.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class PairSize:
 
         Returns
         -------
-        The number, without the clips that are cut for validation where there is no such split; with views, the number
+        The number of train clips that remain after a validation cut, if the data set needs one. With views, the number
         of clips and views of the largest draw.
         """
         if self.views:
