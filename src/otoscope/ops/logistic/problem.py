@@ -67,7 +67,7 @@ class MultiLabel(Problem):
         return (a * b).sum(0)
 
     def loss(self, margin: Tensor) -> Tensor:
-        return (self.importance * (functional.softplus(margin) - self.targets * margin)).mean(0)
+        return -(self.importance * (functional.logsigmoid(-margin) + self.targets * margin)).mean(0)
 
     def residual(self, margin: Tensor) -> Tensor:
         return self.importance * (torch.sigmoid(margin) - self.targets)
