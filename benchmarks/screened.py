@@ -22,7 +22,7 @@ from measure import compare
 from otoscope import datasets, encoders
 from otoscope.bank import Bank
 from otoscope.ops import Screening, Selection, max_dot, principal_directions
-from otoscope.probes import prototypes
+from otoscope.probes import _prototypes
 from otoscope.train import FittedProbe, fit
 from otoscope.types import Tokens
 from render import command
@@ -123,7 +123,7 @@ def _choosing(how: Selection) -> Iterator[None]:
     def chosen(z: Tensor, p: Tensor, mask: Tensor | None, *, selection: Selection) -> tuple[Tensor, Tensor]:  # noqa: ARG001
         return max_dot(z, p, mask, selection=how)
 
-    with mock.patch.object(prototypes, "max_dot", chosen):
+    with mock.patch.object(_prototypes, "max_dot", chosen):
         yield
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from otoscope.metrics import clip
-from otoscope.results import Predictions, Record, Store
+from otoscope import metrics
+from otoscope.results import Predictions, Protocol, Record, Store, TrainingSettings
+
+CLASSES = tuple(f"class{i:02d}" for i in range(64))
+TRAINING = TrainingSettings(epochs=30, batch_size=128)
+SCENE_CLASSES = ("dog", "<b>siren</b>", "rain")
+IDS = tuple(f"test/{i}" for i in range(90))
+TARGETS = (np.random.default_rng(0).random((90, 3)) < 0.4).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -40,19 +46,81 @@ def plant(
     skills: Mapping[str, float],
     *,
     seeds: int = 2,
-    config: Mapping[str, Any] | None = None,
+    protocol: Mapping[str, Any] | None = None,
+    lr: float | None = None,
     luck: int = 0,
+    metric: str = "mAP",
 ) -> None:
-    """Add `seeds` trainings of every probe in `skills` on one encoder and data set."""
-    decided = {"encoder_digest": f"of {encoder}", "dataset_digest": f"of {ground.name}", **(config or {})}
+    """Add `seeds` trainings of every probe in `skills` on one encoder and data set; `protocol`: fields that differ."""
     for probe, skill in skills.items():
         for seed in range(seeds):
             scores = ground.scores(skill, luck, seed)
-            metrics = clip.evaluate(scores, ground.targets, "multi-label")
+            values = metrics.evaluate(scores, ground.targets, "multi-label")
             record = Record(
-                encoder, ground.name, probe, seed, "mAP", metrics["mAP"], 99, 2.0, metrics, decided, "2 cores"
+                encoder=encoder,
+                dataset=ground.name,
+                probe=probe,
+                seed=seed,
+                protocol=planted_protocol(f"of {encoder}", f"of {ground.name}", probe, protocol),
+                lr=lr,
+                metric=metric,
+                value=values[metric],
+                metrics=values,
+                parameters=99,
+                train_seconds=2.0,
+                machine="2 cores",
             )
             store.add(record, Predictions(ground.ids, scores, ground.targets, CLASSES[: ground.targets.shape[1]]))
 
 
-CLASSES = tuple(f"class{i:02d}" for i in range(64))
+def planted_protocol(encoder: str, dataset: str, probe: str, changes: Mapping[str, Any] | None = None) -> Protocol:
+    """The protocol of a probe on an encoder and a data set of these digests, with other values for some fields."""
+    fields = {"encoder_digest": encoder, "dataset_digest": dataset, "probe": probe, "training": TRAINING}
+    fields |= {"task": "multi-label"} | dict(changes or {})
+    if fields["probe"] == "finetune":
+        fields |= {"training": None, "recipe": {"epochs": 30}}
+    return Protocol(**fields)
+
+
+def scene_scores(skill: float, seed: int) -> np.ndarray:
+    """Scores of the 90 clips of `TARGETS` with this much skill."""
+    noise = np.random.default_rng(5).normal(size=TARGETS.shape) + 0.3 * np.random.default_rng(seed).normal(size=(90, 3))
+    return (noise + skill * TARGETS).astype(np.float32)
+
+
+def scene_record(
+    probe: str,
+    seed: int,
+    value: float,
+    encoder: str = "tiny",
+    *,
+    protocol: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Record:
+    """A record of a probe on the scenes; `protocol`: fields of the protocol that differ."""
+    record = Record(
+        encoder=encoder,
+        dataset="scenes",
+        probe=probe,
+        seed=seed,
+        protocol=planted_protocol(encoder, "d" * 64, probe, protocol),
+        lr=0.001,
+        metric="mAP",
+        value=value,
+        metrics={"mAP": value},
+        parameters=5404,
+        train_seconds=75.0,
+        machine="2 cores",
+        date="2026-01-02",
+        versions={"otoscope": "0.1.0"},
+    )
+    return replace(record, **changes)
+
+
+def add_scenes(store: Store, probe: str, skill: float, seeds: int = 2, **changes: Any) -> None:
+    """Add trainings of a probe on the scenes with this much skill; `changes` as of `scene_record`."""
+    for seed in range(seeds):
+        scores = scene_scores(skill, seed)
+        value = metrics.evaluate(scores, TARGETS, "multi-label")["mAP"]
+        predictions = Predictions(IDS, scores, TARGETS, SCENE_CLASSES)
+        store.add(scene_record(probe, seed, value, **changes), predictions)

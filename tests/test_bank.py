@@ -21,13 +21,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save, save_file
+from safetensors.torch import load_file, save, save_file
 
 from otoscope import bank as banks
 from otoscope.audio.decode import AudioError
-from otoscope.bank import identity as key
-from otoscope.bank import shard
+from otoscope.bank import _shard as shard
+from otoscope.bank import identity, manifest
 from otoscope.bank.read import open_held_out
+from otoscope.bank.write import _format_bytes
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder, Features
 from otoscope.registry import UnknownNameError
@@ -90,7 +91,7 @@ class Sounds(Dataset):
 
 VARIED = (35, 60, 12, 60, 35)
 quiet = partial(banks.extract, progress=False, shard_clips=2, batch_size=2)
-KINDS = [{}, {"dtype": "int8"}, {"holds": "pooled"}, {"holds": "pooled", "dtype": "int8"}]
+KINDS = [{}, {"dtype": "int8"}, {"content": "pooled"}, {"content": "pooled", "dtype": "int8"}]
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(kind.values()) or "plain")
 
 
@@ -230,7 +231,7 @@ def test_clips_at_another_rate_are_resampled(tmp_path):
 # Identity
 
 
-def retitled(cls, **attributes):
+def renamed(cls, **attributes):
     return type(cls.__name__, (cls,), attributes)
 
 
@@ -239,18 +240,18 @@ def other_version(monkeypatch):
 
 
 OTHERS = {
-    "encoder": lambda _: (retitled(Toy, name="toy2")(), Sounds(), {}),
+    "encoder": lambda _: (renamed(Toy, name="toy2")(), Sounds(), {}),
     "encoder_digest": lambda _: (Toy(scale=1.001), Sounds(), {}),
-    "front_end": lambda _: (retitled(Toy, front_end_id="blocks-11")(), Sounds(), {}),
-    "dataset": lambda _: (Toy(), retitled(Sounds, name="sounds2")(), {}),
-    "dataset_digest": lambda _: (Toy(), retitled(Sounds, digest="sounds-2")(), {}),
+    "front_end": lambda _: (renamed(Toy, front_end_id="blocks-11")(), Sounds(), {}),
+    "dataset": lambda _: (Toy(), renamed(Sounds, name="sounds2")(), {}),
+    "dataset_digest": lambda _: (Toy(), renamed(Sounds, digest="sounds-2")(), {}),
     "splits": lambda _: (Toy(), Sounds(), {"splits": ["train", "test"]}),
     "layers": lambda _: (Toy(), Sounds(), {"layers": [0]}),
-    "holds": lambda _: (Toy(), Sounds(), {"holds": "pooled"}),
+    "content": lambda _: (Toy(), Sounds(), {"content": "pooled"}),
     "dtype": lambda _: (Toy(), Sounds(), {"dtype": "bfloat16"}),
     "shape": lambda _: (Toy(has_cls=False), Sounds(), {}),
     "shard_clips": lambda _: (Toy(), Sounds(), {"shard_clips": 3}),
-    "format": lambda patch: patch.setattr(key, "FORMAT", 99) or (Toy(), Sounds(), {}),
+    "format": lambda patch: patch.setattr(identity, "FORMAT", 99) or (Toy(), Sounds(), {}),
     "otoscope": lambda patch: other_version(patch) or (Toy(), Sounds(), {}),
     "torch": lambda patch: patch.setattr(torch, "__version__", "9.9") or (Toy(), Sounds(), {}),
 }
@@ -265,7 +266,7 @@ def test_a_bank_of_something_else_is_refused_and_left_alone(tmp_path, monkeypatc
     bank = quiet(Toy(), Sounds(), tmp_path / "b")
     before = tree(bank.path)
     encoder, data, options = OTHERS[field](monkeypatch)
-    with pytest.raises(banks.MismatchError, match=rf"\n  {field}: asked .*, found ") as caught:
+    with pytest.raises(banks.MismatchError, match=rf"\n  {field}: requested .*, stored ") as caught:
         quiet(encoder, data, bank.path, **options)
     assert len(str(caught.value).splitlines()) == 3  # the bank, the one field, what to do
     assert tree(bank.path) == before
@@ -274,7 +275,7 @@ def test_a_bank_of_something_else_is_refused_and_left_alone(tmp_path, monkeypatc
 
 def test_all_that_differs_is_named(tmp_path):
     bank = quiet(Toy(), Sounds(), tmp_path / "b")
-    with pytest.raises(banks.MismatchError, match=r"(?s)layers: asked \[0, 1, 2\], found \[2\].*dtype: .*shape: "):
+    with pytest.raises(banks.MismatchError, match=r"(?s)layers: requested \[0, 1, 2\], stored \[2\].*dtype: .*shape: "):
         quiet(Toy(), Sounds(), bank.path, layers="all", dtype="float32")
 
 
@@ -292,14 +293,14 @@ def test_the_manifest_holds_the_identity(tmp_path):
     ("options", "error", "message"),
     [
         ({"layers": "first"}, ValueError, "allowed: 'last', 'all', or indices 0..2"),
-        ({"layers": [3]}, ValueError, "the encoder has 3, allowed: -3..2"),
-        ({"layers": [2, -1]}, ValueError, "each once"),
-        ({"layers": []}, ValueError, "at least one"),
+        ({"layers": [3]}, ValueError, "the encoder has 3 layers, allowed: -3..2"),
+        ({"layers": [2, -1]}, ValueError, "each .* once"),
+        ({"layers": []}, ValueError, "at least one "),
         ({"dtype": "float61"}, UnknownNameError, "did you mean 'float16'"),
-        ({"holds": "pool"}, UnknownNameError, "did you mean 'pooled'"),
+        ({"content": "pool"}, UnknownNameError, "did you mean 'pooled'"),
         ({"splits": ["trian"]}, UnknownNameError, "did you mean 'train'"),
-        ({"splits": ["train", "train"]}, ValueError, "each once"),
-        ({"splits": []}, ValueError, "at least one"),
+        ({"splits": ["train", "train"]}, ValueError, "each .* once"),
+        ({"splits": []}, ValueError, "at least one "),
         ({"shard_clips": 0}, ValueError, "shard_clips must be at least 1"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
     ],
@@ -308,6 +309,26 @@ def test_wrong_arguments_are_refused(tmp_path, options, error, message):
     with pytest.raises(error, match=message):
         quiet(Toy(), Sounds(), tmp_path / "b", **options)
     assert not (tmp_path / "b").exists()
+
+
+def test_a_bank_says_whether_its_encoder_is_a_control(tmp_path):
+    assert not quiet(Toy(), Sounds(), tmp_path / "a").control
+    bank = quiet(renamed(Toy, control=True)(), Sounds(), tmp_path / "b")
+    assert bank.control
+    assert banks.open(bank.path).control
+    assert bank.identity == banks.open(tmp_path / "a").identity  # the digest of the weights tells them apart
+
+
+def test_a_manifest_of_an_older_version_is_read(tmp_path):
+    bank = quiet(Toy(), Sounds(), tmp_path / "b")
+    file = bank.path / "manifest.json"
+    stored = json.loads(file.read_text())
+    del stored["control"]
+    stored["identity"]["holds"] = stored["identity"].pop("content")
+    file.write_text(json.dumps(stored))
+    old = quiet(Toy(), Sounds(), bank.path)
+    assert old.identity == bank.identity
+    assert not old.control
 
 
 # Interrupted extractions
@@ -337,7 +358,7 @@ def test_an_error_in_the_encoder_costs_one_shard(tmp_path, fatal, kind):
         quiet(FailingOnce(fatal), data, tmp_path / "b", **kind)
     assert re.match(r"in split '(\w+)', clips \1-\d", caught.value.__notes__[0])
     held = set(tree(tmp_path / "b"))
-    with pytest.raises(banks.IncompleteError, match=r"lacks \d of its 8 shards.*run extract again"):
+    with pytest.raises(banks.IncompleteError, match=r"is missing \d of its 8 shards.*run extract again"):
         banks.open(tmp_path / "b")
     encoder = Toy()
     quiet(encoder, data, tmp_path / "b", **kind)
@@ -450,7 +471,7 @@ def test_a_missing_clips_file_makes_a_bank_incomplete(tmp_path):
     bank = quiet(Toy(), Sounds(), tmp_path / "b")
     before = tree(bank.path)
     (bank.path / "train" / "clips.json").unlink()
-    with pytest.raises(banks.IncompleteError, match=r"lacks train/clips\.json"):
+    with pytest.raises(banks.IncompleteError, match=r"is missing train/clips\.json"):
         banks.open(bank.path)
     quiet(Toy(), Sounds(), bank.path)
     assert tree(bank.path) == before
@@ -494,7 +515,7 @@ def test_a_damaged_shard_is_named_and_mended_by_extract(tmp_path, damage, kind):
 def test_a_shard_of_another_place_is_no_shard_of_this(tmp_path):
     bank = quiet(Toy(), Sounds(), tmp_path / "b")
     shutil.copy(bank.path / "train" / "shard-00003.safetensors", bank.path / "train" / "shard-00000.safetensors")
-    with pytest.raises(banks.DamagedError, match=r"shard-00000.*cls is F16 \[1, 1, 4\], not .*\[2, 1, 4\]"):
+    with pytest.raises(banks.DamagedError, match=r"shard-00000.*cls is F16 \[1, 1, 4\], expected .*\[2, 1, 4\]"):
         banks.open(bank.path)
 
 
@@ -507,7 +528,7 @@ def test_damaged_clips_are_named(tmp_path):
         ("{}", "is damaged"),
         (text.replace('"dog"', '"dug"'), "is damaged"),
         (text.replace('"train-3", ', ""), "is damaged"),
-        ('{"ids": ["a"], "labels": [[]], "events": [[]]}', "names 1 clips, the shards beside it hold 7"),
+        ('{"ids": ["a"], "labels": [[]], "events": [[]]}', "lists 1 clips, but the shards beside it contain 7"),
     ]:
         file.write_text(wrong)
         with pytest.raises(banks.DamagedError, match=rf"train.clips\.json {message}"):
@@ -524,13 +545,13 @@ def test_a_damaged_manifest_is_named(tmp_path):
 
 def test_another_format_is_refused(tmp_path, monkeypatch):
     bank = quiet(Toy(), Sounds(), tmp_path / "b")
-    monkeypatch.setattr(key, "FORMAT", 99)
-    with pytest.raises(banks.BankError, match="has format 2, this otoscope reads 99"):
+    monkeypatch.setattr(manifest, "FORMAT", 99)
+    with pytest.raises(banks.BankError, match="has format 2, this version of otoscope reads format 99"):
         banks.open(bank.path)
 
 
 def test_what_is_no_bank_is_refused_and_left_alone(tmp_path):
-    with pytest.raises(banks.BankError, match=r"no bank at .*make one with extract"):
+    with pytest.raises(banks.BankError, match=r"no bank at .*write a bank with `extract`"):
         banks.open(tmp_path / "nowhere")
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(banks.BankError, match=r"not empty and has no manifest\.json"):
@@ -566,11 +587,8 @@ def with_free(monkeypatch, free):
 
 
 def total_bytes(bank):
-    return sum(tensor.nbytes for name in bank.splits for tensor in stored(bank._open(name)))
-
-
-def stored(split):
-    return [tensor for maps in split._maps for tensor in maps.values()]
+    """Bytes of all tensors in the files of a bank."""
+    return sum(tensor.nbytes for file in bank.path.rglob("*.safetensors") for tensor in load_file(file).values())
 
 
 @every_kind
@@ -579,7 +597,7 @@ def test_a_disk_too_small_by_one_byte_is_refused_before_anything_is_written(tmp_
     asked = kind | {"layers": [0, 2]}
     need = total_bytes(quiet(Toy(has_cls=has_cls), Sounds(), tmp_path / "a", **asked))
     with_free(monkeypatch, need - 1)
-    with pytest.raises(OSError, match=r"needs .*B more and the disk has .*B free") as caught:
+    with pytest.raises(OSError, match=r"needs .*B more, but the disk has .*B free") as caught:
         quiet(Toy(has_cls=has_cls), Sounds(), tmp_path / "deep" / "b", **asked)
     assert caught.value.errno == errno.ENOSPC
     assert not (tmp_path / "deep").exists()
@@ -592,7 +610,7 @@ def test_only_what_is_missing_needs_room(tmp_path, monkeypatch):
     shard = bank.path / "train" / "shard-00000.safetensors"
     shard.unlink()
     with_free(monkeypatch, 2 * ((6 * 2 + 1) * 4 * 2 + 6) - 1)
-    with pytest.raises(OSError, match="needs 220 B more and the disk has 219 B free"):
+    with pytest.raises(OSError, match="needs 220 B more, but the disk has 219 B free"):
         quiet(Toy(), Sounds(), bank.path)
     with_free(monkeypatch, 220)
     quiet(Toy(), Sounds(), bank.path)
@@ -606,6 +624,25 @@ def test_a_shard_larger_than_foreseen_is_refused_before_it_is_written(tmp_path, 
     with pytest.raises(OSError, match="needs 204 kB more"):
         quiet(Toy(), data, tmp_path / "b", splits=["train"])
     assert len(list((tmp_path / "b" / "train").glob("shard-*"))) == 2
+
+
+def spread(length, at):
+    """Lengths of 16 clips: one of `length` at place `at`, all others of 60 samples."""
+    return tuple(length if i == at else 60 for i in range(16))
+
+
+@pytest.mark.parametrize("lengths", [(60,), (10, *[80] * 15), spread(480, 0), spread(480, 8), spread(480, 5)])
+@every_kind
+def test_the_size_is_estimated_once_for_extraction_and_plan(tmp_path, capsys, lengths, kind):
+    encoder, data = Toy(), Sounds(counts=(16, 1, 1), lengths=lengths)
+    estimate = banks.estimate_size(encoder, data, banks.BankIdentity.of(encoder, data, **kind))
+    bank = banks.extract(encoder, data, tmp_path / "b", **kind)
+    announced = capsys.readouterr().err.splitlines()[0]
+    assert f"{sum(estimate.clips.values())} clips of {estimate.longest} x 2 tokens" in announced
+    assert f": {_format_bytes(estimate.bytes)}, {_format_bytes(estimate.bytes)} still to write" in announced
+    if lengths != spread(480, 5):  # that clip is not among the eight that are decoded
+        assert estimate.longest == max(lengths) // BLOCK
+        assert bank.size.bytes == estimate.bytes
 
 
 def test_size_is_announced_first(tmp_path, capsys):
@@ -653,8 +690,8 @@ class OneLoud(Sounds):
 @pytest.mark.parametrize(
     ("factor", "message"),
     [
-        (torch.nan, "encoder gave a {} that is NaN or infinite"),
-        (torch.inf, "encoder gave a {} that is NaN or infinite"),
+        (torch.nan, "encoder returned a {} that is NaN or infinite"),
+        (torch.inf, "encoder returned a {} that is NaN or infinite"),
         (1e6, r"a {} value of .*e\+0\d overflows torch.float16; extract with dtype='bfloat16'"),
     ],
 )
@@ -688,11 +725,11 @@ class Liar(Toy):
 @pytest.mark.parametrize(
     ("lie", "message"),
     [
-        (lambda t: t.select_layers([0, 1]), r"layers=3.*gave x \[B, L, T, F, D\] = \[1, 2, 6, 2, 4\]"),
+        (lambda t: t.select_layers([0, 1]), r"layers=3.*returned x \[B, L, T, F, D\] = \[1, 2, 6, 2, 4\]"),
         (lambda t: Tokens(t.x[..., :1, :], t.mask, t.cls), "freq=2"),
         (lambda t: Tokens(t.x[..., :3], t.mask), "dim=4"),
         (lambda t: Tokens(t.x[:0], t.mask[:0]), "for 1 clips"),
-        (lambda t: Tokens(t.x, t.mask), "has_cls=True and gave the contrary"),
+        (lambda t: Tokens(t.x, t.mask), "has_cls=True, but it returned no cls token"),
     ],
 )
 def test_an_encoder_that_breaks_its_word_is_caught_before_anything_is_written(tmp_path, lie, message):
@@ -711,7 +748,7 @@ def test_an_encoder_that_breaks_its_word_is_caught_before_anything_is_written(tm
     ],
 )
 def test_audio_that_cannot_be_heard_is_named(tmp_path, wave, message):
-    broken = retitled(Sounds, wave=lambda self, id, n: wave if id == "train-3" else Sounds.wave(self, id, n))
+    broken = renamed(Sounds, wave=lambda self, id, n: wave if id == "train-3" else Sounds.wave(self, id, n))
     with pytest.raises(AudioError, match=f"clip 'train-3' of split 'train': its audio {message}"):
         quiet(Toy(), broken(), tmp_path / "b")
 
@@ -721,7 +758,7 @@ def test_an_error_while_loading_names_the_clip(tmp_path):
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone") as caught:
-        quiet(Toy(), retitled(Sounds, wave=unplugged)(), tmp_path / "b")
+        quiet(Toy(), renamed(Sounds, wave=unplugged)(), tmp_path / "b")
     assert caught.value.__notes__ == ["in split 'train', clips train-0"]
 
 
@@ -735,13 +772,13 @@ def test_an_error_while_loading_names_the_clip(tmp_path):
 )
 def test_a_data_set_that_makes_no_sense_is_refused(tmp_path, clips, message):
     with pytest.raises(ValueError, match=message):
-        quiet(Toy(), retitled(Sounds, clips=clips)(), tmp_path / "b")
+        quiet(Toy(), renamed(Sounds, clips=clips)(), tmp_path / "b")
     assert not (tmp_path / "b").exists()
 
 
 def test_a_digest_that_does_not_cover_the_labels_is_caught(tmp_path):
     bank = quiet(Toy(), Sounds(), tmp_path / "b")
     (bank.path / "test" / "shard-00000.safetensors").unlink()
-    changed = retitled(Sounds, clips=lambda self, split: Sounds.clips(self, split)[::-1])
-    with pytest.raises(banks.BankError, match=r"train.clips\.json names other clips.*Mend the digest"):
+    changed = renamed(Sounds, clips=lambda self, split: Sounds.clips(self, split)[::-1])
+    with pytest.raises(banks.BankError, match=r"train.clips\.json lists other clips.*Correct the digest"):
         quiet(Toy(), changed(), bank.path)

@@ -23,5 +23,5 @@ def test_every_probe_is_measured_three_times_and_once(tmp_path, monkeypatch, cap
     assert [row.split("`")[1] for row in rows] == ["linear", "linear", "protobin"]
     assert all(len(re.findall(CHANGE, row)) == 2 for row in rows)
     records = list(dtypes.Store(tmp_path / "results"))
-    trained = {record.probe.partition(", ")[2]: record.config["dtype"] for record in records}
+    trained = {record.probe.partition(", ")[2]: record.protocol.dtype for record in records}
     assert trained == {"float16": "float16", "int8": "int8", "rounded": "float16"}

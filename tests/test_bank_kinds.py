@@ -1,14 +1,13 @@
 """What a bank can hold: tokens rounded to int8, and pooled vectors."""
 
-import numpy as np
 import pytest
 import torch
 
 from otoscope import bank as banks
+from otoscope.bank._shard import layout_bytes
 from otoscope.bank.read import open_held_out
-from otoscope.bank.shard import size
 from otoscope.ops.int8 import quantise
-from otoscope.sampling.subset import SubsetBank, with_few_shot, with_validation
+from otoscope.sampling.subset import with_few_shot, with_validation
 from otoscope.train import fit, fit_many
 from otoscope.train.batched import Configuration
 from otoscope.types import Tokens, TokenShape
@@ -53,7 +52,7 @@ def test_int8_takes_half_the_bytes_of_float16():
     sizes = {}
     for dtype in ("float16", "int8"):
         identity = banks.BankIdentity.of(Wide(), Sounds(), dtype=dtype)
-        sizes[dtype] = size(10, 64, identity)
+        sizes[dtype] = layout_bytes(10, 64, identity)
     assert sizes["int8"] / sizes["float16"] == pytest.approx(0.5 * (1 + scale_and_mask), rel=2e-3)
 
 
@@ -64,7 +63,7 @@ class Wide(Toy):
 
 
 def test_int8_rows_of_another_bank_are_refused(tmp_path):
-    with pytest.raises(banks.BankError, match=r"int8 rows of split 'train'.*holds float16: .*dtype='int8'"):
+    with pytest.raises(banks.BankError, match=r"int8 rows of split 'train'.*stores float16: .*dtype='int8'"):
         split_of(tmp_path / "b").quantised([0])
 
 
@@ -88,8 +87,8 @@ def test_a_silent_token_stays_silent(tmp_path):
 def test_pooled_vectors_are_those_of_the_tokens_within_rounding(tmp_path, dtype, has_cls):
     exact = split_of(tmp_path / "a", has_cls=has_cls, dtype="float32").pooled()
     whole = split_of(tmp_path / "b", has_cls=has_cls, dtype=dtype)
-    pooled = split_of(tmp_path / "c", has_cls=has_cls, dtype=dtype, holds="pooled")
-    assert (pooled.holds, pooled.steps, pooled.shape) == ("pooled", 1, whole.shape)
+    pooled = split_of(tmp_path / "c", has_cls=has_cls, dtype=dtype, content="pooled")
+    assert (pooled.content, pooled.steps, pooled.shape) == ("pooled", 1, whole.shape)
     assert pooled.pooled().x.shape == (7, 3, 1, 1, 4)
     assert pooled.pooled() is pooled.pooled()
     largest = exact.x.abs().amax(-1, keepdim=True)
@@ -111,15 +110,15 @@ class Coarse(Toy):
 
 
 def test_means_are_taken_before_they_are_narrowed(tmp_path):
-    train = quiet(Coarse(), Sounds(), tmp_path / "b", holds="pooled", dtype="float32").split("train")
+    train = quiet(Coarse(), Sounds(), tmp_path / "b", content="pooled", dtype="float32").split("train")
     assert torch.equal(train.pooled().x, torch.full((7, 1, 1, 1, 4), 1 + 2**-8))
 
 
 def test_a_pooled_bank_has_no_token_maps(tmp_path):
-    bank = quiet(Toy(), Sounds(lengths=VARIED), tmp_path / "b", holds="pooled")
-    cut = SubsetBank(bank, {"train": np.array([5, 1, 3])})
+    bank = quiet(Toy(), Sounds(lengths=VARIED), tmp_path / "b", content="pooled")
+    cut = bank.with_splits({"train": bank.split("train").subset([5, 1, 3])})
     for split in (bank.split("train"), open_held_out(bank), cut.split("train")):
-        with pytest.raises(banks.BankError, match=r"asked for; its bank holds pooled.*Use pooled\(\).*holds='tokens'"):
+        with pytest.raises(banks.BankError, match=r"but its bank stores pooled.*Use pooled\(\).*content='tokens'"):
             split.tokens([0])
     assert torch.equal(cut.split("train").pooled().x, bank.split("train").pooled().x[[5, 1, 3]])
 
@@ -127,11 +126,11 @@ def test_a_pooled_bank_has_no_token_maps(tmp_path):
 @every_kind
 def test_parts_read_as_their_whole(tmp_path, kind):
     whole = split_of(tmp_path / "b", **kind)
-    part = SubsetBank(banks.open(tmp_path / "b"), {"train": np.array([5, 0, 6])}).split("train")
+    part = whole.subset([5, 0, 6])
     assert torch.equal(part.pooled().x, whole.pooled().x[[5, 0, 6]])
     if kind.get("dtype") == "int8":
         assert torch.equal(part.quantised([-1])[1], whole.quantised([6])[1])
-    if whole.holds == "tokens":
+    if whole.content == "tokens":
         assert torch.equal(part.tokens(slice(None, None, -1)).x, whole.tokens([6, 0, 5]).x)
         with pytest.raises(IndexError, match=r"rows \[3\] of split 'train', which has 3 clips"):
             part.tokens([3])
@@ -141,7 +140,7 @@ def test_parts_read_as_their_whole(tmp_path, kind):
 @pytest.mark.parametrize("dtype", ROUNDING)
 def test_some_layers_read_as_of_all(tmp_path, dtype, lengths):
     whole = split_of(tmp_path / "b", dtype=dtype, lengths=lengths)
-    part = SubsetBank(banks.open(tmp_path / "b"), {"train": np.array([5, 0, 6])}).split("train")
+    part = whole.subset([5, 0, 6])
     for layers in ([2], [0, 1], [1, 2], [2, 0], [-1, -3], [0, 1, 2], [1, 1]):
         for split, rows in ((whole, [6, 0, 1, 2, 0]), (part, [2, 0])):
             found, expected = split.tokens(rows, layers), split.tokens(rows).select_layers(layers)
@@ -153,8 +152,8 @@ def test_some_layers_read_as_of_all(tmp_path, dtype, lengths):
 
 
 def test_a_bank_of_another_kind_is_refused_in_words(tmp_path):
-    quiet(Toy(), Sounds(), tmp_path / "b", holds="pooled")
-    with pytest.raises(banks.MismatchError, match=r"holds: asked 'tokens', found 'pooled'\n"):
+    quiet(Toy(), Sounds(), tmp_path / "b", content="pooled")
+    with pytest.raises(banks.MismatchError, match=r"content: requested 'tokens', stored 'pooled'\n"):
         quiet(Toy(), Sounds(), tmp_path / "b")
 
 
@@ -163,16 +162,16 @@ def test_a_bank_of_another_kind_is_refused_in_words(tmp_path):
 
 @pytest.fixture(scope="module")
 def trained_on(tmp_path_factory):
-    def bank(holds, dtype):
+    def bank(content, dtype):
         folder = tmp_path_factory.mktemp("b") / "b"
-        return banks.extract(Ear(), Tones(), folder, holds=holds, dtype=dtype, layers="all", progress=False)
+        return banks.extract(Ear(), Tones(), folder, content=content, dtype=dtype, layers="all", progress=False)
 
-    return {(holds, dtype): bank(holds, dtype) for holds in ("tokens", "pooled") for dtype in ("float32", "int8")}
+    return {(content, dtype): bank(content, dtype) for content in ("tokens", "pooled") for dtype in ("float32", "int8")}
 
 
 @pytest.mark.parametrize("probe", ["linear", "mean", "wsum", "knn"])
 def test_a_probe_of_pooled_vectors_learns_the_same_from_both(trained_on, probe):
-    whole, pooled = (trained_on[holds, "float32"] for holds in ("tokens", "pooled"))
+    whole, pooled = (trained_on[content, "float32"] for content in ("tokens", "pooled"))
     a, b = (fit(probe, bank, epochs=3) for bank in (whole, pooled))
     logits = a.predict_logits(whole.split("validation"))
     torch.testing.assert_close(b.predict_logits(pooled.split("validation")), logits, atol=1e-4, rtol=1e-4)
@@ -183,10 +182,11 @@ def test_a_probe_of_pooled_vectors_learns_the_same_from_both(trained_on, probe):
 def test_a_probe_of_token_maps_is_refused_before_any_training(trained_on, monkeypatch, dtype):
     pooled = trained_on["pooled", dtype]
     monkeypatch.setattr(torch.optim, "AdamW", None)
+    message = "token maps of split 'train' were requested, but its bank stores pooled"
     for bank in (pooled, with_few_shot(with_validation(pooled), 2)):
-        with pytest.raises(banks.BankError, match="token maps of split 'train' were asked for; its bank holds pooled"):
+        with pytest.raises(banks.BankError, match=message):
             fit("protobin", bank, epochs=1)
-        with pytest.raises(banks.BankError, match="token maps of split 'train' were asked for; its bank holds pooled"):
+        with pytest.raises(banks.BankError, match=message):
             fit_many("protobin", bank, [Configuration(seed=0), Configuration(seed=1)], epochs=1)
 
 

@@ -13,8 +13,7 @@ from otoscope.probes import registry
 from otoscope.registry import UnknownNameError, load_plugin
 from otoscope.train import fit
 from test_bank import Sounds, Toy, quiet
-from test_cli import here, toy  # noqa: F401
-from toys import Ear, Tones
+from toys import Ear, Tones, run_toy
 
 SMALL = {"cgp": {"prototypes": 9}, "ep": {"queries": 4}, "coca": {"heads": 3}, "selfattn": {"heads": 3}}
 
@@ -37,7 +36,7 @@ def test_needs_follow_from_what_probes_read(names, expected):
 def test_needs_of_nothing_and_of_unknown_probes():
     with pytest.raises(UnknownNameError, match="did you mean 'protobin'"):
         requirements(["linear", "protbin"])
-    with pytest.raises(ValueError, match="found none"):
+    with pytest.raises(ValueError, match="got no names"):
         requirements([])
 
 
@@ -46,7 +45,7 @@ def test_the_least_bank_serves_its_probe_as_a_larger_one_does(tmp_path, name):
     need, options = requirements([name]), {"options": SMALL.get(name), "epochs": 1}
     whole = banks.extract(Ear(), Tones(), tmp_path / "a", layers="all", dtype="float32", progress=False)
     least = banks.extract(
-        Ear(), Tones(), tmp_path / "b", layers=need.layers, holds=need.holds, dtype="float32", progress=False
+        Ear(), Tones(), tmp_path / "b", layers=need.layers, content=need.content, dtype="float32", progress=False
     )
     assert need.met_by(least.identity, 2)
     assert need.met_by(whole.identity, 2)
@@ -55,7 +54,7 @@ def test_the_least_bank_serves_its_probe_as_a_larger_one_does(tmp_path, name):
 
 
 def test_what_is_not_met(tmp_path):
-    pooled = quiet(Toy(), Sounds(), tmp_path / "a", holds="pooled").identity
+    pooled = quiet(Toy(), Sounds(), tmp_path / "a", content="pooled").identity
     last = quiet(Toy(), Sounds(), tmp_path / "b").identity
     first = quiet(Toy(), Sounds(), tmp_path / "c", layers=[0]).identity
     every = quiet(Toy(), Sounds(), tmp_path / "d", layers="all").identity
@@ -72,7 +71,7 @@ def test_what_is_not_met(tmp_path):
 
 
 def stored(bank):
-    return sum(shard.bytes for split in bank.splits for shard in bank._shards[split])
+    return bank.size.bytes
 
 
 def in_bytes(words):
@@ -88,13 +87,13 @@ def test_what_is_told_is_what_such_a_bank_takes(tmp_path, capsys):
     assert dtypes == ["float16", "int8", "bfloat16"]
     told = {}
     for line in lines[1:]:
-        holds, count, cells = re.fullmatch(r"  (pooled|tokens), (\d) layers? +(.*)", line).groups()
+        content, count, cells = re.fullmatch(r"  (pooled|tokens), (\d) layers? +(.*)", line).groups()
         for dtype, cell in zip(dtypes, re.findall(r"\[?[\d.]+ k?B\]?", cells), strict=True):
-            told[holds, int(count), dtype] = cell
+            told[content, int(count), dtype] = cell
     assert len(told) == 2 * 3 * 3
     assert [kind for kind, cell in told.items() if "[" in cell] == [("tokens", 2, "bfloat16")]
-    for i, ((holds, count, dtype), cell) in enumerate(told.items()):
-        bank = quiet(Toy(), data, tmp_path / str(i), layers=list(range(count)), holds=holds, dtype=dtype)
+    for i, ((content, count, dtype), cell) in enumerate(told.items()):
+        bank = quiet(Toy(), data, tmp_path / str(i), layers=list(range(count)), content=content, dtype=dtype)
         assert in_bytes(cell) == pytest.approx(stored(bank), rel=6e-3)
 
 
@@ -109,61 +108,61 @@ def said(capsys):
     return read
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("plugin_folder")
 def test_extract_for_pooled_probes_and_probing_it(said):
-    assert toy("extract", "--for", "linear,mean") == 0
+    assert run_toy("extract", "--for", "linear,mean") == 0
     path = "otoscope-runs/banks/ear-tones-last-pooled"
     assert said().startswith(f"{path}: train, validation, test of tones by ear, pooled in float16, ")
-    assert banks.open(path).identity.holds == "pooled"
+    assert banks.open(path).identity.content == "pooled"
     for name in ("linear", "knn"):
-        assert toy("probe", "--probe", name, "--epochs", "1", "--bank", path) == 0
-    assert toy("probe", "--probe", "protobin", "--epochs", "1", "--bank", path) == 2
+        assert run_toy("probe", "--probe", name, "--epochs", "1", "--bank", path) == 0
+    assert run_toy("probe", "--probe", "protobin", "--epochs", "1", "--bank", path) == 2
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("plugin_folder")
 def test_one_bank_for_probes_of_every_kind(said, capsys):
-    assert toy("extract", "--for", "linear,protobin,cgp", "--dtype", "int8") == 0
+    assert run_toy("extract", "--for", "linear,protobin,cgp", "--dtype", "int8") == 0
     path = "otoscope-runs/banks/ear-tones-all-int8"
     assert said().startswith(f"{path}: ")
     identity = banks.open(path).identity
-    assert (identity.layers, identity.holds, identity.dtype) == ((0, 1), "tokens", "int8")
+    assert (identity.layers, identity.content, identity.dtype) == ((0, 1), "tokens", "int8")
     for name in ("linear", "protobin"):
-        assert toy("probe", "--probe", name, "--epochs", "1", "--bank", path) == 0
-    assert toy("probe", "--probe", "cgp", "--epochs", "1", "--bank", path, "--option", "prototypes=5") == 0
-    assert toy("probe", "--probe", "linear", "--epochs", "1", "--bank", path, "--encoder-option", "seed=1") == 2
-    assert "encoder_digest: asked" in capsys.readouterr().err
+        assert run_toy("probe", "--probe", name, "--epochs", "1", "--bank", path) == 0
+    assert run_toy("probe", "--probe", "cgp", "--epochs", "1", "--bank", path, "--option", "prototypes=5") == 0
+    assert run_toy("probe", "--probe", "linear", "--epochs", "1", "--bank", path, "--encoder-option", "seed=1") == 2
+    assert "encoder_digest: requested" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("plugin_folder")
 def test_a_bank_of_another_dtype_makes_another_cell(capsys):
-    assert toy("extract", "--for", "linear", "--dtype", "int8") == 0
+    assert run_toy("extract", "--for", "linear", "--dtype", "int8") == 0
     for bank, done in (((), 0), (("--bank", "otoscope-runs/banks/ear-tones-last-pooled-int8"), 0), ((), 1)):
         capsys.readouterr()
-        assert toy("probe", "--probe", "linear", "--epochs", "1", *bank) == 0
+        assert run_toy("probe", "--probe", "linear", "--epochs", "1", *bank) == 0
         assert ("nothing to do: all 1 cells were done before" in capsys.readouterr().out) == bool(done)
 
 
-@pytest.mark.usefixtures("here")
-def test_a_bank_that_holds_less_is_refused(capsys):
-    assert toy("extract", "--for", "protobin") == 0
+@pytest.mark.usefixtures("plugin_folder")
+def test_a_bank_that_stores_too_little_is_refused(capsys):
+    assert run_toy("extract", "--for", "protobin") == 0
     bank = "otoscope-runs/banks/ear-tones-last"
-    assert toy("probe", "--probe", "cgp", "--epochs", "1", "--bank", bank) == 2
-    assert "layers: asked [0, 1], found [1]" in capsys.readouterr().err
+    assert run_toy("probe", "--probe", "cgp", "--epochs", "1", "--bank", bank) == 2
+    assert "layers: requested [0, 1], stored [1]" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("plugin_folder")
 def test_layers_are_named_or_follow_from_probes(capsys):
     with pytest.raises(SystemExit):
-        toy("extract", "--for", "linear", "--layers", "all")
+        run_toy("extract", "--for", "linear", "--layers", "all")
     assert "not allowed with argument" in capsys.readouterr().err
-    assert toy("extract", "--for", "linear,protbin") == 2
+    assert run_toy("extract", "--for", "linear,protbin") == 2
     assert "did you mean 'protobin'" in capsys.readouterr().err
 
 
 # In a suite
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("plugin_folder")
 def test_a_suite_of_pooled_probes_has_pooled_banks(tmp_path):
     load_plugin("toy.py")
 
@@ -173,7 +172,7 @@ def test_a_suite_of_pooled_probes_has_pooled_banks(tmp_path):
         return subject
 
     pooled, whole, deep = found("linear", "mean"), found("linear", "protobin"), found("linear", "cgp", "finetune")
-    assert [(s.identity.layers, s.identity.holds) for s in (pooled, whole, deep)] == [
+    assert [(s.identity.layers, s.identity.content) for s in (pooled, whole, deep)] == [
         ((1,), "pooled"),
         ((1,), "tokens"),
         ((0, 1), "tokens"),
@@ -181,7 +180,7 @@ def test_a_suite_of_pooled_probes_has_pooled_banks(tmp_path):
     assert len({subject.path for subject in (pooled, whole, deep)}) == 3
     assert pooled.size.bytes < whole.size.bytes < deep.size.bytes
     held = pooled.extract()
-    assert held.identity.holds == "pooled"
+    assert held.identity.content == "pooled"
     assert stored(held) == pooled.size.bytes
     assert fit("linear", held, epochs=1).history
     assert found("mean", "linear").size.bytes == 0

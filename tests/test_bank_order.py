@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otoscope import bank as banks
-from otoscope.bank import shuffle
-from otoscope.sampling.subset import SubsetBank, with_few_shot, with_validation
+from otoscope.bank import _shuffle as shuffle
+from otoscope.sampling.subset import with_few_shot, with_validation
 from toys import Ear, Tones
 
 LAYOUTS = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 50)), min_size=1, max_size=12)  # clips, bytes of a clip
@@ -29,7 +29,7 @@ def test_order_goes_window_by_window(layout, limit, seed):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shuffle, "WINDOW", limit)
         found = shuffle.shuffle(shard, sizes, seeded(seed))
-        window = shuffle.windows(torch.bincount(shard) * sizes, seeded(seed))
+        window = shuffle.assign_windows(torch.bincount(shard) * sizes, seeded(seed))
     assert found.dtype == torch.int64
     assert sorted(found.tolist()) == list(range(len(shard)))
     if int(sizes[shard].sum()) <= limit:
@@ -45,7 +45,7 @@ def test_order_goes_window_by_window(layout, limit, seed):
 
 def test_windows_are_not_left_half_empty(monkeypatch):
     monkeypatch.setattr(shuffle, "WINDOW", 100)
-    window = shuffle.windows(torch.full((24,), 25), seeded(0))
+    window = shuffle.assign_windows(torch.full((24,), 25), seeded(0))
     assert torch.bincount(window).tolist() == [4] * 6
 
 
@@ -84,11 +84,11 @@ def test_a_small_bank_is_shuffled_as_a_whole(bank):
 
 def test_a_large_split_and_its_parts_read_shard_by_shard(bank, monkeypatch):
     train = bank.split("train")
-    stored = sum(tensor.nbytes for maps in train._maps for tensor in maps.values())
-    assert int(train._row_bytes[train._shard].sum()) == stored
+    stored = train.stored_bytes
+    assert stored == sum(tensor.nbytes for tensor in train._read(range(48)).values())
     monkeypatch.setattr(shuffle, "WINDOW", stored // 4)
     rows = list(range(40, 3, -2))
-    part = SubsetBank(bank, {"train": torch.tensor(rows)}).split("train")
+    part = train.subset(rows)
     for split, numbers in ((train, range(48)), (part, rows)):
         found = split.order(seeded(1))
         assert sorted(found.tolist()) == list(range(len(split)))

@@ -8,60 +8,19 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from otoscope import datasets, encoders, probes
 from otoscope.bench import demo, suites
 from otoscope.bench.plan import Plan
 from otoscope.bench.runner import SuiteResult
 from otoscope.cli import main
 from otoscope.results import Store
-from test_report import add
-from toys import Ear
+from planted import add_scenes
+from toys import Ear, run_toy
 
 COMMANDS = ("demo", "list", "extract", "probe", "finetune", "results", "report", "check")
-TOY = """
-from toys import Ear, Tones
-from otoscope import datasets, encoders
-encoders.register("ear")(Ear)
-datasets.register("tones")(Tones)
-"""
-SILENT = """
-import torch
-from otoscope.probes import ClipProbe, register
-from otoscope.probes.base import Cost
-
-@register("silent")
-class Silent(ClipProbe):
-    def forward(self, tokens):
-        return torch.zeros(len(tokens), self.n_classes)
-
-    @classmethod
-    def cost(cls, shape, n_classes, n_tokens):
-        return Cost(0, 0, 0)
-"""
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with the plug-in files toy.py and silent.py; what they register is forgotten afterwards."""
-    (tmp_path / "toy.py").write_text(TOY)
-    (tmp_path / "silent.py").write_text(SILENT)
-    monkeypatch.chdir(tmp_path)
-    kept = [(m.registry, m.registry.names(), dict(m.registry._classes)) for m in (encoders, datasets, probes)]
-    yield tmp_path
-    for registry, _, classes in kept:
-        registry._classes = classes
-    for name in ("toy", "silent"):
-        sys.modules.pop(f"otoscope_plugin_{name}", None)
-
-
-def toy(command: str, *arguments: str) -> int:
-    subject = ["--plugin", "toy.py", "--encoder", "ear", "--dataset", "tones", "--quiet"]
-    return main([command, *subject, *arguments])
 
 
 def refusal(capsys: pytest.CaptureFixture[str]) -> str:
@@ -98,14 +57,19 @@ def test_list_names_what_is_there_and_what_it_costs(capsys: pytest.CaptureFixtur
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
     assert lines["linear"][1] == "405,263"
     assert lines["mhca"][1] == "1,585,679"
+    assert main(["list", "probes", "--cost", "--dim", "100"]) == 0
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+    assert lines["ep"][1:] == ["–", "–", "–"]  # 32 queries do not divide a width of 100
 
 
-def test_extract_probe_search_finetune_results_and_report(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert toy("extract", "--layers", "all") == 0
-    assert toy("probe", "--probe", "linear", "--epochs", "2", "--trials", "2", "--seeds", "2") == 0
-    assert toy("probe", "--probe", "protobin", "--epochs", "2", "--option", "prototypes_per_class=4") == 0
-    assert toy("probe", "--probe", "mean", "--epochs", "2", "--layer", "0") == 0
-    assert toy("finetune", "--epochs", "1") == 0
+def test_extract_probe_search_finetune_results_and_report(
+    plugin_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_toy("extract", "--layers", "all") == 0
+    assert run_toy("probe", "--probe", "linear", "--epochs", "2", "--trials", "2", "--seeds", "2") == 0
+    assert run_toy("probe", "--probe", "protobin", "--epochs", "2", "--option", "prototypes_per_class=4") == 0
+    assert run_toy("probe", "--probe", "mean", "--epochs", "2", "--layer", "0") == 0
+    assert run_toy("finetune", "--epochs", "1") == 0
     shown = capsys.readouterr().out
     assert "ear on tones: mAP in %, 95 % intervals over 24 held-out clips" in shown
     assert main(["results", "--format", "csv"]) == 0
@@ -117,25 +81,25 @@ def test_extract_probe_search_finetune_results_and_report(here: Path, capsys: py
         ("mean", "0"),
         ("protobin", "0"),
     ]
-    assert len({json.loads(r["config"])["lr"] for r in rows[1:3]}) == 1
-    assert json.loads(rows[3]["config"])["layer"] == [0]
-    assert json.loads(rows[4]["config"])["options"] == {"prototypes_per_class": 4}
+    assert len({r["lr"] for r in rows[1:3]}) == 1
+    assert json.loads(rows[3]["protocol"])["layers"] == [0]
+    assert json.loads(rows[4]["protocol"])["options"] == {"prototypes_per_class": 4}
     assert main(["results", "--summary", "--format", "json", "--probe", "linear"]) == 0
     assert [row["seeds"] for row in json.loads(capsys.readouterr().out)] == [2]
     assert main(["report"]) == 0
-    assert Path(capsys.readouterr().out.strip()) == (here / "otoscope-runs" / "report.html")
-    assert (here / "otoscope-runs" / "report.html").read_text().startswith("<!doctype html>")
+    assert Path(capsys.readouterr().out.strip()) == (plugin_folder / "otoscope-runs" / "report.html")
+    assert (plugin_folder / "otoscope-runs" / "report.html").read_text().startswith("<!doctype html>")
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("plugin_folder")
 @pytest.mark.parametrize("bank", [[], ["--bank", "elsewhere"]])
 def test_a_probe_reads_the_bank_that_was_extracted_for_it(bank: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert toy("extract", *bank) == 0
+    assert run_toy("extract", *bank) == 0
     monkeypatch.setattr(Ear, "embed", None)
-    assert toy("probe", "--probe", "mean", "--epochs", "1", *bank) == 0
+    assert run_toy("probe", "--probe", "mean", "--epochs", "1", *bank) == 0
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("plugin_folder")
 @pytest.mark.parametrize(
     ("command", "changed"),
     [
@@ -150,27 +114,27 @@ def test_a_probe_reads_the_bank_that_was_extracted_for_it(bank: list[str], monke
 def test_the_same_command_again_finds_its_results_and_another_does_not(
     command: list[str], changed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert toy(*command) == 0
+    assert run_toy(*command) == 0
     capsys.readouterr()
     first = list(Store("otoscope-runs/results"))
     with monkeypatch.context() as patch:
         for name in ("jobs.probe.fit", "jobs.probe.fit_many", "jobs.finetune.finetune"):
             patch.setattr(f"otoscope.bench.{name}", None)
-        assert toy(*command) == 0
+        assert run_toy(*command) == 0
         assert f"nothing to do: all {len(first) + 2 * ('--trials' in command)} cells were done before" in (
             capsys.readouterr().out
         )
         assert list(Store("otoscope-runs/results")) == first
-    assert toy(*command, *changed) == 0
+    assert run_toy(*command, *changed) == 0
     assert "nothing to do" not in capsys.readouterr().out
     assert len(list(Store("otoscope-runs/results"))) == 2 * len(first)
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "json", "markdown"])
 def test_results_in_every_format_and_of_the_demo_where_there_are_no_runs(
-    form: str, here: Path, capsys: pytest.CaptureFixture[str]
+    form: str, plugin_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    add(Store(here / "otoscope-demo" / "results"), "linear", 1.0)
+    add_scenes(Store(plugin_folder / "otoscope-demo" / "results"), "linear", 1.0)
     assert main(["results", "--format", form]) == 0
     assert "linear" in capsys.readouterr().out
     assert main(["results", "--format", form, "--summary"]) == 0
@@ -178,27 +142,27 @@ def test_results_in_every_format_and_of_the_demo_where_there_are_no_runs(
 
 
 def test_demo_prints_the_table_and_writes_the_report(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    plugin_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {}
 
     def run_demo(out: Path, **options: object) -> SuiteResult:
         asked.update(options)
         store = Store(out / "results")
-        add(store, "linear", 0.5)
-        add(store, "protobin", 1.5)
+        add_scenes(store, "linear", 0.5)
+        add_scenes(store, "protobin", 1.5)
         return SuiteResult(Plan(suites.load("demo"), (), 0, {}, ()), store, ())
 
     monkeypatch.setattr(demo, "run_demo", run_demo)
     assert main(["demo", "--small", "--seeds", "2", "--control"]) == 0
     words = capsys.readouterr().out
     assert "protobin ★" in words
-    assert words.splitlines()[-1] == f"report: {here / 'otoscope-demo' / 'report.html'}"
+    assert words.splitlines()[-1] == f"report: {plugin_folder / 'otoscope-demo' / 'report.html'}"
     assert asked["suite"] == "demo-small"
     assert (asked["seeds"], asked["control"], asked["finetune"]) == (2, True, False)
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("plugin_folder")
 def test_check_passes_good_probes_and_fails_a_bad_plugin(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "mean"]) == 0
     assert "mean: all of" in capsys.readouterr().out
@@ -209,7 +173,7 @@ def test_check_passes_good_probes_and_fails_a_bad_plugin(capsys: pytest.CaptureF
     assert main(["check", "--plugin", "toy.py", "--plugin", "silent.py", "nosuch"]) == 2
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("plugin_folder")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -231,16 +195,16 @@ def test_mistakes_get_one_clean_line_and_status_2(
     assert message in refusal(capsys)
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("plugin_folder")
 def test_a_bank_of_something_else_is_refused_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    assert toy("extract") == 0
+    assert run_toy("extract") == 0
     capsys.readouterr()
     bank = "otoscope-runs/banks/ear-tones-last"
-    assert toy("probe", "--probe", "linear", "--encoder-option", "seed=1", "--bank", bank) == 2
-    assert "encoder_digest: asked" in capsys.readouterr().err
+    assert run_toy("probe", "--probe", "linear", "--encoder-option", "seed=1", "--bank", bank) == 2
+    assert "encoder_digest: requested" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("plugin_folder")
 def test_debug_shows_the_traceback_and_bugs_are_never_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="no such results"):
         main(["results", "--debug"])
@@ -269,8 +233,8 @@ def test_malformed_arguments_are_explained_by_the_parser(words: list[str], capsy
     assert "usage: otoscope" in capsys.readouterr().err
 
 
-def test_a_closed_pipe_ends_quietly(here: Path) -> None:
-    add(Store(here / "otoscope-demo" / "results"), "linear", 1.0)
+def test_a_closed_pipe_ends_quietly(plugin_folder: Path) -> None:
+    add_scenes(Store(plugin_folder / "otoscope-demo" / "results"), "linear", 1.0)
     code = "from otoscope.cli import main; import sys; sys.exit(main(['results', '--format', 'json']))"
     shell = f'set -o pipefail; {sys.executable} -c "{code}" | head -c 1'
     ran = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)

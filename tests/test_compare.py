@@ -7,28 +7,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from otoscope.metrics import clip, stats
+from otoscope import metrics
+from otoscope.metrics import stats
 from otoscope.registry import UnknownNameError
 from otoscope.report import compare as module
 from otoscope.report.compare import compare
 from otoscope.report.table import Row
 from otoscope.results import Predictions, Store
-from test_report import CLASSES, IDS, TARGETS, add, record, scores
+from planted import IDS, SCENE_CLASSES, TARGETS, add_scenes, scene_record, scene_scores
 
 
 def add_peer(store: Store, probe: str, encoder: str = "tiny") -> None:
     """Two seeds as skilled as `linear`, with other luck."""
     for seed in range(2):
-        held = scores(0.6, 10 + seed)
-        value = clip.evaluate(held, TARGETS, "multi-label")["mAP"]
-        store.add(record(probe, seed, value, encoder), Predictions(IDS, held, TARGETS, CLASSES))
+        held = scene_scores(0.6, 10 + seed)
+        value = metrics.evaluate(held, TARGETS, "multi-label")["mAP"]
+        store.add(scene_record(probe, seed, value, encoder), Predictions(IDS, held, TARGETS, SCENE_CLASSES))
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     made = Store(tmp_path / "results")
     for probe, skill in (("linear", 0.6), ("protobin", 1.9)):
-        add(made, probe, skill, seeds=3 if probe == "protobin" else 2)
+        add_scenes(made, probe, skill, seeds=3 if probe == "protobin" else 2)
     add_peer(made, "mhca")
     return made
 
@@ -38,7 +39,7 @@ def test_a_clear_difference_is_a_verdict_with_the_numbers_of_the_paired_bootstra
     by_id = np.argsort(IDS)
     by_hand = stats.paired_bootstrap(
         *(
-            stats.bootstrap([scores(skill, s)[by_id] for s in range(seeds)], TARGETS[by_id], "mAP", resamples=500)
+            stats.bootstrap([scene_scores(skill, s)[by_id] for s in range(seeds)], TARGETS[by_id], "mAP", resamples=500)
             for skill, seeds in ((1.9, 3), (0.6, 2))
         )
     )
@@ -71,7 +72,7 @@ def test_a_small_difference_stays_undecided(store: Store) -> None:
 
 def test_several_cells_are_one_family(store: Store) -> None:
     for encoder in ("a", "b"):
-        add(store, "linear", 0.6, encoder=encoder)
+        add_scenes(store, "linear", 0.6, encoder=encoder)
         add_peer(store, "protobin", encoder)
     found = compare(store, "protobin", "linear", resamples=300)
     assert [v.p for v in found.verdicts] == stats.holm([v.difference.p for v in found.verdicts]).tolist()
@@ -102,20 +103,20 @@ def test_resamples_grow_with_the_family_so_that_holm_can_still_decide(
         return estimated(held, row, resamples=resamples)
 
     monkeypatch.setattr(module, "estimated", noted)
-    add(store, "linear", 0.6, encoder="b", seeds=1)
-    add(store, "protobin", 1.9, encoder="b", seeds=1)
+    add_scenes(store, "linear", 0.6, encoder="b", seeds=1)
+    add_scenes(store, "protobin", 1.9, encoder="b", seeds=1)
     found = compare(store, "protobin", "linear", resamples=10)
     assert set(made) == {200}
     assert all(v.winner is v.a for v in found.verdicts)
 
 
 def test_what_cannot_be_paired_is_left_out_and_named(store: Store) -> None:
-    add(store, "linear", 0.6, encoder="lonely")
+    add_scenes(store, "linear", 0.6, encoder="lonely")
     for probe in ("linear", "protobin"):
-        store.add(record(probe, 0, 0.3, "mute"))
-    add(store, "linear", 0.9, encoder="other", seeds=1)
-    half = Predictions(IDS[:45], scores(1.9, 0)[:45], TARGETS[:45], CLASSES)
-    store.add(record("protobin", 0, 0.9, "other"), half)
+        store.add(scene_record(probe, 0, 0.3, "mute"))
+    add_scenes(store, "linear", 0.9, encoder="other", seeds=1)
+    half = Predictions(IDS[:45], scene_scores(1.9, 0)[:45], TARGETS[:45], SCENE_CLASSES)
+    store.add(scene_record("protobin", 0, 0.9, "other"), half)
     found = compare(store, "protobin", "linear")
     assert [v.a.encoder for v in found.verdicts] == ["tiny"]
     assert "left out: lonely on scenes has no protobin" in found.text()
@@ -126,11 +127,11 @@ def test_what_cannot_be_paired_is_left_out_and_named(store: Store) -> None:
 
 
 def test_several_configurations_are_told_apart_by_their_labels(store: Store) -> None:
-    add(store, "linear", 0.9, config={**record("linear", 0, 0.0).config, "lr": 0.01})
+    add_scenes(store, "linear", 0.9, lr=0.01)
     with pytest.raises(ValueError, match=r"name one of 'linear \(lr=0.001\)', 'linear \(lr=0.01\)'"):
         compare(store, "protobin", "linear")
     (found,) = compare(store, "linear (lr=0.01)", "linear (lr=0.001)").verdicts
-    assert found.a.records[0].config["lr"] == 0.01
+    assert found.a.records[0].lr == 0.01
     assert found.difference.value > 0
 
 
@@ -145,8 +146,8 @@ def test_mistakes_are_answered_with_what_is_there(store: Store) -> None:
 
 def test_equal_predictions_are_no_difference(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    add(store, "linear", 1.0)
-    add(store, "copy", 1.0)
+    add_scenes(store, "linear", 1.0)
+    add_scenes(store, "copy", 1.0)
     (found,) = compare(store, "linear", "copy").verdicts
     assert (found.difference.value, found.difference.p, found.winner) == (0.0, 1.0, None)
     assert np.isfinite(found.difference.low)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from otoscope import datasets, encoders
+from otoscope import datasets
 from otoscope.bank import Bank
 from otoscope.bench import evaluation, runner
 from otoscope.bench.jobs import finetune as finetune_job
@@ -26,9 +26,11 @@ from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSp
 from otoscope.bench.suites import Suite
 from otoscope.finetuning import FittedFinetune, finetune
 from otoscope.finetuning.training import FinetuneRun
-from otoscope.report import published, render, table
+from otoscope.report import table
 from otoscope.report.compare import compare
-from otoscope.results import Record, Store
+from otoscope.report.published import comparison
+from otoscope.report.text import summary
+from otoscope.results import Record, SearchSettings, Store, ValidationCut
 from otoscope.search.tpe import MissingExtraError
 from otoscope.train import DivergedError, FittedProbe, fit, fit_many, load
 from toys import Ear, Tones
@@ -45,11 +47,7 @@ class Folded(Tones):
 
 
 @pytest.fixture(autouse=True)
-def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for registry in (encoders.registry, datasets.registry):
-        monkeypatch.setattr(registry, "_classes", {name: registry.get(name) for name in registry.names()})
-    encoders.register("ear")(Ear)
-    datasets.register("tones")(Tones)
+def _toys(toy_plugins: None) -> None:  # noqa: ARG001
     datasets.register("folded")(Folded)
 
 
@@ -73,7 +71,7 @@ TUNED = FinetuneSpec("finetune", options={"epochs": 2, "batch_size": 24, "lrs": 
 
 def told(store: Store) -> list[tuple[Any, ...]]:
     """What must not depend on when and how fast a record was made."""
-    return [(r.encoder, r.dataset, r.probe, r.seed, r.metrics, r.config) for r in store]
+    return [(r.encoder, r.dataset, r.probe, r.seed, r.metrics, r.protocol, r.lr, r.weight_decay) for r in store]
 
 
 def run_quietly(suite: Suite, out: Path, **options: Any) -> runner.TrialOutcome:
@@ -161,10 +159,7 @@ def test_a_bench_killed_in_any_training_ends_as_if_undisturbed(tmp_path: Path, m
     # of each probe a Sobol batch, two TPE batches and two seeds once; then one record, and its training once more
     assert kills == 2 * 5 + 1 + 1
     assert told(Store(tmp_path / "killed/results")) == told(whole.store)
-    chosen = {
-        r.probe: {(s.config["lr"], s.config["weight_decay"]) for s in whole.store if s.probe == r.probe}
-        for r in whole.store
-    }
+    chosen = {r.probe: {(s.lr, s.weight_decay) for s in whole.store if s.probe == r.probe} for r in whole.store}
     assert [len(settings) for settings in chosen.values()] == [1, 1]
 
 
@@ -194,9 +189,9 @@ def test_sobol_points_alone_need_no_optuna_and_the_best_of_them_is_the_first_see
         assert all(trial["validation"] is not None for trial in tried)  # nobody was stopped
         best = max(tried, key=lambda trial: trial["validation"])
         records = [record for record in outcome.store if record.probe == probe]
-        assert {record.config["lr"] for record in records} == {best["lr"]}
+        assert {record.lr for record in records} == {best["lr"]}
         assert load(tmp_path / f"probes/ear-x-tones-{probe}").validation == best["validation"]
-        assert records[0].config["protocol"]["search"] == {"sobol": 4}
+        assert records[0].protocol.search == SearchSettings(kind="sobol", trials=4)
     assert prepare(suite, tmp_path).runs == ()
     assert len(prepare(dataclasses.replace(suite, sobol=3), tmp_path).runs) == len(plan.runs)
 
@@ -246,9 +241,9 @@ def test_fine_tuning_is_searched_measured_and_kept_beside_the_probes(tmp_path: P
     notes = {path.name: json.loads(path.read_text())["validation"] for path in (tmp_path / "finetune").iterdir()}
     assert len(notes) == 2  # and no checkpoint is left
     best = max(notes, key=lambda name: notes[name])
-    assert {f"lr{r.config['lr']!r}" in best for r in records} == {True}
+    assert {f"lr{r.lr!r}" in best for r in records} == {True}
     assert not (tmp_path / "banks").exists()
-    alone = finetune(Ear(), Tones(), recipe=dataclasses.replace(TUNED.recipe, lr=records[1].config["lr"]), seed=1)
+    alone = finetune(Ear(), Tones(), recipe=dataclasses.replace(TUNED.recipe, lr=records[1].lr), seed=1)
     assert evaluation.evaluate_finetuned(alone, Tones()).metrics == records[1].metrics
     assert all(r.train_seconds > 0 for r in records)
     assert prepare(suite, tmp_path).runs == ()
@@ -297,7 +292,7 @@ def test_fine_tuning_chooses_among_all_learning_rates_or_not_at_all(
     assert [run.trial for run in prepare(suite, tmp_path).runs] == [1, None]
     again = run_quietly(suite, tmp_path)
     assert again.failures == ()
-    assert [r.config["lr"] for r in again.store] == [1e-3]
+    assert [r.lr for r in again.store] == [1e-3]
     fails[1e-3] = fails[1e-2]
     (failure,) = run_quietly(suite, tmp_path / "none").failures
     assert "diverged with every lr" in failure.error
@@ -382,7 +377,7 @@ def test_the_seeds_take_the_setting_that_validation_chose(tmp_path: Path, monkey
     monkeypatch.setattr(job, "fit", spy)
     outcome = run_quietly(suite, tmp_path)
     best = max(tried, key=lambda fitted: fitted.validation)
-    assert {r.config["lr"] for r in outcome.store} == {best.config["lr"]}
+    assert {r.lr for r in outcome.store} == {best.lr}
     assert [fitted.seed for fitted in tried] == [0, 0, 0, 0]
     assert seeds == [0, 1]
 
@@ -401,7 +396,7 @@ def test_trials_that_are_behind_are_stopped_and_the_record_says_by_which_rule(tm
     assert 2 <= steps[:8].count(6) < 8
     assert (outcome.failures, len(list(outcome.store))) == ((), 2)
     for record in outcome.store:
-        assert record.config["protocol"]["search"]["halving"] == {"min_epochs": 5, "factor": 3}
+        assert record.protocol.search.options["halving"] == {"min_epochs": 5, "factor": 3}
     assert prepare(suite, tmp_path).runs == ()
 
 
@@ -467,15 +462,15 @@ def test_a_probe_with_options_is_measured_under_its_label(tmp_path: Path) -> Non
     held = {record.probe: record for record in outcome.store}
     assert set(held) == {"linear", "protobin", "protobin-2"}
     assert held["protobin-2"].parameters < held["protobin"].parameters
-    assert held["protobin-2"].config["options"] == {"prototypes_per_class": 2}
-    assert held["protobin-2"].config["protocol"]["probe"] == "protobin"
+    assert held["protobin-2"].protocol.options == {"prototypes_per_class": 2}
+    assert held["protobin-2"].protocol.probe == "protobin"
     more = dataclasses.replace(few, options={"prototypes_per_class": 3})
     (run,) = prepare(dataclasses.replace(PLAIN, probes=(more,), seeds=1), tmp_path).runs
     assert run.study.probe == "protobin-2"  # other options under the same label are another cell
-    words = render.summary_text(table.summarise(outcome.store))
+    words = summary.summary_text(table.summarise(outcome.store))
     assert "protobin-2" in words
     assert compare(outcome.store, "protobin-2", "linear").verdicts
-    assert published.text(published.beside(table.summarise(outcome.store)), "table").count("protobin-2") >= 1
+    assert comparison.text(comparison.beside(table.summarise(outcome.store)), "table").count("protobin-2") >= 1
 
 
 def test_a_bank_that_cannot_be_made_fails_its_cells_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -515,9 +510,9 @@ def test_folds_few_shots_and_a_cut_validation_split(tmp_path: Path) -> None:
         PLAIN, datasets=(DatasetSpec("folded", folds=(1, 2), shots=3),), probes=probes("linear"), seeds=1, draws=2
     )
     records = list(run_quietly(suite, tmp_path).store)
-    protocols = [r.config["protocol"] for r in records]
-    assert {(p["fold"], p["draw"], p["shots"]) for p in protocols} == {(1, 0, 3), (1, 1, 3), (2, 0, 3), (2, 1, 3)}
-    assert all(p["validation_cut"] == {"share": 0.2, "seed": 0} for p in protocols)
+    protocols = [r.protocol for r in records]
+    assert {(p.fold, p.draw, p.shots) for p in protocols} == {(1, 0, 3), (1, 1, 3), (2, 0, 3), (2, 1, 3)}
+    assert all(p.validation_cut == ValidationCut(share=0.2, seed=0) for p in protocols)
     assert len(list((tmp_path / "banks").iterdir())) == 2
     assert prepare(suite, tmp_path).runs == ()
 

@@ -7,7 +7,7 @@ import torch
 
 from otoscope import bank as banks
 from otoscope import probes
-from otoscope.bank import shuffle
+from otoscope.bank import _shuffle as shuffle
 from otoscope.train import fit, fit_many, loader
 from otoscope.train.batched import Configuration
 from otoscope.types import Tokens, TokenShape
@@ -154,7 +154,7 @@ def test_an_epoch_from_disk_goes_window_by_window(bank, monkeypatch, reads, trai
     train(bank)
     assert visits(rows for rows, _ in reads) > 5
     split = bank.split("train")
-    stored = int(split._row_bytes[split._shard].sum())
+    stored = split.stored_bytes
     monkeypatch.setattr(shuffle, "WINDOW", stored // 4)
     reads.clear()
     train(bank)

@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.encoders import Features
 from otoscope.finetuning import FittedFinetune, augment, finetune
 from otoscope.finetuning import training as tuning
 from otoscope.finetuning.learning_rates import depth_groups, parameter_groups, warmup_cosine
 from otoscope.finetuning.recipe import Recipe
-from otoscope.metrics import clip as metrics
 from otoscope.train import loader
 from otoscope.types import Tokens
 from toys import Ear, Tones
@@ -131,7 +130,7 @@ def test_the_whole_encoder_is_trained_and_the_given_one_is_not(head: str) -> Non
     encoder, data = Ear(), Tones()
     digest = encoder.digest
     fitted = finetune(encoder, data, recipe=Recipe(epochs=8, batch_size=8, lr=0.05, head=head, mixup=0, time_mask=4))
-    assert encoder.digest == digest == fitted.config["encoder_digest"]
+    assert encoder.digest == digest == fitted.protocol.encoder_digest
     before, after = dict(encoder.named_parameters()), dict(fitted.module.encoder.named_parameters())
     assert all(not torch.equal(before[name], after[name]) for name in before)
     assert fitted.validation > 0.8

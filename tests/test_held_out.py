@@ -10,7 +10,6 @@ import pytest
 
 import otoscope
 import otoscope.bank
-from otoscope import datasets, encoders
 from otoscope.bank import Bank, HeldOutError
 from otoscope.bench.evaluation import evaluate
 from otoscope.bench.jobs import finetune as finetune_job
@@ -26,7 +25,7 @@ from toys import Ear, Tones
 
 SOURCE = Path(otoscope.__file__).parent
 OPENER = "bench/evaluation.py"
-MAKERS = ("bank/", "datasets/")
+MAKERS = ("bank/", "datasets/", "types.py")
 """Where the split is made, stored and locked; nothing there trains or selects."""
 DOORS = ("open_held_out", "HELD_OUT", "_open", "splits")
 
@@ -55,7 +54,7 @@ def offences(code: str) -> list[str]:
         "held = 'test'\nbank.split(held)",
         "bank._open('te' + 'st')",
         "dataset.clips('test')",
-        "from otoscope.bank.identity import HELD_OUT",
+        "from otoscope.types import HELD_OUT",
         "[dataset.clips(split) for split in dataset.splits]",
     ],
 )
@@ -71,6 +70,11 @@ def test_no_module_but_one_reaches_for_the_test_split() -> None:
         if name.startswith("cli"):  # the command line names the splits to extract, and prints those of a bank
             found[name] -= {"uses .splits"}
     assert {name: what for name, what in found.items() if what} == {}
+
+
+def test_one_module_spells_the_name_of_the_held_out_split() -> None:
+    spelled = {p.name for p in SOURCE.rglob("*.py") if "names 'test'" in offences(p.read_text())}
+    assert spelled == {"types.py"}
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +108,8 @@ def test_fine_tuning_leaves_it_shut() -> None:
 
 
 @pytest.fixture
-def suite(monkeypatch: pytest.MonkeyPatch) -> Suite:
+def suite(toy_plugins: None) -> Suite:  # noqa: ARG001
     """A probe and fine-tuning on toys."""
-    for registry, name, toy in ((encoders.registry, "ear", Ear), (datasets.registry, "tones", Tones)):
-        monkeypatch.setattr(registry, "_classes", {known: registry.get(known) for known in registry.names()})
-        registry.register(name)(toy)
     tuning = FinetuneSpec("finetune", options={"epochs": 1})
     pair = (EncoderSpec("ear"),), (DatasetSpec("tones"),)
     return Suite(
@@ -132,4 +133,5 @@ def test_training_that_reaches_for_the_test_split_fails_and_measures_nothing(
     monkeypatch.setattr(finetune_job, "finetune", tunes_on_test)
     outcome = run_suite(suite, tmp_path / "leaky", progress=False)
     assert list(outcome.store) == []
-    assert [failure.error.partition(":")[0] for failure in outcome.failures] == ["otoscope.bank.read.HeldOutError"] * 2
+    errors = [failure.error.partition(":")[0] for failure in outcome.failures]
+    assert errors == ["otoscope.bank.errors.HeldOutError"] * 2

@@ -10,12 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from otoscope import encoders, probes
+from otoscope import encoders, metrics, probes
 from otoscope.encoders import Encoder, Features
 from otoscope.finetuning import finetune, lora
 from otoscope.finetuning.learning_rates import depth_groups, parameter_groups
 from otoscope.finetuning.recipe import Recipe
-from otoscope.metrics import clip as metrics
 from otoscope.types import AudioBatch, Tokens, TokenShape
 from toys import Ear, Tones
 

@@ -40,7 +40,8 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
 
 def same(found: FittedProbe | DivergedError, wanted: FittedProbe) -> None:
     assert isinstance(found, FittedProbe)
-    assert (found.config, found.seed, found.layer) == (wanted.config, wanted.seed, wanted.layer)
+    assert (found.protocol, found.seed, found.layer) == (wanted.protocol, wanted.seed, wanted.layer)
+    assert (found.lr, found.weight_decay) == (wanted.lr, wanted.weight_decay)
     assert [row.keys() for row in found.history] == [row.keys() for row in wanted.history]
     for key in wanted.history[0]:
         assert [row[key] for row in found.history] == pytest.approx([row[key] for row in wanted.history], abs=1e-5)

@@ -1,6 +1,8 @@
-"""Clip metrics against scikit-learn, against physics, and at their edges."""
+"""Clip metrics against scikit-learn, against their invariances, and at their edges; metrics by name."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,10 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from otoscope import metrics
 from otoscope.metrics import clip
+from otoscope.metrics.auroc import auroc
+from otoscope.registry import UnknownNameError, load_plugin
 from otoscope.types import Task
 
 
@@ -46,25 +51,26 @@ def test_resampled_average_precision_is_scikit_learns_with_weights_and_with_repe
             np.testing.assert_allclose([found[r, c], found[r, c]], [weighted, repeated], rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("kind", "metric"), [("multi-label", "mAP"), ("multi-class", "mAP"), ("multi-class", "accuracy")]
-)
-def test_headlines_of_many_are_each_evaluates(kind: str, metric: str) -> None:
-    task, rng = Task(("a", "b", "c", "unheard"), kind, metric), np.random.default_rng(3)
+KINDS_AND_METRICS = [(kind, name) for kind in ("multi-label", "multi-class") for name in metrics.names(kind)]
+
+
+@pytest.mark.parametrize(("kind", "metric"), KINDS_AND_METRICS)
+def test_main_scores_of_many_trials_equal_the_evaluation_of_each(kind: metrics.Kind, metric: str) -> None:
+    task, rng = Task(("a", "b", "c", "without positives"), kind, metric), np.random.default_rng(3)
     scores = rng.normal(size=(5, 30, 4)).round(1)
     targets = np.eye(4)[rng.integers(0, 3, 30)]
-    wanted = [clip.evaluate(s, targets, kind)[metric] for s in scores]
-    np.testing.assert_allclose(clip.main_scores(scores, targets, task), wanted, rtol=1e-12)
-    culprit = clip.main_scores(scores, np.roll(targets, 1, axis=0), task)
+    wanted = [metrics.evaluate(s, targets, kind)[metric] for s in scores]
+    np.testing.assert_allclose(metrics.main_scores(scores, targets, task), wanted, rtol=1e-12)
+    culprit = metrics.main_scores(scores, np.roll(targets, 1, axis=0), task)
     assert not np.allclose(culprit, wanted)
 
 
-def test_headlines_rank_scores_of_every_type_as_they_are() -> None:
+def test_main_scores_rank_scores_of_every_type_as_they_are() -> None:
     rng, task = np.random.default_rng(5), Task(("a", "b"), "multi-label", "mAP")
     scores, targets = rng.integers(0, 100, (3, 40, 2)), rng.integers(0, 2, (40, 2))
-    wanted = [clip.evaluate(s, targets, "multi-label")["mAP"] for s in scores]
+    wanted = [metrics.evaluate(s, targets, "multi-label")["mAP"] for s in scores]
     for dtype in (np.uint8, np.int64, np.float16, np.float32, np.float64):
-        np.testing.assert_allclose(clip.main_scores(scores.astype(dtype), targets, task), wanted, rtol=1e-12)
+        np.testing.assert_allclose(metrics.main_scores(scores.astype(dtype), targets, task), wanted, rtol=1e-12)
 
 
 def test_a_resample_without_positives_has_no_average_precision_and_is_dropped_from_the_mean() -> None:
@@ -72,13 +78,13 @@ def test_a_resample_without_positives_has_no_average_precision_and_is_dropped_fr
     found = clip.resampled_average_precision(scores, targets, [[0, 2]])
     assert np.isnan(found[0, 0])
     assert found[0, 1] == 1
-    assert clip.mean_average_precision(scores, targets, [[0, 2]]) == 1
+    assert metrics.create("mAP").resampled(scores, targets, [[0, 2]], "multi-label") == 1
 
 
 @pytest.mark.parametrize("ties", [True, False])
 def test_multi_label_metrics_are_scikit_learns(ties: bool) -> None:
     scores, targets = problem(1, ties=ties)
-    found = clip.evaluate(scores, targets, "multi-label")
+    found = metrics.evaluate(scores, targets, "multi-label")
     wanted = {
         "mAP": sklearn.metrics.average_precision_score(targets, scores, average="macro"),
         "mAP_zero": sklearn.metrics.average_precision_score(targets, scores, average="macro"),
@@ -94,7 +100,7 @@ def test_multi_class_metrics_are_scikit_learns() -> None:
     label = np.r_[np.arange(4), rng.integers(0, 4, 76)]
     scores = rng.normal(size=(80, 4)) + np.eye(4)[label]
     probability = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
-    found = clip.evaluate(scores, np.eye(4)[label], "multi-class")
+    found = metrics.evaluate(scores, np.eye(4)[label], "multi-class")
     assert found["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(label, scores.argmax(1)))
     assert found["F1"] == pytest.approx(sklearn.metrics.f1_score(label, scores.argmax(1), average="macro"))
     assert found["mAP"] == pytest.approx(sklearn.metrics.average_precision_score(np.eye(4)[label], probability))
@@ -102,23 +108,23 @@ def test_multi_class_metrics_are_scikit_learns() -> None:
 
 
 def test_both_conventions_for_a_class_without_positives_are_named() -> None:
-    found = clip.evaluate([[2.0, 0.0], [1.0, 0.0]], [[1, 0], [0, 0]], "multi-label")
+    found = metrics.evaluate([[2.0, 0.0], [1.0, 0.0]], [[1, 0], [0, 0]], "multi-label")
     assert (found["mAP"], found["mAP_zero"]) == (1.0, 0.5)
 
 
 @pytest.mark.parametrize("kind", ["multi-label", "multi-class"])
-def test_perfect_predictions_score_one_and_inverted_ones_do_not(kind: clip.Kind) -> None:
+def test_perfect_predictions_score_one_and_inverted_ones_do_not(kind: metrics.Kind) -> None:
     targets = np.eye(4)[np.arange(12) % 4]
-    assert set(clip.evaluate(targets * 2 - 1, targets, kind).values()) == {1.0}
-    assert max(clip.evaluate(1 - targets * 2, targets, kind).values()) < 0.5
+    assert set(metrics.evaluate(targets * 2 - 1, targets, kind).values()) == {1.0}
+    assert max(metrics.evaluate(1 - targets * 2, targets, kind).values()) < 0.5
 
 
 def test_adding_a_constant_to_a_clips_logits_changes_nothing_in_multi_class() -> None:
     rng = np.random.default_rng(3)
     scores, targets = rng.normal(size=(40, 4)), np.eye(4)[np.arange(40) % 4]
     shifted = scores + rng.normal(size=(40, 1)) * 10
-    assert clip.evaluate(scores, targets, "multi-class") == pytest.approx(
-        clip.evaluate(shifted, targets, "multi-class")
+    assert metrics.evaluate(scores, targets, "multi-class") == pytest.approx(
+        metrics.evaluate(shifted, targets, "multi-class")
     )
 
 
@@ -126,15 +132,15 @@ def test_metrics_depend_on_the_order_of_scores_only_and_not_on_the_order_of_clip
     scores, targets = problem(5, ties=False)
     shuffle = np.random.default_rng(0).permutation(len(scores))
     monotone = np.sign(scores) * np.abs(scores) ** 3
-    base = clip.evaluate(scores, targets, "multi-label")
-    assert clip.evaluate(scores[shuffle], targets[shuffle], "multi-label") == pytest.approx(base)
-    cubed = clip.evaluate(monotone, targets, "multi-label")
+    base = metrics.evaluate(scores, targets, "multi-label")
+    assert metrics.evaluate(scores[shuffle], targets[shuffle], "multi-label") == pytest.approx(base)
+    cubed = metrics.evaluate(monotone, targets, "multi-label")
     assert {k: cubed[k] for k in ("mAP", "AUROC", "F1")} == pytest.approx({k: base[k] for k in ("mAP", "AUROC", "F1")})
 
 
 def test_auroc_is_nan_where_every_clip_is_positive() -> None:
-    assert np.isnan(clip.auroc([[1.0], [2.0]], [[1], [1]])).all()
-    assert np.isnan(clip.evaluate([[1.0], [2.0]], [[1], [1]], "multi-label")["AUROC"])
+    assert np.isnan(auroc([[1.0], [2.0]], [[1], [1]])).all()
+    assert np.isnan(metrics.evaluate([[1.0], [2.0]], [[1], [1]], "multi-label")["AUROC"])
 
 
 @pytest.mark.parametrize(
@@ -151,14 +157,83 @@ def test_auroc_is_nan_where_every_clip_is_positive() -> None:
 )
 def test_what_breaks_a_convention_is_refused(scores: object, targets: object, kind: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        clip.evaluate(scores, targets, kind)  # type: ignore[arg-type]
+        metrics.evaluate(scores, targets, kind)  # type: ignore[arg-type]
 
 
-def test_headline_is_the_tasks_metric_and_a_key_of_evaluate() -> None:
+@pytest.mark.parametrize(("kind", "name"), KINDS_AND_METRICS)
+def test_a_resampled_metric_is_its_value_of_the_repeated_clips(kind: metrics.Kind, name: str) -> None:
+    rng = np.random.default_rng(11)
+    scores = rng.normal(size=(40, 4)).round(1)
+    targets = np.eye(4)[rng.integers(0, 3, 40)] if kind == "multi-class" else (rng.random((40, 4)) < 0.2) * 1.0
+    counts = np.r_[np.ones((1, 40), int), rng.multinomial(40, np.full(40, 1 / 40), size=20)]
+    metric = metrics.create(name)
+    found = metric.resampled(scores, targets, counts, kind)
+    np.testing.assert_allclose(found, metrics.Metric.resampled(metric, scores, targets, counts, kind), rtol=1e-12)
+    assert found[0] == pytest.approx(metrics.evaluate(scores, targets, kind)[name], rel=1e-12)
+    assert not np.allclose(found[1:], found[0])
+
+
+def test_resamples_without_positives_are_nan_by_default() -> None:
+    scores, targets = np.array([[2.0], [1.0], [0.5]]), np.array([[1], [0], [1]])
+    found = metrics.create("mAP_micro").resampled(scores, targets, [[1, 1, 1], [0, 3, 0]], "multi-label")
+    assert found[0] > 0
+    assert np.isnan(found[1])
+
+
+def test_the_main_score_is_the_metric_of_the_task_and_a_key_of_evaluate() -> None:
     task = Task(("a", "b"), "multi-class", "accuracy")
-    assert clip.evaluate([[1.0, 0.0]], [[1, 0]], "multi-class")[clip.headline(task)] == 1
-    with pytest.raises(ValueError, match="allowed: mAP, accuracy"):
-        clip.statistic("F1")
+    assert metrics.evaluate([[1.0, 0.0]], [[1, 0]], "multi-class")[metrics.main_score(task)] == 1
+
+
+def test_an_unknown_or_unfitting_main_metric_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="unknown metric for a multi-label task 'AUROCC'; did you mean 'AUROC'"):
+        metrics.main_metric(Task(("a",), "multi-label", "AUROCC"))
+    with pytest.raises(ValueError, match="'accuracy' does not apply to a multi-label task; metrics that do: mAP,"):
+        metrics.main_metric(Task(("a",), "multi-label", "accuracy"))
+
+
+def test_metrics_are_listed_in_a_fixed_order_and_compare_in_their_direction() -> None:
+    assert metrics.names() == ["mAP", "mAP_zero", "mAP_micro", "AUROC", "F1", "accuracy"]
+    metric = metrics.create("mAP")
+    assert metric.is_better(0.2, None)
+    assert metric.is_better(0.3, 0.2)
+    assert not metric.is_better(0.2, 0.2)
+    assert not metric.is_better(float("nan"), 0.2)
+
+
+PLUGIN = """
+import numpy as np
+from otoscope import metrics
+
+@metrics.register("error_rate")
+class ErrorRate(metrics.Metric):
+    kinds = ("multi-class",)
+    higher_is_better = False
+
+    def value(self, scores, targets, kind):
+        return 1 - metrics.create("accuracy").value(scores, targets, kind)
+"""
+
+
+def test_a_metric_of_a_plugin_file_needs_only_its_value(tmp_path: Path) -> None:
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    rng = np.random.default_rng(4)
+    scores, targets = rng.normal(size=(3, 30, 4)), np.eye(4)[rng.integers(0, 4, 30)]
+    with metrics.registry.isolated():
+        load_plugin(tmp_path / "plugin.py")
+        error, accuracy = metrics.create("error_rate"), metrics.create("accuracy")
+        task = Task(tuple("abcd"), "multi-class", "error_rate")
+        found = metrics.main_scores(scores, targets, task)
+        np.testing.assert_allclose(found, 1 - accuracy.batched(scores, targets, "multi-class"))
+        counts = rng.multinomial(30, np.full(30, 1 / 30), size=5)
+        resampled = (m.resampled(scores[0], targets, counts, "multi-class") for m in (error, accuracy))
+        assert sum(resampled) == pytest.approx(np.ones(5))
+        assert error.is_better(0.2, 0.3)
+        assert max([0.4, 0.1, 0.3], key=error.sort_key) == 0.1
+        assert list(metrics.evaluate(scores[0], targets, "multi-class"))[-1] == "error_rate"
+        with pytest.raises(ValueError, match="does not apply to a multi-label task"):
+            metrics.main_metric(Task(("a",), "multi-label", "error_rate"))
+    assert "error_rate" not in metrics.names()
 
 
 FROZEN = {
@@ -172,5 +247,5 @@ FROZEN = {
 
 def test_scores_frozen_once_stay() -> None:
     scores, targets = problem(7)
-    found = clip.evaluate(scores, targets, "multi-label")
+    found = metrics.evaluate(scores, targets, "multi-label")
     assert found == pytest.approx(FROZEN, abs=1e-12)

@@ -11,15 +11,14 @@ import pytest
 import torch
 
 import otoscope.bank
-from otoscope import datasets, encoders
 from otoscope.bank import HeldOutError
-from otoscope.bank import encode as encoding
+from otoscope.bank import _encode as encoding
 from otoscope.bench import runner
 from otoscope.bench.plan import Pair, studies_of
 from otoscope.bench.runner import prepare, run_suite
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite, SuiteError
-from otoscope.results import Store
+from otoscope.results import Store, Views
 from otoscope.sampling.mixup import P, mixed, with_mixup_views
 from otoscope.sampling.subset import with_few_shot
 from otoscope.sampling.training_set import MixupSet, TrainingSet
@@ -143,7 +142,7 @@ def test_a_bank_with_views_is_the_whole_banks_with_another_train_split(tmp_path:
     whole = otoscope.bank.extract(Ear(), Tones(), tmp_path / "whole", progress=False)
     shown = TrainingSet(Tones(), shots=2, views=2)
     views = otoscope.bank.extract(Ear(), MixupSet(shown), tmp_path / "views", progress=False)
-    joined = with_mixup_views(whole, views)
+    joined = with_mixup_views(whole, views, shots=2, draw=0, number=2)
     train, drawn = joined.split("train"), with_few_shot(whole, 2).split("train")
     assert train.ids[: len(drawn)] == drawn.ids
     assert torch.equal(train.tokens(slice(0, len(drawn))).x, drawn.tokens(slice(None)).x)
@@ -154,17 +153,14 @@ def test_a_bank_with_views_is_the_whole_banks_with_another_train_split(tmp_path:
         joined.split("test")
     deaf = otoscope.bank.extract(Ear(seed=1), MixupSet(shown), tmp_path / "deaf", progress=False)
     with pytest.raises(ValueError, match="extract the views anew"):
-        with_mixup_views(whole, deaf)
+        with_mixup_views(whole, deaf, shots=2, draw=0, number=2)
 
 
 # Benches
 
 
 @pytest.fixture
-def suite(monkeypatch: pytest.MonkeyPatch) -> Suite:
-    for registry, name, toy in ((encoders.registry, "ear", Ear), (datasets.registry, "tones", Tones)):
-        monkeypatch.setattr(registry, "_classes", {known: registry.get(known) for known in registry.names()})
-        registry.register(name)(toy)
+def suite(toy_plugins: None) -> Suite:  # noqa: ARG001
     return Suite(
         name="toy",
         about="a toy",
@@ -208,7 +204,7 @@ def test_probes_and_fine_tuning_learn_from_the_same_clips_and_views(suite: Suite
     assert seen["finetune"] == seen["linear"] == seen["knn"]
     assert any(name.endswith("~1") for name in seen["linear"][0][0])
     for record in outcome.store:
-        assert record.config["protocol"]["views"] == {"number": 2, "p": 0.9, "snr_db": [0.0, 5.0]}
+        assert record.protocol.views == Views(number=2, p=0.9, snr_db=(0.0, 5.0))
     assert prepare(suite, tmp_path).runs == ()
     fewer = dataclasses.replace(suite, datasets=(DatasetSpec("tones", shots=3, views=1),))
     assert len(prepare(fewer, tmp_path).runs) == 6
@@ -248,7 +244,7 @@ def test_what_is_encoded_is_encoded_once_and_a_killed_extraction_goes_on(
     assert kills > 1
 
     def told(store: Store) -> list[Any]:
-        return [(r.probe, r.seed, r.metrics, r.config) for r in store]
+        return [(r.probe, r.seed, r.metrics, r.protocol, r.lr, r.weight_decay) for r in store]
 
     assert told(outcome.store) == told(whole.store)
 

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 
 import otoscope.bank
-from otoscope.bank import BankIdentity
-from otoscope.bank.size import estimate_size, measured_size
+from otoscope.bank import BankIdentity, estimate_size
 from otoscope.bench import plan, suites
 from otoscope.bench.cost import PairSize
 from otoscope.bench.plan import Pair, Run, Study
+from otoscope.bench.protocol import study_protocol
+from otoscope.bench.resolve import ResolvedPair
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite, SuiteError
 from otoscope.registry import UnknownNameError
+from otoscope.results import Protocol
 from otoscope.types import TokenShape
 from toys import SIZES, Ear, Tones
 
@@ -108,6 +110,11 @@ def test_options_of_a_probe_count_in_its_cost() -> None:
     assert seconds(prototypes=8000) > 4 * seconds(prototypes=1000)
 
 
+def test_a_probe_that_cannot_be_built_does_not_stop_the_plan() -> None:
+    suite = dataclasses.replace(SUITE, probes=(ProbeSpec("mhca", "mine", {"heads": 7}),))
+    assert plan.make(suite, {A: SCALE}).runs[0].seconds > 0
+
+
 def test_a_measured_cost_goes_before_a_reckoned_one() -> None:
     runs = plan.make(SUITE, {A: SCALE}, measured={Study(A, "linear"): 77.0}).runs
     assert {c.seconds for c in runs if c.study.probe == "linear"} == {77.0}
@@ -131,13 +138,20 @@ def test_fine_tuning_is_a_cell_that_reads_no_bank() -> None:
     assert "bank not needed" in str(alone)
 
 
+def resolved(size: PairSize = SCALE) -> ResolvedPair:
+    identity = BankIdentity.of(Ear(), Tones(), layers="all")
+    return ResolvedPair(EncoderSpec("tiny"), DatasetSpec("a"), None, identity, size, Path(), "multi-label", False)
+
+
 def test_a_recipe_decides_and_its_number_of_seeds_does_not() -> None:
-    def protocol(spec: FinetuneSpec, **changes: int) -> str:
+    def protocol(spec: FinetuneSpec, **changes: int) -> Protocol:
         suite = dataclasses.replace(SUITE, probes=(spec,), **changes)
-        return json.dumps(plan.protocol(suite, Study(A, "finetune"), SCALE), sort_keys=True)
+        return study_protocol(suite, Study(A, "finetune"), resolved())
 
     assert protocol(tuned()) == protocol(tuned(seeds=4)) == protocol(tuned(), trials=9, epochs=9)
-    assert len({protocol(tuned(**o)) for o in ({}, {"lr": 1e-3}, {"lrs": [1e-3]}, {"epochs": 2})}) == 4
+    assert protocol(tuned()) == protocol(tuned(lr=1e-3)) == protocol(tuned(lrs=[1e-3])), "one rate, however it is given"
+    kinds = ({}, {"lr": 2e-3}, {"lrs": [1e-3, 2e-3]}, {"epochs": 2}, {"lrs": [1e-3, 3e-3]})
+    assert len({protocol(tuned(**options)) for options in kinds}) == 5
 
 
 @pytest.mark.parametrize(
@@ -171,33 +185,53 @@ def test_the_plan_reads_as_one_page() -> None:
     assert "knn      " not in text
 
 
-def test_a_protocol_tells_cells_apart_and_survives_json() -> None:
-    here = plan.protocol(SUITE, Study(A, "linear"), SCALE)
-    assert json.loads(json.dumps(here)) == here
+def test_protocols_tell_studies_apart_and_survive_json() -> None:
+    here = study_protocol(SUITE, Study(A, "linear"), resolved())
+    assert Protocol.from_json(json.loads(json.dumps(here.to_json()))) == here
     uncut = dataclasses.replace(SCALE, clips={"train": 100, "test": 30})
+    few = dataclasses.replace(SUITE, datasets=(DatasetSpec("a", shots=4, views=2),))
     others = [
-        plan.protocol(SUITE, Study(A, "linear"), uncut),
-        plan.protocol(SUITE, Study(A, "linear", 4), SCALE),
-        plan.protocol(SUITE, Study(A, "linear", 4, 1), SCALE),
-        plan.protocol(SUITE, Study(Pair("tiny", "a", 2), "linear"), SCALE),
-        *[plan.protocol(dataclasses.replace(SUITE, **{k: 9}), Study(A, "linear"), SCALE) for k in ("trials", "epochs")],
+        study_protocol(SUITE, Study(A, "linear"), resolved(uncut)),
+        study_protocol(SUITE, Study(A, "linear", 4), resolved()),
+        study_protocol(SUITE, Study(A, "linear", 4, 1), resolved()),
+        study_protocol(few, Study(A, "linear", 4), resolved()),
+        study_protocol(SUITE, Study(Pair("tiny", "a", 2), "linear"), resolved()),
+        study_protocol(SUITE, Study(A, "linear"), dataclasses.replace(resolved(), control=True)),
         *[
-            plan.protocol(dataclasses.replace(SUITE, probes=(spec,)), Study(A, "linear"), SCALE)
-            for spec in (ProbeSpec("linear", options={"norm": "layer"}), ProbeSpec("mean", "linear"))
+            study_protocol(dataclasses.replace(SUITE, **{name: 9}), Study(A, "linear"), resolved())
+            for name in ("trials", "epochs", "batch_size")
+        ],
+        *[
+            study_protocol(dataclasses.replace(SUITE, probes=(spec,)), Study(A, "linear"), resolved())
+            for spec in (
+                ProbeSpec("linear", options={"norm": "layer"}),
+                ProbeSpec("mean", "linear"),
+                ProbeSpec("linear", layer=0),
+                ProbeSpec("linear", lr=1e-3),
+            )
         ],
     ]
-    assert len({json.dumps(p, sort_keys=True) for p in [here, *others]}) == 9
+    assert len({here, *others}) == 14
+    for other in others:
+        assert Protocol.from_json(json.loads(json.dumps(other.to_json()))) == other
+
+
+def test_a_probe_without_search_does_not_depend_on_the_number_of_trials() -> None:
+    def protocol(trials: int) -> Protocol:
+        return study_protocol(dataclasses.replace(SUITE, trials=trials), Study(A, "knn"), resolved())
+
+    assert protocol(3) == protocol(9)
 
 
 def test_an_estimate_is_the_banks_size(tmp_path: Path) -> None:
     for layers in ("last", "all"):
         guess = estimate_size(Ear(), Tones(), BankIdentity.of(Ear(), Tones(), layers=layers))
         bank = otoscope.bank.extract(Ear(), Tones(), tmp_path / layers, layers=layers, progress=False)
-        assert (guess.clips, guess.identity, guess.steps) == (SIZES, bank.identity, bank.split("train").steps)
+        assert (guess.clips, guess.identity, guess.longest) == (SIZES, bank.identity, bank.split("train").steps)
         files = sum(file.stat().st_size for file in bank.path.rglob("*.safetensors"))
         headers = sum(8 + int.from_bytes(file.read_bytes()[:8], "little") for file in bank.path.rglob("*.safetensors"))
         assert guess.bytes == files - headers
-        assert measured_size(bank) == guess
+        assert bank.size == guess
 
 
 # Suites

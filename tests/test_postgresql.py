@@ -17,14 +17,12 @@ from typing import Any
 
 import pytest
 
-from otoscope import datasets, encoders
 from otoscope.bench.runner import prepare, run_suite
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.bench.suites import Suite
 from otoscope.results import Store
 from otoscope.search.tpe import TpeSearch, finished, open_storage
 from test_tuner import DECAY, LR, hill
-from toys import Ear, Tones
 
 SERVER = os.environ.get("OTOSCOPE_TEST_POSTGRESQL", "")
 pytestmark = pytest.mark.skipif(not SERVER, reason="OTOSCOPE_TEST_POSTGRESQL names no server")
@@ -76,16 +74,13 @@ def url(name: str) -> str:
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for registry, toy, kind in ((encoders.registry, "ear", Ear), (datasets.registry, "tones", Tones)):
-        monkeypatch.setattr(registry, "_classes", {known: registry.get(known) for known in registry.names()})
-        registry.register(toy)(kind)
+def plugin(toy_plugins: None, tmp_path: Path) -> Path:  # noqa: ARG001
     (tmp_path / "toy_plugin.py").write_text(PLUGIN)
     return tmp_path / "toy_plugin.py"
 
 
 def told(store: Store) -> list[tuple[Any, ...]]:
-    return [(r.encoder, r.dataset, r.probe, r.seed, r.metrics, r.config) for r in store]
+    return [(r.encoder, r.dataset, r.probe, r.seed, r.metrics, r.protocol, r.lr, r.weight_decay) for r in store]
 
 
 def _bench(out: Path, url: str, plugin: Path) -> None:

@@ -9,16 +9,19 @@ from typing import Any
 
 import pytest
 
-from otoscope.report import published, render
-from otoscope.report.published import Line, beside, canonical, figures, flat, text
+from otoscope.report.published import comparison
+from otoscope.report.published.comparison import Line, beside, canonical, figures, flat, text
 from otoscope.report.table import Row
-from test_report import record
+from otoscope.report.text.numbers import ABSENT
+from planted import scene_record
 
 UNMUTE = "unmute (Rauch et al. 2026, arXiv 2509.24901)"
 
 
 def row(encoder: str, probe: str, dataset: str, *values: float, **changes: Any) -> Row:
-    return Row(tuple(replace(record(probe, i, v, encoder), dataset=dataset, **changes) for i, v in enumerate(values)))
+    return Row(
+        tuple(replace(scene_record(probe, i, v, encoder), dataset=dataset, **changes) for i, v in enumerate(values))
+    )
 
 
 def test_the_figures_ship_as_fractions_without_repeats() -> None:
@@ -55,7 +58,7 @@ def test_another_encoder_is_never_taken_for_a_published_one(other: str) -> None:
 def test_a_row_stands_beside_the_figure_of_its_cell_and_above_the_other_encoders() -> None:
     lines = beside([row("audiomae", "linear", "AudioSet-20k", 0.09, 0.11)])
     first, others = lines[0], lines[1:]
-    assert first.figure == published.Figure(UNMUTE, "A-MAE", "linear", "as20k", "mAP", 0.0836)
+    assert first.figure == comparison.Figure(UNMUTE, "A-MAE", "linear", "as20k", "mAP", 0.0836)
     assert first.difference == pytest.approx(0.10 - 0.0836)
     same = [f for f in figures() if (f.probe, f.dataset, f.metric) == ("linear", "as20k", "mAP")]
     assert len(others) == len(same) - 1 >= 5
@@ -111,4 +114,4 @@ def test_the_table_holds_points_differences_and_sources() -> None:
     assert "unmute: Rauch et al. 2026, arXiv 2509.24901" in lines
     latex = text(beside([row("A-MAE", "linear", "as20k", 0.0736)]), "latex")
     assert r"A-MAE & linear & 7.4 & -- & 8.4 & $-$1.0 & unmute \\" in latex
-    assert render.ABSENT not in latex
+    assert ABSENT not in latex

@@ -12,10 +12,10 @@ import pytest
 import scipy.stats
 
 from otoscope.metrics import stats
-from otoscope.report.ranking_words import board_sentences, order, verdict
 from otoscope.report.rankings import Ranking, rank
 from otoscope.report.scoreboard import scoreboard
 from otoscope.report.standings import entries
+from otoscope.report.text.rankings import board_sentences, order, verdict
 from otoscope.results import Predictions, Store
 from planted import CLASSES, Ground, plant
 
@@ -172,8 +172,9 @@ def test_fewer_resamples_than_a_family_asks_for_by_counting_still_decide(tmp_pat
 def folded(store: Store, encoder: str, skill: float, *, folds: int = 3, digest: Callable[[int], str] = str) -> None:
     for fold in range(folds):
         ground = Ground("esc", Ground.sown("esc", seed=fold).targets)
-        config = {"protocol": {"fold": fold + 1, "draw": 0}, "lr": 0.1 * (fold + 1), "dataset_digest": digest(fold)}
-        plant(store, ground, encoder, {"linear": skill, "mean": skill / 2}, config=config, luck=fold)
+        protocol = {"fold": fold + 1, "dataset_digest": digest(fold)}
+        skills = {"linear": skill, "mean": skill / 2}
+        plant(store, ground, encoder, skills, protocol=protocol, lr=0.1 * (fold + 1), luck=fold)
 
 
 @pytest.mark.parametrize("digest", [str, lambda _: "one for all"])
@@ -203,8 +204,7 @@ def test_a_standing_that_lacks_a_fold_is_left_out_and_named(tmp_path: Path) -> N
     found = rank(store)
     assert found.rankings[0].encoders == ("a", "b")
     assert "half on esc under linear was measured on other clips than most" in found.left_out
-    uneven = next(r for r in store if (r.encoder, r.probe, r.config["protocol"]["fold"]) == ("a", "linear", 1))
-    (store.path / "records" / f"{uneven.key}.json").unlink()
+    store.remove(next(r for r in store if (r.encoder, r.probe, r.protocol.fold) == ("a", "linear", 1)))
     assert "a on esc under linear has other seeds or draws in some folds than in others" in rank(store).left_out
 
 
@@ -212,35 +212,33 @@ def test_few_shot_draws_are_trainings_and_searched_rates_no_configurations(tmp_p
     store = Store(tmp_path / "results")
     for luck, encoder in enumerate(("a", "b")):
         for draw in range(3):
-            protocol = {"trials": 20, "fold": None, "shots": 8, "draw": draw}
-            config = {"protocol": protocol, "lr": 0.01 * (1 + draw + luck), "weight_decay": 0.1 * draw}
-            plant(store, GROUND, encoder, {"linear": 1.0 + luck + 0.1 * draw, "mean": 0.5}, seeds=1, config=config)
+            protocol, skills = {"shots": 8, "draw": draw}, {"linear": 1.0 + luck + 0.1 * draw, "mean": 0.5}
+            plant(store, GROUND, encoder, skills, seeds=1, protocol=protocol, lr=0.01 * (1 + draw + luck))
     found = only(store)
     assert set(found.probes) == {"linear", "mean"}
     estimate = found.standings["linear", "b"].estimate
     values = [r.value for r in store if (r.encoder, r.probe) == ("b", "linear")]
     np.testing.assert_allclose(sorted(estimate.per_seed), sorted(values))
     assert len(values) == 3
-    more = {"protocol": {"trials": 20, "fold": None, "shots": 64, "draw": 0}, "lr": 0.01}
     for encoder in ("a", "b"):
-        plant(store, GROUND, encoder, {"linear": 2.0}, config=more)
-    assert set(only(store).probes) == {"linear (protocol.shots=8)", "linear (protocol.shots=64)", "mean"}
+        plant(store, GROUND, encoder, {"linear": 2.0}, protocol={"shots": 64}, lr=0.01)
+    assert set(only(store).probes) == {"linear (shots=8)", "linear (shots=64)", "mean"}
 
 
 def test_configurations_are_never_merged_and_a_lonely_one_is_named(store: Store) -> None:
-    plant(store, GROUND, "tiny", {"linear": 1.4}, config={"norm": "layer"})
+    plant(store, GROUND, "tiny", {"linear": 1.4}, protocol={"norm": "layer"})
     found = rank(store)
     labels = {entry.probe for entry in entries(store)}
     assert {"linear", "linear (norm=layer)"} <= labels
     assert "scenes: only tiny has linear (norm=layer)" in found.left_out
-    plant(store, GROUND, "whisper", {"linear": 1.4}, config={"norm": "layer"})
+    plant(store, GROUND, "whisper", {"linear": 1.4}, protocol={"norm": "layer"})
     assert set(only(store).ranks("linear (norm=layer)")) == {"tiny", "whisper"}
 
 
 def test_one_training_with_two_settings_is_left_out(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     for lr in (0.1, 0.2):
-        plant(store, GROUND, "a", {"linear": 1.0}, config={"protocol": {"trials": 8}, "lr": lr})
+        plant(store, GROUND, "a", {"linear": 1.0}, lr=lr)
     plant(store, GROUND, "b", {"linear": 1.0})
     found = rank(store)
     assert found.rankings == ()
@@ -248,11 +246,11 @@ def test_one_training_with_two_settings_is_left_out(tmp_path: Path) -> None:
 
 
 def test_namesakes_are_told_apart_by_their_digests(store: Store) -> None:
-    plant(store, GROUND, "tiny", {"linear": 1.0}, config={"encoder_digest": "f" * 20})
+    plant(store, GROUND, "tiny", {"linear": 1.0}, protocol={"encoder_digest": "f" * 20})
     assert {"tiny (of tiny)", "tiny (ffffffff)"} <= set(only(store).encoders)
     other = Ground.sown("scenes", clips=90, seed=5)
     for luck, encoder in enumerate(("tiny", "whisper")):
-        plant(store, other, encoder, {"linear": 1.0}, config={"dataset_digest": "e" * 20}, luck=luck)
+        plant(store, other, encoder, {"linear": 1.0}, protocol={"dataset_digest": "e" * 20}, luck=luck)
     names = [(r.dataset, r.clips) for r in rank(store).rankings]
     assert names == [("scenes (eeeeeeee)", 90), ("scenes (of scene)", 150)]
 
@@ -369,7 +367,7 @@ def test_fine_tuning_under_any_label_is_the_reference(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     for luck, encoder in enumerate(("a", "b")):
         plant(store, GROUND, encoder, {"linear": 1.0 + luck}, luck=luck)
-        plant(store, GROUND, encoder, {"lora": 2.0 + luck}, config={"protocol": {"probe": "finetune"}}, luck=luck)
+        plant(store, GROUND, encoder, {"lora": 2.0 + luck}, protocol={"probe": "finetune"}, luck=luck)
     found = only(store)
     assert (found.reference, found.probes) == ("lora", ("linear", "lora"))
     assert found.agreements["linear", "lora"].value == 1
@@ -377,7 +375,8 @@ def test_fine_tuning_under_any_label_is_the_reference(tmp_path: Path) -> None:
 
 def test_two_metrics_of_one_data_set_are_two_rankings(store: Store) -> None:
     for record in [r for r in store if r.probe == "linear"]:
-        again = replace(record, metric="accuracy", metrics={"accuracy": 0.5}, config=record.config | {"part": "again"})
+        protocol = replace(record.protocol, options={"part": "again"})
+        again = replace(record, metric="accuracy", metrics={"accuracy": 0.5}, protocol=protocol)
         store.add(again, store.predictions(record))
     assert [r.dataset for r in rank(store).rankings] == ["scenes, accuracy", "scenes, mAP"]
 

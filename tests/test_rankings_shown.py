@@ -16,8 +16,8 @@ import pytest
 
 from otoscope.cli import arguments, main
 from otoscope.metrics import stats
-from otoscope.report import charts
-from otoscope.report.page import write_report
+from otoscope.report.html import charts
+from otoscope.report.html.page import write_report
 from otoscope.report.rankings import Ranking, Rankings, rank
 from otoscope.report.scoreboard import Placed
 from otoscope.results import Store
@@ -220,7 +220,7 @@ def test_probes_under_one_bar_are_exactly_those_within_the_critical_difference()
 
 
 def test_the_critical_difference_diagram_places_probes_by_rank() -> None:
-    placed = Placed(("a", "b", "c"), 5, stats.Ranking(np.array([1.0, 2.2, 2.8]), 9.0, 0.01, 0.8))
+    placed = Placed(("a", "b", "c"), 5, stats.AverageRanks(np.array([1.0, 2.2, 2.8]), 9.0, 0.01, 0.8))
     drawn = charts.critical_difference(placed)
     xs = [float(x) for x in re.findall(r'class="dot-best" cx="([\d.]+)"', drawn)]
     assert (xs[1] - xs[0]) / (xs[2] - xs[0]) == pytest.approx(1.2 / 1.8, abs=1e-3)

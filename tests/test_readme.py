@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from otoscope import bank, datasets, encoders, fit, probes
+from otoscope import bank, datasets, encoders, fit
 from otoscope.probes.contract import check_probe
 from otoscope.registry import load_plugin
 
@@ -24,12 +24,10 @@ def block(holding: str) -> str:
 
 
 @pytest.fixture
-def plugins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def plugins(isolated_registries: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # noqa: ARG001
     """The README's three plug-ins, registered for one test."""
     monkeypatch.chdir(tmp_path)
-    for registry, name in ((encoders.registry, "Mine"), (datasets.registry, "Garden"), (probes.registry, "Loudest")):
-        registry.names()
-        monkeypatch.setattr(registry, "_classes", dict(registry._classes))
+    for name in ("Mine", "Garden", "Loudest"):
         path = tmp_path / f"readme_{name.lower()}.py"
         path.write_text(block(f"class {name}("))
         load_plugin(path)

@@ -9,39 +9,20 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from otoscope.metrics import clip, stats
-from otoscope.report import figures, headline, render, table
-from otoscope.report.page import write_report
-from otoscope.results import Predictions, Record, Store, activation_map
+from otoscope import metrics
+from otoscope.metrics import stats
+from otoscope.report import headline, table
+from otoscope.report.html import figures
+from otoscope.report.html.page import write_report
+from otoscope.report.text import numbers, summary
+from otoscope.report.text.flat import flat_text
+from otoscope.results import Predictions, SearchSettings, Store, activation_map
 from otoscope.results.activation_map import ActivationMap
-
-CLASSES = ("dog", "<b>siren</b>", "rain")
-IDS = tuple(f"test/{i}" for i in range(90))
-TARGETS = (np.random.default_rng(0).random((90, 3)) < 0.4).astype(np.uint8)
-
-
-def scores(skill: float, seed: int) -> np.ndarray:
-    noise = np.random.default_rng(5).normal(size=TARGETS.shape) + 0.3 * np.random.default_rng(seed).normal(size=(90, 3))
-    return (noise + skill * TARGETS).astype(np.float32)
-
-
-def record(probe: str, seed: int, value: float, encoder: str = "tiny", **changes: Any) -> Record:
-    config = {"lr": 0.001, "encoder_digest": encoder, "dataset_digest": "d" * 64}
-    made = Record(
-        encoder, "scenes", probe, seed, "mAP", value, 5404, 75.0, {"mAP": value}, config, "2 cores", "2026-01-02"
-    )
-    return replace(made, versions={"otoscope": "0.1.0"}, **changes)
-
-
-def add(store: Store, probe: str, skill: float, seeds: int = 2, **changes: Any) -> None:
-    for seed in range(seeds):
-        value = clip.evaluate(scores(skill, seed), TARGETS, "multi-label")["mAP"]
-        store.add(record(probe, seed, value, **changes), Predictions(IDS, scores(skill, seed), TARGETS, CLASSES))
+from planted import IDS, SCENE_CLASSES, TARGETS, add_scenes, scene_record, scene_scores
 
 
 @pytest.fixture
@@ -49,8 +30,9 @@ def store(tmp_path: Path) -> Store:
     made = Store(tmp_path / "results")
     for encoder, less in (("tiny", 0.0), ("tiny-random", 0.4)):
         for probe, skill in (("linear", 0.6), ("mhca", 1.2), ("protobin", 1.9)):
-            add(made, probe, skill - less, encoder=encoder)
-    add(made, "finetune", 2.6, recorded="recorded with `otoscope demo --finetune`")
+            control = {"control": encoder == "tiny-random"}
+            add_scenes(made, probe, skill - less, encoder=encoder, protocol=control)
+    add_scenes(made, "finetune", 2.6, source="recorded with `otoscope demo --finetune`")
     return made
 
 
@@ -67,19 +49,27 @@ def cell(rows: list[table.Row], encoder: str = "tiny") -> dict[str, table.Row]:
     return {row.label: row for row in rows if row.encoder == encoder}
 
 
-def test_a_variant_is_told_by_what_was_used_and_by_the_protocol_only_where_that_tells_more(tmp_path: Path) -> None:
+def test_variants_are_named_by_the_settings_that_differ(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for layer, trials in ((3, 1), (5, 1), (5, 4)):
-        made = record("linear", 0, 0.5)
-        store.add(replace(made, config={"layer": [layer], "protocol": {"layer": layer, "trials": trials}}))
+        search = None if trials == 1 else SearchSettings(kind="sobol", trials=trials)
+        store.add(scene_record("linear", 0, 0.5, protocol={"layers": (layer,), "search": search}))
     labels = {row.label for row in table.configurations(store)}
-    wide = "layer=[5], protocol.trials="
-    assert labels == {"linear (layer=[3])", f"linear ({wide}1)", f"linear ({wide}4)"}
-    for path in (tmp_path / "records").iterdir():
-        if json.loads(path.read_text())["config"]["layer"] == [3]:
-            path.unlink()
+    wide = "linear (layers=5, search=sobol, trials=4)"
+    assert labels == {"linear (layers=3)", "linear (layers=5)", wide}
+    store.remove(next(record for record in store if record.protocol.layers == (3,)))
     labels = {row.label for row in table.configurations(store)}
-    assert labels == {"linear (protocol.trials=1)", "linear (protocol.trials=4)"}
+    assert labels == {"linear", "linear (search=sobol, trials=4)"}
+
+
+def test_searched_rates_name_a_variant_only_where_nothing_declared_does(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for fold, lr in ((1, 0.1), (2, 0.2)):
+        store.add(scene_record("linear", 0, 0.5, protocol={"fold": fold}, lr=lr))
+    assert {row.label for row in table.configurations(store)} == {"linear (fold=1)", "linear (fold=2)"}
+    store.add(scene_record("linear", 0, 0.5, protocol={"fold": 2}, lr=0.3))
+    labels = {row.label for row in table.configurations(store)}
+    assert labels == {"linear (fold=1, lr=0.1)", "linear (fold=2, lr=0.2)", "linear (fold=2, lr=0.3)"}
 
 
 def test_rows_hold_mean_interval_gain_gap_and_winner(store: Store) -> None:
@@ -87,7 +77,7 @@ def test_rows_hold_mean_interval_gain_gap_and_winner(store: Store) -> None:
     assert [r.probe for r in rows if r.encoder == "tiny"] == ["linear", "mhca", "protobin", "finetune"]
     found = cell(rows)
     estimates = {
-        p: stats.bootstrap([scores(s, 0), scores(s, 1)], TARGETS, "mAP").value
+        p: stats.bootstrap([scene_scores(s, 0), scene_scores(s, 1)], TARGETS, "mAP").value
         for p, s in (("linear", 0.6), ("protobin", 1.9), ("finetune", 2.6))
     }
     best = found["protobin"]
@@ -106,16 +96,15 @@ def test_rows_hold_mean_interval_gain_gap_and_winner(store: Store) -> None:
 
 def test_the_order_of_clips_in_a_record_does_not_matter(store: Store) -> None:
     mixed = np.random.default_rng(1).permutation(90)
-    held = Predictions(tuple(np.array(IDS)[mixed].tolist()), scores(0.6, 0)[mixed], TARGETS[mixed], CLASSES)
-    store.add(record("mean", 0, cell(table.summarise(store))["linear"].records[0].value), held)
+    held = Predictions(tuple(np.array(IDS)[mixed].tolist()), scene_scores(0.6, 0)[mixed], TARGETS[mixed], SCENE_CLASSES)
+    store.add(scene_record("mean", 0, cell(table.summarise(store))["linear"].records[0].value), held)
     gain = cell(table.summarise(store))["mean"].gain
     assert gain is not None
     assert not np.isnan(gain.low)
 
 
 def test_configurations_are_kept_apart_and_the_strongest_linear_is_the_baseline(store: Store) -> None:
-    base = record("linear", 0, 0.0).config
-    add(store, "linear", 0.9, config={**base, "lr": 0.01}, seeds=1)
+    add_scenes(store, "linear", 0.9, lr=0.01, seeds=1)
     found = cell(table.summarise(store))
     assert {"linear (lr=0.001)", "linear (lr=0.01)"} <= set(found)
     gain = found["protobin"].gain
@@ -124,22 +113,22 @@ def test_configurations_are_kept_apart_and_the_strongest_linear_is_the_baseline(
 
 
 def test_results_of_another_data_set_digest_are_never_compared(store: Store) -> None:
-    add(store, "protobin", 3.0, config={**record("linear", 0, 0).config, "dataset_digest": "e" * 64})
+    add_scenes(store, "protobin", 3.0, protocol={"dataset_digest": "e" * 64})
     rows = table.summarise(store)
     other = [row for row in rows if row.cell[3].startswith("e")]
     assert [(row.gain, row.gap, row.winner) for row in other] == [(None, None, False)]
-    assert "data set eeeeeeee" in render.summary_text(rows)
+    assert "data set eeeeeeee" in summary.summary_text(rows)
     assert cell([r for r in rows if r not in other])["protobin"].winner
 
 
 def test_a_record_without_predictions_has_a_value_but_no_interval(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     for probe, value in (("linear", 0.2), ("mhca", 0.3), ("finetune", 0.4)):
-        store.add(record(probe, 0, value))
+        store.add(scene_record(probe, 0, value))
     found = cell(table.summarise(store))
     assert found["mhca"].interval is None
-    assert render.gain(found["mhca"]) == "+10.0"
-    assert render.gap(found["mhca"]) == "50 %"
+    assert summary.gain(found["mhca"]) == "+10.0"
+    assert summary.gap(found["mhca"]) == "50 %"
     assert "mhca reads 30.0 mAP" in write_report(store.path, tmp_path / "r.html").read_text()
 
 
@@ -147,13 +136,14 @@ def test_multi_class_results_are_measured_by_accuracy(tmp_path: Path) -> None:
     store, label = Store(tmp_path / "results"), np.arange(90) % 3
     for probe, skill in (("linear", 0.5), ("mhca", 3.0)):
         logits = (np.random.default_rng(2).normal(size=(90, 3)) + skill * np.eye(3)[label]).astype(np.float32)
-        values = clip.evaluate(logits, np.eye(3)[label], "multi-class")
-        made = replace(record(probe, 0, values["accuracy"]), metric="accuracy", metrics=values)
-        store.add(made, Predictions(IDS, logits, np.eye(3)[label].astype(np.uint8), CLASSES))
+        values = metrics.evaluate(logits, np.eye(3)[label], "multi-class")
+        task = {"task": "multi-class"}
+        made = scene_record(probe, 0, values["accuracy"], metric="accuracy", metrics=values, protocol=task)
+        store.add(made, Predictions(IDS, logits, np.eye(3)[label].astype(np.uint8), SCENE_CLASSES))
     best = cell(table.summarise(store))["mhca"]
     assert best.estimate is not None
     assert best.estimate.value == pytest.approx(best.value)
-    assert "accuracy in %" in render.summary_text([best])
+    assert "accuracy in %" in summary.summary_text([best])
 
 
 def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
@@ -162,7 +152,7 @@ def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
 
 
 def test_terminal_table_is_aligned_marked_and_explains_its_marks(store: Store) -> None:
-    words = render.summary_text(table.summarise(store))
+    words = summary.summary_text(table.summarise(store))
     lines = words.split("\n\n")[0].splitlines()
     assert lines[0] == "tiny on scenes: mAP in %, 95 % intervals over 90 held-out clips"
     assert len({len(line) for line in lines[1:]}) == 1
@@ -174,15 +164,15 @@ def test_terminal_table_is_aligned_marked_and_explains_its_marks(store: Store) -
 
 def test_markdown_csv_and_json_carry_the_same_numbers(store: Store) -> None:
     rows = table.summarise(store)
-    lines = render.summary_markdown(rows).splitlines()
+    lines = summary.summary_markdown(rows).splitlines()
     assert lines[2].count("|") == lines[3].count("|") == lines[4].count("|")
     flat = [table.flat(row) for row in rows]
-    parsed = list(csv.DictReader(io.StringIO(render.flat_text(flat, "csv"))))
-    again = json.loads(render.flat_text(flat, "json"))
+    parsed = list(csv.DictReader(io.StringIO(flat_text(flat, "csv"))))
+    again = json.loads(flat_text(flat, "json"))
     assert [float(row["value"]) for row in parsed] == [row["value"] for row in again] == [row.value for row in rows]
     assert parsed[0]["gain"] == ""
     assert again[0]["gain"] is None
-    assert render.percent(rows[2].value) in lines[6]
+    assert numbers.percent(rows[2].value) in lines[6]
 
 
 def test_results_are_one_row_per_seed_with_the_promised_columns(store: Store) -> None:
@@ -190,8 +180,8 @@ def test_results_are_one_row_per_seed_with_the_promised_columns(store: Store) ->
     assert list(rows[0])[:6] == ["encoder", "dataset", "probe", "seed", "metric", "value"]
     assert len(rows) == len(list(store)) == 14
     assert {row["probe"] for row in rows} == {"linear", "mhca", "protobin", "finetune"}
-    text = render.flat_text(rows, "table")
-    assert "config" not in text.splitlines()[0]
+    text = flat_text(rows, "table")
+    assert "protocol" not in text.splitlines()[0]
 
 
 class Page(HTMLParser):
@@ -240,7 +230,7 @@ def test_the_page_is_whole_and_loads_nothing(store: Store, shown: ActivationMap,
         "Class by class",
         "one prototype",
         "How it was measured",
-        "take along",
+        "Copy the results",
     ):
         assert part in words
     assert found.tags.count("table") == 3
@@ -272,8 +262,8 @@ def test_a_lead_that_may_be_chance_is_called_undecided(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     for probe, seed in (("linear", 3), ("mhca", 4)):
         values = (np.random.default_rng(seed).normal(size=TARGETS.shape) + TARGETS).astype(np.float32)
-        value = clip.evaluate(values, TARGETS, "multi-label")["mAP"] + (0.001 if probe == "mhca" else 0)
-        store.add(record(probe, 0, value), Predictions(IDS, values, TARGETS, CLASSES))
+        value = metrics.evaluate(values, TARGETS, "multi-label")["mAP"] + (0.001 if probe == "mhca" else 0)
+        store.add(scene_record(probe, 0, value), Predictions(IDS, values, TARGETS, SCENE_CLASSES))
     rows = table.summarise(store)
     assert rows[-1].probe == "mhca"
     assert "the test clips do not decide it" in " ".join(headline.reasons(rows, []))
@@ -299,7 +289,7 @@ def test_classes_are_sorted_by_gain_and_only_the_extremes_of_many_are_drawn() ->
 def test_a_class_without_positives_has_no_score(tmp_path: Path) -> None:
     store, targets = Store(tmp_path / "results"), TARGETS.copy()
     targets[:, 1] = 0
-    store.add(record("linear", 0, 0.5), Predictions(IDS, scores(1, 0), targets, CLASSES))
+    store.add(scene_record("linear", 0, 0.5), Predictions(IDS, scene_scores(1, 0), targets, SCENE_CLASSES))
     assert set(table.class_scores(store, table.summarise(store)[0])) == {"dog", "rain"}
 
 
@@ -338,8 +328,7 @@ def test_an_exhibit_survives_its_file_and_bad_ones_are_refused(shown: Activation
 
 
 def test_fine_tuning_under_any_label_is_no_probe(store: Store, tmp_path: Path) -> None:
-    config = record("x", 0, 0.0).config | {"protocol": {"probe": "finetune"}}
-    add(store, "lora", 2.9, config=config)
+    add_scenes(store, "lora", 2.9, protocol={"probe": "finetune"})
     rows = {row.label: row for row in table.summarise(store) if row.encoder == "tiny"}
     assert (rows["lora"].finetuned, rows["protobin"].finetuned) == (True, False)
     assert [name for name, row in rows.items() if row.winner] == ["protobin"]

@@ -14,10 +14,10 @@ from typing import get_args
 import pytest
 
 from otoscope.cli import arguments, main
-from otoscope.report import render
-from otoscope.report.export import FORMS
-from otoscope.results import Store
-from test_report import add, record
+from otoscope.report.text.export import FORMS
+from otoscope.report.text.flat import Format
+from otoscope.results import Protocol, Store
+from planted import add_scenes, scene_record
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -26,14 +26,16 @@ pytestmark = pytest.mark.usefixtures("store")
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.chdir(tmp_path)
     made = Store(tmp_path / "otoscope-runs" / "results")
-    add(made, "linear", 0.6)
-    add(made, "protobin", 1.9)
-    made.add(replace(record("linear", 0, 0.1, "audiomae"), dataset="as20k", metrics={"mAP": 0.1, "auroc": math.nan}))
+    add_scenes(made, "linear", 0.6)
+    add_scenes(made, "protobin", 1.9)
+    made.add(
+        replace(scene_record("linear", 0, 0.1, "audiomae"), dataset="as20k", metrics={"mAP": 0.1, "auroc": math.nan})
+    )
     return made
 
 
 def test_formats_offered_are_those_rendered() -> None:
-    assert set(arguments.FORMATS) == set(get_args(render.Format)) == {f for f in FORMS.values() if f != "parquet"}
+    assert set(arguments.FORMATS) == set(get_args(Format)) == {f for f in FORMS.values() if f != "parquet"}
 
 
 def test_compare_prints_the_verdict_and_filters(capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,10 +108,10 @@ def test_parquet_holds_every_seed_with_types(store: Store) -> None:
     assert [row["value"] for row in rows] == [r.value for r in store]
     assert [row["key"] for row in rows] == [r.key for r in store]
     types = {field.name: str(field.type) for field in table.schema}
-    found = [types[name] for name in ("encoder", "seed", "value", "parameters", "config", "auroc")]
+    found = [types[name] for name in ("encoder", "seed", "value", "parameters", "protocol", "auroc")]
     assert found == ["string", "int64", "double", "int64", "string", "double"]
     assert {row["auroc"] for row in rows} == {None}
-    assert json.loads(rows[0]["config"]) == next(iter(store)).config
+    assert Protocol.from_json(json.loads(rows[0]["protocol"])) == next(iter(store)).protocol
 
 
 def test_parquet_of_the_other_views_has_typed_empty_columns() -> None:

@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 import otoscope
 import otoscope.bank
 from otoscope import datasets, encoders
-from otoscope.bank import Bank
+from otoscope.bank import Bank, BankIdentity
 from otoscope.bank.read import open_held_out
 from otoscope.bench import activation, demo, evaluation, recorded, resolve, suites
 from otoscope.bench.demo import run_demo
@@ -28,7 +27,7 @@ from otoscope.bench.suites import Suite
 from otoscope.finetuning import finetune
 from otoscope.finetuning.recipe import Recipe
 from otoscope.registry import UnknownNameError
-from otoscope.results import Store, activation_map
+from otoscope.results import SearchSettings, Store, activation_map
 from otoscope.train import FittedProbe, fit
 from toys import Ear, Tones
 
@@ -65,7 +64,9 @@ def fitted(bank: Bank) -> FittedProbe:
 
 def test_a_record_says_what_was_measured_and_what_decided_it(bank: Bank, fitted: FittedProbe, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    record = evaluation.evaluate(fitted, bank, store=store, protocol={"trials": 1})
+    search = SearchSettings(kind="list", trials=1)
+    searched = dataclasses.replace(fitted.protocol, search=search)
+    record = evaluation.evaluate(fitted, bank, store=store, protocol=searched)
     held = open_held_out(bank)
     predictions = store.predictions(record)
     assert predictions is not None
@@ -74,10 +75,10 @@ def test_a_record_says_what_was_measured_and_what_decided_it(bank: Bank, fitted:
     assert np.array_equal(predictions.targets, held.targets.numpy())
     assert record.value == record.metrics["mAP"] > 0.7
     assert (record.encoder, record.dataset, record.probe, record.seed) == ("ear", "tones", "protobin", 0)
-    assert record.config["encoder_digest"] == Ear().digest
-    assert record.config["protocol"] == {"trials": 1}
+    assert record.protocol.encoder_digest == Ear().digest
+    assert record.protocol.search == search
     assert {"otoscope", "torch", "numpy", "python"} == set(record.versions)
-    again = evaluation.evaluate(fitted, bank, store=store, protocol={"trials": 1})
+    again = evaluation.evaluate(fitted, bank, store=store, protocol=searched)
     assert [again] == list(store)
 
 
@@ -130,16 +131,11 @@ def test_only_prototypes_can_be_shown(bank: Bank) -> None:
 
 
 @pytest.fixture
-def toys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def toys(isolated_registries: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # noqa: ARG001
     """`Ear` and `Tones` registered, and nothing shipped."""
-    encoders.names(), datasets.names()
-    kept = [(registry, dict(registry._classes)) for registry in (encoders.registry, datasets.registry)]
     encoders.register("ear")(_DemoEar)
     datasets.register("tones")(_DemoTones)
     monkeypatch.setattr(recorded, "SHIPPED", tmp_path / "shipped")
-    yield
-    for registry, classes in kept:
-        registry._classes = classes
 
 
 class _DemoEar(Ear):
@@ -201,7 +197,7 @@ def test_a_killed_demo_ends_as_an_undisturbed_one_and_a_third_run_does_nothing(
 def test_another_protocol_is_another_cell(tmp_path: Path) -> None:
     _run(tmp_path, seeds=1)
     records = list(_run(tmp_path, seeds=1, suite=dataclasses.replace(TINY, epochs=1)))
-    assert sorted(r.config["epochs"] for r in records if r.probe == "mean") == [1, 2]
+    assert sorted(r.protocol.training.epochs for r in records if r.probe == "mean") == [1, 2]
 
 
 @pytest.mark.usefixtures("toys")
@@ -209,7 +205,7 @@ def test_results_of_other_weights_are_not_taken_for_done(tmp_path: Path, monkeyp
     _run(tmp_path, seeds=1)
     monkeypatch.setattr(_DemoEar, "__init__", lambda self: Ear.__init__(self, seed=7))
     records = [record for record in _run(tmp_path, seeds=1) if record.probe == "mean"]
-    assert {record.config["encoder_digest"] for record in records} == {Ear().digest, Ear(seed=7).digest}
+    assert {record.protocol.encoder_digest for record in records} == {Ear().digest, Ear(seed=7).digest}
     assert len({record.value for record in records}) == 2
 
 
@@ -217,20 +213,21 @@ def test_results_of_other_weights_are_not_taken_for_done(tmp_path: Path, monkeyp
 def test_fine_tuning_is_measured_shipped_and_recalled(tmp_path: Path) -> None:
     made = _run(tmp_path / "made", finetune=True, seeds=1)
     (measured,) = [r for r in made if r.probe == "finetune"]
-    assert measured.config["lr"] in LRS
+    assert measured.lr in LRS
     assert recorded.ship(made, "the command", shipped=tmp_path / "shipped") == 1
 
     other = _run(tmp_path / "other", seeds=1)
     (recalled,) = [r for r in other if r.probe == "finetune"]
-    assert recalled.recorded == "recorded with `the command`"
+    assert recalled.source == "recorded with `the command`"
     assert (recalled.value, recalled.key) == (measured.value, measured.key)
     assert other.predictions(recalled) is not None
 
     again = _run(tmp_path / "other", finetune=True, seeds=1)
-    assert [r.recorded for r in again if r.probe == "finetune"] == [None]
-    assert [r.recorded for r in _run(tmp_path / "other", seeds=1) if r.probe == "finetune"] == [None]
+    assert [r.source for r in again if r.probe == "finetune"] == [None]
+    assert [r.source for r in _run(tmp_path / "other", seeds=1) if r.probe == "finetune"] == [None]
 
-    assert recorded.add_to(Store(tmp_path / "x"), "ear", {"encoder_digest": "0"}, shipped=tmp_path / "shipped") == 0
+    strange = BankIdentity.of(Ear(seed=7), Tones())
+    assert recorded.add_to(Store(tmp_path / "x"), "ear", strange, shipped=tmp_path / "shipped") == 0
     with pytest.raises(ValueError, match="no fine-tuning measured"):
         recorded.ship(Store(tmp_path / "empty"), "the command", shipped=tmp_path / "shipped")
 

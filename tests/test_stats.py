@@ -11,7 +11,8 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otoscope.metrics import clip, stats
+from otoscope import metrics
+from otoscope.metrics import stats
 
 
 def clips(seed: int, n: int = 80, classes: int = 4, rate: float = 0.2) -> np.ndarray:
@@ -39,14 +40,15 @@ def test_bootstrap_is_the_brute_force_over_repeated_clips_averaged_over_seeds() 
         of_seed = [sklearn.metrics.average_precision_score(targets[again][:, kept], s[again][:, kept]) for s in scores]
         assert draw == pytest.approx(np.mean(of_seed))
     assert found.value == pytest.approx(np.mean([sklearn.metrics.average_precision_score(targets, s) for s in scores]))
-    assert found.per_seed.tolist() == pytest.approx([clip.evaluate(s, targets, "multi-label")["mAP"] for s in scores])
+    values = [metrics.evaluate(s, targets, "multi-label")["mAP"] for s in scores]
+    assert found.per_seed.tolist() == pytest.approx(values)
 
 
 def test_accuracy_interval_is_close_to_the_binomial_one() -> None:
     rng = np.random.default_rng(0)
     label = rng.integers(0, 5, 500)
     guess = np.where(rng.random(500) < 0.7, label, (label + 1) % 5)
-    found = stats.bootstrap([np.eye(5)[guess]], np.eye(5)[label], "accuracy").interval()
+    found = stats.bootstrap([np.eye(5)[guess]], np.eye(5)[label], "accuracy", "multi-class").interval()
     wanted = scipy.stats.binomtest(int((guess == label).sum()), 500).proportion_ci(method="wilson")
     assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=0.008)
 
@@ -68,8 +70,8 @@ def test_the_interval_covers_what_it_says_although_resamples_flatter_average_pre
 
 def test_an_interval_does_not_leave_the_range_of_the_metric() -> None:
     draws = np.random.default_rng(0).normal(0.95, 0.1, 1000)
-    high = stats.Estimate(0.95, np.array([0.95]), draws, 9, "").interval()
-    low = stats.Estimate(0.05, np.array([0.05]), draws, 9, "").interval()
+    high = stats.Estimate(0.95, np.array([0.95]), draws, 9, "", "mAP").interval()
+    low = stats.Estimate(0.05, np.array([0.05]), draws, 9, "", "mAP").interval()
     assert (high.high, low.low) == (1, 0)
     assert 0.7 < high.low < 0.8
     assert 0.2 < low.high < 0.3
@@ -186,8 +188,8 @@ def test_a_ranking_in_which_all_tie_agrees_with_none() -> None:
 
 def test_kendalls_interval_moves_each_encoder_as_its_own_interval() -> None:
     draws = np.random.default_rng(0).normal(size=(3, 500))
-    a = [stats.Estimate(9 - 4 * i, np.zeros(1), 9 + i + d, 9, "r") for i, d in enumerate(draws)]
-    b = [stats.Estimate(9 - 4 * i, np.zeros(1), 9 - 4 * i + 0 * d, 9, "r") for i, d in enumerate(draws)]
+    a = [stats.Estimate(9 - 4 * i, np.zeros(1), 9 + i + d, 9, "r", "mAP") for i, d in enumerate(draws)]
+    b = [stats.Estimate(9 - 4 * i, np.zeros(1), 9 - 4 * i + 0 * d, 9, "r", "mAP") for i, d in enumerate(draws)]
     found = stats.kendall_tau(a, b)
     assert (found.value, found.low, found.high) == (1, 1, 1), "resamples that lie beside their value are moved onto it"
 
@@ -216,9 +218,9 @@ def test_kendalls_interval_holds_the_true_agreement_of_rankings_that_clips_barel
 def test_a_bootstrap_in_blocks_draws_the_same_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     targets = clips(4, n=50)
     whole = estimate(targets, 1.0, resamples=23)
-    monkeypatch.setattr(stats, "BLOCK", 50 * 5)
+    monkeypatch.setattr("otoscope.metrics._bootstrap.BLOCK", 50 * 5)
     np.testing.assert_allclose(estimate(targets, 1.0, resamples=23).draws, whole.draws, rtol=1e-12)
-    monkeypatch.setattr(stats, "BLOCK", 7)
+    monkeypatch.setattr("otoscope.metrics._bootstrap.BLOCK", 7)
     np.testing.assert_allclose(estimate(targets, 1.0, resamples=23).draws, whole.draws, rtol=1e-12)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,9 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import otoscope.bank
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.bank import Bank
-from otoscope.metrics import clip as metrics
 from otoscope.probes import Range
 from otoscope.registry import UnknownNameError
 from otoscope.search import fit_best
@@ -37,14 +35,10 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
 
 
 @pytest.fixture
-def extra_probes() -> Iterator[None]:
-    """Probes of this file alone, gone afterwards."""
-    probes.names()
-    before = dict(probes.registry._classes)
+def extra_probes(isolated_registries: None) -> None:  # noqa: ARG001
+    """Probes of this file alone, registered for one test."""
     probes.register("test-heavy")(_Heavy)
     probes.register("test-centroids")(_Centroids)
-    yield
-    probes.registry._classes = before
 
 
 class _Heavy(probes.ClipProbe):
@@ -64,10 +58,6 @@ class _Heavy(probes.ClipProbe):
 
     def penalty(self) -> Tensor:
         return 100 + 0 * self.linear.bias.sum()
-
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int) -> probes.Cost:
-        raise NotImplementedError
 
 
 class _Centroids(_Heavy):
@@ -279,7 +269,7 @@ def test_a_probe_without_gradient_remembers_the_train_split_once(bank: Bank) -> 
     fitted = fit("test-centroids", bank, batch_size=10)
     assert fitted.module.seen == len(bank.split("train"))
     assert len(fitted.history) == 1
-    assert "lr" not in fitted.config
+    assert fitted.lr is fitted.weight_decay is fitted.protocol.training is None
 
 
 def test_layers_are_chosen_before_training(bank: Bank) -> None:
@@ -323,7 +313,19 @@ def test_saved_and_loaded_to_the_same_bits(bank: Bank, probe: str, layer: str | 
     loaded = load(tmp_path / "probe")
     tokens = bank.split("validation").tokens(slice(None))
     assert torch.equal(fitted.predict_logits(tokens), loaded.predict_logits(bank.split("validation")))
-    same = ("probe", "options", "task", "shape", "layer", "seed", "config", "history", "validation", "train_seconds")
+    same = (
+        "probe",
+        "options",
+        "task",
+        "shape",
+        "layer",
+        "seed",
+        "protocol",
+        "lr",
+        "weight_decay",
+        "history",
+        "validation",
+    )
     assert all(getattr(fitted, name) == getattr(loaded, name) for name in same)
 
 
@@ -370,7 +372,7 @@ def test_the_best_trial_on_validation_wins(bank: Bank) -> None:
     winner = found.trials[values.index(max(values))]
     assert len(found.trials) == 4
     assert found.best.validation == max(values) > min(values)
-    assert (found.best.config["lr"], found.best.config["weight_decay"]) == (winner.lr, winner.weight_decay)
+    assert (found.best.lr, found.best.weight_decay) == (winner.lr, winner.weight_decay)
     again = fit("mean", bank, lr=winner.lr, weight_decay=winner.weight_decay, epochs=3, batch_size=16)
     assert again.validation == found.best.validation
 

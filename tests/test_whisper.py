@@ -199,7 +199,7 @@ def test_it_is_fine_tuned_as_any_other(path: str) -> None:
     encoder = Whisper(path=path, pool=2)
     digest = encoder.digest
     fitted = finetune(encoder, Bands(), recipe=Recipe(epochs=6, batch_size=8, lr=0.01, time_mask=8, freq_mask=2))
-    assert encoder.digest == digest == fitted.config["encoder_digest"]
+    assert encoder.digest == digest == fitted.protocol.encoder_digest
     before, after = dict(encoder.named_parameters()), dict(fitted.module.encoder.named_parameters())
     assert all(not torch.equal(before[name], after[name]) for name in before)
     assert torch.equal(encoder.body.embed_positions.weight, fitted.module.encoder.body.embed_positions.weight)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from otoscope.cli import main
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder, Features
 from otoscope.types import AudioBatch, Clip, Event, Task, Tokens, TokenShape, Wave
@@ -81,3 +82,9 @@ class Ear(Encoder):
 
     def depth_groups(self) -> list[list[nn.Parameter]]:
         return [list(self.patch.parameters()), list(self.mix.parameters())]
+
+
+def run_toy(command: str, *arguments: str) -> int:
+    """One command of the command line on `ear` and `tones`, registered by toy.py in the working directory."""
+    subject = ["--plugin", "toy.py", "--encoder", "ear", "--dataset", "tones", "--quiet"]
+    return main([command, *subject, *arguments])

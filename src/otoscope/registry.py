@@ -14,11 +14,14 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+_PLUGIN_PREFIX = "otoscope_plugin_"
 
 
 class UnknownNameError(LookupError):
@@ -108,6 +111,31 @@ class Registry(Generic[T]):
         self.check_options(name, options)
         return self.get(name)(*args, **options)
 
+    @contextmanager
+    def isolated(self) -> Iterator[None]:
+        """Undo, at the end of the block, every registration made inside it.
+
+        Plug-in files loaded inside the block are unloaded too, so that `load_plugin` reads them again. For tests.
+
+        Examples
+        --------
+        >>> from otoscope.probes import registry
+        >>> with registry.isolated():
+        ...     _ = registry.register("louder")(type("Louder", (), {}))
+        ...     "louder" in registry.names()
+        True
+        >>> "louder" in registry.names()
+        False
+        """
+        self._discover()
+        classes, modules = dict(self._classes), set(sys.modules)
+        try:
+            yield
+        finally:
+            self._classes = classes
+            for module in [m for m in sys.modules if m.startswith(_PLUGIN_PREFIX) and m not in modules]:
+                del sys.modules[module]
+
 
 def load_plugin(path: str | Path) -> None:
     """Import one Python file from outside the package so that what it registers can be used by name.
@@ -117,7 +145,7 @@ def load_plugin(path: str | Path) -> None:
     path = Path(path).resolve()
     if not path.is_file():
         raise FileNotFoundError(f"no plug-in file at {path}; give the path of a .py file")
-    name = f"otoscope_plugin_{path.stem}"
+    name = f"{_PLUGIN_PREFIX}{path.stem}"
     if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path):
         return
     spec = importlib.util.spec_from_file_location(name, path)

@@ -18,6 +18,9 @@ from torch.nn import functional
 
 Wave = npt.NDArray[np.float32]
 
+HELD_OUT = "test"
+"""Name of the held-out split, which only the evaluation opens."""
+
 
 @dataclass(frozen=True)
 class Event:
@@ -58,19 +61,20 @@ class Clip:
 
 @dataclass(frozen=True)
 class Task:
-    """What a data set asks: its classes in order, whether clips carry one or many, and the headline metric."""
+    """What a data set asks: its classes in order, whether clips carry one or many, and the name of the main score.
+
+    `metric` is a metric of `otoscope.metrics`; `otoscope.metrics.main_metric` refuses an unknown or unfitting one.
+    """
 
     classes: tuple[str, ...]
     kind: Literal["multi-label", "multi-class"]
-    metric: Literal["mAP", "accuracy"]
+    metric: str
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes) or not self.classes:
             raise ValueError(f"a task needs at least one class, all distinct; found {self.classes}")
         if self.kind not in ("multi-label", "multi-class"):
             raise ValueError(f"task kind {self.kind!r}; allowed: 'multi-label', 'multi-class'")
-        if self.metric not in ("mAP", "accuracy"):
-            raise ValueError(f"task metric {self.metric!r}; allowed: 'mAP', 'accuracy'")
 
     def targets(self, clips: Sequence[Clip]) -> Tensor:
         """Multi-hot labels of `clips`, float32 [len(clips), C]; a label outside `classes` is an error."""

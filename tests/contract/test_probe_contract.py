@@ -1,23 +1,21 @@
-"""Every probe keeps every promise of the contract, and every check has a culprit that it catches."""
+"""Every probe passes the contract, and every check has a culprit: a probe that must fail it."""
 
 import pytest
 import torch
 from torch import nn
 
 from otoscope import probes
-from otoscope.probes import Range, registry
-from otoscope.probes.base import ClipProbe, Cost, FrameProbe, Probe
-from otoscope.probes.contract import CHECKS, check_probe
+from otoscope.probes import ClipProbe, FrameProbe, Probe, Range, registry
+from otoscope.probes.contract import CONTRACT, check_probe
 
 
-@pytest.mark.parametrize("name", probes.names())
-def test_every_probe_keeps_the_contract(name):
-    failed = [f"{result.check}: {result.message}" for result in check_probe(name) if not result.passed]
-    assert not failed
+@CONTRACT.parametrize(probes.names())
+def test_every_probe_passes_the_contract(check):
+    check()
 
 
-class Sound(ClipProbe):
-    """A sound probe for culprits to spoil: linear on the masked mean."""
+class Correct(ClipProbe):
+    """A correct probe, linear on the masked mean, that the culprits break in one way each."""
 
     reads = "mean"
     lr = Range(1e-3, 5e-2)
@@ -29,69 +27,64 @@ class Sound(ClipProbe):
     def forward(self, tokens):
         return self.linear(tokens.mean[:, 0])
 
-    @classmethod
-    def cost(cls, shape, n_classes, n_tokens):  # noqa: ARG003
-        size = shape.dim * n_classes + n_classes
-        return Cost(size, size, 4 * size)
-
 
 class NeitherKind(Probe):
-    __init__, forward, cost = Sound.__init__, Sound.forward, Sound.__dict__["cost"]
+    __init__, forward = Correct.__init__, Correct.forward
 
 
-class WrongShape(Sound):
+class WrongShape(Correct):
     def forward(self, tokens):
         return super().forward(tokens)[:, :-1]
 
 
-class NeedsCls(Sound):
+class NeedsCls(Correct):
     def forward(self, tokens):
         return self.linear(tokens.cls[:, 0])
 
 
-class AveragesPadding(Sound):
+class AveragesPadding(Correct):
     reads = "tokens"
 
     def forward(self, tokens):
         return self.linear(tokens.flat[:, 0].mean(1))
 
 
-class LooksAtItsNeighbours(Sound):
+class UsesOtherClips(Correct):
     def forward(self, tokens):
         mean = tokens.mean[:, 0]
         return self.linear(mean - mean.mean(0))
 
 
-class DropsInEvaluation(Sound):
+class DropsInEvaluation(Correct):
     def forward(self, tokens):
         return self.linear(nn.functional.dropout(tokens.mean[:, 0], 0.5, training=True))
 
 
-class WritesIntoTokens(Sound):
+class WritesIntoTokens(Correct):
     def forward(self, tokens):
         tokens.x.mul_(0.5)
         return super().forward(tokens)
 
 
-class DeadParameter(Sound):
+class DeadParameter(Correct):
     def __init__(self, shape, n_classes):
         super().__init__(shape, n_classes)
         self.unused = nn.Parameter(torch.zeros(3))
 
 
-class CannotLearn(Sound):
+class CannotLearn(Correct):
     def forward(self, tokens):
         return self.linear(tokens.mean[:, 0] * 1e-6)
 
 
-class UnseededStart(Sound):
+class UnseededStart(Correct):
     def __init__(self, shape, n_classes):
         super().__init__(shape, n_classes)
         with torch.no_grad():
             self.linear.bias.uniform_(generator=torch.Generator().manual_seed(torch.Generator().seed()))
 
 
-class ForgetsWhatItLearned(Sound):
+class ForgetsWhatItLearned(Correct):
     def __init__(self, shape, n_classes):
         super().__init__(shape, n_classes)
         self.offset = torch.randn(n_classes)
@@ -100,7 +93,7 @@ class ForgetsWhatItLearned(Sound):
         return super().forward(tokens) + self.offset
 
 
-class Scripted(Sound):
+class Scripted(Correct):
     def __init__(self, shape, n_classes):
         super().__init__(shape, n_classes)
 
@@ -117,34 +110,58 @@ class ClaimsToReadMeans(AveragesPadding):
         return self.linear(tokens.flat[:, 0].amax(1))
 
 
-class OnlyLastLayer(Sound):
+class OnlyLastLayer(Correct):
     uses_all_layers = True
 
     def forward(self, tokens):
         return self.linear(tokens.mean[:, -1])
 
 
-class WrongCost(Sound):
-    @classmethod
-    def cost(cls, shape, n_classes, n_tokens):  # noqa: ARG003
-        return Cost(shape.dim * n_classes, 1, 1)
+class FreeOfCharge(Correct):
+    def macs(self, n_tokens):  # noqa: ARG002
+        return 0
 
 
-class HiddenOption(Sound):
-    def __init__(self, shape, n_classes, *, width=3):  # noqa: ARG002
+class ReadsValuesInConstructor(Correct):
+    def __init__(self, shape, n_classes):
+        super().__init__(shape, n_classes)
+        self.scale = float(self.linear.weight.detach().std())
+
+
+class CannotBeCounted(Correct):
+    def __init__(self, shape, n_classes):
+        super().__init__(shape, n_classes)
+        self.offset = torch.zeros(n_classes)
+
+    def forward(self, tokens):
+        return super().forward(tokens) + self.offset
+
+
+class DrawsForItsCost(Correct):
+    def macs(self, n_tokens):
+        return int(n_tokens * torch.rand(1).item()) + 1
+
+
+class OptionWithoutDefault(Correct):
+    def __init__(self, shape, n_classes, *, width):  # noqa: ARG002
         super().__init__(shape, n_classes)
 
 
-class MisspeltDecay(Sound):
+class TakesAnyOption(Correct):
+    def __init__(self, shape, n_classes, **options):  # noqa: ARG002
+        super().__init__(shape, n_classes)
+
+
+class MisspeltDecay(Correct):
     no_decay = ("prototype",)
 
 
-class VectorPenalty(Sound):
+class VectorPenalty(Correct):
     def penalty(self):
         return self.linear.bias.abs()
 
 
-class StacksWithDropout(Sound):
+class StacksWithDropout(Correct):
     stackable = True
 
     def forward(self, tokens):
@@ -156,70 +173,72 @@ CULPRITS = {
     "shape": (WrongShape, "must be [4, 5], found [4, 4]"),
     "sequence": (NeedsCls, "NoneType"),
     "padding": (AveragesPadding, "padded time steps must change nothing: largest difference"),
-    "rows": (LooksAtItsNeighbours, "must not depend on its batch"),
+    "rows": (UsesOtherClips, "must not depend on its batch"),
     "evaluation": (DropsInEvaluation, "in eval mode"),
     "inputs": (WritesIntoTokens, "must not write into tokens.x"),
     "gradient": (DeadParameter, "none reached ['unused']"),
-    "overfit": (CannotLearn, "learn 8 clips by heart"),
+    "overfit": (CannotLearn, "memorise 8 clips"),
     "seed": (UnseededStart, "the same seed must give the same weights"),
     "save": (ForgetsWhatItLearned, "saved and loaded"),
     "eager": (Scripted, "found ['fast']"),
     "pooled": (ClaimsToReadMeans, "pooled tokens must give the same logits"),
     "layers": (OnlyLastLayer, "every layer"),
-    "cost": (WrongCost, "cost() says 480 parameters, the module holds 485"),
-    "options": (HiddenOption, "the same options"),
+    "cost": (FreeOfCharge, "must be above zero, found Cost(parameters=485, macs=0"),
+    "options": (OptionWithoutDefault, "every option needs a default, ['width'] have none"),
     "no decay": (MisspeltDecay, "['prototype'] match none"),
     "penalty": (VectorPenalty, "finite scalar"),
     "stacked": (StacksWithDropout, "randomness"),
 }
 
+MORE = [
+    ("cost", ReadsValuesInConstructor, "must not read the values of tensors"),
+    ("cost", CannotBeCounted, "define macs(self, n_tokens) on the class"),
+    ("cost", DrawsForItsCost, "must not draw random numbers"),
+    ("options", TakesAnyOption, "must name its options"),
+]
+
 
 @pytest.fixture
-def known(monkeypatch):
+def known(isolated_registries):  # noqa: ARG001
     """Registers a class for one test only."""
-    registry.names()
 
     def add(cls, name="culprit"):
-        monkeypatch.setitem(registry._classes, name, cls)
-        cls.name = name
+        registry.register(name)(cls)
         return name
 
     return add
 
 
-def test_the_culprits_are_spoiled_from_something_sound(known):
-    assert [result for result in check_probe(known(Sound)) if not result.passed] == []
+def test_the_probe_that_the_culprits_break_is_correct(known):
+    assert [result for result in check_probe(known(Correct)) if not result.passed] == []
 
 
 def test_every_check_has_a_culprit():
-    assert set(CULPRITS) == set(CHECKS)
+    assert set(CULPRITS) == set(CONTRACT.checks)
 
 
-@pytest.mark.parametrize("check", CULPRITS)
-def test_culprit_is_caught(check, known):
-    culprit, reason = CULPRITS[check]
+@pytest.mark.parametrize(("check", "culprit", "reason"), [(check, *rest) for check, rest in CULPRITS.items()] + MORE)
+def test_culprit_fails_its_check(check, culprit, reason, known):
     [result] = check_probe(known(culprit), (check,))
     assert not result.passed
     assert reason in result.message
 
 
-def test_a_stack_that_mixes_up_its_rows_is_caught(known):
-    class FirstForAll(Sound):
+def test_a_stack_that_mixes_up_its_probes_fails(known):
+    class FirstForAll(Correct):
         stackable = True
 
         def stacked_forward(self, parameters, tokens, sets):
             return super().stacked_forward({name: p[:1].expand_as(p) for name, p in parameters.items()}, tokens, sets)
 
     [result] = check_probe(known(FirstForAll), ("stacked",))
-    assert "stacked, 1 sets of clips: as each by itself: largest difference" in result.message
+    assert "1 batches of clips: each probe must give the logits that it gives alone: largest diff" in result.message
 
 
-def test_frame_probe_that_answers_for_clips_is_caught(known):
-    class ClipAnswer(FrameProbe):
-        cost = Sound.__dict__["cost"]
-
+def test_a_frame_probe_with_one_prediction_for_each_clip_fails(known):
+    class OnePrediction(FrameProbe):
         def forward(self, tokens):
             return tokens.mean[:, 0, :5]
 
-    [result] = check_probe(known(ClipAnswer), ("shape",))
+    [result] = check_probe(known(OnePrediction), ("shape",))
     assert "logits must be [4, 4, 5], found [4, 5]" in result.message

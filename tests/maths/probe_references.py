@@ -1,7 +1,7 @@
-"""Every probe written again from its equation, with loops over clips, layers, tokens, heads and prototypes.
+"""A slow reference of every probe, written from its equation with loops over clips, layers, tokens and prototypes.
 
-Each function takes the probe (for its parameters) and the tokens, and returns logits. Nothing here is clever: keys and
-values are computed for every token, similarities one by one.
+Each function takes the probe (for its parameters) and the tokens, and returns logits. Keys and values are computed for
+every token, similarities one by one.
 """
 
 import math
@@ -10,9 +10,12 @@ import torch
 from torch.nn.functional import gelu
 
 REFERENCES = {}
+"""The reference of each probe by name: a function of probe and tokens."""
 
 
 def equation(name):
+    """Decorator: add a function to `REFERENCES`."""
+
     def add(function):
         REFERENCES[name] = function
         return function
@@ -21,7 +24,7 @@ def equation(name):
 
 
 def valid(tokens, b, layer=0):
-    """The valid tokens of a clip, a list of [D]."""
+    """The valid tokens of one clip, a list of vectors [D]."""
     _, _, T, F, _ = tokens.x.shape
     return [tokens.x[b, layer, t, f] for t in range(T) if tokens.mask[b, t] for f in range(F)]
 
@@ -51,7 +54,7 @@ def softmax(scores):
     return [x / sum(e) for x in e]
 
 
-def unit(v):
+def normalised(v):
     return v / torch.sqrt((v**2).sum())
 
 
@@ -69,7 +72,7 @@ def heads_of(v, heads):
 
 
 def attention(queries, keys, values, heads):
-    """One query [D] over keys and values: scaled dot products head by head, concatenated."""
+    """Scaled dot-product attention of one query [D], head by head, concatenated."""
     out = []
     for h in range(heads):
         q = heads_of(queries, heads)[h]
@@ -172,10 +175,10 @@ def abmilp(probe, tokens, b):
 
 def latent_attention(probe, query, keys):
     a = probe.attention
-    heard = attention(
+    attended = attention(
         affine(a.query, query), [affine(a.key, x) for x in keys], [affine(a.value, x) for x in keys], a.heads
     )
-    return affine(a.out, heard)
+    return affine(a.out, attended)
 
 
 def with_mlp(probe, h):
@@ -210,7 +213,7 @@ def binary(p):
 
 
 def max_similarity(z, prototypes):
-    return torch.stack([torch.stack([unit(x) @ p for x in z]).max() for p in prototypes])
+    return torch.stack([torch.stack([normalised(x) @ p for x in z]).max() for p in prototypes])
 
 
 @equation("protobin")
@@ -222,14 +225,14 @@ def protobin(probe, tokens, b):
 @equation("protofloat")
 @per_clip
 def protofloat(probe, tokens, b):
-    return affine(probe.head, max_similarity(valid(tokens, b), [unit(p) for p in probe.prototypes.weight]))
+    return affine(probe.head, max_similarity(valid(tokens, b), [normalised(p) for p in probe.prototypes.weight]))
 
 
 @equation("proto")
 @per_clip
 def proto(probe, tokens, b):
     C, J = probe.weight.shape
-    s = max_similarity(valid(tokens, b), [unit(p) for p in probe.prototypes.weight])
+    s = max_similarity(valid(tokens, b), [normalised(p) for p in probe.prototypes.weight])
     logits = []
     for c in range(C):
         parts = [torch.relu(probe.weight[c, j]) * torch.relu(s[c * J + j]) for j in range(J)]
@@ -247,7 +250,7 @@ def lcgp(probe, tokens, b):
 
 def gated_map(probe, tokens, b, t, f):
     a = shares(probe.layer_gate)
-    return sum(w * unit(tokens.x[b, layer, t, f]) for layer, w in enumerate(a))
+    return sum(w * normalised(tokens.x[b, layer, t, f]) for layer, w in enumerate(a))
 
 
 @equation("cgp")
@@ -258,8 +261,8 @@ def cgp(probe, tokens, b):
     if tokens.cls is None:
         middle = mean_of(z)
     else:
-        middle = sum(w * unit(tokens.cls[b, layer]) for layer, w in enumerate(shares(probe.layer_gate)))
-    p = [unit(v) for v in probe.prototypes.weight]
+        middle = sum(w * normalised(tokens.cls[b, layer]) for layer, w in enumerate(shares(probe.layer_gate)))
+    p = [normalised(v) for v in probe.prototypes.weight]
     low = [torch.stack([x @ v for x in z]).min() for v in p]
     high = [torch.stack([x @ v for x in z]).max() for v in p]
     return affine(probe.head, torch.stack([*low, *[middle @ v for v in p], *high]))
@@ -289,8 +292,8 @@ def selfattn(probe, tokens, b):
     x = [sum(w * z[n] for w, z in zip(a, layers, strict=True)) for n in range(len(layers[0]))]
     for block in probe.blocks:
         keys, values = [affine(block.key, y) for y in x], [affine(block.value, y) for y in x]
-        heard = [affine(block.out, attention(affine(block.query, y), keys, values, block.heads)) for y in x]
-        x = [layer_norm(y + h, block.norm) for y, h in zip(x, heard, strict=True)]
+        attended = [affine(block.out, attention(affine(block.query, y), keys, values, block.heads)) for y in x]
+        x = [layer_norm(y + h, block.norm) for y, h in zip(x, attended, strict=True)]
     return affine(probe.head.linear, mean_of(x))
 
 
@@ -308,12 +311,12 @@ def stats(probe, tokens, b):
 @equation("knn")
 @per_clip
 def knn(probe, tokens, b):
-    """The probe was shown `probe.shown`, a pair of tokens and targets."""
-    train, targets = probe.shown
+    """The attribute `probe.training_clips` is the pair of tokens and targets that the probe has stored."""
+    train, targets = probe.training_clips
     layers = range(tokens.x.shape[1])
     similarity = []
     for i in range(len(train)):
-        cosines = [unit(summary(tokens, b, layer)) @ unit(summary(train, i, layer)) for layer in layers]
+        cosines = [normalised(summary(tokens, b, layer)) @ normalised(summary(train, i, layer)) for layer in layers]
         similarity.append(float(mean_of(cosines)))
     nearest = sorted(range(len(train)), key=lambda i: -similarity[i])[: probe.k]
     weight = [math.exp(similarity[i] / probe.temperature) for i in nearest]
@@ -357,14 +360,14 @@ def protobin_frame(probe, tokens, b, t):
 @equation("protofloat-frame")
 @per_step
 def protofloat_frame(probe, tokens, b, t):
-    return affine(probe.head, max_similarity(column(tokens, b, t), [unit(p) for p in probe.prototypes.weight]))
+    return affine(probe.head, max_similarity(column(tokens, b, t), [normalised(p) for p in probe.prototypes.weight]))
 
 
 @equation("cgp-frame")
 @per_step
 def cgp_frame(probe, tokens, b, t):
     z = [gated_map(probe, tokens, b, t, f) for f in range(tokens.x.shape[3])]
-    p = [unit(v) for v in probe.prototypes.weight]
+    p = [normalised(v) for v in probe.prototypes.weight]
     products = [torch.stack([x @ v for x in z]) for v in p]
     features = [s.min() for s in products] + [s.mean() for s in products] + [s.max() for s in products]
     return affine(probe.head, torch.stack(features))

@@ -1,4 +1,4 @@
-"""Each probe equals its equation, in values and gradients; counts to the digit; limits; examples worked by hand."""
+"""Probes against slow references in values and gradients, parameter counts, limiting cases, examples worked by hand."""
 
 import math
 
@@ -43,7 +43,7 @@ def random_tokens(B, L, T, F, cls, seed):
 
 
 def build(name, tokens, seed=0):
-    """The probe at float64 in eval mode, its parameters moved away from zeros, ones and ties."""
+    """The probe in float64 and eval mode, with noise on all parameters so that none is zero, one or tied."""
     torch.manual_seed(seed)
     _, L, _, F, _ = tokens.x.shape
     probe = probes.create(name, TokenShape(L, F, D, tokens.cls is not None, 6.25), C, **SMALL.get(name, {}))
@@ -55,7 +55,7 @@ def build(name, tokens, seed=0):
 
 
 def mixed(tokens, gate):
-    """What a single-layer probe behind a gate sees."""
+    """The single-layer tokens that a probe behind a gate is given."""
     share = torch.exp(gate.weight) / torch.exp(gate.weight).sum()
     x = sum(a * tokens.x[:, layer] for layer, a in enumerate(share))[:, None]
     cls = None if tokens.cls is None else sum(a * tokens.cls[:, layer] for layer, a in enumerate(share))[:, None]
@@ -67,7 +67,7 @@ def gradients(logits, parameters):
     return torch.autograd.grad((logits * g).sum(), parameters, allow_unused=True, materialize_grads=True)
 
 
-def test_every_probe_has_its_reference():
+def test_every_probe_has_a_reference():
     assert set(probes.names()) == set(REFERENCES)
 
 
@@ -81,23 +81,22 @@ def test_every_probe_has_its_reference():
     cls=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_values_and_gradients_are_those_of_the_equation(name, B, L, T, F, cls, seed):
+def test_values_and_gradients_equal_the_reference(name, B, L, T, F, cls, seed):
     tokens = random_tokens(B, L, T, F, cls, seed)
     probe = build(name, tokens, seed)
     if not probe.trained:
-        shown = random_tokens(5, L, T, F, cls, seed + 1)
-        probe.shown = shown, (torch.rand(5, C) < 0.5).double()
-        probe.partial_fit(*probe.shown)
-    seen = mixed(tokens, probe.layer_gate) if L > 1 and not probe.uses_all_layers and probe.trained else tokens
-    found, wanted = probe(tokens), REFERENCES[name](probe, seen)
-    if found.ndim == 3:
-        found, wanted = found[tokens.mask], wanted[tokens.mask]
-    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+        probe.training_clips = random_tokens(5, L, T, F, cls, seed + 1), (torch.rand(5, C) < 0.5).double()
+        probe.partial_fit(*probe.training_clips)
+    behind_gate = L > 1 and not probe.uses_all_layers and probe.trained
+    actual = probe(tokens)
+    expected = REFERENCES[name](probe, mixed(tokens, probe.layer_gate) if behind_gate else tokens)
+    if actual.ndim == 3:
+        actual, expected = actual[tokens.mask], expected[tokens.mask]
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
     if probe.trained:
-        for ours, theirs in zip(
-            gradients(found, list(probe.parameters())), gradients(wanted, list(probe.parameters())), strict=True
-        ):
-            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+        parameters = list(probe.parameters())
+        for one, other in zip(gradients(actual, parameters), gradients(expected, parameters), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 BASE = TokenShape(12, 8, 768, True, 6.25)
@@ -139,48 +138,70 @@ LINEAR = W * N_C + N_C
         ("mhca", BASE, 527, {}, 1_585_679 + 12),
     ],
 )
-def test_parameter_counts_to_the_digit(name, shape, n_classes, options, count):
+def test_parameter_counts_are_exact(name, shape, n_classes, options, count):
     assert probes.parameter_count(name, shape, n_classes, **options) == count
     if count < 3_000_000:
         probe = probes.create(name, shape, n_classes, **options)
         assert sum(p.numel() for p in probe.parameters()) == count
 
 
-def test_binary_prototypes_ship_as_bits():
+def test_binary_prototypes_are_shipped_as_bits():
     price = probes.cost("protobin", LAST, 10, 512)
     assert price.bytes == 200 * 768 // 8 + 4 * (200 * 10 + 10)
     assert probes.cost("protofloat", LAST, 10, 512).bytes == 4 * 155_610
 
 
-def test_unknown_options_and_indivisible_widths_are_refused():
+def test_unknown_options_and_indivisible_widths_raise():
     with pytest.raises(TypeError, match="did you mean 'heads'"):
         probes.parameter_count("mhca", LAST, 10, head=3)
     with pytest.raises(ValueError, match="queries=32 must divide the token width 100"):
         probes.create("ep", TokenShape(1, 1, 100, True, 6.25), 3)
     with pytest.raises(ValueError, match="norm 'bach'; allowed: 'none', 'layer', 'batch'"):
         probes.create("mean", LAST, 3, norm="bach")
-    with pytest.raises(ValueError, match="built for one layer, the tokens hold 2"):
+    with pytest.raises(ValueError, match="built for one layer, the tokens have 2"):
         probes.create("mean", TokenShape(1, 1, 4, False, 6.25), 3)(Tokens(torch.zeros(1, 2, 1, 1, 4)))
 
 
 @pytest.mark.parametrize("name", [n for n in probes.names() if n != "knn"])
-def test_macs_are_those_the_machine_counts(name):
+def test_macs_agree_with_counted_operations(name):
     shape = TokenShape(3 if probes.registry.get(name).uses_all_layers else 1, 4, 96, True, 6.25)
     probe = probes.create(name, shape, 7, **({"prototypes": 64} if name.startswith("cgp") else {})).eval()
     tokens = Tokens(torch.randn(1, shape.layers, 16, 4, 96), None, torch.randn(1, shape.layers, 96))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         probe(tokens)
-    claimed = probes.cost(name, shape, 7, 64, **({"prototypes": 64} if name.startswith("cgp") else {})).macs
+    stated = probes.cost(name, shape, 7, 64, **({"prototypes": 64} if name.startswith("cgp") else {})).macs
     small = shape.layers * 96 * (1 if probe.reads != "tokens" else 2 * 64 + 2 * 16)
-    assert abs(claimed - counter.get_total_flops() / 2) <= small
+    assert abs(stated - counter.get_total_flops() / 2) <= small
+
+
+def test_cost_draws_no_random_number_and_allocates_no_parameters():
+    state = torch.get_rng_state()
+    assert probes.cost("cgp", TokenShape(12, 8, 4096, True, 6.25), 5000, 512, prototypes=10**9).parameters > 10**13
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.usefixtures("isolated_registries")
+def test_cost_of_a_plugin_is_counted_in_a_forward_pass():
+    @probes.register("plain")
+    class Plain(probes.ClipProbe):
+        def __init__(self, shape, n_classes):
+            super().__init__(shape, n_classes)
+            self.linear = torch.nn.Linear(shape.dim, n_classes)
+
+        def forward(self, tokens):
+            return self.linear(probes.only_layer(tokens.flat)).mean(1)
+
+    assert probes.cost("plain", TokenShape(1, 2, 8, False, 6.25), 3, 10) == probes.Cost(27, 10 * 8 * 3, 4 * 27)
+    gated = probes.cost("plain", TokenShape(4, 2, 8, True, 6.25), 3, 10)
+    assert gated == probes.Cost(31, 10 * 8 * 3 + 4 * 8 * 11, 4 * 31)
 
 
 Z = torch.randn(6, D, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 ONE = Tokens(Z[:, None, None, None])
 
 
-def test_one_token_and_probes_that_become_linear():
-    unit = Z / Z.norm(dim=1, keepdim=True)
+def test_with_one_token_many_probes_are_linear():
+    z = Z / Z.norm(dim=1, keepdim=True)
     for name in ("mean", "linpre", "abmilp", "linear"):
         probe = build(name, ONE)
         last = probe.linear if name == "linpre" else probe.head.linear
@@ -193,19 +214,19 @@ def test_one_token_and_probes_that_become_linear():
     torch.testing.assert_close(simpool(ONE), simpool.head.linear(simpool.token_norm(Z)))
     for name in ("protobin", "protofloat"):
         probe = build(name, ONE)
-        torch.testing.assert_close(probe(ONE), probe.head(unit @ probe.prototypes.normalised().T))
+        torch.testing.assert_close(probe(ONE), probe.head(z @ probe.prototypes.normalised().T))
     coca = build("coca", ONE)
     a = coca.attention
     torch.testing.assert_close(coca(ONE), coca.head.linear(a.out(a.value(coca.token_norm(Z)))))
 
 
-def test_one_token_and_cgp_has_three_equal_features():
+def test_with_one_token_the_three_features_of_cgp_are_equal():
     cgp = build("cgp", ONE)
     s = Z / Z.norm(dim=1, keepdim=True) @ cgp.prototypes.normalised().T
     torch.testing.assert_close(cgp(ONE), cgp.head(torch.cat([s, s, s], 1)))
 
 
-def test_one_frequency_and_frame_probes_agree_with_clip_probes_on_each_step():
+def test_with_one_frequency_frame_probes_equal_clip_probes_on_each_step():
     tokens = random_tokens(2, 1, 3, 1, False, 5)
     steps = Tokens(tokens.x.reshape(6, 1, 1, 1, D))
     for name in ("mhca", "protobin", "protofloat", "cgp"):
@@ -214,7 +235,7 @@ def test_one_frequency_and_frame_probes_agree_with_clip_probes_on_each_step():
         torch.testing.assert_close(frame(tokens).reshape(6, C), clip(steps))
 
 
-def test_wsum_is_mean_behind_the_gate():
+def test_wsum_equals_mean_behind_the_gate():
     tokens = random_tokens(3, 3, 4, 2, True, 6)
     wsum, mean = build("wsum", tokens), build("mean", tokens)
     mean.load_state_dict(wsum.state_dict())
@@ -234,9 +255,9 @@ def test_protobin_worked_by_hand():
     s1, s2 = 1 / r, 1.4 / r
     torch.testing.assert_close(logits, torch.tensor([[s1 + 2 * s2 + 0.5, 3 * s1 - s2]]))
     logits.sum().backward()
-    # d logits.sum() / d s = (4, 1); the first prototype hears token (0, -1), the second (0.6, 0.8)
-    wanted = torch.tensor([[4 * 0.0, 4 * -1.0], [0.6, 0.8]]) / r
-    torch.testing.assert_close(probe.prototypes.weight.grad, wanted)
+    # d logits.sum() / d s = (4, 1); the first prototype is nearest to token (0, -1), the second to (0.6, 0.8)
+    expected = torch.tensor([[4 * 0.0, 4 * -1.0], [0.6, 0.8]]) / r
+    torch.testing.assert_close(probe.prototypes.weight.grad, expected)
 
 
 def test_cgp_worked_by_hand():
@@ -250,8 +271,8 @@ def test_cgp_worked_by_hand():
     cls = torch.tensor([[[2.0, 0.0], [0.0, 3.0]]])
     low, middle, high = (0.3, -0.5), (0.5, 0.5), (0.5, 0.9)
     features = torch.tensor([*low, *middle, *high])
-    wanted = torch.stack([(features * torch.arange(1.0, 7.0)).sum(), features[0] - features[5] + 1])
-    torch.testing.assert_close(probe(Tokens(x, None, cls))[0], wanted)
+    expected = torch.stack([(features * torch.arange(1.0, 7.0)).sum(), features[0] - features[5] + 1])
+    torch.testing.assert_close(probe(Tokens(x, None, cls))[0], expected)
 
 
 def test_straight_through_gradient_is_the_closed_form():
@@ -259,17 +280,17 @@ def test_straight_through_gradient_is_the_closed_form():
     probe = build("protobin", tokens)
     logits = probe(tokens)
     g = torch.randn_like(logits)
-    (found,) = torch.autograd.grad((logits * g).sum(), probe.prototypes.weight)
+    (actual,) = torch.autograd.grad((logits * g).sum(), probe.prototypes.weight)
     to_s = g @ probe.head.weight
-    unit = tokens.flat[:, 0] / tokens.flat[:, 0].norm(dim=2, keepdim=True)
-    similarity = (unit @ probe.prototypes.normalised().T).masked_fill(~tokens.token_mask[:, :, None], -torch.inf)
+    z = tokens.flat[:, 0] / tokens.flat[:, 0].norm(dim=2, keepdim=True)
+    similarity = (z @ probe.prototypes.normalised().T).masked_fill(~tokens.token_mask[:, :, None], -torch.inf)
     nearest = similarity.argmax(1)
-    for k in range(len(found)):
-        wanted = sum(to_s[b, k] * unit[b, nearest[b, k]] for b in range(3)) / math.sqrt(D)
-        torch.testing.assert_close(found[k], wanted, rtol=1e-9, atol=1e-9)
+    for k in range(len(actual)):
+        expected = sum(to_s[b, k] * z[b, nearest[b, k]] for b in range(3)) / math.sqrt(D)
+        torch.testing.assert_close(actual[k], expected, rtol=1e-9, atol=1e-9)
 
 
-def test_penalties_are_their_formulas():
+def test_penalties_equal_their_formulas():
     proto = build("proto", ONE)
     p = torch.nn.functional.normalize(proto.prototypes.weight, dim=1).view(C, 2, D)
     total = sum(((p[c] @ p[c].T - torch.eye(2)) ** 2).sum() for c in range(C))
@@ -290,7 +311,7 @@ def test_orthogonal_prototypes_have_no_penalty_and_a_finite_gradient():
 
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 @pytest.mark.parametrize("name", ["linear", "mean", "mlp", "mhca", "ep", "mhca-frame"])
-def test_norms_act_on_what_enters_the_linear_layer(name, norm):
+def test_norms_act_on_the_input_of_the_first_linear_layer(name, norm):
     tokens = random_tokens(5, 1, 3, 2, False, 9)
     shape = TokenShape(1, 2, D, False, 6.25)
     plain = build(name, tokens)
@@ -302,52 +323,52 @@ def test_norms_act_on_what_enters_the_linear_layer(name, norm):
         first(probe).register_forward_pre_hook(lambda _, args, p=probe: inputs.__setitem__(p, args[0]))
         probe(tokens)
     h = inputs[plain].reshape(-1, D)
-    wanted = {
+    expected = {
         "layer": (h - h.mean(1, keepdim=True)) / torch.sqrt(h.var(1, correction=0, keepdim=True) + 1e-5),
         "batch": (h - h.mean(0)) / torch.sqrt(h.var(0, correction=0) + 1e-6),
     }[norm]
-    torch.testing.assert_close(inputs[normed].reshape(-1, D), wanted)
+    torch.testing.assert_close(inputs[normed].reshape(-1, D), expected)
 
 
-def test_batch_norm_survives_a_last_batch_of_one():
+def test_batch_norm_accepts_a_training_batch_of_one():
     probe = probes.create("mean", TokenShape(1, 1, D, False, 6.25), C, norm="batch").train()
     probe(Tokens(torch.randn(8, 1, 2, 1, D)))
     single = Tokens(torch.randn(1, 1, 2, 1, D))
     torch.testing.assert_close(probe(single), probe.eval()(single))
 
 
-def test_knn_in_small_blocks_and_batches_is_knn_at_once(monkeypatch):
+def test_knn_in_small_blocks_and_batches_equals_knn_at_once(monkeypatch):
     train, query = random_tokens(40, 1, 2, 1, True, 10), random_tokens(7, 1, 2, 1, True, 11)
     targets = (torch.rand(40, C) < 0.5).double()
     whole = probes.create("knn", TokenShape(1, 1, D, True, 6.25), C, k=6).double()
     whole.partial_fit(train, targets)
-    wanted = whole(query)
+    expected = whole(query)
     monkeypatch.setattr("otoscope.probes.knn.BLOCK", 21)
     pieces = probes.create("knn", TokenShape(1, 1, D, True, 6.25), C, k=6).double()
     for start in range(0, 40, 7):
         part = slice(start, start + 7)
         pieces.partial_fit(Tokens(train.x[part], train.mask[part], train.cls[part]), targets[part])
-    torch.testing.assert_close(pieces(query), wanted)
+    torch.testing.assert_close(pieces(query), expected)
     again = probes.create("knn", TokenShape(1, 1, D, True, 6.25), C, k=6).double()
     again.load_state_dict(pieces.state_dict())
-    torch.testing.assert_close(again(query), wanted)
+    torch.testing.assert_close(again(query), expected)
 
 
 def test_knn_with_fewer_clips_than_k_and_with_none():
     knn = probes.create("knn", TokenShape(1, 1, D, False, 6.25), 2)
     single = Tokens(torch.randn(1, 1, 1, 1, D))
-    with pytest.raises(RuntimeError, match="remembered no clip yet"):
+    with pytest.raises(RuntimeError, match="has stored no training clips"):
         knn(single)
     knn.partial_fit(single, torch.tensor([[0.0, 1.0]]))
     assert knn(Tokens(torch.randn(3, 1, 1, 1, D))).argmax(1).tolist() == [1, 1, 1]
 
 
-def test_only_knn_remembers():
+def test_only_knn_stores_clips():
     with pytest.raises(NotImplementedError, match="trained by gradient"):
         probes.create("mean", LAST, 3).partial_fit(ONE, torch.zeros(6, 3))
 
 
-def test_gate_starts_equal_and_learns_where_the_information_lies():
+def test_gate_starts_as_the_mean_and_learns_the_informative_layer():
     torch.manual_seed(0)
     targets = (torch.rand(64, C) < 0.5).float()
     x = torch.randn(64, 3, 2, 1, 8)

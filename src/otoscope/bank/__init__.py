@@ -1,4 +1,4 @@
-"""Banks: the tokens of a data set, encoded once, kept in memory-mapped files, addressed by all that made them.
+"""Banks: the tokens of a data set, encoded once and stored in memory-mapped files.
 
     bank/manifest.json                   identity, task, clips per split
     bank/train/clips.json                ids, labels, events
@@ -8,7 +8,7 @@
 >>> from otoscope.datasets import Dataset
 >>> from otoscope.encoders import Encoder, Features
 >>> from otoscope.types import Clip, Task, Tokens, TokenShape
->>> class Loudness(Encoder):  # your own encoder: ten tokens of width 1 per second
+>>> class Loudness(Encoder):  # an encoder: ten tokens of width 1 per second
 ...     name, sample_rate, front_end_id = "loudness", 1000, "rms-100ms"
 ...     shape = TokenShape(layers=1, freq=1, dim=1, has_cls=False, frame_rate=10)
 ...     def front_end(self, batch):
@@ -19,7 +19,7 @@
 ...         return Tokens(level[:, None, :, None, None])
 ...     def depth_groups(self):
 ...         return []
->>> class Beeps(Dataset):  # your own data set
+>>> class Beeps(Dataset):  # a data set
 ...     name, digest, task, splits = "beeps", "1", Task(("beep",), "multi-label", "mAP"), ("train",)
 ...     def clips(self, split):
 ...         return [Clip(f"beep-{i}", lambda: np.ones(2000, np.float32), 1000, ("beep",), (), split) for i in range(3)]
@@ -30,25 +30,29 @@
 (('beep-0', 'beep-1', 'beep-2'), (2, 1, 20, 1, 1))
 """
 
-from otoscope.bank.identity import BankError, BankIdentity, MismatchError
-from otoscope.bank.read import Bank, BankSplit, HeldOutError, IncompleteError
-from otoscope.bank.requirements import Requirements, requirements
-from otoscope.bank.shard import DamagedError
+from otoscope.bank._requirements import Requirements, requirements
+from otoscope.bank.errors import BankError, DamagedError, HeldOutError, IncompleteError, MismatchError
+from otoscope.bank.identity import BankIdentity
+from otoscope.bank.read import Bank
+from otoscope.bank.size import BankSize, estimate_size
+from otoscope.bank.split import BankSplit
 from otoscope.bank.write import extract
 
 open = Bank
-"""Open the whole bank in a folder."""
+"""Open the bank in a folder."""
 
 __all__ = [
     "Bank",
     "BankError",
     "BankIdentity",
+    "BankSize",
     "BankSplit",
     "DamagedError",
     "HeldOutError",
     "IncompleteError",
     "MismatchError",
     "Requirements",
+    "estimate_size",
     "extract",
     "open",
     "requirements",

@@ -1,56 +1,56 @@
-"""What a bank is made from, and the file that says so.
+"""The identity of a bank: everything that decides its tokens.
 
-A bank is addressed by everything that decides its tokens. What was made from anything else is refused, never reused.
+A bank is addressed by its identity. A bank with another identity is refused, never reused.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
-from otoscope.files import replacing
 from otoscope.registry import UnknownNameError, unknown
-from otoscope.types import Task, TokenShape
+from otoscope.types import TokenShape
 
 FORMAT = 2
-"""Version of the files of a bank and of the code that fills them; raise it when either changes."""
-
-HELD_OUT = "test"
-"""The split that only the evaluation opens."""
+"""Version of the files of a bank and of the code that writes them; increase it when either changes."""
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "int8": torch.int8}
-"""How tokens can be stored; int8 with a scale for each token (`otoscope.ops.int8.quantise`)."""
+"""Dtypes in which tokens can be stored; int8 with a scale for each token (`otoscope.ops.int8.quantise`)."""
 
 CLS_DTYPES = DTYPES | {"int8": torch.float16}
-"""How their cls is stored: one vector a layer, too few bytes to be worth rounding."""
+"""Dtypes in which the cls token is stored: it is one vector a layer, so rounding it to int8 would save little."""
 
-HOLDS = ("tokens", "pooled")
-"""What can be stored of a clip: its token map, or its mean over the map, one vector a layer; beside either, its cls."""
+CONTENTS = ("tokens", "pooled")
+"""What can be stored of a clip: its token map, or the mean of the map, one vector a layer. Its cls is always stored."""
 
-Holds = Literal["tokens", "pooled"]
+Content = Literal["tokens", "pooled"]
 Layers = Literal["last", "all"] | Sequence[int]
 
 
-class BankError(RuntimeError):
-    """A bank that cannot be made, or used as it is."""
-
-
-class MismatchError(BankError):
-    """The folder holds a bank made from something else than what is asked."""
-
-
 def resolve_layers(layers: Layers, count: int) -> tuple[int, ...]:
-    """The layers meant, counted from 0, in the order given.
+    """Turn a selection of layers into indices.
 
+    Parameters
+    ----------
+    layers : "last", "all" or a sequence of indices, negative ones counted from the end.
+    count : int. Number of layers of the encoder.
+
+    Returns
+    -------
+    tuple of int. Indices counted from 0, in the order given.
+
+    Raises
+    ------
+    ValueError : when an index is out of range, occurs twice, or none is given.
+
+    Examples
+    --------
     >>> resolve_layers("last", 12), resolve_layers([0, -1], 12)
     ((11,), (0, 11))
     """
@@ -59,19 +59,30 @@ def resolve_layers(layers: Layers, count: int) -> tuple[int, ...]:
             raise ValueError(f"layers {layers!r}; allowed: 'last', 'all', or indices 0..{count - 1}")
         return tuple(range(count)) if layers == "all" else (count - 1,)
     if any(not -count <= i < count for i in layers):
-        raise ValueError(f"layers {list(layers)}: the encoder has {count}, allowed: {-count}..{count - 1}")
+        raise ValueError(f"layers {list(layers)}: the encoder has {count} layers, allowed: {-count}..{count - 1}")
     index = tuple(range(count)[i] for i in layers)
     if not index or len(set(index)) != len(index):
-        raise ValueError(f"layers {list(layers)}: name at least one, each once")
+        raise ValueError(f"layers {list(layers)}: give at least one index, and each index once")
     return index
 
 
 @dataclass(frozen=True)
 class BankIdentity:
-    """Everything that decides a bank: what was heard, by what, what was kept of it, and in which files.
+    """Everything that decides a bank: data set, encoder, what is stored of each clip, and the version of the files.
 
-    `layers` are indices into the encoder's layers; `shape` is that of the token maps, also of those that are held
-    pooled; `format` is `FORMAT`.
+    Parameters
+    ----------
+    encoder, encoder_digest : str. Name of the encoder, and sha256 of its weights.
+    front_end : str. `front_end_id` of the encoder.
+    dataset, dataset_digest : str. Name and digest of the data set.
+    splits : tuple of str. Names of the splits.
+    layers : tuple of int. Indices into the encoder's layers.
+    content : "tokens" or "pooled". See `CONTENTS`.
+    dtype : str. One of `DTYPES`.
+    shape : TokenShape. Shape of the token maps, with the layers of the bank; the same for pooled vectors.
+    shard_clips : int. Clips of a shard.
+    format : int. `FORMAT`.
+    otoscope, torch : str. Versions of the packages.
     """
 
     encoder: str
@@ -81,7 +92,7 @@ class BankIdentity:
     dataset_digest: str
     splits: tuple[str, ...]
     layers: tuple[int, ...]
-    holds: str
+    content: str
     dtype: str
     shape: TokenShape
     shard_clips: int
@@ -97,36 +108,32 @@ class BankIdentity:
         *,
         splits: Sequence[str] | None = None,
         layers: Layers = "last",
-        holds: Holds = "tokens",
+        content: Content = "tokens",
         dtype: str = "float16",
         shard_clips: int = 64,
     ) -> BankIdentity:
-        """The identity of the bank that `extract` makes of the same arguments."""
-        wanted = dataset.splits if splits is None else tuple(splits)
-        for split in wanted:
-            if split not in dataset.splits:
-                raise UnknownNameError(f"data set {dataset.name!r}: {unknown('split', split, dataset.splits)}")
-        if not wanted or len(set(wanted)) != len(wanted):
-            raise ValueError(f"splits {list(wanted)}: name at least one, each once")
-        if holds not in HOLDS:
-            raise UnknownNameError(unknown("holds", holds, HOLDS))
-        if dtype not in DTYPES:
-            raise UnknownNameError(unknown("dtype", dtype, DTYPES))
-        if shard_clips < 1:
-            raise ValueError(f"shard_clips must be at least 1, found {shard_clips}")
-        whole = encoder.shape
-        index = resolve_layers(layers, whole.layers)
+        """The identity of the bank that `extract` writes when called with the same arguments.
+
+        Raises
+        ------
+        UnknownNameError : for a split, content or dtype that does not exist.
+        ValueError : for layers that the encoder does not have, splits that occur twice, or `shard_clips` below 1.
+        """
+        names = dataset.splits if splits is None else tuple(splits)
+        _check(dataset, names, content, dtype, shard_clips)
+        shape = encoder.shape
+        index = resolve_layers(layers, shape.layers)
         return cls(
             encoder=encoder.name,
             encoder_digest=encoder.digest,
             front_end=encoder.front_end_id,
             dataset=dataset.name,
             dataset_digest=dataset.digest,
-            splits=wanted,
+            splits=names,
             layers=index,
-            holds=holds,
+            content=content,
             dtype=dtype,
-            shape=TokenShape(len(index), whole.freq, whole.dim, whole.has_cls, whole.frame_rate),
+            shape=TokenShape(len(index), shape.freq, shape.dim, shape.has_cls, shape.frame_rate),
             shard_clips=shard_clips,
             format=FORMAT,
             otoscope=importlib.metadata.version("otoscope"),
@@ -134,90 +141,26 @@ class BankIdentity:
         )
 
     @property
-    def kept(self) -> dict[str, Any]:
-        """What is kept of each clip, and in which files: arguments of `extract`."""
-        return {name: getattr(self, name) for name in ("layers", "holds", "dtype", "shard_clips")}
+    def storage(self) -> dict[str, Any]:
+        """The arguments of `extract` that say what is stored of each clip, and in which files."""
+        return {name: getattr(self, name) for name in ("layers", "content", "dtype", "shard_clips")}
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """All arguments of `extract` that decide a bank, beside encoder and data set."""
-        return self.kept | {"splits": self.splits}
+        """All arguments of `extract` that decide a bank, except encoder and data set."""
+        return self.storage | {"splits": self.splits}
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """`manifest.json`: the identity of a bank, its task, and how many clips each split has."""
-
-    identity: BankIdentity
-    task: Task
-    clips: dict[str, int]
-
-    def shards(self, split: str) -> dict[str, range]:
-        """Path of every shard of a split, relative to the bank, with the rows it holds."""
-        n, size = self.clips[split], self.identity.shard_clips
-        rows = {i: range(i * size, min(n, (i + 1) * size)) for i in range(math.ceil(n / size))}
-        return {f"{split}/shard-{i:05d}.safetensors": span for i, span in rows.items()}
-
-    def write(self, path: Path) -> None:
-        """Write it into the bank's folder."""
-        with replacing(path / "manifest.json") as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-
-    @classmethod
-    def read(cls, path: Path) -> Manifest:
-        """The manifest of the bank in the folder `path`; `BankError` where there is none of this format."""
-        held = _load(path)
-        version = held["identity"].get("format")
-        if version != FORMAT or set(held["identity"]) != {f.name for f in fields(BankIdentity)}:
-            raise BankError(f"the bank at {path} has format {version}, this otoscope reads {FORMAT}: extract it anew")
-        identity = held["identity"] | {
-            "splits": tuple(held["identity"]["splits"]),
-            "layers": tuple(held["identity"]["layers"]),
-            "shape": TokenShape(**held["identity"]["shape"]),
-        }
-        task = held["task"] | {"classes": tuple(held["task"]["classes"])}
-        return cls(BankIdentity(**identity), Task(**task), held["clips"])
-
-
-def bank_exists(path: Path) -> bool:
-    """Whether the folder holds a bank, whole or not; `BankError` where it holds something else."""
-    if (path / "manifest.json").exists():
-        return True
-    if path.exists() and not path.is_dir():
-        raise BankError(f"{path} is a file; a bank is a folder: give another path")
-    if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
-        raise BankError(f"{path} is not empty and has no manifest.json, so it is no bank: give another path")
-    return False
-
-
-def check_identity(path: Path, asked: BankIdentity) -> None:
-    """Raise `MismatchError`, naming each field that differs, unless the bank at `path` is the one asked for."""
-    wanted, found = json.loads(json.dumps(asdict(asked))), _load(path)["identity"]
-    missing = "nothing"
-    differing = [
-        f"  {name}: asked {wanted.get(name, missing)!r}, found {found.get(name, missing)!r}"
-        for name in dict.fromkeys([*wanted, *found])
-        if wanted.get(name, missing) != found.get(name, missing)
-    ]
-    if differing:
-        raise MismatchError(
-            "\n".join(
-                [
-                    f"the bank at {path} was made from something else:",
-                    *differing,
-                    "ask for what is there, give another path, or delete the folder to extract it anew",
-                ]
-            )
-        )
-
-
-def _load(path: Path) -> dict[str, Any]:
-    file = path / "manifest.json"
-    if not file.exists():
-        raise BankError(f"no bank at {path}: there is no manifest.json; make one with extract")
-    try:
-        held: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        held["identity"], held["task"], held["clips"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BankError(f"{file} is damaged ({error!r}): delete the folder and extract the bank anew") from error
-    return held
+def _check(dataset: Dataset, splits: Sequence[str], content: str, dtype: str, shard_clips: int) -> None:
+    """Check the arguments of `BankIdentity.of`."""
+    for split in splits:
+        if split not in dataset.splits:
+            raise UnknownNameError(f"data set {dataset.name!r}: {unknown('split', split, dataset.splits)}")
+    if not splits or len(set(splits)) != len(splits):
+        raise ValueError(f"splits {list(splits)}: give at least one split, and each split once")
+    if content not in CONTENTS:
+        raise UnknownNameError(unknown("content", content, CONTENTS))
+    if dtype not in DTYPES:
+        raise UnknownNameError(unknown("dtype", dtype, DTYPES))
+    if shard_clips < 1:
+        raise ValueError(f"shard_clips must be at least 1, got {shard_clips}")

@@ -1,40 +1,102 @@
-"""How large a bank will be, before anything is encoded."""
+"""The size of a bank before anything is written: the only place where it is estimated."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from otoscope.bank.encode import count_steps
+from otoscope.bank._encode import count_steps
+from otoscope.bank._shard import layout_bytes
 from otoscope.bank.identity import BankIdentity
-from otoscope.bank.read import Bank
-from otoscope.bank.shard import size
+from otoscope.bank.manifest import shard_rows
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
+from otoscope.types import Clip
+
+_SAMPLED_CLIPS = 8
+"""Clips of each split that are decoded to estimate the length of its clips."""
 
 
 @dataclass(frozen=True)
 class BankSize:
-    """A bank to be: `clips` of each split, `steps` time steps of a clip's token map, `bytes` of all tokens."""
+    """The size of a bank, estimated or measured.
+
+    Parameters
+    ----------
+    identity : BankIdentity. The bank.
+    clips : dict. Number of clips of each split.
+    steps : dict. Most time steps T of a token map of each split.
+    shards : dict. Bytes of each shard, by its path relative to the bank.
+    """
 
     identity: BankIdentity
     clips: dict[str, int]
-    steps: int
-    bytes: int
+    steps: dict[str, int]
+    shards: dict[str, int]
+
+    @classmethod
+    def estimate(cls, encoder: Encoder, clips: Mapping[str, Sequence[Clip]], identity: BankIdentity) -> BankSize:
+        """Estimate the size from the longest of a few clips of each split, spread evenly over it.
+
+        Exact where all clips of a split have one length. At most 8 clips of each split are decoded, one is encoded.
+
+        Parameters
+        ----------
+        encoder : Encoder. The encoder, with its weights.
+        clips : mapping. The clips of each split of the bank.
+        identity : BankIdentity. The bank.
+
+        Returns
+        -------
+        BankSize. The estimate.
+        """
+        steps = {}
+        for split, members in clips.items():
+            spread = range(0, len(members), -(-len(members) // _SAMPLED_CLIPS))
+            steps[split] = count_steps(encoder, [members[i] for i in spread])
+        return _planned(identity, {split: len(members) for split, members in clips.items()}, steps)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all shards."""
+        return sum(self.shards.values())
+
+    @property
+    def longest(self) -> int:
+        """Most time steps T of a token map."""
+        return max(self.steps.values())
+
+    def missing_bytes(self, path: Path) -> int:
+        """Bytes of the shards that the folder `path` does not contain yet."""
+        return sum(size for name, size in self.shards.items() if not (path / name).exists())
+
+    def stored_as(self, identity: BankIdentity) -> BankSize:
+        """The size of a bank of the same clips with another identity: other layers, content or dtype."""
+        return _planned(identity, self.clips, self.steps)
 
 
 def estimate_size(encoder: Encoder, dataset: Dataset, identity: BankIdentity) -> BankSize:
-    """What `extract` would write of a bank of this identity, reckoned from the first clip of each split.
+    """Estimate the size of the bank that `extract` would write.
 
-    Exact where all clips have one length. One clip of each split is decoded and encoded.
+    Parameters
+    ----------
+    encoder : Encoder. The encoder, with its weights.
+    dataset : Dataset. The data set.
+    identity : BankIdentity. The bank.
+
+    Returns
+    -------
+    BankSize. See `BankSize.estimate`, which `extract` calls as well.
     """
-    clips = {split: dataset.clips(split) for split in identity.splits}
-    steps = {split: count_steps(encoder, held[:1]) for split, held in clips.items()}
-    total = sum(size(len(held), steps[split], identity) for split, held in clips.items())
-    return BankSize(identity, {split: len(held) for split, held in clips.items()}, max(steps.values()), total)
+    return BankSize.estimate(encoder, {split: dataset.clips(split) for split in identity.splits}, identity)
 
 
-def measured_size(bank: Bank) -> BankSize:
-    """What a bank that is there holds, in the same words; nothing is encoded."""
-    shards = [shard for held in bank._shards.values() for shard in held]
-    steps, total = max(shard.steps for shard in shards), sum(shard.bytes for shard in shards)
-    return BankSize(bank.identity, dict(bank._manifest.clips), steps, total)
+def _planned(identity: BankIdentity, clips: dict[str, int], steps: dict[str, int]) -> BankSize:
+    """The size of a bank in which every map of a split has the same number of time steps."""
+    shards = {
+        name: layout_bytes(len(rows), steps[split], identity)
+        for split in identity.splits
+        for name, rows in shard_rows(split, clips[split], identity.shard_clips).items()
+    }
+    return BankSize(identity, clips, steps, shards)

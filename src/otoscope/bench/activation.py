@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from otoscope.audio.resample import resample
+from otoscope.audio.waveform import waveform
 from otoscope.bank import BankSplit
 from otoscope.encoders import Encoder
-from otoscope.probes.prototypes import SharedPrototypes
+from otoscope.probes import SharedPrototypes
 from otoscope.results.activation_map import ActivationMap
 from otoscope.train import FittedProbe, loader
 from otoscope.types import AudioBatch, Clip
@@ -45,7 +45,7 @@ def show(
         tokens = serve(torch.tensor([row]))
         activation = module.prototypes.similarity(tokens.x[0, 0])[tokens.mask[0], :, prototype]
     clip = clips[split.ids[row]]
-    wave = resample(clip.audio, clip.rate, encoder.sample_rate)
+    wave = waveform(clip, encoder.sample_rate)
     features = encoder.front_end(AudioBatch.of([wave], encoder.sample_rate))
     frames = int(features.lengths[0])
     return ActivationMap(

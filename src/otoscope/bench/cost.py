@@ -88,6 +88,9 @@ def training_seconds(spec: ProbeSpec | FinetuneSpec, size: PairSize, *, epochs: 
     kind = probes.registry.get(spec.name)
     layers = choose_layers(spec.layer, kind.uses_all_layers, size.shape)
     shape = dataclasses.replace(size.shape, layers=len(layers))
-    macs = probes.cost(spec.name, shape, size.classes, size.tokens, **spec.options).macs
+    try:
+        macs = probes.cost(spec.name, shape, size.classes, size.tokens, **spec.options).macs
+    except ValueError:  # the probe cannot be built for these tokens; its own run fails with the reason, others go on
+        macs = 0
     read = shape.layers * size.tokens * shape.dim if kind.reads == "tokens" else 0
     return (epochs if kind.trained else 1) * clips * (_STEP + _READ * read + macs / _RATE)

@@ -19,9 +19,9 @@ from otoscope.bench.jobs.probe import saved_probe
 from otoscope.bench.plan import Pair, Study
 from otoscope.bench.resolve import ResolvedPair
 from otoscope.bench.runner import SuiteResult, run_suite
-from otoscope.bench.specs import FINETUNE, FinetuneSpec
+from otoscope.bench.specs import FinetuneSpec
 from otoscope.bench.suites import Suite
-from otoscope.results import Store
+from otoscope.results import FINETUNE, Store
 from otoscope.results.activation_map import activation_path
 from otoscope.train import load
 
@@ -78,11 +78,11 @@ def _exhibit(out: Path, pair: Pair, resolved: ResolvedPair) -> None:
 
 def _recall(store: Store, resolved: ResolvedPair, progress: bool) -> None:
     """Set the shipped fine-tuning record beside the probes, unless it was measured here."""
-    label, digests = resolved.encoder.label, resolved.digests
-    measured = [r for r in store if (r.encoder, r.probe, r.recorded) == (label, FINETUNE, None)]
-    if any(recorded.matches(record, digests) for record in measured):
+    label, identity = resolved.encoder.label, resolved.identity
+    measured = [r for r in store if (r.encoder, r.probe, r.source) == (label, FINETUNE, None)]
+    if any(recorded.matches(record, identity) for record in measured):
         return
-    if not recorded.add_to(store, label, digests) and progress:
+    if not recorded.add_to(store, label, identity) and progress:
         print(
             "no recorded fine-tuning is of this encoder and data set: the share of the gap stays open; "
             "`otoscope demo --finetune` measures it",

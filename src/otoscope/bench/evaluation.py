@@ -8,24 +8,23 @@ import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from otoscope import metrics
 from otoscope.bank import Bank
 from otoscope.bank.read import open_held_out
 from otoscope.bench import activation
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
 from otoscope.finetuning import FittedFinetune
-from otoscope.metrics import clip as metrics
-from otoscope.results import Predictions, Record, Store
+from otoscope.results import Predictions, Protocol, Record, Store
 from otoscope.results.activation_map import ActivationMap
 from otoscope.train import FittedProbe
+from otoscope.types import HELD_OUT
 
-HELD_OUT = "test"
 _PACKAGES = ("otoscope", "torch", "numpy")
 
 
@@ -36,19 +35,19 @@ def evaluate(
     store: Store | None = None,
     encoder: str | None = None,
     probe: str | None = None,
-    protocol: Mapping[str, Any] | None = None,
+    protocol: Protocol | None = None,
 ) -> Record:
     """Measure a probe on the test split of the bank it was trained on; with `store`, keep record and predictions.
 
-    Every metric of the task, the logits of every clip, what decided them (`FittedProbe.config`, and `protocol`: what
-    the caller decided before training), machine, date and versions. `encoder` and `probe` name them in the record
+    Every metric of the task, the logits of every clip, what decided them (`protocol`, by default that of the fitted
+    probe), machine, date and versions. `encoder` and `probe` name them in the record
     where their own names do not tell them from others (other options). A cell that `store` holds is returned as it is.
 
     `ValueError` if the probe was trained on tokens of another encoder or on another data set.
     """
     identity = bank.identity
-    _refuse_other("encoder", fitted.config["encoder_digest"], identity.encoder_digest)
-    _refuse_other("data set", fitted.config["dataset_digest"], identity.dataset_digest)
+    _refuse_other("encoder", fitted.protocol.encoder_digest, identity.encoder_digest)
+    _refuse_other("data set", fitted.protocol.dataset_digest, identity.dataset_digest)
     held = open_held_out(bank)
     logits = fitted.predict_logits(held)
     names = {"encoder": encoder or identity.encoder, "dataset": identity.dataset, "probe": probe or fitted.probe}
@@ -62,10 +61,10 @@ def evaluate_finetuned(
     store: Store | None = None,
     encoder: str | None = None,
     probe: str | None = None,
-    protocol: Mapping[str, Any] | None = None,
+    protocol: Protocol | None = None,
 ) -> Record:
     """Measure a fine-tuned encoder on the test split of its data set: `evaluate` for the probe named `finetune`."""
-    _refuse_other("data set", fitted.config["dataset_digest"], dataset.digest)
+    _refuse_other("data set", fitted.protocol.dataset_digest, dataset.digest)
     clips = dataset.clips(HELD_OUT)
     logits, targets = fitted.predict_logits(clips), fitted.task.targets(clips)
     names = {"encoder": encoder or fitted.encoder, "dataset": dataset.name, "probe": probe or fitted.probe}
@@ -105,7 +104,7 @@ def _record(
     logits: Tensor,
     targets: Tensor,
     store: Store | None,
-    protocol: Mapping[str, Any] | None,
+    protocol: Protocol | None,
 ) -> Record:
     task = fitted.task
     scores = logits.numpy()
@@ -113,12 +112,14 @@ def _record(
     record = Record(
         **names,
         seed=fitted.seed,
-        metric=metrics.headline(task),
-        value=values[metrics.headline(task)],
+        metric=metrics.main_score(task),
+        value=values[metrics.main_score(task)],
         parameters=fitted.parameters,
         train_seconds=fitted.train_seconds,
         metrics=values,
-        config=fitted.config | ({"protocol": dict(protocol)} if protocol else {}),
+        protocol=protocol or fitted.protocol,
+        lr=fitted.lr,
+        weight_decay=fitted.weight_decay,
         machine=machine(),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions={name: importlib.metadata.version(name) for name in _PACKAGES} | {"python": platform.python_version()},

@@ -8,21 +8,15 @@ independent.
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 from otoscope.bench import cost
 from otoscope.bench.cost import PairSize
 from otoscope.bench.specs import FinetuneSpec
 from otoscope.bench.suites import Suite, Unavailable
-from otoscope.sampling.mixup import RULE as MIXED
-from otoscope.sampling.subset import VALIDATION_CUT
-from otoscope.search.tpe import RULE
 
 
 @dataclass(frozen=True)
@@ -174,28 +168,11 @@ def runs_of(suite: Suite, study: Study, seconds: float = 0.0) -> tuple[list[Run]
     )
 
 
-def protocol(suite: Suite, study: Study, size: PairSize) -> dict[str, Any]:
-    """What decides a cell before it is trained, as it stands in its record; fits through JSON unchanged."""
-    common: dict[str, Any] = {name: getattr(suite, name) for name in ("trials", "epochs", "batch_size")}
-    rule = suite.probe(study.probe).decides(common | {"search": _search(suite) if runs_of(suite, study)[0] else None})
-    rule |= {"fold": study.pair.fold, "shots": study.shots, "draw": study.draw}
-    if views := suite.dataset(study.pair.dataset).views:
-        rule["views"] = {"number": views, **MIXED}
-    rule["validation_cut"] = None if "validation" in size.clips else VALIDATION_CUT
-    whole: dict[str, Any] = json.loads(json.dumps(rule | {"otoscope": importlib.metadata.version("otoscope")}))
-    return whole
-
-
 def studies_of(suite: Suite, pair: Pair) -> list[Study]:
     """Every probe of the suite on this source, for every few-shot draw."""
     shots = suite.dataset(pair.dataset).shots
     draws = range(1 if shots is None else suite.draws)
     return [Study(pair, spec.label, shots, draw) for draw in draws for spec in suite.probes]
-
-
-def _search(suite: Suite) -> dict[str, Any]:
-    points = {} if suite.sobol is None else {"sobol": suite.sobol}
-    return points if suite.sobol == suite.trials else RULE | points
 
 
 def _row(study: Study, runs: Sequence[Run]) -> str:

@@ -9,24 +9,36 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
-from otoscope.bench.specs import FINETUNE
-from otoscope.results import Record, Store
+from otoscope.bank import BankIdentity
+from otoscope.results import FINETUNE, Record, Store
 
 SHIPPED = Path(__file__).parent / "recorded"
 
 
-def matches(record: Record, digests: Mapping[str, str]) -> bool:
-    """Whether a record is of this very encoder and data set, by `encoder_digest` and `dataset_digest`."""
-    return all(record.config.get(name) == digest for name, digest in digests.items())
+def matches(record: Record, identity: BankIdentity) -> bool:
+    """Whether a record was measured with the encoder and the data set of a bank, by their digests."""
+    digests = (record.protocol.encoder_digest, record.protocol.dataset_digest)
+    return digests == (identity.encoder_digest, identity.dataset_digest)
 
 
-def add_to(store: Store, encoder: str, digests: Mapping[str, str], *, shipped: Path | None = None) -> int:
-    """Copy the shipped records of this encoder and data set into a store, marked as recorded; how many there are."""
+def add_to(store: Store, encoder: str, identity: BankIdentity, *, shipped: Path | None = None) -> int:
+    """Copy the shipped records of an encoder and a data set into a store.
+
+    Parameters
+    ----------
+    store : where the records go; those that it has already are left as they are.
+    encoder : label of the encoder in the records.
+    identity : identity of a bank of the encoder and the data set.
+    shipped : folder of the shipped records; None for those of this package.
+
+    Returns
+    -------
+    int. Number of the shipped records of this encoder and data set.
+    """
     source = Store(shipped or SHIPPED)
-    fitting = [r for r in source if r.encoder == encoder and matches(r, digests)]
+    fitting = [r for r in source if r.encoder == encoder and matches(r, identity)]
     for record in fitting:
         if record.key not in store:
             store.add(record, source.predictions(record))
@@ -36,21 +48,20 @@ def add_to(store: Store, encoder: str, digests: Mapping[str, str], *, shipped: P
 def forget(store: Store) -> None:
     """Take recorded fine-tuning out of a store, so that it can be measured anew."""
     for record in store:
-        if record.probe == FINETUNE and record.recorded:
-            (store.path / "records" / f"{record.key}.json").unlink()
-            (store.path / "predictions" / f"{record.key}.npz").unlink(missing_ok=True)
+        if record.protocol.finetuned and record.source:
+            store.remove(record)
 
 
 def ship(store: Store, command: str, *, shipped: Path | None = None) -> int:
     """Replace what ships by the fine-tuning records of `store`, marked as made by `command`; how many there are."""
-    found = [record for record in store if record.probe == FINETUNE and not record.recorded]
+    found = [record for record in store if record.probe == FINETUNE and not record.source]
     if not found:
         raise ValueError(f"no fine-tuning measured in {store.path}; run `otoscope demo --finetune` first")
     shipped = shipped or SHIPPED
     if shipped.exists():
         shutil.rmtree(shipped)
     for record in found:
-        marked = dataclasses.replace(record, recorded=f"recorded with `{command}`")
+        marked = dataclasses.replace(record, source=f"recorded with `{command}`")
         Store(shipped).add(marked, store.predictions(record))
     return len(found)
 

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
+from typing import Literal
 
 from otoscope import bank as banks
 from otoscope import datasets, encoders
-from otoscope.bank import Bank, BankError, BankIdentity, Requirements
-from otoscope.bank.identity import Manifest, bank_exists, check_identity
-from otoscope.bank.size import BankSize, estimate_size, measured_size
+from otoscope.bank import Bank, BankError, BankIdentity, BankSize, Requirements, estimate_size
+from otoscope.bank.manifest import Manifest, bank_exists, check_identity
 from otoscope.bench.cost import PairSize, Views
 from otoscope.bench.plan import Pair
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
@@ -29,7 +29,8 @@ from otoscope.sampling.training_set import MixupSet, TrainingSet
 class ResolvedPair:
     """A source that is there: how to create it again, its size, what its results must match, and its bank's folder.
 
-    `identity`: of the bank; `views`: folder of the bank of each few-shot draw, where the data set has views.
+    `identity`: of the bank; `task`: kind of the data set's task; `control`: whether the encoder has random weights;
+    `views`: folder of the bank of each few-shot draw, where the data set has views.
     """
 
     encoder: EncoderSpec
@@ -38,12 +39,9 @@ class ResolvedPair:
     identity: BankIdentity
     size: PairSize
     path: Path
+    task: Literal["multi-label", "multi-class"]
+    control: bool
     views: Mapping[int, Path] = field(default_factory=dict)
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """Of the encoder and the data set, as records hold them."""
-        return {name: getattr(self.identity, name) for name in ("encoder_digest", "dataset_digest")}
 
     def extract(self, *, device: str | None = None, progress: bool = False) -> Bank:
         """The bank, filled if it is not there; the encoder runs on `device`."""
@@ -53,7 +51,7 @@ class ResolvedPair:
     def extract_views(self, draw: int, *, device: str | None = None, progress: bool = False) -> Bank:
         """The bank of a few-shot draw with its views, filled if it is not there."""
         encoder, data = self.create_encoder().to(device or "cpu"), MixupSet(self.shown(self.create_dataset(), draw))
-        return banks.extract(encoder, data, self.views[draw], **self.identity.kept, progress=progress)
+        return banks.extract(encoder, data, self.views[draw], **self.identity.storage, progress=progress)
 
     def shown(self, dataset: Dataset, draw: int) -> TrainingSet:
         """What training on a draw sees of the data set."""
@@ -115,12 +113,12 @@ def _subject(
     size = PairSize(
         clips=guess.clips,
         shape=encoder.shape,
-        steps=guess.steps,
+        steps=guess.longest,
         parameters=sum(p.numel() for p in encoder.parameters()),
         classes=len(dataset.task.classes),
         bytes=missing,
     )
-    return ResolvedPair(spec, data, fold, identity, size, path)
+    return ResolvedPair(spec, data, fold, identity, size, path, dataset.task.kind, encoder.control)
 
 
 def _identity(encoder: Encoder, dataset: Dataset, requirements: Requirements, bank: Path | None) -> BankIdentity:
@@ -140,7 +138,7 @@ def _with_views(resolved: ResolvedPair, encoder: Encoder, draws: int, folder: Pa
     name = f"{resolved.encoder.label}-{resolved.dataset.name}"
     for draw in range(draws):
         data = MixupSet(resolved.shown(dataset, draw))
-        identity = BankIdentity.of(encoder, data, **resolved.identity.kept)
+        identity = BankIdentity.of(encoder, data, **resolved.identity.storage)
         paths[draw] = _bank_path(folder, f"{name}-draw-{draw}", identity)
         guess, missing = _reckoned(encoder, data, paths[draw], identity)
         sizes[draw] = Views(guess.clips["train"], missing)
@@ -158,7 +156,7 @@ def _reckoned(encoder: Encoder, dataset: Dataset, path: Path, identity: BankIden
     if bank_exists(path):
         check_identity(path, identity)
     try:
-        return measured_size(banks.open(path)), 0
+        return banks.open(path).size, 0
     except BankError:
         guess = estimate_size(encoder, dataset, identity)
         return guess, guess.bytes

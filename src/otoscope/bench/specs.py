@@ -12,9 +12,7 @@ from otoscope import datasets, encoders, probes
 from otoscope.bank import Requirements
 from otoscope.finetuning.recipe import Recipe
 from otoscope.registry import UnknownNameError, unknown
-
-FINETUNE = "finetune"
-"""What stands among the probes of a suite for fine-tuning the whole encoder."""
+from otoscope.results import FINETUNE
 
 
 @dataclass(frozen=True)
@@ -87,14 +85,6 @@ class ProbeSpec(Spec):
         fixed = self.lr is not None or self.weight_decay is not None
         return (trials if trained and trials > 1 and not fixed else 0), (seeds if trained else 1)
 
-    def decides(self, rule: Mapping[str, Any]) -> dict[str, Any]:
-        """What decides a training: the suite's `rule`, and this entry where its label does not tell."""
-        if self == ProbeSpec(self.label):
-            return dict(rule)
-        given = {name: getattr(self, name) for name in ("layer", "lr", "weight_decay")}
-        given = {name: value for name, value in given.items() if value is not None}
-        return dict(rule) | {"probe": self.name, "options": dict(self.options)} | given
-
 
 @dataclass(frozen=True)
 class FinetuneSpec(Spec):
@@ -132,10 +122,6 @@ class FinetuneSpec(Spec):
     def counts(self, trials: int, seeds: int) -> tuple[int, int]:  # noqa: ARG002
         """A trial for each learning rate where there are several, and the measured seeds."""
         return (len(self.lrs) if len(self.lrs) > 1 else 0), self.options.get("seeds", seeds)
-
-    def decides(self, rule: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        """What decides a training: the recipe, and nothing of the rule for probes."""
-        return {"probe": FINETUNE, "options": {k: v for k, v in self.options.items() if k != "seeds"}}
 
 
 def lack(spec: EncoderSpec | DatasetSpec | ProbeSpec | FinetuneSpec) -> str | None:

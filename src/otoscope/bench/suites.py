@@ -18,8 +18,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from otoscope.bench.specs import FINETUNE, DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec, Spec, lack
+from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec, Spec, lack
 from otoscope.registry import UnknownNameError, unknown
+from otoscope.results import FINETUNE
 
 FOLDER = Path(__file__).with_suffix("")
 

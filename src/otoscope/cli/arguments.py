@@ -181,6 +181,7 @@ def _results(to: argparse.ArgumentParser) -> None:
         help="write a file instead, as its ending says: .parquet, .csv, .json, .md, .tex, .txt",
     )
     _only(to, "encoder", "dataset", "probe")
+    _plugin(to)
 
 
 def _compare(to: argparse.ArgumentParser) -> None:
@@ -190,6 +191,7 @@ def _compare(to: argparse.ArgumentParser) -> None:
     _only(to, "encoder", "dataset")
     to.set_defaults(probe=None)
     to.add_argument("--resamples", type=_count, default=2000, metavar="N", help="of the held-out clips (default: 2000)")
+    _plugin(to)
 
 
 def _rank(to: argparse.ArgumentParser) -> None:
@@ -197,11 +199,13 @@ def _rank(to: argparse.ArgumentParser) -> None:
     to.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
     _only(to, "encoder", "dataset", "probe")
     to.add_argument("--resamples", type=_count, default=2000, metavar="N", help="of the held-out clips (default: 2000)")
+    _plugin(to)
 
 
 def _report(to: argparse.ArgumentParser) -> None:
     _out(to, None)
     to.add_argument("--html", type=Path, metavar="FILE", help="where to write (default: report.html in that folder)")
+    _plugin(to)
 
 
 def _check(to: argparse.ArgumentParser) -> None:
@@ -244,7 +248,7 @@ def _only(to: argparse.ArgumentParser, *names: str) -> None:
 
 
 def _plugin(to: argparse.ArgumentParser) -> None:
-    words = "a Python file that registers encoders, data sets or probes; its code runs; may be repeated"
+    words = "a Python file that registers encoders, data sets, probes, metrics or sections; its code runs; repeatable"
     to.add_argument("--plugin", type=Path, action="append", metavar="FILE", help=words)
 
 

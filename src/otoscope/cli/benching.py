@@ -56,8 +56,9 @@ def probe(asked: argparse.Namespace) -> int:
 
 
 def finetune(asked: argparse.Namespace) -> int:
-    from otoscope.bench.specs import FINETUNE, FinetuneSpec
+    from otoscope.bench.specs import FinetuneSpec
     from otoscope.finetuning.recipe import Recipe
+    from otoscope.results import FINETUNE
 
     given = {field.name: getattr(asked, field.name, None) for field in fields(Recipe)}
     given["head_options"] = dict(asked.head_option) or None
@@ -67,7 +68,7 @@ def finetune(asked: argparse.Namespace) -> int:
 
 def demo(asked: argparse.Namespace) -> int:
     from otoscope.bench.demo import run_demo
-    from otoscope.report.page import write_report
+    from otoscope.report.html.page import write_report
 
     outcome = run_demo(
         asked.out,
@@ -140,10 +141,11 @@ def _run(asked: argparse.Namespace, suite: Suite, bank: Path | None) -> int:
 
 def _show(asked: argparse.Namespace, outcome: SuiteResult) -> int:
     """The table of all results, what was there before, what failed; the exit status."""
-    from otoscope.report import render, table
+    from otoscope.report import table
+    from otoscope.report.text import summary
 
     if next(iter(outcome.store), None):
-        print(render.summary_text(table.summarise(outcome.store)))
+        print(summary.summary_text(table.summarise(outcome.store)))
     if not outcome.plan.runs:
         print(f"\nnothing to do: all {outcome.plan.done} cells were done before")
     for failure in outcome.failures:

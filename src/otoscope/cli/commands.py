@@ -21,45 +21,51 @@ RUNS, DEMO = Path("otoscope-runs"), Path("otoscope-demo")
 
 
 def list_(asked: argparse.Namespace) -> int:
-    from otoscope.report.render import Cells
+    from otoscope.report.text.table import TextTable
 
     for kind in [asked.kind] if asked.kind else KINDS:
         registry = _registry(kind)
         header, body = [kind, ""], [[name, _about(registry.get(name))] for name in registry.names()]
         if kind == "probes" and asked.cost:
             header, body = _costs(asked, registry.names())
-        print(Cells(header, body, left=1 if asked.cost else 2).text(), end="\n\n" if not asked.kind else "\n")
+        print(TextTable(header, body, left=1 if asked.cost else 2).text(), end="\n\n" if not asked.kind else "\n")
     return 0
 
 
 def _costs(asked: argparse.Namespace, names: Iterable[str]) -> tuple[list[str], list[list[str]]]:
-    from otoscope.probes.base import cost
+    from otoscope.probes import cost
     from otoscope.types import TokenShape
 
     shape = TokenShape(asked.layers, asked.freq, asked.dim, True, 6.25)
-    prices = [(name, cost(name, shape, asked.classes, asked.tokens)) for name in names]
-    words = [[name, f"{p.parameters:,}", f"{p.macs:,}", f"{p.bytes:,}"] for name, p in prices]
-    return ["probe", "parameters", "MACs per clip", "bytes shipped"], words
+    rows = []
+    for name in names:
+        try:
+            price = cost(name, shape, asked.classes, asked.tokens)
+        except ValueError:  # its default options do not fit this width
+            rows.append([name, "–", "–", "–"])
+        else:
+            rows.append([name, f"{price.parameters:,}", f"{price.macs:,}", f"{price.bytes:,}"])
+    return ["probe", "parameters", "MACs per clip", "bytes shipped"], rows
 
 
 def extract(asked: argparse.Namespace) -> int:
     from otoscope import bank
 
     need = bank.requirements(asked.probes.split(",")) if asked.probes else None
-    words, holds = need.layers if need else asked.layers, need.holds if need else "tokens"
-    named = "-".join([words, *[holds] * (holds != "tokens"), *[asked.dtype] * (asked.dtype != "float16")])
+    words, content = need.layers if need else asked.layers, need.content if need else "tokens"
+    named = "-".join([words, *[content] * (content != "tokens"), *[asked.dtype] * (asked.dtype != "float16")])
     held = bank.extract(
         _encoder(asked),
         _dataset(asked),
         asked.bank or bank_path(asked, named),
         splits=asked.splits.split(",") if asked.splits else None,
         layers=words if words in ("last", "all") else [int(i) for i in words.split(",")],
-        holds=holds,
+        content=content,
         dtype=asked.dtype,
         batch_size=asked.batch_size,
         progress=not asked.quiet,
     )
-    kind = f"{holds} in {asked.dtype}"
+    kind = f"{content} in {asked.dtype}"
     print(f"{held.path}: {', '.join(held.splits)} of {asked.dataset} by {label(asked)}, {kind}, {held.shape}")
     return 0
 
@@ -77,8 +83,8 @@ def check(asked: argparse.Namespace) -> int:
         probes.registry.get(name)
     results = [result for name in names for result in check_probe(name)]
     for name in names:
-        failed = [r for r in results if r.probe == name and not r.passed]
-        count = sum(r.probe == name for r in results)
+        failed = [r for r in results if r.subject == name and not r.passed]
+        count = sum(r.subject == name for r in results)
         print(f"{name}: {'all' if not failed else count - len(failed)} of {count} checks passed")
         for result in failed:
             print(f"  {result.check}: {result.message}")

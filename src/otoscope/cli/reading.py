@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from otoscope.cli.commands import DEMO, RUNS, store_in
 
 if TYPE_CHECKING:
-    from otoscope.report.render import Format
+    from otoscope.report.text.flat import Format
     from otoscope.results import Store
 
     View = tuple[list[dict[str, Any]], Callable[[Format], str]]
 
 
 def results(asked: argparse.Namespace) -> int:
-    from otoscope.report import export
+    from otoscope.report.text import export
 
     form = export.form_of(asked.export) if asked.export else None
     store = store_in(results_folder(asked))
@@ -46,21 +46,21 @@ def compare(asked: argparse.Namespace) -> int:
 
 
 def rank(asked: argparse.Namespace) -> int:
-    from otoscope.report import ranking_words, rankings, render
+    from otoscope.report import rankings
+    from otoscope.report.text import flat
+    from otoscope.report.text import rankings as text
 
     store = store_in(results_folder(asked))
     found = rankings.rank(store, asked=partial(_is_asked, asked), resamples=asked.resamples)
     if not (found.rankings or found.board):
         raise ValueError(_unranked(store, found.left_out))
-    flat = asked.format in ("csv", "json")
-    print(
-        render.flat_text(ranking_words.flat(found), asked.format) if flat else ranking_words.text(found, asked.format)
-    )
+    as_rows = asked.format in ("csv", "json")
+    print(flat.flat_text(text.flat(found), asked.format) if as_rows else text.text(found, asked.format))
     return 0
 
 
 def report(asked: argparse.Namespace) -> int:
-    from otoscope.report.page import write_report
+    from otoscope.report.html.page import write_report
 
     out = results_folder(asked)
     print(write_report(store_in(out).path, asked.html or out / "report.html").resolve())
@@ -73,35 +73,38 @@ def results_folder(asked: argparse.Namespace) -> Path:
 
 
 def _per_seed(asked: argparse.Namespace, store: Store) -> View:
-    from otoscope.report import render, table
+    from otoscope.report import table
+    from otoscope.report.text import flat
 
     rows = [r for r in table.per_seed(store) if _is_asked(asked, r["encoder"], r["dataset"], r["probe"])]
-    return rows, partial(render.flat_text, rows)
+    return rows, partial(flat.flat_text, rows)
 
 
 def _summary(asked: argparse.Namespace, store: Store) -> View:
-    from otoscope.report import render, table
+    from otoscope.report import table
+    from otoscope.report.text import summary
 
     rows = [row for row in table.summarise(store) if _is_asked(asked, row.encoder, row.dataset, row.probe)]
-    return _view([table.flat(row) for row in rows], partial(render.summary_text, rows))
+    return _view([table.flat(row) for row in rows], partial(summary.summary_text, rows))
 
 
 def _published(asked: argparse.Namespace, store: Store) -> View:
-    from otoscope.report import published, table
+    from otoscope.report import table
+    from otoscope.report.published import comparison
 
     def wanted(encoder: str, dataset: str, probe: str) -> bool:
-        return _is_asked(asked, encoder, dataset, probe, published.canonical)
+        return _is_asked(asked, encoder, dataset, probe, comparison.canonical)
 
     rows = [r for r in table.configurations(store) if wanted(r.encoder, r.dataset, r.probe)]
-    lines = published.beside([table.estimated(store, row) for row in rows], wanted)
-    return _view([published.flat(line) for line in lines], partial(published.text, lines))
+    lines = comparison.beside([table.estimated(store, row) for row in rows], wanted)
+    return _view([comparison.flat(line) for line in lines], partial(comparison.text, lines))
 
 
 def _view(rows: list[dict[str, Any]], eye: Callable[[Any], str]) -> View:
     """Rows whose CSV and JSON are the rows themselves, and whose other forms `eye` makes."""
-    from otoscope.report import render
+    from otoscope.report.text import flat
 
-    return rows, lambda form: render.flat_text(rows, form) if form in ("csv", "json") else eye(form)
+    return rows, lambda form: flat.flat_text(rows, form) if form in ("csv", "json") else eye(form)
 
 
 def _is_asked(

@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from otoscope.types import Event, Wave
+from otoscope.types import HELD_OUT, Event, Wave
 
 VERSION = 1  # raise it whenever the same plan would sound different, or the same seed give another plan
 RATE = 16_000
@@ -29,7 +29,7 @@ STRETCH = (0.8, 1.2)  # duration after / before
 BACKGROUND_DB = -50.0  # RMS, full scale = 0, as in URBAN-SED
 WIND = 0.25  # share of scenes whose background is a recording
 PEAK = 0.95  # a louder scene is scaled down as a whole
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", HELD_OUT)
 DATA = Path(__file__).parent / "scenes_data"
 
 _SAMPLES = int(SECONDS * RATE)

@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from otoscope import metrics
 from otoscope.registry import Registry
-from otoscope.types import Clip, Task
+from otoscope.types import HELD_OUT, Clip, Task
 
 
 class Dataset(ABC):
@@ -15,7 +16,7 @@ class Dataset(ABC):
 
     name: ClassVar[str]
     task: Task
-    splits: tuple[str, ...] = ("train", "validation", "test")
+    splits: tuple[str, ...] = ("train", "validation", HELD_OUT)
 
     @property
     @abstractmethod
@@ -37,7 +38,9 @@ def create(name: str, **options: Any) -> Dataset:
     >>> create("scenes").task.kind
     'multi-label'
     """
-    return registry.create(name, **options)
+    dataset = registry.create(name, **options)
+    metrics.main_metric(dataset.task)
+    return dataset
 
 
 def names() -> list[str]:

@@ -16,7 +16,7 @@ from functools import partial
 from otoscope.datasets import _scenes_mix as mix
 from otoscope.datasets.base import Dataset, register
 from otoscope.registry import unknown
-from otoscope.types import Clip, Task
+from otoscope.types import HELD_OUT, Clip, Task
 
 
 @register("scenes")
@@ -33,7 +33,7 @@ class Scenes(Dataset):
     """
 
     def __init__(self, *, train: int = 1000, validation: int = 200, test: int = 300, seed: int = 0) -> None:
-        self._counts = {"train": train, "validation": validation, "test": test}
+        self._counts = {"train": train, "validation": validation, HELD_OUT: test}
         for option, value in {**self._counts, "seed": seed}.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise ValueError(f"scenes: {option} must be a whole number >= 0, found {value!r}")

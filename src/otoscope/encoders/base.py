@@ -35,6 +35,8 @@ class Encoder(nn.Module, ABC):
     sample_rate: int
     shape: TokenShape
     front_end_id: str
+    control: bool = False
+    """True where the weights are random, so that the encoder is a control and not a pretrained model."""
 
     @abstractmethod
     def front_end(self, batch: AudioBatch) -> Features:

@@ -115,6 +115,7 @@ class Tiny(Encoder):
 
     def __init__(self, *, weights: str = "pretrained", seed: int = 0) -> None:
         super().__init__()
+        self.control = weights == "random"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.vit = PatchViT()

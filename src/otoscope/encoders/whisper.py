@@ -90,6 +90,7 @@ class Whisper(Encoder):
         super().__init__()
         if weights not in ("pretrained", "random"):
             raise ValueError(f"encoder 'whisper': weights={weights!r}; allowed: 'pretrained', 'random'")
+        self.control = weights == "random"
         _check_source(path, revision)
         self.body = _pretrained(path, revision) if weights == "pretrained" else _random(path, revision, seed)
         config = self.body.config

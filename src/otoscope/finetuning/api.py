@@ -7,19 +7,21 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
 from otoscope.finetuning import lora
 from otoscope.finetuning.features import extract_features, predict
 from otoscope.finetuning.learning_rates import depth_groups
+from otoscope.finetuning.protocol import finetune_protocol
 from otoscope.finetuning.recipe import Recipe
 from otoscope.finetuning.training import EncoderWithHead, FinetuneRun
+from otoscope.results import FINETUNE, Protocol, Sampling
+from otoscope.sampling.training_set import TrainingSet
 from otoscope.train import loader
 from otoscope.train.fit import seeded
 from otoscope.train.fitted import chosen_shape
@@ -30,7 +32,7 @@ from otoscope.types import Clip, Task
 class FittedFinetune:
     """A fine-tuned encoder with its head (`module`, the best epoch), and what decided it; fields as in `FittedProbe`.
 
-    `config` holds the recipe and the digests of the encoder it started from and of the data set. With `lora_rank` the
+    `protocol` holds the recipe and the digests of the encoder it started from and of the data set. With `lora_rank` the
     encoder in `module` keeps its updates apart; `otoscope.finetuning.lora.merge` makes a plain encoder of it.
     """
 
@@ -39,11 +41,13 @@ class FittedFinetune:
     dataset: str
     task: Task
     seed: int
-    config: dict[str, Any]
+    protocol: Protocol
+    lr: float
+    weight_decay: float
     history: list[dict[str, float]]
     validation: float
     train_seconds: float
-    probe: str = "finetune"
+    probe: str = FINETUNE
 
     @property
     def parameters(self) -> int:
@@ -77,13 +81,23 @@ def finetune(
     The encoder given is not changed. `DivergedError` when the loss stops being finite. The test split is not opened.
     """
     recipe = recipe or Recipe()
+    metrics.main_metric(dataset.task)
     device = torch.device("cpu" if device is None else device)
     clips = {split: dataset.clips(split) for split in ("train", "validation")}
     targets = {split: dataset.task.targets(clips[split]) for split in clips}
     for split, hot in targets.items():
         if not bool(hot.any()):
             raise ValueError(f"the {split} split of {dataset.name!r} has no positive label; fine-tuning needs some")
-    config = dataclasses.asdict(recipe) | {"encoder_digest": encoder.digest, "dataset_digest": dataset.digest}
+    protocol = finetune_protocol(
+        recipe,
+        encoder_digest=encoder.digest,
+        dataset_digest=dataset.digest,
+        task=dataset.task.kind,
+        control=encoder.control,
+        sampling=dataset.sampling if isinstance(dataset, TrainingSet) else Sampling(),
+    )
+    digests = {"encoder_digest": protocol.encoder_digest, "dataset_digest": protocol.dataset_digest}
+    config = dataclasses.asdict(recipe) | digests
     with seeded(seed, device):
         module = _build(encoder, recipe, len(dataset.task.classes)).to(device)
         run = FinetuneRun(module, recipe, dataset.task, seed, None if checkpoint is None else Path(checkpoint), config)
@@ -97,7 +111,9 @@ def finetune(
         dataset=dataset.name,
         task=dataset.task,
         seed=seed,
-        config=config,
+        protocol=protocol,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
         history=run.history,
         validation=run.validation,
         train_seconds=run.seconds,

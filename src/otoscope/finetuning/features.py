@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from otoscope.audio.resample import resample
+from otoscope.audio.waveform import waveform
 from otoscope.encoders import Encoder, Features
 from otoscope.types import AudioBatch, Clip
 
@@ -19,7 +19,7 @@ def extract_features(encoder: Encoder, clips: Sequence[Clip], *, progress: bool 
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
     heard = []
     for clip in tqdm(clips, desc="features", unit="clip", disable=not progress, leave=False):
-        wave = resample(clip.audio, clip.rate, encoder.sample_rate)
+        wave = waveform(clip, encoder.sample_rate)
         batch = AudioBatch.of([wave], encoder.sample_rate)
         features = encoder.front_end(AudioBatch(batch.waves.to(device), batch.lengths.to(device), batch.rate))
         heard.append(to(features, torch.device("cpu")))

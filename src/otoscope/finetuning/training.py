@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from otoscope import metrics
 from otoscope.encoders import Encoder, Features
 from otoscope.files import replacing
 from otoscope.finetuning import augment
@@ -22,7 +23,6 @@ from otoscope.finetuning import cached as frozen
 from otoscope.finetuning.features import collate, predict, to
 from otoscope.finetuning.learning_rates import parameter_groups, warmup_cosine
 from otoscope.finetuning.recipe import Recipe
-from otoscope.metrics import clip as metrics
 from otoscope.probes import Probe
 from otoscope.train import loader
 from otoscope.train.fit import DivergedError
@@ -152,7 +152,7 @@ class FinetuneRun:
                 f"fine-tuning: the loss became {loss} in epoch {self.epoch} with lr={self.recipe.lr:g}; try a lower one"
             )
         values = metrics.evaluate(logits.numpy(), targets.numpy(), self.task.kind)
-        value = values[metrics.headline(self.task)]
+        value = values[metrics.main_score(self.task)]
         if not self.probing and value > self.validation:
             self.kept = {name: tensor.detach().clone() for name, tensor in self._shown.state_dict().items()}
         self.history.append({"epoch": self.epoch, "loss": loss, "validation": value})

@@ -1,30 +1,32 @@
-"""Probes: one file each, from tokens to logits."""
+"""Probes map tokens to logits. Each is one file.
 
-from otoscope.probes.base import (
-    ClipProbe,
-    Cost,
-    FrameProbe,
-    LayerGate,
-    Probe,
-    Range,
-    cost,
-    create,
-    names,
-    parameter_count,
-    register,
-    registry,
-)
+A plug-in subclasses `ClipProbe` or `FrameProbe` and registers itself with `register`; it may build on `Head`,
+`LayerGate`, `SharedPrototypes` and `only_layer`. `otoscope.probes.contract` checks it.
+"""
+
+from otoscope.probes._cost import Cost
+from otoscope.probes._create import cost, create, parameter_count
+from otoscope.probes._head import Head
+from otoscope.probes._layer_gate import LayerGate
+from otoscope.probes._prototypes import BinaryPrototypes, FloatPrototypes, Prototypes, SharedPrototypes
+from otoscope.probes.base import ClipProbe, FrameProbe, Probe, Range, names, only_layer, register, registry
 
 __all__ = [
+    "BinaryPrototypes",
     "ClipProbe",
     "Cost",
+    "FloatPrototypes",
     "FrameProbe",
+    "Head",
     "LayerGate",
     "Probe",
+    "Prototypes",
     "Range",
+    "SharedPrototypes",
     "cost",
     "create",
     "names",
+    "only_layer",
     "parameter_count",
     "register",
     "registry",

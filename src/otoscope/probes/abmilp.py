@@ -5,20 +5,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.attention import average
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.probes._attention import softmax_average
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("abmilp")
 class Abmilp(ClipProbe):
-    """a_n = softmax_n(v . tanh(V z_n + d) + e); logits = W norm(sum_n a_n z_n) + b.
+    """Attention-based multiple-instance pooling: a small network scores each token.
 
-    Input: x [B, 1, T, F, D]. Output: [B, C]. D^2 + 2D + 1 + DC + C parameters (Ilse et al., arXiv 1802.04712;
-    Przewiezlikowski et al., arXiv 2412.03215). The last bias e is part of the published count, though
-    the softmax cancels it.
+        a_n = softmax_n(v . tanh(V z_n + d) + e)
+        logits = W norm(sum_n a_n z_n) + b
 
+    Here n runs over the valid tokens. The softmax cancels the bias e: no gradient reaches it, but the published count
+    includes it.
+
+    Input x [B, 1, T, F, D], output [B, C], D^2 + 2D + 1 + DC + C parameters.
+
+    Parameters
+    ----------
+    norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
+
+    References
+    ----------
+    Ilse et al., arXiv 1802.04712; as a probe: Przewiezlikowski et al., arXiv 2412.03215.
+
+    Examples
+    --------
     >>> Abmilp(TokenShape(1, 2, 4, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 4))).shape
     torch.Size([5, 3])
     """
@@ -32,11 +46,10 @@ class Abmilp(ClipProbe):
 
     def forward(self, tokens: Tokens) -> Tensor:
         x = only_layer(tokens.flat)
-        pooled = average(x, self.scorer(x).transpose(1, 2), tokens.token_mask)
+        pooled = softmax_average(x, self.scorer(x).transpose(1, 2), tokens.token_mask)
         out: Tensor = self.head(torch.flatten(pooled, 1))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:
-        D = shape.dim
-        return plus(head_cost(D, n_classes, norm), D * D + 2 * D + 1, n_tokens * (D * D + 2 * D))
+    def macs(self, n_tokens: int) -> int:
+        D = self.shape.dim
+        return n_tokens * (D * D + 2 * D) + self.head.macs()

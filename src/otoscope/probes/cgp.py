@@ -1,4 +1,4 @@
-"""`cgp`: convex gated probing, thousands of prototypes over a learned mixture of all layers."""
+"""`cgp`: convex gated probing, prototypes over a learned mixture of all layers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from otoscope.ops import min_max_dot
-from otoscope.probes.base import ClipProbe, Cost, FrameProbe, LayerGate, Probe, only_layer, register
-from otoscope.probes.prototypes import PROTOTYPE_LR, FloatPrototypes
+from otoscope.probes._layer_gate import LayerGate
+from otoscope.probes._prototypes import PROTOTYPE_LR, FloatPrototypes
+from otoscope.probes.base import ClipProbe, FrameProbe, Probe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
-class _Gated(Probe):
-    """Gate, prototypes and head of both forms."""
+class _ConvexGated(Probe):
+    """Layer gate, prototypes and head of `cgp` and `cgp-frame`."""
 
     uses_all_layers = True
     lr = PROTOTYPE_LR
@@ -38,41 +39,47 @@ class _Gated(Probe):
         self.head = nn.Linear(3 * prototypes, n_classes)
 
     def mixture(self, x: Tensor) -> Tensor:
-        """sum_l a_l x_l of tokens of length one: [B, L, ..., D] to [B, ..., D], not normalised again."""
+        """sum_l a_l x_l of L2-normalised tokens: float [B, L, ..., D] to [B, ..., D]."""
         return only_layer(x if self.shape.layers == 1 else self.layer_gate(x))
 
     def logits(self, low: Tensor, middle: Tensor, high: Tensor) -> Tensor:
-        """The head on [min, middle, max], each [..., K]."""
+        """Dropout and the linear layer on the concatenated features, each float [..., K]."""
         out: Tensor = self.head(self.dropout(torch.cat([low, middle, high], -1)))
         return out
 
-    @classmethod
-    def cost(
-        cls,
-        shape: TokenShape,
-        n_classes: int,
-        n_tokens: int,
-        *,
-        prototypes: int = 10_000,
-        dropout: float = 0.2,  # noqa: ARG003
-        selection: Literal["exact", "int8"] = "exact",  # noqa: ARG003
-    ) -> Cost:
-        K, D, C, L = prototypes, shape.dim, n_classes, shape.layers
-        parameters = L + K * D + 3 * K * C + C
-        steps = n_tokens // shape.freq if issubclass(cls, FrameProbe) else 1
-        macs = (n_tokens + steps) * (2 * L * D + K * D) + steps * 3 * K * C
-        return Cost(parameters, macs, 4 * parameters)
+    def macs(self, n_tokens: int) -> int:
+        L, D, K = self.shape.layers, self.shape.dim, len(self.prototypes.weight)
+        predictions = self.predictions_per_clip(n_tokens)
+        return (n_tokens + predictions) * (2 * L * D + K * D) + predictions * 3 * K * self.n_classes
 
 
 @register("cgp")
-class Cgp(_Gated, ClipProbe):
-    """zbar_n = sum_l a_l z_ln / |z_ln|, a = softmax(w); logits = W drop([min_n <zbar_n, p>, <cbar, p>, max_n ..]) + b.
+class Cgp(_ConvexGated, ClipProbe):
+    """Convex gated probing: many prototypes are compared with a learned mixture of all layers.
 
-    Input: x [B, L, T, F, D], cls [B, L, D]. Output: [B, C]. K = 10,000 prototypes p of length one, shared by all
-    classes; cbar mixes the cls tokens with the same gate; the mixtures are not normalised again. L + KD + 3KC + C
-    parameters, dropout 0.2 (BAT, arXiv 2602.16305). Without cls the mean of zbar over valid tokens replaces cbar, as in
-    BAT's code, whose head interleaves the three features of each prototype where this one concatenates them.
+        y_n = sum_l a_l z_ln / |z_ln|, a = softmax(w)
+        logits = W dropout([min_n <y_n, p>; <s, p>; max_n <y_n, p>]) + b
 
+    Here n runs over the valid tokens. The K prototypes p have length one, and all classes share them. s mixes the
+    L2-normalised cls tokens with the same weights a; where the encoder has no cls token, s is the mean of y_n. The
+    mixtures are not normalised again. The code of the authors interleaves the three features of each prototype; here
+    they are concatenated.
+
+    Input x [B, L, T, F, D] and cls [B, L, D], output [B, C], L + KD + 3KC + C parameters.
+
+    Parameters
+    ----------
+    prototypes : number of prototypes, K.
+    dropout : dropout probability of the features.
+    selection : "exact" or "int8". "int8" chooses tokens by int8 products, which is faster and may choose another token
+        of nearly the same cosine. Values and gradients are exact for the chosen token (`otoscope.ops.max_cosine`).
+
+    References
+    ----------
+    BAT, arXiv 2602.16305.
+
+    Examples
+    --------
     >>> probe = Cgp(TokenShape(3, 2, 8, True, 6.25), 5, prototypes=7)
     >>> probe(Tokens(torch.randn(2, 3, 6, 2, 8), cls=torch.randn(2, 3, 8))).shape
     torch.Size([2, 5])
@@ -92,9 +99,11 @@ class Cgp(_Gated, ClipProbe):
 
 
 @register("cgp-frame")
-class CgpFrame(_Gated, FrameProbe):
-    """`cgp` with minimum, mean and maximum over frequency at each time step. Output: [B, T, C].
+class CgpFrame(_ConvexGated, FrameProbe):
+    """`cgp` with the minimum, mean and maximum over frequency at each time step. Returns [B, T, C].
 
+    Examples
+    --------
     >>> probe = CgpFrame(TokenShape(3, 2, 8, True, 6.25), 5, prototypes=7)
     >>> probe(Tokens(torch.randn(2, 3, 6, 2, 8))).shape
     torch.Size([2, 6, 5])

@@ -1,25 +1,41 @@
-"""`coca`: CoCa's attentional pooler."""
+"""`coca`: the attentional pooler of CoCa."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.attention import LatentAttention
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.probes._attention import LatentAttention
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("coca")
 class Coca(ClipProbe):
-    """h = MHA(LN_q(q), LN_k(z)); logits = W norm(h) + b, with one learned query q.
+    """The attentional pooler of CoCa: one learned query attends to normalised tokens.
 
-    Input: x [B, 1, T, F, D]. Output: [B, C]. 4D^2 + 8D + DC + C parameters, 8 heads (CoCa, Yu et al., arXiv 2205.01917,
-    the contrastive pooler in the form of open_clip's `AttentionalPooler`; the key bias, which the softmax cancels, is
-    left out, and its closing LayerNorm is norm="layer"). The pooler of the same name in the efficient-probing
-    repository shares one key and value head among all query heads.
+        h = MHA(LN_q(q), LN_k(z))
+        logits = W norm(h) + b
 
+    MHA is multi-head attention of the query q over the valid tokens z. This is the contrastive pooler in the form of
+    open_clip's `AttentionalPooler`. Its key bias, which the softmax cancels, is left out; its last LayerNorm is
+    norm="layer". The pooler of the same name in the efficient-probing repository differs: all its query heads share one
+    key and one value head.
+
+    Input x [B, 1, T, F, D], output [B, C], 4D^2 + 8D + DC + C parameters.
+
+    Parameters
+    ----------
+    heads : number of attention heads; it must divide D.
+    norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
+
+    References
+    ----------
+    CoCa, Yu et al., arXiv 2205.01917.
+
+    Examples
+    --------
     >>> Coca(TokenShape(1, 2, 24, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 24))).shape
     torch.Size([5, 3])
     """
@@ -38,8 +54,5 @@ class Coca(ClipProbe):
         out: Tensor = self.head(h)
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, heads: int = 8, norm: Norm = "none") -> Cost:
-        D = shape.dim
-        macs = n_tokens * D + LatentAttention.macs(D, heads, n_tokens)
-        return plus(head_cost(D, n_classes, norm), 5 * D + LatentAttention.size(D), macs)
+    def macs(self, n_tokens: int) -> int:
+        return n_tokens * self.shape.dim + self.attention.macs(n_tokens) + self.head.macs()

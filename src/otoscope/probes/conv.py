@@ -5,18 +5,28 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import head_cost, plus
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("conv")
 class Conv(ClipProbe):
-    """logits = W mean_valid(GELU(P (K * z))) + b: K depthwise 3x3 and P pointwise, both with bias.
+    """A separable 3x3 convolution over the token map, then the mean.
 
-    Input: x [B, 1, T, F, D]. Output: [B, C]. 9D + D + D^2 + D + DC + C parameters (otoscope's choice; Unmute, arXiv
-    2509.24901, only names a convolutional probe). Padded time steps count as zeros, as beyond the edge of the map.
+        logits = W mean_n(GELU(P (K * z))_n) + b
 
+    Here K is a depthwise convolution and P a pointwise layer, both with bias, and n runs over the valid tokens. The
+    convolution treats padded time steps as zeros, like positions outside the map. "Unmute the Patch Tokens" names a
+    convolutional probe without defining it; this architecture is otoscope's choice.
+
+    Input x [B, 1, T, F, D], output [B, C], D^2 + 11D + DC + C parameters.
+
+    References
+    ----------
+    Rauch et al., "Unmute the Patch Tokens", arXiv 2509.24901.
+
+    Examples
+    --------
     >>> import torch
     >>> Conv(TokenShape(1, 2, 4, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 4))).shape
     torch.Size([5, 3])
@@ -30,14 +40,13 @@ class Conv(ClipProbe):
 
     def forward(self, tokens: Tokens) -> Tensor:
         x = only_layer(tokens.x)
-        heard = x.masked_fill(~tokens.mask[:, :, None, None], 0)
-        local = self.depthwise(heard.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        valid_only = x.masked_fill(~tokens.mask[:, :, None, None], 0)
+        local = self.depthwise(valid_only.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         per_time = F.gelu(self.pointwise(local)).mean(2)
         valid = tokens.mask[:, :, None].to(x.dtype)
         out: Tensor = self.linear((per_time * valid).sum(1) / valid.sum(1))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int) -> Cost:
-        D = shape.dim
-        return plus(head_cost(D, n_classes), 9 * D + D + D * D + D, n_tokens * (9 * D + D * D))
+    def macs(self, n_tokens: int) -> int:
+        D = self.shape.dim
+        return n_tokens * (9 * D + D * D) + D * self.n_classes

@@ -1,4 +1,4 @@
-"""`ep`: efficient probing, many queries straight against the tokens."""
+"""`ep`: efficient probing, many learned queries, no key projection."""
 
 from __future__ import annotations
 
@@ -7,21 +7,37 @@ import math
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.attention import attend, check_divides, valued
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.probes._attention import attend, check_divides, project_values
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("ep")
 class EfficientProbing(ClipProbe):
-    """A_jn = softmax_n(<u_j, z_n> / sqrt(D)); o_j = slice j of sum_n A_jn W_v z_n; logits = W norm([o_1 .. o_M]) + b.
+    """Efficient probing: many learned queries attend to the tokens without a key projection.
 
-    Input: x [B, 1, T, F, D]. Output: [B, C]. D^2 + MD + DC + C parameters: M = 32 queries, no key projection, W_v
-    without bias cut into M channel slices (Psomas et al., arXiv 2506.10178). M must divide D. The paper's text projects
-    the queries; its code (github.com/billpsomas/efficient-probing) compares them with the raw tokens and projects the
-    values, and so does this. The code also puts a BatchNorm before the linear layer: norm="batch".
+        A_jn = softmax_n(<u_j, z_n> / sqrt(D))
+        o_j = slice j of sum_n A_jn W_v z_n
+        logits = W norm([o_1; ..; o_M]) + b
 
+    Here n runs over the valid tokens. W_v has no bias, and its output is cut into M slices of D / M channels. The text
+    of the paper projects the queries; its code (github.com/billpsomas/efficient-probing) projects the values instead,
+    and so does this probe. The code also has a BatchNorm in front of the linear layer: norm="batch".
+
+    Input x [B, 1, T, F, D], output [B, C], D^2 + MD + DC + C parameters.
+
+    Parameters
+    ----------
+    queries : number of queries, M; it must divide D.
+    norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
+
+    References
+    ----------
+    Psomas et al., arXiv 2506.10178.
+
+    Examples
+    --------
     >>> EfficientProbing(TokenShape(1, 2, 8, True, 6.25), 3, queries=4)(Tokens(torch.randn(5, 1, 6, 2, 8))).shape
     torch.Size([5, 3])
     """
@@ -38,10 +54,9 @@ class EfficientProbing(ClipProbe):
     def forward(self, tokens: Tokens) -> Tensor:
         scaled = self.queries / math.sqrt(self.shape.dim)
         pooled = attend(only_layer(tokens.flat), scaled, tokens.token_mask)
-        out: Tensor = self.head(valued(pooled, self.value.weight))
+        out: Tensor = self.head(project_values(pooled, self.value.weight))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, queries: int = 32, norm: Norm = "none") -> Cost:
-        D = shape.dim
-        return plus(head_cost(D, n_classes, norm), D * D + queries * D, 2 * n_tokens * queries * D + D * D)
+    def macs(self, n_tokens: int) -> int:
+        M, D = self.queries.shape
+        return 2 * n_tokens * M * D + D * D + self.head.macs()

@@ -1,4 +1,4 @@
-"""`head2toe`: all layers side by side, with a penalty that picks among their features."""
+"""`head2toe`: a linear layer on the concatenated layers, with a group lasso."""
 
 from __future__ import annotations
 
@@ -7,18 +7,34 @@ import math
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.base import ClipProbe, Cost, register
-from otoscope.probes.head import Head, head_cost
+from otoscope.probes._head import Head
+from otoscope.probes.base import ClipProbe, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("head2toe")
 class Head2Toe(ClipProbe):
-    """logits = W LN([c_1 ; .. ; c_L]) + b, with the penalty lasso * sqrt(C) * sum_j |W_:j| over input features j.
+    """A linear layer on the concatenated cls tokens of all layers, with a group lasso over its inputs.
 
-    Input: cls [B, L, D] (masked means where there are none). Output: [B, C]. LDC + 2LD + C parameters (Evci et al.,
-    arXiv 2201.03529, in the form of BAT, arXiv 2602.16305: no selection step after training, lasso 1e-4, dropout 0.2).
+        logits = W LN([c_1; ..; c_L]) + b
+        penalty = lasso * sqrt(C) * sum_j |W_:j|
 
+    Here j runs over the input features. c_l is the cls token of layer l, or the masked mean where the encoder has none.
+    As in BAT, no features are selected after training.
+
+    Input cls [B, L, D], output [B, C], LDC + 2LD + C parameters.
+
+    Parameters
+    ----------
+    lasso : weight of the penalty.
+    dropout : dropout probability of the linear layer's input.
+
+    References
+    ----------
+    Evci et al., arXiv 2201.03529; in the form of BAT, arXiv 2602.16305.
+
+    Examples
+    --------
     >>> probe = Head2Toe(TokenShape(3, 2, 4, True, 6.25), 5)
     >>> probe(Tokens(torch.randn(2, 3, 6, 2, 4))).shape, probe.penalty().ndim
     (torch.Size([2, 5]), 0)
@@ -43,14 +59,5 @@ class Head2Toe(ClipProbe):
         total: Tensor = self.lasso * math.sqrt(self.n_classes) * groups.sum()
         return total
 
-    @classmethod
-    def cost(
-        cls,
-        shape: TokenShape,
-        n_classes: int,
-        n_tokens: int,  # noqa: ARG003
-        *,
-        lasso: float = 1e-4,  # noqa: ARG003
-        dropout: float = 0.2,  # noqa: ARG003
-    ) -> Cost:
-        return head_cost(shape.layers * shape.dim, n_classes, "layer")
+    def macs(self, n_tokens: int) -> int:  # noqa: ARG002
+        return self.head.macs()

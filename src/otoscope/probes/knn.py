@@ -1,4 +1,4 @@
-"""`knn`: the nearest training clips vote."""
+"""`knn`: a vote of the nearest training clips."""
 
 from __future__ import annotations
 
@@ -9,23 +9,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from otoscope.probes.base import ClipProbe, Cost, register
+from otoscope.probes.base import ClipProbe, register
 from otoscope.types import Tokens, TokenShape
 
 BLOCK = 1 << 22
-"""Cosines held at once (elements)."""
+"""Number of cosines that are computed at once."""
 
 
 @register("knn")
 class Knn(ClipProbe):
-    """p_c = sum_i w_i y_ic / sum_i w_i, w_i = e^(s_i / temperature), over the k nearest; logits = log(p / (1 - p)).
+    """A vote of the k training clips that are nearest to a clip.
 
-    Input: cls [B, L, D] or, with feature="mean", the masked mean. Output: [B, C]. s is the cosine of the L2-normalised
-    vectors (of several layers: the mean of their cosines); p is kept in [1e-6, 1 - 1e-6]. Nothing is trained: the
-    training loop hands batches to `partial_fit`. k in {5 .. 200}, temperature in {.07, .1, .2} (Wu et al., arXiv
-    1805.01978; Unmute, arXiv 2509.24901). Cosines are computed in bounded blocks with a running top k, from one clip
-    to millions; with fewer clips than k, all of them vote.
+        p_c = sum_i w_i y_ic / sum_i w_i, w_i = exp(s_i / temperature)
+        logits = log(p / (1 - p)), p limited to [1e-6, 1 - 1e-6]
 
+    Here i runs over the k nearest training clips, y_i are their labels, and s_i is the cosine of the vectors of both
+    clips; with several layers, the mean of the layers' cosines. Nothing is trained: the training loop passes the
+    training clips to `partial_fit`. Cosines are computed in blocks, which bounds their memory for any number of
+    training clips. Where there are fewer than k training clips, all of them vote.
+
+    Input cls [B, L, D] or the masked mean, output [B, C], no parameters.
+
+    Parameters
+    ----------
+    k : number of neighbours.
+    temperature : temperature of the weights.
+    feature : "summary" for the cls token (the masked mean where there is none), "mean" for the masked mean.
+
+    References
+    ----------
+    Wu et al., arXiv 1805.01978. Rauch et al., arXiv 2509.24901, use k from 5 to 200 and temperatures .07, .1 and .2.
+
+    Examples
+    --------
     >>> probe = Knn(TokenShape(1, 1, 2, True, 6.25), 2, k=1)
     >>> clips = Tokens(torch.zeros(2, 1, 1, 1, 2), cls=torch.eye(2)[:, None])
     >>> probe.partial_fit(clips, torch.eye(2))
@@ -58,14 +74,15 @@ class Knn(ClipProbe):
         self._new: list[tuple[Tensor, Tensor]] = []
 
     def _embed(self, tokens: Tokens) -> Tensor:
+        """Vectors, float [B, L D], whose inner product is the mean of the layers' cosines."""
         vectors = tokens.mean if self.feature == "mean" else tokens.summary
         return F.normalize(vectors, dim=2).flatten(1) / math.sqrt(vectors.shape[1])
 
     def partial_fit(self, tokens: Tokens, targets: Tensor) -> None:
-        """Add clips [B] with targets [B, C], 0 to 1."""
         self._new.append((self._embed(tokens).detach(), targets.detach().to(tokens.x.dtype)))
 
     def _gather(self) -> None:
+        """Append the clips of new `partial_fit` calls to the buffers."""
         if self._new:
             keys, labels = zip(*self._new, strict=True)
             self.keys, self.labels = (
@@ -78,7 +95,7 @@ class Knn(ClipProbe):
         self._gather()
         if not len(self.keys):
             raise RuntimeError(
-                "knn has remembered no clip yet; call partial_fit(tokens, targets) with training clips first"
+                "knn has stored no training clips; call partial_fit(tokens, targets) before the forward pass"
             )
         query = self._embed(tokens)
         best = query.new_full((len(query), 0), -torch.inf)
@@ -86,16 +103,16 @@ class Knn(ClipProbe):
         step = max(1, BLOCK // max(1, len(query)))
         for start in range(0, len(self.keys), step):
             cosine = query @ self.keys[start : start + step].to(query.dtype).T
-            near, where = cosine.topk(min(self.k, cosine.shape[1]), 1)
-            best, index = torch.cat([best, near], 1), torch.cat([index, where + start], 1)
-            best, kept = best.topk(min(self.k, best.shape[1]), 1)
-            index = index.gather(1, kept)
+            values, columns = cosine.topk(min(self.k, cosine.shape[1]), 1)
+            best, index = torch.cat([best, values], 1), torch.cat([index, columns + start], 1)
+            best, columns = best.topk(min(self.k, best.shape[1]), 1)
+            index = index.gather(1, columns)
         weight = (best / self.temperature).softmax(1)
         share = torch.einsum("bk,bkc->bc", weight, self.labels[index].to(weight.dtype))
         return torch.logit(share, 1e-6)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """As every module's, with what `partial_fit` has gathered included."""
+        """The state of the module, with all clips that `partial_fit` has stored."""
         self._gather()
         return super().state_dict(*args, **kwargs)
 
@@ -105,17 +122,11 @@ class Knn(ClipProbe):
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    @classmethod
-    def cost(
-        cls,
-        shape: TokenShape,
-        n_classes: int,
-        n_tokens: int,  # noqa: ARG003
-        *,
-        k: int = 20,  # noqa: ARG003
-        temperature: float = 0.07,  # noqa: ARG003
-        feature: Literal["summary", "mean"] = "summary",  # noqa: ARG003
-    ) -> Cost:
-        """No parameters; multiply-accumulates and bytes are those of *one* remembered clip."""
-        width = shape.layers * shape.dim
-        return Cost(0, width, 4 * (width + n_classes))
+    def macs(self, n_tokens: int) -> int:  # noqa: ARG002
+        """Multiply-accumulates for one clip and one stored training clip."""
+        return self.keys.shape[1]
+
+    @property
+    def shipped_bytes(self) -> int:
+        """Bytes of one stored training clip."""
+        return 4 * (self.keys.shape[1] + self.n_classes)

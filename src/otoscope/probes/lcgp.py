@@ -1,21 +1,36 @@
-"""`lcgp`: linear convex gated probing."""
+"""`lcgp`: linear convex gated probing, a linear layer on a mixture of layers."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from otoscope.probes.base import ClipProbe, Cost, LayerGate, only_layer, register
-from otoscope.probes.head import Head, head_cost, plus
+from otoscope.probes._head import Head
+from otoscope.probes._layer_gate import LayerGate
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("lcgp")
 class Lcgp(ClipProbe):
-    """logits = W LN(sum_l softmax(w)_l c_l) + b over the cls tokens of all layers (masked means where there are none).
+    """Linear convex gated probing: a linear layer on a learned mixture of the layers' cls tokens.
 
-    Input: cls [B, L, D]. Output: [B, C]. L + 2D + DC + C parameters (BAT, arXiv 2602.16305, `LinearCGP`, with its
-    head dropout of 0.2). `layer_gate.shares` tells at which depth the information lies.
+        logits = W LN(sum_l softmax(w)_l c_l) + b
 
+    c_l is the cls token of layer l, or the masked mean where the encoder has none. `layer_gate.shares` shows how much
+    each layer contributes.
+
+    Input cls [B, L, D], output [B, C], L + 2D + DC + C parameters.
+
+    Parameters
+    ----------
+    dropout : dropout probability of the linear layer's input.
+
+    References
+    ----------
+    `LinearCGP` of BAT, arXiv 2602.16305.
+
+    Examples
+    --------
     >>> import torch
     >>> probe = Lcgp(TokenShape(3, 2, 4, True, 6.25), 5)
     >>> probe(Tokens(torch.randn(2, 3, 6, 2, 4), cls=torch.randn(2, 3, 4))).shape, len(probe.layer_gate.shares)
@@ -37,6 +52,5 @@ class Lcgp(ClipProbe):
         out: Tensor = self.head.linear(self.dropout(mixed))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, dropout: float = 0.2) -> Cost:  # noqa: ARG003
-        return plus(head_cost(shape.dim, n_classes, "layer"), shape.layers, shape.layers * shape.dim)
+    def macs(self, n_tokens: int) -> int:  # noqa: ARG002
+        return self.shape.layers * self.shape.dim + self.head.macs()

@@ -1,4 +1,4 @@
-"""`linear`: the standard linear probe, on the encoder's own summary of a clip."""
+"""`linear`: a linear layer on the cls token."""
 
 from __future__ import annotations
 
@@ -6,18 +6,28 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from otoscope.probes.base import ClipProbe, Cost, FrameProbe, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, FrameProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("linear")
 class Linear(ClipProbe):
-    """logits = W norm(c) + b, with c the cls token, or the masked mean where the encoder has none.
+    """The standard linear probe, on the cls token of a clip.
 
-    Input: cls [B, 1, D]. Output: [B, C]. DC + C parameters (+ 2D with norm="layer").
-    norm: "none", the default (Unmute, arXiv 2509.24901); "layer" as BAT does; "batch" as efficient probing does.
+        logits = W norm(c) + b
 
+    c is the cls token, or the masked mean where the encoder has none.
+
+    Input cls [B, 1, D], output [B, C], DC + C parameters; 2D more with norm="layer".
+
+    Parameters
+    ----------
+    norm : normalisation in front of the linear layer. "none" as in "Unmute the Patch Tokens" (Rauch et al., arXiv
+        2509.24901), "layer" as in BAT (arXiv 2602.16305), "batch" as in efficient probing (arXiv 2506.10178).
+
+    Examples
+    --------
     >>> import torch
     >>> probe = Linear(TokenShape(1, 2, 4, True, 6.25), 3)
     >>> probe(Tokens(torch.randn(5, 1, 6, 2, 4), cls=torch.randn(5, 1, 4))).shape
@@ -36,19 +46,28 @@ class Linear(ClipProbe):
         return out
 
     def stacked_forward(self, parameters: Mapping[str, Tensor], tokens: Tokens, sets: int) -> Tensor:
-        """As the base class says, in one product."""
-        own = {name.removeprefix("head."): p for name, p in parameters.items()}
-        return self.head.stacked_forward(own, only_layer(tokens.summary).reshape(sets, -1, self.shape.dim))
+        """Logits of R probes, see `Probe.stacked_forward`; one matrix product."""
+        head = {name.removeprefix("head."): p for name, p in parameters.items()}
+        return self.head.stacked_forward(head, only_layer(tokens.summary).reshape(sets, -1, self.shape.dim))
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:  # noqa: ARG003
-        return head_cost(shape.dim, n_classes, norm)
+    def macs(self, n_tokens: int) -> int:  # noqa: ARG002
+        return self.head.macs()
 
 
 @register("linear-frame")
 class LinearFrame(FrameProbe):
-    """logits[t] = W norm(mean_f z[t, f]) + b: the linear probe of each time step. Output: [B, T, C].
+    """A linear layer on the mean over frequency of each time step.
 
+        logits_t = W norm(mean_f z_tf) + b
+
+    Input x [B, 1, T, F, D], output [B, T, C], DC + C parameters; 2D more with norm="layer".
+
+    Parameters
+    ----------
+    norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
+
+    Examples
+    --------
     >>> import torch
     >>> LinearFrame(TokenShape(1, 2, 4, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 4))).shape
     torch.Size([5, 6, 3])
@@ -62,6 +81,5 @@ class LinearFrame(FrameProbe):
         out: Tensor = self.head(only_layer(tokens.x).mean(2))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:
-        return head_cost(shape.dim, n_classes, norm, applied=n_tokens // shape.freq)
+    def macs(self, n_tokens: int) -> int:
+        return self.head.macs(self.predictions_per_clip(n_tokens))

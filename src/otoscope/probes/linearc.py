@@ -1,23 +1,37 @@
-"""`linearc`: linear on the summary beside the time-averaged tokens of each frequency."""
+"""`linearc`: a linear layer on the cls token and the mean of each frequency."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("linearc")
 class LinearConcat(ClipProbe):
-    """logits = W norm([c ; m_1 ; .. ; m_F]) + b, where m_f is the mean over valid time steps at frequency f.
+    """A linear layer on the cls token and the mean over time of each frequency, concatenated.
 
-    Input: x [B, 1, T, F, D], cls. Output: [B, C]. ((F + 1) D) C + C parameters. Unmute (arXiv 2509.24901) names the
-    probe without defining it; this is its reviewers' reading and the frequency-preserving pooling of M2D (arXiv
-    2210.14648). Without cls the masked mean stands in for c.
+        logits = W norm([c; m_1; ..; m_F]) + b
 
+    m_f is the mean over the valid time steps at frequency f; c is the cls token, or the masked mean where the encoder
+    has none. "Unmute the Patch Tokens" names the probe without defining it. This definition is that of its reviewers
+    and uses the pooling of M2D, which keeps frequencies apart.
+
+    Input x [B, 1, T, F, D] and cls [B, 1, D], output [B, C], (F + 1) D C + C parameters.
+
+    Parameters
+    ----------
+    norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
+
+    References
+    ----------
+    Rauch et al., arXiv 2509.24901. M2D, Niizumi et al., arXiv 2210.14648.
+
+    Examples
+    --------
     >>> probe = LinearConcat(TokenShape(1, 2, 4, True, 6.25), 3)
     >>> probe(Tokens(torch.randn(5, 1, 6, 2, 4))).shape, probe.head.linear.in_features
     (torch.Size([5, 3]), 12)
@@ -34,6 +48,5 @@ class LinearConcat(ClipProbe):
         out: Tensor = self.head(torch.cat([only_layer(tokens.summary), per_frequency.flatten(1)], 1))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:  # noqa: ARG003
-        return head_cost((shape.freq + 1) * shape.dim, n_classes, norm)
+    def macs(self, n_tokens: int) -> int:  # noqa: ARG002
+        return self.head.macs()

@@ -1,22 +1,32 @@
-"""`linpre`: classify every token, then pool."""
+"""`linpre`: a linear layer on every token, then pooling."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("linpre")
 class LinearPrePool(ClipProbe):
-    """logits_c = log mean_n exp((W z_n + b)_c) over valid tokens: a soft maximum of token-wise linear classifiers.
+    """A linear layer on every token, then a soft maximum over tokens.
 
-    Input: x [B, 1, T, F, D]. Output: [B, C]. DC + C parameters. Unmute (arXiv 2509.24901) names the probe; the
-    log-mean-exp is otoscope's choice (Pinheiro and Collobert 2015, arXiv 1411.6228, with r = 1), since the mean of
-    linear outputs would be `mean`.
+        logits_c = log mean_n exp((W z_n + b)_c)
 
+    Here n runs over the valid tokens. "Unmute the Patch Tokens" names the probe without defining its pooling. With the
+    mean of the linear outputs it would be the probe `mean`; the log-mean-exp of Pinheiro and Collobert, with r = 1, is
+    otoscope's choice.
+
+    Input x [B, 1, T, F, D], output [B, C], DC + C parameters.
+
+    References
+    ----------
+    Rauch et al., arXiv 2509.24901. Pinheiro and Collobert 2015, arXiv 1411.6228.
+
+    Examples
+    --------
     >>> LinearPrePool(TokenShape(1, 2, 4, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 4))).shape
     torch.Size([5, 3])
     """
@@ -31,7 +41,5 @@ class LinearPrePool(ClipProbe):
         out: Tensor = scores.logsumexp(1) - mask.sum(1).to(scores.dtype).log()
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int) -> Cost:
-        parameters = shape.dim * n_classes + n_classes
-        return Cost(parameters, n_tokens * shape.dim * n_classes, 4 * parameters)
+    def macs(self, n_tokens: int) -> int:
+        return n_tokens * self.shape.dim * self.n_classes

@@ -1,24 +1,41 @@
-"""`map`: SigLIP's multi-head attention pooling."""
+"""`map`: the multi-head attention pooling of SigLIP."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.attention import LatentAttention, Mlp
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.probes._attention import FeedForward, LatentAttention
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("map")
 class MapHead(ClipProbe):
-    """h = MHA(q, z); h' = h + MLP(LN(h)); logits = W norm(h') + b, with one learned latent q.
+    """The multi-head attention pooling of SigLIP: one learned query, then a residual MLP.
 
-    Input: x [B, 1, T, F, D]. Output: [B, C]. 12D^2 + 11D + DC + C parameters, 12 heads, MLP four times as wide (SigLIP,
-    Zhai et al., arXiv 2303.15343, `MAPHead` of big_vision; unlike `vjepa` the latent is not added back and the tokens
-    are not normalised; the key bias, which the softmax cancels, is left out).
+        h = MHA(q, z)
+        h' = h + MLP(LN(h))
+        logits = W norm(h') + b
 
+    MHA is multi-head attention of the query q over the valid tokens z. The MLP is four times as wide as the tokens.
+    Unlike in `vjepa`, the query is not added to the result, and the tokens are not normalised. The key bias, which the
+    softmax cancels, is left out.
+
+    Input x [B, 1, T, F, D], output [B, C], 12D^2 + 11D + DC + C parameters.
+
+    Parameters
+    ----------
+    heads : number of attention heads; it must divide D.
+    norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
+
+    References
+    ----------
+    SigLIP, Zhai et al., arXiv 2303.15343: `MAPHead` of big_vision.
+
+    Examples
+    --------
     >>> MapHead(TokenShape(1, 2, 24, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 24))).shape
     torch.Size([5, 3])
     """
@@ -28,7 +45,7 @@ class MapHead(ClipProbe):
         D = shape.dim
         self.latent = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, D))[0])
         self.attention = LatentAttention(D, heads, "map")
-        self.mlp_norm, self.mlp = nn.LayerNorm(D), Mlp(D)
+        self.mlp_norm, self.mlp = nn.LayerNorm(D), FeedForward(D)
         self.head = Head(D, n_classes, norm)
 
     def forward(self, tokens: Tokens) -> Tensor:
@@ -36,8 +53,5 @@ class MapHead(ClipProbe):
         out: Tensor = self.head(h + self.mlp(self.mlp_norm(h)))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, heads: int = 12, norm: Norm = "none") -> Cost:
-        D = shape.dim
-        parameters = 3 * D + LatentAttention.size(D) + Mlp.size(D)
-        return plus(head_cost(D, n_classes, norm), parameters, LatentAttention.macs(D, heads, n_tokens) + Mlp.macs(D))
+    def macs(self, n_tokens: int) -> int:
+        return self.attention.macs(n_tokens) + self.mlp.macs() + self.head.macs()

@@ -1,4 +1,4 @@
-"""`mean`: linear on the mean token."""
+"""`mean`: a linear layer on the mean token."""
 
 from __future__ import annotations
 
@@ -6,18 +6,28 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("mean")
 class Mean(ClipProbe):
-    """logits = W norm(mean_n z_n) + b over valid tokens n.
+    """A linear layer on the mean token.
 
-    Input: x [B, 1, T, F, D]. Output: [B, C]. DC + C parameters (+ 2D with norm="layer"). Global average pooling as in
-    Unmute (arXiv 2509.24901), which has no normalisation; norm="batch" is efficient probing's.
+        logits = W norm(mean_n z_n) + b
 
+    Here n runs over the valid tokens.
+
+    Input x [B, 1, T, F, D], output [B, C], DC + C parameters; 2D more with norm="layer".
+
+    Parameters
+    ----------
+    norm : normalisation in front of the linear layer, see `Head`. "none" as in the global average pooling of "Unmute
+        the Patch Tokens" (Rauch et al., arXiv 2509.24901), "batch" as in efficient probing (arXiv 2506.10178).
+
+    Examples
+    --------
     >>> import torch
     >>> Mean(TokenShape(1, 2, 4, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 4))).shape
     torch.Size([5, 3])
@@ -35,10 +45,9 @@ class Mean(ClipProbe):
         return out
 
     def stacked_forward(self, parameters: Mapping[str, Tensor], tokens: Tokens, sets: int) -> Tensor:
-        """As the base class says, in one product."""
-        own = {name.removeprefix("head."): p for name, p in parameters.items()}
-        return self.head.stacked_forward(own, only_layer(tokens.mean).reshape(sets, -1, self.shape.dim))
+        """Logits of R probes, see `Probe.stacked_forward`; one matrix product."""
+        head = {name.removeprefix("head."): p for name, p in parameters.items()}
+        return self.head.stacked_forward(head, only_layer(tokens.mean).reshape(sets, -1, self.shape.dim))
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:  # noqa: ARG003
-        return head_cost(shape.dim, n_classes, norm)
+    def macs(self, n_tokens: int) -> int:  # noqa: ARG002
+        return self.head.macs()

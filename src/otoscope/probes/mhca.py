@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.attention import attend, check_divides, keyed, valued
-from otoscope.probes.base import ClipProbe, Cost, FrameProbe, Probe, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.probes._attention import attend, check_divides, map_query, project_values
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, FrameProbe, Probe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 class _CrossAttention(nn.Module):
-    """tokens [B, N, D], mask [B, N] to [B, D]."""
+    """Cross-attention without head: tokens [B, N, D] and mask [B, N] to [B, D]."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -22,35 +22,53 @@ class _CrossAttention(nn.Module):
         self.key, self.value = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        return valued(attend(tokens, keyed(self.query, self.key.weight, self.heads), mask), self.value.weight)
+        pooled = attend(tokens, map_query(self.query, self.key.weight, self.heads), mask)
+        return project_values(pooled, self.value.weight)
 
-    @staticmethod
-    def macs(dim: int, heads: int, n_tokens: int, groups: int) -> int:
-        return dim * dim + 2 * n_tokens * heads * dim + groups * dim * dim
+    def macs(self, n_tokens: int, groups: int) -> int:
+        """Multiply-accumulates of one clip whose tokens are pooled in `groups` groups."""
+        D = len(self.query)
+        return D * D + 2 * n_tokens * self.heads * D + groups * D * D
 
 
 class _Mhca(Probe):
+    """Attention and head of `mhca` and `mhca-frame`."""
+
     def __init__(self, shape: TokenShape, n_classes: int, *, heads: int = 12, norm: Norm = "none") -> None:
         super().__init__(shape, n_classes)
         self.attention = _CrossAttention(shape.dim, heads)
         self.head = Head(shape.dim, n_classes, norm)
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, heads: int = 12, norm: Norm = "none") -> Cost:
-        D = shape.dim
-        groups = n_tokens // shape.freq if issubclass(cls, FrameProbe) else 1
-        head = head_cost(D, n_classes, norm, applied=groups)
-        return plus(head, 2 * D * D + D, _CrossAttention.macs(D, heads, n_tokens, groups))
+    def macs(self, n_tokens: int) -> int:
+        predictions = self.predictions_per_clip(n_tokens)
+        return self.attention.macs(n_tokens, predictions) + self.head.macs(predictions)
 
 
 @register("mhca")
 class Mhca(_Mhca, ClipProbe):
-    """a_hn = softmax_n(<q_h, (W_k z_n)_h> / sqrt(D/H)); o_h = sum_n a_hn (W_v z_n)_h; logits = W norm([o_h]_h) + b.
+    """Multi-head cross-attention of one learned query.
 
-    Input: x [B, 1, T, F, D]. Output: [B, C]. 2D^2 + D + DC + C parameters: one learned query, W_k and W_v without bias,
-    no output projection; 12 heads (Unmute, arXiv 2509.24901, after AIM, arXiv 2401.08541; AIM also has a BatchNorm on
-    every token, here norm="batch" acts on the pooled vector). Computed as <z_n, W_k,h^T q_h> and W_v,h (sum_n a_n z_n).
+        a_hn = softmax_n(<q_h, (W_k z_n)_h> / sqrt(D / H))
+        o_h = sum_n a_hn (W_v z_n)_h
+        logits = W norm([o_1; ..; o_H]) + b
 
+    Here n runs over the valid tokens and h over the heads. W_k and W_v have no bias, and there is no output projection.
+    AIM also has a BatchNorm on every token; here, norm="batch" acts on the pooled vector. The code computes the same
+    values with less work, as <z_n, W_kh^T q_h> and W_vh (sum_n a_hn z_n).
+
+    Input x [B, 1, T, F, D], output [B, C], 2D^2 + D + DC + C parameters.
+
+    Parameters
+    ----------
+    heads : number of attention heads, H; it must divide D.
+    norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
+
+    References
+    ----------
+    Rauch et al., "Unmute the Patch Tokens", arXiv 2509.24901, after AIM, El-Nouby et al., arXiv 2401.08541.
+
+    Examples
+    --------
     >>> probe = Mhca(TokenShape(1, 2, 24, True, 6.25), 3)
     >>> probe(Tokens(torch.randn(5, 1, 6, 2, 24))).shape
     torch.Size([5, 3])
@@ -65,10 +83,12 @@ class Mhca(_Mhca, ClipProbe):
 
 @register("mhca-frame")
 class MhcaFrame(_Mhca, FrameProbe):
-    """`mhca` over the frequency axis of each time step. Output: [B, T, C].
+    """`mhca` over the frequency axis of each time step. Returns [B, T, C].
 
-    With one frequency (a sequence encoder) the softmax is over one token, and the probe is linear in it.
+    With a single frequency (a sequence encoder) the softmax has one term, and the probe is linear in the token.
 
+    Examples
+    --------
     >>> MhcaFrame(TokenShape(1, 2, 24, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 24))).shape
     torch.Size([5, 6, 3])
     """

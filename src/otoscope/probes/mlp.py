@@ -1,22 +1,33 @@
-"""`mlp`: one hidden layer on the summary."""
+"""`mlp`: one hidden layer on the cls token."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Norm, head_cost, normaliser, plus
+from otoscope.probes._head import Norm, make_norm, norm_macs
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("mlp")
 class Mlp(ClipProbe):
-    """logits = W_2 GELU(W_1 norm(c) + b_1) + b_2, with c the cls token, or the masked mean where there is none.
+    """One hidden layer on the cls token.
 
-    Input: cls [B, 1, D]. Output: [B, C]. The hidden layer is as wide as the tokens unless `hidden` says otherwise
-    (otoscope's choice): D^2 + D + DC + C parameters.
+        logits = W_2 GELU(W_1 norm(c) + b_1) + b_2
 
+    c is the cls token, or the masked mean where the encoder has none. The width of the hidden layer is otoscope's
+    choice.
+
+    Input cls [B, 1, D], output [B, C], D^2 + D + DC + C parameters for a hidden layer of width D.
+
+    Parameters
+    ----------
+    hidden : width of the hidden layer; None for D.
+    norm : "none", "layer" or "batch". Normalisation in front of the hidden layer.
+
+    Examples
+    --------
     >>> import torch
     >>> probe = Mlp(TokenShape(1, 2, 4, True, 6.25), 3, hidden=8)
     >>> probe(Tokens(torch.randn(5, 1, 6, 2, 4), cls=torch.randn(5, 1, 4))).shape
@@ -28,7 +39,7 @@ class Mlp(ClipProbe):
     def __init__(self, shape: TokenShape, n_classes: int, *, hidden: int | None = None, norm: Norm = "none") -> None:
         super().__init__(shape, n_classes)
         width = hidden or shape.dim
-        self.norm = normaliser(norm, shape.dim)
+        self.norm = make_norm(norm, shape.dim)
         self.hidden = nn.Linear(shape.dim, width)
         self.linear = nn.Linear(width, n_classes)
 
@@ -36,15 +47,5 @@ class Mlp(ClipProbe):
         out: Tensor = self.linear(F.gelu(self.hidden(self.norm(only_layer(tokens.summary)))))
         return out
 
-    @classmethod
-    def cost(
-        cls,
-        shape: TokenShape,
-        n_classes: int,
-        n_tokens: int,  # noqa: ARG003
-        *,
-        hidden: int | None = None,
-        norm: Norm = "none",
-    ) -> Cost:
-        width = hidden or shape.dim
-        return plus(head_cost(shape.dim, width, norm), width * n_classes + n_classes, width * n_classes)
+    def macs(self, n_tokens: int) -> int:  # noqa: ARG002
+        return self.hidden.weight.numel() + norm_macs(self.norm, self.shape.dim) + self.linear.weight.numel()

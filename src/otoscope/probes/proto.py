@@ -1,25 +1,40 @@
-"""`proto`: prototypes that belong to one class each, with non-negative weights."""
+"""`proto`: prototypes that each belong to one class, with non-negative weights."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.prototypes import PROTOTYPE_LR, FloatPrototypes
+from otoscope.probes._prototypes import PROTOTYPE_LR, FloatPrototypes
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("proto")
 class Proto(ClipProbe):
-    """logits_c = sum_j relu(w_cj) relu(max_n <z_n / |z_n|, p_cj / |p_cj|>) + b_c over valid tokens.
+    """Prototypes that each belong to one class, with non-negative weights.
 
-    Input: x [B, 1, T, F, D]. Output: [B, C]. CJD + CJ + C parameters, J = 20 (10 on AudioSet). The loss gains
-    `orthogonality` * |G - I|_F / (C J^2) with G the cosines within each class. The prototypes of AudioProtoPNet
-    (Heinrich et al., arXiv 2404.10420) as a probe (Unmute, arXiv 2509.24901); its code compares z with two constant
-    channels appended and scales by 1/1.01, which is left out, and its term is the norm over all classes divided by the
-    number of entries, which is followed.
+        logits_c = sum_j relu(w_cj) relu(max_n <z_n / |z_n|, p_cj / |p_cj|>) + b_c
+        penalty = orthogonality * |G - I|_F / (C J^2)
 
+    Here n runs over the valid tokens and j over the J prototypes of class c. G contains the cosines between prototypes
+    of the same class. These are the prototypes of AudioProtoPNet as a probe. The code of AudioProtoPNet appends two
+    constant channels to z and multiplies by 1/1.01, which is left out here. As in that code, the penalty divides one
+    norm over all classes by the number of entries.
+
+    Input x [B, 1, T, F, D], output [B, C], CJD + CJ + C parameters.
+
+    Parameters
+    ----------
+    prototypes_per_class : number of prototypes of each class, J. The paper uses 20, and 10 on AudioSet.
+    orthogonality : weight of the penalty.
+
+    References
+    ----------
+    AudioProtoPNet, Heinrich et al., arXiv 2404.10420; as a probe: Rauch et al., arXiv 2509.24901.
+
+    Examples
+    --------
     >>> probe = Proto(TokenShape(1, 2, 8, True, 6.25), 3, prototypes_per_class=2)
     >>> probe(Tokens(torch.randn(5, 1, 6, 2, 8))).shape, probe.penalty().ndim
     (torch.Size([5, 3]), 0)
@@ -49,16 +64,6 @@ class Proto(ClipProbe):
         norm: Tensor = torch.linalg.vector_norm(off)
         return self.orthogonality * norm / off.numel()
 
-    @classmethod
-    def cost(
-        cls,
-        shape: TokenShape,
-        n_classes: int,
-        n_tokens: int,
-        *,
-        prototypes_per_class: int = 20,
-        orthogonality: float = 1.0,  # noqa: ARG003
-    ) -> Cost:
-        K, D = n_classes * prototypes_per_class, shape.dim
-        parameters = K * D + K + n_classes
-        return Cost(parameters, n_tokens * (D + K * D) + K, 4 * parameters)
+    def macs(self, n_tokens: int) -> int:
+        K, D = self.prototypes.weight.shape
+        return n_tokens * (D + K * D) + K

@@ -1,21 +1,39 @@
-"""`protobin`: binary prototypes shared by all classes, the largest cosine of each, a linear layer."""
+"""`protobin`: binary prototypes that all classes share, then a linear layer."""
 
 from __future__ import annotations
 
+from otoscope.probes._prototypes import BinaryPrototypes, SharedPrototypes
 from otoscope.probes.base import ClipProbe, FrameProbe, register
-from otoscope.probes.prototypes import BinaryPrototypes, SharedPrototypes
 
 
 @register("protobin")
 class Protobin(SharedPrototypes, ClipProbe):
-    """p_k = sign(p~_k) in {-1, +1}^D; s_k = max_n <z_n / |z_n|, p_k / sqrt(D)> over valid tokens; logits = W s + b.
+    """Binary prototypes that all classes share: the largest cosine of each with any token, then a linear layer.
 
-    Input: x [B, 1, T, F, D]. Output: [B, C]. K = C * prototypes_per_class; CJD + C^2 J + C parameters. The gradient
-    passes the sign straight through and reaches one token for each clip and prototype:
-    dL/dp_k = sum_b g[b, k] z[b, n*(b, k)] / (|z| sqrt(D)). Ships K D / 8 bytes of prototypes. J = 20, 10 on AudioSet
-    (Unmute, arXiv 2509.24901, section 3). No orthogonality term: random signs are nearly orthogonal already. BAT's code
-    divides by the length after the sign inside the graph, so its gradient lacks the component along p_k; values agree.
+        p_k = sign(v_k) in {-1, +1}^D
+        s_k = max_n <z_n / |z_n|, p_k / sqrt(D)>
+        logits = W s + b
 
+    Here n runs over the valid tokens and k over K = C J prototypes, which are shipped in K D / 8 bytes. The gradient
+    passes the sign unchanged (straight-through estimator). For each clip b and prototype k it comes from one token,
+    that of largest cosine, z*: dL/dp_k = sum_b g_bk z* / (|z*| sqrt(D)). There is no orthogonality penalty, because
+    random signs are nearly orthogonal. The code of BAT gives the same values, but it normalises after the sign inside
+    the graph, so that its gradient lacks the component along p_k.
+
+    Input x [B, 1, T, F, D], output [B, C], CJD + C^2 J + C parameters.
+
+    Parameters
+    ----------
+    prototypes_per_class : number of prototypes of each class, J. The paper uses 20, and 10 on AudioSet.
+    selection : "exact" or "int8". "int8" chooses tokens by int8 products, which is faster and may choose another token
+        of nearly the same cosine. Values and gradients are exact for the chosen token (`otoscope.ops.max_cosine`).
+
+    References
+    ----------
+    Rauch et al., "Unmute the Patch Tokens", arXiv 2509.24901, section 3.
+
+    Examples
+    --------
     >>> import torch
     >>> from otoscope.types import Tokens, TokenShape
     >>> probe = Protobin(TokenShape(1, 2, 8, True, 6.25), 3, prototypes_per_class=4)
@@ -23,20 +41,22 @@ class Protobin(SharedPrototypes, ClipProbe):
     (torch.Size([5, 3]), torch.Size([12, 8]))
     """
 
-    kind = BinaryPrototypes
+    prototype_class = BinaryPrototypes
     stackable = True
     forward = SharedPrototypes.clip_logits
 
 
 @register("protobin-frame")
 class ProtobinFrame(SharedPrototypes, FrameProbe):
-    """`protobin` with the maximum over frequency at each time step. Output: [B, T, C].
+    """`protobin` with the maximum over frequency at each time step. Returns [B, T, C].
 
+    Examples
+    --------
     >>> import torch
     >>> from otoscope.types import Tokens, TokenShape
     >>> ProtobinFrame(TokenShape(1, 2, 8, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 8))).shape
     torch.Size([5, 6, 3])
     """
 
-    kind = BinaryPrototypes
+    prototype_class = BinaryPrototypes
     forward = SharedPrototypes.frame_logits

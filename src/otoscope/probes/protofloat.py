@@ -1,38 +1,56 @@
-"""`protofloat`: `protobin` without binarisation."""
+"""`protofloat`: real-valued prototypes that all classes share, then a linear layer."""
 
 from __future__ import annotations
 
+from otoscope.probes._prototypes import FloatPrototypes, SharedPrototypes
 from otoscope.probes.base import ClipProbe, FrameProbe, register
-from otoscope.probes.prototypes import FloatPrototypes, SharedPrototypes
 
 
 @register("protofloat")
 class Protofloat(SharedPrototypes, ClipProbe):
-    """s_k = max_n <z_n / |z_n|, p_k / |p_k|> over valid tokens; logits = W s + b.
+    """`protobin` with real-valued prototypes.
 
-    Input: x [B, 1, T, F, D]. Output: [B, C]. K = C * prototypes_per_class; CJD + C^2 J + C parameters (the float
-    ablation of Unmute, arXiv 2509.24901).
+        s_k = max_n <z_n / |z_n|, p_k / |p_k|>
+        logits = W s + b
 
+    Here n runs over the valid tokens and k over K = C J prototypes.
+
+    Input x [B, 1, T, F, D], output [B, C], CJD + C^2 J + C parameters.
+
+    Parameters
+    ----------
+    prototypes_per_class : number of prototypes of each class, J.
+    selection : "exact" or "int8". "int8" chooses tokens by int8 products, which is faster and may choose another token
+        of nearly the same cosine. Values and gradients are exact for the chosen token (`otoscope.ops.max_cosine`).
+
+    References
+    ----------
+    The ablation without binarisation of Rauch et al., arXiv 2509.24901.
+
+    Examples
+    --------
     >>> import torch
     >>> from otoscope.types import Tokens, TokenShape
     >>> Protofloat(TokenShape(1, 2, 8, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 8))).shape
     torch.Size([5, 3])
     """
 
-    kind = FloatPrototypes
+    prototype_class = FloatPrototypes
     stackable = True
     forward = SharedPrototypes.clip_logits
 
 
 @register("protofloat-frame")
 class ProtofloatFrame(SharedPrototypes, FrameProbe):
-    """`protofloat` with the maximum over frequency at each time step. Output: [B, T, C].
+    """`protofloat` with the maximum over frequency at each time step. Returns [B, T, C].
 
+    Examples
+    --------
     >>> import torch
     >>> from otoscope.types import Tokens, TokenShape
     >>> ProtofloatFrame(TokenShape(1, 2, 8, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 8))).shape
     torch.Size([5, 6, 3])
     """
 
-    kind = FloatPrototypes
+    prototype_class = FloatPrototypes
     forward = SharedPrototypes.frame_logits

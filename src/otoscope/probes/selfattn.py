@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from otoscope.probes.attention import check_divides
-from otoscope.probes.base import ClipProbe, Cost, LayerGate, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.probes._attention import check_divides
+from otoscope.probes._head import Head, Norm
+from otoscope.probes._layer_gate import LayerGate
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 class _Block(nn.Module):
-    """LN(x + MHA(x)), tokens [B, N, D] with mask [B, N]; W_q, W_v, W_o biased."""
+    """LN(x + MHA(x)) on tokens [B, N, D] with mask [B, N]. W_q, W_v and W_o have a bias, W_k has none."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -25,20 +26,39 @@ class _Block(nn.Module):
         q, k, v = (
             layer(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )
-        heard = F.scaled_dot_product_attention(q, k, v, attn_mask=None if bool(mask.all()) else mask[:, None, None])
-        out: Tensor = self.norm(x + self.out(heard.transpose(1, 2).flatten(2)))
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=None if bool(mask.all()) else mask[:, None, None])
+        out: Tensor = self.norm(x + self.out(attended.transpose(1, 2).flatten(2)))
         return out
 
 
 @register("selfattn")
 class SelfAttention(ClipProbe):
-    """x = sum_l softmax(w)_l z_l; x = LN(x + MHA(x)) `blocks` times; logits = W norm(mean_n x_n) + b over valid tokens.
+    """Self-attention over a learned mixture of layers, then the mean.
 
-    Input: x [B, L, T, F, D]. Output: [B, C]. L + blocks (4D^2 + 5D) + DC + C parameters; 2 blocks of 8 heads, dropout
-    0.1 after each block and on the mean, no feed-forward part: the multi-layer attention probe of Miron et al. (arXiv
-    2605.10494) as in the avex code. That code also drops attention weights, which keeps torch's fused kernels out (five
-    times slower on a CPU), averages over padded steps, and has a key bias, which the softmax cancels; not so here.
+        x = sum_l softmax(w)_l z_l
+        x = LN(x + MHA(x)), for each block
+        logits = W norm(mean_n x_n) + b
 
+    Here n runs over the valid tokens; there is no feed-forward part. This is the multi-layer attention probe of Miron
+    et al. as in the avex code, with three differences. Attention weights are not dropped, because torch's fused kernels
+    do not support that and the probe would be five times slower on a CPU. Padded steps do not enter the mean. The key
+    bias, which the softmax cancels, is left out.
+
+    Input x [B, L, T, F, D], output [B, C], L + blocks (4D^2 + 5D) + DC + C parameters.
+
+    Parameters
+    ----------
+    blocks : number of self-attention blocks.
+    heads : number of attention heads; it must divide D.
+    dropout : dropout probability after each block and on the mean.
+    norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
+
+    References
+    ----------
+    Miron et al., arXiv 2605.10494.
+
+    Examples
+    --------
     >>> import torch
     >>> SelfAttention(TokenShape(3, 2, 8, True, 6.25), 5)(Tokens(torch.randn(2, 3, 6, 2, 8))).shape
     torch.Size([2, 5])
@@ -73,18 +93,6 @@ class SelfAttention(ClipProbe):
         out: Tensor = self.head(self.dropout((x * valid).sum(1) / valid.sum(1)))
         return out
 
-    @classmethod
-    def cost(
-        cls,
-        shape: TokenShape,
-        n_classes: int,
-        n_tokens: int,
-        *,
-        blocks: int = 2,
-        heads: int = 8,  # noqa: ARG003
-        dropout: float = 0.1,  # noqa: ARG003
-        norm: Norm = "none",
-    ) -> Cost:
-        D, L, N = shape.dim, shape.layers, n_tokens
-        macs = L * N * D + blocks * (4 * N * D * D + 2 * N * N * D + N * D)
-        return plus(head_cost(D, n_classes, norm), L + blocks * (4 * D * D + 5 * D), macs)
+    def macs(self, n_tokens: int) -> int:
+        L, N, D = self.shape.layers, n_tokens, self.shape.dim
+        return L * N * D + len(self.blocks) * (4 * N * D * D + 2 * N * N * D + N * D) + self.head.macs()

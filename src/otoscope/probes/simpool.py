@@ -1,4 +1,4 @@
-"""`simpool`: the mean token asks, the tokens answer."""
+"""`simpool`: attention pooling whose query is the mean token."""
 
 from __future__ import annotations
 
@@ -7,20 +7,35 @@ import math
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.attention import attend
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.probes._attention import attend
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("simpool")
 class SimPool(ClipProbe):
-    """q = W_q mean_n(z_n); a_n = softmax_n(<q, W_k LN(z_n)> / sqrt(D)); logits = W norm(sum_n a_n LN(z_n)) + b.
+    """Attention pooling whose query is the mean token.
 
-    Input: x [B, 1, T, F, D]. Output: [B, C]. 2D^2 + 2D + DC + C parameters, one head, no biases in W_q and W_k (Psomas
-    et al., arXiv 2309.06891, as in the efficient-probing code: the exponent gamma of the paper is off, the mean is
-    taken before the LayerNorm).
+        q = W_q mean_n(z_n)
+        a_n = softmax_n(<q, W_k LN(z_n)> / sqrt(D))
+        logits = W norm(sum_n a_n LN(z_n)) + b
 
+    Here n runs over the valid tokens. There is one head, and W_q and W_k have no bias. As in the efficient-probing
+    code, the exponent gamma of the paper is not used, and the mean is taken before the LayerNorm.
+
+    Input x [B, 1, T, F, D], output [B, C], 2D^2 + 2D + DC + C parameters.
+
+    Parameters
+    ----------
+    norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
+
+    References
+    ----------
+    SimPool, Psomas et al., arXiv 2309.06891.
+
+    Examples
+    --------
     >>> SimPool(TokenShape(1, 2, 4, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 4))).shape
     torch.Size([5, 3])
     """
@@ -38,7 +53,6 @@ class SimPool(ClipProbe):
         out: Tensor = self.head(torch.flatten(pooled, 1))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:
-        D = shape.dim
-        return plus(head_cost(D, n_classes, norm), 2 * D * D + 2 * D, 2 * D * D + 4 * n_tokens * D)
+    def macs(self, n_tokens: int) -> int:
+        D = self.shape.dim
+        return 2 * D * D + 4 * n_tokens * D + self.head.macs()

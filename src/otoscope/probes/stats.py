@@ -5,18 +5,32 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("stats")
 class Stats(ClipProbe):
-    """logits = W norm([mean_n z_n ; std_n z_n ; max_n z_n]) + b, channel by channel over valid tokens.
+    """A linear layer on the mean, standard deviation and maximum of the tokens.
 
-    Input: x [B, 1, T, F, D]. Output: [B, C]. 3DC + C parameters. Statistics pooling as in x-vectors (Snyder et al.
-    2018) with the maximum of HEAR-style baselines; the deviation is the population's, at least 1e-6.
+        logits = W norm([mean_n z_n; std_n z_n; max_n z_n]) + b
 
+    Each statistic is taken for each channel over the valid tokens n. The standard deviation is that of the population
+    and at least 1e-6.
+
+    Input x [B, 1, T, F, D], output [B, C], 3DC + C parameters.
+
+    Parameters
+    ----------
+    norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
+
+    References
+    ----------
+    Statistics pooling of x-vectors (Snyder et al. 2018); the maximum is that of HEAR baselines.
+
+    Examples
+    --------
     >>> Stats(TokenShape(1, 2, 4, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 4))).shape
     torch.Size([5, 3])
     """
@@ -34,7 +48,5 @@ class Stats(ClipProbe):
         out: Tensor = self.head(torch.cat([mean, variance.clamp_min(1e-12).sqrt(), highest], 1))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:
-        head = head_cost(3 * shape.dim, n_classes, norm)
-        return Cost(head.parameters, head.macs + n_tokens * shape.dim, head.bytes)
+    def macs(self, n_tokens: int) -> int:
+        return n_tokens * self.shape.dim + self.head.macs()

@@ -1,4 +1,4 @@
-"""`vjepa`: V-JEPA's attentive probe."""
+"""`vjepa`: the attentive probe of V-JEPA."""
 
 from __future__ import annotations
 
@@ -7,20 +7,37 @@ import math
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes.attention import LatentAttention, Mlp
-from otoscope.probes.base import ClipProbe, Cost, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.probes._attention import FeedForward, LatentAttention
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("vjepa")
 class VJepa(ClipProbe):
-    """h = q + MHA(q, LN(z)); h' = h + MLP(LN(h)); logits = W norm(h') + b, with one learned query q.
+    """The attentive probe of V-JEPA: cross-attention of one learned query, then a residual MLP.
 
-    Input: x [B, 1, T, F, D]. Output: [B, C]. 12D^2 + 13D + DC + C parameters, 12 heads, MLP four times as wide (Bardes
-    et al., arXiv 2404.08471, `AttentivePooler`, with its truncated-normal initialisation and the output projection of
-    the first release; its key bias, which the softmax cancels, is left out).
+        h = q + MHA(q, LN(z))
+        h' = h + MLP(LN(h))
+        logits = W norm(h') + b
 
+    MHA is multi-head attention of the query q over the valid tokens z. The MLP is four times as wide as the tokens. The
+    truncated normal initialisation and the output projection are those of the first release. The key bias of the
+    release, which the softmax cancels, is left out.
+
+    Input x [B, 1, T, F, D], output [B, C], 12D^2 + 13D + DC + C parameters.
+
+    Parameters
+    ----------
+    heads : number of attention heads; it must divide D.
+    norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
+
+    References
+    ----------
+    `AttentivePooler` of V-JEPA, Bardes et al., arXiv 2404.08471.
+
+    Examples
+    --------
     >>> VJepa(TokenShape(1, 2, 24, True, 6.25), 3)(Tokens(torch.randn(5, 1, 6, 2, 24))).shape
     torch.Size([5, 3])
     """
@@ -31,7 +48,7 @@ class VJepa(ClipProbe):
         self.latent = nn.Parameter(nn.init.trunc_normal_(torch.empty(D), std=0.02))
         self.token_norm, self.mlp_norm = nn.LayerNorm(D), nn.LayerNorm(D)
         self.attention = LatentAttention(D, heads, "vjepa")
-        self.mlp = Mlp(D)
+        self.mlp = FeedForward(D)
         self._initialise()
         self.head = Head(D, n_classes, norm)
 
@@ -46,14 +63,10 @@ class VJepa(ClipProbe):
             last.weight.div_(math.sqrt(2))
 
     def forward(self, tokens: Tokens) -> Tensor:
-        heard = self.attention(self.latent, only_layer(tokens.flat), tokens.token_mask, self.token_norm)
-        h = self.latent + heard
+        h = self.latent + self.attention(self.latent, only_layer(tokens.flat), tokens.token_mask, self.token_norm)
         out: Tensor = self.head(h + self.mlp(self.mlp_norm(h)))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, heads: int = 12, norm: Norm = "none") -> Cost:
-        D = shape.dim
-        parameters = 5 * D + LatentAttention.size(D) + Mlp.size(D)
-        macs = n_tokens * D + LatentAttention.macs(D, heads, n_tokens) + Mlp.macs(D)
-        return plus(head_cost(D, n_classes, norm), parameters, macs)
+    def macs(self, n_tokens: int) -> int:
+        attention = n_tokens * self.shape.dim + self.attention.macs(n_tokens)
+        return attention + self.mlp.macs() + self.head.macs()

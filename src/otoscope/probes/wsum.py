@@ -1,22 +1,37 @@
-"""`wsum`: SUPERB's weighted sum of layers."""
+"""`wsum`: the weighted sum of layers of SUPERB."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from otoscope.probes.base import ClipProbe, Cost, LayerGate, only_layer, register
-from otoscope.probes.head import Head, Norm, head_cost, plus
+from otoscope.probes._head import Head, Norm
+from otoscope.probes._layer_gate import LayerGate
+from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("wsum")
 class WeightedSum(ClipProbe):
-    """logits = W norm(mean_n sum_l softmax(w)_l z_ln) + b over valid tokens.
+    """The weighted sum of layers of SUPERB: a linear layer on the mean token of a learned mixture of layers.
 
-    Input: x [B, L, T, F, D]. Output: [B, C]. L + DC + C parameters (SUPERB, Yang et al., arXiv 2105.01051, whose
-    utterance tasks put a 256-wide projection in between; here the head is linear). The same function as `mean` behind
-    the layer gate, but it reads all layers without being asked. Mean and sum commute, so only means are read.
+        logits = W norm(mean_n sum_l softmax(w)_l z_ln) + b
 
+    Here n runs over the valid tokens. The mean and the sum commute, so the probe only reads the mean of each layer. It
+    is the same function as `mean` behind a layer gate, but it reads all layers by default. The utterance tasks of
+    SUPERB have a projection to 256 channels in between; here the linear layer follows directly.
+
+    Input x [B, L, T, F, D], output [B, C], L + DC + C parameters.
+
+    Parameters
+    ----------
+    norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
+
+    References
+    ----------
+    SUPERB, Yang et al., arXiv 2105.01051.
+
+    Examples
+    --------
     >>> import torch
     >>> WeightedSum(TokenShape(3, 2, 4, True, 6.25), 5)(Tokens(torch.randn(2, 3, 6, 2, 4))).shape
     torch.Size([2, 5])
@@ -35,6 +50,5 @@ class WeightedSum(ClipProbe):
         out: Tensor = self.head(only_layer(self.layer_gate(tokens.mean)))
         return out
 
-    @classmethod
-    def cost(cls, shape: TokenShape, n_classes: int, n_tokens: int, *, norm: Norm = "none") -> Cost:  # noqa: ARG003
-        return plus(head_cost(shape.dim, n_classes, norm), shape.layers, shape.layers * shape.dim)
+    def macs(self, n_tokens: int) -> int:  # noqa: ARG002
+        return self.shape.layers * self.shape.dim + self.head.macs()

@@ -9,8 +9,8 @@ from itertools import groupby
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference
 from otoscope.registry import UnknownNameError, unknown
-from otoscope.report.render import percent
 from otoscope.report.table import Row, comparable, configurations, estimated
+from otoscope.report.text.numbers import percent
 from otoscope.results import Store
 
 ALPHA = 0.05
@@ -23,7 +23,7 @@ PER_COMPARISON = 100
 class Verdict:
     """Two probes on one encoder and data set.
 
-    difference: a - b, a fraction, its interval and p-value of this comparison alone; p: the p-value adjusted for the
+    difference: by how much a is better than b, a fraction, its interval and p-value of this comparison alone; p: the p-value adjusted for the
     `family` of comparisons it belongs to (Holm 1979), which decides.
     """
 
@@ -126,7 +126,7 @@ def _verdicts(pairs: Sequence[tuple[Row, Row]]) -> tuple[Verdict, ...]:
     for a, b in pairs:
         assert a.estimate
         assert b.estimate
-        found.append(stats.paired_bootstrap(a.estimate, b.estimate))
+        found.append(stats.improvement(a.estimate, b.estimate))
     adjusted = stats.holm([d.p for d in found])
     return tuple(Verdict(a, b, d, float(p), len(pairs)) for (a, b), d, p in zip(pairs, found, adjusted, strict=True))
 

@@ -7,17 +7,8 @@ from collections.abc import Sequence
 
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Interval
-from otoscope.report.render import percent
 from otoscope.report.table import LINEAR, Row
-
-
-def is_control(encoder: str) -> bool:
-    """Whether an encoder is a control with random weights, by its name.
-
-    >>> is_control("tiny-random"), is_control("tiny")
-    (True, False)
-    """
-    return "random" in encoder.lower()
+from otoscope.report.text.numbers import percent
 
 
 def claim(cell: Sequence[Row]) -> str:
@@ -38,7 +29,7 @@ def reasons(cell: Sequence[Row], others: Sequence[Row]) -> list[str]:
 
 def _winner(cell: Sequence[Row]) -> Row:
     probes = [r for r in cell if not r.finetuned] or list(cell)
-    return max(probes, key=lambda r: r.value)
+    return max(probes, key=lambda r: r.sort_key)
 
 
 def _gain(best: Row) -> str:
@@ -57,20 +48,20 @@ def _gap(best: Row) -> str:
 
 def _lead(cell: Sequence[Row], best: Row) -> str:
     chasers = [r for r in cell if not r.finetuned and r.probe != LINEAR and r is not best]
-    second = max(chasers, key=lambda r: r.value, default=None)
+    second = max(chasers, key=lambda r: r.sort_key, default=None)
     if second is None or not (best.estimate and second.estimate):
         return ""
     if best.estimate.resampling != second.estimate.resampling:
         return ""
-    found = stats.paired_bootstrap(best.estimate, second.estimate)
+    found = stats.improvement(best.estimate, second.estimate)
     return f"Its lead over {second.label} is {percent(found.value)} points{_within(found)}."
 
 
 def _control(best: Row, others: Sequence[Row]) -> str:
-    same = [r for r in others if (r.dataset, r.label) == (best.dataset, best.label) and is_control(r.encoder)]
-    if not same or is_control(best.encoder):
+    same = [r for r in others if (r.dataset, r.label) == (best.dataset, best.label) and r.control]
+    if not same or best.control:
         return ""
-    control, apart = percent(same[0].value), percent(best.value - same[0].value)
+    control, apart = percent(same[0].value), percent(best.sort_key - same[0].sort_key)
     return f"With random weights the same probe reads {control}: what the encoder learnt is worth {apart} points."
 
 

@@ -29,7 +29,7 @@ from otoscope.results import Store
 class Duel:
     """Two encoders under one probe.
 
-    difference: a - b, a fraction, with the interval and p-value of this comparison alone; p: corrected for the family.
+    difference: by how much a is better than b, a fraction, with the interval and p-value of this comparison alone; p: corrected for the family.
     """
 
     probe: str
@@ -87,8 +87,8 @@ class Ranking:
 
     def ranks(self, probe: str) -> dict[str, float]:
         """Rank of each encoder under a probe, 1 = best; equal values share their mean rank."""
-        values = {e: self.standings[probe, e].value for e in self.encoders if (probe, e) in self.standings}
-        return _ranks(values)
+        keys = {e: self.standings[probe, e].sort_key for e in self.encoders if (probe, e) in self.standings}
+        return _ranks(keys)
 
     def order(self, probe: str) -> list[str]:
         """The encoders under a probe, best first."""
@@ -130,15 +130,19 @@ def rank(
 
     >>> import tempfile
     >>> import numpy as np
-    >>> from otoscope.results import Predictions, Record
+    >>> from otoscope.results import Predictions, Protocol, Record
     >>> targets, ids = np.eye(2, dtype=np.uint8)[[0, 1] * 20], tuple(f"{i:02}" for i in range(40))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for encoder, sign in (("deaf", -1), ("keen", 1)):
-    ...         held = Predictions(ids, sign * targets.astype("f4"), targets, ("a", "b"))
-    ...         _ = Store(folder).add(Record(encoder, "scenes", "linear", 0, "mAP", 0.5, 9, 1.0), held)
+    ...     for encoder, sign in (("weak", -1), ("strong", 1)):
+    ...         protocol = Protocol(encoder_digest=encoder, dataset_digest="d", task="multi-label", probe="linear")
+    ...         labels = {"encoder": encoder, "dataset": "scenes", "probe": "linear", "seed": 0}
+    ...         scores = {"metric": "mAP", "value": 0.5, "parameters": 9, "train_seconds": 1.0}
+    ...         record = Record(**labels, **scores, protocol=protocol)
+    ...         predictions = Predictions(ids, sign * targets.astype("f4"), targets, ("a", "b"))
+    ...         _ = Store(folder).add(record, predictions)
     ...     (found,) = rank(Store(folder)).rankings
     >>> found.order("linear"), found.duels[0].decided
-    (['keen', 'deaf'], True)
+    (['strong', 'weak'], True)
     """
     records = list(store)
     if not records:
@@ -197,7 +201,7 @@ def _ranking(standings: Sequence[Standing]) -> tuple[Ranking | None, list[str]]:
 def _probes(held: Mapping[tuple[str, str], Standing]) -> tuple[str, ...]:
     """Weakest first, by the mean over encoders; fine-tuning last."""
     of = {name: [s for (probe, _), s in held.items() if probe == name] for name, _ in held}
-    strength = {name: sum(s.value for s in found) / len(found) for name, found in of.items()}
+    strength = {name: sum(s.sort_key for s in found) / len(found) for name, found in of.items()}
     return tuple(sorted(of, key=lambda name: (of[name][0].finetuned, strength[name], name)))
 
 
@@ -213,7 +217,7 @@ def _encoders(held: Mapping[tuple[str, str], Standing], reference: str | None) -
     everyone = {encoder for _, encoder in held}
     whole = {(reference, encoder) for encoder in everyone} <= set(held)
     for name in [reference] if reference and whole else dict.fromkeys(probe for probe, _ in held):
-        for encoder, place in _ranks({e: s.value for (probe, e), s in held.items() if probe == name}).items():
+        for encoder, place in _ranks({e: s.sort_key for (probe, e), s in held.items() if probe == name}).items():
             ranks.setdefault(encoder, []).append(place)
     return tuple(sorted(everyone, key=lambda e: (sum(ranks[e]) / len(ranks[e]), e)))
 
@@ -229,7 +233,7 @@ def _duels(
 ) -> tuple[Duel, ...]:
     met = [(p, a, b) for p in probes for a, b in combinations(encoders, 2) if {(p, a), (p, b)} <= set(held)]
     both = [(held[p, a].estimate, held[p, b].estimate) for p, a, b in met]
-    found = [replace(stats.paired_bootstrap(a, b), p=stats.tail(a, b)) for a, b in both]
+    found = [replace(stats.improvement(a, b), p=stats.tail(a, b)) for a, b in both]
     adjusted = stats.holm([d.p for d in found])
     return tuple(Duel(*who, d, float(p)) for who, d, p in zip(met, found, adjusted, strict=True))
 

@@ -25,7 +25,7 @@ class Placed:
 
     probes: tuple[str, ...]
     cells: int
-    ranking: stats.Ranking
+    ranking: stats.AverageRanks
 
     def apart(self, probe: str) -> list[str]:
         """The probes whose average rank differs by more than the critical difference, if Friedman's test rejects."""
@@ -82,7 +82,7 @@ def _wins(cells: Cells, probes: Sequence[str]) -> tuple[npt.NDArray[np.int64], n
         if len(several) < 2:
             continue
         grid = np.ix_(*[[probes.index(name) for name in several]] * 2)
-        wins[grid] += stats.wins([held[name].estimate.per_seed for name in several])
+        wins[grid] += stats.wins([held[name].sort_keys for name in several])
         met[grid] += 1 - np.eye(len(several), dtype=np.int64)
     words = "a win needs a spread over two trainings, there is one of {} for {}"
     return wins, met, [words.format(names, ", ".join(found)) for names, found in single.items()]
@@ -99,7 +99,7 @@ def _placed(cells: Cells) -> tuple[Placed | None, list[str]]:
     left += [f"average ranks without {name}, which some cells lack" for name in others]
     if len(full) < 2 or len(every) < 3:
         return None, left
-    found = stats.average_ranks([[held[name].value for name in every] for held in full.values()])
+    found = stats.average_ranks([[held[name].sort_key for name in every] for held in full.values()])
     order = np.argsort(found.ranks, kind="stable")
-    ranking = stats.Ranking(found.ranks[order], found.statistic, found.p, found.critical)
+    ranking = stats.AverageRanks(found.ranks[order], found.statistic, found.p, found.critical)
     return Placed(tuple(every[i] for i in order), len(full), ranking), left

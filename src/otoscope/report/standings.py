@@ -7,8 +7,8 @@ Conventions
 * The folds of a data set are test sets without common clips: a training is averaged over them, as the protocol of
   ESC-50 asks, and clips are resampled within each fold. A standing that lacks a fold is not comparable to one that has
   it.
-* Where a record says its protocol, that tells configurations apart, not the learning rate and weight decay which the
-  protocol's search found for each encoder, fold and draw. Other records are told apart by their whole configuration.
+* Configurations of a probe are told apart by their protocol, not by the learning rate and weight decay which its
+  search chose for each encoder, fold and draw.
 * Encoders or data sets of one name and several digests are kept apart, and named with the digest.
 """
 
@@ -16,16 +16,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
+from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
+from otoscope import metrics
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Estimate
-from otoscope.report.table import DIGESTS, Row, estimated, flat_config, variant
-from otoscope.results import Record, Store
+from otoscope.report.table import Row, estimated
+from otoscope.report.variants import declared, differing
+from otoscope.results import Protocol, Record, Store
 
-FOLD, DRAW, SEARCHED = "protocol.fold", "protocol.draw", ("lr", "weight_decay")
+Kind = Literal["encoder", "dataset"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,16 @@ class Standing:
     def value(self) -> float:
         """Mean of the metric over trainings, a fraction."""
         return self.estimate.value
+
+    @property
+    def sort_key(self) -> float:
+        """The value, or its negative where a lower value is better."""
+        return metrics.create(self.metric).sort_key(self.value)
+
+    @property
+    def sort_keys(self) -> npt.NDArray[np.float64]:
+        """As `sort_key`, for each training, [trainings]."""
+        return self.estimate.per_seed if metrics.create(self.metric).higher_is_better else -self.estimate.per_seed
 
 
 @dataclass(frozen=True)
@@ -101,40 +116,35 @@ def _by_configuration(records: Sequence[Record]) -> list[tuple[str, list[Record]
     """Records of one encoder and data set, by the label of probe and configuration."""
 
     def identity(r: Record) -> tuple[str, str]:
-        return r.probe, json.dumps(_deciding(r), sort_keys=True)
+        return r.probe, json.dumps(_configuration(r).to_json(), sort_keys=True)
 
     groups = [list(group) for _, group in groupby(sorted(records, key=identity), key=identity)]
     found = []
     for group in groups:
-        siblings = [_deciding(other[0]) for other in groups if other[0].probe == group[0].probe]
-        apart = variant(_deciding(group[0]), siblings)
+        siblings = [declared(_configuration(other[0])) for other in groups if other[0].probe == group[0].probe]
+        apart = differing(declared(_configuration(group[0])), siblings)
         found.append((f"{group[0].probe} ({apart})" if apart else group[0].probe, group))
     return found
 
 
-def _deciding(record: Record) -> dict[str, Any]:
-    """The configuration but for what differs by design between encoders, folds, draws and searches."""
-    left = {*DIGESTS.values(), FOLD, DRAW, *(SEARCHED if "protocol" in record.config else ())}
-    return {key: value for key, value in flat_config(record).items() if key not in left}
+def _configuration(record: Record) -> Protocol:
+    """The protocol without what differs by design between encoders, folds and draws."""
+    return replace(record.protocol, encoder_digest="", dataset_digest="", control=False, fold=None, draw=0)
 
 
-def _row(records: Iterable[Record], fold: Any) -> Row:
-    return Row(tuple(sorted((r for r in records if _fold(r) == fold), key=_training)))
+def _row(records: Iterable[Record], fold: int | str | None) -> Row:
+    return Row(tuple(sorted((r for r in records if r.protocol.fold == fold), key=_training)))
 
 
 def _training(record: Record) -> tuple[int, int]:
-    return flat_config(record).get(DRAW) or 0, record.seed
+    return record.protocol.draw, record.seed
 
 
-def _fold(record: Record) -> Any:
-    return flat_config(record).get(FOLD)
+def _folds(records: Iterable[Record]) -> list[int | str | None]:
+    return sorted({r.protocol.fold for r in records}, key=lambda fold: (fold is not None, str(fold)))
 
 
-def _folds(records: Iterable[Record]) -> list[Any]:
-    return sorted({_fold(r) for r in records}, key=lambda fold: (fold is not None, str(fold)))
-
-
-def _naming(records: Sequence[Record], kind: str) -> Callable[[Record], str]:
+def _naming(records: Sequence[Record], kind: Kind) -> Callable[[Record], str]:
     """Names of encoders or data sets, with the digest where a name has several."""
     digests: dict[str, set[str]] = {}
     for r in records:
@@ -150,19 +160,19 @@ def _naming(records: Sequence[Record], kind: str) -> Callable[[Record], str]:
 def _dataset_naming(records: Sequence[Record]) -> Callable[[Record], str]:
     """As `_naming`, but folds may have a digest each; and the metric is added where a data set has several."""
     by_digest = _naming(records, "dataset")
-    digests: dict[tuple[str, Any], set[str]] = {}
-    metrics: dict[str, set[str]] = {}
+    digests: dict[tuple[str, int | str | None], set[str]] = {}
+    by_metric: dict[str, set[str]] = {}
     for r in records:
-        digests.setdefault((r.dataset, _fold(r)), set()).add(_digest(r, "dataset"))
-        metrics.setdefault(r.dataset, set()).add(r.metric)
+        digests.setdefault((r.dataset, r.protocol.fold), set()).add(_digest(r, "dataset"))
+        by_metric.setdefault(r.dataset, set()).add(r.metric)
     several = {dataset for (dataset, _), found in digests.items() if len(found) > 1}
 
     def name(r: Record) -> str:
         own = by_digest(r) if r.dataset in several else r.dataset
-        return f"{own}, {r.metric}" if len(metrics[r.dataset]) > 1 else own
+        return f"{own}, {r.metric}" if len(by_metric[r.dataset]) > 1 else own
 
     return name
 
 
-def _digest(record: Record, kind: str) -> str:
-    return str(record.config.get(f"{kind}_digest", ""))
+def _digest(record: Record, kind: Kind) -> str:
+    return record.protocol.encoder_digest if kind == "encoder" else record.protocol.dataset_digest

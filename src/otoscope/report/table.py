@@ -6,7 +6,7 @@ Everything is computed from the stored predictions; nothing is trained and no en
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from otoscope.metrics import clip, stats
+from otoscope import metrics
+from otoscope.metrics import stats
+from otoscope.metrics.mean_average_precision import MeanAveragePrecision
 from otoscope.metrics.stats import Difference, Estimate, Interval
-from otoscope.results import Predictions, Record, Store
+from otoscope.report.variants import variants
+from otoscope.results import Record, Store
 
-LINEAR, FINETUNE = "linear", "finetune"
-DIGESTS = {"encoder": "encoder_digest", "data set": "dataset_digest"}
-"""Where `Record.config` says which encoder and data set it was."""
+LINEAR = "linear"
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,12 @@ class Row:
     @property
     def finetuned(self) -> bool:
         """Whether this is the whole encoder fine-tuned, and no probe of a frozen one, whatever label it carries."""
-        protocol = self.records[0].config.get("protocol", {})
-        return bool(protocol.get("probe", self.probe) == FINETUNE)
+        return self.records[0].protocol.finetuned
+
+    @property
+    def control(self) -> bool:
+        """Whether the encoder has random weights."""
+        return self.records[0].protocol.control
 
     @property
     def cell(self) -> tuple[str, ...]:
@@ -74,8 +79,18 @@ class Row:
         return self.records[0].metric
 
     @property
+    def kind(self) -> metrics.Kind:
+        """The kind of the task."""
+        return self.records[0].protocol.task
+
+    @property
     def value(self) -> float:
         return float(np.mean([r.value for r in self.records]))
+
+    @property
+    def sort_key(self) -> float:
+        """The value, or its negative where a lower value is better."""
+        return metrics.create(self.metric).sort_key(self.value)
 
     @property
     def spread(self) -> float | None:
@@ -98,7 +113,7 @@ class Row:
     @property
     def recorded(self) -> str | None:
         """Where the row comes from if it was not measured here."""
-        return self.records[0].recorded
+        return self.records[0].source
 
 
 def configurations(store: Store) -> list[Row]:
@@ -112,7 +127,7 @@ def configurations(store: Store) -> list[Row]:
     rows = []
     for cell, held in groupby(sorted(records, key=_cell), key=_cell):
         namesakes = {_cell(r) for r in records if _cell(r)[:2] == cell[:2]}
-        subject = ", ".join(f"{name} {digest[:8]}" for name, digest in zip(DIGESTS, cell[2:], strict=True))
+        subject = f"encoder {cell[2][:8]}, data set {cell[3][:8]}"
         rows += [replace(row, subject=subject if len(namesakes) > 1 else "") for row in _configurations(list(held))]
     return rows
 
@@ -132,9 +147,9 @@ def estimated(store: Store, row: Row, *, resamples: int = 1000, seed: int = 0) -
     order = [np.argsort(p.ids) for p in known]
     if len({tuple(p.ids[i] for i in o) for p, o in zip(known, order, strict=True)}) > 1:
         return row
-    scores = [_ranked(r, p)[o] for r, p, o in zip(row.records, known, order, strict=True)]
+    scores = [p.scores[o] for p, o in zip(known, order, strict=True)]
     targets = known[0].targets[order[0]]
-    return replace(row, estimate=stats.bootstrap(scores, targets, row.metric, resamples=resamples, seed=seed))
+    return replace(row, estimate=stats.bootstrap(scores, targets, row.metric, row.kind, resamples=resamples, seed=seed))
 
 
 def comparable(*rows: Row) -> bool:
@@ -143,14 +158,17 @@ def comparable(*rows: Row) -> bool:
 
 
 def per_seed(store: Store) -> list[dict[str, Any]]:
-    """One flat dictionary per record: encoder, dataset, probe, seed, metric, value, every metric, costs and origin."""
+    """One flat dictionary per record: encoder, dataset, probe, seed, metric, value, every metric, costs and origin, and
+    the protocol as JSON."""
     rows = []
     for r in store:
         head = {"encoder": r.encoder, "dataset": r.dataset, "probe": r.probe, "seed": r.seed}
         costs = {"parameters": r.parameters, "train_seconds": r.train_seconds}
-        origin = {"machine": r.machine, "date": r.date, "recorded": r.recorded or "", "key": r.key}
-        config = {"config": json.dumps(r.config, sort_keys=True)}
-        rows.append({**head, "metric": r.metric, "value": r.value, **r.metrics, **costs, **origin, **config})
+        chosen = {"lr": r.lr, "weight_decay": r.weight_decay}
+        origin = {"machine": r.machine, "date": r.date, "source": r.source or "", "key": r.key}
+        protocol = {"protocol": json.dumps(r.protocol.to_json(), sort_keys=True)}
+        scores = {"metric": r.metric, "value": r.value, **r.metrics}
+        rows.append(head | scores | costs | chosen | origin | protocol)
     columns = list(dict.fromkeys(key for row in rows for key in row))
     return [{key: row.get(key) for key in columns} for row in rows]
 
@@ -161,7 +179,7 @@ def flat(row: Row) -> dict[str, Any]:
     head = {"encoder": row.encoder, "dataset": row.dataset, "probe": row.probe, "variant": row.variant}
     value = {"metric": row.metric, "value": row.value, **ends, "sd_over_seeds": row.spread, "seeds": len(row.records)}
     costs = {"parameters": row.parameters, "train_seconds": row.train_seconds}
-    marks = {"winner": row.winner, "recorded": row.recorded or ""}
+    marks = {"winner": row.winner, "source": row.recorded or ""}
     return head | value | _named("gain", row.gain) | _named("gap_closed", row.gap) | costs | marks
 
 
@@ -170,7 +188,8 @@ def class_scores(store: Store, row: Row) -> dict[str, float]:
     held = [(r, p) for r in row.records if (p := store.predictions(r)) is not None]
     if not held:
         return {}
-    values = np.mean([clip.average_precision(_ranked(r, p), p.targets) for r, p in held], axis=0)
+    ap = MeanAveragePrecision()
+    values = np.mean([ap.per_class(p.scores, p.targets, r.protocol.task) for r, p in held], axis=0)
     return {name: float(v) for name, v in zip(held[0][1].classes, values, strict=True) if not np.isnan(v)}
 
 
@@ -183,60 +202,27 @@ def _named(name: str, interval: Interval | None) -> dict[str, float | None]:
 
 
 def _cell(record: Record) -> tuple[str, ...]:
-    return record.encoder, record.dataset, *(str(record.config.get(key, "")) for key in DIGESTS.values())
+    return record.encoder, record.dataset, record.protocol.encoder_digest, record.protocol.dataset_digest
 
 
 def _configurations(records: Sequence[Record]) -> list[Row]:
     """The records of one encoder and data set, grouped by probe and configuration over seeds."""
 
     def identity(r: Record) -> tuple[str, str]:
-        return r.probe, json.dumps(flat_config(r), sort_keys=True)
+        return r.probe, json.dumps([r.protocol.to_json(), r.lr, r.weight_decay], sort_keys=True)
 
     rows = [Row(tuple(group)) for _, group in groupby(sorted(records, key=identity), key=identity)]
-    flat = [flat_config(row.records[0]) for row in rows]
-    siblings = [[c for other, c in zip(rows, flat, strict=True) if other.probe == row.probe] for row in rows]
-    return [replace(row, variant=variant(c, s)) for row, c, s in zip(rows, flat, siblings, strict=True)]
-
-
-def flat_config(record: Record) -> dict[str, Any]:
-    """What decided a record, by names such as "lr" and "protocol.fold"."""
-    result: dict[str, Any] = {}
-    for key, value in record.config.items():
-        result.update({f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value})
-    return result
-
-
-def variant(own: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str:
-    """The options in which a configuration differs from any other, as `flat_config` names them; those of the protocol
-    only where the others do not tell.
-
-    >>> variant({"lr": 0.1, "epochs": 30}, [{"lr": 0.1, "epochs": 30}, {"lr": 0.2, "epochs": 30}])
-    'lr=0.1'
-    """
-    others = [other for other in others if other != own]
-    apart = [k for k in own if any(k not in other or other[k] != own[k] for other in others)]
-    used = [k for k in apart if not k.startswith("protocol.")]
-    beside = [k for k in apart if k in used or k.removeprefix("protocol.") not in own]
-
-    def tells(keys: Sequence[str]) -> bool:
-        return all(any(other.get(k) != own[k] for k in keys) for other in others)
-
-    told = used if tells(used) else beside if tells(beside) else apart
-    return ", ".join(f"{k}={_short(own[k])}" for k in sorted(told))
-
-
-def _short(value: Any) -> str:
-    words = f"{value:.3g}" if isinstance(value, float) else str(value)
-    return words if len(words) <= 24 else f"{words[:23]}…"
-
-
-def _ranked(record: Record, held: Predictions) -> clip.Array:
-    return clip.comparable(held.scores, "multi-class" if "accuracy" in record.metrics else "multi-label")
+    named = []
+    for _, group in groupby(rows, key=lambda row: row.probe):
+        same = list(group)
+        names = variants([row.records[0] for row in same])
+        named += [replace(row, variant=name) for row, name in zip(same, names, strict=True)]
+    return named
 
 
 def _compare(rows: list[Row]) -> list[Row]:
     """Rows of one encoder and data set, each set against its linear probe and its fine-tuning."""
-    ordered = sorted(rows, key=lambda r: (r.finetuned, r.value))
+    ordered = sorted(rows, key=lambda r: (r.finetuned, r.sort_key))
     linear = _best(row for row in rows if row.probe == LINEAR)
     finetune = _best(row for row in rows if row.finetuned)
     contestants = [r for r in ordered if not r.finetuned]
@@ -253,25 +239,25 @@ def _compare(rows: list[Row]) -> list[Row]:
 
 def _best(rows: Iterable[Row]) -> Row | None:
     """The strongest of several configurations: a study reports the strongest baseline, not the weakest."""
-    return max(rows, key=lambda r: r.value, default=None)
+    return max(rows, key=lambda r: r.sort_key, default=None)
 
 
 def _gain(row: Row, linear: Row | None) -> Difference | None:
     if linear is None or row is linear:
         return None
     if not comparable(row, linear):
-        return Difference(row.value - linear.value, np.nan, np.nan, np.nan)
+        return Difference(row.sort_key - linear.sort_key, np.nan, np.nan, np.nan)
     assert row.estimate
     assert linear.estimate
-    return stats.paired_bootstrap(row.estimate, linear.estimate)
+    return stats.improvement(row.estimate, linear.estimate)
 
 
 def _gap(row: Row, linear: Row | None, finetune: Row | None) -> Interval | None:
     if linear is None or finetune is None or row in (linear, finetune):
         return None
     if not comparable(row, linear, finetune):
-        gap = finetune.value - linear.value
-        return Interval((row.value - linear.value) / gap if gap > 0 else np.nan, np.nan, np.nan)
+        gap = finetune.sort_key - linear.sort_key
+        return Interval((row.sort_key - linear.sort_key) / gap if gap > 0 else np.nan, np.nan, np.nan)
     assert row.estimate
     assert linear.estimate
     assert finetune.estimate

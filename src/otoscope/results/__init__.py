@@ -1,6 +1,27 @@
 """Results: typed records with per-clip predictions, kept in an append-only store."""
 
-from otoscope.results.record import Predictions, Record
+from otoscope.results.record import (
+    FINETUNE,
+    Predictions,
+    Protocol,
+    Record,
+    Sampling,
+    SearchSettings,
+    TrainingSettings,
+    ValidationCut,
+    Views,
+)
 from otoscope.results.store import Store
 
-__all__ = ["Predictions", "Record", "Store"]
+__all__ = [
+    "FINETUNE",
+    "Predictions",
+    "Protocol",
+    "Record",
+    "Sampling",
+    "SearchSettings",
+    "Store",
+    "TrainingSettings",
+    "ValidationCut",
+    "Views",
+]

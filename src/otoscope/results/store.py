@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from otoscope.files import replacing
-from otoscope.results.record import Predictions, Record
+from otoscope.results.migrate import migrate
+from otoscope.results.record import VERSION, Predictions, Record
 
 
 class Store:
     """A folder of results: `records/<key>.json` beside `predictions/<key>.npz`, each written whole or not at all.
 
-    Append-only: a key that is there already is refused.
+    Records of older versions are lifted as they are read (`otoscope.results.migrate`); their files are not changed.
 
+    Parameters
+    ----------
+    path : the folder. It is created with the first record.
+
+    Examples
+    --------
     >>> import tempfile
+    >>> from otoscope.results import Protocol
+    >>> protocol = Protocol(encoder_digest="e1", dataset_digest="d1", task="multi-label", probe="linear")
+    >>> record = Record(
+    ...     encoder="tiny", dataset="scenes", probe="linear", seed=0, protocol=protocol, metric="mAP", value=0.5,
+    ...     parameters=10, train_seconds=1.0,
+    ... )
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = Store(folder)
-    ...     key = store.add(Record("tiny", "scenes", "linear", 0, "mAP", 0.5, 10, 1.0))
+    ...     key = store.add(record)
     ...     [record.probe for record in store]
     ['linear']
     """
@@ -30,10 +43,25 @@ class Store:
         self.path = Path(path)
 
     def add(self, record: Record, predictions: Predictions | None = None) -> str:
-        """Append one record; returns its key."""
-        target = self._record(record.key)
-        if target.exists():
-            raise FileExistsError(f"{target} is there already; results are append-only (delete it to redo the cell)")
+        """Append a record.
+
+        Parameters
+        ----------
+        record : what was measured.
+        predictions : the outputs for every clip of the held-out split; None where they are not known.
+
+        Returns
+        -------
+        str. The key of the record.
+
+        Raises
+        ------
+        FileExistsError : where the store has a record of this key.
+        """
+        if record.key in self:
+            raise FileExistsError(
+                f"{self._record(record.key)} exists already; a store is append-only: remove the record to measure anew"
+            )
         if predictions is not None:
             with replacing(self._predictions(record.key)) as temporary, open(temporary, "wb") as file:
                 np.savez_compressed(
@@ -43,37 +71,58 @@ class Store:
                     targets=predictions.targets,
                     classes=np.array(predictions.classes),
                 )
-        with replacing(target) as temporary:
-            temporary.write_text(json.dumps(asdict(record), indent=1, sort_keys=True) + "\n")
+        with replacing(self._record(record.key)) as temporary:
+            temporary.write_text(json.dumps(record.to_json(), indent=1, sort_keys=True) + "\n")
         return record.key
+
+    def remove(self, record: Record) -> None:
+        """Delete a record and its predictions, so that the run can be measured again."""
+        self._record(record.key).unlink(missing_ok=True)
+        self._predictions(record.key).unlink(missing_ok=True)
 
     def __contains__(self, key: str) -> bool:
         return self._record(key).exists()
 
     def __iter__(self) -> Iterator[Record]:
         """All records, ordered by encoder, data set, probe, seed."""
-        records = [self._read(path) for path in (self.path / "records").glob("*.json")]
+        records = [_read(path) for path in (self.path / "records").glob("*.json")]
         yield from sorted(records, key=lambda r: (r.encoder, r.dataset, r.probe, r.seed, r.key))
 
     def predictions(self, record: Record) -> Predictions | None:
-        """The per-clip outputs of a record, or None where it has none (a published figure)."""
+        """The outputs for every clip behind a record, or None where the store has none."""
         path = self._predictions(record.key)
         if not path.exists():
             return None
-        with np.load(path, allow_pickle=False) as held:
+        with np.load(path, allow_pickle=False) as arrays:
             return Predictions(
-                tuple(held["ids"].tolist()), held["scores"], held["targets"], tuple(held["classes"].tolist())
+                tuple(arrays["ids"].tolist()), arrays["scores"], arrays["targets"], tuple(arrays["classes"].tolist())
             )
 
-    def _read(self, path: Path) -> Record:
-        held = json.loads(path.read_text())
-        extra = set(held) - {f.name for f in fields(Record)}
-        if extra:
-            raise ValueError(f"{path} has unknown fields {sorted(extra)}: another version of otoscope wrote it")
-        return Record(**held)
-
     def _record(self, key: str) -> Path:
-        return self.path / "records" / f"{key}.json"
+        return self.path / "records" / f"{self._name(key)}.json"
 
     def _predictions(self, key: str) -> Path:
-        return self.path / "predictions" / f"{key}.npz"
+        return self.path / "predictions" / f"{self._name(key)}.npz"
+
+    def _name(self, key: str) -> str:
+        """The name of the files of a record: its key, or the key that an older version gave it."""
+        if (self.path / "records" / f"{key}.json").exists():
+            return key
+        return self._older.get(key, key)
+
+    @cached_property
+    def _older(self) -> dict[str, str]:
+        """Names of the files of older versions, by the present key of their record.
+
+        Scanned once: no otoscope of this version adds such files.
+        """
+        paths = (self.path / "records").glob("*.json")
+        older = [path for path in paths if json.loads(path.read_text()).get("version", 1) != VERSION]
+        return {_read(path).key: path.stem for path in older}
+
+
+def _read(path: Path) -> Record:
+    try:
+        return Record.from_json(migrate(json.loads(path.read_text())))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as a record: {error}") from error

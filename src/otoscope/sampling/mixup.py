@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from otoscope.audio.resample import resample
-from otoscope.bank import Bank, BankSplit
-from otoscope.sampling.subset import SubsetBank
+from otoscope.audio.waveform import waveform
+from otoscope.bank import Bank
+from otoscope.results import Views
 from otoscope.types import Clip, Task, Wave
 
 P, SNR_DB = 0.9, (0.0, 5.0)
@@ -46,26 +46,23 @@ def mixed(clips: Sequence[Clip], task: Task, *, views: int, draw: int = 0, p: fl
     return made
 
 
-class BankWithTrainSplit(SubsetBank):
-    """A bank with the train split of another one; identity, task and all other splits are the whole bank's."""
-
-    def __init__(self, whole: Bank, train: Bank) -> None:
-        super().__init__(whole, {})
-        self._train = train
-
-    def split(self, name: str) -> BankSplit:
-        """The other bank's train split, else the whole bank's split."""
-        return self._train.split(name) if name == "train" else super().split(name)
+def view_settings(number: int) -> Views:
+    """The rule of `number` views of each clip, as a record keeps it."""
+    return Views(number=number, p=P, snr_db=SNR_DB)
 
 
-def with_mixup_views(bank: Bank, views: Bank) -> Bank:
-    """The bank with the train split of `views`, that of a `shown.MixupSet`; `ValueError` for one of another encoder."""
+def with_mixup_views(bank: Bank, views: Bank, *, shots: int, draw: int, number: int) -> Bank:
+    """The bank with the train split of `views`, that of a `shown.MixupSet`; `ValueError` for one of another encoder.
+
+    `shots`, `draw`, `number` of views of each clip: those that `views` was made with, for the protocol of a record.
+    """
     asked, found = (
-        (it.identity.encoder_digest, it.identity.layers, it.identity.dtype, it.identity.holds) for it in (bank, views)
+        (it.identity.encoder_digest, it.identity.layers, it.identity.dtype, it.identity.content) for it in (bank, views)
     )
     if asked != found:
         raise ValueError(f"{views.path} holds views by {found}, {bank.path} clips by {asked}: extract the views anew")
-    return BankWithTrainSplit(bank, views)
+    sampling = replace(bank.sampling, shots=shots, draw=draw, views=view_settings(number))
+    return bank.with_splits({"train": views.split("train")}, sampling)
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ class _Mix:
     snr: float
 
     def __call__(self) -> Wave:
-        wave, other = self.clip.audio, resample(self.partner.audio, self.partner.rate, self.clip.rate)
+        wave, other = waveform(self.clip, self.clip.rate), waveform(self.partner, self.clip.rate)
         loud, level = _rms(wave), _rms(other)
         gain = loud / level * 10 ** (-self.snr / 20) if loud and level else 1.0
         mix = np.zeros(max(len(wave), len(other)), np.float32)

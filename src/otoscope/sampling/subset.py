@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-from torch import Tensor
 
-from otoscope.bank import Bank, BankSplit
+from otoscope.bank import Bank
 from otoscope.registry import UnknownNameError
-from otoscope.sampling.draws import Rows, few_shot, stratify
+from otoscope.results import ValidationCut
+from otoscope.sampling.draws import few_shot, stratify
 
 VALIDATION_CUT = {"share": 0.2, "seed": 0}
 """Share of the train split that becomes the validation split of a data set without one, and the seed of the cut."""
-
-
-class SubsetBank(Bank):
-    """A bank of which some splits are parts of its train split; identity, task and shape are the whole bank's."""
-
-    def __init__(self, whole: Bank, rows: Mapping[str, Rows]) -> None:
-        self.path, self._manifest, self._shards = whole.path, whole._manifest, whole._shards
-        self._opened, self._whole = {}, whole
-        train = whole.split("train")
-        self._parts = {name: SubsetSplit(name, train, chosen.tolist()) for name, chosen in rows.items()}
-
-    def split(self, name: str) -> BankSplit:
-        """A part where there is one, else the whole bank's split."""
-        return self._parts[name] if name in self._parts else self._whole.split(name)
-
-
-class SubsetSplit(BankSplit):
-    """Some clips of a split, in the order of `rows`."""
-
-    def __init__(self, name: str, whole: BankSplit, rows: Sequence[int]) -> None:
-        self.name, self.shape, self.task, self.steps = name, whole.shape, whole.task, whole.steps
-        self.holds, self._identity = whole.holds, whole._identity
-        self.ids = tuple(whole.ids[row] for row in rows)
-        self.events = tuple(whole.events[row] for row in rows)
-        self.targets = whole.targets[rows]
-        self._whole, self._chosen = whole, list(rows)
-        self._shard, self._row_bytes = whole._shard[self._chosen], whole._row_bytes
-
-    def _read(self, rows: Sequence[int], layers: list[int] | None = None) -> dict[str, Tensor]:
-        return self._whole._read([self._chosen[row] for row in rows], layers)
 
 
 def with_validation(bank: Bank) -> Bank:
@@ -54,9 +24,12 @@ def with_validation(bank: Bank) -> Bank:
         bank.split("validation")
         return bank
     except UnknownNameError:
-        hot = bank.split("train").targets.numpy()
+        train = bank.split("train")
+        hot = train.targets.numpy()
         part = stratify(hot, [1 - VALIDATION_CUT["share"], VALIDATION_CUT["share"]], seed=int(VALIDATION_CUT["seed"]))
-        return SubsetBank(bank, {"train": np.flatnonzero(part == 0), "validation": np.flatnonzero(part == 1)})
+        sides = {"train": np.flatnonzero(part == 0), "validation": np.flatnonzero(part == 1)}
+        splits = {name: train.subset(rows.tolist(), name) for name, rows in sides.items()}
+        return bank.with_splits(splits, replace(bank.sampling, validation_cut=cut_settings()))
 
 
 def with_few_shot(bank: Bank, shots: int, *, draw: int = 0) -> Bank:
@@ -66,4 +39,9 @@ def with_few_shot(bank: Bank, shots: int, *, draw: int = 0) -> Bank:
     """
     train = bank.split("train")
     chosen = few_shot(train.targets.numpy(), shots, seed=draw)
-    return SubsetBank(bank, {"train": chosen})
+    return bank.with_splits({"train": train.subset(chosen.tolist())}, replace(bank.sampling, shots=shots, draw=draw))
+
+
+def cut_settings() -> ValidationCut:
+    """`VALIDATION_CUT` as a record keeps it."""
+    return ValidationCut(share=VALIDATION_CUT["share"], seed=int(VALIDATION_CUT["seed"]))

@@ -10,9 +10,10 @@ import numpy as np
 
 from otoscope.bank import HeldOutError
 from otoscope.datasets import Dataset
+from otoscope.results import Sampling
 from otoscope.sampling.draws import few_shot, stratify
-from otoscope.sampling.mixup import RULE, mixed
-from otoscope.sampling.subset import VALIDATION_CUT
+from otoscope.sampling.mixup import RULE, mixed, view_settings
+from otoscope.sampling.subset import VALIDATION_CUT, cut_settings
 from otoscope.types import Clip
 
 
@@ -29,6 +30,12 @@ class TrainingSet(Dataset):
     ) -> None:
         self.name, self.task, self._digest = whole.name, whole.task, whole.digest  # type: ignore[misc]
         self.draw = draw
+        self.sampling = Sampling(
+            shots=shots,
+            draw=draw,
+            views=view_settings(views) if views else None,
+            validation_cut=cut_settings() if cut else None,
+        )
         train = whole.clips("train")
         held = None if cut else whole.clips("validation")
         if held is None:

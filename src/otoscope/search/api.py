@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from scipy.stats import qmc
 from otoscope import probes
 from otoscope.bank import Bank
 from otoscope.probes import Range
+from otoscope.results import SearchSettings
 from otoscope.train.batched import Configuration, fit_many, trials_at_once
 from otoscope.train.fitted import FittedProbe
 
@@ -100,7 +101,14 @@ def fit_best(
                 best = fitted
     if best is None:
         raise last
-    return SearchResult(best, tuple(tried))
+    return SearchResult(_of_search(best, len(points), seed) if kind.trained else best, tuple(tried))
+
+
+def _of_search(best: FittedProbe, trials: int, seed: int) -> FittedProbe:
+    """The probe with a protocol that says that its learning rate and weight decay were searched."""
+    training = best.protocol.training and replace(best.protocol.training, lr=None, weight_decay=None)
+    search = SearchSettings(kind="sobol", trials=trials, options={"seed": seed} if seed else {})
+    return replace(best, protocol=replace(best.protocol, search=search, training=training))
 
 
 def _within(limits: Range, share: float) -> float:

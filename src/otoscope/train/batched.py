@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.bank import Bank
-from otoscope.metrics import clip as metrics
 from otoscope.probes import FrameProbe, Probe
+from otoscope.results import TrainingSettings
 from otoscope.train import loader
-from otoscope.train.fit import DivergedError, check_splits, fit, origin, seeded
+from otoscope.train.fit import DivergedError, check_splits, fit, protocol_of, seeded
 from otoscope.train.fitted import FittedProbe, chosen_shape
 from otoscope.train.learners import Batch, Learner, SingleLearner, StackedLearner, can_stack, random_state
 from otoscope.train.losses import loss_for
@@ -117,8 +117,12 @@ def fit_many(
     run = _Pass(probe, bank, trials, layers, options, batch_size, torch.device("cpu" if device is None else device))
     run.descend(epochs, progress, watch)
     seconds = run.shares(time.perf_counter() - start)
-    config = origin(bank) | {"layer": list(layers), "options": options, "epochs": epochs, "batch_size": batch_size}
     common = {"probe": probe, "options": options, "task": bank.task, "shape": bank.shape, "layer": layers}
+
+    def training(declared: Configuration) -> TrainingSettings:
+        decided = {"lr": declared.lr, "weight_decay": declared.weight_decay}
+        return TrainingSettings(epochs=epochs, batch_size=batch_size, **decided)
+
     results: list[FittedProbe | DivergedError | PrunedError] = []
     for number, trial in enumerate(trials):
         history = run.history[number]
@@ -131,7 +135,9 @@ def fit_many(
                 FittedProbe(
                     module=run.best(number),
                     seed=trial.seed,
-                    config=config | {"lr": trial.lr, "weight_decay": trial.weight_decay},
+                    protocol=protocol_of(bank, probe, layers, options, training(configurations[number])),
+                    lr=trial.lr,
+                    weight_decay=trial.weight_decay,
                     history=history,
                     validation=max(row["validation"] for row in history),
                     train_seconds=seconds[number],

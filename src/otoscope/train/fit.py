@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.bank import Bank, BankSplit
-from otoscope.metrics import clip as metrics
 from otoscope.probes import FrameProbe, Probe
+from otoscope.results import Protocol, TrainingSettings
 from otoscope.train import loader
 from otoscope.train.fitted import FittedProbe, chosen_shape, predict
 from otoscope.train.losses import loss_for
+from otoscope.train.protocol import probe_protocol
 from otoscope.types import Task, Tokens
 
 
@@ -57,6 +58,7 @@ def fit(
         raise TypeError(f"probe {probe!r} emits frame logits, bank targets are for clips; fit a clip probe")
     options = dict(options or {})
     layers = loader.choose_layers(layer, kind.uses_all_layers, bank.shape)
+    training = TrainingSettings(epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay)
     lr = kind.lr.middle if lr is None else lr
     weight_decay = kind.weight_decay.middle if weight_decay is None else weight_decay
     train, validation = bank.split("train"), bank.split("validation")
@@ -66,9 +68,6 @@ def fit(
         module = probes.create(probe, chosen_shape(bank.shape, layers), len(bank.task.classes), **options).to(device)
         run = _Run(module, bank.task, train, validation, layers, batch_size, device)
         history = run.descend(seed, epochs, lr, weight_decay, progress) if kind.trained else run.remember()
-    config = origin(bank) | {"layer": list(layers), "options": options}
-    if kind.trained:
-        config |= {"lr": lr, "weight_decay": weight_decay, "epochs": epochs, "batch_size": batch_size}
     return FittedProbe(
         module=module.cpu().eval(),
         probe=probe,
@@ -77,7 +76,9 @@ def fit(
         shape=bank.shape,
         layer=layers,
         seed=seed,
-        config=config,
+        protocol=protocol_of(bank, probe, layers, options, training),
+        lr=lr if kind.trained else None,
+        weight_decay=weight_decay if kind.trained else None,
         history=history,
         validation=max(row["validation"] for row in history),
         train_seconds=time.perf_counter() - start,
@@ -195,14 +196,24 @@ class _Run:
         return float(metrics.main_scores(logits[None].numpy(), self.validation_targets.numpy(), self.task)[0])
 
 
-def origin(bank: Bank) -> dict[str, Any]:
-    """What a result must know of the bank behind it."""
-    identity = bank.identity
-    digests = {"encoder_digest": identity.encoder_digest, "dataset_digest": identity.dataset_digest}
-    return digests | {"bank_layers": list(identity.layers), "dtype": identity.dtype}
+def protocol_of(
+    bank: Bank, probe: str, layers: Sequence[int], options: Mapping[str, Any], training: TrainingSettings
+) -> Protocol:
+    """The protocol of a probe that is trained on this bank; see `probe_protocol`."""
+    return probe_protocol(
+        probe,
+        bank.identity,
+        task=bank.task.kind,
+        control=bank.control,
+        layers=layers,
+        options=options,
+        training=training,
+        sampling=bank.sampling,
+    )
 
 
 def check_splits(train: BankSplit, validation: BankSplit) -> None:
+    metrics.main_metric(train.task)
     for name, split in (("train", train), ("validation", validation)):
         if not len(split) or not bool(split.targets.any()):
             raise ValueError(

@@ -17,11 +17,15 @@ from otoscope import probes
 from otoscope.bank import BankSplit
 from otoscope.files import replacing
 from otoscope.probes import Probe
+from otoscope.results import Protocol
 from otoscope.train import loader
 from otoscope.types import Task, Tokens, TokenShape
 
-_FORMAT = 1
-_KEPT = ("probe", "options", "task", "shape", "layer", "seed", "config", "history", "validation", "train_seconds")
+_FORMAT = 2
+_KEPT = (
+    *("probe", "options", "task", "shape", "layer", "seed", "protocol", "lr", "weight_decay"),
+    *("history", "validation", "train_seconds"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +33,8 @@ class FittedProbe:
     """A probe after training.
 
     module: the best epoch's probe, in eval mode; probe, options: how it was created; shape: the tokens it was offered,
-    of which it reads the layers `layer`; seed and config: everything else that decided it; history: one dict per epoch;
+    of which it reads the layers `layer`; protocol: what was decided before the training, except the seed; lr,
+    weight_decay: those it was trained with, None where nothing is trained by gradient; history: one dict per epoch;
     validation: the headline metric of the best epoch on the validation split; train_seconds: wall-clock time of `fit`.
     """
 
@@ -40,7 +45,9 @@ class FittedProbe:
     shape: TokenShape
     layer: tuple[int, ...]
     seed: int
-    config: dict[str, Any]
+    protocol: Protocol
+    lr: float | None
+    weight_decay: float | None
     history: list[dict[str, float]]
     validation: float
     train_seconds: float
@@ -84,7 +91,7 @@ class FittedProbe:
         with replacing(folder / "probe.safetensors") as temporary:
             save_file(state, temporary)
         held = {name: getattr(self, name) for name in _KEPT} | {"format": _FORMAT}
-        held |= {"task": asdict(self.task), "shape": asdict(self.shape)}
+        held |= {"task": asdict(self.task), "shape": asdict(self.shape), "protocol": self.protocol.to_json()}
         with replacing(folder / "probe.json") as temporary:
             temporary.write_text(json.dumps(held, indent=1, sort_keys=True) + "\n")
 
@@ -107,7 +114,9 @@ def load(folder: str | Path) -> FittedProbe:
         module.load_state_dict(load_file(folder / "probe.safetensors"))
     except RuntimeError as error:
         raise ValueError(f"the weights in {folder} do not fit the probe that probe.json names: {error}") from error
-    return FittedProbe(**(held | {"module": module.eval(), "task": task, "shape": shape, "layer": layer}))
+    protocol = Protocol.from_json(held["protocol"])
+    decided = {"task": task, "shape": shape, "layer": layer, "protocol": protocol}
+    return FittedProbe(**(held | {"module": module.eval()} | decided))
 
 
 def chosen_shape(shape: TokenShape, layer: Sequence[int]) -> TokenShape:

@@ -48,12 +48,11 @@ class FinetuneJob(Job):
     def _measure(self, run: Run) -> None:
         lr = self._best()
         record = evaluation.evaluate_finetuned(
-            self._finetune(lr, run.seed),
+            dataclasses.replace(self._finetune(lr, run.seed), protocol=self.protocol),
             self.resolved.create_dataset(),
             store=Store(self.out / "results"),
             encoder=self.study.pair.encoder,
             probe=self.study.probe,
-            protocol=self.protocol,
         )
         for spent in {(lr, run.seed)} | {(other, 0) for other in self._recipes.lrs if other != lr}:
             self._checkpoint(*spent).unlink(missing_ok=True)

@@ -9,21 +9,22 @@ import sys
 import traceback
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from otoscope import bank as banks
 from otoscope import probes
 from otoscope.bank import Bank
-from otoscope.bench import evaluation, plan, recorded
+from otoscope.bench import evaluation, plan
 from otoscope.bench.plan import Run, Study
+from otoscope.bench.protocol import study_protocol
 from otoscope.bench.resolve import ResolvedPair
 from otoscope.bench.specs import ProbeSpec
 from otoscope.bench.suites import Suite
 from otoscope.files import replacing
-from otoscope.results import Record, Store
+from otoscope.results import Protocol, Record, Store
 from otoscope.sampling.mixup import with_mixup_views
 from otoscope.sampling.subset import with_few_shot, with_validation
 from otoscope.search.halving import HALVING
@@ -76,16 +77,16 @@ class Job:
     failures: list[Failure] = field(default_factory=list)
     _outcomes: dict[int, TrialOutcome] = field(default_factory=dict)
 
-    @property
-    def protocol(self) -> dict[str, Any]:
+    @cached_property
+    def protocol(self) -> Protocol:
         """What decides these cells before they are trained."""
-        return plan.protocol(self.suite, self.study, self.resolved.size)
+        return study_protocol(self.suite, self.study, self.resolved)
 
     @property
     def digest(self) -> str:
         """Twelve digits over all that decides the trials."""
-        tokens = self.resolved.identity.kept if self.reads_bank else None
-        decides = json.dumps([self.protocol, self.resolved.digests, tokens], sort_keys=True)
+        tokens = self.resolved.identity.storage if self.reads_bank else None
+        decides = json.dumps([self.protocol.to_json(), tokens], sort_keys=True)
         return hashlib.sha256(decides.encode()).hexdigest()[:12]
 
     @property
@@ -96,12 +97,8 @@ class Job:
     def made(self, record: Record) -> bool:
         """Whether a record is of this place, measured here by this protocol."""
         pair, study = self.study.pair, self.study
-        mine = (pair.encoder, pair.dataset, study.probe, None)
-        same = (record.encoder, record.dataset, record.probe, record.recorded) == mine
-        same &= not self.reads_bank or record.config.get("dtype") == self.resolved.identity.dtype
-        return (
-            same and record.config.get("protocol") == self.protocol and recorded.matches(record, self.resolved.digests)
-        )
+        mine = (pair.encoder, pair.dataset, study.probe, None, self.protocol)
+        return (record.encoder, record.dataset, record.probe, record.source, record.protocol) == mine
 
     def fill_banks(self) -> None:
         """The banks that it reads, if they are not there yet."""
@@ -165,7 +162,7 @@ class Job:
 
     def _measure(self, run: Run) -> None:
         trials, _ = plan.runs_of(self.suite, self.study)
-        fitted = self._fit(run.seed, self._tuner.best() if trials else {})
+        fitted = replace(self._fit(run.seed, self._tuner.best() if trials else {}), protocol=self.protocol)
         if run.seed == 0:
             fitted.save(saved_probe(self.out, self.study))
         record = evaluation.evaluate(
@@ -174,7 +171,6 @@ class Job:
             store=Store(self.out / "results"),
             encoder=self.study.pair.encoder,
             probe=self.study.probe,
-            protocol=self.protocol,
         )
         self._say(f"{run}: {record.metric} {100 * record.value:.1f} ({record.train_seconds:.0f} s)")
 
@@ -209,7 +205,8 @@ class Job:
         """The bank as training sees it."""
         whole, study = with_validation(self._bank), self.study
         if study.draw in self.resolved.views:
-            return with_mixup_views(whole, banks.open(self.resolved.views[study.draw]))
+            views, spec = banks.open(self.resolved.views[study.draw]), self.resolved.dataset
+            return with_mixup_views(whole, views, shots=study.shots or 0, draw=study.draw, number=spec.views)
         return whole if study.shots is None else with_few_shot(whole, study.shots, draw=study.draw)
 
     @cached_property

@@ -1,0 +1,149 @@
+"""From clips to the tensors of one shard.
+
+The tensors of a shard depend on nothing but its own clips. A batch contains clips of one length only: no clip is padded
+to the length of another, so its tokens do not depend on the other clips of its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from otoscope.audio.waveform import naming_clips, waveform
+from otoscope.bank._shard import shard_layout
+from otoscope.bank.errors import BankError
+from otoscope.bank.identity import CLS_DTYPES, DTYPES, BankIdentity
+from otoscope.encoders import Encoder
+from otoscope.ops.int8 import quantise
+from otoscope.types import AudioBatch, Clip, Tokens, Wave
+
+
+def count_steps(encoder: Encoder, clips: Sequence[Clip]) -> int:
+    """Encode the longest of some clips and count the time steps of its token map.
+
+    Parameters
+    ----------
+    encoder : Encoder. The frozen encoder.
+    clips : sequence of Clip. All are decoded, one is encoded.
+
+    Returns
+    -------
+    int. Time steps T.
+    """
+    waves = [waveform(clip, encoder.sample_rate) for clip in clips]
+    longest = max(range(len(clips)), key=lambda i: len(waves[i]))
+    return _encode(encoder, [clips[longest]], [waves[longest]]).x.shape[2]
+
+
+def encode_shard(
+    encoder: Encoder,
+    clips: Sequence[Clip],
+    identity: BankIdentity,
+    batch_size: int,
+    on_batch: Callable[[int], object],
+) -> dict[str, Tensor]:
+    """Encode the clips of one shard.
+
+    Parameters
+    ----------
+    encoder : Encoder. The frozen encoder.
+    clips : sequence of Clip. The clips of the shard, in their order.
+    identity : BankIdentity. Says which layers are kept, whether maps or pooled vectors, and in which dtype.
+    batch_size : int. Most clips that are encoded at once.
+    on_batch : callable. Called after each batch with its number of clips.
+
+    Returns
+    -------
+    dict of Tensor. The tensors of `shard_layout`, padded with zeros to the longest map among the clips.
+
+    Raises
+    ------
+    AudioError : when a clip's audio cannot be used.
+    BankError : when the tokens cannot be stored. Both errors name the clip.
+    """
+    waves = [waveform(clip, encoder.sample_rate) for clip in clips]
+    parts: list[tuple[list[int], dict[str, Tensor]]] = []
+    for rows in _batches([len(wave) for wave in waves], batch_size):
+        members = [clips[i] for i in rows]
+        tokens = _encode(encoder, members, [waves[i] for i in rows])
+        parts.append((rows, _stored(tokens.select_layers(identity.layers).to("cpu"), identity, members)))
+        on_batch(len(rows))
+    steps = max(part["mask"].shape[1] for _, part in parts)
+    planned = shard_layout(len(clips), steps, identity)
+    tensors = {name: torch.zeros(shape, dtype=dtype) for name, (dtype, shape) in planned.items()}
+    for rows, part in parts:
+        for name, values in part.items():
+            unpadded = tensors[name][tuple(slice(length) for length in (len(clips), *values.shape[1:]))]
+            unpadded[rows] = values
+    return tensors
+
+
+def _batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Rows of equal length, at most `batch_size` at a time.
+
+    >>> list(_batches([5, 9, 5, 5], 2))
+    [[0, 2], [3], [1]]
+    """
+    for _, group in groupby(sorted(range(len(lengths)), key=lengths.__getitem__), key=lengths.__getitem__):
+        rows = list(group)
+        yield from (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
+
+
+def _encode(encoder: Encoder, clips: Sequence[Clip], waves: Sequence[Wave]) -> Tokens:
+    """Tokens of waveforms of equal length, checked against the shape that the encoder declares."""
+    weight = next(encoder.parameters(), None)
+    device = torch.device("cpu") if weight is None else weight.device
+    batch = AudioBatch.of(waves, encoder.sample_rate)
+    with naming_clips(clips):
+        tokens = encoder.encode(AudioBatch(batch.waves.to(device), batch.lengths.to(device), batch.rate))
+    actual, shape = tokens.x.shape, encoder.shape
+    if (actual[0], actual[1], *actual[3:]) != (len(clips), shape.layers, shape.freq, shape.dim):
+        raise BankError(
+            f"encoder {encoder.name!r} declares {shape}, but for {len(clips)} clips "
+            f"it returned x [B, L, T, F, D] = {list(actual)}; correct its `shape` or its `embed`"
+        )
+    if (tokens.cls is not None) != shape.has_cls:
+        raise BankError(
+            f"encoder {encoder.name!r} declares has_cls={shape.has_cls}, but it returned "
+            f"{'no cls token' if tokens.cls is None else 'a cls token'}; correct its `shape` or its `embed`"
+        )
+    return tokens
+
+
+def _stored(tokens: Tokens, identity: BankIdentity, clips: Sequence[Clip]) -> dict[str, Tensor]:
+    """The tensors to store for `tokens`, zero where there is no audio.
+
+    Means are computed in float32 or wider, then cast to the bank's dtype. Raises `BankError`, naming the clip, for a
+    value that is not finite or overflows.
+    """
+    tokens = Tokens(tokens.x.masked_fill(~tokens.mask[:, None, :, None, None], 0), tokens.mask, tokens.cls)
+    if identity.content == "pooled":
+        tokens = tokens.to(dtype=torch.promote_types(tokens.x.dtype, torch.float32)).pooled()
+    dtype, tensors = DTYPES[identity.dtype], {"mask": tokens.mask}
+    if dtype is torch.int8:
+        levels = quantise(tokens.x)
+        tensors |= {"x": levels.values, "scale": levels.scale.masked_fill(~tokens.mask[:, None, :, None], 0)}
+    else:
+        tensors["x"] = tokens.x.to(dtype)
+    _check_finite("token", tokens.x, tensors.get("scale", tensors["x"]), clips)
+    if tokens.cls is not None:
+        tensors["cls"] = tokens.cls.to(CLS_DTYPES[identity.dtype])
+        _check_finite("cls", tokens.cls, tensors["cls"], clips)
+    return tensors
+
+
+def _check_finite(name: str, before: Tensor, after: Tensor, clips: Sequence[Clip]) -> None:
+    """Raise `BankError` for the first clip with a value that is not finite before or after the cast."""
+    for clip, original, cast in zip(clips, before, after, strict=True):
+        if not bool(torch.isfinite(original).all()):
+            raise BankError(
+                f"clip {clip.id!r} of split {clip.split!r}: the encoder returned a {name} that is NaN or infinite"
+            )
+        if not bool(torch.isfinite(cast).all()):
+            raise BankError(
+                f"clip {clip.id!r} of split {clip.split!r}: a {name} value of {float(original.abs().max()):.3g} "
+                f"overflows {cast.dtype}; extract with dtype='bfloat16' or 'float32'"
+            )

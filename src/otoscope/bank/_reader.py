@@ -1,0 +1,107 @@
+"""Reading rows of a split from its memory-mapped shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache, cached_property
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from otoscope.bank._shard import Shard, shard_layout
+from otoscope.bank.identity import BankIdentity
+
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
+"""Integer dtype of each size in bytes."""
+
+
+class ShardReader:
+    """Reads stored tensors by row from the shards of one split.
+
+    Parameters
+    ----------
+    identity : BankIdentity. Identity of the bank.
+    shards : sequence of Shard. The shards of the split, in order.
+
+    Attributes
+    ----------
+    shard_of : int64 [n]. Number of the shard that contains each row.
+    row_bytes : int64 [S]. Stored bytes of one row of each shard.
+    steps : int. Most time steps T of a shard.
+    """
+
+    def __init__(self, identity: BankIdentity, shards: Sequence[Shard]) -> None:
+        self._identity, self._shards = identity, shards
+        clip_counts = torch.tensor([shard.clips for shard in shards])
+        self.shard_of = torch.arange(len(shards)).repeat_interleave(clip_counts)
+        self.row_bytes = torch.tensor([shard.bytes // shard.clips for shard in shards])
+        steps = {shard.steps for shard in shards}
+        self.steps, self._ragged = max(steps), len(steps) > 1
+
+    def __len__(self) -> int:
+        return len(self.shard_of)
+
+    def read(self, rows: Sequence[int], layers: list[int] | None = None) -> dict[str, Tensor]:
+        """Copy the stored tensors of some rows and layers; zeros follow the end of a shard's maps.
+
+        NumPy copies each run of consecutive rows on the calling thread, at the speed of memory. A torch copy of each
+        row would synchronise all threads each time.
+
+        Parameters
+        ----------
+        rows : sequence of int. Rows within 0 .. n-1.
+        layers : list of int, or None for all. Indices within the layers of the bank.
+
+        Returns
+        -------
+        dict of Tensor. The tensors of `shard_layout` for these rows and layers.
+        """
+        allocate = torch.zeros if self._ragged else torch.empty
+        all_layers = self._identity.shape.layers
+        count, part = (all_layers, slice(None)) if layers is None else (len(layers), _as_slice(layers))
+        planned = shard_layout(len(rows), self.steps, _with_layers(self._identity, count))
+        tensors = {name: allocate(shape, dtype=dtype) for name, (dtype, shape) in planned.items()}
+        targets = {name: _as_integers(tensor) for name, tensor in tensors.items()}
+        for places, shard, shard_rows in self._runs(rows):
+            for name, source in self._maps[shard].items():
+                values = source[shard_rows] if name == "mask" else source[shard_rows, part]
+                if self._ragged:
+                    targets[name][(places, *map(slice, values.shape[1:]))] = values
+                else:
+                    targets[name][places] = values
+        return tensors
+
+    def _runs(self, rows: Sequence[int]) -> Iterator[tuple[slice, int, slice]]:
+        """Runs of consecutive rows of one shard: their places in `rows`, the shard, their places in the shard."""
+        size, start = self._identity.shard_clips, 0
+        for end in range(1, len(rows) + 1):
+            if end == len(rows) or rows[end] != rows[end - 1] + 1 or rows[end] % size == 0:
+                shard, first = divmod(rows[start], size)
+                yield slice(start, end), shard, slice(first, first + end - start)
+                start = end
+
+    @cached_property
+    def _maps(self) -> list[dict[str, npt.NDArray[Any]]]:
+        """Memory-mapped tensors of each shard."""
+        return [{name: _as_integers(tensor) for name, tensor in shard.map().items()} for shard in self._shards]
+
+
+@cache
+def _with_layers(identity: BankIdentity, count: int) -> BankIdentity:
+    """The identity of a bank with so many layers; cached, because every batch needs it."""
+    return replace(identity, shape=replace(identity.shape, layers=count))
+
+
+def _as_slice(layers: list[int]) -> slice | list[int]:
+    """Consecutive layers as a slice, which NumPy reads without an additional copy."""
+    consecutive = layers == list(range(layers[0], layers[0] + len(layers)))
+    return slice(layers[0], layers[0] + len(layers)) if consecutive else layers
+
+
+def _as_integers(tensor: Tensor) -> npt.NDArray[Any]:
+    """The same memory as a NumPy array of integers: NumPy has no bfloat16, and a copy needs the bits only."""
+    integers: npt.NDArray[Any] = tensor.view(_INTEGERS[tensor.itemsize]).numpy()
+    return integers

@@ -1,0 +1,145 @@
+"""`manifest.json`: the file that says which bank a folder contains."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from otoscope.bank.errors import BankError, MismatchError
+from otoscope.bank.identity import FORMAT, BankIdentity
+from otoscope.files import replacing
+from otoscope.types import Task, TokenShape
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The contents of `manifest.json`.
+
+    Parameters
+    ----------
+    identity : BankIdentity. Everything that decides the bank.
+    task : Task. The task of the data set.
+    clips : dict. Number of clips of each split.
+    control : bool. True where the encoder is a control with random weights. Not part of the identity; False for a
+        manifest written before this field existed.
+    """
+
+    identity: BankIdentity
+    task: Task
+    clips: dict[str, int]
+    control: bool = False
+
+    def shards(self, split: str) -> dict[str, range]:
+        """Path of every shard of a split, relative to the bank, and the rows of the split that it contains."""
+        return shard_rows(split, self.clips[split], self.identity.shard_clips)
+
+    def write(self, path: Path) -> None:
+        """Write `manifest.json` into the folder `path`."""
+        with replacing(path / "manifest.json") as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read the manifest of the bank in the folder `path`.
+
+        Raises
+        ------
+        BankError : when there is no manifest, when it is damaged, or when it has another format.
+        """
+        stored = _load(path)
+        identity = stored["identity"]
+        version = identity.get("format")
+        if version != FORMAT or set(identity) != {f.name for f in fields(BankIdentity)}:
+            raise BankError(
+                f"the bank at {path} has format {version}, this version of otoscope reads format {FORMAT}: "
+                "extract the bank again"
+            )
+        identity = identity | {
+            "splits": tuple(identity["splits"]),
+            "layers": tuple(identity["layers"]),
+            "shape": TokenShape(**identity["shape"]),
+        }
+        task = stored["task"] | {"classes": tuple(stored["task"]["classes"])}
+        return cls(BankIdentity(**identity), Task(**task), stored["clips"], stored.get("control", False))
+
+
+def shard_rows(split: str, clips: int, shard_clips: int) -> dict[str, range]:
+    """List the shards of a split.
+
+    Parameters
+    ----------
+    split : str. Name of the split.
+    clips : int. Number of clips of the split.
+    shard_clips : int. Most clips of one shard.
+
+    Returns
+    -------
+    dict. Path of every shard, relative to the bank, and the rows of the split that it contains.
+
+    Examples
+    --------
+    >>> shard_rows("train", 3, 2)
+    {'train/shard-00000.safetensors': range(0, 2), 'train/shard-00001.safetensors': range(2, 3)}
+    """
+    rows = {i: range(i * shard_clips, min(clips, (i + 1) * shard_clips)) for i in range(math.ceil(clips / shard_clips))}
+    return {f"{split}/shard-{i:05d}.safetensors": span for i, span in rows.items()}
+
+
+def bank_exists(path: Path) -> bool:
+    """Whether a folder contains a bank, complete or not.
+
+    Raises
+    ------
+    BankError : when `path` is a file, or a folder that contains something else.
+    """
+    if (path / "manifest.json").exists():
+        return True
+    if path.exists() and not path.is_dir():
+        raise BankError(f"{path} is a file; a bank is a folder: give another path")
+    if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
+        raise BankError(f"{path} is not empty and has no manifest.json, so it is not a bank: give another path")
+    return False
+
+
+def check_identity(path: Path, requested: BankIdentity) -> None:
+    """Check that the bank in the folder `path` has the requested identity.
+
+    Raises
+    ------
+    MismatchError : when it has another one. The message lists each field that differs.
+    """
+    expected, stored = json.loads(json.dumps(asdict(requested))), _load(path)["identity"]
+    missing = "nothing"
+    differing = [
+        f"  {name}: requested {expected.get(name, missing)!r}, stored {stored.get(name, missing)!r}"
+        for name in dict.fromkeys([*expected, *stored])
+        if expected.get(name, missing) != stored.get(name, missing)
+    ]
+    if differing:
+        raise MismatchError(
+            "\n".join(
+                [
+                    f"the bank at {path} has another identity than the requested one:",
+                    *differing,
+                    "request the stored bank, give another path, or delete the folder to extract the bank again",
+                ]
+            )
+        )
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """The JSON of a manifest. A field that was renamed since it was written gets its new name."""
+    file = path / "manifest.json"
+    if not file.exists():
+        raise BankError(f"no bank at {path}: there is no manifest.json; write a bank with `extract`")
+    try:
+        stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        identity = stored["identity"]
+        stored["task"], stored["clips"]
+        stored["identity"] = {"content" if name == "holds" else name: value for name, value in identity.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BankError(f"{file} is damaged ({error!r}): delete the folder and extract the bank again") from error
+    return stored

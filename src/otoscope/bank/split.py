@@ -1,0 +1,220 @@
+"""The clips of one split of a bank: labels in memory, tokens read from disk when they are requested."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from otoscope.bank._reader import ShardReader
+from otoscope.bank._shuffle import shuffle
+from otoscope.bank.errors import BankError, DamagedError
+from otoscope.bank.identity import BankIdentity
+from otoscope.types import Event, Task, Tokens
+
+_POOLED_AT_ONCE = 16
+"""Clips whose token maps are in memory at once while they are pooled."""
+
+
+@dataclass(frozen=True)
+class ClipTable:
+    """Names, targets and events of some clips: `clips.json`."""
+
+    ids: tuple[str, ...]
+    targets: Tensor
+    events: tuple[tuple[Event, ...], ...]
+
+    @classmethod
+    def read(cls, file: Path, task: Task) -> ClipTable:
+        """Read `clips.json`; `DamagedError` where it is not what was written."""
+        try:
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            rows = list(zip(stored["ids"], stored["labels"], stored["events"], strict=True))
+            targets = torch.zeros(len(rows), len(task.classes))
+            for row, (_, labels, _) in enumerate(rows):
+                targets[row, [task.classes.index(label) for label in labels]] = 1
+            events = tuple(tuple(Event(*event) for event in events) for _, _, events in rows)
+            return cls(tuple(id for id, _, _ in rows), targets, events)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedError(f"{file} is damaged ({error!r}); delete it and run extract again") from error
+
+    def select(self, rows: Sequence[int]) -> ClipTable:
+        """Only these rows, in this order."""
+        ids, events = tuple(self.ids[row] for row in rows), tuple(self.events[row] for row in rows)
+        return ClipTable(ids, self.targets[list(rows)], events)
+
+
+class BankSplit:
+    """Some clips of a bank: one split, or a subset of one. Tokens are read from disk when they are requested.
+
+    `Bank.split` and `subset` create it.
+
+    Attributes
+    ----------
+    name : str. Name of the split.
+    ids : tuple of str. One name per clip, in the order of the data set.
+    targets : float32 [n, C]. Multi-hot labels.
+    events : tuple. The events of each clip.
+    task : Task. The task of the data set.
+    content : "tokens" or "pooled". What the bank stores of each clip.
+    shape : TokenShape. Shape of the encoder's token maps, also where pooled vectors are stored, so that a probe that is
+        fitted on one can be measured on the other.
+    steps : int. Time steps T of what is stored, the most of all shards (pooled: 1).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        identity: BankIdentity,
+        task: Task,
+        clips: ClipTable,
+        reader: ShardReader,
+        stored_rows: Sequence[int],
+    ) -> None:
+        self.name, self.task, self._clips = name, task, clips
+        self.ids, self.targets, self.events = clips.ids, clips.targets, clips.events
+        self.shape, self.content, self.steps = identity.shape, identity.content, reader.steps
+        self._identity, self._reader, self._stored_rows = identity, reader, stored_rows
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of these clips on disk."""
+        return int(self._reader.row_bytes[self._shard_of].sum())
+
+    def subset(self, rows: Sequence[int], name: str | None = None) -> BankSplit:
+        """Select some clips.
+
+        Parameters
+        ----------
+        rows : sequence of int. Rows of the clips, in the order of the result; negative ones count from the end.
+        name : str, or None for the name of this split.
+
+        Returns
+        -------
+        BankSplit. These clips; nothing is read.
+
+        Raises
+        ------
+        IndexError : when a row is out of range.
+        """
+        index = self._rows(rows)
+        stored_rows = [self._stored_rows[row] for row in index]
+        return BankSplit(
+            name or self.name, self._identity, self.task, self._clips.select(index), self._reader, stored_rows
+        )
+
+    def tokens(self, index: Sequence[int] | slice, layers: Sequence[int] | None = None) -> Tokens:
+        """Read the token maps of some clips.
+
+        Parameters
+        ----------
+        index : sequence of int, or slice. Rows of the clips, in the order of the result.
+        layers : sequence of int, or None for all. Layers of the bank; no others are read from disk.
+
+        Returns
+        -------
+        Tokens. float32: x [n, L, T, F, D] with T = `steps`, mask [n, T], cls [n, L, D].
+
+        Raises
+        ------
+        IndexError : when a row or a layer is out of range.
+        BankError : when the bank stores pooled vectors only.
+        """
+        if self.content == "pooled":
+            raise BankError(
+                f"token maps of split {self.name!r} were requested, but its bank stores pooled vectors: the mean of "
+                "each clip's map, and its cls. Use pooled(), a probe that reads pooled vectors (see "
+                "otoscope.bank.requirements), or extract another bank with content='tokens'"
+            )
+        chosen = None if layers is None else [range(self.shape.layers)[i] for i in layers]
+        return _as_float32(self._read(self._rows(index), chosen))
+
+    def quantised(self, index: Sequence[int] | slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Read clips of an int8 bank as they are stored. A token is its scale times its values.
+
+        Parameters
+        ----------
+        index : sequence of int, or slice. Rows of the clips, in the order of the result.
+
+        Returns
+        -------
+        values : int8 [n, L, T, F, D].
+        scale : float32 [n, L, T, F]. 0 where there is no audio.
+        mask : bool [n, T].
+
+        Raises
+        ------
+        BankError : when the bank has another dtype.
+        """
+        if self._identity.dtype != "int8":
+            raise BankError(
+                f"int8 rows of split {self.name!r} were requested, but its bank stores {self._identity.dtype}: use "
+                "tokens() and otoscope.ops.int8.quantise, or extract another bank with dtype='int8'"
+            )
+        tensors = self._read(self._rows(index))
+        return tensors["x"], tensors["scale"], tensors["mask"]
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """The rows in random order for one epoch, such that the disk is read in sequence.
+
+        Where the split fits into a window of `_shuffle.WINDOW` bytes, this is `torch.randperm(n, generator=generator)`.
+        Otherwise shards are shuffled and dealt into windows of that size, and rows are shuffled within each window.
+
+        Returns
+        -------
+        int64 [n]. A permutation of the rows.
+        """
+        return shuffle(self._shard_of, self._reader.row_bytes, generator)
+
+    def pooled(self) -> Tokens:
+        """Every clip as one token per layer, its masked mean, with its cls. Read once, then kept in memory.
+
+        Returns
+        -------
+        Tokens. float32: x [n, L, 1, 1, D], cls [n, L, D].
+        """
+        return self._pooled
+
+    @cached_property
+    def _pooled(self) -> Tokens:
+        n = len(self)
+        step = n if self.content == "pooled" else _POOLED_AT_ONCE
+        parts = [_as_float32(self._read(range(n)[start : start + step])).pooled() for start in range(0, n, step)]
+        cls = torch.cat([part.cls for part in parts if part.cls is not None]) if self.shape.has_cls else None
+        return Tokens(torch.cat([part.x for part in parts]), None, cls)
+
+    @cached_property
+    def _shard_of(self) -> Tensor:
+        """The shard that contains each row, int64 [n]."""
+        return self._reader.shard_of[torch.tensor(self._stored_rows, dtype=torch.int64)]
+
+    def _rows(self, index: Sequence[int] | slice) -> Sequence[int]:
+        """The rows that `index` selects, each within 0 .. n-1."""
+        n = len(self)
+        if isinstance(index, slice):
+            return range(n)[index]
+        numbers = [operator.index(i) for i in index]
+        if any(not -n <= i < n for i in numbers):
+            raise IndexError(f"rows {numbers} of split {self.name!r}, which has {n} clips")
+        return [i % n for i in numbers]
+
+    def _read(self, rows: Sequence[int], layers: list[int] | None = None) -> dict[str, Tensor]:
+        """The stored tensors of these rows and layers."""
+        return self._reader.read([self._stored_rows[row] for row in rows], layers)
+
+
+def _as_float32(tensors: dict[str, Tensor]) -> Tokens:
+    """Stored tensors as float32 tokens."""
+    x = tensors["x"].float()
+    if "scale" in tensors:
+        x.mul_(tensors["scale"][..., None])
+    return Tokens(x, tensors["mask"], tensors["cls"].float() if "cls" in tensors else None)

@@ -1,0 +1,79 @@
+"""The protocol of a study, as a suite declares it, before anything is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from otoscope import probes
+from otoscope.bench.plan import Study, runs_of
+from otoscope.bench.resolve import ResolvedPair
+from otoscope.bench.specs import FinetuneSpec, ProbeSpec
+from otoscope.bench.suites import Suite
+from otoscope.finetuning.protocol import finetune_protocol
+from otoscope.results import Protocol, Sampling, SearchSettings, TrainingSettings
+from otoscope.sampling.mixup import view_settings
+from otoscope.sampling.subset import cut_settings
+from otoscope.search.tpe import RULE
+from otoscope.train.loader import choose_layers
+from otoscope.train.protocol import probe_protocol
+
+
+def study_protocol(suite: Suite, study: Study, resolved: ResolvedPair) -> Protocol:
+    """What decides the runs of a study, apart from their seeds.
+
+    Parameters
+    ----------
+    suite : the suite that declares the study.
+    study : probe, fold and few-shot draw.
+    resolved : the encoder and data set on this machine.
+
+    Returns
+    -------
+    Protocol. A record with this protocol and the labels of the study is a result of it.
+    """
+    spec = suite.probe(study.probe)
+    views = suite.dataset(study.pair.dataset).views
+    sampling = Sampling(
+        shots=study.shots,
+        draw=study.draw,
+        views=view_settings(views) if views else None,
+        validation_cut=None if "validation" in resolved.size.clips else cut_settings(),
+    )
+    if isinstance(spec, FinetuneSpec):
+        protocol = finetune_protocol(
+            spec.recipe,
+            encoder_digest=resolved.identity.encoder_digest,
+            dataset_digest=resolved.identity.dataset_digest,
+            task=resolved.task,
+            control=resolved.control,
+            sampling=sampling,
+            lrs=spec.lrs,
+        )
+        return dataclasses.replace(protocol, fold=study.pair.fold)
+    protocol = _probe_protocol(suite, spec, resolved, sampling)
+    searched = bool(runs_of(suite, study)[0])
+    return dataclasses.replace(protocol, fold=study.pair.fold, search=_search(suite) if searched else None)
+
+
+def _probe_protocol(suite: Suite, spec: ProbeSpec, resolved: ResolvedPair, sampling: Sampling) -> Protocol:
+    identity = resolved.identity
+    kind = probes.registry.get(spec.name)
+    return probe_protocol(
+        spec.name,
+        identity,
+        task=resolved.task,
+        control=resolved.control,
+        layers=choose_layers(spec.layer, kind.uses_all_layers, identity.shape),
+        options=spec.options,
+        training=TrainingSettings(
+            epochs=suite.epochs, batch_size=suite.batch_size, lr=spec.lr, weight_decay=spec.weight_decay
+        ),
+        sampling=sampling,
+    )
+
+
+def _search(suite: Suite) -> SearchSettings:
+    if suite.sobol == suite.trials:
+        return SearchSettings(kind="sobol", trials=suite.trials)
+    points = {} if suite.sobol is None else {"sobol": suite.sobol}
+    return SearchSettings(kind="tpe", trials=suite.trials, options=RULE | points)

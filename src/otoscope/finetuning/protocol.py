@@ -1,0 +1,52 @@
+"""The protocol of a fine-tuning run: what a record keeps of how the encoder was trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+from otoscope.finetuning.recipe import Recipe
+from otoscope.results import FINETUNE, Protocol, Sampling, SearchSettings
+
+
+def finetune_protocol(
+    recipe: Recipe,
+    *,
+    encoder_digest: str,
+    dataset_digest: str,
+    task: Literal["multi-label", "multi-class"],
+    control: bool,
+    sampling: Sampling,
+    lrs: Sequence[float] = (),
+) -> Protocol:
+    """The protocol of fine-tuning.
+
+    Parameters
+    ----------
+    recipe : how the encoder is trained.
+    encoder_digest, dataset_digest : content digests of the encoder before the training, and of the data set.
+    task : kind of the data set's task.
+    control : whether the encoder started from random weights.
+    sampling : how the train clips were chosen.
+    lrs : learning rates of which validation chooses one, in place of that of the recipe; at most one means no search.
+
+    Returns
+    -------
+    Protocol. Without a fold, which only the caller knows.
+    """
+    values = dataclasses.asdict(recipe)
+    search = None
+    if len(lrs) > 1:
+        values["lr"] = None
+        search = SearchSettings(kind="list", trials=len(lrs), options={"lr": list(lrs)})
+    return Protocol(
+        encoder_digest=encoder_digest,
+        dataset_digest=dataset_digest,
+        task=task,
+        control=control,
+        probe=FINETUNE,
+        recipe=values,
+        search=search,
+        **vars(sampling),
+    )

@@ -1,0 +1,173 @@
+"""Estimates of a metric with their bootstrap resamples; `otoscope.metrics.stats` states the conventions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from otoscope.metrics.clip import Array, Kind
+from otoscope.metrics.registry import create
+
+LEVEL = 0.95
+"""Default level of an interval."""
+BLOCK = 1 << 22
+"""Largest number of counts (resamples times clips) in memory at once."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the ends of its interval; nan where the data does not determine them."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference(Interval):
+    """A paired difference with the two-sided bootstrap p-value of "no difference"."""
+
+    p: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric of some clips, with its value in each of R resamples of them.
+
+    Parameters
+    ----------
+    value : mean over training seeds.
+    per_seed : float64 [seeds]. The value of each training seed.
+    draws : float64 [R]. The mean over seeds in each resample.
+    clips : number of clips.
+    resampling : a text that identifies the clips, R and the seed; estimates with the same text are paired.
+    metric : name of the metric.
+    """
+
+    value: float
+    per_seed: Array
+    draws: Array
+    clips: int
+    resampling: str
+    metric: str
+
+    def interval(self, level: float = LEVEL) -> Interval:
+        """Return the interval at this level, cut to 0..1."""
+        interval = around(self.value, self.draws, level)
+        return Interval(interval.value, max(interval.low, 0.0), min(interval.high, 1.0))
+
+
+def bootstrap(
+    scores: Sequence[npt.ArrayLike],
+    targets: npt.ArrayLike,
+    metric: str,
+    kind: Kind = "multi-label",
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Estimate:
+    """Estimate a metric from the predictions of one or more training seeds for the same clips.
+
+    Parameters
+    ----------
+    scores : one float [n, C] for each training seed. Logits.
+    targets : 0 or 1 [n, C].
+    metric : name of a registered metric.
+    kind : kind of the task.
+    resamples : number of resamples R.
+    seed : seed of the resamples.
+
+    Returns
+    -------
+    The estimate with its R resampled values.
+
+    Raises
+    ------
+    UnknownNameError : when no metric of this name is registered.
+    ValueError : without predictions.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> label = rng.integers(0, 2, 400)
+    >>> guess = np.where(rng.random(400) < 0.8, label, 1 - label)
+    >>> i = bootstrap([np.eye(2)[guess]], np.eye(2)[label], "accuracy", "multi-class").interval()
+    >>> bool(i.low < 0.8 < i.high), round(i.high - i.low, 2)
+    (True, 0.08)
+    """
+    if not scores:
+        raise ValueError("a bootstrap needs the predictions of at least one seed, found none")
+    resampled, y = create(metric).resampled, np.asarray(targets, dtype=np.float64)
+    n = len(y)
+    rng, rows = np.random.default_rng(seed), max(BLOCK // n, 1)
+    per_seed = np.array([resampled(s, y, np.ones((1, n)), kind)[0] for s in scores])
+    blocks = []
+    for start in range(0, resamples, rows):
+        counts = rng.multinomial(n, np.full(n, 1 / n), size=min(rows, resamples - start))
+        blocks.append(np.mean([resampled(s, y, counts, kind) for s in scores], axis=0))
+    draws = np.concatenate(blocks)
+    digest = hashlib.sha256(y.astype(np.uint8).tobytes()).hexdigest()[:12]
+    resampling = f"{n} clips {digest}, {resamples} resamples, seed {seed}"
+    return Estimate(float(per_seed.mean()), per_seed, draws, n, resampling, metric)
+
+
+def averaged(parts: Sequence[Estimate]) -> Estimate:
+    """Average a metric over test sets without common clips, such as the folds of a data set.
+
+    Parameters
+    ----------
+    parts : estimates of the same trainings, in the same order, one for each test set. Each has its own resampling seed,
+        so that resamples of different test sets are independent.
+
+    Returns
+    -------
+    The estimate of the mean.
+
+    Raises
+    ------
+    ValueError : when the trainings or metrics differ, or when two test sets share their resamples.
+
+    Examples
+    --------
+    >>> y = np.eye(2)[[0, 1] * 30]
+    >>> folds = [bootstrap([s], y, "accuracy", "multi-class", seed=seed) for seed, s in enumerate((y, 1 - y))]
+    >>> mean = averaged(folds)
+    >>> mean.value, mean.clips
+    (0.5, 120)
+    """
+    if len(parts) == 1:
+        return parts[0]
+    alike = len({(e.metric, len(e.per_seed), len(e.draws)) for e in parts}) == 1
+    if not alike or len({e.resampling for e in parts}) < len(parts):
+        listed = "; ".join(f"{e.metric}, {e.resampling}, {len(e.per_seed)} trainings" for e in parts)
+        raise ValueError(f"only the same trainings on different resamples can be averaged, found {listed or 'nothing'}")
+    per_seed, draws = (np.mean([getattr(e, name) for e in parts], axis=0) for name in ("per_seed", "draws"))
+    value, clips = float(np.mean([e.value for e in parts])), sum(e.clips for e in parts)
+    return Estimate(value, per_seed, draws, clips, "; ".join(e.resampling for e in parts), parts[0].metric)
+
+
+def check_paired(estimates: Sequence[Estimate]) -> None:
+    """Raise `ValueError` unless all estimates come from the same resamples and metric."""
+    kinds = sorted({f"{e.metric} of {e.resampling}" for e in estimates})
+    if len(kinds) > 1:
+        raise ValueError(f"only estimates of the same resamples can be compared, found {'; '.join(kinds)}")
+
+
+def quantiles(draws: Array, level: float) -> tuple[float, float]:
+    """The two quantiles that enclose a share `level` of the draws."""
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def around(value: float, draws: Array, level: float) -> Interval:
+    """The percentile interval of the draws, shifted so that its median lies on the value."""
+    return Interval(value, *quantiles(shifted(value, draws), level))
+
+
+def shifted(value: float, draws: Array) -> Array:
+    """The draws, shifted so that their median is the value."""
+    return draws + (value - float(np.nanmedian(draws)))

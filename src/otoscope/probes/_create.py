@@ -1,0 +1,105 @@
+"""Probes by name: build one, or compute what it costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from otoscope.probes._cost import Cost
+from otoscope.probes._layer_gate import gated
+from otoscope.probes.base import Probe, registry
+from otoscope.types import TokenShape
+
+_COSTS: dict[tuple[type[Probe], TokenShape, int, int, str], Cost] = {}
+
+
+def create(name: str, shape: TokenShape, n_classes: int, **options: Any) -> Probe:
+    """Build a probe by name.
+
+    A trained probe of a single layer that is given several layers is put behind a softmax `LayerGate`, its attribute
+    `layer_gate`; its class is then a subclass of the registered one.
+
+    Parameters
+    ----------
+    name : registered name of the probe.
+    shape : shape of the tokens.
+    n_classes : number of classes, C.
+    **options : keyword-only constructor arguments of the probe.
+
+    Raises
+    ------
+    UnknownNameError : when no probe has that name; the message suggests one.
+    TypeError : when the probe has no such option; the message suggests one.
+
+    Examples
+    --------
+    >>> probe = create("linear", TokenShape(1, 8, 192, True, 6.25), 10)
+    >>> sum(p.numel() for p in probe.parameters())
+    1930
+    >>> create("linear", TokenShape(4, 8, 192, True, 6.25), 10).layer_gate.shares.tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    """
+    return _class_for(name, shape, options)(shape, n_classes, **options)
+
+
+def cost(name: str, shape: TokenShape, n_classes: int, n_tokens: int, **options: Any) -> Cost:
+    """Compute the cost of a probe from the module on torch's meta device. Results are cached.
+
+    No random number is drawn. No parameter is allocated either, unless the class uses the default `Probe.macs`, which
+    runs the probe once.
+
+    Parameters
+    ----------
+    name, shape, n_classes, **options : as for `create`, which raises the same errors.
+    n_tokens : number of tokens of a clip, T * F.
+
+    Examples
+    --------
+    >>> cost("linear", TokenShape(1, 8, 768, True, 6.25), 527, 512)
+    Cost(parameters=405263, macs=404736, bytes=1621052)
+    """
+    key = (_class_for(name, shape, options), shape, n_classes, n_tokens, repr(sorted(options.items())))
+    if key not in _COSTS:
+        probe = _on_meta(name, shape, n_classes, options)
+        _COSTS[key] = Cost(_parameters(probe), probe.macs(n_tokens), probe.shipped_bytes)
+    return _COSTS[key]
+
+
+def parameter_count(name: str, shape: TokenShape, n_classes: int, **options: Any) -> int:
+    """Number of trainable parameters, including a softmax layer gate where `create` adds one.
+
+    Parameters
+    ----------
+    name, shape, n_classes, **options : as for `create`, which raises the same errors.
+
+    Examples
+    --------
+    >>> parameter_count("linear", TokenShape(1, 8, 768, True, 6.25), 527)
+    405263
+    >>> parameter_count("mean", TokenShape(12, 8, 768, True, 6.25), 527)
+    405275
+    """
+    return _parameters(_on_meta(name, shape, n_classes, options))
+
+
+def _class_for(name: str, shape: TokenShape, options: dict[str, Any]) -> type[Probe]:
+    registry.check_options(name, options)
+    cls = registry.get(name)
+    return gated(cls) if shape.layers > 1 and not cls.uses_all_layers and cls.trained else cls
+
+
+def _on_meta(name: str, shape: TokenShape, n_classes: int, options: dict[str, Any]) -> Probe:
+    """The probe on torch's meta device: its tensors have shapes and no values, and no random number is drawn."""
+    try:
+        with torch.device("meta"):
+            return create(name, shape, n_classes, **options)
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"probe {name!r} cannot be built on torch's meta device: {error}; its constructor must not read the values "
+            "of tensors"
+        ) from error
+
+
+def _parameters(probe: Probe) -> int:
+    return sum(parameter.numel() for parameter in probe.parameters())

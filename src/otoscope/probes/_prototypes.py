@@ -1,0 +1,168 @@
+"""Prototypes: learned vectors that are compared with every token of a map."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from otoscope.ops import max_dot, sign_through
+from otoscope.probes.base import Probe, Range, only_layer
+from otoscope.types import Tokens, TokenShape
+
+PROTOTYPE_LR = Range(2e-3, 8e-2)
+
+
+class Prototypes(nn.Module, ABC):
+    """K prototypes of width D, initially drawn from N(0, 0.02^2).
+
+    The only parameter is `weight` [K, D]. Probes name this module `prototypes` and exclude it from weight decay.
+
+    Parameters
+    ----------
+    count : number of prototypes, K.
+    dim : width of prototypes and tokens, D.
+
+    Raises
+    ------
+    ValueError : when count is below one.
+    """
+
+    def __init__(self, count: int, dim: int) -> None:
+        super().__init__()
+        if count < 1:
+            raise ValueError(f"a prototype probe needs at least one prototype, found {count}")
+        self.weight = nn.Parameter(torch.randn(count, dim) * 0.02)
+
+    @property
+    def shipped_bytes(self) -> int:
+        """Bytes of the trained prototypes as they are shipped."""
+        return self.weight.numel() * self.weight.element_size()
+
+    @abstractmethod
+    def normalised(self) -> Tensor:
+        """The prototypes as they are compared with tokens: float [K, D], each of length one."""
+
+    def max_similarity(
+        self, tokens: Tensor, mask: Tensor | None = None, *, selection: Literal["exact", "int8"] = "exact"
+    ) -> Tensor:
+        """The largest cosine of each prototype with any valid token: max_n <z_n, p_k>.
+
+        Parameters
+        ----------
+        tokens : float [B, N, D]. L2-normalised tokens.
+        mask : bool [B, N]. True where a token is valid; None if all are.
+        selection : how the token is chosen, see `otoscope.ops.max_cosine`.
+
+        Returns
+        -------
+        float [B, K].
+        """
+        return max_dot(tokens, self.normalised(), mask, selection=selection)[0]
+
+    def similarity(self, tokens: Tensor) -> Tensor:
+        """The cosine of every token with every prototype. It is meant for activation maps and not for training.
+
+        Parameters
+        ----------
+        tokens : float [..., D].
+
+        Returns
+        -------
+        float [..., K].
+        """
+        cosine: Tensor = F.normalize(tokens, dim=-1) @ self.normalised().to(tokens.dtype).T
+        return cosine
+
+
+class FloatPrototypes(Prototypes):
+    """Real-valued prototypes, compared as p / |p|.
+
+    Examples
+    --------
+    >>> torch.allclose(FloatPrototypes(3, 5).normalised().norm(dim=1), torch.ones(3))
+    True
+    """
+
+    def normalised(self) -> Tensor:
+        return F.normalize(self.weight, dim=1)
+
+
+class BinaryPrototypes(Prototypes):
+    """Binary prototypes, compared as sign(p) / sqrt(D) with sign(0) = +1 and a straight-through gradient.
+
+    Examples
+    --------
+    >>> BinaryPrototypes(3, 4).normalised().abs()[0].tolist()
+    [0.5, 0.5, 0.5, 0.5]
+    """
+
+    def normalised(self) -> Tensor:
+        return sign_through(self.weight) / math.sqrt(self.weight.shape[1])
+
+    @property
+    def shipped_bytes(self) -> int:
+        """One bit for each sign, with each prototype padded to whole bytes.
+
+        >>> BinaryPrototypes(10, 770).shipped_bytes
+        970
+        """
+        count, dim = self.weight.shape
+        return count * -(-dim // 8)
+
+
+class SharedPrototypes(Probe):
+    """Base of probes whose prototypes are shared by all classes, followed by a linear layer: logits = W s + b.
+
+    A subclass sets `prototype_class` and uses `clip_logits` or `frame_logits` as its `forward`.
+
+    Parameters
+    ----------
+    prototypes_per_class : J; there are K = C J prototypes.
+    selection : "exact" or "int8". "int8" chooses tokens by int8 products, which is faster and may choose another token
+        of nearly the same cosine. Values and gradients are exact for the chosen token (`otoscope.ops.max_cosine`).
+    """
+
+    lr = PROTOTYPE_LR
+    normalises_tokens = True
+    no_decay = ("prototypes",)
+    prototype_class: ClassVar[type[Prototypes]]
+
+    def __init__(
+        self,
+        shape: TokenShape,
+        n_classes: int,
+        *,
+        prototypes_per_class: int = 20,
+        selection: Literal["exact", "int8"] = "exact",
+    ) -> None:
+        super().__init__(shape, n_classes)
+        self.selection: Literal["exact", "int8"] = selection
+        self.prototypes = self.prototype_class(n_classes * prototypes_per_class, shape.dim)
+        self.head = nn.Linear(n_classes * prototypes_per_class, n_classes)
+
+    def clip_logits(self, tokens: Tokens) -> Tensor:
+        """Logits, float [B, C], of the largest cosines over all valid tokens of a clip."""
+        z, mask = only_layer(tokens.normalised().flat), tokens.token_mask
+        out: Tensor = self.head(self.prototypes.max_similarity(z, mask, selection=self.selection))
+        return out
+
+    def frame_logits(self, tokens: Tokens) -> Tensor:
+        """Logits, float [B, T, C], of the largest cosines over frequency at each time step."""
+        x = only_layer(tokens.normalised().x)
+        max_similarity = self.prototypes.max_similarity(x.flatten(0, 1), selection=self.selection)
+        out: Tensor = self.head(max_similarity.view(*x.shape[:2], -1))
+        return out
+
+    def macs(self, n_tokens: int) -> int:
+        K, D = self.prototypes.weight.shape
+        return n_tokens * (D + K * D) + self.predictions_per_clip(n_tokens) * K * self.n_classes
+
+    @property
+    def shipped_bytes(self) -> int:
+        weight = self.prototypes.weight
+        return super().shipped_bytes - weight.numel() * weight.element_size() + self.prototypes.shipped_bytes

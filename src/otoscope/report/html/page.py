@@ -1,0 +1,80 @@
+"""The report: one self-contained HTML file made from a store of results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from otoscope.files import replacing
+from otoscope.report import headline
+from otoscope.report.html import sections
+from otoscope.report.html.svg import escape
+from otoscope.report.rankings import rank
+from otoscope.report.table import Row, summarise
+from otoscope.report.text import summary
+from otoscope.results import Store
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def write_report(store_path: str | Path, out_html: str | Path) -> Path:
+    """Write the report of a store.
+
+    The file loads nothing from the network. It contains every registered section that has something to show
+    (`otoscope.report.html.sections`).
+
+    Parameters
+    ----------
+    store_path : str or Path. The folder of results.
+    out_html : str or Path. The file to write.
+
+    Returns
+    -------
+    Path. The file that was written.
+
+    Raises
+    ------
+    ValueError : when the store is empty.
+    """
+    data = _prepare(Store(store_path))
+    parts = [_top(data.pairs[0], data.rows), *(section.html(data) for section in sections.ordered())]
+    style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
+    page = _PAGE.format(title=escape(headline.claim(data.pairs[0])), style=style, body="\n".join(filter(None, parts)))
+    out = Path(out_html)
+    with replacing(out) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return out
+
+
+def _prepare(store: Store) -> sections.ReportData:
+    """Summarise the store; pairs of controls come last."""
+    pairs = sorted(summary.by_pair(summarise(store)), key=lambda pair: pair[0].control)
+    rows = tuple(row for pair in pairs for row in pair)
+    return sections.ReportData(store, rows, tuple(map(tuple, pairs)), rank(store))
+
+
+def _top(pair: Sequence[Row], rows: Sequence[Row]) -> str:
+    """Write the main sentence and the reasons for it."""
+    others = [row for row in rows if row not in pair]
+    claim = escape(headline.claim(pair))
+    for row in pair:
+        if row.winner:
+            claim = claim.replace(escape(row.label), f"<em>{escape(row.label)}</em>", 1)
+    lead = " ".join(headline.reasons(pair, others)).replace(" %", "\u00a0%")
+    return f'<p class="brand">otoscope report</p>\n<h1>{claim}</h1>\n<p class="lead">{escape(lead)}</p>'

@@ -1,0 +1,88 @@
+"""What a section of the report is, and the registry of sections."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from otoscope.registry import Registry
+from otoscope.report.rankings import Rankings
+from otoscope.report.table import Row
+from otoscope.results import Store
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What every section reads.
+
+    Parameters
+    ----------
+    store : Store. The records and their predictions.
+    rows : tuple of Row. One row per encoder, data set and probe, in the order of `pairs`.
+    pairs : tuple of tuples of Row. The same rows, grouped by encoder and data set; controls come last.
+    rankings : Rankings. The rankings of encoders under each probe, and the comparison of probes over all pairs.
+    """
+
+    store: Store
+    rows: tuple[Row, ...]
+    pairs: tuple[tuple[Row, ...], ...]
+    rankings: Rankings
+
+    @property
+    def path(self) -> Path:
+        """The folder of the store."""
+        return self.store.path
+
+
+class Section(ABC):
+    """One section of the report: a heading, and below it text, tables and figures.
+
+    Attributes
+    ----------
+    name : str. The registered name.
+    title : str. The heading; an empty title gives a section without a heading.
+    order : int. Sections appear in ascending order. The built-in sections have the orders 10, 20, ...
+
+    Examples
+    --------
+    >>> from otoscope.report.html import sections
+    >>> [section.name for section in sections.ordered()][:3]
+    ['tables', 'bars', 'rankings']
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str] = ""
+    order: ClassVar[int]
+
+    @abstractmethod
+    def body(self, data: ReportData) -> str | None:
+        """Write the section.
+
+        Parameters
+        ----------
+        data : ReportData. The results to show.
+
+        Returns
+        -------
+        str or None. HTML without the heading; None where the results have nothing to show here. Use
+        `otoscope.report.html.svg.escape` for every text that comes from the results.
+        """
+
+    def html(self, data: ReportData) -> str:
+        """Return the heading and the body, or an empty string where the body is None."""
+        body = self.body(data)
+        if body is None:
+            return ""
+        return f"<h2>{self.title}</h2>\n{body}" if self.title else body
+
+
+registry: Registry[Section] = Registry("section", "otoscope.report.html.sections")
+register = registry.register
+
+
+def ordered() -> list[Section]:
+    """Create all registered sections, in the order of the page."""
+    sections = [registry.create(name) for name in registry.names()]
+    return sorted(sections, key=lambda section: section.order)

@@ -1,0 +1,56 @@
+"""How the results were measured."""
+
+from __future__ import annotations
+
+from otoscope.report.html.sections.base import ReportData, Section, register
+from otoscope.report.html.svg import escape
+from otoscope.report.table import Row
+from otoscope.report.variants import used
+
+_FACTS = (
+    "The encoder is frozen; each probe is trained on the train split and keeps its best epoch on the validation split. "
+    "The held-out test split is opened once, to fill these tables.",
+    "mAP is the mean over classes of average precision (step-wise, classes without positives dropped).",
+    "Intervals: 95 %, bootstrap over test clips (1,000 resamples), seeds averaged in each. Gains and shares of the gap "
+    "are paired: every probe is measured on the same resampled clips.",
+    "Share of the gap closed: (probe − linear) / (fine-tuning − linear).",
+)
+
+
+@register("method")
+class Method(Section):
+    """The protocol in words, dates, machines and versions, and the configuration of every row."""
+
+    title = "How it was measured"
+    order = 80
+
+    def body(self, data: ReportData) -> str:
+        """Write the facts and the table of configurations."""
+        facts = "".join(f"<li>{escape(fact)}</li>" for fact in (*_FACTS, *_provenance(data)))
+        rows = "".join(
+            f"<tr><td>{escape(r.encoder)} · {escape(r.label)}</td><td>{_configuration(r)}</td></tr>" for r in data.rows
+        )
+        head = '<div class="scroll"><table class="words"><thead><tr><th>probe</th><th>configuration</th></tr></thead>'
+        return (
+            f"<ul class='note'>{facts}</ul>\n"
+            f"<details><summary>Configurations</summary>{head}<tbody>{rows}</tbody></table></div></details>"
+        )
+
+
+def _provenance(data: ReportData) -> list[str]:
+    """When, where and with which versions the records were made, as far as they say."""
+    records = [record for row in data.rows for record in row.records]
+    machines = sorted({r.machine for r in records if r.machine})
+    dates = sorted({r.date[:10] for r in records if r.date})
+    versions = sorted({f"{name} {version}" for r in records for name, version in r.versions.items()})
+    return [
+        *([f"Measured {dates[0]}" + (f" to {dates[-1]}" if len(dates) > 1 else "") + "."] if dates else []),
+        *([f"Machine: {'; '.join(machines)}."] if machines else []),
+        *([f"Versions: {', '.join(versions)}."] if versions else []),
+    ]
+
+
+def _configuration(row: Row) -> str:
+    """Write the training configuration of a row."""
+    text = ", ".join(f"{name} = {value}" for name, value in used(row.records[0]).items())
+    return f"<code>{escape(text)}</code>"

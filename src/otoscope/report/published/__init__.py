@@ -1,0 +1,1 @@
+"""Values that the literature prints, and results compared with them."""

@@ -1,0 +1,1 @@
+"""Results as text tables, as sentences, and as files."""

@@ -1,0 +1,97 @@
+"""Names for several configurations of one probe: the settings in which they differ, as "norm=layer, epochs=30"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from otoscope.results import Protocol, Record
+
+Settings = Mapping[str, Any]
+"""Settings of a run by readable name, without those that are None."""
+
+
+def declared(protocol: Protocol) -> dict[str, Any]:
+    """The settings of a protocol by readable name.
+
+    Parameters
+    ----------
+    protocol : protocol of a record.
+
+    Returns
+    -------
+    dict. Everything that the protocol fixes except encoder, data set and task; settings that are None are absent.
+
+    Examples
+    --------
+    >>> declared(Protocol(encoder_digest="e", dataset_digest="d", task="multi-label", probe="linear", layers=(5,)))
+    {'probe': 'linear', 'layers': '5', 'revision': 1}
+    """
+    settings = {"probe": protocol.probe, **protocol.options, "norm": protocol.norm, "layers": _layers(protocol.layers)}
+    settings |= {"dtype": protocol.dtype, "fold": protocol.fold, "shots": protocol.shots}
+    settings |= {} if protocol.shots is None else {"draw": protocol.draw}
+    if protocol.views:
+        low, high = protocol.views.snr_db
+        settings |= {"views": protocol.views.number, "mixup p": protocol.views.p, "mixup dB": f"{low:g} to {high:g}"}
+    if protocol.validation_cut:
+        cut = protocol.validation_cut
+        settings |= {"validation share": cut.share, "validation seed": cut.seed}
+    if protocol.search:
+        settings |= {"search": protocol.search.kind, "trials": protocol.search.trials}
+        settings |= {f"search {name}": value for name, value in protocol.search.options.items()}
+    if protocol.training:
+        training = protocol.training
+        settings |= {"epochs": training.epochs, "batch_size": training.batch_size}
+        settings |= {"lr": training.lr, "weight_decay": training.weight_decay}
+    settings |= protocol.recipe or {}
+    settings["revision"] = protocol.revision
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def used(record: Record) -> dict[str, Any]:
+    """The settings of a record, with the learning rate and the weight decay that a search chose."""
+    chosen = {"lr": record.lr, "weight_decay": record.weight_decay}
+    return declared(record.protocol) | {name: value for name, value in chosen.items() if value is not None}
+
+
+def variants(records: Sequence[Record]) -> list[str]:
+    """Names that tell the configurations of one probe apart.
+
+    Parameters
+    ----------
+    records : one record of each configuration.
+
+    Returns
+    -------
+    list of str. For each record the settings in which it differs from any other, "" where there is no other. The
+    learning rate and weight decay that a search chose count only where the declared settings are the same.
+    """
+    settings = [declared(record.protocol) for record in records]
+    if any(settings.count(own) > 1 for own in settings):
+        settings = [used(record) for record in records]
+    return [differing(own, settings) for own in settings]
+
+
+def differing(own: Settings, others: Iterable[Settings]) -> str:
+    """The settings in which a configuration differs from any of the others, as text.
+
+    >>> differing({"lr": 0.1, "epochs": 30}, [{"lr": 0.1, "epochs": 30}, {"lr": 0.2, "epochs": 30}])
+    'lr=0.1'
+    """
+    others = list(others)
+    names = [name for name in own if any(name not in other or other[name] != own[name] for other in others)]
+    return ", ".join(f"{name}={_short(own[name])}" for name in names)
+
+
+def _layers(layers: Sequence[int]) -> str | None:
+    """Layers as "5", "0-11" or "0, 3, 7"; None where a protocol names none."""
+    if not layers:
+        return None
+    if len(layers) > 2 and list(layers) == list(range(layers[0], layers[-1] + 1)):
+        return f"{layers[0]}-{layers[-1]}"
+    return ", ".join(map(str, layers))
+
+
+def _short(value: Any) -> str:
+    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 24 else f"{text[:23]}…"

@@ -1,0 +1,65 @@
+"""The protocol of a run: what a record keeps of how a probe was trained."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from otoscope import probes
+from otoscope.bank import BankIdentity
+from otoscope.probes import Probe
+from otoscope.results import Protocol, Sampling, TrainingSettings
+
+
+def probe_protocol(
+    probe: str,
+    identity: BankIdentity,
+    *,
+    task: Literal["multi-label", "multi-class"],
+    control: bool,
+    layers: Sequence[int],
+    options: Mapping[str, Any],
+    training: TrainingSettings,
+    sampling: Sampling,
+) -> Protocol:
+    """The protocol of a probe on a bank.
+
+    Parameters
+    ----------
+    probe : registered name of the probe.
+    identity : identity of the bank.
+    task : kind of the data set's task.
+    control : whether the encoder has random weights.
+    layers : layers that the probe reads, as indices into the layers of the bank.
+    options : options given to the probe.
+    training : how the probe is trained by gradient; not kept for a probe that is not.
+    sampling : how the train clips were chosen.
+
+    Returns
+    -------
+    Protocol. Without fold and search, which only the caller knows.
+    """
+    kind = probes.registry.get(probe)
+    return Protocol(
+        encoder_digest=identity.encoder_digest,
+        dataset_digest=identity.dataset_digest,
+        task=task,
+        control=control,
+        probe=probe,
+        options=options,
+        norm=_norm(kind, options),
+        layers=tuple(identity.layers[index] for index in layers),
+        dtype=identity.dtype,
+        training=training if kind.trained else None,
+        **vars(sampling),
+    )
+
+
+def _norm(kind: type[Probe], options: Mapping[str, Any]) -> str | None:
+    """The option `norm` of a probe, given or by default; None for a probe without it."""
+    declared = inspect.signature(kind).parameters.get("norm")
+    if declared is None:
+        return None
+    norm: str = options.get("norm", declared.default)
+    return norm

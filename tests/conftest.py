@@ -1,0 +1,53 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from otoscope import datasets, encoders, metrics, probes
+from toys import Ear, Tones
+
+TOY_PLUGIN = """
+from toys import Ear, Tones
+from otoscope import datasets, encoders
+encoders.register("ear")(Ear)
+datasets.register("tones")(Tones)
+"""
+SILENT_PLUGIN = """
+import torch
+from otoscope.probes import ClipProbe, register
+
+@register("silent")
+class Silent(ClipProbe):
+    def forward(self, tokens):
+        return torch.zeros(len(tokens), self.n_classes)
+"""
+
+
+@pytest.fixture
+def isolated_registries() -> Iterator[None]:
+    """Undo after the test whatever it registers."""
+    with ExitStack() as stack:
+        for registry in (encoders.registry, datasets.registry, metrics.registry, probes.registry):
+            stack.enter_context(registry.isolated())
+        yield
+
+
+@pytest.fixture
+def toy_plugins(isolated_registries: None) -> None:  # noqa: ARG001
+    """The encoder `ear` and the data set `tones`, registered for one test."""
+    encoders.register("ear")(Ear)
+    datasets.register("tones")(Tones)
+
+
+@pytest.fixture
+def plugin_folder(isolated_registries: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: ARG001
+    """The working directory of one test, with the plug-in files toy.py (encoder, data set) and silent.py (probe)."""
+    (tmp_path / "toy.py").write_text(TOY_PLUGIN)
+    (tmp_path / "silent.py").write_text(SILENT_PLUGIN)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

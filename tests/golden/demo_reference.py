@@ -1,0 +1,68 @@
+"""The scores that each probe of the small demo gave when the encoder's weights were shipped.
+
+`demo_small.npz` stores one array per probe, float32 [clips, classes], for the first clips of the test split. After a
+change that is meant to alter the results, write it again:
+
+    otoscope demo --small --out FOLDER
+    python tests/golden/demo_reference.py FOLDER/results
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from otoscope.results import Store
+
+Scores = npt.NDArray[np.float32]
+PROBES = ("linear", "mean", "mhca", "protobin")
+CLIPS = 12
+PATH = Path(__file__).with_name("demo_small.npz")
+
+
+def scores_of(store: Store) -> dict[str, Scores]:
+    """Scores of the first `CLIPS` test clips, in the order of their ids.
+
+    Parameters
+    ----------
+    store : Store. The results of `otoscope demo --small`.
+
+    Returns
+    -------
+    dict of float32 [CLIPS, classes]. One array per probe.
+    """
+    scores = {}
+    for record in store:
+        predictions = store.predictions(record)
+        if record.probe in PROBES and predictions is not None:
+            order = np.argsort(predictions.ids)[:CLIPS]
+            scores[record.probe] = predictions.scores[order].astype(np.float32)
+    return scores
+
+
+def read() -> dict[str, Scores]:
+    """Read the stored reference."""
+    with np.load(PATH) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def distances(scores: Mapping[str, Scores], reference: Mapping[str, Scores]) -> dict[str, float]:
+    """Root mean square difference between the scores of each probe and its reference.
+
+    Parameters
+    ----------
+    scores, reference : mapping of float32 [clips, classes]. One array per probe.
+
+    Returns
+    -------
+    dict of float. One distance per probe of the reference.
+    """
+    return {name: float(np.sqrt(np.square(scores[name] - reference[name]).mean())) for name in reference}
+
+
+if __name__ == "__main__":
+    np.savez_compressed(PATH, **scores_of(Store(sys.argv[1])))

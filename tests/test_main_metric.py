@@ -1,0 +1,164 @@
+"""Any registered metric as the main score: selection, evaluation, bootstrap, comparison and ranking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from sklearn.metrics import f1_score, roc_auc_score
+
+import otoscope as oto
+from otoscope import metrics
+from otoscope.bank import Bank, extract
+from otoscope.metrics import stats
+from otoscope.registry import UnknownNameError
+from otoscope.report.compare import compare
+from otoscope.report.rankings import rank
+from otoscope.report.table import summarise
+from otoscope.train.fit import fit
+from otoscope.types import AudioBatch, Task, Tokens
+from planted import Ground, plant
+from toys import Ear, Tones
+
+
+class TonesMeasuredBy(Tones):
+    def __init__(self, *, metric: str, kind: str = "multi-label") -> None:
+        super().__init__(kind=kind)
+        self.task = Task(self.task.classes, self.task.kind, metric)
+
+
+class NeverEncodes(Ear):
+    def encode(self, batch: AudioBatch) -> Tokens:
+        raise AssertionError(f"{len(batch.waves)} clips were encoded")
+
+
+def bank_of(dataset: Tones, folder: Path) -> Bank:
+    return extract(Ear(), dataset, folder, layers="all", progress=False)
+
+
+def expected(metric: str, logits: np.ndarray, targets: np.ndarray) -> float:
+    if metric == "AUROC":
+        return float(roc_auc_score(targets, logits, average="macro"))
+    return float(f1_score(targets, logits > 0, average="macro"))
+
+
+@pytest.mark.parametrize("metric", ["AUROC", "F1"])
+def test_another_main_metric_selects_and_evaluates(metric: str, tmp_path: Path) -> None:
+    dataset, store = TonesMeasuredBy(metric=metric), oto.Store(tmp_path / "results")
+    bank = bank_of(dataset, tmp_path / "bank")
+    fitted = fit("linear", bank, epochs=8, batch_size=16, lr=0.05)
+    validation = bank.split("validation")
+    chosen = expected(metric, fitted.predict_logits(validation).numpy(), validation.targets.numpy())
+    assert fitted.validation == pytest.approx(chosen, abs=1e-6)
+    assert fitted.validation == max(row["validation"] for row in fitted.history)
+    record = oto.evaluate(fitted, bank, store=store)
+    held_out = store.predictions(record)
+    assert held_out is not None
+    measured = expected(metric, held_out.scores, held_out.targets)
+    assert (record.metric, record.value) == (metric, pytest.approx(measured, abs=1e-6))
+    assert record.value == record.metrics[metric] != record.metrics["mAP"]
+
+
+@pytest.mark.parametrize("metric", ["AUROC", "F1"])
+def test_a_bootstrap_of_another_main_metric_covers_its_value(metric: str) -> None:
+    ground = Ground.sown("clips")
+    scores = [ground.scores(1.0, 0, seed) for seed in range(2)]
+    found = stats.bootstrap(scores, ground.targets, metric)
+    assert found.per_seed == pytest.approx([expected(metric, s, ground.targets) for s in scores])
+    counts = np.random.default_rng(0).multinomial(150, np.full(150, 1 / 150), size=1)[0]
+    again = np.repeat(np.arange(150), counts)
+    by_hand = np.mean([expected(metric, s[again], ground.targets[again]) for s in scores])
+    assert stats.bootstrap(scores, ground.targets, metric, resamples=1).draws[0] == pytest.approx(by_hand)
+    interval = found.interval()
+    assert interval.low < interval.value < interval.high
+
+
+@pytest.mark.parametrize("metric", ["AUROC", "F1"])
+def test_probes_and_encoders_are_compared_and_ranked_by_another_main_metric(metric: str, tmp_path: Path) -> None:
+    store, ground = oto.Store(tmp_path), Ground.sown("clips")
+    for encoder, gain in (("weak", 0.0), ("strong", 1.5)):
+        plant(store, ground, encoder, {"linear": 0.5 + gain, "protobin": 1.5 + gain}, metric=metric)
+    rows = [row for row in summarise(store, resamples=300) if row.encoder == "strong"]
+    by_hand = {p: [expected(metric, ground.scores(s, 0, i), ground.targets) for i in (0, 1)] for p, s in
+               (("linear", 2.0), ("protobin", 3.0))}  # fmt: skip
+    assert {row.probe: row.value for row in rows} == pytest.approx({p: np.mean(v) for p, v in by_hand.items()})
+    assert {row.probe: row.estimate.value for row in rows if row.estimate} == pytest.approx(
+        {row.probe: row.value for row in rows}
+    )
+    assert [(row.probe, row.winner) for row in rows] == [("linear", False), ("protobin", True)]
+    gain = rows[1].gain
+    assert gain is not None
+    assert gain.value == pytest.approx(rows[1].value - rows[0].value)
+    verdict = compare(store, "linear", "protobin", resamples=300).verdicts[0]
+    assert verdict.winner is verdict.b
+    assert f"points of {metric}" in verdict.sentence()
+    (ranking,) = rank(store, resamples=300).rankings
+    assert (ranking.metric, ranking.order("linear")) == (metric, ["strong", "weak"])
+    assert ranking.encoders == ("strong", "weak")
+
+
+@pytest.mark.parametrize(
+    ("metric", "error", "message"),
+    [("AUROCC", UnknownNameError, "did you mean 'AUROC'"), ("accuracy", ValueError, "does not apply to a multi-label")],
+)
+def test_a_task_without_a_usable_metric_is_refused_before_any_encoding(
+    metric: str,
+    error: type[Exception],
+    message: str,
+    tmp_path: Path,
+    isolated_registries: None,  # noqa: ARG001
+) -> None:
+    dataset = TonesMeasuredBy(metric=metric)
+    with pytest.raises(error, match=message):
+        extract(NeverEncodes(), dataset, tmp_path / "bank", progress=False)
+    with pytest.raises(error, match=message):
+        oto.finetune(NeverEncodes(), dataset)
+    oto.datasets.register("measured")(TonesMeasuredBy)
+    with pytest.raises(error, match=message):
+        oto.datasets.create("measured", metric=metric)
+    assert not dataset.opened
+
+
+class RankingLoss(metrics.Metric):
+    """Share of pairs of a positive and a negative clip that are in the wrong order, mean over classes."""
+
+    higher_is_better = False
+
+    def value(self, scores: npt.ArrayLike, targets: npt.ArrayLike, kind: metrics.Kind) -> float:
+        return 1 - metrics.create("AUROC").value(scores, targets, kind)
+
+
+@pytest.fixture
+def ranking_loss(isolated_registries: None) -> None:  # noqa: ARG001
+    """A metric whose lower values are better, registered for one test."""
+    metrics.register("ranking_loss")(RankingLoss)
+
+
+@pytest.mark.usefixtures("ranking_loss")
+def test_a_lower_value_wins_where_lower_is_better(tmp_path: Path) -> None:
+    store, ground = oto.Store(tmp_path), Ground.sown("clips", clips=300)
+    for encoder, gain in (("weak", 0.0), ("strong", 1.5)):
+        skills = {"linear": 0.5 + gain, "protobin": 1.5 + gain, "finetune": 2.5 + gain}
+        plant(store, ground, encoder, skills, metric="ranking_loss")
+    rows = [row for row in summarise(store, resamples=300) if row.encoder == "strong"]
+    assert [(row.probe, row.winner) for row in rows] == [("linear", False), ("protobin", True), ("finetune", False)]
+    linear, best, finetune = rows
+    assert linear.value > best.value > finetune.value
+    assert best.gain is not None
+    assert best.gain.value == pytest.approx(linear.value - best.value)
+    assert best.gap is not None
+    assert best.gap.value == pytest.approx((linear.value - best.value) / (linear.value - finetune.value))
+    assert best.gap.low < best.gap.value < best.gap.high
+    verdict = compare(store, "linear", "protobin", resamples=300).verdicts[0]
+    assert verdict.winner is verdict.b
+    assert "protobin beats linear" in verdict.sentence()
+    found = rank(store, resamples=300)
+    (ranking,) = found.rankings
+    assert ranking.encoders == ("strong", "weak")
+    assert ranking.ranks("linear") == {"strong": 1, "weak": 2}
+    assert ranking.probes == ("linear", "protobin", "finetune")
+    assert {duel.leader for duel in ranking.duels} == {"strong"}
+    assert found.board is not None
+    assert found.board.probes == ("protobin", "linear")

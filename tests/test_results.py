@@ -1,0 +1,262 @@
+"""The store of records: the present version, and the migration of records that version 1 wrote."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from otoscope import datasets
+from otoscope.bench import recorded
+from otoscope.bench.runner import prepare
+from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
+from otoscope.bench.suites import Suite
+from otoscope.results import (
+    Predictions,
+    Protocol,
+    Record,
+    SearchSettings,
+    Store,
+    TrainingSettings,
+    ValidationCut,
+    Views,
+)
+from otoscope.results.migrate import migrate
+from otoscope.results.record import VERSION
+from planted import IDS, SCENE_CLASSES, TARGETS, scene_record, scene_scores
+from toys import Tones
+
+VERSION_1 = Path(__file__).parent / "data" / "results-version-1"
+"""Records and predictions as version 1 wrote them: two benches of toys, a control, and the reference that shipped."""
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Store:
+    shutil.copytree(VERSION_1, tmp_path / "results")
+    return Store(tmp_path / "results")
+
+
+def one(store: Store, **labels: str) -> Record:
+    (found,) = [r for r in store if all(getattr(r, name) == label for name, label in labels.items())]
+    return found
+
+
+# The present version
+
+
+def test_a_record_survives_its_file(tmp_path: Path) -> None:
+    record = scene_record(
+        "linear",
+        3,
+        0.5,
+        protocol={
+            "options": {"sizes": (1, 2)},
+            "views": Views(number=5, p=0.9, snr_db=(0.0, 5.0)),
+            "validation_cut": ValidationCut(share=0.2, seed=0),
+            "search": SearchSettings(kind="sobol", trials=4, options={"seeds": (1, 2)}),
+            "layers": (0, 5),
+            "fold": 2,
+        },
+        source="a paper",
+    )
+    store = Store(tmp_path)
+    predictions = Predictions(IDS, scene_scores(1.0, 0), TARGETS, SCENE_CLASSES)
+    key = store.add(record, predictions)
+    (again,) = Store(tmp_path)
+    assert again == record
+    assert again.key == key == record.key
+    kept = store.predictions(again)
+    assert kept is not None
+    assert (kept.ids, kept.classes) == (IDS, SCENE_CLASSES)
+    np.testing.assert_array_equal(kept.scores, predictions.scores)
+    with pytest.raises(FileExistsError, match="append-only"):
+        store.add(record)
+    store.remove(record)
+    assert (list(store), store.predictions(record), key in store) == ([], None, False)
+
+
+def test_every_field_that_decides_a_run_changes_the_key() -> None:
+    record = scene_record("linear", 0, 0.5)
+    changes = [
+        {"encoder": "other"},
+        {"dataset": "other"},
+        {"probe": "other"},
+        {"seed": 1},
+        {"lr": 0.1},
+        {"weight_decay": 0.1},
+        *[
+            {"protocol": dataclasses.replace(record.protocol, **change)}
+            for change in (
+                {"encoder_digest": "x"},
+                {"dataset_digest": "x"},
+                {"control": True},
+                {"task": "multi-class"},
+                {"probe": "x"},
+                {"options": {"k": 5}},
+                {"norm": "layer"},
+                {"layers": (1,)},
+                {"dtype": "int8"},
+                {"fold": 1},
+                {"shots": 8},
+                {"draw": 1},
+                {"views": Views(number=5, p=0.9, snr_db=(0.0, 5.0))},
+                {"validation_cut": ValidationCut(share=0.2, seed=0)},
+                {"search": SearchSettings(kind="sobol", trials=4)},
+                {"training": TrainingSettings(epochs=1, batch_size=128)},
+                {"recipe": {"epochs": 1}},
+                {"revision": 0},
+            )
+        ],
+    ]
+    assert len(changes) - 6 == len(dataclasses.fields(Protocol))
+    keys = {dataclasses.replace(record, **change).key for change in [{}, *changes]}
+    assert len(keys) == len(changes) + 1
+    same = dataclasses.replace(record, value=0.9, machine="another", date="2030-01-01", source="a paper")
+    assert same.key == record.key
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 3}, r"version 3.*reads versions 1 to 2"),
+        ({"surprise": 1}, r"unknown fields \['surprise'\]"),
+        ({"protocol": {"fold": 1, "holdout": 2}}, r"unknown fields \['holdout'\]"),
+        ({"protocol": {"fold": 1}}, "encoder_digest"),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    store = Store(tmp_path)
+    key = store.add(scene_record("linear", 0, 0.5))
+    path = tmp_path / "records" / f"{key}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=f"(?s){key}.*{message}"):
+        list(store)
+
+
+# Version 1
+
+
+def test_version_1_is_read_with_its_predictions(old: Store) -> None:
+    files = {path.stem: json.loads(path.read_text()) for path in (old.path / "records").iterdir()}
+    records = list(old)
+    assert len(records) == len(files) == 12
+    for record in records:
+        (stem,) = [
+            stem
+            for stem, data in files.items()
+            if all(data[name] == getattr(record, name) for name in ("encoder", "dataset", "probe", "date", "value"))
+        ]
+        data = files[stem]
+        assert (record.metrics, record.machine, record.versions) == (data["metrics"], data["machine"], data["versions"])
+        assert (record.lr, record.source) == (data["config"].get("lr"), data["recorded"])
+        assert record.key in old
+        predictions = old.predictions(record)
+        if not (old.path / "predictions" / f"{stem}.npz").exists():
+            assert predictions is None
+            continue
+        assert predictions is not None
+        with np.load(old.path / "predictions" / f"{stem}.npz") as arrays:
+            np.testing.assert_array_equal(predictions.scores, arrays["scores"])
+        with pytest.raises(FileExistsError):
+            old.add(record, predictions)
+
+
+def test_a_record_of_version_1_is_the_same_in_the_present_version(old: Store, tmp_path: Path) -> None:
+    new = Store(tmp_path / "new")
+    for record in old:
+        new.add(record, old.predictions(record))
+    assert list(new) == list(old)
+    assert {path.stem for path in (new.path / "records").iterdir()} == {record.key for record in old}
+    data = json.loads(next((new.path / "records").iterdir()).read_text())
+    assert migrate(data) == data
+    assert data["version"] == VERSION
+
+
+def test_a_record_of_version_1_can_be_removed(old: Store) -> None:
+    record = one(old, dataset="tones", probe="linear")
+    old.remove(record)
+    assert record not in list(old)
+    assert len(list((old.path / "records").iterdir())) == 11
+    assert len(list((old.path / "predictions").iterdir())) == 10
+
+
+def test_what_version_1_left_to_names_and_metrics_is_stated(old: Store) -> None:
+    assert {r.encoder for r in old if r.protocol.control} == {"tiny-random"}
+    assert {r.dataset for r in old if r.protocol.task == "multi-class"} == {"folded"}
+    assert {r.probe for r in old if r.protocol.finetuned} == {"finetune", "lora"}
+    probe = one(old, dataset="folded", probe="mean-layer").protocol
+    assert (probe.probe, probe.options, probe.norm, probe.layers) == ("mean", {"norm": "layer"}, "layer", (0,))
+    assert one(old, dataset="folded", probe="linear").protocol.norm == "none"
+    assert (probe.fold, probe.shots, probe.draw, probe.views) == (1, 3, 0, None)
+    assert probe.validation_cut == ValidationCut(share=0.2, seed=0)
+    views = one(old, dataset="tones", probe="knn").protocol
+    assert views.views == Views(number=2, p=0.9, snr_db=(0.0, 5.0))
+    assert views.training is views.search is views.norm is None
+    fixed = one(old, dataset="tones", probe="slow").protocol
+    assert (fixed.probe, fixed.search) == ("protobin", None)
+    assert fixed.training == TrainingSettings(epochs=1, batch_size=16, lr=0.01)
+    control = one(old, encoder="tiny-random").protocol
+    assert control.search == SearchSettings(kind="sobol", trials=2)
+    tuned = one(old, dataset="tones", probe="lora")
+    assert tuned.lr == 0.01
+    assert tuned.protocol.recipe is not None
+    assert (tuned.protocol.recipe["lr"], tuned.protocol.recipe["epochs"]) == (None, 1)
+    assert tuned.protocol.search == SearchSettings(kind="list", trials=2, options={"lr": [0.001, 0.01]})
+
+
+def test_without_a_suite_the_rate_of_version_1_tells_configurations_apart() -> None:
+    path = next(path for path in (VERSION_1 / "records").iterdir() if "protobin" in path.read_text())
+    data = json.loads(path.read_text())
+    del data["config"]["protocol"]
+    protocols = []
+    for lr in (0.1, 0.2):
+        data["config"] |= {"lr": lr}
+        protocols.append(Record.from_json(migrate(data)).protocol)
+    assert [protocol.training and protocol.training.lr for protocol in protocols] == [0.1, 0.2]
+    assert protocols[0].fold is protocols[0].shots is None
+
+
+class Folded(Tones):
+    """Tones in folds, without a validation split; the bench of version 1 had the same."""
+
+    name, splits = "folded", ("train", "test")
+
+    def __init__(self, *, fold: int) -> None:
+        super().__init__(kind="multi-class", sizes={"train": 30, "test": 12})
+        self.digest = f"folded-{fold}"
+
+
+@pytest.mark.usefixtures("toy_plugins")
+def test_a_suite_takes_results_of_version_1_for_done(old: Store) -> None:
+    datasets.register("folded")(Folded)
+    suite = Suite(
+        name="toy",
+        about="the suite that was measured with version 1",
+        encoders=(EncoderSpec("ear"),),
+        datasets=(DatasetSpec("folded", folds=(1,), shots=3), DatasetSpec("tones", shots=4, views=2)),
+        probes=(
+            ProbeSpec("linear"),
+            ProbeSpec("mean", "mean-layer", {"norm": "layer"}, layer=0),
+            ProbeSpec("knn"),
+            ProbeSpec("protobin", "slow", lr=0.01),
+            FinetuneSpec("finetune", "lora", {"epochs": 1, "batch_size": 24, "lrs": [1e-3, 1e-2], "seeds": 1}),
+        ),
+        trials=2,
+        sobol=1,
+        epochs=1,
+        batch_size=16,
+    )
+    assert prepare(suite, old.path.parent).runs == ()
+    assert len(prepare(dataclasses.replace(suite, epochs=2), old.path.parent).runs) > 0
+
+
+def test_the_shipped_reference_is_the_one_of_version_1(old: Store) -> None:
+    (shipped,) = Store(recorded.SHIPPED)
+    assert shipped == one(old, dataset="scenes", probe="finetune")
+    predictions = Store(recorded.SHIPPED).predictions(shipped)
+    assert predictions is not None
+    assert predictions.scores.shape == (300, 36)
