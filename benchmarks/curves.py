@@ -1,4 +1,4 @@
-"""The drawing of growth: small panels with logarithmic axes, legible on white and on black."""
+"""The drawing of section 5: small panels with logarithmic axes, legible on white and on black backgrounds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNITS = {"time": 1.0, "memory": 2.0**20}
 
 @dataclass(frozen=True)
 class Curve:
-    """One way's time (s) or memory (bytes) at growing sizes along one axis."""
+    """Time (s) or memory (bytes) of one implementation at growing sizes along one axis."""
 
     way: str
     axis: str
@@ -24,7 +24,16 @@ class Curve:
 
 
 def draw(curves: Sequence[Curve]) -> str:
-    """SVG without a background; a column for each axis, time above memory, a colour for each way."""
+    """Draw the curves.
+
+    Parameters
+    ----------
+    curves : sequence of Curve. Each axis gets a column of panels, time above memory; each implementation a colour.
+
+    Returns
+    -------
+    str. An SVG with a transparent background.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -1,7 +1,7 @@
-"""A whole probe evaluation against fine-tuning the same encoder on the same clips: wall-clock and CPU seconds.
+"""A whole probe evaluation compared with fine-tuning the same encoder on the same clips: wall-clock and CPU time.
 
 python benchmarks/evaluation.py            # 48 + 24 scenes, 30 epochs of a probe, 12 of fine-tuning
-python benchmarks/evaluation.py --small    # a toy, to see that it runs
+python benchmarks/evaluation.py --small    # tiny sizes, to check that it runs
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from otoscope import datasets, encoders
 from otoscope.bank import Bank
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
-from otoscope.finetuning import finetune
-from otoscope.finetuning.training import Recipe
-from otoscope.train import fit
+from otoscope.finetuning import Recipe, finetune
+from otoscope.train import TrainingConfig, fit
 from render import command
 from rows import Seconds, Section, Spread
 
@@ -30,7 +29,7 @@ RECIPE = Recipe(batch_size=16, lr=2e-3, head="mean")
 
 @dataclass(frozen=True)
 class Size:
-    """Scenes of each split, epochs of a probe and of fine-tuning, batch of a probe, rounds."""
+    """Scenes of each split, epochs of a probe and of fine-tuning, batch size of a probe, and rounds."""
 
     train: int = 48
     validation: int = 24
@@ -42,19 +41,20 @@ class Size:
 
 SMALL = Size(train=3, validation=2, probe_epochs=2, finetune_epochs=2, batch=3, rounds=1)
 COMPARED = """\
-From audio to a validated model, on the same few `scenes`, with the encoder `tiny`. A probe: mix and encode every clip
-once into a bank, train for {size.probe_epochs} epochs with a validation after each, all of it run as it is.
-Fine-tuning: mix every clip, compute its features once, train encoder and head for {size.finetune_epochs} epochs with a
-validation after each. Of fine-tuning one and two epochs are run, and the rest is reckoned: a further epoch costs what
-the second did, so the time is a straight line in epochs. {size.train} clips to train on, {size.validation} to validate;
-both sides grow in proportion to the clips. One configuration each, no search. CPU seconds (all threads) stand for
-energy."""
+The time from audio to a validated model, on the same few `scenes`, with the encoder `tiny`. Probe: mix every clip,
+encode it once into a bank, train for {size.probe_epochs} epochs and validate after each; all of this is measured.
+Fine-tuning: mix every clip, compute its features once, train encoder and head for {size.finetune_epochs} epochs and
+validate after each. Runs of one and two epochs are measured, and the rest is extrapolated linearly: every further
+epoch costs what the second one did. There are {size.train} clips to train on and {size.validation} to validate; both
+sides grow in proportion to the clips. Each side has one configuration and no search. CPU seconds (all threads)
+indicate the energy."""
 BOUNDS = """\
-A probe's evaluation is mostly the one pass of the encoder that fills the bank, and mixing the scenes: training a pooled
-probe costs less than that, training prototypes about as much or less. So an evaluation cannot be cheaper than one
-forward pass over the clips; fine-tuning does forward and backward again in every epoch. A bank is filled once for all
-probes, seeds and learning rates: a further probe costs its training and validation alone, and the ratio for it is
-larger by that much. A larger encoder widens the gap, a larger probe narrows it."""
+The evaluation of a probe consists mostly of mixing the scenes and of the one pass of the encoder that fills the
+bank. Training a pooled probe costs less than that, training prototypes about as much or less. An evaluation
+therefore cannot be cheaper than one forward pass over the clips, whereas fine-tuning computes a forward and a
+backward pass in every epoch. A bank is filled once for all probes, seeds and learning rates; a further probe costs
+its training and validation only, so that its ratio is larger. A larger encoder increases the ratio, a larger probe
+decreases it."""
 
 
 @dataclass(frozen=True)
@@ -66,24 +66,24 @@ class Evaluation:
     cpu: Annotated[Spread, "CPU time, times less"]
     encoding: Annotated[Seconds, "mixing and encoding"]
     training: Annotated[Seconds, "training, validation"]
-    total: Annotated[Seconds, "CPU in all"]
+    total: Annotated[Seconds, "CPU time in total"]
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What one evaluation spent before training, and on it."""
+    """The time of one evaluation before training, and of the training."""
 
     before: Spent
     training: Spent
 
     @property
     def whole(self) -> Spent:
-        """Both."""
+        """The sum of both."""
         return self.before + self.training
 
 
 def sections(small: bool) -> list[Section]:
-    """One row for each probe and one for fine-tuning."""
+    """Measure one row per probe and one for fine-tuning."""
     size = SMALL if small else Size()
     encoder = encoders.create("tiny")
     rounds = [_round(encoder, size) for _ in range(size.rounds)]
@@ -93,14 +93,15 @@ def sections(small: bool) -> list[Section]:
 
 
 def _round(encoder: Encoder, size: Size) -> dict[str, Parts]:
-    """Everything once, on a data set that holds nothing from before."""
+    """Measure everything once, on a new data set without cached clips."""
     data = datasets.create("scenes", train=size.train, validation=size.validation, test=0)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "bank")
         encoding = spent(lambda: _extract(encoder, data, path))
+        config = TrainingConfig(epochs=size.probe_epochs, batch_size=size.batch)
         for name in PROBES:
-            fitting = spent(lambda: fit(name, Bank(path), epochs=size.probe_epochs, batch_size=size.batch))  # noqa: B023
+            fitting = spent(lambda: fit(name, Bank(path), config))  # noqa: B023
             found[name] = Parts(encoding, fitting)
     one, two = (spent(lambda: finetune(encoder, data, recipe=replace(RECIPE, epochs=n))) for n in (1, 2))  # noqa: B023
     epoch = Spent(two.wall - one.wall, two.cpu - one.cpu)

@@ -1,9 +1,9 @@
-"""Measuring: two ways of doing one thing in turn within one run; memory in a fresh process; what the machine can do.
+"""Measurements: relative speed of two implementations, memory in a fresh process, and the peak speed of the machine.
 
-Memory is the highest resident set during the work above that before it. In a process with a past this says little:
-malloc keeps what was freed and hands it out again, so that a second call seems to need nothing. Each case therefore has
-a process of its own, in which malloc is told to map every block of 64 KiB or more by itself: such a block is resident
-from its first use until it is freed, and not longer.
+Memory is the peak resident set during the work minus the resident set before it. In a process that has already run
+other work this is misleading: malloc keeps freed memory and reuses it, so that a second call seems to need none. Each
+case therefore runs in a new process, in which malloc maps every block of 64 KiB or more separately. Such a block is
+resident from its first use until it is freed.
 """
 
 from __future__ import annotations
@@ -30,15 +30,25 @@ from rows import Bytes, Faster, Seconds, Spread
 Work = Callable[[], object]
 Options = Mapping[str, Any]
 ROUNDS, FEWEST, PATIENCE = 5, 3, 12.0
-"""Rounds of a comparison; after this many of them it ends early, once it has lasted so many seconds."""
+"""Rounds of a comparison. It ends after FEWEST rounds if it has taken PATIENCE seconds by then."""
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_MMAP_MAX_": "1000000", "MALLOC_TRIM_THRESHOLD_": "0"}
 CLEAR = Path("/proc/self/clear_refs")
 PRELOADED = ["__main__", "torch._dynamo", "otoscope.probes", "otoscope.train"]
-"""Loaded once for all fresh processes; torch's optimisers load the first when they take their first step."""
+"""Modules imported once for all new processes; torch's optimisers import `torch._dynamo` at their first step."""
 
 
 def compare(what: str, ours: Work, theirs: Work) -> Faster:
-    """theirs / ours in wall-clock time: each once to warm up, then in turn."""
+    """Measure how many times faster `ours` is than `theirs`.
+
+    Parameters
+    ----------
+    what : str. The label of the row.
+    ours, theirs : functions without arguments. Each runs once to warm up, then both run alternately.
+
+    Returns
+    -------
+    Faster. The ratio of wall-clock times, theirs / ours.
+    """
     ours(), theirs()
     pairs: list[tuple[float, float]] = []
     start = time.perf_counter()
@@ -48,18 +58,18 @@ def compare(what: str, ours: Work, theirs: Work) -> Faster:
 
 
 def faster(what: str, pairs: Sequence[tuple[float, float]]) -> Faster:
-    """The row of pairs (ours, theirs), one a round."""
+    """Make the row from pairs (ours, theirs) of seconds, one pair per round."""
     ours, theirs = (Seconds(statistics.median(column)) for column in zip(*pairs, strict=True))
     return Faster(what, spread([b / a for a, b in pairs]), ours, theirs, len(pairs))
 
 
 def spread(ratios: Sequence[float]) -> Spread:
-    """Median, lowest and highest."""
+    """Return median, lowest and highest of the ratios."""
     return Spread(statistics.median(ratios), min(ratios), max(ratios))
 
 
 def seconds(work: Work) -> float:
-    """Wall-clock time of one call."""
+    """Return the wall-clock time of one call, in seconds."""
     start = time.perf_counter()
     work()
     if torch.cuda.is_available():
@@ -68,7 +78,7 @@ def seconds(work: Work) -> float:
 
 
 def typical(work: Work) -> Seconds:
-    """Median time of a few calls after one to warm up."""
+    """Return the median time of a few calls, after one call to warm up."""
     work()
     return Seconds(statistics.median(seconds(work) for _ in range(FEWEST)))
 
@@ -85,7 +95,7 @@ class Spent:
 
 
 def spent(work: Work) -> Spent:
-    """What one call costs."""
+    """Measure the time of one call."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return Spent(time.perf_counter() - wall, time.process_time() - cpu)
@@ -94,10 +104,19 @@ def spent(work: Work) -> Spent:
 def extra_memory(
     module: str, case: str, options: Sequence[Options], *, warm: Options
 ) -> list[tuple[Bytes, Bytes] | None]:
-    """For each options: memory of the first call of `module.case(**options)()` and of the second, beyond that before.
+    """Measure the extra memory of `module.case(**options)()`, for its first and its second call.
 
-    `case` builds the work, and what it builds is not counted. All are done in one fresh process, in this order, after
-    `warm`, a toy of the same kind, so that loading code does not count. None where Linux's /proc is not there.
+    All cases run in one new process, in the given order.
+
+    Parameters
+    ----------
+    module, case : str. A module, and a function in it that builds the work. What it builds is not counted.
+    options : sequence of mappings. The keyword arguments of each case.
+    warm : mapping. Keyword arguments of a tiny case that runs first, so that imports are not counted.
+
+    Returns
+    -------
+    list of (Bytes, Bytes) or None. Extra memory of the first and of the second call; None without Linux's /proc.
     """
     if not CLEAR.exists() or "forkserver" not in multiprocessing.get_all_start_methods():
         return [None for _ in options]
@@ -134,9 +153,9 @@ def _calls(work: Work) -> tuple[Bytes, Bytes]:
 def _peak(work: Work) -> Bytes:
     CLEAR.write_text("5")
     before = _status("VmRSS")
-    held = work()
+    result = work()
     peak = Bytes(_status("VmHWM") - before)
-    del held
+    del result
     return peak
 
 
@@ -147,7 +166,7 @@ def _status(field: str) -> int:
 
 @dataclass(frozen=True)
 class Peak:
-    """The best this machine did: operations (two for a multiply-add) a second, bytes a second copied."""
+    """Peak speeds of the machine: operations per second (a multiply-add counts as two), and bytes copied per second."""
 
     float32: float
     int8: float
@@ -155,9 +174,16 @@ class Peak:
 
 
 def machine_peak(sizes: Sequence[int], copied: int) -> Peak:
-    """Square matrix products of these sizes by torch, in float32 and (`torch._int_mm`) int8; a copy of `copied` bytes.
+    """Measure the peak speeds of matrix products and of a copy.
 
-    Each the best of several, and of both layouts of the second factor. A copy counts as read and written.
+    Parameters
+    ----------
+    sizes : sequence of int. Sizes of the square matrices, multiplied in float32 and in int8 (`torch._int_mm`).
+    copied : int. Bytes to copy. Each byte counts twice, since it is read and written.
+
+    Returns
+    -------
+    Peak. The best of several rounds, and of both layouts of the second factor.
     """
     rates: dict[torch.dtype, list[float]] = {torch.float32: [], torch.int8: []}
     for n in sizes:
@@ -176,11 +202,11 @@ def _best(work: Work) -> float:
 
 
 def machine() -> str:
-    """What ran this: processor, threads, torch, and whether our kernels were compiled."""
+    """Describe the machine: processor, threads, version of torch, and whether the kernels in C are compiled."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
-    kernels = "kernels in C" if compiled.library() else "no compiler, kernels by torch alone"
+    kernels = "kernels in C" if compiled.library() else "no compiler, kernels in torch"
     return f"{name}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, torch {torch.__version__}, {kernels}"

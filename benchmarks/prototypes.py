@@ -1,7 +1,7 @@
-"""A training step of `protobin` and `cgp` against a 1 x 1 convolution: time, memory, share of the machine's peak.
+"""A training step of `protobin` and `cgp` compared with a 1 x 1 convolution: time, memory, share of the peak speed.
 
 python benchmarks/prototypes.py            # B = 16, N = 512, D = 768, K = 5,270 and 10,000, 527 classes
-python benchmarks/prototypes.py --small    # a toy, to see that it runs
+python benchmarks/prototypes.py --small    # tiny sizes, to check that it runs
 """
 
 from __future__ import annotations
@@ -26,45 +26,45 @@ FULL = {
 WAYS = tuple((name, way) for way in (OURS, INT8) for name in ("protobin", "cgp"))
 SMALL = {"protobin": Problem(**TOY), "cgp": Problem(**TOY | {"layers": 2})}
 COMPARED = """\
-One step of AdamW (forward, loss, backward, update) by the probe as it ships, against the formulation in public
-code: tokens normalised in every step, a 1 x 1 convolution that writes the similarity of every prototype with every
-token, the maximum (for `cgp` minimum and maximum) over them, and autograd. Same weights, same batch, equal logits
-(checked before timing). The library's step has the optimiser of its training loop, AdamW in one pass over the weights;
-the convolution's has AdamW as torch makes it unasked, again as in public code. In the rows in int8
-(`selection="int8"`) an integer product chooses the token and its value is computed in float.
+One step of AdamW (forward, loss, backward, update) of the probe in this library is compared with the implementation
+in public code: tokens normalised in every step, a 1 x 1 convolution that writes the similarity of every prototype
+with every token, the maximum (for `cgp` minimum and maximum) over them, and autograd. Weights and batch are the
+same, and the logits are equal (checked before timing). The library's step uses the optimiser of its training loop,
+AdamW in one pass over the weights; the convolution uses the AdamW of torch with its defaults, as public code does.
+In the rows in int8 (`selection="int8"`) an integer product chooses the token, and its value is computed in float.
 
-Memory is the highest resident set during a step above that before it, in a fresh process for each row: in the
-first step, which also makes gradients and moments of all parameters, as any way must; and in every later one,
-which finds these made. The target is judged on the later."""
+Memory is the peak resident set during a step minus that before it, in a new process for each row: for the first
+step, which also allocates gradients and moments of all parameters in either implementation, and for a later step,
+where these exist. The target refers to the later step."""
 BOUNDS = """\
-The convolution computes the dense product in float32, takes a second one of the same size for its gradient, though
-every (clip, prototype) sends its gradient to one token only, and carries the table of similarities and its gradient
-through memory, several times each. The library needs the first product alone, and where the processor has integer
-units even that is an integer one, with a bound that leaves a few tokens of hundreds to multiply in float32: exact, and
-below the time of any float32 product. Without such units the product in float32 is most of a step, and the ratio
-cannot go further than a way whose other work is free. What bounds it now is the integer product, the search for the
-tokens that are left, and, choosing for both ends and among float prototypes, more of these. In `cgp` both ways also
-mix all layers of the batch behind the gate, forward and backward, and update many more weights: work that no kernel
-saves and that pulls the ratio towards one."""
+The convolution computes the dense product in float32 and a second one of the same size for its gradient, although
+the gradient of every clip and prototype goes to one token only. It also moves the table of similarities and its
+gradient through memory several times. The library needs only the first product. Where the processor has integer
+units, this is an integer product with an error bound, after which a few tokens of hundreds remain to be multiplied
+in float32: the result is exact, and faster than any float32 product. Without such units the product in float32 takes
+most of a step, which limits the ratio. The present limits are the integer product and the search for the remaining
+tokens; minimum and maximum, and float prototypes, leave more tokens to search. In `cgp` both implementations also
+mix all layers of the batch, forward and backward, and update many more weights. No kernel saves this work, and it
+brings the ratio closer to one."""
 PEAK_COMPARED = """\
-How near the step comes to the fastest matrix product that torch does on this machine, float32 and int8, both
-measured here. The work of a row is its dense products; traffic counts every operand and every table once for
-each time it must cross memory if nothing stays in cache. The roofline is the larger of work at the float32 peak
-and traffic at the speed of a copy: no float32 form can be faster. A share of the int8 peak says what integer
-units would leave to gain."""
+The speed of a step relative to the fastest matrix product of torch on this machine, in float32 and in int8, both
+measured here. The work of a row is its dense products. Traffic counts every operand and every table once for each
+time that it must move through memory if nothing stays in cache. The roofline is the larger of two times: the work at
+the float32 peak, and the traffic at the speed of a copy. No float32 implementation can be faster. The share of the
+int8 peak shows what could still be gained with integer units."""
 PEAK_BOUNDS = """\
-A row with much work for each byte is bound by arithmetic: the product of prototypes and tokens reuses each
-operand hundreds of times. Where the share of the float32 peak exceeds one, the product ran on integer units: in the
-exact rows to rule tokens out, in the others to choose. What separates these from the int8 peak is the pass over the
-products, which touches each once more while it is in cache, and in the exact rows the second pass and the tokens that
-must be multiplied in float32, each read for itself. Without integer units the exact rows cannot exceed one. The step
-adds what is not a product at all: the gather of the backward pass, the update of every weight and its two moments
-(bound by memory), and for `cgp` the mixture of layers."""
+Rows with much work per byte are limited by arithmetic: the product of prototypes and tokens reuses each operand
+hundreds of times. Where the share of the float32 peak exceeds 100 %, the product ran on integer units: to exclude
+tokens in the exact rows, to choose them in the other rows. These rows stay below the int8 peak because every product
+is read once more while it is in cache and, in the exact rows, because of the second pass and the tokens that are
+multiplied one by one in float32. Without integer units the exact rows cannot exceed 100 %. A step adds work that is
+not a product: the gather of the backward pass, the update of every weight and its two moments (limited by memory),
+and for `cgp` the mixture of layers."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of one step beyond that before it."""
+    """Extra memory of one step."""
 
     what: Annotated[str, "what"]
     first: Annotated[Bytes | None, "first step"]
@@ -74,12 +74,12 @@ class Memory:
 
 @dataclass(frozen=True)
 class Reached:
-    """Work and traffic of one thing, and how near it came to the machine's best."""
+    """Work and traffic of one operation, and its speed relative to the peak of the machine."""
 
     what: Annotated[str, "what"]
     work: Annotated[float, "Gflop in products"]
     traffic: Annotated[Bytes, "traffic"]
-    intensity: Annotated[float, "flop a byte"]
+    intensity: Annotated[float, "flop per byte"]
     roofline: Annotated[Seconds, "roofline, float32"]
     took: Annotated[Seconds, "took"]
     float32: Annotated[Percent, "share of float32 peak"]
@@ -88,7 +88,7 @@ class Reached:
 
 @dataclass(frozen=True)
 class Limits:
-    """The machine's best."""
+    """Peak speeds of the machine."""
 
     float32: Annotated[float, "float32 product, Gflop/s"]
     int8: Annotated[float, "int8 product, Gop/s"]
@@ -96,7 +96,7 @@ class Limits:
 
 
 def sections(small: bool) -> list[Section]:
-    """Both sections: against the convolution, and against the machine's peak."""
+    """Measure both sections: relative to the convolution, and relative to the peak of the machine."""
     problems = SMALL if small else FULL
     times = {(name, way): _time(name, way, problems[name]) for name, way in WAYS}
     against = _against_convolution(problems, times)
@@ -105,13 +105,13 @@ def sections(small: bool) -> list[Section]:
 
 
 def _time(name: str, way: str, problem: Problem) -> Faster:
-    """A step in this way against the convolution's, after a look that their logits are equal."""
+    """Compare a step with that of the convolution, after a check that the logits are equal."""
     tokens, _ = problem.batch()
-    found, wanted = (_logits(name, w, problem, tokens) for w in (way, CONVOLUTION))
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-2 if way == INT8 else 1e-4)
+    logits, reference = (_logits(name, w, problem, tokens) for w in (way, CONVOLUTION))
+    torch.testing.assert_close(logits, reference, rtol=1e-4, atol=1e-2 if way == INT8 else 1e-4)
     del tokens
     options = asdict(problem)
-    what = f"{_spoken(name, way)}: {problem.spoken()}"
+    what = f"{_label(name, way)}: {problem.description()}"
     return compare(what, step(name, way, **options), step(name, CONVOLUTION, **options))
 
 
@@ -126,13 +126,13 @@ def _against_convolution(problems: dict[str, Problem], times: dict[tuple[str, st
     plain = {name: _memory(name, CONVOLUTION, problem) for name, problem in problems.items()}
     memories, targets = [], []
     for (name, way), row in times.items():
-        found, other = _memory(name, way, problems[name]), plain[name]
-        share = found[1] / other[1] if found and other and other[1] else None
-        memories.append(Memory(_spoken(name, way), *(found or (None, None)), share))
+        memory, other = _memory(name, way, problems[name]), plain[name]
+        share = memory[1] / other[1] if memory and other and other[1] else None
+        memories.append(Memory(_label(name, way), *(memory or (None, None)), share))
         if way == OURS:
             targets.append(Target(f"`{name}`: times faster", 3, row.faster.median))
             targets.append(Target(f"`{name}`: memory, share of the convolution's", 0.125, share, at_most=True))
-    memories += [Memory(_spoken(n, CONVOLUTION), *(both or (None, None)), 1.0) for n, both in plain.items()]
+    memories += [Memory(_label(n, CONVOLUTION), *(both or (None, None)), 1.0) for n, both in plain.items()]
     title = "1. One training step against the convolution"
     return Section(title, COMPARED, [list(times.values()), memories], BOUNDS, targets)
 
@@ -142,7 +142,7 @@ def _memory(name: str, way: str, problem: Problem) -> tuple[Bytes, Bytes] | None
     return extra_memory("steps", "step", [options | asdict(problem)], warm=options | TOY)[0]
 
 
-def _spoken(name: str, way: str) -> str:
+def _label(name: str, way: str) -> str:
     return f"`{name}`" if way == OURS else f"`{name}`, {way}"
 
 
@@ -152,21 +152,21 @@ def _share_of_peak(problems: dict[str, Problem], times: dict[tuple[str, str], Fa
     rows = [_reached(what, p.product, p.operands, seconds, peak) for what, p, seconds in _forwards(problems)]
     for (name, way), seconds in took.items():
         work, traffic = problems[name].of_step(name, way == CONVOLUTION)
-        rows.append(_reached(f"step, {_spoken(name, way)}", work, traffic, seconds, peak))
+        rows.append(_reached(f"step, {_label(name, way)}", work, traffic, seconds, peak))
     limits = Limits(peak.float32 / 1e9, peak.int8 / 1e9, peak.bandwidth / 1e9)
     return Section("2. Share of the machine's peak", PEAK_COMPARED, [[limits], rows], PEAK_BOUNDS)
 
 
 def _forwards(problems: dict[str, Problem]) -> list[tuple[str, Problem, Seconds]]:
-    """The kernels alone, without a gradient."""
-    found = []
+    """Measure the kernels alone, without a gradient."""
+    rows = []
     for name, kernel in (("protobin", max_cosine), ("cgp", min_max_dot)):
         problem = replace(problems[name], layers=1)
         tokens, p = problem.batch()[0].flat[:, 0], problem.probe(name, OURS).prototypes.normalised().detach()
         for selection in ("exact", "int8"):
             what = f"forward, `{kernel.__name__}`, {selection}, K={problem.prototypes:,}"
-            found.append((what, problem, typical(lambda: kernel(tokens, p, selection=selection))))  # noqa: B023
-    return found
+            rows.append((what, problem, typical(lambda: kernel(tokens, p, selection=selection))))  # noqa: B023
+    return rows
 
 
 def _reached(what: str, work: int, traffic: int, took: Seconds, peak: Peak) -> Reached:

@@ -1,8 +1,9 @@
-"""Reading random batches of a bank against np.memmap of the same numbers, and against the encoder doing its work again;
-epochs over a bank that is not held in memory, read ahead by a thread and not.
+"""Reading a bank in random batches, compared with np.memmap of the same numbers and with encoding again.
+
+Also epochs over a bank on disk, with and without a thread that reads ahead.
 
 python benchmarks/reading.py            # 64 clips of 10 s through `tiny`; epochs over 256 clips of 64 x 8 tokens
-python benchmarks/reading.py --small    # a toy, to see that it runs
+python benchmarks/reading.py --small    # tiny sizes, to check that it runs
 """
 
 from __future__ import annotations
@@ -27,37 +28,39 @@ from rows import Faster, Section, Target
 from synthetic import Cut, Noise
 
 COMPARED = """\
-Reading every clip of a bank once, in random batches, as float32 tensors: against a plain `np.memmap` of the same
-float16 numbers, indexed by row and converted, which is the least that reading can do; and against the encoder `tiny`
-computing the same tokens from waveforms that are in memory already. Both readers find the files in the page cache.
+Every clip of a bank is read once, in random batches, as float32 tensors. The comparisons are a plain `np.memmap` of
+the same float16 numbers, indexed by row and converted, which is the least that a reader must do; and the encoder
+`tiny`, which computes the same tokens from waveforms in memory. For both readers the files are in the page cache.
 
-Below, one epoch of training over a bank that the loop does not hold in memory (its limit is set to nothing): a thread
-reads the next batch while one is computed on, against reading and computing in turn. Once with the files in the page
-cache, where a batch costs a copy, widening and, for prototypes, normalising; once with the files forgotten before each
-epoch (`posix_fadvise`), so that it costs the disk besides, if the folder for temporary files is on one."""
+The second table measures one epoch of training over a bank that the loop does not load into memory (its limit is set
+to zero). A thread that reads the next batch during the computation is compared with reading and computing in turn.
+In the rows `page cache` a batch costs a copy, the conversion to float32 and, for prototypes, the normalisation. In
+the rows `disk` the files are dropped from the page cache before each epoch (`posix_fadvise`), so that a batch also
+costs the access to the disk, if the folder for temporary files is on one."""
 BOUNDS = """\
-Both readers copy and widen the same bytes, so speed of memory bounds them alike. The bank looks up shards, checks rows,
-fills the mask and the cls tokens besides; that is a fixed price for a clip and weighs less the larger its map. Against
-the encoder the ratio has no bound: it is the arithmetic of the encoder over the bytes of its output, and grows with
-every layer.
+Both readers copy and convert the same bytes, so that the speed of memory limits both. The bank also looks up shards,
+checks rows, and fills the mask and the cls tokens. This costs the same for every clip and matters less for larger
+maps. The ratio to the encoder has no limit: it is the arithmetic of the encoder divided by the bytes of its output,
+and grows with every layer.
 
-Reading ahead hides the shorter of reading and computing behind the longer, at best a factor of two. From the page cache
-reading is itself work for a processor, so it gains what cores stand idle and no more: nothing where computing uses all
-of them, or where something else does. Waiting for a disk takes no processor and is hidden whole."""
+Reading ahead hides the shorter of reading and computing behind the longer, which gains at most a factor of two.
+Reading from the page cache is itself work for a core, so that reading ahead gains only where cores are idle, and
+nothing where computing or other processes use all of them. Waiting for a disk needs no core and is hidden
+completely."""
 PROBES = ("linpre", "protobin")
 
 
 def sections(small: bool) -> list[Section]:
-    """One row for each other way to the same tokens."""
+    """Measure one row per other source of the same tokens."""
     clips, seconds, batch = (4, 0.5, 2) if small else (64, 10, 16)
     encoder = encoders.create("tiny", weights="random")
     data = Noise(clips=clips, samples=int(seconds * encoder.sample_rate), rate=encoder.sample_rate, classes=2)
     with tempfile.TemporaryDirectory() as folder:
         bank = otoscope.bank.extract(encoder, data, f"{folder}/bank", progress=False)
         split = bank.split("train")
-        held = split.tokens(slice(None)).x.to(torch.float16).numpy()
-        held.tofile(f"{folder}/plain.bin")
-        plain = np.memmap(f"{folder}/plain.bin", np.float16, "r", shape=held.shape)
+        values = split.tokens(slice(None)).x.to(torch.float16).numpy()
+        values.tofile(f"{folder}/plain.bin")
+        plain = np.memmap(f"{folder}/plain.bin", np.float16, "r", shape=values.shape)
         rows = [part.tolist() for part in torch.split(torch.randperm(clips), batch)]
         waves = [[data.clips("train")[i].audio for i in part] for part in rows]
         read = lambda: [split.tokens(part) for part in rows]  # noqa: E731
@@ -71,24 +74,24 @@ def sections(small: bool) -> list[Section]:
 
 
 def _epochs(clips: int, batch: int) -> list[Faster]:
-    """One row for each probe, and where the files are."""
+    """Measure one row per probe and place of the files."""
     data = Noise(clips=clips, samples=64 * 8 * 192, rate=Cut.sample_rate, classes=36)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "bank")
         otoscope.bank.extract(Cut(freq=8, dim=192), data, path, splits=("train",), progress=False)
         for name in PROBES:
-            for forgotten in (False, True) if hasattr(os, "posix_fadvise") else (False,):
-                what = f"an epoch of `{name}`, {clips} clips, read ahead; {'disk' if forgotten else 'page cache'}"
-                ahead, prefetch = (lambda a=a: _epoch(path, name, batch, forgotten, a) for a in (True, False))  # noqa: B023
+            for dropped in (False, True) if hasattr(os, "posix_fadvise") else (False,):
+                what = f"an epoch of `{name}`, {clips} clips, read ahead; {'disk' if dropped else 'page cache'}"
+                ahead, prefetch = (lambda a=a: _epoch(path, name, batch, dropped, a) for a in (True, False))  # noqa: B023
                 rows.append(compare(what, ahead, prefetch))
     return rows
 
 
-def _epoch(path: Path, name: str, batch: int, forgotten: bool, ahead: bool) -> None:
-    if forgotten:
-        _forget(path)
-    split = otoscope.bank.open(path).split("train")  # anew, since pages that are mapped cannot be forgotten
+def _epoch(path: Path, name: str, batch: int, dropped: bool, ahead: bool) -> None:
+    if dropped:
+        _drop_cache(path)
+    split = otoscope.bank.open(path).split("train")  # opened again, since mapped pages cannot be dropped
     torch.manual_seed(0)
     module = probes.create(name, split.shape, len(split.task.classes))
     optimiser = torch.optim.AdamW(module.parameters(), lr=1e-3)
@@ -102,8 +105,8 @@ def _epoch(path: Path, name: str, batch: int, forgotten: bool, ahead: bool) -> N
             optimiser.step()
 
 
-def _forget(path: Path) -> None:
-    """Drop a bank's files from the page cache."""
+def _drop_cache(path: Path) -> None:
+    """Drop the files of a bank from the page cache."""
     for shard in path.glob("*/*.safetensors"):
         with shard.open("rb") as file:
             os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""Sections as Markdown, and the command line that every benchmark program shares."""
+"""Rendering of sections as Markdown, and the command line that all benchmark programs share."""
 
 from __future__ import annotations
 
@@ -15,52 +15,59 @@ WIDTH = 118
 
 
 def command(sections: Callable[[bool], Sequence[Section]], doc: str, arguments: Sequence[str] | None) -> None:
-    """Run one program by itself and print its sections."""
+    """Run one benchmark program and print its sections.
+
+    Parameters
+    ----------
+    sections : function of bool. It measures and returns the sections; its argument is True for tiny sizes.
+    doc : str. The description for `--help`.
+    arguments : sequence of str or None. The command line; None for `sys.argv`.
+    """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="toy sizes, to see that it runs")
-    asked = parser.parse_args(arguments)
-    print(machine(), *(section(s) for s in sections(asked.small)), sep="\n\n")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to check that it runs")
+    options = parser.parse_args(arguments)
+    print(machine(), *(section(s) for s in sections(options.small)), sep="\n\n")
 
 
-def section(shown: Section) -> str:
-    """Title, what is compared, tables, figure, targets, what bounds it."""
-    parts = [f"## {shown.title}", paragraphs(shown.compared), *(table(rows) for rows in shown.tables)]
-    parts += [figure(shown.figure)] if shown.figure else []
-    parts += [targets(shown.targets)] if shown.targets else []
-    return "\n\n".join([*parts, paragraphs(f"**What bounds it.** {shown.bounds}")])
+def section(content: Section) -> str:
+    """Render one section: title, comparison, tables, figure, targets, and what limits the values."""
+    parts = [f"## {content.title}", paragraphs(content.compared), *(table(rows) for rows in content.tables)]
+    parts += [figure(content.figure)] if content.figure else []
+    parts += [targets(content.targets)] if content.targets else []
+    return "\n\n".join([*parts, paragraphs(f"**What limits it.** {content.bounds}")])
 
 
 def paragraphs(text: str) -> str:
-    """Words written by hand, filled to the width of the page, paragraph by paragraph."""
+    """Wrap every paragraph of a text to the width of the page."""
     return "\n\n".join(textwrap.fill(part, WIDTH, break_on_hyphens=False) for part in text.split("\n\n"))
 
 
 def table(rows: Sequence[Any]) -> str:
-    """Rows of one dataclass; the annotations of its fields name the columns."""
+    """Render rows of one dataclass; the annotations of its fields name the columns."""
     columns = {name: hint.__metadata__[0] for name, hint in get_type_hints(type(rows[0]), include_extras=True).items()}
     lines = [[*columns.values()], ["---"] * len(columns)]
     lines += [[cell(getattr(row, name)) for name in columns] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def targets(held: Sequence[Target]) -> str:
-    """What was to be reached and whether it was."""
+def targets(rows: Sequence[Target]) -> str:
+    """Render the targets and whether each is reached."""
     verdict = {True: "reached", False: "**missed**", None: "not measured"}
-    lines = ["| to reach on two cores | wanted | found | |", "|---|---|---|---|"]
-    for t in held:
+    lines = ["| target on two cores | wanted | measured | |", "|---|---|---|---|"]
+    for t in rows:
         wanted = f"{'at most' if t.at_most else 'at least'} {t.wanted:g}"
-        lines.append(f"| {t.what} | {wanted} | {cell(t.found)} | {verdict[t.reached]} |")
+        lines.append(f"| {t.what} | {wanted} | {cell(t.measured)} | {verdict[t.reached]} |")
     return "\n".join(lines)
 
 
-def figure(shown: Figure) -> str:
-    """The drawing, as it is found from docs/."""
-    return f"![{shown.alt}](assets/{shown.name})"
+def figure(drawing: Figure) -> str:
+    """Render a link to the drawing, relative to docs/."""
+    return f"![{drawing.alt}](assets/{drawing.name})"
 
 
 @singledispatch
 def cell(value: object) -> str:
-    """A value in a table, with its unit."""
+    """Render one value of a table with its unit."""
     return str(value)
 
 

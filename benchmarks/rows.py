@@ -1,6 +1,7 @@
-"""What a benchmark program returns: sections with tables of typed rows, targets, and the reasons in words.
+"""The types that a benchmark program returns: sections with tables, targets and explanations.
 
-A row is a dataclass; each of its fields is annotated with its type, which tells the unit, and the title of its column.
+A row of a table is a dataclass. The annotation of each field gives the type, which decides the unit, and the title of
+the column.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 
 class Seconds(float):
-    """A time."""
+    """A duration."""
 
 
 class Bytes(int):
@@ -23,12 +24,12 @@ class Power(float):
 
 
 class Percent(float):
-    """A share, 1.0 for the whole."""
+    """A share; 1.0 is printed as 100 %."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A ratio taken in several rounds of one run: median, lowest, highest."""
+    """Median, lowest and highest of a ratio over the rounds of one run."""
 
     median: float
     low: float
@@ -37,7 +38,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Faster:
-    """Two ways of doing one thing, in turn within one run."""
+    """The speed of this library relative to another implementation, measured alternately within one run."""
 
     what: Annotated[str, "what"]
     faster: Annotated[Spread, "times faster: median (spread)"]
@@ -48,24 +49,32 @@ class Faster:
 
 @dataclass(frozen=True)
 class Target:
-    """A figure to reach, `wanted` or more (or, `at_most`, less); `found` None where it could not be measured."""
+    """A value to reach.
+
+    Parameters
+    ----------
+    what : str. What is measured.
+    wanted : float. The value to reach.
+    measured : float or None. The measured value; None where it could not be measured.
+    at_most : bool. True if a smaller value is better.
+    """
 
     what: str
     wanted: float
-    found: float | None
+    measured: float | None
     at_most: bool = False
 
     @property
     def reached(self) -> bool | None:
-        """Whether it is; None where nothing was found."""
-        if self.found is None:
+        """Whether the target is reached; None where nothing was measured."""
+        if self.measured is None:
             return None
-        return self.found <= self.wanted if self.at_most else self.found >= self.wanted
+        return self.measured <= self.wanted if self.at_most else self.measured >= self.wanted
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing in docs/assets: file name, what it shows, its SVG."""
+    """A drawing in docs/assets: its file name, its alternative text and its SVG."""
 
     name: str
     alt: str
@@ -74,7 +83,17 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """One subject: what is compared and why, tables (each of rows of one kind), targets, what bounds the figures."""
+    """One section of the page.
+
+    Parameters
+    ----------
+    title : str. The heading.
+    compared : str. What is compared, and how.
+    tables : sequence of sequences of dataclasses. Each table has rows of one type.
+    bounds : str. What limits the measured values.
+    targets : sequence of Target. The values to reach.
+    figure : Figure or None. A drawing below the tables.
+    """
 
     title: str
     compared: str

@@ -1,4 +1,4 @@
-"""One training step of a prototype probe, in the library's way and as a 1 x 1 convolution written plainly."""
+"""One training step of a prototype probe: as in the library, and as a plain 1 x 1 convolution."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 from otoscope import probes
 from otoscope.probes import Probe
 from otoscope.train import loader
-from otoscope.train.fit import adamw
 from otoscope.train.losses import asymmetric
+from otoscope.train.optim import adamw
 from otoscope.types import Tokens, TokenShape
 
 Forward = Callable[[Tokens], Tensor]
 OURS, CONVOLUTION, INT8 = "this library", "convolution", "argmax in int8"
 TOY = {"clips": 2, "steps": 3, "freq": 8, "dim": 16, "classes": 5, "prototypes": 20, "layers": 1}
-"""Options that load all code a step needs and take no memory to speak of."""
+"""Options of a tiny problem, which imports all code that a step needs and takes almost no memory."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A batch of `clips` maps of steps x freq tokens of width `dim`, and a probe of `prototypes` in all."""
+    """`clips` maps of steps x freq tokens of width `dim`, and a probe with `prototypes` prototypes in total."""
 
     clips: int
     steps: int
@@ -36,26 +36,26 @@ class Problem:
 
     @property
     def tokens(self) -> int:
-        """Of a clip."""
+        """Tokens of one clip."""
         return self.steps * self.freq
 
     @property
     def product(self) -> int:
-        """Operations (two for a multiply-add) of all products between prototypes and tokens."""
+        """Operations of all products between prototypes and tokens; a multiply-add counts as two."""
         return 2 * self.clips * self.tokens * self.dim * self.prototypes
 
     @property
     def operands(self) -> int:
-        """Bytes of tokens and prototypes in float32, and of the values and indices that come of them."""
+        """Bytes of tokens and prototypes in float32, and of the resulting values and indices."""
         tokens = 4 * self.clips * self.layers * self.tokens * self.dim
         return tokens + 4 * self.prototypes * self.dim + 12 * self.clips * self.prototypes
 
     def of_step(self, name: str, as_convolution: bool) -> tuple[int, int]:
-        """Operations in products, and bytes moved at least, of one step.
+        """Count the operations in products and the least number of bytes moved in one step.
 
-        The head has three products (forward, two gradients); the update reads weight, gradient and two moments and
-        writes three of them. Backward, the library gathers a token for each (clip, prototype) where the convolution
-        has another dense product, and writes and reads the table of similarities and then its gradient.
+        The head has three products (forward, two gradients). The update reads weight, gradient and two moments and
+        writes three of them. In the backward pass the library gathers one token per clip and prototype; the
+        convolution computes another dense product, and writes and reads the table of similarities and its gradient.
         """
         features = self.prototypes * {"protobin": 1, "cgp": 3}[name]
         weights = self.prototypes * self.dim + features * self.classes
@@ -64,20 +64,20 @@ class Problem:
             return work + self.product, traffic + 4 * 4 * self.clips * self.tokens * self.prototypes
         return work, traffic + 4 * self.clips * self.dim * self.prototypes * {"protobin": 1, "cgp": 2}[name]
 
-    def spoken(self) -> str:
-        """For a table."""
+    def description(self) -> str:
+        """Describe the problem for a table."""
         layers = f", {self.layers} layers" if self.layers > 1 else ""
         return f"B={self.clips}, N={self.tokens}, D={self.dim}, K={self.prototypes:,}{layers}"
 
     def batch(self) -> tuple[Tokens, Tensor]:
-        """Random tokens with cls, and targets [B, C]."""
+        """Make random tokens with cls, and targets float32 [B, C]."""
         random = torch.Generator().manual_seed(0)
         x = torch.randn(self.clips, self.layers, self.steps, self.freq, self.dim, generator=random)
         cls = torch.randn(self.clips, self.layers, self.dim, generator=random)
         return Tokens(x, cls=cls), (torch.rand(self.clips, self.classes, generator=random) < 0.02).float()
 
     def probe(self, name: str, way: str) -> Probe:
-        """`protobin` or `cgp` for such tokens; no dropout, so that two ways can be compared."""
+        """Create `protobin` or `cgp` for these tokens, without dropout, so that two implementations can be compared."""
         options = {
             "protobin": {"prototypes_per_class": self.prototypes // self.classes},
             "cgp": {"prototypes": self.prototypes, "dropout": 0.0},
@@ -86,7 +86,7 @@ class Problem:
 
 
 def protobin_as_convolution(probe: Probe) -> Forward:
-    """All B x K x N cosines from a convolution over the map, then their maximum."""
+    """Compute all B x K x N cosines by a convolution over the token map, then their maximum."""
 
     def forward(tokens: Tokens) -> Tensor:
         grid = F.normalize(tokens.x[:, 0], dim=-1).permute(0, 3, 1, 2)
@@ -97,7 +97,7 @@ def protobin_as_convolution(probe: Probe) -> Forward:
 
 
 def cgp_as_convolution(probe: Probe) -> Forward:
-    """The same with minimum and maximum over the gated mixture of layers."""
+    """Compute minimum and maximum over the gated mixture of layers in the same way."""
 
     def mixture(x: Tensor) -> Tensor:
         return torch.einsum("bl...d,l->b...d", F.normalize(x, dim=-1), probe.layer_gate.shares)
@@ -111,16 +111,16 @@ def cgp_as_convolution(probe: Probe) -> Forward:
 
 
 def forward_of(name: str, way: str, probe: Probe) -> Forward:
-    """The probe itself, or its convolution."""
+    """Return the forward pass of the probe itself, or of its convolution."""
     plain = {"protobin": protobin_as_convolution, "cgp": cgp_as_convolution}[name]
     return plain(probe) if way == CONVOLUTION else probe
 
 
 def step(name: str, way: str, **problem: int) -> Callable[[], None]:
-    """One step of AdamW on a batch of `Problem(**problem)`, ready to be taken again and again.
+    """Build one step of AdamW on a batch of `Problem(**problem)`; the returned function can be called repeatedly.
 
-    The probe is given what the training loop would give it, its optimiser too; the convolution the tokens as they are,
-    and AdamW as torch makes it unasked.
+    The library's probe gets the tokens and the optimiser of the training loop. The convolution gets the tokens
+    unchanged, and the AdamW of torch with its defaults.
     """
     wanted = Problem(**problem)
     torch.manual_seed(0)

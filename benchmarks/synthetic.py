@@ -1,4 +1,4 @@
-"""A bank of noise of any size: what is in it does not matter to a clock."""
+"""A data set of noise and an encoder without parameters, for banks of any size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from otoscope.types import AudioBatch, Clip, Task, Tokens, TokenShape
 
 
 class Noise(Dataset):
-    """`clips` clips of `samples` samples in train and half as many in validation, each with one of `classes` labels."""
+    """Clips of white noise, each with one label.
+
+    Parameters
+    ----------
+    clips : int. Clips of the train split; the validation split has half as many.
+    samples : int. Samples of a clip.
+    rate : int. Sampling rate in Hz.
+    classes : int. Number of classes.
+    """
 
     name = "noise"
 
@@ -25,11 +33,11 @@ class Noise(Dataset):
 
     @property
     def digest(self) -> str:
-        """Its options."""
+        """A text that contains all options."""
         return f"noise-{self.sizes}-{self.samples}-{self.rate}-{len(self.task.classes)}"
 
     def clips(self, split: str) -> Sequence[Clip]:
-        """The clips, drawn anew from their number when they are loaded."""
+        """List the clips; each is generated from its number when it is loaded."""
         return [
             Clip(f"{split}-{i}", self._load(i), self.rate, (self.task.classes[i % len(self.task.classes)],), (), split)
             for i in range(self.sizes[split])
@@ -40,7 +48,13 @@ class Noise(Dataset):
 
 
 class Cut(Encoder):
-    """The waveform itself cut into [T, freq, dim]."""
+    """The waveform, reshaped to tokens [T, freq, dim].
+
+    Parameters
+    ----------
+    freq : int. Frequency bands of the token map.
+    dim : int. Width of a token.
+    """
 
     name, sample_rate, front_end_id = "cut", 1000, "none"
 
@@ -49,16 +63,16 @@ class Cut(Encoder):
         self.shape = TokenShape(1, freq, dim, False, 1.0)
 
     def front_end(self, batch: AudioBatch) -> Features:
-        """The samples of each token column."""
+        """Group the samples of each time step."""
         width = self.shape.freq * self.shape.dim
         return Features(batch.waves.view(len(batch.waves), -1, width), batch.lengths // width)
 
     def embed(self, features: Features) -> Tokens:
-        """The same as a map."""
+        """Reshape the features to a token map."""
         B, T, _ = features.x.shape
         mask = torch.arange(T) < features.lengths[:, None]
         return Tokens(features.x.view(B, 1, T, self.shape.freq, self.shape.dim), mask)
 
     def depth_groups(self) -> list[list[nn.Parameter]]:
-        """It has no parameters."""
+        """Return no groups, since the encoder has no parameters."""
         return []

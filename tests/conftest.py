@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers_whisper import save_whisper
 from otoscope import datasets, encoders, metrics, probes
 from toys import Ear, Tones
 
@@ -51,3 +52,10 @@ def plugin_folder(isolated_registries: None, tmp_path: Path, monkeypatch: pytest
     (tmp_path / "silent.py").write_text(SILENT_PLUGIN)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def whisper_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a small random Whisper checkpoint whose window is one second."""
+    pytest.importorskip("transformers", reason="the encoder whisper needs transformers")
+    return save_whisper(tmp_path_factory.mktemp("whisper"))

@@ -8,8 +8,7 @@ from otoscope.bank._shard import layout_bytes
 from otoscope.bank.read import open_held_out
 from otoscope.ops.int8 import quantise
 from otoscope.sampling.subset import with_few_shot, with_validation
-from otoscope.train import fit, fit_many
-from otoscope.train.batched import Configuration
+from otoscope.train import TrainingConfig, fit, fit_many
 from otoscope.types import Tokens, TokenShape
 from test_bank import VARIED, Sounds, Toy, every_kind, quiet
 from toys import Ear, Tones
@@ -172,7 +171,7 @@ def trained_on(tmp_path_factory):
 @pytest.mark.parametrize("probe", ["linear", "mean", "wsum", "knn"])
 def test_a_probe_of_pooled_vectors_learns_the_same_from_both(trained_on, probe):
     whole, pooled = (trained_on[content, "float32"] for content in ("tokens", "pooled"))
-    a, b = (fit(probe, bank, epochs=3) for bank in (whole, pooled))
+    a, b = (fit(probe, bank, TrainingConfig(epochs=3)) for bank in (whole, pooled))
     logits = a.predict_logits(whole.split("validation"))
     torch.testing.assert_close(b.predict_logits(pooled.split("validation")), logits, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(a.predict_logits(pooled.split("validation")), logits, atol=1e-5, rtol=1e-5)
@@ -185,11 +184,11 @@ def test_a_probe_of_token_maps_is_refused_before_any_training(trained_on, monkey
     message = "token maps of split 'train' were requested, but its bank stores pooled"
     for bank in (pooled, with_few_shot(with_validation(pooled), 2)):
         with pytest.raises(banks.BankError, match=message):
-            fit("protobin", bank, epochs=1)
+            fit("protobin", bank, TrainingConfig(epochs=1))
         with pytest.raises(banks.BankError, match=message):
-            fit_many("protobin", bank, [Configuration(seed=0), Configuration(seed=1)], epochs=1)
+            fit_many("protobin", bank, [TrainingConfig(seed=seed, epochs=1) for seed in (0, 1)])
 
 
 def test_token_probes_learn_from_int8(trained_on):
-    fitted = fit("protobin", trained_on["tokens", "int8"], epochs=3)
+    fitted = fit("protobin", trained_on["tokens", "int8"], TrainingConfig(epochs=3))
     assert torch.isfinite(fitted.predict_logits(trained_on["tokens", "int8"].split("validation"))).all()

@@ -11,7 +11,7 @@ from otoscope.bank import requirements as requirements
 from otoscope.bench import resolve, suites
 from otoscope.probes import registry
 from otoscope.registry import UnknownNameError, load_plugin
-from otoscope.train import fit
+from otoscope.train import TrainingConfig, fit
 from test_bank import Sounds, Toy, quiet
 from toys import Ear, Tones, run_toy
 
@@ -42,14 +42,14 @@ def test_needs_of_nothing_and_of_unknown_probes():
 
 @pytest.mark.parametrize("name", [n for n in probes.names() if not issubclass(registry.get(n), probes.FrameProbe)])
 def test_the_least_bank_serves_its_probe_as_a_larger_one_does(tmp_path, name):
-    need, options = requirements([name]), {"options": SMALL.get(name), "epochs": 1}
+    need, options = requirements([name]), SMALL.get(name)
     whole = banks.extract(Ear(), Tones(), tmp_path / "a", layers="all", dtype="float32", progress=False)
     least = banks.extract(
         Ear(), Tones(), tmp_path / "b", layers=need.layers, content=need.content, dtype="float32", progress=False
     )
     assert need.met_by(least.identity, 2)
     assert need.met_by(whole.identity, 2)
-    a, b = (fit(name, bank, **options) for bank in (least, whole))
+    a, b = (fit(name, bank, TrainingConfig(epochs=1), options=options) for bank in (least, whole))
     assert a.history[0]["validation"] == pytest.approx(b.history[0]["validation"], abs=1e-5)
 
 
@@ -182,5 +182,5 @@ def test_a_suite_of_pooled_probes_has_pooled_banks(tmp_path):
     held = pooled.extract()
     assert held.identity.content == "pooled"
     assert stored(held) == pooled.size.bytes
-    assert fit("linear", held, epochs=1).history
+    assert fit("linear", held, TrainingConfig(epochs=1)).history
     assert found("mean", "linear").size.bytes == 0

@@ -1,4 +1,4 @@
-"""The benchmark programs run, on toys; what they measure there means nothing. How they measure is tested."""
+"""The benchmark programs run with tiny sizes, whose values mean nothing; their ways of measuring are tested."""
 
 import importlib
 import re
@@ -20,15 +20,15 @@ def _programs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def in_pieces(mebibytes: int) -> Callable[[], object]:
-    """Work that needs so much memory for a moment, in pieces of a size that malloc likes to keep."""
+    """Work that needs this much memory temporarily, in blocks of a size that malloc keeps after they are freed."""
     return lambda: sum(len(part) for part in [torch.ones(MEBI // 4) for _ in range(mebibytes)])
 
 
-def test_page_holds_every_section_and_its_drawing(tmp_path: Path) -> None:
+def test_page_contains_every_section_and_its_drawing(tmp_path: Path) -> None:
     importlib.import_module("run_all").main(["--small", "--out", str(tmp_path)])
     page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
     assert [int(n) for n in re.findall(r"^## (\d)\. ", page, re.MULTILINE)] == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert page.count("**What bounds it.**") == 8
+    assert page.count("**What limits it.**") == 8
     rows = "`protobin`: B=", "`cgp`: B=", "`mhca`: 2 trials", "`np.memmap`", "prototypes | 20 .. 80", "`finetune`"
     assert [row for row in rows if f"\n| {row}" not in page] == []
     assert torch.__version__ in page
@@ -38,7 +38,7 @@ def test_page_holds_every_section_and_its_drawing(tmp_path: Path) -> None:
     assert len(drawing) < 60_000
 
 
-def test_toys_cannot_become_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tiny_sizes_cannot_replace_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         importlib.import_module("run_all").main(["--small"])
     assert "--out" in capsys.readouterr().err
@@ -51,23 +51,23 @@ def test_program_runs_alone(program: str, capsys: pytest.CaptureFixture[str]) ->
     assert "times faster" in capsys.readouterr().out
 
 
-def test_memory_is_seen_at_every_call_and_only_where_it_is_used() -> None:
+def test_extra_memory_counts_every_call_and_nothing_else() -> None:
     extra_memory = importlib.import_module("measure").extra_memory
-    found = extra_memory(__name__, "in_pieces", [{"mebibytes": 48}, {"mebibytes": 0}], warm={"mebibytes": 1})
-    if found[0] is None:
+    measured = extra_memory(__name__, "in_pieces", [{"mebibytes": 48}, {"mebibytes": 0}], warm={"mebibytes": 1})
+    if measured[0] is None:
         pytest.skip("no /proc/self/clear_refs here")
-    (first, again), nothing = found
+    (first, again), nothing = measured
     assert 44 * MEBI < first < 56 * MEBI
-    assert 44 * MEBI < again < 56 * MEBI  # malloc's own habits would show almost none here
+    assert 44 * MEBI < again < 56 * MEBI  # memory that malloc kept would not show here
     assert max(nothing) < 4 * MEBI
 
 
 @pytest.mark.parametrize(
-    ("found", "at_most", "reached"), [(3.1, False, True), (2.9, False, False), (2.9, True, True), (None, True, None)]
+    ("measured", "at_most", "reached"), [(3.1, False, True), (2.9, False, False), (2.9, True, True), (None, True, None)]
 )
-def test_target_is_reached_or_missed(found: float | None, at_most: bool, reached: bool | None) -> None:
+def test_target_is_reached_or_missed(measured: float | None, at_most: bool, reached: bool | None) -> None:
     rows, render = importlib.import_module("rows"), importlib.import_module("render")
-    target = rows.Target("this", 3.0, found, at_most)
+    target = rows.Target("this", 3.0, measured, at_most)
     assert target.reached is reached
     assert {True: "reached", False: "**missed**", None: "not measured"}[reached] in render.targets([target])
 

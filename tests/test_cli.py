@@ -21,6 +21,14 @@ from planted import add_scenes
 from toys import Ear, run_toy
 
 COMMANDS = ("demo", "list", "extract", "probe", "finetune", "results", "report", "check")
+MELODY = """
+from otoscope.datasets import register
+from toys import Tones
+
+@register("melody")
+class Melody(Tones):
+    pass
+"""
 
 
 def refusal(capsys: pytest.CaptureFixture[str]) -> str:
@@ -162,15 +170,30 @@ def test_demo_prints_the_table_and_writes_the_report(
     assert (asked["seeds"], asked["control"], asked["finetune"]) == (2, True, False)
 
 
+def test_check_encoders_and_data_sets(plugin_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = [f"--option={split}=4" for split in ("train", "validation", "test")]
+    assert main(["check", "dataset", "scenes", *sizes]) == 0
+    words = capsys.readouterr().out.splitlines()
+    assert words[0].startswith("scenes: all of")
+    assert words[1:] == ["  rate: the rate of 0 of 12 clips was compared with an audio file"]
+    (plugin_folder / "melody.py").write_text(MELODY)
+    assert main(["check", "dataset", "--plugin", "melody.py"]) == 0
+    assert capsys.readouterr().out.startswith("melody: all of")
+    assert main(["check", "encoder", "--option", "weights=random"]) == 0
+    words = capsys.readouterr().out.splitlines()
+    assert words[0] == "whisper: not checked, it needs --option path=VALUE"
+    assert words[1].startswith("tiny: all of")
+
+
 @pytest.mark.usefixtures("plugin_folder")
 def test_check_passes_good_probes_and_fails_a_bad_plugin(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "mean"]) == 0
+    assert main(["check", "probe", "mean"]) == 0
     assert "mean: all of" in capsys.readouterr().out
-    assert main(["check", "--plugin", "silent.py"]) == 1
+    assert main(["check", "probe", "--plugin", "silent.py"]) == 1
     words = capsys.readouterr().out
-    assert "gradient:" in words
+    assert "gradient failed:" in words
     assert "mean" not in words.split(":")[0]
-    assert main(["check", "--plugin", "toy.py", "--plugin", "silent.py", "nosuch"]) == 2
+    assert main(["check", "probe", "--plugin", "toy.py", "--plugin", "silent.py", "nosuch"]) == 2
 
 
 @pytest.mark.usefixtures("plugin_folder")
@@ -184,8 +207,10 @@ def test_check_passes_good_probes_and_fails_a_bad_plugin(capsys: pytest.CaptureF
         (["list", "--plugin", "nowhere.py"], "no plug-in file"),
         (["results", "--out", "nowhere"], "no such results"),
         (["report", "--out", "nowhere"], "otoscope demo"),
-        (["check", "nosuch"], "unknown probe"),
-        (["check", "--plugin", "toy.py"], "registers no probe"),
+        (["check", "probe", "nosuch"], "unknown probe"),
+        (["check", "probe", "--plugin", "toy.py"], "registers no probe"),
+        (["check", "encoder", "tiny", "--option", "wieghts=random"], "did you mean 'weights'"),
+        (["check", "encoder", "whisper"], "add --option path=VALUE"),
     ],
 )
 def test_mistakes_get_one_clean_line_and_status_2(

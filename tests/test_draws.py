@@ -16,7 +16,7 @@ from otoscope.bank import Bank
 from otoscope.bench.evaluation import evaluate
 from otoscope.sampling.draws import few_shot, stratify
 from otoscope.sampling.subset import VALIDATION_CUT, with_few_shot, with_validation
-from otoscope.train import fit
+from otoscope.train import TrainingConfig, fit
 from toys import SIZES, Ear, Tones
 
 LABELS = hnp.arrays(np.uint8, st.tuples(st.integers(1, 30), st.integers(1, 5)), elements=st.integers(0, 1))
@@ -135,7 +135,7 @@ def test_a_missing_validation_split_is_cut_and_can_be_trained_on(bank: Bank) -> 
     assert validation.events == tuple(whole.events[row] for row in rows)
     again = with_validation(bank).split("validation")
     assert again.ids == validation.ids
-    fitted = fit("linear", view, epochs=2)
+    fitted = fit("linear", view, TrainingConfig(epochs=2))
     assert evaluate(fitted, bank).metrics == evaluate(fitted, view).metrics  # the held-out split is the whole bank's
     with pytest.raises(otoscope.bank.HeldOutError):
         view.split("test")

@@ -32,7 +32,7 @@ from otoscope.report.published import comparison
 from otoscope.report.text import summary
 from otoscope.results import Record, SearchSettings, Store, ValidationCut
 from otoscope.search.tpe import MissingExtraError
-from otoscope.train import DivergedError, FittedProbe, fit, fit_many, load
+from otoscope.train import DivergedError, FittedProbe, TrainingConfig, fit, fit_many, load
 from toys import Ear, Tones
 
 
@@ -100,9 +100,9 @@ def test_only_what_is_missing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert first.metrics == next(r for r in outcome.store if (r.probe, r.seed) == ("protobin", 0)).metrics
     fitted: list[str] = []
 
-    def spy(probe: str, *rest: Any, **options: Any) -> FittedProbe:
-        fitted.append(f"{probe} {options['seed']}")
-        return fit(probe, *rest, **options)
+    def spy(probe: str, bank: Bank, config: TrainingConfig, **options: Any) -> FittedProbe:
+        fitted.append(f"{probe} {config.seed}")
+        return fit(probe, bank, config, **options)
 
     monkeypatch.setattr(job, "fit", spy)
     again = run_quietly(PLAIN, tmp_path)
@@ -173,9 +173,9 @@ def test_sobol_points_alone_need_no_optuna_and_the_best_of_them_is_the_first_see
     suite = dataclasses.replace(SEARCHED, sobol=4, epochs=6)
     seeds: list[int] = []
 
-    def spy(*rest: Any, **options: Any) -> FittedProbe:
-        seeds.append(options["seed"])
-        return fit(*rest, **options)
+    def spy(probe: str, bank: Bank, config: TrainingConfig, **options: Any) -> FittedProbe:
+        seeds.append(config.seed)
+        return fit(probe, bank, config, **options)
 
     monkeypatch.setattr(job, "fit", spy)
     plan = prepare(suite, tmp_path)
@@ -254,15 +254,15 @@ def test_fine_tuning_is_searched_measured_and_kept_beside_the_probes(tmp_path: P
 def test_a_killed_fine_tuning_loses_the_epoch_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     suite = dataclasses.replace(PLAIN, probes=(TUNED,))
     whole = run_quietly(suite, tmp_path / "whole")
-    epochs, save = 0, FinetuneRun._save
+    epochs, save = 0, FinetuneRun.save
 
-    def killed(self: FinetuneRun) -> None:
+    def killed(self: FinetuneRun, trained: int) -> None:
         nonlocal epochs
-        save(self)
+        save(self, trained)
         epochs += 1
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(FinetuneRun, "_save", killed)
+    monkeypatch.setattr(FinetuneRun, "save", killed)
     kills = 0
     while prepare(suite, tmp_path / "killed").runs:
         try:
@@ -369,9 +369,9 @@ def test_the_seeds_take_the_setting_that_validation_chose(tmp_path: Path, monkey
         tried.extend(fit_many(*rest, **options))  # type: ignore[arg-type]
         return tried[-len(rest[2]) :]
 
-    def spy(*rest: Any, **options: Any) -> FittedProbe:
-        seeds.append(options["seed"])
-        return fit(*rest, **options)
+    def spy(probe: str, bank: Bank, config: TrainingConfig, **options: Any) -> FittedProbe:
+        seeds.append(config.seed)
+        return fit(probe, bank, config, **options)
 
     monkeypatch.setattr(job, "fit_many", spy_many)
     monkeypatch.setattr(job, "fit", spy)
@@ -401,10 +401,10 @@ def test_trials_that_are_behind_are_stopped_and_the_record_says_by_which_rule(tm
 
 
 def test_a_failing_cell_is_recorded_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(probe: str, *rest: Any, **options: Any) -> FittedProbe:
-        if (probe, options["seed"]) == ("linear", 0):
+    def broken(probe: str, bank: Bank, config: TrainingConfig, **options: Any) -> FittedProbe:
+        if (probe, config.seed) == ("linear", 0):
             raise ZeroDivisionError("planted")
-        return fit(probe, *rest, **options)
+        return fit(probe, bank, config, **options)
 
     monkeypatch.setattr(job, "fit", broken)
     outcome = run_quietly(PLAIN, tmp_path)
@@ -470,7 +470,8 @@ def test_a_probe_with_options_is_measured_under_its_label(tmp_path: Path) -> Non
     words = summary.summary_text(table.summarise(outcome.store))
     assert "protobin-2" in words
     assert compare(outcome.store, "protobin-2", "linear").verdicts
-    assert comparison.text(comparison.beside(table.summarise(outcome.store)), "table").count("protobin-2") >= 1
+    compared = comparison.compare_with_published(table.summarise(outcome.store))
+    assert comparison.comparison_text(compared, "table").count("protobin-2") >= 1
 
 
 def test_a_bank_that_cannot_be_made_fails_its_cells_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """What the training loops are served: the part of a bank that a probe reads, once, in the length it reads it."""
 
+import dataclasses
 import threading
 
 import pytest
@@ -8,8 +9,7 @@ import torch
 from otoscope import bank as banks
 from otoscope import probes
 from otoscope.bank import _shuffle as shuffle
-from otoscope.train import fit, fit_many, loader
-from otoscope.train.batched import Configuration
+from otoscope.train import TrainingConfig, fit, fit_many, loader
 from otoscope.types import Tokens, TokenShape
 from toys import Ear, Tones
 
@@ -73,10 +73,10 @@ def test_tokens_are_normalised_once_and_not_in_each_step(bank, monkeypatch):
         return unit(self)
 
     monkeypatch.setattr(Tokens, "normalised", counted)
-    once = fit("protobin", bank, epochs=1, batch_size=8, options={"prototypes_per_class": 3})
+    once = fit("protobin", bank, TrainingConfig(epochs=1, batch_size=8), options={"prototypes_per_class": 3})
     after_one = sum(work)
     work.clear()
-    fit("protobin", bank, epochs=3, batch_size=8, options={"prototypes_per_class": 3})
+    fit("protobin", bank, TrainingConfig(epochs=3, batch_size=8), options={"prototypes_per_class": 3})
     assert sum(work) == after_one
     work.clear()
     once.predict_logits(bank.split("validation"))
@@ -85,8 +85,8 @@ def test_tokens_are_normalised_once_and_not_in_each_step(bank, monkeypatch):
 
 # Splits that are larger than memory
 
-TRIALS = [Configuration(seed=0, lr=1e-2), Configuration(seed=1, lr=1e-2), Configuration(seed=0, lr=3e-3)]
-SHORT = {"epochs": 2, "batch_size": 8}
+SHORT = TrainingConfig(epochs=2, batch_size=8)
+TRIALS = [dataclasses.replace(SHORT, seed=seed, lr=lr) for seed, lr in ((0, 1e-2), (1, 1e-2), (0, 3e-3))]
 
 
 @pytest.fixture
@@ -120,11 +120,11 @@ def same(a, b):
 
 @pytest.mark.parametrize("name", ["protobin", "cgp", "mhca"])
 def test_training_from_disk_gives_what_memory_gives(bank, monkeypatch, name):
-    settings = SHORT | {"options": SMALL.get(name)}
-    held = fit(name, bank, **settings), fit_many(name, bank, TRIALS, **settings)
+    options = SMALL.get(name)
+    held = fit(name, bank, SHORT, options=options), fit_many(name, bank, TRIALS, options=options)
     monkeypatch.setattr(loader, "IN_MEMORY", 0)
-    same(fit(name, bank, **settings), held[0])
-    for found, expected in zip(fit_many(name, bank, TRIALS, **settings), held[1], strict=True):
+    same(fit(name, bank, SHORT, options=options), held[0])
+    for found, expected in zip(fit_many(name, bank, TRIALS, options=options), held[1], strict=True):
         same(found, expected)
     split = bank.split("validation")
     logits = held[0].predict_logits(split, 5)
@@ -141,11 +141,11 @@ def visits(batches):
 
 
 def train_one(bank):
-    fit("protofloat", bank, epochs=1, batch_size=8)
+    fit("protofloat", bank, TrainingConfig(epochs=1, batch_size=8))
 
 
 def train_many(bank):
-    fit_many("protofloat", bank, TRIALS[::2], epochs=1, batch_size=8)
+    fit_many("protofloat", bank, [dataclasses.replace(config, epochs=1) for config in TRIALS[::2]])
 
 
 @pytest.mark.usefixtures("on_disk")
@@ -236,5 +236,5 @@ def test_no_other_layers_are_read(bank, monkeypatch, limit):
         return held
 
     monkeypatch.setattr(banks.BankSplit, "_read", watched)
-    fit("protofloat", bank, epochs=1, batch_size=8)
+    fit("protofloat", bank, TrainingConfig(epochs=1, batch_size=8))
     assert set(copied) == {1}

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from otoscope import metrics, probes
 from otoscope.encoders import Features
-from otoscope.finetuning import FittedFinetune, augment, finetune
-from otoscope.finetuning import training as tuning
-from otoscope.finetuning.learning_rates import depth_groups, parameter_groups, warmup_cosine
-from otoscope.finetuning.recipe import Recipe
+from otoscope.finetuning import FittedFinetune, Recipe, augment, finetune
+from otoscope.finetuning.learning_rates import depth_groups, parameter_groups
+from otoscope.finetuning.training import FinetuneRun
 from otoscope.train import loader
+from otoscope.train.optim import warmup_cosine
 from otoscope.types import Tokens
 from toys import Ear, Tones
 
@@ -152,15 +152,15 @@ def _same(first: FittedFinetune, second: FittedFinetune) -> bool:
 
 
 def _dies_in_epoch(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluate, calls = metrics.evaluate, []
+    main_scores, calls = metrics.main_scores, []
 
-    def evaluate_or_die(*args: object) -> dict[str, float]:
+    def scores_or_interrupt(*args: object) -> object:
         calls.append(args)
         if len(calls) == number:
             raise KeyboardInterrupt
-        return evaluate(*args)
+        return main_scores(*args)
 
-    monkeypatch.setattr(metrics, "evaluate", evaluate_or_die)
+    monkeypatch.setattr(metrics, "main_scores", scores_or_interrupt)
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])
@@ -182,7 +182,7 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(
 def test_a_finished_checkpoint_is_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, path = Tones(sizes=SMALL), tmp_path / "c.pt"
     first = finetune(Ear(), data, recipe=QUICK, checkpoint=path)
-    monkeypatch.setattr(tuning.FinetuneRun, "train", None)  # not called again
+    monkeypatch.setattr(FinetuneRun, "train", None)  # not called again
     assert _same(first, finetune(Ear(), data, recipe=QUICK, checkpoint=path))
     for other in ({"encoder": Ear(seed=1)}, {"recipe": dataclasses.replace(QUICK, lr=0.02)}, {"seed": 1}):
         asked = {"encoder": Ear(), "recipe": QUICK, "seed": 0} | other

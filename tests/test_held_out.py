@@ -20,7 +20,7 @@ from otoscope.bench.suites import Suite
 from otoscope.finetuning import finetune
 from otoscope.finetuning.recipe import Recipe
 from otoscope.search import fit_best
-from otoscope.train import fit
+from otoscope.train import TrainingConfig, fit
 from toys import Ear, Tones
 
 SOURCE = Path(otoscope.__file__).parent
@@ -91,7 +91,7 @@ def test_fitting_and_searching_leave_it_shut(bank: Bank, monkeypatch: pytest.Mon
     opened: set[str] = set()
     open_split = Bank._open
     monkeypatch.setattr(Bank, "_open", lambda self, name: opened.add(name) or open_split(self, name))
-    fitted = fit("protobin", bank, epochs=1)
+    fitted = fit("protobin", bank, TrainingConfig(epochs=1))
     fit_best("linear", bank, trials=2, epochs=1)
     assert opened == {"train", "validation"}
     evaluate(fitted, bank)
@@ -120,9 +120,9 @@ def suite(toy_plugins: None) -> Suite:  # noqa: ARG001
 def test_training_that_reaches_for_the_test_split_fails_and_measures_nothing(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def selects_on_test(probe: str, bank: Bank, **options: Any) -> object:
+    def selects_on_test(probe: str, bank: Bank, config: TrainingConfig, **options: Any) -> object:
         bank.split("test")
-        return fit(probe, bank, **options)
+        return fit(probe, bank, config, **options)
 
     def tunes_on_test(encoder: Ear, data: Tones, **options: Any) -> object:
         data.clips("test")

@@ -12,9 +12,8 @@ from torch import nn
 
 from otoscope import encoders, metrics, probes
 from otoscope.encoders import Encoder, Features
-from otoscope.finetuning import finetune, lora
+from otoscope.finetuning import Recipe, finetune, lora
 from otoscope.finetuning.learning_rates import depth_groups, parameter_groups
-from otoscope.finetuning.recipe import Recipe
 from otoscope.types import AudioBatch, Tokens, TokenShape
 from toys import Ear, Tones
 
@@ -143,16 +142,16 @@ def test_a_run_with_updates_resumes_and_averages(
 ) -> None:
     data, recipe = Tones(sizes=SMALL), dataclasses.replace(QUICK, ema=ema, probe_epochs=1)
     whole = finetune(Ear(), data, recipe=recipe)
-    evaluate, calls = metrics.evaluate, []
+    main_scores, calls = metrics.main_scores, []
 
-    def dies_in_the_third_epoch(*args: object) -> dict[str, float]:
+    def dies_in_the_third_epoch(*args: object) -> object:
         calls.append(args)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return evaluate(*args)
+        return main_scores(*args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(metrics, "evaluate", dies_in_the_third_epoch)
+        patched.setattr(metrics, "main_scores", dies_in_the_third_epoch)
         with pytest.raises(KeyboardInterrupt):
             finetune(Ear(), data, recipe=recipe, checkpoint=tmp_path / "c.pt")
     resumed = finetune(Ear(), data, recipe=recipe, checkpoint=tmp_path / "c.pt")

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,9 +17,18 @@ from otoscope import probes
 from otoscope.bank import Bank
 from otoscope.encoders import Features
 from otoscope.ops import max_cosine, sign_through, weighted_sum
-from otoscope.train import DivergedError, FittedProbe, batched, fit
-from otoscope.train.batched import Configuration, PrunedError, fit_many, trials_at_once
-from otoscope.train.learners import RowwiseAdamW, SingleLearner, StackedLearner, can_stack
+from otoscope.train import (
+    DivergedError,
+    FittedProbe,
+    PrunedError,
+    TrainingConfig,
+    batched,
+    fit,
+    fit_many,
+    trials_at_once,
+)
+from otoscope.train.learners import SingleLearner, StackedLearner, can_stack
+from otoscope.train.optim import RowwiseAdamW
 from otoscope.types import Tokens
 from toys import Ear, Tones
 
@@ -26,9 +36,9 @@ SIZES = {"train": 22, "validation": 12, "test": 2}
 OPTIONS = {"ep": {"queries": 4}, "mhca": {"heads": 3}, "protobin": {"prototypes_per_class": 2}}
 OPTIONS |= {"protofloat": OPTIONS["protobin"], "cgp": {"prototypes": 5}, "linpre": {}}
 TRIALS = [
-    Configuration(seed=3, lr=2e-2),
-    Configuration(seed=1, lr=1e-2, weight_decay=0.3),
-    Configuration(seed=3, lr=5e-3, weight_decay=1e-3),
+    TrainingConfig(seed=3, lr=2e-2),
+    TrainingConfig(seed=1, lr=1e-2, weight_decay=0.3),
+    TrainingConfig(seed=3, lr=5e-3, weight_decay=1e-3),
 ]
 
 
@@ -40,8 +50,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
 
 def same(found: FittedProbe | DivergedError, wanted: FittedProbe) -> None:
     assert isinstance(found, FittedProbe)
-    assert (found.protocol, found.seed, found.layer) == (wanted.protocol, wanted.seed, wanted.layer)
-    assert (found.lr, found.weight_decay) == (wanted.lr, wanted.weight_decay)
+    assert (found.protocol, found.config) == (wanted.protocol, wanted.config)
     assert [row.keys() for row in found.history] == [row.keys() for row in wanted.history]
     for key in wanted.history[0]:
         assert [row[key] for row in found.history] == pytest.approx([row[key] for row in wanted.history], abs=1e-5)
@@ -51,12 +60,24 @@ def same(found: FittedProbe | DivergedError, wanted: FittedProbe) -> None:
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-5, atol=1e-5, msg=name)
 
 
-def both(probe: str, bank: Bank, configurations=TRIALS, **settings) -> None:
-    settings = {"epochs": 3, "batch_size": 8, "options": OPTIONS.get(probe)} | settings
-    found = fit_many(probe, bank, configurations, **settings)
-    assert len(found) == len(configurations)
-    for ours, c in zip(found, configurations, strict=True):
-        same(ours, fit(probe, bank, seed=c.seed, lr=c.lr, weight_decay=c.weight_decay, **settings))
+def trials(configs: Sequence[TrainingConfig], **shared: Any) -> list[TrainingConfig]:
+    return [dataclasses.replace(config, **shared) for config in configs]
+
+
+def both(
+    probe: str,
+    bank: Bank,
+    configs: Sequence[TrainingConfig] = TRIALS,
+    *,
+    options: dict[str, Any] | None = None,
+    layers: str | None = None,
+) -> None:
+    options = options or OPTIONS.get(probe)
+    configs = trials(configs, epochs=3, batch_size=8, layers=layers)
+    found = fit_many(probe, bank, configs, options=options)
+    assert len(found) == len(configs)
+    for ours, config in zip(found, configs, strict=True):
+        same(ours, fit(probe, bank, config, options=options))
 
 
 STACKS = [name for name in probes.names() if probes.registry.get(name).stackable]
@@ -82,7 +103,7 @@ def test_the_demo_probes_and_their_kin_stack() -> None:
 @pytest.mark.parametrize("probe", ["linear", "mean"])
 def test_stacked_heads_with_a_layer_norm_equal_single_ones(probe: str, bank: Bank) -> None:
     both(probe, bank, options={"norm": "layer"})
-    both(probe, bank, [Configuration(lr=0.1), Configuration()], options={"norm": "layer"})
+    both(probe, bank, [TrainingConfig(lr=0.1), TrainingConfig()], options={"norm": "layer"})
 
 
 class _Penalised(probes.registry.get("mean")):  # type: ignore[misc]
@@ -123,7 +144,7 @@ def test_stacked_logits_are_those_of_each_also_with_padding(probe: str, sets: in
         ("abmilp", {}),  # its trials share no work
         ("cgp", {}),  # dropout, several layers
         ("mean", {"options": {"norm": "batch"}}),  # running statistics
-        ("linear", {"layer": "all"}),  # a gate in front
+        ("linear", {"layers": "all"}),  # a gate in front
         ("knn", {}),  # memorises
     ],
 )
@@ -137,8 +158,8 @@ def test_other_probes_fall_back_and_equal_single_ones(
 def test_multi_class_with_one_seed_and_the_middle_of_the_ranges(tmp_path) -> None:
     data = Tones(kind="multi-class", sizes=SIZES)
     bank = otoscope.bank.extract(Ear(), data, tmp_path / "b", progress=False)
-    both("mean", bank, [Configuration(lr=0.1), Configuration()])
-    both("mean", bank, [Configuration(seed=1), Configuration()])
+    both("mean", bank, [TrainingConfig(lr=0.1), TrainingConfig()])
+    both("mean", bank, [TrainingConfig(seed=1), TrainingConfig()])
 
 
 def test_a_batch_that_trials_share_is_read_once(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,19 +169,19 @@ def test_a_batch_that_trials_share_is_read_once(bank: Bank, monkeypatch: pytest.
     monkeypatch.setattr(
         otoscope.bank.BankSplit, "tokens", lambda self, i: (isinstance(i, list) and read.extend(i)) or tokens(self, i)
     )
-    fit_many("cgp", bank, [Configuration(lr=1e-3)] * 3, epochs=1, batch_size=8, options=OPTIONS["cgp"])
+    fit_many("cgp", bank, [TrainingConfig(lr=1e-3, epochs=1, batch_size=8)] * 3, options=OPTIONS["cgp"])
     assert len(read) == SIZES["train"] + SIZES["validation"]
 
 
 @pytest.mark.parametrize("probe", ["mean", "cgp"])
 def test_a_diverging_trial_leaves_the_others_alone(probe: str, bank: Bank) -> None:
-    good = Configuration(lr=1e-2)
-    settings = {"epochs": 2, "batch_size": 8, "options": OPTIONS.get(probe)}
-    bad, found = fit_many(probe, bank, [Configuration(lr=math.inf), good], **settings)
+    good, options = TrainingConfig(lr=1e-2, epochs=2, batch_size=8), OPTIONS.get(probe)
+    infinite = dataclasses.replace(good, lr=math.inf)
+    bad, found = fit_many(probe, bank, [infinite, good], options=options)
     assert isinstance(bad, DivergedError)
     assert "lr=inf" in str(bad)
-    same(found, fit(probe, bank, lr=1e-2, **settings))
-    assert [type(t) for t in fit_many(probe, bank, [Configuration(lr=math.inf)] * 2, **settings)] == [DivergedError] * 2
+    same(found, fit(probe, bank, good, options=options))
+    assert [type(t) for t in fit_many(probe, bank, [infinite] * 2, options=options)] == [DivergedError] * 2
 
 
 def test_how_many_fit_together_follows_from_the_parameters(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +199,9 @@ def test_what_fit_refuses_is_refused(bank: Bank) -> None:
     with pytest.raises(TypeError, match="frame logits"):
         fit_many("linear-frame", bank, TRIALS)
     with pytest.raises(ValueError, match="the bank holds 2"):
-        fit_many("mean", bank, TRIALS, layer=5)
+        fit_many("mean", bank, trials(TRIALS, layers=5))
+    with pytest.raises(ValueError, match="differ in seed, lr and weight_decay alone"):
+        fit_many("mean", bank, [TrainingConfig(epochs=1), TrainingConfig(epochs=2)])
 
 
 @pytest.mark.parametrize("apart", [False, True])
@@ -271,12 +294,12 @@ def test_a_stopped_trial_costs_nothing_and_leaves_the_others_alone(
     for kind in (StackedLearner, SingleLearner):
         step = kind.step
         monkeypatch.setattr(kind, "step", lambda self, *a, do=step: rows.append(self.rows) or do(self, *a))
-    settings = {"epochs": 3, "batch_size": 22, "options": OPTIONS.get(probe)}
+    configs, options = trials(TRIALS, epochs=3, batch_size=22), OPTIONS.get(probe)
     referee = Referee(stopped, 0)
-    found = fit_many(probe, bank, TRIALS, **settings, watch=referee)
+    found = fit_many(probe, bank, configs, options=options, watch=referee)
     assert sum(rows) == 3 + 2 + 2
-    for number, (ours, c) in enumerate(zip(found, TRIALS, strict=True)):
-        alone = fit(probe, bank, seed=c.seed, lr=c.lr, weight_decay=c.weight_decay, **settings)
+    for number, (ours, config) in enumerate(zip(found, configs, strict=True)):
+        alone = fit(probe, bank, config, options=options)
         values = [told[number] for _, told in referee.told]
         if number == stopped:
             assert isinstance(ours, PrunedError)
@@ -290,14 +313,14 @@ def test_a_stopped_trial_costs_nothing_and_leaves_the_others_alone(
 
 
 def test_all_may_be_stopped_but_not_after_the_last_epoch_nor_twice(bank: Bank) -> None:
-    settings = {"epochs": 2, "batch_size": 8}
-    assert [type(t) for t in fit_many("mean", bank, TRIALS, **settings, watch=lambda *_: {0, 1, 2})] == [
-        PrunedError
-    ] * 3
-    late = fit_many("mean", bank, TRIALS, **settings, watch=Referee(1, 1))
+    configs = trials(TRIALS, epochs=2, batch_size=8)
+    assert [type(t) for t in fit_many("mean", bank, configs, watch=lambda *_: {0, 1, 2})] == [PrunedError] * 3
+    late = fit_many("mean", bank, configs, watch=Referee(1, 1))
     assert [type(t) for t in late] == [FittedProbe] * 3
-    with pytest.raises(ValueError, match=r"stops trials \[7\] after epoch 0; running are \[0, 1, 2\]"):
-        fit_many("mean", bank, TRIALS, **settings, watch=Referee(7, 0))
+    with pytest.raises(
+        ValueError, match=r"stops trials \[7\] after epoch 0, which are not running; running are \[0, 1, 2\]"
+    ):
+        fit_many("mean", bank, configs, watch=Referee(7, 0))
 
 
 class Loud(Ear):
@@ -311,10 +334,10 @@ class Loud(Ear):
 
 def test_scores_beyond_all_numbers_are_divergence_too(tmp_path: Path) -> None:
     bank = otoscope.bank.extract(Loud(), Tones(sizes=SIZES), tmp_path / "b", progress=False)
-    settings = {"epochs": 1, "batch_size": 22}
+    configs = [TrainingConfig(lr=lr, epochs=1, batch_size=22) for lr in (3e37, None)]
     with pytest.raises(DivergedError, match="scores of the validation split"):
-        fit("mean", bank, lr=3e37, **settings)
-    bad, good = fit_many("mean", bank, [Configuration(lr=3e37), Configuration()], **settings)
+        fit("mean", bank, configs[0])
+    bad, good = fit_many("mean", bank, configs)
     assert isinstance(bad, DivergedError)
     assert "scores of the validation split" in str(bad)
-    same(good, fit("mean", bank, **settings))
+    same(good, fit("mean", bank, configs[1]))

@@ -5,7 +5,7 @@ import copy
 import torch
 
 from otoscope import probes
-from otoscope.train.fit import adamw, decay_groups
+from otoscope.train.optim import adamw, decay_groups
 from otoscope.types import Tokens, TokenShape
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 ASSETS = Path(__file__).parents[1] / "assets"
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon needs torch 2.9")
 
 
 @pytest.fixture
@@ -78,6 +79,7 @@ def test_masks_are_permutations_whose_first_patches_lie_in_blocks(pretrain: Modu
     assert torch.equal(order.sort(1).values, torch.arange(128).expand(5, 128))
 
 
+@needs_muon
 def test_a_stopped_run_ends_as_an_undisturbed_one(
     pretrain: ModuleType, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +103,7 @@ def test_a_stopped_run_ends_as_an_undisturbed_one(
         assert torch.equal(tensor, stopped["model"][name]), name
 
 
+@needs_muon
 def test_what_is_exported_is_the_shipped_format(pretrain: ModuleType, corpus: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

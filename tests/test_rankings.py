@@ -90,7 +90,7 @@ def test_a_planted_reversal_that_the_clips_decide_is_reported(tmp_path: Path) ->
     words = verdict(found)
     assert words.startswith("The probe changes the ranking: a beats b under ")
     assert "and b beats a under protobin by " in words
-    assert "after Holm's correction for 3 comparisons; so under " in words
+    assert "after Holm's correction for 3 comparisons; likewise under " in words
     d = found.duel("protobin", "b", "a").difference
     low, high = -d.high, -d.low
     assert 0 < low < high
@@ -111,7 +111,8 @@ def test_a_lead_under_one_probe_and_a_tie_under_the_other_is_no_change_beyond_do
     assert found.duel("linear", "a", "b").decided
     (change,) = found.changes()
     assert not change.decided
-    assert verdict(found).startswith("No probe changes the order of two encoders beyond doubt: some order 1 of 1 pair")
+    start = "No probe changes the order of two encoders significantly: some probes order 1 of 1 pair"
+    assert verdict(found).startswith(start)
 
 
 def test_equally_skilled_encoders_with_other_luck_are_left_undecided(tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_equally_skilled_encoders_with_other_luck_are_left_undecided(tmp_path: P
         ordered_differently += bool(found.changes())
         decided += any(change.decided for change in found.changes())
         if found.changes():
-            assert "some order 1 of 1 pair differently (e0 and e1), but the clips decide none" in verdict(found)
+            assert "some probes order 1 of 1 pair differently (e0 and e1), but none of them is decided" in verdict(found)
     assert decided == 0
     assert ordered_differently > 1
 
@@ -135,8 +136,8 @@ def test_encoders_that_all_probes_order_alike_are_said_to_be(store: Store) -> No
     found = rank(store, asked=lambda encoder, _, probe: encoder != "tiny" and probe != "mhca").rankings[0]
     assert found.changes() == []
     firm = int(all(d.decided for d in found.duels))
-    words = f"all order the pair alike; decided under every probe: {firm} of 1."
-    assert verdict(found) == f"No probe changes the order of two encoders beyond doubt: {words}"
+    words = f"all probes order the pair alike; decided under every probe: {firm} of 1."
+    assert verdict(found) == f"No probe changes the order of two encoders significantly: {words}"
 
 
 def test_neighbours_are_joined_by_what_the_clips_decide(store: Store) -> None:

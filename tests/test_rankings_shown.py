@@ -67,15 +67,15 @@ def test_the_terminal_says_values_ranks_differences_and_the_verdict(
         assert f"{100 * r.standings['linear', encoder].value:.1f} ({ranks[encoder]:g})" in line
     near = r.agreements["linear", "finetune"]
     assert line.split()[-4:] == f"{near.value:.2f} {near.low:.2f} to {near.high:.2f}".replace("-", "−").split()
-    assert "scenes: how far encoders lie apart, in points of mAP; * decided at 5 % (Holm, 12 comparisons)" in out
-    row = next(words for words in out.split("scenes: how far enc")[1].splitlines() if words.startswith("tiny − random"))
+    assert "scenes: differences between encoders, in points of mAP; * decided at 5 % (Holm, 12 comparisons)" in out
+    row = next(words for words in out.split("scenes: differences")[1].splitlines() if words.startswith("tiny − random"))
     duels = [r.duel(probe, "tiny", "random") for probe in r.probes]
     words = [f"{100 * d.difference.value:+.1f}{'*' * d.decided}".replace("-", "−") for d in duels]
     assert row.split()[3:] == words
     assert all(d.decided for d in duels)
     assert "Under linear: " in out
-    assert "No probe changes the order of two encoders beyond doubt" in out
-    assert "6 cells (encoder x data set)" in out
+    assert "No probe changes the order of two encoders significantly" in out
+    assert "6 pairs of an encoder and a data set" in out
 
 
 def test_a_tau_that_no_fine_tuning_gives_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,7 +234,7 @@ def test_the_report_draws_rankings_where_the_data_is_there(store: Store, tmp_pat
     html, words = path.read_text(), " ".join(page(path).words)
     assert all(heading in words for heading in HEADINGS)
     assert html.count('aria-label="rank of 3 encoders on') == 2
-    assert "No probe changes the order of two encoders beyond doubt" in words
+    assert "No probe changes the order of two encoders significantly" in words
     assert 'aria-label="average rank of each probe' in html
     assert "Left out" not in words
     assert page(path).open == []

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from otoscope import bank, datasets, encoders, fit
+from otoscope import TrainingConfig, bank, datasets, encoders, fit
 from otoscope.probes.contract import check_probe
 from otoscope.registry import load_plugin
 
@@ -44,7 +44,7 @@ def test_own_encoder_own_data_own_probe(tmp_path: Path) -> None:
             rows.append(f"{split}{i}.wav,{('blackbird', 'robin', 'blackbird+robin')[i % 3]}")
         Path(f"garden/{split}.csv").write_text("\n".join(rows) + "\n")
     held = bank.extract(encoders.create("mine"), datasets.create("garden"), tmp_path / "bank", progress=False)
-    fitted = fit("loudest", held, epochs=2)
+    fitted = fit("loudest", held, TrainingConfig(epochs=2))
     assert fitted.predict_logits(held.split("validation")).shape == (6, 2)
     assert [result.message for result in check_probe("loudest") if not result.passed] == []
 

@@ -14,7 +14,7 @@ from typing import get_args
 import pytest
 
 from otoscope.cli import arguments, main
-from otoscope.report.text.export import FORMS
+from otoscope.report.text.export import FORMATS
 from otoscope.report.text.flat import Format
 from otoscope.results import Protocol, Store
 from planted import add_scenes, scene_record
@@ -35,7 +35,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def test_formats_offered_are_those_rendered() -> None:
-    assert set(arguments.FORMATS) == set(get_args(Format)) == {f for f in FORMS.values() if f != "parquet"}
+    assert set(arguments.FORMATS) == set(get_args(Format)) == {f for f in FORMATS.values() if f != "parquet"}
 
 
 def test_compare_prints_the_verdict_and_filters(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +90,7 @@ def test_latex_is_balanced_booktabs_in_ascii(view: list[str], capsys: pytest.Cap
 def test_a_file_holds_what_the_terminal_would_show(ending: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["results", "--summary", "--export", f"out.{ending}"]) == 0
     assert capsys.readouterr().out == f"out.{ending}: 3 rows\n"
-    assert main(["results", "--summary", "--format", FORMS[f".{ending}"]]) == 0
+    assert main(["results", "--summary", "--format", FORMATS[f".{ending}"]]) == 0
     assert Path(f"out.{ending}").read_text(encoding="utf-8") == capsys.readouterr().out
 
 

@@ -28,7 +28,7 @@ from otoscope.finetuning import finetune
 from otoscope.finetuning.recipe import Recipe
 from otoscope.registry import UnknownNameError
 from otoscope.results import SearchSettings, Store, activation_map
-from otoscope.train import FittedProbe, fit
+from otoscope.train import FittedProbe, TrainingConfig, fit
 from toys import Ear, Tones
 
 LRS = (1e-3, 1e-2)
@@ -56,7 +56,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
 
 @pytest.fixture(scope="module")
 def fitted(bank: Bank) -> FittedProbe:
-    return fit("protobin", bank, epochs=12, batch_size=8, lr=0.03)
+    return fit("protobin", bank, TrainingConfig(epochs=12, batch_size=8, lr=0.03))
 
 
 # Measuring
@@ -124,7 +124,7 @@ def test_the_prototype_shown_speaks_louder_than_in_the_average_clip() -> None:
 
 def test_only_prototypes_can_be_shown(bank: Bank) -> None:
     with pytest.raises(ValueError, match="'linear' has no single-layer prototypes"):
-        evaluation.exhibit(fit("linear", bank, epochs=1), bank, Ear(), Tones())
+        evaluation.exhibit(fit("linear", bank, TrainingConfig(epochs=1)), bank, Ear(), Tones())
 
 
 # The demo

@@ -22,9 +22,9 @@ from otoscope.probes import Range
 from otoscope.registry import UnknownNameError
 from otoscope.search import fit_best
 from otoscope.search.api import sobol_points
-from otoscope.train import DivergedError, fit, load, loader
-from otoscope.train.fit import decay_groups
+from otoscope.train import DivergedError, TrainingConfig, fit, load, loader
 from otoscope.train.losses import asymmetric, asymmetric_reference, cross_entropy, loss_for
+from otoscope.train.optim import decay_groups
 from otoscope.types import Tokens, TokenShape
 from toys import Ear, Tones
 
@@ -181,7 +181,7 @@ def test_cross_entropy_is_the_equation() -> None:
 
 @pytest.mark.parametrize("probe", ["linear", "mean", "mhca", "protobin"])
 def test_every_demo_probe_learns_the_tones(bank: Bank, probe: str) -> None:
-    fitted = fit(probe, bank, epochs=10, batch_size=8, lr=0.05)
+    fitted = fit(probe, bank, TrainingConfig(epochs=10, batch_size=8, lr=0.05))
     assert fitted.validation > 0.8
     assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
     assert fitted.parameters == probes.parameter_count(probe, dataclasses.replace(bank.shape, layers=1), 3)
@@ -191,7 +191,7 @@ def test_the_seed_decides_everything(bank: Bank) -> None:
     torch.manual_seed(5)
     ahead = torch.rand(3)
     torch.manual_seed(5)
-    first, again, other = (fit("protobin", bank, seed=s, epochs=2, batch_size=16) for s in (3, 3, 4))
+    first, again, other = (fit("protobin", bank, TrainingConfig(seed=s, epochs=2, batch_size=16)) for s in (3, 3, 4))
     assert torch.equal(torch.rand(3), ahead)  # the caller's generator did not move
     split = bank.split("validation")
     assert torch.equal(first.predict_logits(split), again.predict_logits(split))
@@ -206,16 +206,16 @@ def test_the_best_epoch_is_kept(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> 
         return [[0.2, 0.5, 0.5, 0.3][len(seen) - 1]]
 
     monkeypatch.setattr(metrics, "main_scores", scripted)
-    fitted = fit("mhca", bank, epochs=4, batch_size=16)
+    fitted = fit("mhca", bank, TrainingConfig(epochs=4, batch_size=16))
     assert fitted.validation == 0.5
     kept = fitted.predict_logits(bank.split("validation"), batch_size=16)
     assert [torch.equal(kept, logits) for logits in seen] == [False, True, False, False]  # the first of equals
 
 
 def test_maps_too_large_for_memory_give_the_same_probe(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = fit("protobin", bank, epochs=2, layer="all")
+    held = fit("protobin", bank, TrainingConfig(epochs=2, layers="all"))
     monkeypatch.setattr(loader, "IN_MEMORY", 0)
-    read = fit("protobin", bank, epochs=2, layer="all")
+    read = fit("protobin", bank, TrainingConfig(epochs=2, layers="all"))
     assert held.history == read.history
     assert torch.equal(held.predict_logits(bank.split("train")), read.predict_logits(bank.split("train")))
 
@@ -233,7 +233,7 @@ def test_prototypes_and_gates_take_no_weight_decay() -> None:
 def test_the_order_of_clips_comes_from_the_seed(bank: Bank) -> None:
     train = bank.split("train")
     first, again, other = (
-        fit("test-heavy", bank, seed=s, epochs=1, batch_size=8).predict_logits(train) for s in (0, 0, 1)
+        fit("test-heavy", bank, TrainingConfig(seed=s, epochs=1, batch_size=8)).predict_logits(train) for s in (0, 0, 1)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -242,7 +242,7 @@ def test_the_order_of_clips_comes_from_the_seed(bank: Bank) -> None:
 @pytest.mark.usefixtures("extra_probes")
 def test_it_trains_in_training_mode_and_measures_in_evaluation_mode(bank: Bank) -> None:
     _Heavy.modes.clear()
-    fit("test-heavy", bank, epochs=2, batch_size=16)
+    fit("test-heavy", bank, TrainingConfig(epochs=2, batch_size=16))
     assert _Heavy.modes == 2 * ([True] * 3 + [False] * 2)
 
 
@@ -255,18 +255,18 @@ def test_the_learning_rate_follows_a_cosine_to_zero(bank: Bank, monkeypatch: pyt
         return step(self, *args)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", noted)
-    fit("mean", bank, epochs=4, batch_size=32, lr=0.01)
+    fit("mean", bank, TrainingConfig(epochs=4, batch_size=32, lr=0.01))
     assert rates == pytest.approx([0.005 * (1 + math.cos(math.pi * i / 8)) for i in range(8)])
 
 
 @pytest.mark.usefixtures("extra_probes")
 def test_the_penalty_is_added(bank: Bank) -> None:
-    assert 100 < fit("test-heavy", bank, epochs=1).history[0]["loss"] < 110
+    assert 100 < fit("test-heavy", bank, TrainingConfig(epochs=1)).history[0]["loss"] < 110
 
 
 @pytest.mark.usefixtures("extra_probes")
 def test_a_probe_without_gradient_remembers_the_train_split_once(bank: Bank) -> None:
-    fitted = fit("test-centroids", bank, batch_size=10)
+    fitted = fit("test-centroids", bank, TrainingConfig(batch_size=10))
     assert fitted.module.seen == len(bank.split("train"))
     assert len(fitted.history) == 1
     assert fitted.lr is fitted.weight_decay is fitted.protocol.training is None
@@ -277,13 +277,15 @@ def test_layers_are_chosen_before_training(bank: Bank) -> None:
     assert loader.choose_layers(None, False, shape) == (1,)
     assert loader.choose_layers(None, True, shape) == (0, 1)
     assert loader.choose_layers([-1, 0], "one", shape) == (1, 0)
-    assert fit("mean", bank, layer="all", epochs=1).module.layer_gate.shares.shape == (2,)
-    first, last = (fit("linear", bank, layer=i, epochs=1).predict_logits(bank.split("train")) for i in (0, 1))
+    assert fit("mean", bank, TrainingConfig(layers="all", epochs=1)).module.layer_gate.shares.shape == (2,)
+    first, last = (
+        fit("linear", bank, TrainingConfig(layers=i, epochs=1)).predict_logits(bank.split("train")) for i in (0, 1)
+    )
     assert not torch.equal(first, last)
     with pytest.raises(ValueError, match=r"layers \[2\] were asked for, the bank holds 2"):
-        fit("linear", bank, layer=2)
+        fit("linear", bank, TrainingConfig(layers=2))
     with pytest.raises(ValueError, match="allowed: 'all'"):
-        fit("linear", bank, layer="last")
+        fit("linear", bank, TrainingConfig(layers="last"))
 
 
 def test_what_would_fail_later_is_refused_at_once(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +302,7 @@ def test_what_would_fail_later_is_refused_at_once(bank: Bank, monkeypatch: pytes
 
 def test_divergence_is_told_with_its_learning_rate(bank: Bank) -> None:
     with pytest.raises(DivergedError, match=r"lr=1e\+30.* 0.0001 \.\. 0.007"):
-        fit("linear", bank, lr=1e30, epochs=3, batch_size=8)
+        fit("linear", bank, TrainingConfig(lr=1e30, epochs=3, batch_size=8))
 
 
 # The fitted probe
@@ -308,29 +310,17 @@ def test_divergence_is_told_with_its_learning_rate(bank: Bank) -> None:
 
 @pytest.mark.parametrize(("probe", "layer"), [("linear", None), ("protobin", None), ("mhca", "all")])
 def test_saved_and_loaded_to_the_same_bits(bank: Bank, probe: str, layer: str | None, tmp_path: Path) -> None:
-    fitted = fit(probe, bank, epochs=1, layer=layer)
+    fitted = fit(probe, bank, TrainingConfig(epochs=1, layers=layer))
     fitted.save(tmp_path / "probe")
     loaded = load(tmp_path / "probe")
     tokens = bank.split("validation").tokens(slice(None))
     assert torch.equal(fitted.predict_logits(tokens), loaded.predict_logits(bank.split("validation")))
-    same = (
-        "probe",
-        "options",
-        "task",
-        "shape",
-        "layer",
-        "seed",
-        "protocol",
-        "lr",
-        "weight_decay",
-        "history",
-        "validation",
-    )
+    same = ("probe", "options", "task", "shape", "config", "protocol", "history", "validation", "train_seconds")
     assert all(getattr(fitted, name) == getattr(loaded, name) for name in same)
 
 
 def test_weights_of_another_probe_are_refused(bank: Bank, tmp_path: Path) -> None:
-    fit("protobin", bank, epochs=1, options={"prototypes_per_class": 2}).save(tmp_path)
+    fit("protobin", bank, TrainingConfig(epochs=1), options={"prototypes_per_class": 2}).save(tmp_path)
     with pytest.raises(FileNotFoundError, match="no saved probe"):
         load(tmp_path / "elsewhere")
     held = json.loads((tmp_path / "probe.json").read_text())
@@ -343,7 +333,7 @@ def test_weights_of_another_probe_are_refused(bank: Bank, tmp_path: Path) -> Non
 
 
 def test_tokens_of_another_shape_are_refused(bank: Bank) -> None:
-    fitted = fit("linear", bank, epochs=1)
+    fitted = fit("linear", bank, TrainingConfig(epochs=1))
     tokens = bank.split("train").tokens([0, 1])
     assert fitted.predict_logits(tokens.pooled()).shape == (2, 3)
     with pytest.raises(ValueError, match=r"Tokens\.select_layers"):
@@ -373,7 +363,7 @@ def test_the_best_trial_on_validation_wins(bank: Bank) -> None:
     assert len(found.trials) == 4
     assert found.best.validation == max(values) > min(values)
     assert (found.best.lr, found.best.weight_decay) == (winner.lr, winner.weight_decay)
-    again = fit("mean", bank, lr=winner.lr, weight_decay=winner.weight_decay, epochs=3, batch_size=16)
+    again = fit("mean", bank, TrainingConfig(lr=winner.lr, weight_decay=winner.weight_decay, epochs=3, batch_size=16))
     assert again.validation == found.best.validation
 
 

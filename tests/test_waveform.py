@@ -9,7 +9,7 @@ from otoscope.audio.waveform import waveform
 from otoscope.bench import activation
 from otoscope.finetuning.features import extract_features
 from otoscope.sampling.mixup import mixed
-from otoscope.train import fit
+from otoscope.train import TrainingConfig, fit
 from otoscope.types import Clip
 from toys import Ear, Tones
 
@@ -64,7 +64,7 @@ class OneBroken(Tones):
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     bank = oto.bank.extract(Ear(), Tones(), tmp_path_factory.mktemp("bank") / "b", progress=False)
-    return fit("protobin", bank, epochs=1), bank.split("validation")
+    return fit("protobin", bank, TrainingConfig(epochs=1)), bank.split("validation")
 
 
 @pytest.mark.parametrize(("wave", "message"), BROKEN)

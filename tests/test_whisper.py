@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import struct
 import sys
@@ -16,50 +17,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from helpers_whisper import SECOND, SIZES, save_whisper
 from otoscope import encoders
 from otoscope.datasets import Dataset
 from otoscope.encoders.whisper import Whisper, log_mel
-from otoscope.finetuning import finetune
-from otoscope.finetuning.training import Recipe
+from otoscope.finetuning import Recipe, finetune
 from otoscope.types import AudioBatch, Clip, Task, Tokens
 
 transformers = pytest.importorskip("transformers", reason="whisper comes by way of transformers")
 ASSETS = Path(__file__).parents[1] / "assets"
-RATE, SECOND = 16000, 50  # samples and tokens
-SIZES = {
-    "d_model": 16,
-    "encoder_layers": 2,
-    "encoder_attention_heads": 2,
-    "encoder_ffn_dim": 32,
-    "decoder_layers": 1,
-    "decoder_attention_heads": 2,
-    "decoder_ffn_dim": 24,
-    "num_mel_bins": 40,
-    "max_source_positions": SECOND,
-    "max_target_positions": 8,
-    "vocab_size": 51864,  # by which the special tokens are known
-}
-
-
-def checkpoint(folder: Path, **sizes: int | str) -> str:
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        model = transformers.WhisperForConditionalGeneration(transformers.WhisperConfig(**(SIZES | sizes)))
-        with torch.no_grad():  # drawn anew: so narrow a model hardly hears anything at transformers' 0.02
-            for name, parameter in model.named_parameters():
-                if "embed_positions" in name:
-                    parameter.mul_(0.3)
-                elif parameter.ndim > 1:
-                    parameter.normal_(std=parameter[0].numel() ** -0.5)
-                else:
-                    parameter.add_(0.1 * torch.randn_like(parameter))
-    model.save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return checkpoint(tmp_path_factory.mktemp("whisper"))
+RATE = 16000
 
 
 def noise(samples: int, seed: int = 0) -> np.ndarray:
@@ -85,8 +52,8 @@ def test_log_mel_equals_the_extractor_of_transformers(kind: str) -> None:
     assert np.abs(heard - wanted).max() < 1e-4
 
 
-def test_the_front_end_pads_every_clip_to_the_window(path: str) -> None:
-    encoder = Whisper(path=path)
+def test_the_front_end_pads_every_clip_to_the_window(whisper_path: str) -> None:
+    encoder = Whisper(path=whisper_path)
     wave = noise(RATE // 2 + 1)
     batch = AudioBatch(torch.cat([torch.from_numpy(wave), torch.ones(500)])[None], torch.tensor([len(wave)]), RATE)
     features = encoder.front_end(batch)
@@ -99,8 +66,16 @@ def test_the_front_end_pads_every_clip_to_the_window(path: str) -> None:
 # The tokens
 
 
-def test_tokens_are_the_hidden_states_of_transformers(path: str) -> None:
-    encoder, body = Whisper(path=path), transformers.WhisperModel.from_pretrained(path).encoder.eval()
+def _layer(layer: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """One layer without masks; older versions of transformers want two masks, and return a tuple."""
+    parameters = inspect.signature(layer.forward).parameters.values()
+    masks = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty][1:]
+    out = layer(x, *[None for _ in masks])
+    return out[0] if isinstance(out, tuple) else out
+
+
+def test_tokens_are_the_hidden_states_of_transformers(whisper_path: str) -> None:
+    encoder, body = Whisper(path=whisper_path), transformers.WhisperModel.from_pretrained(whisper_path).encoder.eval()
     features = encoder.front_end(AudioBatch.of([noise(RATE)], RATE))
     tokens = encoder.encode(AudioBatch.of([noise(RATE)], RATE))
     with torch.no_grad():
@@ -108,8 +83,8 @@ def test_tokens_are_the_hidden_states_of_transformers(path: str) -> None:
         first = (
             functional.gelu(body.conv2(functional.gelu(body.conv1(x)))).transpose(1, 2) + body.embed_positions.weight
         )
-        first = body.layers[0](first, None)
-        last = body.layer_norm(body.layers[1](first, None))
+        first = _layer(body.layers[0], first)
+        last = body.layer_norm(_layer(body.layers[1], first))
         assert torch.allclose(body(x).last_hidden_state, last, atol=1e-5)
     assert tokens.x.shape == (1, 2, SECOND, 1, 16)
     assert tokens.cls is None
@@ -118,8 +93,8 @@ def test_tokens_are_the_hidden_states_of_transformers(path: str) -> None:
 
 
 @pytest.mark.parametrize("pool", [1, 4])
-def test_a_clip_is_heard_the_same_in_any_company(path: str, pool: int) -> None:
-    encoder = Whisper(path=path, pool=pool).double()
+def test_a_clip_is_heard_the_same_in_any_company(whisper_path: str, pool: int) -> None:
+    encoder = Whisper(path=whisper_path, pool=pool).double()
     short, long = noise(RATE // 3, 1), noise(RATE, 2)
     alone, trials_at_once = extract_features(encoder, short), extract_features(encoder, short, long)
     steps = int(alone.mask.sum())
@@ -128,17 +103,17 @@ def test_a_clip_is_heard_the_same_in_any_company(path: str, pool: int) -> None:
     assert torch.allclose(trials_at_once.x[0, :, :steps], alone.x[0], rtol=0, atol=1e-9)
 
 
-def test_pooling_is_the_mean_of_neighbours_that_are_audio(path: str) -> None:
+def test_pooling_is_the_mean_of_neighbours_that_are_audio(whisper_path: str) -> None:
     wave = noise(RATE // 3)
     plain, pooled = (
-        extract_features(Whisper(path=path), wave).x[0],
-        extract_features(Whisper(path=path, pool=5), wave).x[0],
+        extract_features(Whisper(path=whisper_path), wave).x[0],
+        extract_features(Whisper(path=whisper_path, pool=5), wave).x[0],
     )
     assert torch.allclose(pooled, torch.stack([part.mean(1) for part in plain.split(5, 1)], 1), atol=1e-6)
 
 
-def test_a_shorter_window_is_the_beginning_of_the_positions(path: str) -> None:
-    whole, half = Whisper(path=path), Whisper(path=path, window=0.5)
+def test_a_shorter_window_is_the_beginning_of_the_positions(whisper_path: str) -> None:
+    whole, half = Whisper(path=whisper_path), Whisper(path=whisper_path, window=0.5)
     assert torch.equal(half.body.embed_positions.weight, whole.body.embed_positions.weight[: SECOND // 2])
     wave = noise(RATE // 2)
     assert extract_features(half, wave).x.shape == extract_features(whole, wave).x.shape == (1, 2, SECOND // 2, 1, 16)
@@ -147,33 +122,38 @@ def test_a_shorter_window_is_the_beginning_of_the_positions(path: str) -> None:
     )  # no silence to attend to
 
 
-def test_what_decides_the_tokens_decides_the_identity(path: str, tmp_path: Path) -> None:
+def test_what_decides_the_tokens_decides_the_identity(whisper_path: str, tmp_path: Path) -> None:
     other = tmp_path / "heads"
-    changed = json.loads((Path(path) / "config.json").read_text()) | {"encoder_attention_heads": 4}
+    changed = json.loads((Path(whisper_path) / "config.json").read_text()) | {"encoder_attention_heads": 4}
     other.mkdir()
     (other / "config.json").write_text(json.dumps(changed))
-    (other / "model.safetensors").write_bytes((Path(path) / "model.safetensors").read_bytes())
-    made = [{"path": path}, {"path": path, "window": 0.5}, {"path": path, "pool": 2}, {"path": str(other)}]
-    made += [{"path": path, "weights": "random"}, {"path": path, "weights": "random", "seed": 1}]
+    (other / "model.safetensors").write_bytes((Path(whisper_path) / "model.safetensors").read_bytes())
+    made = [
+        {"path": whisper_path},
+        {"path": whisper_path, "window": 0.5},
+        {"path": whisper_path, "pool": 2},
+        {"path": str(other)},
+    ]
+    made += [{"path": whisper_path, "weights": "random"}, {"path": whisper_path, "weights": "random", "seed": 1}]
     kinds = [Whisper(**options) for options in made]
     assert len({(kind.digest, kind.front_end_id) for kind in kinds}) == len(kinds)
-    assert Whisper(path=path).digest == kinds[0].digest
-    assert Whisper(path=path, weights="random").digest == kinds[4].digest
+    assert Whisper(path=whisper_path).digest == kinds[0].digest
+    assert Whisper(path=whisper_path, weights="random").digest == kinds[4].digest
     assert [kind.shape.frame_rate for kind in kinds[:3]] == [50, 50, 25]
 
 
 # Training
 
 
-def test_encode_is_frozen_and_leaves_the_mode_alone(path: str) -> None:
-    encoder = Whisper(path=path).train()
+def test_encode_is_frozen_and_leaves_the_mode_alone(whisper_path: str) -> None:
+    encoder = Whisper(path=whisper_path).train()
     assert not extract_features(encoder, noise(RATE)).x.requires_grad
     assert encoder.training
     assert encoder.embed(encoder.front_end(AudioBatch.of([noise(RATE)], RATE))).x.requires_grad
 
 
-def test_depth_groups_are_all_parameters_once(path: str) -> None:
-    encoder = Whisper(path=path)
+def test_depth_groups_are_all_parameters_once(whisper_path: str) -> None:
+    encoder = Whisper(path=whisper_path)
     grouped = [id(p) for group in encoder.depth_groups() for p in group]
     assert len(encoder.depth_groups()) == 3
     assert sorted(grouped) == sorted(id(p) for p in encoder.parameters())
@@ -195,8 +175,8 @@ class Bands(Dataset):
         return Clip(f"{split}-{i}", lambda: wave.astype(np.float32), RATE, (self.task.classes[i % 3],), (), split)
 
 
-def test_it_is_fine_tuned_as_any_other(path: str) -> None:
-    encoder = Whisper(path=path, pool=2)
+def test_it_is_fine_tuned_as_any_other(whisper_path: str) -> None:
+    encoder = Whisper(path=whisper_path, pool=2)
     digest = encoder.digest
     fitted = finetune(encoder, Bands(), recipe=Recipe(epochs=6, batch_size=8, lr=0.01, time_mask=8, freq_mask=2))
     assert encoder.digest == digest == fitted.protocol.encoder_digest
@@ -224,43 +204,45 @@ def test_it_is_fine_tuned_as_any_other(path: str) -> None:
         ({"window": -1.0}, "allowed: 0.04 to 1 s"),
     ],
 )
-def test_options_that_do_not_fit(path: str, options: dict[str, object], message: str) -> None:
+def test_options_that_do_not_fit(whisper_path: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        encoders.create("whisper", **({"path": path} | options))
+        encoders.create("whisper", **({"path": whisper_path} | options))
 
 
-def test_a_clip_longer_than_the_window_and_another_rate(path: str) -> None:
+def test_a_clip_longer_than_the_window_and_another_rate(whisper_path: str) -> None:
     with pytest.raises(ValueError, match=r"hears 0\.5 s at once, a clip has 1 s"):
-        extract_features(Whisper(path=path, window=0.5), noise(RATE))
+        extract_features(Whisper(path=whisper_path, window=0.5), noise(RATE))
     with pytest.raises(ValueError, match="hears 16000 Hz, the batch has 8000 Hz"):
-        Whisper(path=path).encode(AudioBatch.of([noise(8000)], 8000))
+        Whisper(path=whisper_path).encode(AudioBatch.of([noise(8000)], 8000))
 
 
-def test_without_transformers_the_extra_is_named(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_transformers_the_extra_is_named(whisper_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r'pip install "otoscope\[hf\]"'):
-        Whisper(path=path)
+        Whisper(path=whisper_path)
 
 
-def test_checkpoints_that_are_something_else(path: str, tmp_path: Path) -> None:
+def test_checkpoints_that_are_something_else(whisper_path: str, tmp_path: Path) -> None:
     transformers.ViTConfig().save_pretrained(tmp_path / "vit")
     with pytest.raises(ValueError, match="holds a model of type 'vit'"):
         Whisper(path=str(tmp_path / "vit"))
-    deeper = Path(checkpoint(tmp_path / "deeper", encoder_layers=3))
-    (deeper / "model.safetensors").write_bytes((Path(path) / "model.safetensors").read_bytes())
+    deeper = Path(save_whisper(tmp_path / "deeper", encoder_layers=3))
+    (deeper / "model.safetensors").write_bytes((Path(whisper_path) / "model.safetensors").read_bytes())
     with pytest.raises(ValueError, match=r"lacks 15 weights of the encoder, such as encoder\.layers\.2"):
         Whisper(path=str(deeper))
 
 
-def test_loading_draws_no_bar_and_leaves_transformers_as_it_was(path: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_loading_draws_no_bar_and_leaves_transformers_as_it_was(
+    whisper_path: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert transformers.utils.logging.is_progress_bar_enabled()
-    encoders.create("whisper", path=path)
+    encoders.create("whisper", path=whisper_path)
     assert capfd.readouterr().err == ""
     assert transformers.utils.logging.is_progress_bar_enabled()
 
 
 def test_a_pickle_is_not_read(tmp_path: Path) -> None:
-    folder = Path(checkpoint(tmp_path))
+    folder = Path(save_whisper(tmp_path))
     state = transformers.WhisperModel.from_pretrained(folder).state_dict()
     torch.save(state, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
@@ -333,11 +315,11 @@ def serialise(variables: dict[str, Tensor], *, name: str = "WhisperSpec", versio
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_a_model_of_ctranslate2_is_the_same_model(
-    path: str, dtype: torch.dtype, converter: ModuleType, tmp_path: Path
+    whisper_path: str, dtype: torch.dtype, converter: ModuleType, tmp_path: Path
 ) -> None:
-    (tmp_path / "model.bin").write_bytes(serialise(ctranslate2(path, dtype)))
+    (tmp_path / "model.bin").write_bytes(serialise(ctranslate2(whisper_path, dtype)))
     converter.convert(tmp_path / "model.bin", tmp_path / "out")
-    given = transformers.WhisperModel.from_pretrained(path, dtype=dtype)
+    given = transformers.WhisperModel.from_pretrained(whisper_path, dtype=dtype)
     found = transformers.WhisperModel.from_pretrained(tmp_path / "out", dtype="auto")
     assert found.dtype == dtype
     config = found.config.to_dict()
@@ -348,12 +330,12 @@ def test_a_model_of_ctranslate2_is_the_same_model(
     assert all(torch.equal(wanted[name], state[name]) for name in wanted)
     heard = extract_features(Whisper(path=str(tmp_path / "out")), noise(RATE)).x
     assert torch.allclose(
-        heard, extract_features(Whisper(path=path), noise(RATE)).x, atol=0.2 if dtype != torch.float32 else 0
+        heard, extract_features(Whisper(path=whisper_path), noise(RATE)).x, atol=0.2 if dtype != torch.float32 else 0
     )
 
 
-def test_files_that_cannot_be_converted(path: str, converter: ModuleType, tmp_path: Path) -> None:
-    variables, file = ctranslate2(path, torch.float32), tmp_path / "model.bin"
+def test_files_that_cannot_be_converted(whisper_path: str, converter: ModuleType, tmp_path: Path) -> None:
+    variables, file = ctranslate2(whisper_path, torch.float32), tmp_path / "model.bin"
     biased = variables | {"encoder/layer_0/self_attention/linear_0/bias": torch.ones(48)}
     for content, message in (
         (serialise(variables, version=5), "binary version 5, this program reads 6"),

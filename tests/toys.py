@@ -28,6 +28,8 @@ class Tones(Dataset):
         self.sizes, self.opened = sizes or SIZES, []
 
     def clips(self, split: str) -> Sequence[Clip]:
+        if split not in self.sizes:
+            raise ValueError(f"unknown split {split!r}; known: {', '.join(self.sizes)}")
         self.opened.append(split)
         rng = np.random.default_rng(list(SIZES).index(split))
         return [self._clip(f"{split}-{i}", split, rng) for i in range(self.sizes[split])]

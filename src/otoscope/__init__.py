@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from otoscope.results import Store as Store
     from otoscope.search.api import fit_best as fit_best
     from otoscope.train import FittedProbe as FittedProbe
+    from otoscope.train import TrainingConfig as TrainingConfig
     from otoscope.train import load as load
     from otoscope.train.fit import fit as fit
     from otoscope.types import AudioBatch as AudioBatch
@@ -54,6 +55,7 @@ _HOME = {
     "Task": "types",
     "TokenShape": "types",
     "Tokens": "types",
+    "TrainingConfig": "train",
     "evaluate": "bench.evaluation",
     "evaluate_finetuned": "bench.evaluation",
     "finetune": "finetuning",

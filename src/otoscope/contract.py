@@ -34,7 +34,8 @@ class CheckResult:
     subject : name of what was checked.
     check : name of the check.
     passed : whether the promise is kept.
-    message : what was expected and what was found, where it is not.
+    message : what was expected and what was found, where the promise is not kept; for a check that passed, what it left
+        unchecked, if anything.
     """
 
     subject: str
@@ -68,12 +69,22 @@ class Contract(Generic[Subject]):
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.checks: dict[str, Callable[[Subject], None]] = {}
+        self.checks: dict[str, Callable[[Subject], str | None]] = {}
 
-    def check(self, name: str) -> Callable[[Callable[[Subject], None]], Callable[[Subject], None]]:
-        """Decorator: add a function of the subject as the check `name`. It raises where the promise is not kept."""
+    def check(self, name: str) -> Callable[[Callable[[Subject], str | None]], Callable[[Subject], str | None]]:
+        """Add the decorated function as a check.
 
-        def add(function: Callable[[Subject], None]) -> Callable[[Subject], None]:
+        Parameters
+        ----------
+        name : name of the check.
+
+        Returns
+        -------
+        A decorator. The function takes the subject and raises `ContractError` where the promise is not kept. It may
+        return a note on what it left unchecked.
+        """
+
+        def add(function: Callable[[Subject], str | None]) -> Callable[[Subject], str | None]:
             self.checks[name] = function
             return function
 
@@ -95,12 +106,12 @@ class Contract(Generic[Subject]):
         results = []
         for check in self.checks if checks is None else checks:
             try:
-                self.checks[check](subject)
+                note = self.checks[check](subject)
             except Exception as error:
                 reason = str(error) if isinstance(error, ContractError) else f"{type(error).__name__}: {error}"
                 results.append(CheckResult(name, check, False, reason))
             else:
-                results.append(CheckResult(name, check, True))
+                results.append(CheckResult(name, check, True, note or ""))
         return results
 
     def parametrize(self, subjects: Sequence[Subject], names: Sequence[str] | None = None) -> Any:

@@ -21,7 +21,8 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-_PLUGIN_PREFIX = "otoscope_plugin_"
+PLUGIN_PREFIX = "otoscope_plugin_"
+"""How the names of modules that `load_plugin` makes begin."""
 
 
 class UnknownNameError(LookupError):
@@ -133,7 +134,7 @@ class Registry(Generic[T]):
             yield
         finally:
             self._classes = classes
-            for module in [m for m in sys.modules if m.startswith(_PLUGIN_PREFIX) and m not in modules]:
+            for module in [m for m in sys.modules if m.startswith(PLUGIN_PREFIX) and m not in modules]:
                 del sys.modules[module]
 
 
@@ -145,7 +146,7 @@ def load_plugin(path: str | Path) -> None:
     path = Path(path).resolve()
     if not path.is_file():
         raise FileNotFoundError(f"no plug-in file at {path}; give the path of a .py file")
-    name = f"{_PLUGIN_PREFIX}{path.stem}"
+    name = f"{PLUGIN_PREFIX}{path.stem}"
     if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path):
         return
     spec = importlib.util.spec_from_file_location(name, path)

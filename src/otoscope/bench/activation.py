@@ -30,11 +30,11 @@ def show(
     shared prototypes, or one that mixes layers.
     """
     module = fitted.module
-    if not isinstance(module, SharedPrototypes) or len(fitted.layer) > 1:
+    if not isinstance(module, SharedPrototypes) or len(fitted.layers) > 1:
         raise ValueError(
             f"probe {fitted.probe!r} has no single-layer prototypes to show; allowed: 'protobin' and its kin"
         )
-    serve = loader.split_loader(split, "tokens", fitted.layer)
+    serve = loader.split_loader(split, "tokens", fitted.layers)
     batches = [serve(index) for index in torch.split(torch.arange(len(split)), 64)]
     with torch.no_grad():
         max_similarity = torch.cat(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from otoscope.cli import benching, commands, reading
+from otoscope.cli import benching, checking, commands, reading
 
 FORMATS = ("table", "csv", "json", "markdown", "latex")
 
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: Callable[[argparse.Namespace], int], words: str) -> argparse.ArgumentParser:
         added = subparsers.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".")
-        added.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        _debug(added)
         added.set_defaults(run=run)
         return added
 
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     _compare(command("compare", reading.compare, "say which of two probes is better, and how sure that is"))
     _rank(command("rank", reading.rank, "say whether the probe changes the ranking of encoders, and how sure that is"))
     _report(command("report", reading.report, "write report.html from the results"))
-    _check(command("check", commands.check, "run the contract suite on probes, also on a plug-in's"))
+    _check(command("check", checking.check, "run the contract suite on encoders, data sets or probes"))
     return whole
 
 
@@ -209,8 +209,23 @@ def _report(to: argparse.ArgumentParser) -> None:
 
 
 def _check(to: argparse.ArgumentParser) -> None:
-    to.add_argument("names", nargs="*", help="probes (default: those of the plug-in, or all)")
-    _plugin(to)
+    kinds = to.add_subparsers(title="what to check", dest="kind", metavar="KIND", required=True)
+    for kind, words in (("encoder", "encoders"), ("dataset", "data sets"), ("probe", "probes")):
+        about = f"run the contract suite on {words}"
+        added = kinds.add_parser(kind, help=about, description=about[0].upper() + about[1:] + ".")
+        added.add_argument(
+            "names", nargs="*", metavar="NAME", help=f"only these (default: the {words} of the plug-in, or all)"
+        )
+        if kind == "probe":
+            added.set_defaults(option=[])
+        else:
+            _option(added, "--option", f"an option of the {words}")
+        _plugin(added)
+        _debug(added, default=argparse.SUPPRESS)  # a default here would undo `otoscope check --debug KIND`
+
+
+def _debug(to: argparse.ArgumentParser, default: bool | str = False) -> None:
+    to.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
 
 
 def _shots(to: argparse.ArgumentParser) -> None:

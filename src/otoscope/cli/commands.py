@@ -28,7 +28,8 @@ def list_(asked: argparse.Namespace) -> int:
         header, body = [kind, ""], [[name, _about(registry.get(name))] for name in registry.names()]
         if kind == "probes" and asked.cost:
             header, body = _costs(asked, registry.names())
-        print(TextTable(header, body, left=1 if asked.cost else 2).text(), end="\n\n" if not asked.kind else "\n")
+        table = TextTable(header, body, left_columns=1 if asked.cost else 2)
+        print(table.text(), end="\n\n" if not asked.kind else "\n")
     return 0
 
 
@@ -68,27 +69,6 @@ def extract(asked: argparse.Namespace) -> int:
     kind = f"{content} in {asked.dtype}"
     print(f"{held.path}: {', '.join(held.splits)} of {asked.dataset} by {label(asked)}, {kind}, {held.shape}")
     return 0
-
-
-def check(asked: argparse.Namespace) -> int:
-    from otoscope import probes
-    from otoscope.probes.contract import check_probe
-
-    names = asked.names or probes.names()
-    if asked.plugin and not asked.names:
-        names = [name for name in names if probes.registry.get(name).__module__.startswith("otoscope_plugin_")]
-        if not names:
-            raise ValueError(f"{', '.join(map(str, asked.plugin))} registers no probe; the contract is one of probes")
-    for name in names:
-        probes.registry.get(name)
-    results = [result for name in names for result in check_probe(name)]
-    for name in names:
-        failed = [r for r in results if r.subject == name and not r.passed]
-        count = sum(r.subject == name for r in results)
-        print(f"{name}: {'all' if not failed else count - len(failed)} of {count} checks passed")
-        for result in failed:
-            print(f"  {result.check}: {result.message}")
-    return int(any(not result.passed for result in results))
 
 
 # What several commands need

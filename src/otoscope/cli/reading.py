@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def results(asked: argparse.Namespace) -> int:
     from otoscope.report.text import export
 
-    form = export.form_of(asked.export) if asked.export else None
+    form = export.format_of(asked.export) if asked.export else None
     store = store_in(results_folder(asked))
     view = _published if asked.published else _summary if asked.summary else _per_seed
     rows, words = view(asked, store)
@@ -48,14 +48,15 @@ def compare(asked: argparse.Namespace) -> int:
 def rank(asked: argparse.Namespace) -> int:
     from otoscope.report import rankings
     from otoscope.report.text import flat
-    from otoscope.report.text import rankings as text
+    from otoscope.report.text.ranking_rows import ranking_rows
+    from otoscope.report.text.rankings import rankings_text
 
     store = store_in(results_folder(asked))
     found = rankings.rank(store, asked=partial(_is_asked, asked), resamples=asked.resamples)
     if not (found.rankings or found.board):
         raise ValueError(_unranked(store, found.left_out))
     as_rows = asked.format in ("csv", "json")
-    print(flat.flat_text(text.flat(found), asked.format) if as_rows else text.text(found, asked.format))
+    print(flat.flat_text(ranking_rows(found), asked.format) if as_rows else rankings_text(found, asked.format))
     return 0
 
 
@@ -91,13 +92,14 @@ def _summary(asked: argparse.Namespace, store: Store) -> View:
 def _published(asked: argparse.Namespace, store: Store) -> View:
     from otoscope.report import table
     from otoscope.report.published import comparison
+    from otoscope.report.published.values import canonical
 
     def wanted(encoder: str, dataset: str, probe: str) -> bool:
-        return _is_asked(asked, encoder, dataset, probe, comparison.canonical)
+        return _is_asked(asked, encoder, dataset, probe, canonical)
 
     rows = [r for r in table.configurations(store) if wanted(r.encoder, r.dataset, r.probe)]
-    lines = comparison.beside([table.estimated(store, row) for row in rows], wanted)
-    return _view([comparison.flat(line) for line in lines], partial(comparison.text, lines))
+    lines = comparison.compare_with_published([table.estimated(store, row) for row in rows], wanted)
+    return _view([comparison.flat(line) for line in lines], partial(comparison.comparison_text, lines))
 
 
 def _view(rows: list[dict[str, Any]], eye: Callable[[Any], str]) -> View:

@@ -1,4 +1,4 @@
-"""The fine-tuning reference: the very encoder that is probed, trained end to end with a probe as its head."""
+"""Fine-tuning of a whole encoder with a probe as its head."""
 
 from __future__ import annotations
 
@@ -17,23 +17,36 @@ from otoscope.encoders import Encoder
 from otoscope.finetuning import lora
 from otoscope.finetuning.features import extract_features, predict
 from otoscope.finetuning.learning_rates import depth_groups
+from otoscope.finetuning.module import EncoderWithHead
 from otoscope.finetuning.protocol import finetune_protocol
 from otoscope.finetuning.recipe import Recipe
-from otoscope.finetuning.training import EncoderWithHead, FinetuneRun
+from otoscope.finetuning.training import FinetuneRun, Split
 from otoscope.results import FINETUNE, Protocol, Sampling
 from otoscope.sampling.training_set import TrainingSet
 from otoscope.train import loader
-from otoscope.train.fit import seeded
 from otoscope.train.fitted import chosen_shape
+from otoscope.train.rng import seeded
 from otoscope.types import Clip, Task
 
 
 @dataclass(frozen=True, eq=False)
 class FittedFinetune:
-    """A fine-tuned encoder with its head (`module`, the best epoch), and what decided it; fields as in `FittedProbe`.
+    """A fine-tuned encoder with its head.
 
-    `protocol` holds the recipe and the digests of the encoder it started from and of the data set. With `lora_rank` the
-    encoder in `module` keeps its updates apart; `otoscope.finetuning.lora.merge` makes a plain encoder of it.
+    Parameters
+    ----------
+    module : encoder and head of the best epoch, in evaluation mode on the CPU. With `Recipe.lora_rank` the encoder
+        keeps its low-rank updates apart from its weights; `otoscope.finetuning.lora.merge` makes a plain encoder of it.
+    encoder, dataset : names of the encoder and of the data set.
+    task : classes and metric of the data set.
+    seed : seed of the training.
+    protocol : what was decided before the training, apart from the seed: the recipe, and the digests of the encoder
+        before training and of the data set.
+    lr, weight_decay : learning rate of the head, and weight decay.
+    history : one row per epoch: `epoch`, `loss` and `validation`.
+    validation : main score of the best epoch on the validation split.
+    train_seconds : wall-clock time of the training.
+    probe : the name under which it is compared with probes.
     """
 
     module: EncoderWithHead
@@ -51,11 +64,21 @@ class FittedFinetune:
 
     @property
     def parameters(self) -> int:
-        """Number of trained parameters: all of them, or with `lora_rank` those of the updates and the head."""
+        """Number of trained parameters: all of them, or with `Recipe.lora_rank` those of the updates and the head."""
         return sum(p.numel() for p in self.module.parameters() if p.requires_grad)
 
     def predict_logits(self, clips: Sequence[Clip], batch_size: int = 32) -> Tensor:
-        """Logits of clips, float32 [n, C] on the CPU."""
+        """Logits of clips.
+
+        Parameters
+        ----------
+        clips : n clips of any sample rate.
+        batch_size : clips that are computed at once.
+
+        Returns
+        -------
+        float32 [n, C]. Logits, on the CPU.
+        """
         return predict(self.module, extract_features(self.module.encoder, clips), batch_size)
 
 
@@ -69,24 +92,41 @@ def finetune(
     checkpoint: str | Path | None = None,
     progress: bool = False,
 ) -> FittedFinetune:
-    """Train a copy of `encoder` with a head on the train split, keep the epoch that is best on the validation split.
+    """Fine-tune a copy of an encoder with a head on the train split, and keep its best epoch by the validation split.
 
-    Features come from `encoder.front_end` once and stay in memory (0.5 MB for 10 s of 128 mel); the body is trained
-    with layer-wise learning rates, warm-up and cosine, time roll, SpecAugment and mixup (see `Recipe`), in bfloat16 on
-    CUDA. `Recipe.probe_epochs` trains the head alone before that, `Recipe.lora_rank` low-rank updates in place of the
-    encoder's weights. What is random in an epoch is drawn from (seed, epoch). With `checkpoint`, a file is written
-    whole after each epoch, and the same call goes on from it to the same result; one of anything else is refused.
-    With `progress`, bars and the size of the training (parameters, time of an epoch) are shown on stderr.
+    Features come from the front end of the encoder once and stay in memory (0.5 MB for 10 s of 128 mel bins). The rest
+    is trained with layer-wise learning rates, warm-up and cosine, time roll, SpecAugment and mixup, in bfloat16 on
+    CUDA. The random numbers of an epoch depend on the seed and on the number of the epoch alone. The held-out split is
+    not opened.
 
-    The encoder given is not changed. `DivergedError` when the loss stops being finite. The test split is not opened.
+    Parameters
+    ----------
+    encoder : starting point; it is not changed.
+    dataset : its splits "train" and "validation" are read.
+    recipe : how to fine-tune; None for the defaults of `Recipe`.
+    seed : seed of the head's initial weights, of the order of clips, of the augmentation and of dropout.
+    device : where to compute; None for the CPU.
+    checkpoint : file that is written after each epoch, whole or not at all. The same call continues from it and gives
+        the same result as without an interruption.
+    progress : whether to show progress bars and the size of the training on stderr.
+
+    Returns
+    -------
+    FittedFinetune. Encoder and head of the best epoch, the first of equally good ones.
+
+    Raises
+    ------
+    ValueError : for a split without a positive label, a head that cannot be trained with the encoder, or a checkpoint
+        of another run.
+    DivergedError : if the loss or a validation score becomes nan or infinite.
     """
     recipe = recipe or Recipe()
     metrics.main_metric(dataset.task)
     device = torch.device("cpu" if device is None else device)
     clips = {split: dataset.clips(split) for split in ("train", "validation")}
     targets = {split: dataset.task.targets(clips[split]) for split in clips}
-    for split, hot in targets.items():
-        if not bool(hot.any()):
+    for split, labels in targets.items():
+        if not bool(labels.any()):
             raise ValueError(f"the {split} split of {dataset.name!r} has no positive label; fine-tuning needs some")
     protocol = finetune_protocol(
         recipe,
@@ -97,14 +137,16 @@ def finetune(
         sampling=dataset.sampling if isinstance(dataset, TrainingSet) else Sampling(),
     )
     digests = {"encoder_digest": protocol.encoder_digest, "dataset_digest": protocol.dataset_digest}
-    config = dataclasses.asdict(recipe) | digests
+    identity = dataclasses.asdict(recipe) | digests
     with seeded(seed, device):
         module = _build(encoder, recipe, len(dataset.task.classes)).to(device)
-        run = FinetuneRun(module, recipe, dataset.task, seed, None if checkpoint is None else Path(checkpoint), config)
+        run = FinetuneRun(
+            module, recipe, dataset.task, seed, None if checkpoint is None else Path(checkpoint), identity
+        )
         if not run.finished:
-            heard = {split: extract_features(encoder, clips[split], progress=progress) for split in clips}
-            run.train(heard["train"], targets["train"], heard["validation"], targets["validation"], progress)
-    module.load_state_dict(run.kept)
+            splits = {s: Split(extract_features(encoder, clips[s], progress=progress), targets[s]) for s in clips}
+            run.train(splits["train"], splits["validation"], progress=progress)
+    module.load_state_dict(run.best_state)
     return FittedFinetune(
         module=module.cpu().eval(),
         encoder=encoder.name,
@@ -121,13 +163,14 @@ def finetune(
 
 
 def _build(encoder: Encoder, recipe: Recipe, classes: int) -> EncoderWithHead:
+    """A copy of the encoder with a new head, and with low-rank updates if the recipe asks for them."""
     kind = probes.registry.get(recipe.head)
     if not kind.trained:
         raise ValueError(f"head {recipe.head!r} is not trained by gradient; choose another probe as head")
     layers = loader.choose_layers(None, kind.uses_all_layers, encoder.shape)
     head = probes.create(recipe.head, chosen_shape(encoder.shape, layers), classes, **recipe.head_options)
-    own = copy.deepcopy(encoder).requires_grad_(True)
-    depths = depth_groups(own)
+    body = copy.deepcopy(encoder).requires_grad_(True)
+    depths = depth_groups(body)
     if recipe.lora_rank is not None:
-        depths = lora.adapt(own, depths, rank=recipe.lora_rank, alpha=recipe.lora_alpha)
-    return EncoderWithHead(own, head, layers, depths)
+        depths = lora.adapt(body, depths, rank=recipe.lora_rank, alpha=recipe.lora_alpha)
+    return EncoderWithHead(body, head, layers, depths, freezes_batch_norm=recipe.lora_rank is not None)

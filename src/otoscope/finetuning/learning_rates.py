@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import nn
 
 from otoscope.encoders import Encoder
 from otoscope.probes import Probe
-from otoscope.train.fit import decay_groups
+from otoscope.train.optim import decay_groups
 
 
 def depth_groups(encoder: Encoder) -> list[list[nn.Parameter]]:
@@ -43,15 +42,3 @@ def parameter_groups(
             if chosen:
                 groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
     return groups
-
-
-def warmup_cosine(step: int, steps: int, warmup: float) -> float:
-    """Share of the learning rate at a step: linear from 0 over `warmup * steps` steps, then a cosine to 0.
-
-    >>> [round(warmup_cosine(s, 10, 0.2), 2) for s in (0, 1, 2, 6, 10)]
-    [0.5, 1.0, 1.0, 0.5, 0.0]
-    """
-    warm = round(warmup * steps)
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))

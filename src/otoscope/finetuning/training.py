@@ -1,59 +1,69 @@
-"""How a fine-tuning run goes: the loop with its phases and checkpoints."""
+"""One fine-tuning run: its two phases and its checkpoint."""
 
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from otoscope import metrics
-from otoscope.encoders import Encoder, Features
+from otoscope.encoders import Features
 from otoscope.files import replacing
-from otoscope.finetuning import augment
-from otoscope.finetuning import cached as frozen
-from otoscope.finetuning.features import collate, predict, to
-from otoscope.finetuning.learning_rates import parameter_groups, warmup_cosine
+from otoscope.finetuning.cached import embeddings_loader
+from otoscope.finetuning.data import AugmentedData, CachedData, features_in_order
+from otoscope.finetuning.learning_rates import parameter_groups
+from otoscope.finetuning.module import EncoderWithHead
 from otoscope.finetuning.recipe import Recipe
-from otoscope.probes import Probe
-from otoscope.train import loader
-from otoscope.train.fit import DivergedError
-from otoscope.train.fitted import predict as predict_head
+from otoscope.train.callbacks import EndDiverged, SaveBest, Validation
+from otoscope.train.data import batches_in_order
+from otoscope.train.errors import DivergedError
+from otoscope.train.learners import SingleLearner
+from otoscope.train.loop import Callback, EpochData, Group, TrainingState, train
 from otoscope.train.losses import loss_for
-from otoscope.train.progress import EpochProgress
+from otoscope.train.optim import warmup_cosine
+from otoscope.train.progress import EpochBars
 from otoscope.types import Task
 
 
-class EncoderWithHead(nn.Module):
-    """An encoder and a head as one module: features to logits [B, C].
+@dataclass(frozen=True)
+class Split:
+    """A split of the data set for fine-tuning.
 
-    `depths`: the parameters of the encoder that are trained, from input to output, one list per depth.
+    Parameters
+    ----------
+    features : features of each of n clips by itself.
+    targets : float [n, C].
     """
 
-    def __init__(
-        self, encoder: Encoder, head: Probe, layers: tuple[int, ...], depths: Sequence[Sequence[nn.Parameter]]
-    ) -> None:
-        super().__init__()
-        self.encoder, self.head, self.layers, self.depths = encoder, head, layers, depths
-
-    def forward(self, features: Features) -> Tensor:
-        """Logits, with a gradient to every weight that is trained."""
-        return self.head(loader.select(self.encoder.embed(features), self.head.reads, self.layers))  # type: ignore[no-any-return]
+    features: Sequence[Features]
+    targets: Tensor
 
 
 class FinetuneRun:
-    """The state of one fine-tuning run, between epochs and on disk.
+    """A fine-tuning run with its state between epochs, which a checkpoint stores.
 
-    Epochs 0 .. probe_epochs - 1 train the head alone, those after them everything in `EncoderWithHead.depths` as well, with an
-    optimiser and a schedule of their own. Only the latter compete for the best epoch, `kept`.
+    Epochs 0 .. probe_epochs - 1 train the head alone on cached embeddings. The epochs after them train the head and
+    `EncoderWithHead.depths`, with a new optimiser and a new schedule; only these compete for the best epoch.
+
+    Parameters
+    ----------
+    module : trained in place, on its device.
+    recipe : how to train.
+    task : kind and metric of the task.
+    seed : seed of the order of clips, of the augmentation and of dropout.
+    checkpoint : file that is written after each epoch. If it exists, the run continues from it. None for no file.
+    identity : everything that decides the run apart from the seed, as JSON values; it identifies the checkpoint.
+
+    Raises
+    ------
+    ValueError : if the checkpoint belongs to another run.
     """
 
     def __init__(
@@ -63,200 +73,195 @@ class FinetuneRun:
         task: Task,
         seed: int,
         checkpoint: Path | None,
-        config: dict[str, Any],
+        identity: Mapping[str, Any],
     ) -> None:
         self.module, self.recipe, self.task, self.seed, self.checkpoint = module, recipe, task, seed, checkpoint
-        average = None if recipe.ema is None else get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
-        self.ema = None if average is None else AveragedModel(module, multi_avg_fn=average)
-        self.epoch, self.step, self.seconds = 0, 0, 0.0
-        self.history: list[dict[str, float]] = []
-        self.kept: dict[str, Tensor] = {}
-        self.identity = json.dumps(config | {"seed": seed}, sort_keys=True)
-        self._begin()
+        self.device = next(module.parameters()).device
+        self.average: AveragedModel | None = None
+        if recipe.ema is not None:
+            update = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(module, multi_avg_fn=update)
+        self.identity = json.dumps({**identity, "seed": seed}, sort_keys=True)
+        self.seconds = 0.0
+        self.learner = self._learner(head_only=recipe.probe_epochs > 0)
+        self.state = TrainingState([Group([0], self.learner)], self._diverged)
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
 
     @property
-    def epochs(self) -> int:
-        """Of both phases."""
-        return self.recipe.probe_epochs + self.recipe.epochs
-
-    @property
     def finished(self) -> bool:
-        return self.epoch == self.epochs
+        """Whether all epochs of both phases were trained."""
+        return self.state.epoch == self.recipe.probe_epochs + self.recipe.epochs
 
     @property
-    def probing(self) -> bool:
-        """Whether the next epoch trains the head alone."""
-        return self.epoch < self.recipe.probe_epochs
+    def history(self) -> list[dict[str, float]]:
+        """One row for each epoch of both phases."""
+        return self.state.history[0]
 
     @property
     def validation(self) -> float:
-        """The headline metric of the best epoch; -1 before there is one."""
-        return max((row["validation"] for row in self.history[self.recipe.probe_epochs :]), default=-1.0)
-
-    def train(
-        self,
-        heard: Sequence[Features],
-        targets: Tensor,
-        held: Sequence[Features],
-        held_targets: Tensor,
-        progress: bool,
-    ) -> None:
-        """Run the epochs that are left; after each, validate and write the checkpoint."""
-        size = self.recipe.batch_size
-        if self.probing:
-            start = time.perf_counter()
-            encoder, head, layers = self.module.encoder, self.module.head, self.module.layers
-            serve, serve_held = (
-                frozen.embeddings_loader(encoder, head, layers, features, size, progress=progress)
-                for features in (heard, held)
-            )
-            pace = self._pace("probing", self.recipe.probe_epochs, progress)
-            self.seconds += time.perf_counter() - start
-            while self.probing:
-                start = time.perf_counter()
-                loss = self._probe_epoch(serve, targets, pace)
-                self._note(loss, predict_head(head, serve_held, len(held), size), held_targets, start)
-        pace = self._pace("fine-tuning", self.epochs, progress)
-        while not self.finished:
-            start = time.perf_counter()
-            if self.epoch == self.recipe.probe_epochs:
-                self._begin()
-            loss = self._epoch(heard, targets, pace)
-            self._note(loss, predict(self._shown, held, size), held_targets, start)
+        """Main score of the best epoch on the validation split."""
+        return max(row["validation"] for row in self.history[self.recipe.probe_epochs :])
 
     @property
-    def _shown(self) -> nn.Module:
-        """What is validated and kept."""
-        return self.module if self.ema is None or self.probing else self.ema.module
+    def best_state(self) -> dict[str, Tensor]:
+        """The state dict of the module in the best epoch."""
+        return self.learner.best(0)
 
-    def _begin(self) -> None:
-        """A fresh optimiser and schedule."""
-        names = ("lr", "layer_decay", "weight_decay")
-        rates = {name: getattr(self.recipe, name) for name in names}
-        self.optimiser = torch.optim.AdamW(parameter_groups(self.module.head, self.module.depths, **rates))
-        self.base = [group["lr"] for group in self.optimiser.param_groups]
-        self.step = 0
+    def train(self, training: Split, validation: Split, *, progress: bool) -> None:
+        """Train the remaining epochs. After each one, validate and write the checkpoint.
 
-    def _pace(self, what: str, until: int, progress: bool) -> EpochProgress:
-        parts: nn.Module = self.module.head if self.probing else self.module
-        trained = sum(p.numel() for p in parts.parameters() if p.requires_grad)
-        held = sum(p.numel() for p in self.module.parameters())
-        return EpochProgress(what, trained=trained, held=held, epochs=until - self.epoch, show=progress)
+        Parameters
+        ----------
+        training, validation : the splits.
+        progress : whether to show progress on stderr.
 
-    def _note(self, loss: float, logits: Tensor, targets: Tensor, start: float) -> None:
-        """The epoch that began at `start` is over: remember it, and what it left if it is the best."""
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"fine-tuning: the loss became {loss} in epoch {self.epoch} with lr={self.recipe.lr:g}; try a lower one"
-            )
-        values = metrics.evaluate(logits.numpy(), targets.numpy(), self.task.kind)
-        value = values[metrics.main_score(self.task)]
-        if not self.probing and value > self.validation:
-            self.kept = {name: tensor.detach().clone() for name, tensor in self._shown.state_dict().items()}
-        self.history.append({"epoch": self.epoch, "loss": loss, "validation": value})
-        self.epoch, self.seconds = self.epoch + 1, self.seconds + time.perf_counter() - start
-        self._save()
+        Raises
+        ------
+        DivergedError : if the loss or a validation score becomes nan or infinite.
+        """
+        first = self.recipe.probe_epochs
+        self._clock = time.perf_counter()
+        if self.state.epoch < first:
+            self._train_head(training, validation, range(first), progress)
+        if self.state.epoch == first:
+            self.learner = self._learner(head_only=False)
+            self.state.groups = [Group([0], self.learner)]
+        self._train_all(training, validation, range(first, first + self.recipe.epochs), progress)
 
-    def _probe_epoch(self, serve: loader.Loader, targets: Tensor, pace: EpochProgress) -> float:
-        """The head alone, on tokens that stay as they are; the mean loss."""
-        self.module.head.train()
-        device = next(self.module.parameters()).device
+    def _train_head(self, training: Split, validation: Split, epochs: range, progress: bool) -> None:
+        module, size = self.module, self.recipe.batch_size
+        load, load_validation = (
+            embeddings_loader(module.encoder, module.head, module.layers, split.features, size, progress=progress)
+            for split in (training, validation)
+        )
+        data = CachedData(load, training.targets, self.recipe, self.seed, self.device)
+        in_order = partial(batches_in_order, load_validation, len(validation.targets), size, self.device)
+        callbacks = [
+            self._progress("probing", epochs, progress),
+            EndDiverged(),
+            Validation(in_order, validation.targets, self.task),
+        ]
+        self._train(data, epochs, callbacks)
 
-        def step(index: Tensor, _: np.random.Generator) -> float:
-            return self._descend(lambda rows: self.module.head(serve(index[rows]).to(device)), targets[index])
+    def _train_all(self, training: Split, validation: Split, epochs: range, progress: bool) -> None:
+        data = AugmentedData(training.features, training.targets, self.recipe, self.seed, self.device)
+        in_order = partial(features_in_order, validation.features, self.recipe.batch_size, self.device)
+        callbacks = [
+            _RequireGradient(self.module, self.recipe.head),
+            *([] if self.average is None else [_UpdateAverage(self.average, self.module)]),
+            self._progress("fine-tuning", epochs, progress),
+            EndDiverged(),
+            Validation(in_order, validation.targets, self.task),
+            SaveBest(epochs.start),
+        ]
+        self._train(data, epochs, callbacks)
 
-        return self._batches(step, len(targets), self.recipe.probe_epochs, pace)
+    def _train(self, data: EpochData, epochs: range, callbacks: Sequence[Callback]) -> None:
+        steps = len(epochs) * len(data.step_weights)
+        schedule = partial(warmup_cosine, steps=steps, warmup=self.recipe.warmup)
+        train(self.state, data, epochs=epochs, schedule=schedule, callbacks=[*callbacks, _WriteCheckpoint(self)])
+        if self.state.ended:
+            raise self.state.ended[0]
 
-    def _epoch(self, heard: Sequence[Features], targets: Tensor, pace: EpochProgress) -> float:
-        """Everything, on augmented features; the mean loss."""
-        self.module.train()
-        if self.recipe.lora_rank is not None:
-            for part in self.module.encoder.modules():
-                part.train(not isinstance(part, _BatchNorm))
-        device = next(self.module.parameters()).device
+    def _learner(self, *, head_only: bool) -> SingleLearner:
+        """A learner with a new optimiser, for the head or for the head and the encoder."""
+        module, recipe = self.module, self.recipe
+        groups = parameter_groups(
+            module.head,
+            module.depths,
+            lr=recipe.lr,
+            layer_decay=recipe.layer_decay,
+            weight_decay=recipe.weight_decay,
+        )
+        return SingleLearner(
+            module.head if head_only else module,
+            torch.optim.AdamW(groups),
+            loss_for(self.task.kind),
+            penalty=module.penalty,
+            validated=None if head_only or self.average is None else self.average.module,
+            autocast=True,
+        )
 
-        def step(index: Tensor, rng: np.random.Generator) -> float:
-            features, hot = self._augment(collate([heard[i] for i in index.tolist()]), targets[index], rng)
-            loss = self._descend(
-                lambda rows: self.module(to(Features(features.x[rows], features.lengths[rows]), device)), hot
-            )
-            if all(p.grad is None for p in self.module.encoder.parameters()):
-                raise ValueError(
-                    f"head {self.recipe.head!r} gives the encoder no gradient (it takes tokens as frozen); "
-                    "fine-tune with another head, for example 'linear'"
-                )
-            if self.ema is not None:
-                self.ema.update_parameters(self.module)
-            return loss
+    def _progress(self, name: str, epochs: range, show: bool) -> EpochBars:
+        parts = self.module.head if name == "probing" else self.module
+        return EpochBars(
+            name,
+            trained=sum(p.numel() for p in parts.parameters() if p.requires_grad),
+            parameters=sum(p.numel() for p in self.module.parameters()),
+            epochs=epochs.stop - self.state.epoch,
+            last_epoch=self.recipe.probe_epochs + self.recipe.epochs,
+            show=show,
+        )
 
-        return self._batches(step, len(heard), self.recipe.epochs, pace)
+    def _diverged(self, trial: int, what: str) -> DivergedError:  # noqa: ARG002
+        return DivergedError(f"fine-tuning: the {what} with lr={self.recipe.lr:g}; try a lower one")
 
-    def _batches(
-        self, step: Callable[[Tensor, np.random.Generator], float], n: int, epochs: int, pace: EpochProgress
-    ) -> float:
-        """One epoch of `n` clips, of a phase of `epochs`; the mean loss. All that is random hangs on seed and epoch."""
-        rng = np.random.default_rng([self.seed, self.epoch])
-        torch.manual_seed(int(rng.integers(2**62)))
-        batches = torch.split(torch.from_numpy(rng.permutation(n)), self.recipe.batch_size)
-        total = 0.0
-        for index in pace.follow(batches, f"epoch {self.epoch + 1} of {self.epochs}"):
-            share = warmup_cosine(self.step, epochs * len(batches), self.recipe.warmup)
-            for group, base in zip(self.optimiser.param_groups, self.base, strict=True):
-                group["lr"] = base * share
-            total += step(index, rng) * len(index)
-            self.step += 1
-        return total / n
-
-    def _augment(self, features: Features, hot: Tensor, rng: np.random.Generator) -> tuple[Features, Tensor]:
-        recipe = self.recipe
-        if recipe.roll:
-            features = augment.roll(features, rng)
-        if recipe.mixup:
-            features, hot = augment.mixup(features, hot, rng, alpha=recipe.mixup)
-        if recipe.time_mask or recipe.freq_mask:
-            features = augment.spec_augment(features, rng, time=recipe.time_mask, freq=recipe.freq_mask)
-        return features, hot
-
-    def _descend(self, logits_of: Callable[[Tensor], Tensor], hot: Tensor) -> float:
-        """One step of the optimiser, with gradients from rows of the batch piece by piece; the loss before it."""
-        device = next(self.module.parameters()).device
-        loss_of = loss_for(self.task.kind)
-        self.optimiser.zero_grad()
-        total = 0.0
-        for rows in torch.arange(len(hot)).chunk(self.recipe.accumulate):
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                logits = logits_of(rows)
-            loss = loss_of(logits, hot[rows].to(device)) * (len(rows) / len(hot))
-            penalty = self.module.head.penalty()
-            if penalty is not None:
-                loss = loss + penalty * (len(rows) / len(hot))
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
-        self.optimiser.step()
-        return total
-
-    def _save(self) -> None:
-        if self.checkpoint is None:
-            return
-        held = {name: getattr(self, name) for name in ("identity", "epoch", "step", "seconds", "history", "kept")}
-        held |= {"module": self.module.state_dict(), "optimiser": self.optimiser.state_dict()}
-        held |= {"ema": None if self.ema is None else self.ema.state_dict()}
-        with replacing(self.checkpoint) as temporary:
-            torch.save(held, temporary)
+    def save(self, epochs: int) -> None:
+        """Write the checkpoint of a run after so many epochs, whole or not at all."""
+        now = time.perf_counter()
+        self.seconds += now - self._clock
+        if self.checkpoint is not None:
+            saved = {
+                "identity": self.identity,
+                "epoch": epochs,
+                "seconds": self.seconds,
+                "history": self.history,
+                "kept": self.learner.best(0),
+                "module": self.module.state_dict(),
+                "optimiser": self.learner.optimiser.state_dict(),
+                "ema": None if self.average is None else self.average.state_dict(),
+            }
+            with replacing(self.checkpoint) as temporary:
+                torch.save(saved, temporary)
+        self._clock = time.perf_counter()
 
     def _resume(self, checkpoint: Path) -> None:
-        device = next(self.module.parameters()).device
-        held = torch.load(checkpoint, map_location=device, weights_only=True)
-        if held["identity"] != self.identity:
+        saved = torch.load(checkpoint, map_location=self.device, weights_only=True)
+        if saved["identity"] != self.identity:
             raise ValueError(
-                f"{checkpoint} is of another run: it holds {held['identity']}, this one is {self.identity}; "
+                f"{checkpoint} is of another run: it holds {saved['identity']}, this one is {self.identity}; "
                 "give another path, or delete it to start anew"
             )
-        self.module.load_state_dict(held["module"])
-        self.optimiser.load_state_dict(held["optimiser"])
-        if self.ema is not None:
-            self.ema.load_state_dict(held["ema"])
-        for name in ("epoch", "step", "seconds", "history", "kept"):
-            setattr(self, name, held[name])
+        self.module.load_state_dict(saved["module"])
+        if self.average is not None:
+            self.average.load_state_dict(saved["ema"])
+        self.learner = self._learner(head_only=saved["epoch"] < self.recipe.probe_epochs)
+        self.learner.optimiser.load_state_dict(saved["optimiser"])
+        self.learner.best_state = saved["kept"]
+        self.state = TrainingState([Group([0], self.learner)], self._diverged)
+        self.state.epoch, self.state.history, self.seconds = saved["epoch"], [saved["history"]], saved["seconds"]
+
+
+class _WriteCheckpoint(Callback):
+    """Writes the checkpoint after each epoch."""
+
+    def __init__(self, run: FinetuneRun) -> None:
+        self.run = run
+
+    def on_epoch_end(self, state: TrainingState) -> None:
+        self.run.save(state.epoch + 1)
+
+
+class _UpdateAverage(Callback):
+    """Updates the average of the weights after each step."""
+
+    def __init__(self, average: AveragedModel, module: EncoderWithHead) -> None:
+        self.average, self.module = average, module
+
+    def on_batch_end(self, state: TrainingState) -> None:  # noqa: ARG002
+        self.average.update_parameters(self.module)
+
+
+class _RequireGradient(Callback):
+    """Refuses a head that passes no gradient to the encoder."""
+
+    def __init__(self, module: EncoderWithHead, head: str) -> None:
+        self.encoder, self.head = module.encoder, head
+
+    def on_batch_end(self, state: TrainingState) -> None:  # noqa: ARG002
+        if all(p.grad is None for p in self.encoder.parameters()):
+            raise ValueError(
+                f"head {self.head!r} gives the encoder no gradient (it takes tokens as frozen); "
+                "fine-tune with another head, for example 'linear'"
+            )

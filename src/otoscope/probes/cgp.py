@@ -100,7 +100,9 @@ class Cgp(_ConvexGated, ClipProbe):
 
 @register("cgp-frame")
 class CgpFrame(_ConvexGated, FrameProbe):
-    """`cgp` with the minimum, mean and maximum over frequency at each time step. Returns [B, T, C].
+    """`cgp` with the minimum, mean and maximum over frequency at each time step.
+
+    Input x as for `cgp`, output [B, T, C]. The options and the number of parameters are those of `cgp`.
 
     Examples
     --------

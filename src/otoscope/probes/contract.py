@@ -1,7 +1,7 @@
 """The contract of probes: named checks that every probe must pass, also a plug-in from outside the package.
 
 Each check builds the probe with its default options and runs it on small random tokens of width 96. A probe that passes
-can be trained, saved, shipped and compared like those of the package. `otoscope check` runs the contract from the
+can be trained, saved, shipped and compared like those of the package. `otoscope check probe` runs the contract from the
 command line; in the tests of a plug-in, pytest runs each check as a separate test:
 
     from otoscope.probes.contract import CONTRACT

@@ -83,7 +83,9 @@ class Mhca(_Mhca, ClipProbe):
 
 @register("mhca-frame")
 class MhcaFrame(_Mhca, FrameProbe):
-    """`mhca` over the frequency axis of each time step. Returns [B, T, C].
+    """`mhca` over the frequency axis of each time step.
+
+    Input x as for `mhca`, output [B, T, C]. The options and the number of parameters are those of `mhca`.
 
     With a single frequency (a sequence encoder) the softmax has one term, and the probe is linear in the token.
 

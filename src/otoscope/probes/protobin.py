@@ -48,7 +48,9 @@ class Protobin(SharedPrototypes, ClipProbe):
 
 @register("protobin-frame")
 class ProtobinFrame(SharedPrototypes, FrameProbe):
-    """`protobin` with the maximum over frequency at each time step. Returns [B, T, C].
+    """`protobin` with the maximum over frequency at each time step.
+
+    Input x as for `protobin`, output [B, T, C]. The options and the number of parameters are those of `protobin`.
 
     Examples
     --------

@@ -42,7 +42,9 @@ class Protofloat(SharedPrototypes, ClipProbe):
 
 @register("protofloat-frame")
 class ProtofloatFrame(SharedPrototypes, FrameProbe):
-    """`protofloat` with the maximum over frequency at each time step. Returns [B, T, C].
+    """`protofloat` with the maximum over frequency at each time step.
+
+    Input x as for `protofloat`, output [B, T, C]. The options and the number of parameters are those of `protofloat`.
 
     Examples
     --------

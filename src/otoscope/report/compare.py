@@ -23,7 +23,8 @@ PER_COMPARISON = 100
 class Verdict:
     """Two probes on one encoder and data set.
 
-    difference: by how much a is better than b, a fraction, its interval and p-value of this comparison alone; p: the p-value adjusted for the
+    difference: by how much a is better than b, a fraction, with interval and p-value of this comparison alone; p: the
+    p-value adjusted for the
     `family` of comparisons it belongs to (Holm 1979), which decides.
     """
 

@@ -29,7 +29,8 @@ from otoscope.results import Store
 class Duel:
     """Two encoders under one probe.
 
-    difference: by how much a is better than b, a fraction, with the interval and p-value of this comparison alone; p: corrected for the family.
+    difference: by how much a is better than b, a fraction, with the interval and p-value of this comparison alone; p:
+    corrected for the family.
     """
 
     probe: str

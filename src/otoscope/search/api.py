@@ -14,8 +14,7 @@ from otoscope import probes
 from otoscope.bank import Bank
 from otoscope.probes import Range
 from otoscope.results import SearchSettings
-from otoscope.train.batched import Configuration, fit_many, trials_at_once
-from otoscope.train.fitted import FittedProbe
+from otoscope.train import FittedProbe, TrainingConfig, fit_many, trials_at_once
 
 
 @dataclass(frozen=True)
@@ -80,17 +79,9 @@ def fit_best(
     points = sobol_points(lr or kind.lr, weight_decay or kind.weight_decay, trials if kind.trained else 1, seed)
     width = trials_at_once(probe, bank, options=options)
     for batch in (points[i : i + width] for i in range(0, len(points), width)):
-        found = fit_many(
-            probe,
-            bank,
-            [Configuration(seed=seed, lr=rate, weight_decay=decay) for rate, decay in batch],
-            layer=layer,
-            epochs=epochs,
-            batch_size=batch_size,
-            device=device,
-            progress=progress,
-            options=options,
-        )
+        config = TrainingConfig(seed=seed, epochs=epochs, batch_size=batch_size, layers=layer, device=device)
+        configs = [replace(config, lr=rate, weight_decay=decay) for rate, decay in batch]
+        found = fit_many(probe, bank, configs, options=options, progress=progress)
         for (rate, decay), fitted in zip(batch, found, strict=True):
             if not isinstance(fitted, FittedProbe):
                 last = fitted

@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any
 from otoscope.probes import Range
 from otoscope.search.api import Trial, sobol_points
 from otoscope.search.halving import HALVING, Halving
-from otoscope.train.batched import MOST, TRIAL_BYTES, PrunedError, Watch
+from otoscope.train import PrunedError, Watch
+from otoscope.train.batched import MOST, TRIAL_BYTES
 
 if TYPE_CHECKING:
     import optuna

@@ -1,7 +1,20 @@
-"""Training of probes on a bank. The test split stays closed."""
+"""Training of probes on a bank. The held-out split is not opened."""
 
-from otoscope.train.batched import Configuration, PrunedError, fit_many
-from otoscope.train.fit import DivergedError, fit
+from otoscope.train.batched import fit_many, trials_at_once
+from otoscope.train.callbacks import Watch
+from otoscope.train.config import TrainingConfig
+from otoscope.train.errors import DivergedError, PrunedError
+from otoscope.train.fit import fit
 from otoscope.train.fitted import FittedProbe, load
 
-__all__ = ["Configuration", "DivergedError", "FittedProbe", "PrunedError", "fit", "fit_many", "load"]
+__all__ = [
+    "DivergedError",
+    "FittedProbe",
+    "PrunedError",
+    "TrainingConfig",
+    "Watch",
+    "fit",
+    "fit_many",
+    "load",
+    "trials_at_once",
+]

@@ -14,28 +14,34 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from otoscope import probes
-from otoscope.bank import BankSplit
+from otoscope.bank import Bank, BankSplit
 from otoscope.files import replacing
 from otoscope.probes import Probe
 from otoscope.results import Protocol
 from otoscope.train import loader
+from otoscope.train.config import TrainingConfig
 from otoscope.types import Task, Tokens, TokenShape
 
 _FORMAT = 2
-_KEPT = (
-    *("probe", "options", "task", "shape", "layer", "seed", "protocol", "lr", "weight_decay"),
-    *("history", "validation", "train_seconds"),
-)
+_SAVED = ("probe", "options", "task", "shape", "config", "protocol", "history", "validation", "train_seconds")
 
 
 @dataclass(frozen=True, eq=False)
 class FittedProbe:
     """A probe after training.
 
-    module: the best epoch's probe, in eval mode; probe, options: how it was created; shape: the tokens it was offered,
-    of which it reads the layers `layer`; protocol: what was decided before the training, except the seed; lr,
-    weight_decay: those it was trained with, None where nothing is trained by gradient; history: one dict per epoch;
-    validation: the headline metric of the best epoch on the validation split; train_seconds: wall-clock time of `fit`.
+    Parameters
+    ----------
+    module : the probe of the best epoch, in evaluation mode on the CPU.
+    probe, options : registered name and options that the probe was created with.
+    task : classes and metric of the data set.
+    shape : shape of the tokens of the bank, with all its layers.
+    config : the configuration of the training, with every default replaced by the value that was used; `layers` are
+        indices into the layers of the bank. `lr` and `weight_decay` are None for a probe without gradient training.
+    protocol : what was decided before the training, apart from the seed.
+    history : one row per epoch: `epoch`, `loss` (with gradient training) and `validation`.
+    validation : main score of the best epoch on the validation split.
+    train_seconds : wall-clock time of the training.
     """
 
     module: Probe
@@ -43,14 +49,31 @@ class FittedProbe:
     options: dict[str, Any]
     task: Task
     shape: TokenShape
-    layer: tuple[int, ...]
-    seed: int
+    config: TrainingConfig
     protocol: Protocol
-    lr: float | None
-    weight_decay: float | None
     history: list[dict[str, float]]
     validation: float
     train_seconds: float
+
+    @property
+    def seed(self) -> int:
+        """Seed of the training."""
+        return self.config.seed
+
+    @property
+    def lr(self) -> float | None:
+        """Learning rate that was used; None for a probe without gradient training."""
+        return self.config.lr
+
+    @property
+    def weight_decay(self) -> float | None:
+        """Weight decay that was used; None for a probe without gradient training."""
+        return self.config.weight_decay
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layers of the bank that the probe reads."""
+        return layers_of(self.config)
 
     @property
     def parameters(self) -> int:
@@ -58,24 +81,35 @@ class FittedProbe:
         return sum(p.numel() for p in self.module.parameters() if p.requires_grad)
 
     def predict_logits(self, source: Tokens | BankSplit, batch_size: int = 64) -> Tensor:
-        """Logits of every clip of `source`, float32 [n, C] on the CPU.
+        """Logits of every clip.
 
-        `source` is a split of a bank, or tokens [n, L, T, F, D] with the layers that `shape` counts. `ValueError` if
-        they are of another shape than those the probe was trained on.
+        Parameters
+        ----------
+        source : a split of a bank, or tokens [n, L, T, F, D] with the layers that `shape` counts.
+        batch_size : clips that are computed at once.
+
+        Returns
+        -------
+        float32 [n, C]. Logits, on the CPU.
+
+        Raises
+        ------
+        ValueError : if the tokens have another shape than those the probe was trained on.
         """
+        module = self.module
         if isinstance(source, Tokens):
             self._check(source)
-            serve = loader.tokens_loader(source, self.module.reads, self.layer, normalise=self.module.normalises_tokens)
+            load = loader.tokens_loader(source, module.reads, self.layers, normalise=module.normalises_tokens)
         else:
             if source.shape != self.shape:
                 raise ValueError(f"probe {self.probe!r} was trained on {self.shape}, this split holds {source.shape}")
-            serve = loader.split_loader(source, self.module.reads, self.layer, normalise=self.module.normalises_tokens)
-        return predict(self.module, serve, len(source), batch_size)
+            load = loader.split_loader(source, module.reads, self.layers, normalise=module.normalises_tokens)
+        return predict(module, load, len(source), batch_size)
 
     def _check(self, tokens: Tokens) -> None:
         _, layers, _, freq, dim = tokens.x.shape
-        pooled_is_fine = self.module.reads != "tokens" and freq == 1
-        same_grid = freq == self.shape.freq or pooled_is_fine
+        needs_no_grid = self.module.reads != "tokens" and freq == 1
+        same_grid = freq == self.shape.freq or needs_no_grid
         if (layers, dim) != (self.shape.layers, self.shape.dim) or not same_grid:
             raise ValueError(
                 f"probe {self.probe!r} was trained on {self.shape}, found {list(tokens.x.shape)} [B, L, T, F, D]; "
@@ -85,53 +119,123 @@ class FittedProbe:
             raise ValueError(f"probe {self.probe!r} was trained on tokens with a cls token, these have none")
 
     def save(self, folder: str | Path) -> None:
-        """Write `probe.safetensors` (weights) and `probe.json` (all else) into `folder`, each whole or not at all."""
+        """Write the probe to a folder; `load` reads it.
+
+        Parameters
+        ----------
+        folder : gets the files `probe.safetensors` (weights) and `probe.json` (everything else). Each is written whole
+            or not at all.
+        """
         folder = Path(folder)
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
         with replacing(folder / "probe.safetensors") as temporary:
             save_file(state, temporary)
-        held = {name: getattr(self, name) for name in _KEPT} | {"format": _FORMAT}
-        held |= {"task": asdict(self.task), "shape": asdict(self.shape), "protocol": self.protocol.to_json()}
+        device = None if self.config.device is None else str(self.config.device)
+        saved = {name: getattr(self, name) for name in _SAVED} | {"format": _FORMAT}
+        saved |= {"config": asdict(self.config) | {"device": device}, "protocol": self.protocol.to_json()}
+        saved |= {"task": asdict(self.task), "shape": asdict(self.shape)}
         with replacing(folder / "probe.json") as temporary:
-            temporary.write_text(json.dumps(held, indent=1, sort_keys=True) + "\n")
+            temporary.write_text(json.dumps(saved, indent=1, sort_keys=True) + "\n")
+
+
+def fitted_on(
+    bank: Bank,
+    module: Probe,
+    protocol: Protocol,
+    config: TrainingConfig,
+    history: list[dict[str, float]],
+    train_seconds: float,
+) -> FittedProbe:
+    """The `FittedProbe` of a training that is over.
+
+    Parameters
+    ----------
+    bank : the bank it was trained on.
+    module, protocol, config, history, train_seconds : fields of `FittedProbe`.
+    """
+    return FittedProbe(
+        module=module.cpu().eval(),
+        probe=protocol.probe,
+        options=dict(protocol.options),
+        task=bank.task,
+        shape=bank.shape,
+        config=config,
+        protocol=protocol,
+        history=history,
+        validation=max(row["validation"] for row in history),
+        train_seconds=train_seconds,
+    )
 
 
 def load(folder: str | Path) -> FittedProbe:
-    """Read what `FittedProbe.save` wrote; the logits are equal to the bit.
+    """Read a probe that `FittedProbe.save` wrote. Its logits are the same to the bit.
 
-    `FileNotFoundError` where nothing was saved; `ValueError` if the weights do not fit the probe that the json names.
+    Parameters
+    ----------
+    folder : the folder that was given to `FittedProbe.save`.
+
+    Raises
+    ------
+    FileNotFoundError : if no probe was saved there.
+    ValueError : if another version of otoscope wrote it, or the weights do not fit the probe that `probe.json` names.
     """
     folder = Path(folder)
     if not (folder / "probe.json").is_file():
         raise FileNotFoundError(f"no saved probe in {folder} (probe.json is not there); FittedProbe.save writes one")
-    held = json.loads((folder / "probe.json").read_text())
-    if held.pop("format", None) != _FORMAT or set(held) != set(_KEPT):
+    saved = json.loads((folder / "probe.json").read_text())
+    if saved.pop("format", None) != _FORMAT or set(saved) != set(_SAVED):
         raise ValueError(f"{folder / 'probe.json'} was written by another version of otoscope; fit the probe again")
-    task = Task(tuple(held["task"]["classes"]), held["task"]["kind"], held["task"]["metric"])
-    shape, layer = TokenShape(**held["shape"]), tuple(held["layer"])
-    module = probes.create(held["probe"], chosen_shape(shape, layer), len(task.classes), **held["options"])
+    task = Task(tuple(saved["task"]["classes"]), saved["task"]["kind"], saved["task"]["metric"])
+    shape = TokenShape(**saved["shape"])
+    config = TrainingConfig(**saved["config"] | {"layers": tuple(saved["config"]["layers"])})
+    module = probes.create(
+        saved["probe"], chosen_shape(shape, layers_of(config)), len(task.classes), **saved["options"]
+    )
     try:
         module.load_state_dict(load_file(folder / "probe.safetensors"))
     except RuntimeError as error:
         raise ValueError(f"the weights in {folder} do not fit the probe that probe.json names: {error}") from error
-    protocol = Protocol.from_json(held["protocol"])
-    decided = {"task": task, "shape": shape, "layer": layer, "protocol": protocol}
-    return FittedProbe(**(held | {"module": module.eval()} | decided))
+    loaded = {"task": task, "shape": shape, "config": config, "protocol": Protocol.from_json(saved["protocol"])}
+    return FittedProbe(**saved | loaded, module=module.eval())
 
 
-def chosen_shape(shape: TokenShape, layer: Sequence[int]) -> TokenShape:
-    """The shape of tokens of `shape` once only these layers are left."""
-    return TokenShape(len(layer), shape.freq, shape.dim, shape.has_cls, shape.frame_rate)
+def layers_of(config: TrainingConfig) -> tuple[int, ...]:
+    """The layers of a configuration whose defaults were replaced by the values that were used."""
+    assert isinstance(config.layers, tuple)
+    return config.layers
 
 
-def predict(module: Probe, serve: loader.Loader, n: int, batch_size: int) -> Tensor:
-    """Logits of clips 0 .. n-1, float32 on the CPU, in eval mode; the module's mode is restored."""
+def chosen_shape(shape: TokenShape, layers: Sequence[int]) -> TokenShape:
+    """The shape of tokens after these layers were selected.
+
+    Parameters
+    ----------
+    shape : shape of tokens with all layers.
+    layers : indices of the layers.
+    """
+    return TokenShape(len(layers), shape.freq, shape.dim, shape.has_cls, shape.frame_rate)
+
+
+def predict(module: Probe, load: loader.Loader, clips: int, batch_size: int) -> Tensor:
+    """Logits of clips in evaluation mode. The mode of the module is restored.
+
+    Parameters
+    ----------
+    module : a probe.
+    load : loads clips by their index.
+    clips : number of clips, 0 .. clips - 1.
+    batch_size : clips that are computed at once.
+
+    Returns
+    -------
+    float32 [clips, C]. Logits, on the CPU.
+    """
     device = next((t.device for t in chain(module.parameters(), module.buffers())), torch.device("cpu"))
-    training = module.training
+    was_training = module.training
     module.eval()
     try:
-        with torch.no_grad(), loader.prefetch(serve, torch.split(torch.arange(n), batch_size)) as served:
-            batches = [module(tokens.to(device)).float().cpu() for tokens in served]
+        with torch.no_grad(), loader.prefetch(load, torch.split(torch.arange(clips), batch_size)) as loaded:
+            batches = [module(tokens.to(device)).float().cpu() for tokens in loaded]
     finally:
-        module.train(training)
+        module.train(was_training)
     return torch.cat(batches)

@@ -1,131 +1,187 @@
-"""Learners: the trainable part of a run, one module alone or many of them as rows of one."""
+"""Learners: the modules that the training loop trains, one module by itself or many as rows of stacked parameters."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate, groupby
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import stack_module_state
 
 from otoscope.probes import Probe
-from otoscope.train.fit import adamw
 from otoscope.train.losses import Loss
-from otoscope.types import Tokens
+from otoscope.train.optim import RowwiseAdamW
+from otoscope.train.rng import RandomStream
 
-Batch = Callable[[tuple[int, ...]], tuple[Tokens, Tensor]]
-"""Seeds -> tokens and targets of the clips that trials of these seeds see in this step, one seed after another."""
-
-
-def can_stack(module: Probe) -> bool:
-    """Whether modules like this one can be rows of a `StackedLearner`: declared, over one layer, without state or penalty."""
-    plain = type(module).penalty is Probe.penalty and not any(True for _ in module.buffers())
-    return module.stackable and module.shape.layers == 1 and plain
+Batch = Sequence[tuple[Any, Tensor]]
+"""The clips of one step: (inputs of a module, targets [b, C]) for each micro-batch. Their gradients are accumulated."""
+Seeds = tuple[int, ...]
+"""Seeds of trials. A batch for several seeds holds the clips of each seed's order, one after another."""
+BatchFor = Callable[[Seeds], Batch]
+"""Seeds -> the batch of the present step for trials with these seeds."""
 
 
 class Learner(Protocol):
-    """`rows` modules that are trained together. `share` is the part of its learning rate that a step takes."""
+    """One or several modules ("rows") that are trained together."""
 
     @property
     def rows(self) -> int:
         """Number of modules."""
 
     @property
-    def asks(self) -> list[tuple[int, ...]]:
-        """The batches that a step asks for, in order."""
+    def batches_read(self) -> list[Seeds]:
+        """The seeds of the batches that one call of `step` reads, in order."""
 
-    def step(self, batch: Batch, share: float) -> Tensor:
-        """Descend on one batch; the losses before it, [rows]."""
+    def train(self) -> None:
+        """Switch to training mode."""
 
-    def logits(self, tokens: Tokens) -> Tensor:
-        """Logits in eval mode, [rows, B, C]."""
+    def eval(self) -> None:
+        """Switch to evaluation mode."""
 
-    def remember(self, rows: Sequence[int]) -> None:
-        """Of these modules, hold on to the state as it is now in place of what was remembered before."""
+    def step(self, batch_for: BatchFor, lr_factor: float) -> Tensor:
+        """Take one optimiser step.
+
+        Parameters
+        ----------
+        batch_for : gives the batch for the seeds listed in `batches_read`.
+        lr_factor : factor for every learning rate in this step.
+
+        Returns
+        -------
+        float [rows]. The losses before the step.
+        """
+
+    def logits(self, inputs: Any) -> Tensor:
+        """Logits of B clips without a gradient, float [rows, B, C]; call `eval` first."""
+
+    def save_best(self, rows: Sequence[int]) -> None:
+        """Store the present weights of these rows, in place of those stored before."""
 
     def best(self, row: int) -> dict[str, Tensor]:
-        """What was remembered of one module."""
+        """The state dict that `save_best` stored last for a row."""
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget all modules but these, at least one; they are rows 0, 1, ... from now on."""
+        """Drop all rows but these, at least one; they are rows 0, 1, ... afterwards."""
 
 
 class SingleLearner:
-    """Any probe by itself, with torch's AdamW and its own stream of random numbers."""
+    """One module with an optimiser of torch.
+
+    Parameters
+    ----------
+    module : maps the inputs of a micro-batch to logits [b, C].
+    optimiser : its parameter groups hold the base learning rates.
+    loss : logits [b, C] and targets [b, C] to the mean loss over the clips.
+    seed : seed of the order of clips.
+    random : the module's own stream of random numbers; None to use torch's global generator as it is.
+    penalty : gives a term that is added to the loss, or None.
+    validated : the module that is validated and stored in place of `module`, such as an average of its weights.
+    autocast : whether to compute steps in bfloat16 on CUDA.
+    """
 
     rows = 1
 
-    def __init__(self, module: Probe, random: Tensor, lr: float, weight_decay: float, seed: int, loss: Loss) -> None:
-        self.module, self.random, self.lr, self.seed, self.loss = module, random, lr, seed, loss
-        self.state: dict[str, Tensor] = {}
-        self.optimiser = adamw(module, lr, weight_decay)
+    def __init__(
+        self,
+        module: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        loss: Loss,
+        *,
+        seed: int = 0,
+        random: RandomStream | None = None,
+        penalty: Callable[[], Tensor | None] = lambda: None,
+        validated: nn.Module | None = None,
+        autocast: bool = False,
+    ) -> None:
+        self.module, self.optimiser, self.loss, self.random, self.penalty = module, optimiser, loss, random, penalty
+        self.validated = module if validated is None else validated
+        self._autocast = autocast and next(module.parameters()).device.type == "cuda"
+        self.batches_read: list[Seeds] = [(seed,)]
+        self.best_state: dict[str, Tensor] = {}
+        self._base_lr: list[float] = [group["lr"] for group in optimiser.param_groups]
 
-    @property
-    def asks(self) -> list[tuple[int, ...]]:
-        return [(self.seed,)]
-
-    def step(self, batch: Batch, share: float) -> Tensor:
-        tokens, targets = batch((self.seed,))
+    def train(self) -> None:
+        """Switch the module to training mode."""
         self.module.train()
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.lr * share
-        with self._chance(tokens.x.device):
-            loss = self.loss(self.module(tokens), targets)
-            penalty = self.module.penalty()
-            loss = loss if penalty is None else loss + penalty
+
+    def eval(self) -> None:
+        """Switch the module that is validated to evaluation mode."""
+        self.validated.eval()
+
+    def step(self, batch_for: BatchFor, lr_factor: float) -> Tensor:
+        """See `Learner.step`."""
+        (seeds,) = self.batches_read
+        batch = batch_for(seeds)
+        clips = sum(len(targets) for _, targets in batch)
+        for group, lr in zip(self.optimiser.param_groups, self._base_lr, strict=True):
+            group["lr"] = lr * lr_factor
+        with self._random_numbers():
             self.optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            losses = [self._backward(inputs, targets, len(targets) / clips) for inputs, targets in batch]
         self.optimiser.step()
-        return loss.detach()[None]
+        return sum(losses[1:], losses[0])[None]
 
-    def logits(self, tokens: Tokens) -> Tensor:
-        self.module.eval()
-        with torch.no_grad(), self._chance(tokens.x.device):
-            out: Tensor = self.module(tokens)
-        return out[None]
+    def logits(self, inputs: Any) -> Tensor:
+        """See `Learner.logits`."""
+        with torch.no_grad(), self._random_numbers():
+            logits: Tensor = self.validated(inputs)
+        return logits[None]
 
-    def remember(self, rows: Sequence[int]) -> None:
+    def save_best(self, rows: Sequence[int]) -> None:
+        """See `Learner.save_best`."""
         if rows:
-            self.state = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
+            self.best_state = {name: t.detach().clone() for name, t in self.validated.state_dict().items()}
 
     def best(self, row: int) -> dict[str, Tensor]:  # noqa: ARG002
-        return self.state
+        """See `Learner.best`."""
+        return self.best_state
 
     def keep(self, rows: Sequence[int]) -> None:
-        """There is one."""
+        """Nothing to drop: there is one row."""
 
-    @contextmanager
-    def _chance(self, device: torch.device) -> Iterator[None]:
-        """Inside, torch's generators go on from where this module left them."""
-        cuda = device if device.type == "cuda" else None
-        with torch.random.fork_rng(devices=[] if cuda is None else [cuda]):
-            restore_random(self.random, device)
-            yield
-            self.random = random_state(device)
+    def _backward(self, inputs: Any, targets: Tensor, weight: float) -> Tensor:
+        """Accumulate the gradient of a micro-batch with this share of the batch; its weighted loss."""
+        if self._autocast:
+            with torch.autocast("cuda", torch.bfloat16):
+                logits = self.module(inputs)
+        else:
+            logits = self.module(inputs)
+        loss, penalty = self.loss(logits, targets), self.penalty()
+        loss = loss if penalty is None else loss + penalty
+        loss = loss if weight == 1 else loss * weight
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _random_numbers(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.random is None else self.random.active()
 
 
-def random_state(device: torch.device) -> Tensor:
-    """State of torch's global generator for modules on this device."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+def can_stack(module: Probe) -> bool:
+    """Whether probes like this one can be rows of a `StackedLearner`.
 
-
-def restore_random(state: Tensor, device: torch.device) -> None:
-    """Go back to a `random_state`."""
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)
+    Parameters
+    ----------
+    module : a probe. It can be stacked if its class declares `stackable`, it reads one layer, and it has neither
+        buffers nor a penalty.
+    """
+    plain = type(module).penalty is Probe.penalty and not any(True for _ in module.buffers())
+    return module.stackable and module.shape.layers == 1 and plain
 
 
 class StackedLearner:
-    """`can_stack` modules of one probe as rows of one: parameters [rows, ...], products of all rows at once.
+    """Several probes of the same kind as rows of stacked parameters [rows, ...], computed together.
 
-    Rows with the same seed see the same batches and must be neighbours: they learn from a batch together. Rows of
-    other seeds do so after them, or, where a probe reads pooled vectors, at once, each from its own clips.
+    Rows with the same seed read the same batches and must be neighbours; they share one forward pass. Rows of different
+    seeds are computed one seed after another, or at once where the probe reads pooled vectors.
+
+    Parameters
+    ----------
+    modules : probes for which `can_stack` holds.
+    lr, weight_decay, seeds : one value for each probe.
+    loss : logits [rows, b, C] and targets to losses [rows].
     """
 
     def __init__(
@@ -138,101 +194,66 @@ class StackedLearner:
     ) -> None:
         self.module, self.seeds, self.loss = modules[0], list(seeds), loss
         self.parameters = {name: p.detach() for name, p in stack_module_state(list(modules))[0].items()}
-        self.remembered = {name: p.clone() for name, p in self.parameters.items()}
+        self.best_parameters = {name: p.clone() for name, p in self.parameters.items()}
         decayed = [name for name in self.parameters if not name.startswith(self.module.no_decay)]
         self.optimiser = RowwiseAdamW(self.parameters, lr, dict.fromkeys(decayed, weight_decay))
 
     @property
     def rows(self) -> int:
-        """Number of modules."""
+        """Number of probes."""
         return len(self.seeds)
 
     @property
-    def asks(self) -> list[tuple[int, ...]]:
-        return [seeds for _, seeds in self._groups()]
+    def batches_read(self) -> list[Seeds]:
+        """See `Learner.batches_read`."""
+        return [seeds for _, seeds in self._parts()]
 
-    def step(self, batch: Batch, share: float) -> Tensor:
-        self.optimiser.advance(share)
-        return torch.cat([self._learn(rows, *batch(seeds), len(seeds)) for rows, seeds in self._groups()])
+    def train(self) -> None:
+        """Nothing to switch: a probe that can be stacked behaves the same in both modes."""
 
-    def logits(self, tokens: Tokens) -> Tensor:
+    def eval(self) -> None:
+        """Nothing to switch: a probe that can be stacked behaves the same in both modes."""
+
+    def step(self, batch_for: BatchFor, lr_factor: float) -> Tensor:
+        """See `Learner.step`."""
+        self.optimiser.advance(lr_factor)
+        return torch.cat([self._step(rows, batch_for(seeds), len(seeds)) for rows, seeds in self._parts()])
+
+    def logits(self, inputs: Any) -> Tensor:
+        """See `Learner.logits`."""
         with torch.no_grad():
-            return self.module.stacked_forward(self.parameters, tokens, 1)
+            return self.module.stacked_forward(self.parameters, inputs, 1)
 
-    def remember(self, rows: Sequence[int]) -> None:
+    def save_best(self, rows: Sequence[int]) -> None:
+        """See `Learner.save_best`."""
         for name, p in self.parameters.items():
-            self.remembered[name][rows] = p[rows]
+            self.best_parameters[name][rows] = p[rows]
 
     def best(self, row: int) -> dict[str, Tensor]:
-        return {name: p[row] for name, p in self.remembered.items()}
+        """See `Learner.best`."""
+        return {name: p[row] for name, p in self.best_parameters.items()}
 
     def keep(self, rows: Sequence[int]) -> None:
+        """See `Learner.keep`."""
         self.seeds = [self.seeds[row] for row in rows]
         self.parameters = {name: p[rows] for name, p in self.parameters.items()}
-        self.remembered = {name: p[rows] for name, p in self.remembered.items()}
+        self.best_parameters = {name: p[rows] for name, p in self.best_parameters.items()}
         self.optimiser.keep(rows, self.parameters)
 
-    def _groups(self) -> list[tuple[slice, tuple[int, ...]]]:
-        """Rows that learn together, and the seeds of their batches: one for all, or one for each."""
+    def _parts(self) -> list[tuple[slice, Seeds]]:
+        """Rows that are computed together, with the seeds of their batch: one for all rows, or one for each row."""
         if len(set(self.seeds)) > 1 and self.module.reads != "tokens":
             return [(slice(0, self.rows), tuple(self.seeds))]
         sizes = [len(list(same)) for _, same in groupby(self.seeds)]
         ends = list(accumulate(sizes))
         return [(slice(end - size, end), (self.seeds[end - 1],)) for size, end in zip(sizes, ends, strict=True)]
 
-    def _learn(self, rows: slice, tokens: Tokens, targets: Tensor, sets: int) -> Tensor:
-        """Losses of these rows on their clips, before a step of them."""
-        own = {name: p[rows].requires_grad_() for name, p in self.parameters.items()}
-        logits = self.module.stacked_forward(own, tokens, sets)
+    def _step(self, rows: slice, batch: Batch, sets: int) -> Tensor:
+        """Update these rows on a batch with `sets` sets of clips; their losses before the update."""
+        ((inputs, targets),) = batch
+        parameters: Mapping[str, Tensor] = {name: p[rows].requires_grad_() for name, p in self.parameters.items()}
+        logits = self.module.stacked_forward(parameters, inputs, sets)
         losses = self.loss(logits, targets if sets == 1 else targets.view(sets, -1, targets.shape[1]))
-        gradients = torch.autograd.grad(losses.sum(), list(own.values()), allow_unused=True)
-        self.optimiser.apply(rows, dict(zip(own, gradients, strict=True)))
+        gradients = torch.autograd.grad(losses.sum(), list(parameters.values()), allow_unused=True)
+        self.optimiser.apply(rows, dict(zip(parameters, gradients, strict=True)))
         return losses.detach()
-
-
-class RowwiseAdamW:
-    """AdamW (Loshchilov & Hutter, arXiv 1711.05101) with a learning rate and a weight decay for each row.
-
-    parameters: name to [rows, ...], changed in place; lr [rows]; weight_decay: name to [rows], for those that decay. A
-    step is `advance` and then `apply` for all rows, a part at a time. Row by row the same as torch's, to rounding; a
-    parameter without gradient stays as it is.
-    """
-
-    def __init__(
-        self, parameters: dict[str, Tensor], lr: Sequence[float], weight_decay: Mapping[str, Sequence[float]]
-    ) -> None:
-        self.parameters, self.count, self.beta1, self.beta2, self.eps = parameters, 0, 0.9, 0.999, 1e-8
-        self.lr = torch.tensor(lr, dtype=torch.float64)
-        self.decay = {name: torch.tensor(rows, dtype=torch.float64) for name, rows in weight_decay.items()}
-        self.moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in parameters.items()}
-
-    def keep(self, rows: Sequence[int], parameters: dict[str, Tensor]) -> None:
-        """Go on with `parameters`, these rows of those so far, alone."""
-        self.parameters, self.lr = parameters, self.lr[rows]
-        self.decay = {name: decay[rows] for name, decay in self.decay.items()}
-        self.moments = {name: (first[rows], second[rows]) for name, (first, second) in self.moments.items()}
-
-    def advance(self, share: float) -> None:
-        """The next step takes `share` of every learning rate."""
-        self.count += 1
-        rate, self.unbias = self.lr * share, math.sqrt(1 - self.beta2**self.count)
-        self.kept = {name: _wide(1 - rate * decay, self.parameters[name]) for name, decay in self.decay.items()}
-        stride = rate * self.unbias / (1 - self.beta1**self.count)
-        self.stride = {name: _wide(stride, p) for name, p in self.parameters.items()}
-
-    def apply(self, rows: slice, gradients: Mapping[str, Tensor | None]) -> None:
-        """The step of these rows, whose gradients are [len(rows), ...]."""
-        for name, gradient in gradients.items():
-            if gradient is None:
-                continue
-            p, (first, second) = self.parameters[name][rows], (moment[rows] for moment in self.moments[name])
-            first.lerp_(gradient, 1 - self.beta1)
-            second.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
-            if name in self.kept:
-                p.mul_(self.kept[name][rows])
-            p.addcdiv_(first * self.stride[name][rows], second.sqrt().add_(self.eps * self.unbias), value=-1)
-
-
-def _wide(rows: Tensor, like: Tensor) -> Tensor:
-    """Numbers [rows] so that they multiply a parameter [rows, ...]."""
-    return rows.to(like).view(-1, *[1] * (like.ndim - 1))

@@ -1,58 +1,113 @@
-"""How a long training shows itself: its size and time once its first batches are done, and a bar for each epoch."""
+"""Progress of a training on stderr."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
-T = TypeVar("T")
-SAMPLE = 4
-"""Batches that are timed, after a first one that is not, before the time of an epoch is told."""
+from otoscope.train.loop import Callback, TrainingState
+
+TIMED_BATCHES = 4
+"""Number of batches by which the time of an epoch is estimated; the batch before them is not counted."""
 
 
-class EpochProgress:
-    """One phase of a training, as its user sees it on stderr.
+class TrainingBar(Callback):
+    """One progress bar over all epochs.
 
-    what: its name, such as "fine-tuning"; trained, held: parameters that are trained, and all of them; epochs: those
-    still to come; show: False for a silent one. Of the time told, validation is no part.
+    Parameters
+    ----------
+    name : text before the bar.
+    epochs : number of epochs.
+    show : False for no bar.
     """
 
-    def __init__(self, what: str, *, trained: int, held: int, epochs: int, show: bool) -> None:
-        self.what, self.trained, self.held, self.epochs, self.show = what, trained, held, epochs, show
-        self.told = not show
+    def __init__(self, name: str, epochs: int, *, show: bool) -> None:
+        self._bar = tqdm(total=epochs, desc=name, disable=not show, leave=False)
 
-    def follow(self, batches: Sequence[T], name: str) -> Iterator[T]:
-        """The batches of one epoch in order, behind a bar that says when it will end."""
-        start = time.perf_counter()
-        bar = tqdm(batches, desc=f"{self.what}, {name}", unit="batch", disable=not self.show, leave=False)
-        for done, batch in enumerate(bar):
-            if done == 1:
-                start = time.perf_counter()
-            yield batch
-            if not self.told and done == min(SAMPLE, len(batches) - 1):
-                self.told = True
-                each = (time.perf_counter() - start) / max(done, 1)
-                tqdm.write(self.words(each * len(batches)), file=sys.stderr)
+    def on_epoch_end(self, state: TrainingState) -> None:  # noqa: ARG002
+        """Advance the bar."""
+        self._bar.update()
 
-    def words(self, seconds: float) -> str:
-        """What is told of an epoch of so many seconds.
+    def on_train_end(self, state: TrainingState) -> None:  # noqa: ARG002
+        """Remove the bar."""
+        self._bar.close()
 
-        >>> EpochProgress("fine-tuning", trained=2500, held=10000, epochs=30, show=True).words(61.2)
+
+class EpochBars(Callback):
+    """One progress bar over the batches of each epoch, and one line with the size of the training.
+
+    The line is written once the time of an epoch can be estimated. Validation is not part of this time.
+
+    Parameters
+    ----------
+    name : name of the training, such as "fine-tuning".
+    trained : number of parameters that are trained.
+    parameters : number of all parameters.
+    epochs : number of epochs to come.
+    last_epoch : number of the last epoch, counted from 1.
+    show : False to write nothing.
+    """
+
+    def __init__(self, name: str, *, trained: int, parameters: int, epochs: int, last_epoch: int, show: bool) -> None:
+        self.name, self.trained, self.parameters, self.epochs = name, trained, parameters, epochs
+        self.last_epoch, self.show = last_epoch, show
+        self._written = not show
+        self._bar: Any = None
+
+    def on_epoch_start(self, state: TrainingState, steps: int) -> None:
+        """Open the bar of this epoch."""
+        desc = f"{self.name}, epoch {state.epoch + 1} of {self.last_epoch}"
+        self._bar = tqdm(total=steps, desc=desc, unit="batch", disable=not self.show, leave=False)
+        self._steps, self._done, self._start = steps, 0, time.perf_counter()
+
+    def on_batch_end(self, state: TrainingState) -> None:  # noqa: ARG002
+        """Advance the bar, and write the line as soon as the time of an epoch is known."""
+        self._bar.update()
+        self._done += 1
+        if not self._written and self._done == min(TIMED_BATCHES + 1, self._steps):
+            self._written = True
+            timed = max(self._done - 1, 1)
+            seconds = (time.perf_counter() - self._start) / timed * self._steps
+            tqdm.write(self.summary(seconds), file=sys.stderr)
+        elif self._done == 1:
+            self._start = time.perf_counter()
+
+    def on_epoch_end(self, state: TrainingState) -> None:  # noqa: ARG002
+        """Remove the bar of this epoch."""
+        self._bar.close()
+
+    def on_train_end(self, state: TrainingState) -> None:  # noqa: ARG002
+        """Remove a bar that an exception left open."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def summary(self, seconds: float) -> str:
+        """The line with the size of the training.
+
+        Parameters
+        ----------
+        seconds : estimated time of an epoch.
+
+        Examples
+        --------
+        >>> bars = EpochBars("fine-tuning", trained=2500, parameters=10000, epochs=30, last_epoch=30, show=False)
+        >>> bars.summary(61.2)
         'fine-tuning: 2,500 of 10,000 parameters trained (25.0 %), about 61 s per epoch, 31 min for 30 epochs'
         """
-        share = f"{self.trained:,} of {self.held:,} parameters trained ({100 * self.trained / self.held:.1f} %)"
-        plural = "s" * (self.epochs > 1)
-        whole = _time(seconds * self.epochs)
-        return f"{self.what}: {share}, about {_time(seconds)} per epoch, {whole} for {self.epochs} epoch{plural}"
+        percent = 100 * self.trained / self.parameters
+        plural = "s" if self.epochs > 1 else ""
+        return (
+            f"{self.name}: {self.trained:,} of {self.parameters:,} parameters trained ({percent:.1f} %), about "
+            f"{_duration(seconds)} per epoch, {_duration(seconds * self.epochs)} for {self.epochs} epoch{plural}"
+        )
 
 
-def _time(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     """
-    >>> _time(0.21), _time(61.2), _time(600), _time(36000)
+    >>> _duration(0.21), _duration(61.2), _duration(600), _duration(36000)
     ('0.2 s', '61 s', '10 min', '10.0 h')
     """
     if seconds < 100:

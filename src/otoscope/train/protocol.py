@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from otoscope import probes
-from otoscope.bank import BankIdentity
+from otoscope.bank import Bank, BankIdentity
 from otoscope.probes import Probe
 from otoscope.results import Protocol, Sampling, TrainingSettings
+from otoscope.train.config import TrainingConfig
+from otoscope.train.fitted import layers_of
 
 
 def probe_protocol(
@@ -53,6 +55,30 @@ def probe_protocol(
         dtype=identity.dtype,
         training=training if kind.trained else None,
         **vars(sampling),
+    )
+
+
+def protocol_of(probe: str, bank: Bank, options: Mapping[str, Any], config: TrainingConfig) -> Protocol:
+    """The protocol of a probe that is trained on a bank.
+
+    Parameters
+    ----------
+    probe : registered name of the probe.
+    bank : the bank to train on.
+    options : options given to the probe.
+    config : how to train; `layers` are resolved to indices, `lr` and `weight_decay` are as the caller declared them.
+    """
+    return probe_protocol(
+        probe,
+        bank.identity,
+        task=bank.task.kind,
+        control=bank.control,
+        layers=layers_of(config),
+        options=options,
+        training=TrainingSettings(
+            epochs=config.epochs, batch_size=config.batch_size, lr=config.lr, weight_decay=config.weight_decay
+        ),
+        sampling=bank.sampling,
     )
 
 

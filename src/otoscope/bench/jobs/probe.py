@@ -30,8 +30,16 @@ from otoscope.sampling.subset import with_few_shot, with_validation
 from otoscope.search.halving import HALVING
 from otoscope.search.sobol import SobolSearch
 from otoscope.search.tpe import Setting, TpeSearch, TrialOutcome, finished
-from otoscope.train import Configuration, DivergedError, FittedProbe, PrunedError, fit, fit_many
-from otoscope.train.batched import Watch, trials_at_once
+from otoscope.train import (
+    DivergedError,
+    FittedProbe,
+    PrunedError,
+    TrainingConfig,
+    Watch,
+    fit,
+    fit_many,
+    trials_at_once,
+)
 
 
 @dataclass(frozen=True)
@@ -150,14 +158,10 @@ class Job:
         return fit_many(
             self._entry.name,
             self._seen,
-            [Configuration(lr=setting["lr"], weight_decay=setting["weight_decay"]) for setting in settings],
-            layer=self._entry.layer,
-            epochs=self.suite.epochs,
-            batch_size=self.suite.batch_size,
-            device=self.device,
-            progress=self.progress and self.alone,
+            [self._config(setting) for setting in settings],
             options=self._entry.options,
             watch=watch,
+            progress=self.progress and self.alone,
         )
 
     def _measure(self, run: Run) -> None:
@@ -175,19 +179,20 @@ class Job:
         self._say(f"{run}: {record.metric} {100 * record.value:.1f} ({record.train_seconds:.0f} s)")
 
     def _fit(self, seed: int, setting: Setting) -> FittedProbe:
-        suite = self.suite
-        return fit(
-            self._entry.name,
-            self._seen,
-            options=self._entry.options,
-            seed=seed,
+        config = self._config(setting, seed)
+        show = self.progress and self.alone
+        return fit(self._entry.name, self._seen, config, options=self._entry.options, progress=show)
+
+    def _config(self, setting: Setting, seed: int = 0) -> TrainingConfig:
+        """The configuration of a training with the learning rate and weight decay of a setting."""
+        return TrainingConfig(
             lr=setting.get("lr", self._entry.lr),
             weight_decay=setting.get("weight_decay", self._entry.weight_decay),
-            layer=self._entry.layer,
-            epochs=suite.epochs,
-            batch_size=suite.batch_size,
+            epochs=self.suite.epochs,
+            batch_size=self.suite.batch_size,
+            layers=self._entry.layer,
+            seed=seed,
             device=self.device,
-            progress=self.progress and self.alone,
         )
 
     @property

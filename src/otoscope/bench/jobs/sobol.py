@@ -16,8 +16,7 @@ from otoscope.bench.jobs.probe import Job, outcome_of
 from otoscope.bench.plan import Run
 from otoscope.search.sobol import SobolSearch, trials_in
 from otoscope.search.tpe import Setting, TrialOutcome
-from otoscope.train import FittedProbe, load
-from otoscope.train.batched import Watch, trials_at_once
+from otoscope.train import FittedProbe, Watch, load, trials_at_once
 
 
 class SobolJob(Job):

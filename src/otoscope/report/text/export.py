@@ -1,4 +1,4 @@
-"""Flat rows as a Parquet file, which pandas, polars and DuckDB open directly."""
+"""Results as files: text formats, and Parquet, which pandas, polars and DuckDB open directly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from otoscope.files import replacing
 from otoscope.report.text.flat import Format
 
-FORMS: dict[str, Format | Literal["parquet"]] = {
+FORMATS: dict[str, Format | Literal["parquet"]] = {
     ".parquet": "parquet",
     ".csv": "csv",
     ".json": "json",
@@ -17,23 +17,43 @@ FORMS: dict[str, Format | Literal["parquet"]] = {
     ".tex": "latex",
     ".txt": "table",
 }
+"""The format of a file by the extension of its name."""
 
 
-def form_of(path: Path) -> Format | Literal["parquet"]:
-    """What a file's ending asks for.
+def format_of(path: Path) -> Format | Literal["parquet"]:
+    """Return the format that the extension of a file name stands for.
 
-    >>> form_of(Path("results.tex"))
+    Parameters
+    ----------
+    path : the file to be written.
+
+    Raises
+    ------
+    ValueError : for an extension that is not in `FORMATS`.
+
+    Examples
+    --------
+    >>> format_of(Path("results.tex"))
     'latex'
     """
-    if path.suffix not in FORMS:
-        raise ValueError(f"cannot export to {path}: its ending says the format; allowed: {', '.join(FORMS)}")
-    return FORMS[path.suffix]
+    if path.suffix not in FORMATS:
+        raise ValueError(
+            f"cannot export to {path}: the extension of the file selects the format; allowed: {', '.join(FORMATS)}"
+        )
+    return FORMATS[path.suffix]
 
 
 def write_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows of the same columns, whole or not at all. None and nan become null; a column of nothing else is float.
+    """Write rows with the same columns to a Parquet file, which appears only when it is complete.
 
-    `ImportError` without pyarrow (the extra `parquet`).
+    Parameters
+    ----------
+    rows : at least one; None and nan become null. A column that contains nothing else has the type float.
+    path : the file to write.
+
+    Raises
+    ------
+    ImportError : when pyarrow (the extra `parquet`) is not installed.
     """
     try:
         import pyarrow as pa
@@ -53,7 +73,13 @@ def write_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         parquet.write_table(pa.table(columns), temporary)
 
 
-def write_text(words: str, path: Path) -> None:
-    """Write words that end in a line break, whole or not at all."""
+def write_text(text: str, path: Path) -> None:
+    """Write text and a final line break to a file, which appears only when it is complete.
+
+    Parameters
+    ----------
+    text : the text, without a line break at the end.
+    path : the file to write.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(f"{words}\n", encoding="utf-8")
+        temporary.write_text(f"{text}\n", encoding="utf-8")

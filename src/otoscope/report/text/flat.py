@@ -14,27 +14,38 @@ from otoscope.report.text.table import TextTable
 
 Format = Literal["table", "csv", "json", "markdown", "latex"]
 _TOO_WIDE = ("lr", "weight_decay", "protocol", "machine", "date", "source", "key")
+"""Columns that only CSV and JSON contain."""
 
 
-def flat_text(rows: Sequence[Mapping[str, Any]], form: Format) -> str:
-    """Flat rows of the same columns in any format; for the eye (all but CSV and JSON), what is too wide is left out."""
-    if form == "json":
+def flat_text(rows: Sequence[Mapping[str, Any]], text_format: Format) -> str:
+    """Write rows with the same columns.
+
+    Parameters
+    ----------
+    rows : the rows.
+    text_format : "csv" and "json" contain all columns; "table", "markdown" and "latex" leave out the widest ones and
+        round numbers to four digits.
+    """
+    if text_format == "json":
         return json.dumps(rows, indent=1)
-    if form == "csv":
-        held = io.StringIO()
-        writer = csv.DictWriter(held, list(rows[0]) if rows else [], lineterminator="\n")
+    if text_format == "csv":
+        file = io.StringIO()
+        writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: _exact(value) for key, value in row.items()} for row in rows)
-        return held.getvalue().rstrip("\n")
-    shown = [key for key in rows[0] if key not in _TOO_WIDE] if rows else []
-    return TextTable(shown, [[_rounded(row[key]) for key in shown] for row in rows], left=3).render(form)
+        return file.getvalue().rstrip("\n")
+    columns = [key for key in rows[0] if key not in _TOO_WIDE] if rows else []
+    body = [[_rounded(row[key]) for key in columns] for row in rows]
+    return TextTable(columns, body, left_columns=3).render(text_format)
 
 
 def _exact(value: Any) -> Any:
+    """A value for CSV, which has no null."""
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
 
 
 def _rounded(value: Any) -> str:
+    """A value for a table."""
     if value is None:
         return ABSENT
     return f"{value:.4g}" if isinstance(value, float) else str(value)

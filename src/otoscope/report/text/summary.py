@@ -1,4 +1,4 @@
-"""Results as text: one table for each encoder and data set, with a legend."""
+"""Results as text: one table for each encoder and data set, with footnotes."""
 
 from __future__ import annotations
 
@@ -21,37 +21,49 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
 
 
 def summary_table(rows: Sequence[Row]) -> TextTable:
-    """The rows of one encoder and data set as words, as every rendering shows them."""
+    """Make the table of one encoder and data set.
+
+    Parameters
+    ----------
+    rows : its rows, one for each line of the table.
+    """
     header = ["probe", rows[0].metric, *COLUMNS]
-    body = [[mark(row), percent(row.value), *(show(row) for show in COLUMNS.values())] for row in rows]
+    body = [[marked_label(row), percent(row.value), *(write(row) for write in COLUMNS.values())] for row in rows]
     return TextTable(header, body)
 
 
-def summary_text(rows: Sequence[Row], shape: TextFormat = "table") -> str:
-    """All encoders and data sets, one table each, with the legend under the last."""
-    return document([(title(cell), summary_table(cell)) for cell in by_pair(rows)], legend(rows), shape)
+def summary_text(rows: Sequence[Row], text_format: TextFormat = "table") -> str:
+    """Write one table for each encoder and data set, and the footnotes below the last.
+
+    Parameters
+    ----------
+    rows : rows of any encoders and data sets; those of one encoder and data set follow each other.
+    text_format : "table", "markdown" or "latex".
+    """
+    tables = [(title(pair), summary_table(pair)) for pair in by_pair(rows)]
+    return document(tables, footnotes(rows), text_format)
 
 
 def summary_markdown(rows: Sequence[Row]) -> str:
-    """As `summary_text`, in Markdown."""
+    """Write the same as `summary_text`, in Markdown."""
     return summary_text(rows, "markdown")
 
 
 def by_pair(rows: Iterable[Row]) -> list[list[Row]]:
-    """Rows cut by encoder and data set, in their order."""
-    return [list(cell) for _, cell in groupby(rows, key=lambda r: r.cell)]
+    """Group rows by encoder and data set, in their order."""
+    return [list(pair) for _, pair in groupby(rows, key=lambda r: r.cell)]
 
 
-def title(cell: Sequence[Row]) -> str:
-    """What a table is about: "tiny on scenes: mAP in %, 95 % intervals over 300 held-out clips"."""
-    clips = sorted({row.estimate.clips for row in cell if row.estimate})
+def title(rows: Sequence[Row]) -> str:
+    """Write the title of a table: "tiny on scenes: mAP in %, 95 % intervals over 300 held-out clips"."""
+    clips = sorted({row.estimate.clips for row in rows if row.estimate})
     over = f", 95 % intervals over {' or '.join(map(str, clips))} held-out clips" if clips else ""
-    subject = f" ({cell[0].subject})" if cell[0].subject else ""
-    return f"{cell[0].encoder} on {cell[0].dataset}{subject}: {cell[0].metric} in %{over}"
+    subject = f" ({rows[0].subject})" if rows[0].subject else ""
+    return f"{rows[0].encoder} on {rows[0].dataset}{subject}: {rows[0].metric} in %{over}"
 
 
-def legend(rows: Sequence[Row]) -> list[str]:
-    """What the marks mean, and where each recorded row comes from."""
+def footnotes(rows: Sequence[Row]) -> list[str]:
+    """Explain the marks of a table, and say where each recorded row comes from."""
     lines = []
     if any(row.winner for row in rows):
         lines.append(f"{WINNER} best probe of the frozen encoder")
@@ -60,19 +72,19 @@ def legend(rows: Sequence[Row]) -> list[str]:
 
 
 def origin(row: Row) -> str:
-    """Where a recorded row comes from: its sentence, date, machine and cost."""
+    """Write where a recorded row comes from: its sentence, date, machine and training time."""
     record = row.records[0]
     cost = f"{duration(row.train_seconds)} per seed" if len(row.records) > 1 else duration(row.train_seconds)
     return "; ".join(part for part in (str(row.recorded), record.date[:10], record.machine, cost) if part)
 
 
-def mark(row: Row) -> str:
-    """The probe's label with its marks."""
+def marked_label(row: Row) -> str:
+    """Write the label of a row with its marks: ★ for the best probe, † for a recorded row."""
     return row.label + (f" {WINNER}" if row.winner else "") + (f" {RECORDED}" if row.recorded else "")
 
 
 def gain(row: Row) -> str:
-    """Gain over the linear probe in points, with its interval: "+7.1 [6.0, 8.2]"."""
+    """Write the gain over the linear probe in points, with its interval: "+7.1 [6.0, 8.2]"."""
     if row.gain is None:
         return ABSENT
     ends = "" if math.isnan(row.gain.low) else f" [{signed(row.gain.low)}, {signed(row.gain.high)}]"
@@ -80,7 +92,7 @@ def gain(row: Row) -> str:
 
 
 def gap(row: Row) -> str:
-    """Share of the gap to fine-tuning closed, with its interval: "63 % [55, 72]"."""
+    """Write which share of the gap to fine-tuning is closed, with its interval: "63 % [55, 72]"."""
     if (row.finetuned or row.probe == LINEAR) and row.gap is None:
         return "reference" if row.finetuned else ABSENT
     if row.gap is None or math.isnan(row.gap.value):

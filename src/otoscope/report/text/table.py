@@ -1,4 +1,4 @@
-"""Text tables: aligned for a terminal, Markdown, LaTeX."""
+"""Tables of text: aligned for a terminal, Markdown, LaTeX."""
 
 from __future__ import annotations
 
@@ -26,15 +26,24 @@ _LATEX |= {
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table of words: `header` [columns], `body` [rows][columns]; the first `left` columns are flush left."""
+    """A table of text.
+
+    Parameters
+    ----------
+    header : the headings of the columns.
+    body : the rows, each with one text for every column.
+    left_columns : number of columns, from the first, that are aligned to the left; the others are aligned to the right.
+    """
 
     header: Sequence[str]
     body: Sequence[Sequence[str]]
-    left: int = 1
+    left_columns: int = 1
 
     def text(self) -> str:
-        """Aligned columns under a thin rule.
+        """Return the table with aligned columns under a thin rule.
 
+        Examples
+        --------
         >>> print(TextTable(["probe", "mAP"], [["linear", "9.1"], ["protobin", "21.4"]]).text())
         probe      mAP
         ──────────────
@@ -47,22 +56,26 @@ class TextTable:
         return "\n".join([lines[0], "─" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
 
     def markdown(self) -> str:
-        """A Markdown table.
+        """Return the table in Markdown.
 
+        Examples
+        --------
         >>> print(TextTable(["probe", "mAP"], [["linear", "9.1"]]).markdown())
         | probe | mAP |
         |:--|--:|
         | linear | 9.1 |
         """
-        rule = "|".join([":--"] * self.left + ["--:"] * (len(self.header) - self.left))
+        rule = "|".join([":--"] * self.left_columns + ["--:"] * (len(self.header) - self.left_columns))
         lines = [
-            "| " + " | ".join(word.replace("|", "\\|") for word in row) + " |" for row in (self.header, *self.body)
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (self.header, *self.body)
         ]
         return "\n".join([lines[0], f"|{rule}|", *lines[1:]])
 
     def latex(self) -> str:
-        r"""A table for LaTeX with the package booktabs; nothing in it needs more than ASCII, names aside.
+        r"""Return the table in LaTeX, for the package booktabs. Apart from names, it is written in ASCII.
 
+        Examples
+        --------
         >>> print(TextTable(["probe", "gain in %"], [["wsum_2", "−0.4"]]).latex())
         \begin{tabular}{lr}
         \toprule
@@ -72,32 +85,49 @@ class TextTable:
         \bottomrule
         \end{tabular}
         """
-        columns = "l" * self.left + "r" * (len(self.header) - self.left)
+        columns = "l" * self.left_columns + "r" * (len(self.header) - self.left_columns)
         head, *lines = [
-            " & ".join("".join(_LATEX.get(sign, sign) for sign in word) for word in row) + r" \\"
+            " & ".join("".join(_LATEX.get(sign, sign) for sign in cell) for cell in row) + r" \\"
             for row in (self.header, *self.body)
         ]
         top, bottom = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"], [r"\bottomrule", r"\end{tabular}"]
         return "\n".join([*top, head, r"\midrule", *lines, *bottom])
 
-    def render(self, shape: TextFormat) -> str:
-        """In one of the shapes for the eye."""
-        return {"table": self.text, "markdown": self.markdown, "latex": self.latex}[shape]()
+    def render(self, text_format: TextFormat) -> str:
+        """Return the table in one of the formats "table", "markdown" and "latex"."""
+        return {"table": self.text, "markdown": self.markdown, "latex": self.latex}[text_format]()
 
     def _pad(self, row: Sequence[str], widths: Sequence[int]) -> list[str]:
-        gaps = [" " * (width - _width(word)) for word, width in zip(row, widths, strict=True)]
+        padding = [" " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
         return [
-            word + gap if i < self.left else gap + word for i, (word, gap) in enumerate(zip(row, gaps, strict=True))
+            cell + space if i < self.left_columns else space + cell
+            for i, (cell, space) in enumerate(zip(row, padding, strict=True))
         ]
 
 
-def document(tables: Sequence[tuple[str, TextTable]], notes: Sequence[str], shape: TextFormat) -> str:
-    """Titled tables with notes under the last; in LaTeX, titles and notes are comments, to be worded as captions."""
-    frame, end = {"table": ("{}\n", "\n"), "markdown": ("**{}**\n\n", "  \n"), "latex": ("% {}\n", "\n")}[shape]
-    lines = [f"% {note}" if shape == "latex" else note for note in notes]
-    blocks = [frame.format(words) + cells.render(shape) for words, cells in tables]
-    return "\n\n".join(filter(None, [*blocks, end.join(lines)]))
+def document(tables: Sequence[tuple[str, TextTable]], notes: Sequence[str], text_format: TextFormat) -> str:
+    """Join tables with their titles, and write the notes below the last one.
+
+    Parameters
+    ----------
+    tables : titles and tables.
+    notes : sentences.
+    text_format : format of the tables; in LaTeX, titles and notes are comments.
+
+    Returns
+    -------
+    The text, without a line break at the end.
+    """
+    title_format, line_end = {
+        "table": ("{}\n", "\n"),
+        "markdown": ("**{}**\n\n", "  \n"),
+        "latex": ("% {}\n", "\n"),
+    }[text_format]
+    lines = [f"% {note}" if text_format == "latex" else note for note in notes]
+    blocks = [title_format.format(title) + table.render(text_format) for title, table in tables]
+    return "\n\n".join(filter(None, [*blocks, line_end.join(lines)]))
 
 
-def _width(word: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in word)
+def _width(text: str) -> int:
+    """Number of columns that a text takes in a terminal."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)

@@ -20,7 +20,7 @@ class Tables(Section):
     def body(self, data: ReportData) -> str:
         """Write the tables."""
         parts = [f"<h3>{escape(summary.title(pair))}</h3>\n{_table(pair)}" for pair in data.pairs]
-        notes = [escape(line) for pair in data.pairs for line in summary.legend(pair)]
+        notes = [escape(line) for pair in data.pairs for line in summary.footnotes(pair)]
         return "\n".join([*parts, *(f'<p class="note">{line}</p>' for line in dict.fromkeys(notes))])
 
 

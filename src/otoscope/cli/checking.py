@@ -1,0 +1,69 @@
+"""The command `otoscope check`: run the contract suite of one kind of plug-in.
+
+Imports are inside the functions, so that `--help` does not load torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Iterable
+from functools import partial
+from inspect import Parameter
+from typing import Any
+
+from otoscope.contract import CheckResult, Contract
+from otoscope.registry import PLUGIN_PREFIX, Registry
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Run the contract of `arguments.kind` and print the results; the exit status is 1 where a check failed."""
+    kind, options = arguments.kind, dict(arguments.option)
+    registry: Registry[Any] = importlib.import_module(f"otoscope.{kind}s").registry
+    contract: Contract[Any] = importlib.import_module(f"otoscope.{kind}s.contract").CONTRACT
+    names = arguments.names or _creatable(registry, arguments.plugin, options)
+    for name in names:
+        _expect_options(registry, name, options)
+    passed = True
+    for name in names:
+        results = contract.run(name, name if kind == "probe" else partial(registry.create, name, **options))
+        _print(name, results)
+        passed = passed and all(result.passed for result in results)
+    return int(not passed)
+
+
+def _creatable(registry: Registry[Any], plugins: Iterable[object] | None, options: Iterable[str]) -> list[str]:
+    """Names of the plug-ins in the given files, or of all that `options` suffice to create."""
+    names = registry.names()
+    if plugins:
+        names = [name for name in names if registry.get(name).__module__.startswith(PLUGIN_PREFIX)]
+        if not names:
+            files = ", ".join(map(str, plugins))
+            raise ValueError(f"{files} registers no {registry.kind}; check another kind, or give a name")
+        return names
+    for name in names:
+        for option in _missing(registry, name, options):
+            print(f"{name}: not checked, it needs --option {option}=VALUE")
+    return [name for name in names if not _missing(registry, name, options)]
+
+
+def _missing(registry: Registry[Any], name: str, options: Iterable[str]) -> list[str]:
+    """Options without a default that are not among `options`."""
+    declared = registry.options(name).items()
+    return [key for key, option in declared if option.default is Parameter.empty and key not in options]
+
+
+def _expect_options(registry: Registry[Any], name: str, options: Iterable[str]) -> None:
+    registry.check_options(name, options)
+    missing = _missing(registry, name, options)
+    if missing:
+        needed = " ".join(f"--option {option}=VALUE" for option in missing)
+        raise ValueError(f"{registry.kind} {name!r} has options without a default; add {needed}")
+
+
+def _print(name: str, results: list[CheckResult]) -> None:
+    failed = sum(not result.passed for result in results)
+    print(f"{name}: {len(results) - failed if failed else 'all'} of {len(results)} checks passed")
+    for result in results:
+        if result.message:
+            print(f"  {result.check}{'' if result.passed else ' failed'}: {result.message}")
