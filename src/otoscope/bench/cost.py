@@ -93,4 +93,5 @@ def training_seconds(spec: ProbeSpec | FinetuneSpec, size: PairSize, *, epochs: 
     except ValueError:  # the probe cannot be built for these tokens; its own run fails with the reason, others go on
         macs = 0
     read = shape.layers * size.tokens * shape.dim if kind.reads == "tokens" else 0
-    return (epochs if kind.trained else 1) * clips * (_STEP + _READ * read + macs / _RATE)
+    passes = epochs if probes.solver_of(spec.name, spec.options) == "adamw" else 1
+    return passes * clips * (_STEP + _READ * read + macs / _RATE)

@@ -81,7 +81,7 @@ class ProbeSpec(Spec):
         One trial is no search, and what is fixed has none. A probe that is not trained by gradient has nothing to
         search, and no seed changes it.
         """
-        trained = probes.registry.get(self.name).trained
+        trained = probes.solver_of(self.name, self.options) == "adamw"
         fixed = self.lr is not None or self.weight_decay is not None
         return (trials if trained and trials > 1 and not fixed else 0), (seeds if trained else 1)
 

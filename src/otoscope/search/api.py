@@ -73,10 +73,10 @@ def fit_best(
     that diverges is noted and lost; if all do, the last error is raised. A probe that is not trained by gradient has
     nothing to search: one trial. The other arguments are those of `fit`.
     """
-    kind = probes.registry.get(probe)
+    kind, searched = probes.registry.get(probe), probes.solver_of(probe, options or {}) == "adamw"
     tried: list[Trial] = []
     best: FittedProbe | None = None
-    points = sobol_points(lr or kind.lr, weight_decay or kind.weight_decay, trials if kind.trained else 1, seed)
+    points = sobol_points(lr or kind.lr, weight_decay or kind.weight_decay, trials if searched else 1, seed)
     width = trials_at_once(probe, bank, options=options)
     for batch in (points[i : i + width] for i in range(0, len(points), width)):
         config = TrainingConfig(seed=seed, epochs=epochs, batch_size=batch_size, layers=layer, device=device)
@@ -92,7 +92,7 @@ def fit_best(
                 best = fitted
     if best is None:
         raise last
-    return SearchResult(_of_search(best, len(points), seed) if kind.trained else best, tuple(tried))
+    return SearchResult(_of_search(best, len(points), seed) if searched else best, tuple(tried))
 
 
 def _of_search(best: FittedProbe, trials: int, seed: int) -> FittedProbe:

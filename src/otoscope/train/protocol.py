@@ -53,7 +53,7 @@ def probe_protocol(
         norm=_norm(kind, options),
         layers=tuple(identity.layers[index] for index in layers),
         dtype=identity.dtype,
-        training=training if kind.trained else None,
+        training=training if probes.solver_of(probe, options) == "adamw" else None,
         **vars(sampling),
     )
 
