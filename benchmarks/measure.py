@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from otoscope.ops import compiled
+from otoscope.ops import _compiled
 from rows import Bytes, Faster, Seconds, Spread
 
 Work = Callable[[], object]
@@ -208,5 +208,5 @@ def machine() -> str:
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
-    kernels = "kernels in C" if compiled.library() else "no compiler, kernels in torch"
+    kernels = "kernels in C" if _compiled.library() else "no compiler, kernels in torch"
     return f"{name}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, torch {torch.__version__}, {kernels}"

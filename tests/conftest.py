@@ -54,6 +54,12 @@ def plugin_folder(isolated_registries: None, tmp_path: Path, monkeypatch: pytest
     return tmp_path
 
 
+@pytest.fixture
+def needs_optuna() -> None:
+    """Skip the test where the optional package Optuna is not installed."""
+    pytest.importorskip("optuna", reason="the extra `search` (Optuna) is not installed")
+
+
 @pytest.fixture(scope="session")
 def whisper_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with a small random Whisper checkpoint whose window is one second."""

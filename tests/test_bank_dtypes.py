@@ -1,4 +1,4 @@
-"""The program that measures what int8 tokens cost goes on where it was stopped, and pairs what it found."""
+"""The benchmark of int8 tokens continues where it was interrupted, and pairs its measurements."""
 
 import importlib
 import re
@@ -8,16 +8,16 @@ PROGRAMS = Path(__file__).parent.parent / "benchmarks"
 CHANGE = r"[+-]\d+\.\d\d \([+-]\d+\.\d\d \.\. [+-]\d+\.\d\d\)"
 
 
-def test_every_probe_is_measured_three_times_and_once(tmp_path, monkeypatch, capsys):
+def test_every_probe_is_measured_three_times_and_trained_twice(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(PROGRAMS)
     dtypes = importlib.import_module("dtypes")
     monkeypatch.setattr(dtypes, "SMALL", {"train": 3, "validation": 2, "test": 2})
     monkeypatch.setattr(dtypes, "EPOCHS", {"summary": 1, "mean": 1, "tokens": 1})
-    asked = ["--small", "--out", str(tmp_path)]
-    dtypes.main([*asked, "--probes", "linear"])
+    options = ["--small", "--out", str(tmp_path)]
+    dtypes.main([*options, "--probes", "linear"])
     fits, fit = [], dtypes.fit
     monkeypatch.setattr(dtypes, "fit", lambda name, *a, **k: fits.append(name) or fit(name, *a, **k))
-    dtypes.main([*asked, "--probes", "linear,protobin"])
+    dtypes.main([*options, "--probes", "linear,protobin"])
     assert fits == ["protobin", "protobin"]
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| `")]
     assert [row.split("`")[1] for row in rows] == ["linear", "linear", "protobin"]

@@ -1,4 +1,4 @@
-"""The order of an epoch: random, and window by window on disk."""
+"""The order of an epoch: random, and window by window from disk."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from otoscope import bank as banks
 from otoscope.bank import _shuffle as shuffle
-from otoscope.sampling.subset import with_few_shot, with_validation
+from otoscope.sampling import with_few_shot, with_validation
 from toys import Ear, Tones
 
 LAYOUTS = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 50)), min_size=1, max_size=12)  # clips, bytes of a clip
@@ -28,28 +28,28 @@ def test_order_goes_window_by_window(layout, limit, seed):
     shard, sizes = laid_out(layout)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shuffle, "WINDOW", limit)
-        found = shuffle.shuffle(shard, sizes, seeded(seed))
+        order = shuffle.shuffle(shard, sizes, seeded(seed))
         window = shuffle.assign_windows(torch.bincount(shard) * sizes, seeded(seed))
-    assert found.dtype == torch.int64
-    assert sorted(found.tolist()) == list(range(len(shard)))
+    assert order.dtype == torch.int64
+    assert sorted(order.tolist()) == list(range(len(shard)))
     if int(sizes[shard].sum()) <= limit:
-        assert torch.equal(found, torch.randperm(len(shard), generator=seeded(seed)))
+        assert torch.equal(order, torch.randperm(len(shard), generator=seeded(seed)))
         return
-    opened = window[shard[found]]
-    assert torch.equal(opened, opened.sort().values)  # once left, a window, and so a shard, is not opened again
+    opened = window[shard[order]]
+    assert torch.equal(opened, opened.sort().values)  # every window, and so every shard, is opened once
     for number in range(int(window.max()) + 1):
         members = window == number
         weight = int((torch.bincount(shard) * sizes)[members].sum())
         assert weight <= limit or int(members.sum()) == 1
 
 
-def test_windows_are_not_left_half_empty(monkeypatch):
+def test_windows_are_filled(monkeypatch):
     monkeypatch.setattr(shuffle, "WINDOW", 100)
     window = shuffle.assign_windows(torch.full((24,), 25), seeded(0))
     assert torch.bincount(window).tolist() == [4] * 6
 
 
-def test_every_epoch_has_another_order_and_a_seed_fixes_it(monkeypatch):
+def test_every_epoch_has_another_order_and_the_seed_determines_it(monkeypatch):
     monkeypatch.setattr(shuffle, "WINDOW", 64)
     shard, sizes = torch.arange(100).repeat_interleave(4), torch.full((100,), 4)
     generator = seeded(7)
@@ -57,9 +57,9 @@ def test_every_epoch_has_another_order_and_a_seed_fixes_it(monkeypatch):
     assert not torch.equal(first, second)
     assert torch.equal(first, shuffle.shuffle(shard, sizes, seeded(7)))
     assert not torch.equal(first, shuffle.shuffle(shard, sizes, seeded(8)))
-    dealt = [set(shard[part].tolist()) for part in torch.split(first, 16)]
-    assert all(len(part) == 4 for part in dealt)  # four shards a window
-    assert any(max(part) - min(part) > 4 for part in dealt)  # that are not neighbours
+    dealt = [set(shard[window].tolist()) for window in torch.split(first, 16)]
+    assert all(len(window) == 4 for window in dealt)  # four shards in each window
+    assert any(max(window) - min(window) > 4 for window in dealt)  # which are not neighbours
     assert (first.view(25, 16).diff(dim=1) < 0).any(1).all()  # and whose rows are shuffled
 
 
@@ -82,24 +82,24 @@ def test_a_small_bank_is_shuffled_as_a_whole(bank):
     assert torch.equal(split.order(seeded(3)), torch.randperm(48, generator=seeded(3)))
 
 
-def test_a_large_split_and_its_parts_read_shard_by_shard(bank, monkeypatch):
+def test_a_large_split_and_its_subsets_are_read_shard_by_shard(bank, monkeypatch):
     train = bank.split("train")
     stored = train.stored_bytes
     assert stored == sum(tensor.nbytes for tensor in train._read(range(48)).values())
     monkeypatch.setattr(shuffle, "WINDOW", stored // 4)
     rows = list(range(40, 3, -2))
-    part = train.subset(rows)
-    for split, numbers in ((train, range(48)), (part, rows)):
-        found = split.order(seeded(1))
-        assert sorted(found.tolist()) == list(range(len(split)))
-        shards = [numbers[i] // 5 for i in found.tolist()]
+    subset = train.subset(rows)
+    for split, numbers in ((train, range(48)), (subset, rows)):
+        order = split.order(seeded(1))
+        assert sorted(order.tolist()) == list(range(len(split)))
+        shards = [numbers[i] // 5 for i in order.tolist()]
         visits = [shard for i, shard in enumerate(shards) if shard not in shards[:i]]
         last = {shard: max(i for i, s in enumerate(shards) if s == shard) for shard in visits}
         open_at_once = max(sum(shards.index(s) <= i <= last[s] for s in visits) for i in range(len(shards)))
         assert open_at_once <= 5 < len(visits)
-    assert not torch.equal(part.order(seeded(1)), torch.randperm(len(part), generator=seeded(1)))
+    assert not torch.equal(subset.order(seeded(1)), torch.randperm(len(subset), generator=seeded(1)))
 
 
-def test_cuts_and_draws_have_an_order(bank):
+def test_validation_cuts_and_few_shot_draws_have_an_order(bank):
     small = with_few_shot(with_validation(bank), 3).split("train")
     assert torch.equal(small.order(seeded(2)), torch.randperm(len(small), generator=seeded(2)))

@@ -8,6 +8,7 @@ import pytest
 
 from otoscope.bench.suites import Suite
 from otoscope.cli import main
+from otoscope.search import SearchSpec
 
 
 def test_a_dry_run_plans_writes_nothing_and_names_what_is_missing(
@@ -24,6 +25,8 @@ def test_a_dry_run_plans_writes_nothing_and_names_what_is_missing(
         (["--suite", "smoke", "--probes", "mean"], "--suite names everything that is compared; found --probes"),
         (["--encoders", "tiny"], "or all of --encoders, --datasets and --probes"),
         (["--suite", "smok"], "did you mean 'smoke'"),
+        (["--suite", "demo", "--search", "tpee"], "did you mean 'tpe'"),
+        (["--suite", "demo", "--search", "list", "--trials", "3"], "search 'list'"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(
@@ -72,13 +75,29 @@ def test_shots_and_their_views_reach_the_data_set(
     assert (seen[0].dataset("scenes").shots, seen[0].dataset("scenes").views, seen[0].draws) == (4, 5, 3)
 
 
-def test_other_trials_of_a_suite_of_sobol_points_are_sobol_points(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+LISTS = ["--encoders", "tiny", "--datasets", "scenes", "--probes", "mean"]
+
+
+@pytest.mark.parametrize(
+    ("words", "search"),
+    [
+        (["--suite", "demo"], ("sobol", {"trials": 4})),
+        (["--suite", "demo", "--trials", "2"], ("sobol", {"trials": 2})),
+        (["--suite", "controls", "--trials", "2"], ("tpe", {"trials": 2})),
+        (["--suite", "demo", "--search", "tpe"], ("tpe", {"trials": 4})),
+        (["--suite", "demo", "--trials", "1"], None),
+        (LISTS, None),
+        ([*LISTS, "--trials", "3"], ("sobol", {"trials": 3})),
+        ([*LISTS, "--trials", "3", "--search", "tpe"], ("tpe", {"trials": 3})),
+        ([*LISTS, "--search", "sobol"], ("sobol", {})),
+    ],
+)
+def test_the_search_of_a_suite_can_be_changed(
+    words: list[str], search: tuple[str, dict[str, int]] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from otoscope.bench import runner
 
     seen: list[Suite] = []
     monkeypatch.setattr(runner, "prepare", lambda suite, *_, **__: seen.append(suite))
-    for suite in ("demo", "controls"):
-        assert main(["bench", "--suite", suite, "--trials", "2", "--dry-run", "--out", str(tmp_path)]) == 0
-    assert [(suite.trials, suite.sobol) for suite in seen] == [(2, 2), (2, None)]
+    assert main(["bench", *words, "--dry-run", "--out", str(tmp_path)]) == 0
+    assert seen[0].search == (None if search is None else SearchSpec(*search))

@@ -5,10 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otoscope.ops import bounded, compiled, max_cosine, max_cosine_reference, min_max_dot
-from otoscope.ops import scan as blocks
+from otoscope.ops import _bounded, _compiled, _scan, max_cosine, max_cosine_reference, min_max_dot
 
-pytestmark = pytest.mark.skipif(not compiled.integer_units(), reason="no C compiler, or no integer units here")
+pytestmark = pytest.mark.skipif(not _compiled.has_integer_units(), reason="no C compiler, or no integer units here")
 
 
 def plain(random, B, N, D):
@@ -57,7 +56,7 @@ def draw(kind, B, N, K, D, seed, binary=False, dtype=torch.float32):
     K=st.integers(1, 9),
     D=st.sampled_from([1, 2, 15, 16, 33, 70, 200]),
     size=st.sampled_from([1e-9, 1.0, 1e9]),
-    buffer=st.sampled_from([1, 100, blocks.BUFFER]),
+    buffer=st.sampled_from([1, 100, _scan.BUFFER]),
     binary=st.booleans(),
     normalise=st.booleans(),
     masked=st.booleans(),
@@ -68,8 +67,8 @@ def test_values_and_places_are_those_of_every_product(kind, B, N, K, D, size, bu
     tokens *= size
     mask = mask if masked else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("otoscope.ops.scan.BUFFER", buffer)
-        low_too, high_only = (bounded.scan(tokens, prototypes, mask, normalise, both) for both in (True, False))
+        patch.setattr("otoscope.ops._scan.BUFFER", buffer)
+        low_too, high_only = (_bounded.scan(tokens, prototypes, mask, normalise, both) for both in (True, False))
     assert high_only[2].numel() == high_only[3].numel() == 0
     length = tokens.double().norm(dim=2, keepdim=True)
     unit = tokens.double() / length.clamp_min(1e-12) if normalise else tokens.double()
@@ -95,16 +94,16 @@ def test_values_and_places_are_those_of_every_product(kind, B, N, K, D, size, bu
 def test_no_product_is_further_from_the_integer_one_than_the_bound(kind, N, D, binary, seed):
     tokens, prototypes, _ = draw(kind, 2, N, 7, D, seed, binary)
     centres = tokens.mean(1)
-    z = bounded._rounded(tokens, centres)
-    p = bounded._rounded(prototypes, torch.zeros(1, D))
+    z = _bounded._rounded(tokens, centres)
+    p = _bounded._rounded(prototypes, torch.zeros(1, D))
     if z is None or p is None:
         assert not tokens.any()
         return
     exact = (tokens.double() - centres.double()[:, None]) @ prototypes.double().T
     rounded = (z.levels.double() * z.scale.double()[..., None]) @ (p.levels.double() * p.scale.double()[:, None]).T
     whole = prototypes.double().norm(dim=1)
-    reach = z.lacking.double()[..., None] * whole + z.length.double()[..., None] * p.lacking.double()
-    assert (whole <= p.length.double() + p.lacking.double()).all()
+    reach = z.error.double()[..., None] * whole + z.length.double()[..., None] * p.error.double()
+    assert (whole <= p.length.double() + p.error.double()).all()
     assert ((exact - rounded).abs() <= reach).all()
     assert z.levels.int().abs().max() <= 127
 
@@ -112,11 +111,11 @@ def test_no_product_is_further_from_the_integer_one_than_the_bound(kind, N, D, b
 def test_few_products_are_left_and_they_are_found_by_both_ways():
     tokens, prototypes, _ = draw(plain, 2, 512, 300, 256, 0)
     centres = tokens.mean(1)
-    z, p = bounded._rounded(tokens, centres), bounded._rounded(prototypes, torch.zeros(1, 256))
-    room = blocks.room(tokens, 300, True, torch.float32)
+    z, p = _bounded._rounded(tokens, centres), _bounded._rounded(prototypes, torch.zeros(1, 256))
+    room = _scan.empty_extremes(tokens, 300, True, torch.float32)
     shift = prototypes @ centres.T
-    assert bounded._search(z, p, shift, None, torch.empty(300 * 1024), room) == 0
-    wanted = blocks.scan(tokens, prototypes, None, False, True)
+    assert _bounded._scan_rounded(z, p, shift, None, torch.empty(300 * 1024), room) == 0
+    wanted = _scan.scan(tokens, prototypes, None, False, True)
     for ours, theirs in zip(room, wanted, strict=True):
         torch.testing.assert_close(ours, theirs)
 
@@ -124,13 +123,13 @@ def test_few_products_are_left_and_they_are_found_by_both_ways():
 @pytest.mark.parametrize(("kind", "rows"), [(repeated, 12), (plain, 0)])
 def test_rows_with_too_many_candidates_go_back_to_the_float_product(kind, rows, monkeypatch):
     seen = []
-    compare = blocks.compare
-    monkeypatch.setattr(blocks, "compare", lambda rows, *rest: seen.append(len(rows)) or compare(rows, *rest))
-    monkeypatch.setattr(blocks, "BUFFER", 200 * 4)
+    compare = _scan.scan_block
+    monkeypatch.setattr(_scan, "scan_block", lambda rows, *rest: seen.append(len(rows)) or compare(rows, *rest))
+    monkeypatch.setattr(_scan, "BUFFER", 200 * 4)
     tokens, prototypes, mask = draw(kind, 1, 200, 12, 64, 1)
-    found = bounded.scan(tokens, prototypes, mask, True, True)
+    found = _bounded.scan(tokens, prototypes, mask, True, True)
     assert sum(seen) == rows
-    for ours, theirs in zip(found, blocks.scan(tokens, prototypes, mask, True, True), strict=True):
+    for ours, theirs in zip(found, _scan.scan(tokens, prototypes, mask, True, True), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -138,7 +137,7 @@ def test_equal_tokens_give_the_first_valid_index():
     tokens = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(0)).repeat(1, 4, 1)
     mask = torch.ones(2, 20, dtype=torch.bool)
     mask[1, :5] = False
-    _, argmax, _, argmin = bounded.scan(tokens, torch.randn(30, 64), mask, False, True)
+    _, argmax, _, argmin = _bounded.scan(tokens, torch.randn(30, 64), mask, False, True)
     for index in (argmax, argmin):
         assert (index[0] < 5).all()
         assert ((index[1] >= 5) & (index[1] < 10)).all()
@@ -149,12 +148,12 @@ def test_what_is_not_finite_shows_and_padding_may_be_anything(number):
     tokens, prototypes, _ = draw(plain, 2, 40, 3, 64, 2)
     broken = prototypes.clone()
     broken[1, 5] = torch.nan
-    assert bounded.scan(tokens, broken, None, True, False)[0].isnan().tolist() == [[False, True, False]] * 2
+    assert _bounded.scan(tokens, broken, None, True, False)[0].isnan().tolist() == [[False, True, False]] * 2
     mask = torch.ones(2, 40, dtype=torch.bool)
     mask[:, 7] = False
     padded = tokens.clone()
     padded[:, 7] = number
-    for ours, theirs in zip(*(bounded.scan(t, prototypes, mask, False, True) for t in (padded, tokens)), strict=True):
+    for ours, theirs in zip(*(_bounded.scan(t, prototypes, mask, False, True) for t in (padded, tokens)), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -163,16 +162,16 @@ def test_what_is_not_finite_shows_and_padding_may_be_anything(number):
 def test_dtypes(dtype, prototype_dtype):
     tokens, prototypes, mask = draw(plain, 3, 70, 5, 64, 4, dtype=dtype)
     prototypes = prototypes.to(prototype_dtype)
-    found = bounded.scan(tokens, prototypes, mask, True, True)
-    for ours, theirs in zip(found, blocks.scan(tokens, prototypes, mask, True, True), strict=True):
+    found = _bounded.scan(tokens, prototypes, mask, True, True)
+    for ours, theirs in zip(found, _scan.scan(tokens, prototypes, mask, True, True), strict=True):
         assert ours.dtype == theirs.dtype
         torch.testing.assert_close(ours, theirs)
 
 
 def test_the_kernel_comes_this_way_where_it_pays_with_the_same_gradient(monkeypatch):
     seen = []
-    scan = bounded.scan
-    monkeypatch.setattr(bounded, "scan", lambda *arguments: seen.append(1) or scan(*arguments))
+    scan = _bounded.scan
+    monkeypatch.setattr(_bounded, "scan", lambda *arguments: seen.append(1) or scan(*arguments))
     tokens, prototypes, mask = draw(plain, 2, 300, 700, 256, 5)
     strided = tokens.transpose(0, 1).contiguous().transpose(0, 1)
     prototypes.requires_grad_()
@@ -187,11 +186,11 @@ def test_the_kernel_comes_this_way_where_it_pays_with_the_same_gradient(monkeypa
 
 def test_float64_and_few_tokens_are_left_to_the_float_product():
     tokens, prototypes, _ = draw(plain, 2, 512, 512, 64, 6)
-    assert bounded.pays(tokens, prototypes, False)
-    assert bounded.pays(tokens.half(), prototypes, False)
-    assert not bounded.pays(tokens, prototypes, True)
-    assert not bounded.pays(tokens.double(), prototypes, False)
-    assert not bounded.pays(tokens, prototypes.double(), False)
-    assert not bounded.pays(tokens[:, :8], prototypes, False)
-    assert not bounded.pays(tokens, prototypes[:1], False)
+    assert _bounded.is_faster(tokens, prototypes, False)
+    assert _bounded.is_faster(tokens.half(), prototypes, False)
+    assert not _bounded.is_faster(tokens, prototypes, True)
+    assert not _bounded.is_faster(tokens.double(), prototypes, False)
+    assert not _bounded.is_faster(tokens, prototypes.double(), False)
+    assert not _bounded.is_faster(tokens[:, :8], prototypes, False)
+    assert not _bounded.is_faster(tokens, prototypes[:1], False)
     assert min_max_dot(tokens.double(), prototypes.double())[0].dtype == torch.float64

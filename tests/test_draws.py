@@ -14,8 +14,7 @@ from hypothesis.extra import numpy as hnp
 import otoscope.bank
 from otoscope.bank import Bank
 from otoscope.bench.evaluation import evaluate
-from otoscope.sampling.draws import few_shot, stratify
-from otoscope.sampling.subset import VALIDATION_CUT, with_few_shot, with_validation
+from otoscope.sampling import VALIDATION_CUT, few_shot, stratify, with_few_shot, with_validation
 from otoscope.train import TrainingConfig, fit
 from toys import SIZES, Ear, Tones
 
@@ -125,7 +124,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
 def test_a_missing_validation_split_is_cut_and_can_be_trained_on(bank: Bank) -> None:
     view = with_validation(bank)
     train, validation = view.split("train"), view.split("validation")
-    assert len(validation) == pytest.approx(VALIDATION_CUT["share"] * SIZES["train"], abs=1)
+    assert len(validation) == pytest.approx(VALIDATION_CUT.share * SIZES["train"], abs=1)
     assert sorted(train.ids + validation.ids) == sorted(bank.split("train").ids)
     whole = bank.split("train")
     rows = [whole.ids.index(name) for name in validation.ids]

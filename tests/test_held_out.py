@@ -19,7 +19,7 @@ from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSp
 from otoscope.bench.suites import Suite
 from otoscope.finetuning import finetune
 from otoscope.finetuning.recipe import Recipe
-from otoscope.search import fit_best
+from otoscope.search import SearchSpec, fit_best
 from otoscope.train import TrainingConfig, fit
 from toys import Ear, Tones
 
@@ -92,7 +92,7 @@ def test_fitting_and_searching_leave_it_shut(bank: Bank, monkeypatch: pytest.Mon
     open_split = Bank._open
     monkeypatch.setattr(Bank, "_open", lambda self, name: opened.add(name) or open_split(self, name))
     fitted = fit("protobin", bank, TrainingConfig(epochs=1))
-    fit_best("linear", bank, trials=2, epochs=1)
+    fit_best("linear", bank, SearchSpec("sobol", {"trials": 2}), TrainingConfig(epochs=1))
     assert opened == {"train", "validation"}
     evaluate(fitted, bank)
     assert opened == {"train", "validation", "test"}  # the spy does see it

@@ -44,9 +44,9 @@ def draw(B, N, K, D, seed, dtype=torch.float32):
 def test_the_chosen_token_is_the_best_up_to_the_error_of_rounding(B, N, K, D, buffer, seed, compiled):
     tokens, prototypes, mask = draw(B, N, K, D, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("otoscope.ops.scan.BUFFER", buffer)
+        patch.setattr("otoscope.ops._scan.BUFFER", buffer)
         if not compiled:
-            patch.setattr("otoscope.ops.compiled.library", lambda: None)
+            patch.setattr("otoscope.ops._compiled.library", lambda: None)
         values, argmax = max_cosine_int8(tokens, prototypes, mask)
     wanted, best = max_cosine_reference(tokens, prototypes, mask)
     assert mask.gather(1, argmax).all()

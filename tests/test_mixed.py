@@ -19,9 +19,8 @@ from otoscope.bench.runner import prepare, run_suite
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite, SuiteError
 from otoscope.results import Store, Views
-from otoscope.sampling.mixup import P, mixed, with_mixup_views
-from otoscope.sampling.subset import with_few_shot
-from otoscope.sampling.training_set import MixupSet, TrainingSet
+from otoscope.sampling import MixupSet, TrainingSet, add_mixup_views, with_few_shot, with_mixup_views
+from otoscope.sampling.mixup import P
 from otoscope.types import Clip, Event, Task
 from toys import Ear, Tones
 
@@ -35,7 +34,7 @@ def clip(name: str, label: str, length: int = 1000, rate: int = 1000, level: flo
 
 
 def views_of(clips: list[Clip], task: Task = MANY, **how: Any) -> list[Clip]:
-    made = mixed(clips, task, **{"views": 1} | how)
+    made = add_mixup_views(clips, task, **{"views": 1} | how)
     assert made[: len(clips)] == clips
     return made[len(clips) :]
 
@@ -97,7 +96,7 @@ def test_as_many_are_mixed_as_p_says() -> None:
     assert (alone.load, alone.labels) == (clips[0].load, clips[0].labels)
     partners = {view.load.partner.id for view in views_of(clips, views=5, p=1.0)}  # type: ignore[attr-defined]
     assert len(partners) > 190
-    assert mixed(clips, MANY, views=0) == clips
+    assert add_mixup_views(clips, MANY, views=0) == clips
 
 
 def test_draw_clip_and_number_decide_and_nothing_else() -> None:
@@ -197,9 +196,9 @@ def test_probes_and_fine_tuning_learn_from_the_same_clips_and_views(suite: Suite
     for place in studies_of(suite, Pair("ear", "tones")):
         shown = bench.job(place, [], None, False)
         if place.probe == "finetune":
-            ids = [[clip.id for clip in shown._shown.clips(split)] for split in ("train", "validation")]  # type: ignore[attr-defined]
+            ids = [[clip.id for clip in shown.training_set.clips(split)] for split in ("train", "validation")]  # type: ignore[attr-defined]
         else:
-            ids = [list(shown._seen.split(split).ids) for split in ("train", "validation")]
+            ids = [list(shown.training_bank.split(split).ids) for split in ("train", "validation")]
         seen.setdefault(place.probe, []).append(ids)
     assert seen["finetune"] == seen["linear"] == seen["knn"]
     assert any(name.endswith("~1") for name in seen["linear"][0][0])

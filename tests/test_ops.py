@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otoscope.ops import (
-    chosen,
-    compiled,
+    _compiled,
+    _scan,
     max_cosine,
     max_cosine_reference,
     max_dot,
@@ -17,8 +17,8 @@ from otoscope.ops import (
     sign_through,
     weighted_sum,
 )
-from otoscope.ops import scan as blocks
-from otoscope.ops.scan import BUFFER
+from otoscope.ops._scan import BUFFER
+from otoscope.ops._selected import add_selected, selected_products
 
 sizes = st.integers(1, 6)
 
@@ -37,7 +37,7 @@ def draw(B, N, K, D, seed, dtype=torch.float64):
 def test_values_argmax_and_gradients_are_those_of_the_reference(B, N, K, D, buffer, seed):
     tokens, prototypes, mask = draw(B, N, K, D, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("otoscope.ops.scan.BUFFER", buffer)
+        patch.setattr("otoscope.ops._scan.BUFFER", buffer)
         found = min_max_cosine(tokens, prototypes, mask)
     wanted = min_max_cosine_reference(tokens, prototypes, mask)
     for ours, theirs in zip(found, wanted, strict=True):
@@ -52,7 +52,7 @@ def test_values_argmax_and_gradients_are_those_of_the_reference(B, N, K, D, buff
     assert torch.equal(argmax, found[3])
 
 
-@pytest.mark.skipif(compiled.library() is None, reason="no C compiler here")
+@pytest.mark.skipif(_compiled.library() is None, reason="no C compiler here")
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     B=sizes,
@@ -76,16 +76,16 @@ def test_compiled_kernels_are_equal_to_torch(B, N, K, D, threads, levels, seed):
         ends = []
         for held, by in ((scores.float(), None), (scores.clone(), factor)):
             for valid in (None, mask):
-                ends += blocks.room(tokens, K, True, torch.float32)
-                blocks.reduce(held.clone(), valid, *ends[-4:], by)
+                ends += _scan.empty_extremes(tokens, K, True, torch.float32)
+                _scan.reduce_block(held.clone(), valid, *ends[-4:], by)
         total = torch.ones(K, D)
-        chosen.add(tokens, weight, index, total)
-        return [*ends, chosen.products(tokens, prototypes, index), total]
+        add_selected(tokens, weight, index, total)
+        return [*ends, selected_products(tokens, prototypes, index), total]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("otoscope.ops.compiled._GRAIN", 1 if threads else 1 << 40)
+        patch.setattr("otoscope.ops._compiled._GRAIN", 1 if threads else 1 << 40)
         found = everything()
-        patch.setattr("otoscope.ops.compiled.library", lambda: None)
+        patch.setattr("otoscope.ops._compiled.library", lambda: None)
         wanted = everything()
     for ours, theirs in zip(found[:-2], wanted[:-2], strict=True):
         assert torch.equal(ours, theirs)
@@ -95,16 +95,16 @@ def test_compiled_kernels_are_equal_to_torch(B, N, K, D, threads, levels, seed):
 
 def test_without_a_compiler_all_goes_on_in_torch(monkeypatch, tmp_path):
     monkeypatch.setenv("CC", "no-such-compiler")
-    assert compiled.library.__wrapped__() is None
+    assert _compiled.library.__wrapped__() is None
     broken = tmp_path / "cc"
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("CC", str(broken))
-    assert compiled.library.__wrapped__() is None
+    assert _compiled.library.__wrapped__() is None
     monkeypatch.delenv("CC")
     monkeypatch.setenv("OTOSCOPE_COMPILE", "0")
-    assert compiled.library.__wrapped__() is None
-    monkeypatch.setattr(compiled, "library", lambda: None)
+    assert _compiled.library.__wrapped__() is None
+    monkeypatch.setattr(_compiled, "library", lambda: None)
     tokens, prototypes, mask = draw(3, 9, 5, 8, 0, torch.float32)
     found, wanted = max_cosine(tokens, prototypes, mask), max_cosine_reference(tokens, prototypes, mask)
     torch.testing.assert_close(found, wanted)

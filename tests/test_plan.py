@@ -19,6 +19,7 @@ from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSp
 from otoscope.bench.suites import Suite, SuiteError
 from otoscope.registry import UnknownNameError
 from otoscope.results import Protocol
+from otoscope.search import SearchSpec
 from otoscope.types import TokenShape
 from toys import SIZES, Ear, Tones
 
@@ -36,7 +37,7 @@ SUITE = Suite(
     encoders=(EncoderSpec("tiny"),),
     datasets=(DatasetSpec("a"), DatasetSpec("b", shots=4)),
     probes=(ProbeSpec("linear"), ProbeSpec("knn"), ProbeSpec("protobin")),
-    trials=3,
+    search=SearchSpec("sobol", {"trials": 3}),
     seeds=2,
     draws=2,
 )
@@ -59,8 +60,9 @@ def test_a_place_is_searched_and_then_measured() -> None:
     ]
 
 
-def test_one_trial_is_no_search() -> None:
-    runs = plan.make(dataclasses.replace(SUITE, trials=1), {A: SCALE}).runs
+@pytest.mark.parametrize("search", [None, SearchSpec("tpe", {"trials": 1})])
+def test_one_trial_is_no_search(search: SearchSpec | None) -> None:
+    runs = plan.make(dataclasses.replace(SUITE, search=search), {A: SCALE}).runs
     assert all(run.trial is None for run in runs)
 
 
@@ -117,7 +119,7 @@ def test_a_probe_that_cannot_be_built_does_not_stop_the_plan() -> None:
 
 def test_a_measured_cost_goes_before_a_reckoned_one() -> None:
     runs = plan.make(SUITE, {A: SCALE}, measured={Study(A, "linear"): 77.0}).runs
-    assert {c.seconds for c in runs if c.study.probe == "linear"} == {77.0}
+    assert {c.seconds for c in runs if c.study.probe == "linear"} == {77.0, 0.0}  # the best trial is seed 0
     assert 77.0 not in {c.seconds for c in runs if c.study.probe != "linear"}
 
 
@@ -144,11 +146,11 @@ def resolved(size: PairSize = SCALE) -> ResolvedPair:
 
 
 def test_a_recipe_decides_and_its_number_of_seeds_does_not() -> None:
-    def protocol(spec: FinetuneSpec, **changes: int) -> Protocol:
+    def protocol(spec: FinetuneSpec, **changes: object) -> Protocol:
         suite = dataclasses.replace(SUITE, probes=(spec,), **changes)
         return study_protocol(suite, Study(A, "finetune"), resolved())
 
-    assert protocol(tuned()) == protocol(tuned(seeds=4)) == protocol(tuned(), trials=9, epochs=9)
+    assert protocol(tuned()) == protocol(tuned(seeds=4)) == protocol(tuned(), search=SearchSpec("sobol"), epochs=9)
     assert protocol(tuned()) == protocol(tuned(lr=1e-3)) == protocol(tuned(lrs=[1e-3])), "one rate, however it is given"
     kinds = ({}, {"lr": 2e-3}, {"lrs": [1e-3, 2e-3]}, {"epochs": 2}, {"lrs": [1e-3, 3e-3]})
     assert len({protocol(tuned(**options)) for options in kinds}) == 5
@@ -198,8 +200,8 @@ def test_protocols_tell_studies_apart_and_survive_json() -> None:
         study_protocol(SUITE, Study(Pair("tiny", "a", 2), "linear"), resolved()),
         study_protocol(SUITE, Study(A, "linear"), dataclasses.replace(resolved(), control=True)),
         *[
-            study_protocol(dataclasses.replace(SUITE, **{name: 9}), Study(A, "linear"), resolved())
-            for name in ("trials", "epochs", "batch_size")
+            study_protocol(dataclasses.replace(SUITE, **change), Study(A, "linear"), resolved())
+            for change in ({"search": SearchSpec("sobol", {"trials": 9})}, {"epochs": 9}, {"batch_size": 9})
         ],
         *[
             study_protocol(dataclasses.replace(SUITE, probes=(spec,)), Study(A, "linear"), resolved())
@@ -218,7 +220,8 @@ def test_protocols_tell_studies_apart_and_survive_json() -> None:
 
 def test_a_probe_without_search_does_not_depend_on_the_number_of_trials() -> None:
     def protocol(trials: int) -> Protocol:
-        return study_protocol(dataclasses.replace(SUITE, trials=trials), Study(A, "knn"), resolved())
+        search = SearchSpec("sobol", {"trials": trials})
+        return study_protocol(dataclasses.replace(SUITE, search=search), Study(A, "knn"), resolved())
 
     assert protocol(3) == protocol(9)
 
@@ -287,8 +290,11 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"trails": 3}, "did you mean 'trials'"),
-        ({"trials": 0}, "trials"),
+        ({"sedes": 3}, "did you mean 'seeds'"),
+        ({"search": {"trials": 0}}, "at least one trial"),
+        ({"search": {"kind": "tpee"}}, "did you mean 'tpe'"),
+        ({"search": {"trails": 3}}, "did you mean 'trials'"),
+        ({"seeds": 0}, "seeds"),
         ({"encoders": ["tiny", "tiny"]}, "encoder label"),
         ({"probes": []}, "probe"),
         ({"probes": ["cgp", {"name": "cgp", "options": {"prototypes": 9}}]}, "probe label"),

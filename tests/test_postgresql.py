@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
+from hills import hill, problem
 from otoscope.bench.runner import prepare, run_suite
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.bench.suites import Suite
 from otoscope.results import Store
-from otoscope.search.tpe import TpeSearch, finished, open_storage
-from test_tuner import DECAY, LR, hill
+from otoscope.search import SearchSpec, Storage
+from otoscope.search.tpe import TpeSearch
 
 SERVER = os.environ.get("OTOSCOPE_TEST_POSTGRESQL", "")
 pytestmark = pytest.mark.skipif(not SERVER, reason="OTOSCOPE_TEST_POSTGRESQL names no server")
@@ -32,12 +33,13 @@ SUITE = Suite(
     encoders=(EncoderSpec("ear"),),
     datasets=(DatasetSpec("tones"),),
     probes=(ProbeSpec("linear"), ProbeSpec("protobin")),
-    trials=6,
+    search=SearchSpec("tpe", {"trials": 6}),
     seeds=2,
     epochs=6,
     batch_size=16,
 )
 PLUGIN = """
+from hills import hill, problem
 from otoscope import datasets, encoders
 from toys import Ear, Tones
 encoders.register("ear")(Ear)
@@ -52,6 +54,10 @@ def ask(statement: str) -> None:
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text(statement))
     engine.dispose()
+
+
+def tpe(folder: Path, url: str, **changed: Any) -> TpeSearch:
+    return TpeSearch(problem(folder, database=url, **changed), trials=6, min_epochs=None)
 
 
 def drop_connections(name: str) -> None:
@@ -106,16 +112,17 @@ def test_a_bench_of_two_workers_shot_and_resumed_ends_as_one_of_sqlite(tmp_path:
     assert prepare(SUITE, tmp_path / "shot", storage=url).runs == ()
 
 
-def test_a_connection_that_was_dropped_between_two_batches_costs_nothing(name: str, url: str) -> None:
-    search = TpeSearch(url, "s", lr=LR, weight_decay=DECAY, trials=6, trials_at_once=2)
+def test_a_connection_that_was_dropped_between_two_batches_costs_nothing(tmp_path: Path, name: str, url: str) -> None:
+    search = tpe(tmp_path, url, trials_at_once=2)
 
-    def long(settings: Any, watch: Any) -> Any:
+    def long(batch: Any, watch: Any) -> Any:
         drop_connections(name)
-        return hill(settings, watch)
+        return hill(batch, watch)
 
-    while search.run(long):
+    while search.step(long):
         pass
-    assert (finished(url, "s"), finished(url, "another")) == (6, 0)
+    assert len(search.trials) == 6
+    assert TpeSearch.kept(Storage(folder=tmp_path, name="another", database=url)) == []
     assert all(trial.error is None for trial in search.trials)
 
 
@@ -125,7 +132,7 @@ def _open(url: str, at: float) -> None:
     import sqlalchemy  # noqa: F401
 
     time.sleep(max(0.0, at - time.time()))
-    open_storage(url)
+    TpeSearch.prepare(Storage(folder=Path(), name="s", database=url))
 
 
 def test_processes_that_find_it_empty_at_once_all_open_it(url: str) -> None:
@@ -139,15 +146,15 @@ def test_processes_that_find_it_empty_at_once_all_open_it(url: str) -> None:
     assert [child.exitcode for child in children] == [0] * 4
 
 
-def test_two_searches_of_one_study_keep_each_trial_once(url: str) -> None:
-    first, second = (TpeSearch(url, "s", lr=LR, weight_decay=DECAY, trials=6, trials_at_once=3) for _ in range(2))
+def test_two_searches_of_one_study_keep_each_trial_once(tmp_path: Path, url: str) -> None:
+    first, second = (tpe(tmp_path, url, trials_at_once=3) for _ in range(2))
 
-    def meanwhile(settings: Any, watch: Any) -> Any:
-        second.run(hill)
-        return hill(settings, watch)
+    def meanwhile(batch: Any, watch: Any) -> Any:
+        second.step(hill)
+        return hill(batch, watch)
 
-    first.run(meanwhile)
-    assert finished(url, "s") == 3
+    first.step(meanwhile)
+    assert len(first.trials) == 3
     assert first.trials == second.trials
 
 

@@ -21,13 +21,13 @@ from otoscope.bank.read import open_held_out
 from otoscope.bench import activation, demo, evaluation, recorded, resolve, suites
 from otoscope.bench.demo import run_demo
 from otoscope.bench.jobs import probe as job
-from otoscope.bench.jobs import sobol
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite
 from otoscope.finetuning import finetune
 from otoscope.finetuning.recipe import Recipe
 from otoscope.registry import UnknownNameError
 from otoscope.results import SearchSettings, Store, activation_map
+from otoscope.search import SearchSpec
 from otoscope.train import FittedProbe, TrainingConfig, fit
 from toys import Ear, Tones
 
@@ -41,8 +41,7 @@ TINY = Suite(
         *map(ProbeSpec, ("linear", "mean", "mhca", "protobin")),
         FinetuneSpec("finetune", options={"epochs": 1, "lrs": LRS, "seeds": 1}),
     ),
-    trials=2,
-    sobol=2,
+    search=SearchSpec("sobol", {"trials": 2}),
     seeds=2,
     epochs=2,
     batch_size=16,
@@ -184,7 +183,7 @@ def test_a_killed_demo_ends_as_an_undisturbed_one_and_a_third_run_does_nothing(
     assert _values(_run(tmp_path / "killed", control=True)) == whole
     assert len(measured) == 16 + 3
 
-    for module in (demo, sobol):
+    for module in (demo, job):
         monkeypatch.setattr(module, "load", None)
     for work in ("fit", "fit_many"):
         monkeypatch.setattr(job, work, None)

@@ -14,6 +14,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from otoscope.datasets import _scenes_effects as effects
 from otoscope.datasets import _scenes_mix as mix
 from otoscope.datasets import base
 from otoscope.datasets.scenes import Scenes
@@ -46,7 +47,7 @@ def scenes() -> Scenes:
 # What ships
 
 
-def test_the_files_are_those_that_the_list_names():
+def test_the_files_are_those_of_the_list():
     listed = {file_of(row) for row in ROWS}
     assert len(listed) == len(ROWS)
     assert listed == set(mix.DATA.rglob("*.ogg"))
@@ -78,26 +79,28 @@ def test_every_class_is_large_enough_and_in_every_split():
 
 def test_recordings_decode_to_the_length_listed():
     for row in ROWS[::10]:
-        wave = mix.decoded(f"{row['class']}/{row['id']}.ogg")
+        wave = mix.decode(f"{row['class']}/{row['id']}.ogg")
         assert len(wave) / mix.RATE == pytest.approx(row["seconds"], abs=1e-3), row["id"]
         assert 0.3 < np.abs(wave).max() <= 1, row["id"]
 
 
-def crossing(prints: np.ndarray, splits: np.ndarray, near_duplicates, threshold: float = 0.5) -> list[tuple[int, int]]:
+def across_splits(
+    prints: np.ndarray, splits: np.ndarray, near_duplicates, threshold: float = 0.5
+) -> list[tuple[int, int]]:
     return [(i, j) for i, j in near_duplicates(prints, threshold).tolist() if splits[i] != splits[j]]
 
 
 @pytest.mark.slow
-def test_nothing_alike_lies_on_two_sides_of_a_split(sources):
+def test_no_similar_recordings_are_in_different_splits(sources):
     rows = sorted(ROWS, key=lambda row: row["id"])
-    waves = [mix.decoded(f"{row['class']}/{row['id']}.ogg") for row in rows]
+    waves = [mix.decode(f"{row['class']}/{row['id']}.ogg") for row in rows]
     prints = np.stack([sources.fingerprint(wave) for wave in waves])
     splits = np.array([row["split"] for row in rows])
-    assert crossing(prints, splits, sources.near_duplicates) == []
+    assert across_splits(prints, splits, sources.near_duplicates) == []
 
-    culprit = sources.fingerprint(0.3 * waves[0][40:])  # the first recording again, quieter and cut, as another split
-    found = crossing(np.vstack([prints, culprit]), np.append(splits, "elsewhere"), sources.near_duplicates)
-    assert (0, len(rows)) in found
+    culprit = sources.fingerprint(0.3 * waves[0][40:])  # the first recording, quieter and shorter, in another split
+    pairs = across_splits(np.vstack([prints, culprit]), np.append(splits, "elsewhere"), sources.near_duplicates)
+    assert (0, len(rows)) in pairs
 
 
 # How it is mixed
@@ -126,7 +129,7 @@ def test_labels_and_events_agree_and_lie_inside_the_clip():
             assert clip.split == split
 
 
-def test_every_class_is_heard_about_equally_often():
+def test_every_class_is_about_equally_frequent():
     counts = Counter(event.label for clip in Scenes().clips("train") for event in clip.events)
     mean = sum(counts.values()) / len(mix.classes())
     assert set(counts) == set(mix.classes())
@@ -134,16 +137,16 @@ def test_every_class_is_heard_about_equally_often():
     assert max(counts.values()) < 1.5 * mean
 
 
-def test_a_recording_is_heard_in_one_split_only():
+def test_a_recording_is_used_in_one_split_only():
     split_of = {row["id"]: row["split"] for row in ROWS}
     for split in mix.SPLITS:
         for index in range(300):
             plan = mix.plan(0, split, index)
-            heard = [placed.recording for placed in plan.placed] + ([plan.wind] if plan.wind else [])
-            assert {split_of[recording.id] for recording in heard} == {split}
+            used = [placed.recording for placed in plan.placed] + ([plan.wind] if plan.wind else [])
+            assert {split_of[recording.id] for recording in used} == {split}
 
 
-def test_audio_is_what_the_contract_says(scenes):
+def test_audio_is_mono_float32_without_clipping(scenes):
     for clip in scenes.clips("train"):
         wave = clip.audio
         assert wave.dtype == np.float32
@@ -156,22 +159,22 @@ def power(wave: np.ndarray) -> float:
     return float(np.mean(np.square(wave, dtype=np.float64)))
 
 
-def test_events_stand_above_the_background_by_the_snr_asked():
-    asked = []
+def test_events_have_the_planned_snr():
+    planned = []
     for index in range(20):
         plan = mix.plan(0, "test", index)
         below = mix.background(plan)
         assert 10 * np.log10(power(below)) == pytest.approx(mix.BACKGROUND_DB, abs=0.01)
         for placed in plan.placed:
             under = below[placed.start : placed.start + placed.length]
-            found = 10 * np.log10(power(mix.layer(placed, under)) / power(under))
-            assert found == pytest.approx(placed.snr, abs=0.01)
-            asked.append(placed.snr)
-    assert mix.SNR_DB[0] <= min(asked) < mix.SNR_DB[0] + 4
-    assert mix.SNR_DB[1] - 4 < max(asked) <= mix.SNR_DB[1]
+            measured = 10 * np.log10(power(mix.event_audio(placed, under)) / power(under))
+            assert measured == pytest.approx(placed.snr, abs=0.01)
+            planned.append(placed.snr)
+    assert mix.SNR_DB[0] <= min(planned) < mix.SNR_DB[0] + 4
+    assert mix.SNR_DB[1] - 4 < max(planned) <= mix.SNR_DB[1]
 
 
-def test_there_is_sound_where_an_event_is_said_to_be_and_only_there():
+def test_the_audio_differs_from_the_background_only_within_events():
     for index in range(12):
         plan = mix.plan(0, "validation", index)
         wave, below = mix.render(plan), mix.background(plan)
@@ -180,7 +183,9 @@ def test_there_is_sound_where_an_event_is_said_to_be_and_only_there():
         for extent in extents:
             quiet[extent] = False
         assert quiet.any()
-        scale = wave[quiet] @ below[quiet] / (below[quiet] @ below[quiet])  # of the whole scene, for its peak
+        scale = (
+            wave[quiet] @ below[quiet] / (below[quiet] @ below[quiet])
+        )  # the mixer scales the whole scene down to its peak
         assert 0 < scale <= 1 + 1e-5
         assert np.allclose(wave[quiet], scale * below[quiet], atol=1e-6)
         for extent in extents:
@@ -188,63 +193,63 @@ def test_there_is_sound_where_an_event_is_said_to_be_and_only_there():
 
 
 @pytest.mark.parametrize(("semitones", "stretch"), [(0.0, 1.0), (3.0, 0.8), (-3.0, 1.2), (2.0, 1.1)])
-def test_pitch_and_duration_change_as_asked(semitones, stretch):
+def test_pitch_and_duration_change_by_the_given_factors(semitones, stretch):
     tone = np.sin(2 * np.pi * 500 * np.arange(32_000) / mix.RATE).astype(np.float32)
     length = round(len(tone) * stretch)
-    wave = mix.varied(tone, semitones, stretch, length)
+    wave = effects.change_pitch_and_duration(tone, semitones, stretch, length)
     assert len(wave) == length
     spectrum = np.abs(np.fft.rfft(wave * np.hanning(length)))
     assert spectrum.argmax() * mix.RATE / length == pytest.approx(500 * 2 ** (semitones / 12), rel=0.01)
     assert np.sqrt(power(wave[1600:-1600])) == pytest.approx(np.sqrt(0.5), rel=0.05)
 
 
-def test_stretching_moves_a_click_in_proportion_and_keeps_it_sharp():
+def test_time_stretch_moves_a_click_in_proportion_and_keeps_it_short():
     click = np.zeros(16_000, np.float32)
     click[8_000:8_020] = 1
     for factor in (0.7, 1.0, 1.4):
-        wave = mix.stretched(click, factor)
+        wave = effects.time_stretch(click, factor)
         assert abs(int(np.abs(wave).argmax()) - 8_000 * factor) < 400
         assert np.count_nonzero(np.abs(wave) > 0.5) < 60
 
 
 @pytest.mark.parametrize("samples", [1, 50, 1_600, 5_000])
-def test_short_recordings_survive(samples):
+def test_short_recordings_give_finite_audio(samples):
     wave = np.ones(samples, np.float32)
     for stretch in mix.STRETCH:
-        out = mix.varied(wave, 3.0, stretch, round(samples * stretch))
+        out = effects.change_pitch_and_duration(wave, 3.0, stretch, round(samples * stretch))
         assert len(out) == round(samples * stretch)
         assert np.isfinite(out).all()
 
 
-def test_noise_has_the_slope_asked():
+def test_noise_has_the_given_slope():
     white = np.random.default_rng(0).standard_normal(160_000).astype(np.float32)
     for slope in (0.0, 1.0, 2.0):
-        spectrum = np.abs(np.fft.rfft(mix.coloured(white, slope))) ** 2
+        spectrum = np.abs(np.fft.rfft(effects.coloured_noise(white, slope))) ** 2
         low, high = spectrum[2_000:4_000].mean(), spectrum[20_000:40_000].mean()  # an octave each, a decade apart
         assert 10 * np.log10(low / high) == pytest.approx(10 * slope, abs=0.5)
 
 
-def test_a_loop_has_no_seam():
+def test_a_loop_has_no_discontinuity():
     wave = np.sin(2 * np.pi * 100 * np.arange(40_000) / mix.RATE).astype(np.float32)
-    loop = mix.looped(wave)
+    loop = effects.make_loop(wave)
     assert abs(loop[0] - loop[-1]) < 0.1
 
 
-def test_clips_can_be_sent_to_another_process(scenes):
+def test_clips_can_be_pickled(scenes):
     clip = scenes.clips("test")[0]
     assert np.array_equal(pickle.loads(pickle.dumps(clip)).audio, clip.audio)
 
 
-# What it is asked
+# Options
 
 
-def test_the_digest_follows_every_option():
+def test_the_digest_depends_on_every_option():
     digests = {Scenes(**options).digest for options in ({}, {"train": 9}, {"validation": 9}, {"test": 9}, {"seed": 1})}
     assert len(digests) == 5
     assert Scenes().digest == Scenes().digest
 
 
-def test_wrong_questions_get_clear_answers():
+def test_wrong_options_and_splits_raise_clear_errors():
     with pytest.raises(ValueError, match="unknown split 'tset'; did you mean 'test'"):
         Scenes().clips("tset")
     with pytest.raises(TypeError, match="unknown option 'trian'; did you mean 'train'"):

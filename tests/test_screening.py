@@ -69,9 +69,9 @@ def test_directions_are_those_of_the_largest_products():
 def test_what_cannot_be_done_is_refused():
     tokens, prototypes, _ = draw(1, 3, 2, 4, 3)
     for rank in (0, 5):
-        with pytest.raises(ValueError, match=r"rank .; tokens of width 4 allow 1 \.\. 4"):
+        with pytest.raises(ValueError, match=r"rank .; tokens of width 4 allow ranks 1 \.\. 4"):
             principal_directions(tokens, rank)
     with pytest.raises(ValueError, match="at least one group"):
         Screening(torch.eye(4), 0)
-    with pytest.raises(ValueError, match="width 3, these have 4"):
+    with pytest.raises(ValueError, match="width 3, these have width 4"):
         max_cosine(tokens, prototypes, selection=Screening(torch.eye(3)))

@@ -1,4 +1,4 @@
-"""The embedded encoder and its front end: an oracle, physics, and that nothing depends on padding or company."""
+"""The encoder `tiny` and its front end: against an oracle and physics, and independence of padding and batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
 
 
-@pytest.mark.filterwarnings("ignore:At least one mel filter:UserWarning")  # so does Kaldi's front end
+@pytest.mark.filterwarnings("ignore:At least one mel filter:UserWarning")  # the filters of Kaldi give the same warning
 def test_fbank_equals_the_oracle_of_transformers() -> None:
     audio_utils = pytest.importorskip("transformers.audio_utils", reason="the oracle is transformers' numpy fbank")
     filters = audio_utils.mel_filter_bank(
@@ -57,7 +57,7 @@ def test_fbank_equals_the_oracle_of_transformers() -> None:
     assert np.abs(fbank(torch.from_numpy(wave)[None])[0].numpy() - oracle).max() < 2e-3
 
 
-def test_a_tone_lies_in_its_own_bin_and_a_gain_of_ten_adds_twenty_decibels() -> None:
+def test_a_tone_has_its_maximum_in_its_bin_and_a_gain_of_ten_adds_twenty_decibels() -> None:
     time = torch.arange(RATE) / RATE
     tone = torch.sin(2 * np.pi * 1000 * time)[None]
     mel = fbank(tone)
@@ -68,12 +68,12 @@ def test_a_tone_lies_in_its_own_bin_and_a_gain_of_ten_adds_twenty_decibels() -> 
     assert torch.allclose(louder[..., top] - mel[..., top], torch.tensor(2 * np.log(10.0)).float(), atol=1e-3)
 
 
-def test_a_constant_offset_is_not_heard() -> None:
+def test_a_constant_offset_does_not_change_the_features() -> None:
     wave = torch.from_numpy(noise(RATE))[None]
     assert torch.allclose(fbank(wave + 0.25), fbank(wave), atol=2e-2)
 
 
-def test_frames_are_counted_as_they_are_made() -> None:
+def test_frame_count_is_the_number_of_frames() -> None:
     for samples in (1, 399, 400, 559, 560, RATE, 10 * RATE):
         assert fbank(torch.zeros(1, samples)).shape[1] == frame_count(samples)
 
@@ -86,31 +86,31 @@ def test_ten_seconds_are_a_map_of_64_by_8(tiny: Tiny) -> None:
     assert tokens.mask.sum() == 63  # 998 frames end in the 63rd patch
 
 
-def test_a_clip_is_heard_the_same_in_any_company() -> None:
-    """In float64: in float32 the order of summation, which is the processor's choice, moves residuals of size 60."""
+def test_tokens_do_not_depend_on_the_other_clips_of_the_batch() -> None:
+    """In float64, because in float32 the order of summation, which depends on the processor, shows."""
     tiny = Tiny().double()
     short, long = noise(3 * RATE, 1), noise(10 * RATE, 2)
 
-    def heard(*waves: np.ndarray) -> Tokens:
+    def encode(*waves: np.ndarray) -> Tokens:
         batch = AudioBatch.of(waves, RATE)
         return tiny.encode(AudioBatch(batch.waves.double(), batch.lengths, RATE))
 
-    alone, trials_at_once = heard(short), heard(short, long)
+    alone, together = encode(short), encode(short, long)
     steps = int(alone.mask.sum())
-    assert torch.equal(trials_at_once.mask[0, :steps], alone.mask[0, :steps])
-    assert int(trials_at_once.mask[0].sum()) == steps
-    assert torch.allclose(trials_at_once.x[0, :, :steps], alone.x[0, :, :steps], rtol=0, atol=1e-9)
-    assert torch.allclose(trials_at_once.cls[0], alone.cls[0], rtol=0, atol=1e-9)
+    assert torch.equal(together.mask[0, :steps], alone.mask[0, :steps])
+    assert int(together.mask[0].sum()) == steps
+    assert torch.allclose(together.x[0, :, :steps], alone.x[0, :, :steps], rtol=0, atol=1e-9)
+    assert torch.allclose(together.cls[0], alone.cls[0], rtol=0, atol=1e-9)
 
 
-def test_the_weights_that_ship_are_trained_small_and_their_own() -> None:
+def test_the_weights_that_ship_are_small_and_not_random() -> None:
     file = importlib.resources.files("otoscope.encoders") / "tiny.safetensors"
     assert len(file.read_bytes()) <= 12e6
     trained, random, again = Tiny(), Tiny(weights="random"), Tiny(weights="random")
     assert trained.digest != random.digest == again.digest != Tiny(weights="random", seed=1).digest
 
 
-def test_a_digest_sees_names_shapes_and_bytes() -> None:
+def test_a_digest_depends_on_names_shapes_and_bytes() -> None:
     base = {"a": torch.zeros(2, 3), "b": torch.ones(1)}
     digests = {
         weights_digest(changed.items())
@@ -126,7 +126,7 @@ def test_a_digest_sees_names_shapes_and_bytes() -> None:
     assert weights_digest(base.items()) == weights_digest(reversed(base.items()))
 
 
-def test_encode_is_frozen_and_leaves_the_mode_alone(tiny: Tiny) -> None:
+def test_encode_is_frozen_and_keeps_the_mode(tiny: Tiny) -> None:
     tiny.train()
     tokens = tiny.encode(AudioBatch.of([noise(RATE)], RATE))
     assert tiny.training
@@ -134,20 +134,20 @@ def test_encode_is_frozen_and_leaves_the_mode_alone(tiny: Tiny) -> None:
     tiny.eval()
 
 
-def test_depth_groups_are_all_parameters_once() -> None:
+def test_depth_groups_contain_every_parameter_once() -> None:
     tiny = Tiny(weights="random")
     grouped = [id(p) for group in tiny.depth_groups() for p in group]
     assert sorted(grouped) == sorted(id(p) for p in tiny.parameters())
 
 
-def test_another_rate_and_unknown_weights_are_refused(tiny: Tiny) -> None:
-    with pytest.raises(ValueError, match="hears 16000 Hz, the batch has 8000 Hz"):
+def test_another_rate_and_unknown_weights_raise(tiny: Tiny) -> None:
+    with pytest.raises(ValueError, match="needs audio at 16000 Hz, the batch has 8000 Hz"):
         tiny.encode(AudioBatch.of([noise(8000)], 8000))
     with pytest.raises(ValueError, match="allowed: 'pretrained', 'random'"):
         encoders.create("tiny", weights="best")
 
 
-def test_positions_differ_everywhere() -> None:
+def test_all_positions_differ() -> None:
     flat = positions(64).flatten(0, 1)
     distance = torch.cdist(flat, flat) + 10 * torch.eye(len(flat))
     assert float(distance.min()) > 0.1

@@ -1,4 +1,4 @@
-"""The training loop, its losses and its search."""
+"""The training loop and its losses."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ from torch import Tensor, nn
 import otoscope.bank
 from otoscope import metrics, probes
 from otoscope.bank import Bank
-from otoscope.probes import Range
 from otoscope.registry import UnknownNameError
-from otoscope.search import fit_best
-from otoscope.search.api import sobol_points
 from otoscope.train import DivergedError, TrainingConfig, fit, load, loader
 from otoscope.train.losses import asymmetric, asymmetric_reference, cross_entropy, loss_for
 from otoscope.train.optim import decay_groups
@@ -340,43 +337,3 @@ def test_tokens_of_another_shape_are_refused(bank: Bank) -> None:
         fitted.predict_logits(tokens.select_layers([1]))
     with pytest.raises(ValueError, match="have none"):
         fitted.predict_logits(Tokens(tokens.x, tokens.mask))
-
-
-# The search
-
-
-def test_candidates_fill_both_ranges_evenly() -> None:
-    lr, decay = Range(1e-4, 1e-1), Range(1e-5, 1e-2)
-    points = sobol_points(lr, decay, 8, seed=1)
-    for axis, low in ((0, 1e-4), (1, 1e-5)):
-        assert sorted(int(8 * math.log10(point[axis] / low) / 3) for point in points) == list(range(8))
-    assert points == sobol_points(lr, decay, 8, seed=1) != sobol_points(lr, decay, 8, seed=2)
-    assert len(sobol_points(lr, decay, 3)) == 3
-    with pytest.raises(ValueError, match="at least one trial"):
-        sobol_points(lr, decay, 0)
-
-
-def test_the_best_trial_on_validation_wins(bank: Bank) -> None:
-    found = fit_best("mean", bank, trials=4, epochs=3, batch_size=16, lr=Range(1e-5, 1e-1))
-    values = [trial.validation for trial in found.trials]
-    winner = found.trials[values.index(max(values))]
-    assert len(found.trials) == 4
-    assert found.best.validation == max(values) > min(values)
-    assert (found.best.lr, found.best.weight_decay) == (winner.lr, winner.weight_decay)
-    again = fit("mean", bank, TrainingConfig(lr=winner.lr, weight_decay=winner.weight_decay, epochs=3, batch_size=16))
-    assert again.validation == found.best.validation
-
-
-def test_a_diverging_trial_is_noted_and_the_search_goes_on(bank: Bank) -> None:
-    found = fit_best("mean", bank, trials=4, epochs=2, batch_size=8, lr=Range(1e-2, 1e30))
-    lost = [trial for trial in found.trials if trial.error]
-    assert lost
-    assert all(trial.validation is None and "lr=" in trial.error for trial in lost)
-    assert found.best.validation == max(trial.validation for trial in found.trials if not trial.error)
-    with pytest.raises(DivergedError):
-        fit_best("mean", bank, trials=2, epochs=2, batch_size=8, lr=Range(1e30, 1e30))
-
-
-@pytest.mark.usefixtures("extra_probes")
-def test_a_probe_without_gradient_is_tried_once(bank: Bank) -> None:
-    assert len(fit_best("test-centroids", bank, trials=8).trials) == 1

@@ -7,10 +7,9 @@ import sys
 import pytest
 import torch
 
-from otoscope.ops import int8, triton_max
-from otoscope.ops import scan as blocks
+from otoscope.ops import _scan, _triton_max, int8
 
-needs_triton = pytest.mark.skipif(not triton_max.INSTALLED, reason="Triton is not installed: pip install triton")
+needs_triton = pytest.mark.skipif(not _triton_max.INSTALLED, reason="Triton is not installed: pip install triton")
 
 
 def draw(B, N, K, D, dtype=torch.float32):
@@ -22,7 +21,7 @@ def draw(B, N, K, D, dtype=torch.float32):
     return tokens, prototypes, mask
 
 
-IN_FLOAT, IN_INT8 = (triton_max.scan, blocks.scan), (triton_max.scan_int8, int8.scan)
+IN_FLOAT, IN_INT8 = (_triton_max.scan, _scan.scan), (_triton_max.scan_int8, int8.scan)
 CASES = [(2, 37, 19, 21), (1, 1, 1, 1), (3, 16, 16, 16), (2, 5, 33, 40)]
 
 
@@ -47,7 +46,7 @@ def interpreted() -> None:
         assert argmin.eq(0).all()
     large = 127 * torch.ones(1, 3, 1200)  # sums of 1.9e7, which float16 and TF32 could not tell apart
     large[0, 1, 0], large[0, 1, 1] = 126.0, 127.0
-    assert triton_max.scan_int8(large, large[:, 0], None, False, True)[3].tolist() == [[1]]
+    assert _triton_max.scan_int8(large, large[:, 0], None, False, True)[3].tolist() == [[1]]
 
 
 def compare(tokens, prototypes, mask, normalise, both, tolerance, how=IN_FLOAT) -> None:
@@ -67,20 +66,20 @@ def test_the_kernel_is_the_blocked_form_under_the_interpreter() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(not torch.cuda.is_available() or not triton_max.INSTALLED, reason="no CUDA card with Triton")
+@pytest.mark.skipif(not torch.cuda.is_available() or not _triton_max.INSTALLED, reason="no CUDA card with Triton")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_kernel_is_the_blocked_form_on_the_card(dtype: torch.dtype) -> None:
     tokens, prototypes, mask = (t.cuda() for t in draw(3, 300, 70, 96, dtype))
-    assert triton_max.usable(tokens, prototypes)
-    found = triton_max.scan(tokens, prototypes, mask, True, True)
-    wanted = blocks.scan(tokens, prototypes, mask, True, True)
+    assert _triton_max.is_usable(tokens, prototypes)
+    found = _triton_max.scan(tokens, prototypes, mask, True, True)
+    wanted = _scan.scan(tokens, prototypes, mask, True, True)
     tolerance = 1e-4 if dtype == torch.float32 else 2e-2
     for ours, theirs in zip(found[::2], wanted[::2], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
     for index in found[1::2]:
         assert mask.gather(1, index).all()
-    assert triton_max.usable(tokens, prototypes, True)
-    found = triton_max.scan_int8(tokens, prototypes, mask, True, True)
+    assert _triton_max.is_usable(tokens, prototypes, True)
+    found = _triton_max.scan_int8(tokens, prototypes, mask, True, True)
     wanted = int8.scan(*(t.cpu() for t in (tokens, prototypes, mask)), True, True)
     for ours, theirs in zip(found[::2], wanted[::2], strict=True):
         torch.testing.assert_close(ours.cpu(), theirs, rtol=tolerance, atol=tolerance)
@@ -88,8 +87,8 @@ def test_the_kernel_is_the_blocked_form_on_the_card(dtype: torch.dtype) -> None:
 
 def test_what_the_kernel_cannot_take_goes_to_the_blocked_form() -> None:
     tokens, prototypes, _ = draw(1, 2, 3, 4)
-    assert not triton_max.usable(tokens, prototypes)
-    assert not triton_max.usable(tokens, prototypes, True)
+    assert not _triton_max.is_usable(tokens, prototypes)
+    assert not _triton_max.is_usable(tokens, prototypes, True)
 
 
 if __name__ == "__main__":

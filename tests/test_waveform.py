@@ -8,7 +8,7 @@ from otoscope.audio.decode import AudioError
 from otoscope.audio.waveform import waveform
 from otoscope.bench import activation
 from otoscope.finetuning.features import extract_features
-from otoscope.sampling.mixup import mixed
+from otoscope.sampling import add_mixup_views
 from otoscope.train import TrainingConfig, fit
 from otoscope.types import Clip
 from toys import Ear, Tones
@@ -74,7 +74,7 @@ def test_every_path_refuses_a_clip_with_the_same_message(tmp_path, fitted, wave,
     probe, split = fitted
 
     def mix():
-        return [view.audio for view in mixed([sound, clip], Tones().task, views=1, p=1.0)[2:]]
+        return [view.audio for view in add_mixup_views([sound, clip], Tones().task, views=1, p=1.0)[2:]]
 
     paths = [
         lambda: waveform(clip, 1000),

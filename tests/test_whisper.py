@@ -48,8 +48,8 @@ def test_log_mel_equals_the_extractor_of_transformers(kind: str) -> None:
     wave = waves[kind].astype(np.float32)
     oracle = transformers.WhisperFeatureExtractor(chunk_length=5)
     wanted = oracle._np_extract_fbank_features(np.pad(wave, (0, 2 * RATE))[None], "cpu")[0].T
-    heard = log_mel(functional.pad(torch.from_numpy(wave)[None], (0, 2 * RATE)), 80)[0].numpy()
-    assert np.abs(heard - wanted).max() < 1e-4
+    mel = log_mel(functional.pad(torch.from_numpy(wave)[None], (0, 2 * RATE)), 80)[0].numpy()
+    assert np.abs(mel - wanted).max() < 1e-4
 
 
 def test_the_front_end_pads_every_clip_to_the_window(whisper_path: str) -> None:
@@ -93,17 +93,17 @@ def test_tokens_are_the_hidden_states_of_transformers(whisper_path: str) -> None
 
 
 @pytest.mark.parametrize("pool", [1, 4])
-def test_a_clip_is_heard_the_same_in_any_company(whisper_path: str, pool: int) -> None:
+def test_tokens_do_not_depend_on_the_other_clips_of_the_batch(whisper_path: str, pool: int) -> None:
     encoder = Whisper(path=whisper_path, pool=pool).double()
     short, long = noise(RATE // 3, 1), noise(RATE, 2)
-    alone, trials_at_once = extract_features(encoder, short), extract_features(encoder, short, long)
+    alone, together = extract_features(encoder, short), extract_features(encoder, short, long)
     steps = int(alone.mask.sum())
     assert steps == alone.x.shape[2] == -(-17 // pool)  # 5333 samples begin 34 frames, 17 tokens
-    assert trials_at_once.mask[0].tolist() == [True] * steps + [False] * (trials_at_once.mask.shape[1] - steps)
-    assert torch.allclose(trials_at_once.x[0, :, :steps], alone.x[0], rtol=0, atol=1e-9)
+    assert together.mask[0].tolist() == [True] * steps + [False] * (together.mask.shape[1] - steps)
+    assert torch.allclose(together.x[0, :, :steps], alone.x[0], rtol=0, atol=1e-9)
 
 
-def test_pooling_is_the_mean_of_neighbours_that_are_audio(whisper_path: str) -> None:
+def test_pooling_averages_valid_neighbours(whisper_path: str) -> None:
     wave = noise(RATE // 3)
     plain, pooled = (
         extract_features(Whisper(path=whisper_path), wave).x[0],
@@ -112,7 +112,7 @@ def test_pooling_is_the_mean_of_neighbours_that_are_audio(whisper_path: str) -> 
     assert torch.allclose(pooled, torch.stack([part.mean(1) for part in plain.split(5, 1)], 1), atol=1e-6)
 
 
-def test_a_shorter_window_is_the_beginning_of_the_positions(whisper_path: str) -> None:
+def test_a_shorter_window_truncates_the_positions(whisper_path: str) -> None:
     whole, half = Whisper(path=whisper_path), Whisper(path=whisper_path, window=0.5)
     assert torch.equal(half.body.embed_positions.weight, whole.body.embed_positions.weight[: SECOND // 2])
     wave = noise(RATE // 2)
@@ -122,20 +122,23 @@ def test_a_shorter_window_is_the_beginning_of_the_positions(whisper_path: str) -
     )  # no silence to attend to
 
 
-def test_what_decides_the_tokens_decides_the_identity(whisper_path: str, tmp_path: Path) -> None:
+def test_every_option_that_changes_the_tokens_changes_the_identity(whisper_path: str, tmp_path: Path) -> None:
     other = tmp_path / "heads"
     changed = json.loads((Path(whisper_path) / "config.json").read_text()) | {"encoder_attention_heads": 4}
     other.mkdir()
     (other / "config.json").write_text(json.dumps(changed))
     (other / "model.safetensors").write_bytes((Path(whisper_path) / "model.safetensors").read_bytes())
-    made = [
+    options_list = [
         {"path": whisper_path},
         {"path": whisper_path, "window": 0.5},
         {"path": whisper_path, "pool": 2},
         {"path": str(other)},
     ]
-    made += [{"path": whisper_path, "weights": "random"}, {"path": whisper_path, "weights": "random", "seed": 1}]
-    kinds = [Whisper(**options) for options in made]
+    options_list += [
+        {"path": whisper_path, "weights": "random"},
+        {"path": whisper_path, "weights": "random", "seed": 1},
+    ]
+    kinds = [Whisper(**options) for options in options_list]
     assert len({(kind.digest, kind.front_end_id) for kind in kinds}) == len(kinds)
     assert Whisper(path=whisper_path).digest == kinds[0].digest
     assert Whisper(path=whisper_path, weights="random").digest == kinds[4].digest
@@ -145,14 +148,14 @@ def test_what_decides_the_tokens_decides_the_identity(whisper_path: str, tmp_pat
 # Training
 
 
-def test_encode_is_frozen_and_leaves_the_mode_alone(whisper_path: str) -> None:
+def test_encode_is_frozen_and_keeps_the_mode(whisper_path: str) -> None:
     encoder = Whisper(path=whisper_path).train()
     assert not extract_features(encoder, noise(RATE)).x.requires_grad
     assert encoder.training
     assert encoder.embed(encoder.front_end(AudioBatch.of([noise(RATE)], RATE))).x.requires_grad
 
 
-def test_depth_groups_are_all_parameters_once(whisper_path: str) -> None:
+def test_depth_groups_contain_every_parameter_once(whisper_path: str) -> None:
     encoder = Whisper(path=whisper_path)
     grouped = [id(p) for group in encoder.depth_groups() for p in group]
     assert len(encoder.depth_groups()) == 3
@@ -175,7 +178,7 @@ class Bands(Dataset):
         return Clip(f"{split}-{i}", lambda: wave.astype(np.float32), RATE, (self.task.classes[i % 3],), (), split)
 
 
-def test_it_is_fine_tuned_as_any_other(whisper_path: str) -> None:
+def test_fine_tuning(whisper_path: str) -> None:
     encoder = Whisper(path=whisper_path, pool=2)
     digest = encoder.digest
     fitted = finetune(encoder, Bands(), recipe=Recipe(epochs=6, batch_size=8, lr=0.01, time_mask=8, freq_mask=2))
@@ -186,14 +189,14 @@ def test_it_is_fine_tuned_as_any_other(whisper_path: str) -> None:
     assert fitted.validation > 0.9
 
 
-# What is refused
+# Errors
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"path": "nobody/nothing"}, r"no folder at nobody/nothing.*pin its weights with revision=<commit>"),
-        ({"path": "nobody/nothing", "revision": "main"}, "revision 'main' can move; give the 40 hex digits"),
+        ({"path": "nobody/nothing", "revision": "main"}, "revision 'main' can change; give the 40 hex digits"),
         ({"path": "/dev"}, "no config.json in /dev"),
         ({"revision": 40 * "a"}, "is a folder and has no revision"),
         ({"weights": "best"}, "allowed: 'pretrained', 'random'"),
@@ -210,29 +213,29 @@ def test_options_that_do_not_fit(whisper_path: str, options: dict[str, object], 
 
 
 def test_a_clip_longer_than_the_window_and_another_rate(whisper_path: str) -> None:
-    with pytest.raises(ValueError, match=r"hears 0\.5 s at once, a clip has 1 s"):
+    with pytest.raises(ValueError, match=r"accepts clips up to 0\.5 s, found one of 1 s"):
         extract_features(Whisper(path=whisper_path, window=0.5), noise(RATE))
-    with pytest.raises(ValueError, match="hears 16000 Hz, the batch has 8000 Hz"):
+    with pytest.raises(ValueError, match="needs audio at 16000 Hz, the batch has 8000 Hz"):
         Whisper(path=whisper_path).encode(AudioBatch.of([noise(8000)], 8000))
 
 
-def test_without_transformers_the_extra_is_named(whisper_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_transformers_names_the_extra(whisper_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r'pip install "otoscope\[hf\]"'):
         Whisper(path=whisper_path)
 
 
-def test_checkpoints_that_are_something_else(whisper_path: str, tmp_path: Path) -> None:
+def test_checkpoints_of_another_model(whisper_path: str, tmp_path: Path) -> None:
     transformers.ViTConfig().save_pretrained(tmp_path / "vit")
-    with pytest.raises(ValueError, match="holds a model of type 'vit'"):
+    with pytest.raises(ValueError, match="contains a model of type 'vit', expected 'whisper'"):
         Whisper(path=str(tmp_path / "vit"))
     deeper = Path(save_whisper(tmp_path / "deeper", encoder_layers=3))
     (deeper / "model.safetensors").write_bytes((Path(whisper_path) / "model.safetensors").read_bytes())
-    with pytest.raises(ValueError, match=r"lacks 15 weights of the encoder, such as encoder\.layers\.2"):
+    with pytest.raises(ValueError, match=r"15 weights are missing in .*deeper, such as encoder\.layers\.2"):
         Whisper(path=str(deeper))
 
 
-def test_loading_draws_no_bar_and_leaves_transformers_as_it_was(
+def test_loading_shows_no_progress_bar_and_restores_the_setting(
     whisper_path: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert transformers.utils.logging.is_progress_bar_enabled()
@@ -241,7 +244,7 @@ def test_loading_draws_no_bar_and_leaves_transformers_as_it_was(
     assert transformers.utils.logging.is_progress_bar_enabled()
 
 
-def test_a_pickle_is_not_read(tmp_path: Path) -> None:
+def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
     folder = Path(save_whisper(tmp_path))
     state = transformers.WhisperModel.from_pretrained(folder).state_dict()
     torch.save(state, folder / "pytorch_model.bin")
@@ -314,7 +317,7 @@ def serialise(variables: dict[str, Tensor], *, name: str = "WhisperSpec", versio
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_a_model_of_ctranslate2_is_the_same_model(
+def test_a_converted_model_is_the_same_model(
     whisper_path: str, dtype: torch.dtype, converter: ModuleType, tmp_path: Path
 ) -> None:
     (tmp_path / "model.bin").write_bytes(serialise(ctranslate2(whisper_path, dtype)))
@@ -328,9 +331,11 @@ def test_a_model_of_ctranslate2_is_the_same_model(
     wanted, state = given.state_dict(), found.state_dict()
     assert wanted.keys() == state.keys()
     assert all(torch.equal(wanted[name], state[name]) for name in wanted)
-    heard = extract_features(Whisper(path=str(tmp_path / "out")), noise(RATE)).x
+    converted_tokens = extract_features(Whisper(path=str(tmp_path / "out")), noise(RATE)).x
     assert torch.allclose(
-        heard, extract_features(Whisper(path=whisper_path), noise(RATE)).x, atol=0.2 if dtype != torch.float32 else 0
+        converted_tokens,
+        extract_features(Whisper(path=whisper_path), noise(RATE)).x,
+        atol=0.2 if dtype != torch.float32 else 0,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,3 +27,12 @@ def replacing(target: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def file_name(text: str) -> str:
+    """A name for files, with a hyphen in place of every character that may not be part of one.
+
+    >>> file_name("tiny x esc50, fold 2 [a1]")
+    'tiny-x-esc50-fold-2-a1'
+    """
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-")

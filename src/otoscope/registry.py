@@ -51,8 +51,8 @@ class Registry(Generic[T]):
     `package` is the package whose modules hold the built-in plug-ins; it is imported on first use, not before.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
-        self.kind, self.package = kind, package
+    def __init__(self, kind: str, package: str, group: str = "") -> None:
+        self.kind, self.package, self._group = kind, package, group or f"otoscope.{kind}s"
         self._classes: dict[str, type[T]] = {}
         self._discovered = False
 
@@ -79,7 +79,7 @@ class Registry(Generic[T]):
         for module in pkgutil.iter_modules(package.__path__):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{self.package}.{module.name}")
-        for entry in importlib.metadata.entry_points(group=f"otoscope.{self.kind}s"):
+        for entry in importlib.metadata.entry_points(group=self._group):
             entry.load()
         self._discovered = True
 

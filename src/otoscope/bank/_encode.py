@@ -17,7 +17,7 @@ from otoscope.bank._shard import shard_layout
 from otoscope.bank.errors import BankError
 from otoscope.bank.identity import CLS_DTYPES, DTYPES, BankIdentity
 from otoscope.encoders import Encoder
-from otoscope.ops.int8 import quantise
+from otoscope.ops import quantise
 from otoscope.types import AudioBatch, Clip, Tokens, Wave
 
 

@@ -21,7 +21,7 @@ FORMAT = 2
 """Version of the files of a bank and of the code that writes them; increase it when either changes."""
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "int8": torch.int8}
-"""Dtypes in which tokens can be stored; int8 with a scale for each token (`otoscope.ops.int8.quantise`)."""
+"""Dtypes in which tokens can be stored; int8 with a scale for each token (`otoscope.ops.quantise`)."""
 
 CLS_DTYPES = DTYPES | {"int8": torch.float16}
 """Dtypes in which the cls token is stored: it is one vector a layer, so rounding it to int8 would save little."""

@@ -158,7 +158,7 @@ class BankSplit:
         if self._identity.dtype != "int8":
             raise BankError(
                 f"int8 rows of split {self.name!r} were requested, but its bank stores {self._identity.dtype}: use "
-                "tokens() and otoscope.ops.int8.quantise, or extract another bank with dtype='int8'"
+                "tokens() and otoscope.ops.quantise, or extract another bank with dtype='int8'"
             )
         tensors = self._read(self._rows(index))
         return tensors["x"], tensors["scale"], tensors["mask"]

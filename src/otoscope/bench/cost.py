@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from otoscope import probes
 from otoscope.bench.specs import FinetuneSpec, ProbeSpec
-from otoscope.sampling.subset import VALIDATION_CUT
+from otoscope.sampling import VALIDATION_CUT
 from otoscope.train.loader import choose_layers
 from otoscope.types import TokenShape
 
@@ -67,7 +67,7 @@ class PairSize:
         views, as many as the largest draw has."""
         if self.views:
             return max(views.clips for views in self.views.values())
-        clips: float = self.clips["train"] * (1 if "validation" in self.clips else 1 - VALIDATION_CUT["share"])
+        clips: float = self.clips["train"] * (1 if "validation" in self.clips else 1 - VALIDATION_CUT.share)
         return clips if shots is None else min(clips, shots * self.classes)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from otoscope import bank as banks
 from otoscope.bench import evaluation, recorded, resolve, suites
-from otoscope.bench.jobs.probe import saved_probe
+from otoscope.bench.jobs import saved_probe
 from otoscope.bench.plan import Pair, Study
 from otoscope.bench.resolve import ResolvedPair
 from otoscope.bench.runner import SuiteResult, run_suite

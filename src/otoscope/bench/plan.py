@@ -8,7 +8,6 @@ independent.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,6 +16,7 @@ from otoscope.bench import cost
 from otoscope.bench.cost import PairSize
 from otoscope.bench.specs import FinetuneSpec
 from otoscope.bench.suites import Suite, Unavailable
+from otoscope.files import file_name
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Study:
         >>> Study(Pair("tiny", "esc50", 2), "cgp", shots=8).file_name
         'tiny-x-esc50-fold-2-cgp-8-shots-draw-0'
         """
-        return _file_name(str(self))
+        return file_name(str(self))
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Run:
     @property
     def file_name(self) -> str:
         """What files of this cell are called."""
-        return _file_name(str(self))
+        return file_name(str(self))
 
 
 @dataclass(frozen=True)
@@ -156,15 +156,13 @@ def make(
 def runs_of(suite: Suite, study: Study, seconds: float = 0.0) -> tuple[list[Run], list[Run]]:
     """All trials and all measured seeds of a place, each expected to take `seconds`.
 
-    A trial of fine-tuning leaves its checkpoint, and the best of trials that are all Sobol points its probe, so that
-    the first seed of the winner costs no training again.
+    The best trial is kept and measured as seed 0, so that this run costs no training.
     """
     spec = suite.probe(study.probe)
-    trials, seeds = spec.counts(suite.trials, suite.seeds)
-    kept = trials > 0 and (isinstance(spec, FinetuneSpec) or suite.sobol == suite.trials)
+    search, seeds = spec.chosen_search(suite.search), spec.count_seeds(suite.seeds)
     return (
-        [Run(study, trial, 0, seconds) for trial in range(trials)],
-        [Run(study, None, seed, 0.0 if kept and seed == 0 else seconds) for seed in range(seeds)],
+        [Run(study, trial, 0, seconds) for trial in range(search.total if search else 0)],
+        [Run(study, None, seed, 0.0 if search and seed == 0 else seconds) for seed in range(seeds)],
     )
 
 
@@ -181,10 +179,6 @@ def _row(study: Study, runs: Sequence[Run]) -> str:
     counts = {"trial": trials, "seed": len(runs) - trials}
     parts = [f"{n} {what}{'s' * (n > 1)}" for what, n in counts.items() if n]
     return f"{few}{' + '.join(parts)}, {_time(runs[0].seconds)} each"
-
-
-def _file_name(words: str) -> str:
-    return re.sub(r"[^\w.+-]+", "-", words)
 
 
 def _time(seconds: float) -> str:

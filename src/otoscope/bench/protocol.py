@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 from otoscope import probes
-from otoscope.bench.plan import Study, runs_of
+from otoscope.bench.plan import Study
 from otoscope.bench.resolve import ResolvedPair
 from otoscope.bench.specs import FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite
 from otoscope.finetuning.protocol import finetune_protocol
-from otoscope.results import Protocol, Sampling, SearchSettings, TrainingSettings
-from otoscope.sampling.mixup import view_settings
-from otoscope.sampling.subset import cut_settings
-from otoscope.search.tpe import RULE
+from otoscope.results import Protocol, Sampling, TrainingSettings
+from otoscope.sampling import VALIDATION_CUT, mixup_settings
 from otoscope.train.loader import choose_layers
 from otoscope.train.protocol import probe_protocol
 
@@ -36,8 +34,8 @@ def study_protocol(suite: Suite, study: Study, resolved: ResolvedPair) -> Protoc
     sampling = Sampling(
         shots=study.shots,
         draw=study.draw,
-        views=view_settings(views) if views else None,
-        validation_cut=None if "validation" in resolved.size.clips else cut_settings(),
+        views=mixup_settings(views) if views else None,
+        validation_cut=None if "validation" in resolved.size.clips else VALIDATION_CUT,
     )
     if isinstance(spec, FinetuneSpec):
         protocol = finetune_protocol(
@@ -51,8 +49,8 @@ def study_protocol(suite: Suite, study: Study, resolved: ResolvedPair) -> Protoc
         )
         return dataclasses.replace(protocol, fold=study.pair.fold)
     protocol = _probe_protocol(suite, spec, resolved, sampling)
-    searched = bool(runs_of(suite, study)[0])
-    return dataclasses.replace(protocol, fold=study.pair.fold, search=_search(suite) if searched else None)
+    search = spec.chosen_search(suite.search)
+    return dataclasses.replace(protocol, fold=study.pair.fold, search=search.describe() if search else None)
 
 
 def _probe_protocol(suite: Suite, spec: ProbeSpec, resolved: ResolvedPair, sampling: Sampling) -> Protocol:
@@ -70,10 +68,3 @@ def _probe_protocol(suite: Suite, spec: ProbeSpec, resolved: ResolvedPair, sampl
         ),
         sampling=sampling,
     )
-
-
-def _search(suite: Suite) -> SearchSettings:
-    if suite.sobol == suite.trials:
-        return SearchSettings(kind="sobol", trials=suite.trials)
-    points = {} if suite.sobol is None else {"sobol": suite.sobol}
-    return SearchSettings(kind="tpe", trials=suite.trials, options=RULE | points)

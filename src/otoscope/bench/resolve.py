@@ -22,7 +22,7 @@ from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.bench.suites import Suite, Unavailable, unavailable
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
-from otoscope.sampling.training_set import MixupSet, TrainingSet
+from otoscope.sampling import MixupSet, TrainingSet
 
 
 @dataclass(frozen=True)

@@ -23,15 +23,12 @@ from pathlib import Path
 import torch
 
 from otoscope.bench import plan, resolve, suites
-from otoscope.bench.jobs.finetune import FinetuneJob
-from otoscope.bench.jobs.probe import Failure, Job
-from otoscope.bench.jobs.sobol import SobolJob
+from otoscope.bench.jobs import Failure, FinetuneJob, Job, ProbeJob
 from otoscope.bench.plan import Plan, Run, Study
 from otoscope.bench.specs import FinetuneSpec
 from otoscope.bench.suites import Suite
 from otoscope.registry import load_plugin
 from otoscope.results import Store
-from otoscope.search import tpe
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def run_suite(
     own place of the plan; they import `plugins` first. `bank`: where the bank of a suite of one source lies. A cell
     that fails is kept in `out/failures` and the others go on; the next run does it again, but not a trial, which is
     over. With `progress`, the plan and each result are told on stderr. `MissingExtraError` before anything is done if
-    a search of the plan needs Optuna and there is none.
+    a search of the plan needs a package that is not installed.
     """
     if workers < 1:
         raise ValueError(f"a bench needs at least one worker, found {workers}")
@@ -79,10 +76,8 @@ def run_suite(
     if progress:
         print(todo, file=sys.stderr, flush=True)
     jobs = [bench.job(study, runs, device, progress) for study, runs in todo.studies()]
-    if any(job.needs_optuna and job.runs[0].trial is not None for job in jobs):
-        tpe.require_optuna()
-        bench.out.mkdir(parents=True, exist_ok=True)
-        tpe.open_storage(bench.storage)
+    for job in jobs:
+        job.prepare_search()
     _in_turn(jobs) if workers == 1 else _in_pool(jobs, workers, plugins)
     return SuiteResult(todo, bench.store, tuple(failure for job in jobs for failure in job.failures))
 
@@ -99,7 +94,7 @@ class _Bench:
         self.suite = suite if isinstance(suite, Suite) else suites.load(suite)
         self.out = Path(out)
         self.store = Store(self.out / "results")
-        self.storage = storage or tpe.sqlite(self.out / "search.db")
+        self.storage = storage
         self.resolved, self.unavailable = resolve.find(self.suite, self.out / "banks", bank)
 
     def plan(self) -> Plan:
@@ -109,16 +104,14 @@ class _Bench:
         for study in (study for pair in self.resolved for study in plan.studies_of(self.suite, pair)):
             if study.probe not in lacking:
                 job = self.job(study, [], None, False)
-                done |= job.done(records)
-                seconds = [record.train_seconds for record in records if job.made(record)]
+                done |= job.finished_runs(records)
+                seconds = [record.train_seconds for record in records if job.matches(record)]
                 measured |= {study: sum(seconds) / len(seconds)} if seconds else {}
         sizes = {pair: resolved.size for pair, resolved in self.resolved.items()}
         return plan.make(self.suite, sizes, done=done, unavailable=self.unavailable, measured=measured)
 
     def job(self, study: Study, runs: Sequence[Run], device: str | None, progress: bool) -> Job:
-        kind = SobolJob if self.suite.sobol == self.suite.trials else Job
-        if isinstance(self.suite.probe(study.probe), FinetuneSpec):
-            kind = FinetuneJob
+        kind = FinetuneJob if isinstance(self.suite.probe(study.probe), FinetuneSpec) else ProbeJob
         return kind(self.suite, study, runs, self.resolved[study.pair], self.out, self.storage, device, progress)
 
 
@@ -130,7 +123,7 @@ def _with_banks(jobs: Sequence[Job]) -> Iterator[Job]:
             yield from same
             continue
         try:
-            same[0].fill_banks()
+            same[0].extract_banks()
         except Exception as error:
             for job in same:
                 job.fail(error)
@@ -140,7 +133,7 @@ def _with_banks(jobs: Sequence[Job]) -> Iterator[Job]:
 
 def _in_turn(jobs: Sequence[Job]) -> None:
     for job in _with_banks(jobs):
-        job.do()
+        job.execute()
 
 
 def _in_pool(jobs: Sequence[Job], workers: int, plugins: Sequence[str | Path]) -> None:
@@ -149,7 +142,7 @@ def _in_pool(jobs: Sequence[Job], workers: int, plugins: Sequence[str | Path]) -
     running: list[tuple[Job, Future[list[Failure]]]] = []
     try:
         for job in _with_banks(jobs):
-            job.alone = False
+            job.bars = False
             try:
                 running.append((job, pool.submit(_do, job)))
             except BrokenExecutor as error:
@@ -171,4 +164,4 @@ def _start(plugins: Sequence[str | Path], workers: int) -> None:
 
 
 def _do(job: Job) -> list[Failure]:
-    return job.do()
+    return job.execute()

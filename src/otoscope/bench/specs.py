@@ -13,6 +13,7 @@ from otoscope.bank import Requirements
 from otoscope.finetuning.recipe import Recipe
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.results import FINETUNE
+from otoscope.search import SearchSpec
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,31 @@ class ProbeSpec(Spec):
         least = banks.requirements([self.name])
         return least if self.layer is None else least | Requirements("all", "pooled")
 
-    def counts(self, trials: int, seeds: int) -> tuple[int, int]:
-        """Trials and measured seeds of this entry, in a suite that asks for so many.
+    def chosen_search(self, search: SearchSpec | None) -> SearchSpec | None:
+        """The search of this probe.
 
-        One trial is no search, and what is fixed has none. A probe that is not trained by gradient has nothing to
-        search, and no seed changes it.
+        Parameters
+        ----------
+        search : the search of the suite.
+
+        Returns
+        -------
+        `search`, or None for fewer than two trials, for a fixed learning rate or weight decay, and for a probe that is
+        not trained by gradient.
         """
-        trained = probes.solver_of(self.name, self.options) == "adamw"
         fixed = self.lr is not None or self.weight_decay is not None
-        return (trials if trained and trials > 1 and not fixed else 0), (seeds if trained else 1)
+        if search is None or fixed or search.total < 2 or not self._by_gradient:
+            return None
+        return search
+
+    def count_seeds(self, seeds: int) -> int:
+        """Number of final runs, where the suite has `seeds`: one for a probe without gradient training."""
+        return seeds if self._by_gradient else 1
+
+    @property
+    def _by_gradient(self) -> bool:
+        """Whether the probe is trained by gradient."""
+        return probes.solver_of(self.name, self.options) == "adamw"
 
 
 @dataclass(frozen=True)
@@ -119,9 +136,14 @@ class FinetuneSpec(Spec):
         """Learning rates to choose from."""
         return tuple(self.options.get("lrs", (self.recipe.lr,)))
 
-    def counts(self, trials: int, seeds: int) -> tuple[int, int]:  # noqa: ARG002
-        """A trial for each learning rate where there are several, and the measured seeds."""
-        return (len(self.lrs) if len(self.lrs) > 1 else 0), self.options.get("seeds", seeds)
+    def chosen_search(self, search: SearchSpec | None) -> SearchSpec | None:  # noqa: ARG002
+        """The search among the learning rates in `lrs`; None for a single one. The search of the suite is not used."""
+        return SearchSpec("list", {"settings": [{"lr": lr} for lr in self.lrs]}) if len(self.lrs) > 1 else None
+
+    def count_seeds(self, seeds: int) -> int:
+        """Number of final runs: the option `seeds`, or the number of seeds of the suite."""
+        own: int = self.options.get("seeds", seeds)
+        return own
 
 
 def lack(spec: EncoderSpec | DatasetSpec | ProbeSpec | FinetuneSpec) -> str | None:

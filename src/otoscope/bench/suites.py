@@ -4,7 +4,7 @@
      "datasets": ["scenes", {"name": "esc50", "folds": [1, 2, 3, 4, 5]}, {"name": "hsn", "shots": 64, "views": 5}],
      "probes": ["linear", {"name": "cgp", "label": "cgp-1000", "options": {"prototypes": 1000}},
                 {"name": "finetune", "options": {"epochs": 12, "lrs": [5e-4, 2e-3], "seeds": 1}}],
-     "trials": 50, "sobol": 25, "seeds": 5, "draws": 1, "epochs": 30, "batch_size": 128}
+     "search": {"kind": "tpe", "trials": 50}, "seeds": 5, "draws": 1, "epochs": 30, "batch_size": 128}
 
 `finetune` among the probes is the whole encoder, trained end to end; its options are a recipe (`FinetuneSpec`).
 A suite may name encoders, data sets and probes that are not registered here: `unavailable` lists them, with the reason.
@@ -21,6 +21,7 @@ from typing import Any
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec, Spec, lack
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.results import FINETUNE
+from otoscope.search import SearchSpec
 
 FOLDER = Path(__file__).with_suffix("")
 
@@ -33,10 +34,19 @@ class SuiteError(ValueError):
 class Suite:
     """A comparison: every encoder x data set x probe, under one protocol.
 
-    `trials`: configurations tried before the `seeds` trainings with the best (1: the middle of the probe's ranges, no
-    search); `sobol`: how many of them are Sobol points, by default the larger half. Where all of them are, each is
-    trained to the end: neither TPE nor halving has a part in the search, and so nor has Optuna. `draws`: few-shot draws
-    of a data set with `shots`; `epochs`, `batch_size`: as in `train.fit`.
+    Parameters
+    ----------
+    name, about : name of the suite and one sentence about it.
+    encoders, datasets, probes : what is compared.
+    search : search of the learning rate and weight decay before the final runs; None takes the middle of the probe's
+        ranges.
+    seeds : final runs with the best setting.
+    draws : few-shot draws of a data set with `shots`.
+    epochs, batch_size : as in `TrainingConfig`.
+
+    Raises
+    ------
+    SuiteError : when a label occurs twice, a list is empty, or a number or the search is not valid.
     """
 
     name: str
@@ -44,8 +54,7 @@ class Suite:
     encoders: tuple[EncoderSpec, ...]
     datasets: tuple[DatasetSpec, ...]
     probes: tuple[ProbeSpec | FinetuneSpec, ...]
-    trials: int = 1
-    sobol: int | None = None
+    search: SearchSpec | None = None
     seeds: int = 1
     draws: int = 1
     epochs: int = 30
@@ -59,11 +68,14 @@ class Suite:
         ):
             if not names or len(set(names)) != len(names):
                 raise SuiteError(f"suite {self.name!r}: each {what} must stand there once, at least one; found {names}")
-        for number in ("trials", "seeds", "draws", "epochs", "batch_size"):
+        for number in ("seeds", "draws", "epochs", "batch_size"):
             if not isinstance(getattr(self, number), int) or getattr(self, number) < 1:
                 raise SuiteError(f"suite {self.name!r}: {number} must be a whole number >= 1")
-        if self.sobol is not None and not 1 <= self.sobol <= self.trials:
-            raise SuiteError(f"suite {self.name!r}: sobol counts some of its {self.trials} trials, found {self.sobol}")
+        try:
+            if self.search is not None:
+                self.search.check()
+        except ValueError as error:
+            raise SuiteError(f"suite {self.name!r}: {error}") from error
         for data in self.datasets:
             if not data.folds or (data.shots is not None and data.shots < 1):
                 raise SuiteError(f"suite {self.name!r}, data set {data.name!r}: folds and shots must not be empty")
@@ -104,7 +116,7 @@ def load(suite: str | Path) -> Suite:
     """A suite by name, or from a JSON file of your own. `SuiteError` for one that is not as it should be.
 
     >>> suite = load("unmute")
-    >>> len(suite.encoders), len(suite.datasets), len(suite.probes), suite.trials, suite.seeds
+    >>> len(suite.encoders), len(suite.datasets), len(suite.probes), suite.search.total, suite.seeds
     (9, 14, 11, 50, 5)
     """
     path = Path(suite) if str(suite).endswith(".json") else FOLDER / f"{suite}.json"
@@ -129,6 +141,7 @@ def parse(name: str, held: Mapping[str, Any]) -> Suite:
         **dict(held)
         | {
             "name": name,
+            "search": SearchSpec.from_json(held["search"]) if "search" in held else None,
             "encoders": tuple(EncoderSpec(**item) for item in entries["encoders"]),
             "datasets": tuple(DatasetSpec(**item) for item in folded),
             "probes": tuple(

@@ -105,7 +105,8 @@ def _probe(to: argparse.ArgumentParser) -> None:
     to.add_argument("--seeds", type=_count, default=1, metavar="N", help="training seeds 0 .. N-1 (default: 1)")
     to.add_argument("--lr", type=float, help="learning rate (default: the middle of the probe's range)")
     to.add_argument("--weight-decay", type=float, help="weight decay (default: the middle of the probe's range)")
-    to.add_argument("--trials", type=_count, default=1, metavar="N", help="search both by validation in N trials")
+    to.add_argument("--trials", type=_count, metavar="N", help="search both on the validation split with N trials")
+    _search(to)
     to.add_argument("--epochs", type=_count, default=30, metavar="N", help="(default: 30)")
     to.add_argument("--batch-size", type=_count, default=128, metavar="N", help="(default: 128)")
     to.add_argument(
@@ -122,7 +123,7 @@ def _bench(to: argparse.ArgumentParser) -> None:
         to.add_argument(f"--{kind}", metavar="A,B", help=f"instead of a suite: these {kind}")
     _shots(to)
     for name, words in (
-        ("trials", "configurations tried by validation before the seeds"),
+        ("trials", "trials of the search before the final runs; 1 for no search"),
         ("seeds", "training seeds of the best configuration"),
         ("draws", "few-shot draws"),
         ("epochs", "epochs of each training"),
@@ -130,7 +131,8 @@ def _bench(to: argparse.ArgumentParser) -> None:
     ):
         to.add_argument(f"--{name}", type=_count, metavar="N", help=f"{words} (default: the suite's)")
     to.add_argument("--dry-run", action="store_true", help="print the plan: cells, bytes, expected time")
-    to.add_argument("--storage", metavar="URL", help="Optuna database of the trials (default: SQLite in --out)")
+    _search(to)
+    to.add_argument("--storage", metavar="URL", help="database of trials of the search tpe (default: in --out)")
     to.add_argument("--workers", type=_count, default=1, metavar="N", help="processes that train (default: 1)")
     _out(to, commands.RUNS)
     _machine(to)
@@ -245,6 +247,10 @@ def _subject(to: argparse.ArgumentParser, *, bank: bool = True) -> None:
     if bank:
         to.add_argument("--bank", type=Path, metavar="DIR", help="the bank's folder (default: one in --out)")
     _plugin(to)
+
+
+def _search(to: argparse.ArgumentParser) -> None:
+    to.add_argument("--search", metavar="KIND", help="search strategy: sobol, tpe, or a plug-in's (default: sobol)")
 
 
 def _machine(to: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from otoscope.bench.runner import SuiteResult
     from otoscope.bench.specs import FinetuneSpec, ProbeSpec
     from otoscope.bench.suites import Suite
+    from otoscope.search import SearchSpec
 
 
 def bench(asked: argparse.Namespace) -> int:
@@ -43,15 +44,10 @@ def probe(asked: argparse.Namespace) -> int:
 
     given = {name: getattr(asked, name) for name in ("layer", "lr", "weight_decay")}
     spec = ProbeSpec(asked.probe, options=dict(asked.option), **given)
-    if asked.trials > 1 and not asked.lr == asked.weight_decay == None:  # noqa: E711
+    search = _search(asked, None)
+    if search and (asked.lr, asked.weight_decay) != (None, None):
         raise ValueError("--trials searches the learning rate and weight decay; give them, or --trials, not both")
-    suite = replace(
-        _one_cell(asked, spec),
-        trials=asked.trials,
-        sobol=asked.trials,
-        epochs=asked.epochs,
-        batch_size=asked.batch_size,
-    )
+    suite = replace(_one_cell(asked, spec), search=search, epochs=asked.epochs, batch_size=asked.batch_size)
     return _run(asked, suite, asked.bank or bank_path(asked, spec.requirements.layers))
 
 
@@ -103,9 +99,23 @@ def _suite(asked: argparse.Namespace) -> Suite:
         suite = suites.parse("command-line", held)
     else:
         raise ValueError(f"give --suite ({', '.join(suites.names())}), or all of --encoders, --datasets and --probes")
-    changed = {name: getattr(asked, name) for name in ("trials", "seeds", "draws", "epochs", "batch_size")}
-    changed["sobol"] = asked.trials if suite.sobol == suite.trials else None
-    return replace(suite, **{name: number for name, number in changed.items() if number is not None})
+    changed = {name: getattr(asked, name) for name in ("seeds", "draws", "epochs", "batch_size")}
+    changed = {name: number for name, number in changed.items() if number is not None}
+    return replace(suite, **changed, search=_search(asked, suite.search))
+
+
+def _search(asked: argparse.Namespace, search: SearchSpec | None) -> SearchSpec | None:
+    """The search of a suite, changed by --search and --trials; None for one trial."""
+    from otoscope.search import SearchSpec
+
+    kind, trials = asked.search, asked.trials
+    if trials == 1:
+        return None
+    if kind is None and trials is None:
+        return search
+    known = search if search and kind in (None, search.kind) else SearchSpec(kind or SearchSpec.kind)
+    changed = trials or (search.total if search else None)
+    return known if changed is None else replace(known, options={**known.options, "trials": changed})
 
 
 def _one_cell(asked: argparse.Namespace, spec: ProbeSpec | FinetuneSpec) -> Suite:

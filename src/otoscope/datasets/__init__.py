@@ -1,4 +1,7 @@
-"""Data sets: one file each, from disk (or a mixer) to clips."""
+"""Data sets: labelled clips by split. One file each.
+
+A plug-in subclasses `Dataset` and registers itself with `register`. `otoscope.datasets.contract` checks it.
+"""
 
 from otoscope.datasets.base import Dataset, create, names, register, registry
 

@@ -1,4 +1,4 @@
-"""What a data set is: a task and clips by split. One file per data set beside this one."""
+"""The base class of data sets: a task and clips by split. Each data set is one file beside this one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from otoscope.types import HELD_OUT, Clip, Task
 
 
 class Dataset(ABC):
-    """A labelled collection of clips. Options are keyword-only constructor arguments."""
+    """The base class of data sets. Options are keyword-only arguments of the constructor.
+
+    Attributes
+    ----------
+    name : the registered name.
+    task : the classes, the kind of task and its main score.
+    splits : names of the splits.
+    """
 
     name: ClassVar[str]
     task: Task
@@ -21,11 +28,27 @@ class Dataset(ABC):
     @property
     @abstractmethod
     def digest(self) -> str:
-        """sha256 over everything that decides audio and labels: sources, options, code version of a mixer."""
+        """A text, usually a sha256, that changes whenever audio or labels change.
+
+        It covers the sources, the options and the version of any code that generates audio. Banks are addressed by it.
+        """
 
     @abstractmethod
     def clips(self, split: str) -> Sequence[Clip]:
-        """The clips of one split, in a fixed order. Raises `ValueError` for an unknown split."""
+        """Return the clips of one split, in the same order at every call.
+
+        Parameters
+        ----------
+        split : name of the split.
+
+        Returns
+        -------
+        The clips. Their audio is decoded only when `Clip.audio` is read.
+
+        Raises
+        ------
+        ValueError : when there is no such split.
+        """
 
 
 registry: Registry[Dataset] = Registry("dataset", "otoscope.datasets")
@@ -33,8 +56,20 @@ register = registry.register
 
 
 def create(name: str, **options: Any) -> Dataset:
-    """Build a data set by name.
+    """Build a data set.
 
+    Parameters
+    ----------
+    name : a registered name, one of `names()`.
+    options : options of this data set.
+
+    Raises
+    ------
+    UnknownNameError : when no data set of this name is registered.
+    TypeError : when the data set has no such option.
+
+    Examples
+    --------
     >>> create("scenes").task.kind
     'multi-label'
     """
@@ -44,5 +79,5 @@ def create(name: str, **options: Any) -> Dataset:
 
 
 def names() -> list[str]:
-    """Names of every data set that can be created."""
+    """Return the names of all registered data sets, sorted."""
     return registry.names()

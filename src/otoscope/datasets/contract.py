@@ -26,7 +26,7 @@ import soundfile
 from otoscope.contract import Contract, ContractError, expect
 from otoscope.datasets.base import Dataset, create
 from otoscope.metrics import main_metric
-from otoscope.types import Clip, Wave
+from otoscope.types import HELD_OUT, Clip, Wave
 
 CLIPS = 64
 """Most clips of one split whose audio is checked; they are spread evenly over the split."""
@@ -82,7 +82,7 @@ def _splits(subject: DatasetSource) -> None:
     dataset = _build(subject)
     splits = dataset.splits
     expect(len(set(splits)) == len(splits), f"the names of splits must be distinct, found {splits}")
-    expect({"train", "test"} <= set(splits), f"splits must include 'train' and 'test', found {splits}")
+    expect({"train", HELD_OUT} <= set(splits), f"splits must include 'train' and {HELD_OUT!r}, found {splits}")
     for split in splits:
         clips = dataset.clips(split)
         expect(len(clips) > 0, f"every split needs clips, {split!r} has none")

@@ -1,4 +1,8 @@
-"""Encoders: one file each, from audio to tokens, frozen."""
+"""Encoders: from audio to tokens. One file each.
+
+A plug-in subclasses `Encoder`, returns `Features` from its front end, and registers itself with `register`.
+`otoscope.encoders.contract` checks it.
+"""
 
 from otoscope.encoders.base import Encoder, Features, create, names, register, registry, weights_digest
 

@@ -1,4 +1,4 @@
-"""What an encoder is: audio to token map, in two differentiable steps. One file per encoder beside this one."""
+"""The base class of encoders: audio to a token map, in two steps. Each encoder is one file beside this one."""
 
 from __future__ import annotations
 
@@ -17,18 +17,33 @@ from otoscope.types import AudioBatch, Tokens, TokenShape
 
 @dataclass(frozen=True)
 class Features:
-    """What a front end hands to the encoder's body: `x` [B, frames, bins], `lengths` int64 [B] valid frames."""
+    """The output of a front end, a batch of padded feature maps.
+
+    Parameters
+    ----------
+    x : float [B, frames, bins]. Features, padded to the longest clip or further.
+    lengths : int64 [B]. Number of valid frames of each clip.
+    """
 
     x: Tensor
     lengths: Tensor
 
 
 class Encoder(nn.Module, ABC):
-    """Audio to tokens.
+    """The base class of encoders.
 
-    `front_end` turns audio into features (never trained), `embed` features into tokens (differentiable, so that the
-    fine-tuning reference trains the very same object). `encode` is the frozen path: eval mode, no gradient.
-    The front end belongs to the encoder, never to the data set; `front_end_id` names it in a bank's identity.
+    An encoder consists of a front end and a body. `front_end` computes features from audio and is never trained.
+    `embed` computes tokens from features and is differentiable, so that fine-tuning can train the same object. `encode`
+    runs both in evaluation mode and without gradient. Options are keyword-only arguments of the constructor.
+
+    Attributes
+    ----------
+    name : the registered name.
+    sample_rate : rate of the audio that the encoder accepts, in Hz.
+    shape : layers, frequency bands, width and frame rate of the tokens.
+    front_end_id : a text that identifies the front end and its settings. It is part of a bank's identity, so it must
+        change whenever the features change.
+    control : True where the weights are random, so that the encoder is a control and not a pretrained model.
     """
 
     name: ClassVar[str]
@@ -36,25 +51,62 @@ class Encoder(nn.Module, ABC):
     shape: TokenShape
     front_end_id: str
     control: bool = False
-    """True where the weights are random, so that the encoder is a control and not a pretrained model."""
 
     @abstractmethod
     def front_end(self, batch: AudioBatch) -> Features:
-        """Waveforms at `sample_rate` to features, without gradient."""
+        """Compute the features of a batch, without gradient.
+
+        Parameters
+        ----------
+        batch : waveforms at `sample_rate`.
+
+        Returns
+        -------
+        Features [B, frames, bins] with the number of valid frames of each clip.
+        """
 
     @abstractmethod
     def embed(self, features: Features) -> Tokens:
-        """Features to tokens of every layer: x [B, L, T, F, D], with mask and, where there is one, cls [B, L, D]."""
+        """Compute the tokens of every layer.
+
+        Parameters
+        ----------
+        features : the output of `front_end`.
+
+        Returns
+        -------
+        Tokens with x float [B, L, T, F, D], mask bool [B, T] and, where `shape.has_cls`, cls float [B, L, D].
+        """
 
     @abstractmethod
     def depth_groups(self) -> list[list[nn.Parameter]]:
-        """All parameters from input to output, one list per depth, for layer-wise learning-rate decay."""
+        """Group all parameters by depth.
+
+        Fine-tuning gives each group its own learning rate (layer-wise decay).
+
+        Returns
+        -------
+        One list of parameters for each depth, from input to output; every parameter is in exactly one list.
+        """
 
     def encode(self, batch: AudioBatch) -> Tokens:
-        """The frozen encoder: tokens of a batch, no gradient, whatever mode the module is in."""
+        """Compute the tokens of a batch in evaluation mode and without gradient.
+
+        Parameters
+        ----------
+        batch : waveforms at `sample_rate`.
+
+        Returns
+        -------
+        Tokens of the batch. The mode of the module is the same afterwards as before.
+
+        Raises
+        ------
+        ValueError : when the batch has another sample rate.
+        """
         if batch.rate != self.sample_rate:
             raise ValueError(
-                f"encoder {self.name!r} hears {self.sample_rate} Hz, the batch has {batch.rate} Hz; "
+                f"encoder {self.name!r} needs audio at {self.sample_rate} Hz, the batch has {batch.rate} Hz; "
                 "resample the clips first (otoscope.audio.resample)"
             )
         training = self.training
@@ -67,12 +119,21 @@ class Encoder(nn.Module, ABC):
 
     @property
     def digest(self) -> str:
-        """sha256 of every weight and buffer, by name."""
+        """The sha256 of all weights and buffers, as `weights_digest` computes it."""
         return weights_digest(self.state_dict().items())
 
 
 def weights_digest(named: Iterable[tuple[str, Tensor]]) -> str:
-    """sha256 over names, dtypes, shapes and bytes, in sorted order of name."""
+    """Compute the sha256 of tensors and their names.
+
+    Parameters
+    ----------
+    named : pairs of a name and a tensor, in any order.
+
+    Returns
+    -------
+    The hexadecimal digest over names, dtypes, shapes and bytes, in alphabetical order of the names.
+    """
     sha = hashlib.sha256()
     for name, tensor in sorted(named, key=lambda item: item[0]):
         flat = tensor.detach().cpu().contiguous()
@@ -86,8 +147,20 @@ register = registry.register
 
 
 def create(name: str, **options: Any) -> Encoder:
-    """Build an encoder by name, its weights loaded.
+    """Build an encoder and load its weights.
 
+    Parameters
+    ----------
+    name : a registered name, one of `names()`.
+    options : options of this encoder.
+
+    Raises
+    ------
+    UnknownNameError : when no encoder of this name is registered.
+    TypeError : when the encoder has no such option.
+
+    Examples
+    --------
     >>> create("tiny").sample_rate
     16000
     """
@@ -95,5 +168,5 @@ def create(name: str, **options: Any) -> Encoder:
 
 
 def names() -> list[str]:
-    """Names of every encoder that can be created."""
+    """Return the names of all registered encoders, sorted."""
     return registry.names()

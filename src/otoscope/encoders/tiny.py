@@ -1,7 +1,8 @@
-"""`tiny`: the embedded encoder, a small ViT over log-mel patches, self-supervised on real recordings.
+"""The encoder `tiny`, which ships with the package: a small ViT over log-mel patches, pretrained without labels.
 
-128 mel, 10 ms hop, 16 x 16 patches: 64 x 8 tokens for 10 s, with a cls token. MODEL_CARD.md beside the weights tells
-how it was trained; labels were never used, and the validation and test recordings of `scenes` were not heard.
+The features have 128 mel bins and a hop of 10 ms. Patches of 16 x 16 give 64 x 8 tokens for a clip of 10 s, and a cls
+token. MODEL_CARD.md beside the weights describes the training. It used neither labels nor the validation and test
+recordings of the data set `scenes`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ DIM, DEPTH, HEADS = 192, 6, 3
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block (Vaswani et al. 2017; ViT, Dosovitskiy et al. 2021): [B, N, D] -> [B, N, D]."""
+    """A pre-norm transformer block (Vaswani et al. 2017; ViT, Dosovitskiy et al. 2021).
+
+    Parameters
+    ----------
+    dim : width D of the tokens.
+    heads : number of attention heads, a divisor of `dim`.
+    """
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -37,19 +44,41 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """`valid` [B, N] bool: False for padded tokens, which nobody attends to."""
+        """Apply the block.
+
+        Parameters
+        ----------
+        x : float [B, N, D]. Tokens.
+        valid : bool [B, N]. False for padded tokens, which are excluded from attention; None where all are valid.
+
+        Returns
+        -------
+        float [B, N, D].
+        """
         B, N, D = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        among = None if valid is None else valid[:, None, None, :]
-        heard = functional.scaled_dot_product_attention(q, k, v, attn_mask=among)
-        x = x + self.out(heard.transpose(1, 2).reshape(B, N, D))
-        wide: Tensor = functional.gelu(self.up(self.norm2(x)))
-        return cast(Tensor, x + self.down(wide))
+        attention_mask = None if valid is None else valid[:, None, None, :]
+        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask)
+        x = x + self.out(attended.transpose(1, 2).reshape(B, N, D))
+        hidden: Tensor = functional.gelu(self.up(self.norm2(x)))
+        return cast(Tensor, x + self.down(hidden))
 
 
 def positions(steps: int, dim: int = DIM, start: int = 0) -> Tensor:
-    """Fixed sine-cosine positions over time and frequency, [steps, FREQ, dim]; half the width for each axis.
+    """Compute fixed sine-cosine positions over time and frequency.
 
+    Parameters
+    ----------
+    steps : number of time steps.
+    dim : width; one half encodes time and the other half frequency.
+    start : time step of the first position.
+
+    Returns
+    -------
+    float [steps, FREQ, dim].
+
+    Examples
+    --------
     >>> positions(64).shape
     torch.Size([64, 8, 192])
     """
@@ -66,7 +95,14 @@ def positions(steps: int, dim: int = DIM, start: int = 0) -> Tensor:
 
 
 class PatchViT(nn.Module):
-    """Patches of a log-mel map through transformer blocks; the body of `tiny`, shared with its training program."""
+    """The body of `tiny`: a transformer over patches of a log-mel map. The training program uses it, too.
+
+    Parameters
+    ----------
+    dim : width of the tokens.
+    depth : number of blocks.
+    heads : number of attention heads.
+    """
 
     def __init__(self, dim: int = DIM, depth: int = DEPTH, heads: int = HEADS) -> None:
         super().__init__()
@@ -82,15 +118,32 @@ class PatchViT(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def patches(self, mel: Tensor, start: int = 0) -> Tensor:
-        """Embedded patches with positions: [B, 16 T, 128] -> [B, T, FREQ, D]; `start` is the first patch's time."""
+        """Embed the patches of a map and add their positions.
+
+        Parameters
+        ----------
+        mel : float [B, 16 T, 128]. Log-mel features.
+        start : time step of the first patch.
+
+        Returns
+        -------
+        float [B, T, FREQ, D].
+        """
         B, frames, _ = mel.shape
-        cut = mel.view(B, frames // PATCH, PATCH, FREQ, PATCH).transpose(2, 3).flatten(3)
-        return cast(Tensor, self.patch(cut)) + positions(frames // PATCH, self.dim, start).to(mel)
+        patches = mel.view(B, frames // PATCH, PATCH, FREQ, PATCH).transpose(2, 3).flatten(3)
+        return cast(Tensor, self.patch(patches)) + positions(frames // PATCH, self.dim, start).to(mel)
 
     def layers(self, x: Tensor, valid: Tensor | None = None) -> list[Tensor]:
-        """Every block's output, the last one normalised: [B, N, D] -> depth x [B, 1 + N, D], cls first.
+        """Compute the output of every block; the final norm is applied to that of the last.
 
-        `valid` is [B, 1 + N].
+        Parameters
+        ----------
+        x : float [B, N, D]. Embedded patches.
+        valid : bool [B, 1 + N]. False for padded tokens, the cls token first; None where all are valid.
+
+        Returns
+        -------
+        One float [B, 1 + N, D] for each block, with the cls token first.
         """
         x = torch.cat([self.cls.expand(len(x), 1, self.dim), x], 1)
         outputs = []
@@ -103,10 +156,17 @@ class PatchViT(nn.Module):
 
 @register("tiny")
 class Tiny(Encoder):
-    """The embedded encoder.
+    """The small encoder that ships with the package: ViT over log-mel patches, self-supervised.
 
-    `weights="pretrained"` loads the shipped safetensors; `weights="random"` is the same architecture untrained (drawn
-    from `seed`), the control that every claim about the pretrained one is made against.
+    Parameters
+    ----------
+    weights : "pretrained" for the weights that ship, or "random" for the same architecture without training, as a
+        control.
+    seed : seed of the random weights.
+
+    Raises
+    ------
+    ValueError : when `weights` is neither of the two.
     """
 
     sample_rate = RATE
@@ -126,7 +186,16 @@ class Tiny(Encoder):
             raise ValueError(f"encoder 'tiny': weights={weights!r}; allowed: 'pretrained', 'random'")
 
     def front_end(self, batch: AudioBatch) -> Features:
-        """Mean of the clip removed, Kaldi filter bank, (x - MEAN) / SPREAD, zeros to a multiple of 64 frames."""
+        """Compute log-mel features as Kaldi does, after removal of the clip's mean.
+
+        Parameters
+        ----------
+        batch : waveforms at 16 kHz.
+
+        Returns
+        -------
+        Features [B, frames, 128], standardised by MEAN and SPREAD and padded with zeros to a multiple of 64 frames.
+        """
         with torch.no_grad():
             index = torch.arange(batch.waves.shape[1], device=batch.waves.device)
             valid = index < batch.lengths[:, None]
@@ -137,16 +206,25 @@ class Tiny(Encoder):
             return Features(functional.pad(mel, (0, 0, 0, -mel.shape[1] % PAD_FRAMES)), lengths)
 
     def embed(self, features: Features) -> Tokens:
-        """Tokens [B, DEPTH, T, 8, D] and cls [B, DEPTH, D]; a patch with any valid frame is valid."""
+        """Compute the tokens of every block.
+
+        Parameters
+        ----------
+        features : the output of `front_end`.
+
+        Returns
+        -------
+        Tokens [B, DEPTH, T, 8, D] with cls [B, DEPTH, D]. A patch is valid if any of its frames is.
+        """
         x = self.vit.patches(features.x)
         B, T = x.shape[:2]
         mask = torch.arange(T, device=x.device) * PATCH < features.lengths[:, None]
         valid = torch.cat([mask.new_ones(B, 1), mask.repeat_interleave(FREQ, 1)], 1)
-        every = torch.stack(self.vit.layers(x.flatten(1, 2), valid), 1)
-        return Tokens(every[:, :, 1:].reshape(B, DEPTH, T, FREQ, DIM), mask, every[:, :, 0])
+        layers = torch.stack(self.vit.layers(x.flatten(1, 2), valid), 1)
+        return Tokens(layers[:, :, 1:].reshape(B, DEPTH, T, FREQ, DIM), mask, layers[:, :, 0])
 
     def depth_groups(self) -> list[list[nn.Parameter]]:
-        """Patch embedding and cls, then block by block, the final norm with the last."""
+        """Group the parameters: patch embedding and cls token, then each block; the final norm is in the last group."""
         groups = [[*self.vit.patch.parameters(), self.vit.cls]]
         groups += [list(block.parameters()) for block in self.vit.blocks]
         groups[-1] += list(self.vit.norm.parameters())

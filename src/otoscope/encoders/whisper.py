@@ -1,7 +1,7 @@
-"""`whisper`: the encoder half of OpenAI's Whisper (Radford et al., ICML 2023), by way of transformers.
+"""The encoder `whisper`: the encoder of OpenAI's Whisper (Radford et al., ICML 2023), loaded with transformers.
 
-Trained on 680,000 hours of speech with transcripts, in windows of 30 s. Its weights do not come with otoscope; see
-docs/encoders.md. Needs `pip install "otoscope[hf]"`.
+Whisper was trained on 680,000 hours of speech with transcripts, in windows of 30 s. Its weights do not ship with
+otoscope; docs/encoders.md says how to get them. It needs `pip install "otoscope[hf]"`.
 """
 
 from __future__ import annotations
@@ -22,17 +22,28 @@ from otoscope.encoders.base import Encoder, Features, register
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
 RATE, FRAME, HOP = 16000, 400, 160
-STRIDE = 2  # frames a token, by the second convolution
-FLOOR, RANGE = 1e-10, 8.0  # of the power; decades below the loudest bin
+STRIDE = 2  # frames per token, the stride of the second convolution
+FLOOR, RANGE = 1e-10, 8.0  # smallest power; dynamic range in decades
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def log_mel(waves: Tensor, bins: int) -> Tensor:
-    """Whisper's log-mel map: decades of power, at most 8 below the loudest bin of the clip, (x + 4) / 4.
+    """Compute Whisper's log-mel features.
 
-    Input: [B, S] float at 16 kHz, S >= 400  Output: [B, S // 160, bins], a frame every 10 ms, centred on its time
-    (the edges are reflected). Source: openai/whisper, audio.py; triangular filters on Slaney's mel scale.
+    The log10 of the mel power is clamped to at most 8 decades below the loudest bin of the clip, then scaled by
+    (x + 4) / 4. The triangular filters are on Slaney's mel scale. Source: openai/whisper, audio.py.
 
+    Parameters
+    ----------
+    waves : float [B, S]. Waveforms at 16 kHz, S >= 400.
+    bins : number of mel bins.
+
+    Returns
+    -------
+    float [B, S // 160, bins]. One frame every 10 ms, centred on its time; the edges are reflected.
+
+    Examples
+    --------
     >>> log_mel(torch.zeros(1, 16000), 80).shape
     torch.Size([1, 100, 80])
     """
@@ -44,7 +55,7 @@ def log_mel(waves: Tensor, bins: int) -> Tensor:
 
 
 def _mel_filters(bins: int) -> Tensor:
-    """Filters [201, bins], float64."""
+    """Return the mel filters, float64 [201, bins]."""
     from transformers.audio_utils import mel_filter_bank
 
     return torch.from_numpy(
@@ -54,18 +65,31 @@ def _mel_filters(bins: int) -> Tensor:
 
 @register("whisper")
 class Whisper(Encoder):
-    """The encoder of a Whisper checkpoint: every block's output as a layer, the last after the final norm; F = 1.
+    """The encoder of a Whisper checkpoint; every block is a layer, F = 1, no cls token.
 
-    path: a folder written by `save_pretrained`, or the name of a repository on the Hugging Face hub, and then
-        `revision`, the 40 digits of a commit, so that the weights are always the same. Only safetensors are read.
-    weights: "pretrained", or "random": the same architecture (config.json of `path`) drawn from `seed`.
-    window: seconds that the encoder hears at once, silence after the clip included, for nothing is masked; None is
-        what it was trained with (30). A shorter one cuts the table of positions: cheaper, and not quite the same
-        tokens (docs/encoders.md has figures). A longer clip is refused.
-    pool: the mean of so many neighbouring tokens is one token; 1 is none, a token every 20 ms.
+    The last layer is the output after the final norm.
 
-    Raises `ImportError` without transformers, `ValueError` for options or a checkpoint that do not fit.
+    Parameters
+    ----------
+    path : a folder written by `save_pretrained`, or the name of a repository on the Hugging Face hub. Only safetensors
+        are read.
+    revision : the 40 hexadecimal digits of a commit, which pins the weights of a repository on the hub; None for a
+        folder.
+    weights : "pretrained", or "random" for the same architecture (config.json of `path`) without training, as a
+        control.
+    seed : seed of the random weights.
+    window : length of the encoder's input in seconds; None for the length it was trained with (30). Every clip is
+        padded with silence to this length, and the silence is not masked. A shorter window truncates the table of
+        positions, which is cheaper and changes the tokens a little (docs/encoders.md has figures).
+    pool : number of neighbouring tokens that are averaged into one; 1 for none, a token every 20 ms.
 
+    Raises
+    ------
+    ImportError : when transformers is not installed.
+    ValueError : when an option or the checkpoint does not fit.
+
+    Examples
+    --------
     >>> import tempfile
     >>> from transformers import WhisperConfig
     >>> folder = tempfile.mkdtemp()
@@ -101,7 +125,7 @@ class Whisper(Encoder):
         self.front_end_id = f"whisper-logmel{self.bins}-25/10ms-window{self.window / RATE:g}s-pool{pool}"
 
     def _cut_positions(self) -> None:
-        """Keep the positions of the window, as a buffer: Whisper's sinusoids are fixed, nobody trains them."""
+        """Keep the positions of the window only, as a buffer, because Whisper's sinusoids are not trained."""
         positions = self.window // (HOP * STRIDE)
         table = self.body.embed_positions
         weight = table.weight.detach()[:positions].clone()
@@ -111,21 +135,31 @@ class Whisper(Encoder):
 
     @property
     def digest(self) -> str:
-        """sha256 of every weight and buffer, and of what else in config.json decides the body's output."""
+        """The sha256 of all weights and buffers and of the settings in config.json that change the tokens."""
         config = self.body.config
-        rest = f"{super().digest} heads={config.encoder_attention_heads} activation={config.activation_function}"
-        return hashlib.sha256(rest.encode()).hexdigest()
+        content = f"{super().digest} heads={config.encoder_attention_heads} activation={config.activation_function}"
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def front_end(self, batch: AudioBatch) -> Features:
-        """Log-mel frames of the whole window, each clip followed by silence: [B, 100 * window, bins].
+        """Compute log-mel features of the whole window; each clip is followed by silence.
 
-        `lengths` counts the frames that begin in the clip. `ValueError` for a clip longer than the window.
+        Parameters
+        ----------
+        batch : waveforms at 16 kHz.
+
+        Returns
+        -------
+        Features [B, 100 * window, bins]. `lengths` counts the frames that begin inside the clip.
+
+        Raises
+        ------
+        ValueError : when a clip is longer than the window.
         """
         longest = int(batch.lengths.max())
         if longest > self.window:
             raise ValueError(
-                f"encoder 'whisper' hears {self.window / RATE:g} s at once, a clip has {longest / RATE:g} s; "
-                "cut the clips, or give a longer window where the checkpoint has one"
+                f"encoder 'whisper' accepts clips up to {self.window / RATE:g} s, found one of {longest / RATE:g} s; "
+                "cut the clips, or set a longer window if the checkpoint has one"
             )
         with torch.no_grad():
             index = torch.arange(batch.waves.shape[1], device=batch.waves.device)
@@ -134,18 +168,28 @@ class Whisper(Encoder):
             return Features(log_mel(waves, self.bins), (batch.lengths + HOP - 1) // HOP)
 
     def embed(self, features: Features) -> Tokens:
-        """Tokens [B, layers, T, 1, D], T that of the longest clip; a token with any frame of the clip is valid."""
-        heard = self.body(features.x.transpose(1, 2), output_hidden_states=True, return_dict=True)
-        every = torch.stack(heard.hidden_states[1:], 1)
+        """Compute the tokens of every block.
+
+        Parameters
+        ----------
+        features : the output of `front_end`.
+
+        Returns
+        -------
+        Tokens [B, layers, T, 1, D], with T of the longest clip. A token is valid if any of its frames begins inside
+        the clip.
+        """
+        outputs = self.body(features.x.transpose(1, 2), output_hidden_states=True, return_dict=True)
+        layers = torch.stack(outputs.hidden_states[1:], 1)
         count = (features.lengths + STRIDE - 1) // STRIDE
-        mask = torch.arange(int(count.max()), device=every.device) < count[:, None]
-        every = every[:, :, : mask.shape[1]]
+        mask = torch.arange(int(count.max()), device=layers.device) < count[:, None]
+        layers = layers[:, :, : mask.shape[1]]
         if self.pool > 1:
-            every, mask = _pooled(every, mask, self.pool)
-        return Tokens(every[:, :, :, None], mask)
+            layers, mask = _pooled(layers, mask, self.pool)
+        return Tokens(layers[:, :, :, None], mask)
 
     def depth_groups(self) -> list[list[nn.Parameter]]:
-        """The two convolutions, then block by block, the final norm with the last."""
+        """Group the parameters: the two convolutions, then each block; the final norm is in the last group."""
         groups = [[*self.body.conv1.parameters(), *self.body.conv2.parameters()]]
         groups += [list(layer.parameters()) for layer in self.body.layers]
         groups[-1] += list(self.body.layer_norm.parameters())
@@ -153,7 +197,7 @@ class Whisper(Encoder):
 
 
 def _pooled(x: Tensor, mask: Tensor, pool: int) -> tuple[Tensor, Tensor]:
-    """Means of `pool` neighbours, over valid tokens only: [B, L, T, D] -> [B, L, ceil(T / pool), D], and their mask."""
+    """Average `pool` neighbours, valid ones only: [B, L, T, D] -> [B, L, ceil(T / pool), D] and their mask."""
     B, L, T, D = x.shape
     valid = functional.pad(mask, (0, -T % pool)).view(B, 1, -1, pool, 1)
     groups = functional.pad(x, (0, 0, 0, -T % pool)).view(B, L, -1, pool, D)
@@ -165,20 +209,20 @@ def _check_source(path: str, revision: str | None) -> None:
     folder = Path(path)
     if folder.is_dir():
         if revision is not None:
-            raise ValueError(f"encoder 'whisper': {path} is a folder and has no revision; leave revision out")
+            raise ValueError(f"encoder 'whisper': {path} is a folder and has no revision; omit the option revision")
         if not (folder / "config.json").is_file():
             raise ValueError(f"encoder 'whisper': no config.json in {path}; write the folder with save_pretrained")
     elif revision is None:
         raise ValueError(
-            f"encoder 'whisper': no folder at {path}; give one written by save_pretrained, or, if that is a name on "
-            "the Hugging Face hub, pin its weights with revision=<commit>"
+            f"encoder 'whisper': no folder at {path}; give a folder written by save_pretrained, or, if {path} is a "
+            "repository on the Hugging Face hub, pin its weights with revision=<commit>"
         )
     elif not COMMIT.fullmatch(revision):
-        raise ValueError(f"encoder 'whisper': revision {revision!r} can move; give the 40 hex digits of a commit")
+        raise ValueError(f"encoder 'whisper': revision {revision!r} can change; give the 40 hex digits of a commit")
 
 
 def _check_sizes(window: float | None, pool: int, positions: int) -> tuple[int, int]:
-    """The window in samples, and pool; `ValueError` where they do not fit the checkpoint."""
+    """Return the window in samples and pool; raise `ValueError` where they do not fit the checkpoint."""
     token = HOP * STRIDE
     samples = positions * token if window is None else round(window * RATE / token) * token
     if window is not None and not math.isclose(samples, window * RATE):
@@ -197,7 +241,9 @@ def _configuration(path: str, revision: str | None) -> Any:
         raise ImportError("encoder 'whisper' needs transformers: pip install \"otoscope[hf]\"") from error
     config = AutoConfig.from_pretrained(path, revision=revision)
     if config.model_type != "whisper":
-        raise ValueError(f"encoder 'whisper': {path} holds a model of type {config.model_type!r}")
+        raise ValueError(
+            f"encoder 'whisper': {path} contains a model of type {config.model_type!r}, expected 'whisper'"
+        )
     return config
 
 
@@ -214,7 +260,7 @@ def _pretrained(path: str, revision: str | None) -> Any:
     config = _configuration(path, revision)
     from transformers import WhisperModel
 
-    with _without_a_bar():
+    with _no_progress_bar():
         model, loading = WhisperModel.from_pretrained(
             path,
             config=config,
@@ -225,19 +271,19 @@ def _pretrained(path: str, revision: str | None) -> Any:
         )
     missing = sorted(name for name in loading["missing_keys"] if name.startswith("encoder."))
     if missing:
-        raise ValueError(f"encoder 'whisper': {path} lacks {len(missing)} weights of the encoder, such as {missing[0]}")
+        raise ValueError(f"encoder 'whisper': {len(missing)} weights are missing in {path}, such as {missing[0]}")
     return model.encoder
 
 
 @contextmanager
-def _without_a_bar() -> Iterator[None]:
-    """Inside, transformers draws no bar over the weights that it loads: it would break the bars of what loads them."""
+def _no_progress_bar() -> Iterator[None]:
+    """Disable the progress bars of transformers, which would break those of otoscope."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if enabled:
             logging.enable_progress_bar()

@@ -22,7 +22,7 @@ from otoscope.finetuning.protocol import finetune_protocol
 from otoscope.finetuning.recipe import Recipe
 from otoscope.finetuning.training import FinetuneRun, Split
 from otoscope.results import FINETUNE, Protocol, Sampling
-from otoscope.sampling.training_set import TrainingSet
+from otoscope.sampling import TrainingSet
 from otoscope.train import loader
 from otoscope.train.fitted import chosen_shape
 from otoscope.train.rng import seeded

@@ -1,4 +1,4 @@
-"""Hot kernels, each beside its slow reference."""
+"""Performance-critical kernels, each with a slow reference."""
 
 from otoscope.ops.extremes import (
     Selection,

@@ -1,4 +1,4 @@
-"""The largest (and smallest) product between every prototype and every clip's tokens.
+"""The largest (and smallest) product of every prototype with the tokens of every clip.
 
     s[b, k] = max over valid n of <u[b, n], p[k]>,    u = z / |z|  (cosine forms)  or  u = z  (dot forms)
 
@@ -6,11 +6,11 @@ The tokens are frozen, so the gradient of s[b, k] reaches one token, the argmax 
 
     dL/dp[k] = sum_b g[b, k] u[b, n*(b, k)]
 
-Forward walks over blocks of clips and prototypes with one bounded buffer and keeps only values and argmax, O(B K);
-backward gathers. Nothing of size B x K x N exists. On a CPU with integer units an integer product and a bound rule out
-nearly all tokens first (`otoscope.ops.bounded`), with the same result; on a CUDA card the forward is that of
-`otoscope.ops.triton_max`, where Triton works. The dot forms also pass a gradient to tokens that ask for one (mixtures
-of layers behind a learned gate); it is scattered from the argmax tokens and costs O(B K D) as well.
+The forward pass computes blocks of clips and prototypes in one buffer of bounded size and keeps only values and argmax,
+O(B K); the backward pass gathers. No tensor of size B x K x N exists. On a CPU with int8 units an int8 product and a
+bound first rule out nearly all tokens (`otoscope.ops._bounded`), with the same result; on a CUDA card the forward pass
+is a Triton kernel (`otoscope.ops._triton_max`), where Triton works. The dot forms also pass a gradient to tokens that
+require one (mixtures of layers with a learned gate); it is scattered from the argmax tokens and costs O(B K D) as well.
 """
 
 from __future__ import annotations
@@ -22,32 +22,44 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from otoscope.ops import bounded, chosen, int8, screening
-from otoscope.ops import scan as blocks
-from otoscope.ops.scan import Extremes, norm, working
+from otoscope.ops import _bounded, _scan, int8, screening
+from otoscope.ops._scan import Extremes, norm, work_dtype
+from otoscope.ops._selected import add_selected
 from otoscope.ops.screening import Screening
 
 Selection = Literal["exact", "int8"] | Screening
-"""How the token is found: by the product itself, by the product of both sides rounded to int8, or by the product itself
-among candidates from a projection."""
+"""How the token is selected: by the product itself, by the product of tokens and prototypes rounded to int8, or by the
+product itself among candidates from a projection."""
 _NAMED = ("exact", "int8")
 
 
 def max_cosine(
     tokens: Tensor, prototypes: Tensor, mask: Tensor | None = None, *, selection: Selection = "exact"
 ) -> tuple[Tensor, Tensor]:
-    """Largest cosine-like product of every prototype with the tokens of every clip.
+    """Largest product of every prototype with the L2-normalised tokens of every clip.
 
-    tokens [B, N, D] frozen, normalised here; prototypes [K, D] used as given (the caller normalises, e.g. sign(p) /
-    sqrt(D)); mask [B, N] bool, True = valid, at least one a clip. Output: values [B, K], argmax int64 [B, K] (the first
-    index among equals). Half-precision products are accumulated in float32. Differentiable once, in the prototypes.
+    Half-precision products are accumulated in float32. Differentiable once, with respect to the prototypes.
 
-    `selection="int8"`: the token is chosen in int8, faster still, and may be another one nearly as good
-    (`otoscope.ops.int8` bounds the difference); value and gradient are exact for the token chosen. On a card without a
-    working Triton this is "exact".
+    Parameters
+    ----------
+    tokens : float [B, N, D]. Frozen; divided by their lengths here.
+    prototypes : float [K, D]. Used as given; the caller normalises them, for example sign(p) / sqrt(D).
+    mask : bool [B, N], or None. True where a token is valid; at least one of each clip is.
+    selection : "exact", "int8" or Screening. How the token is selected. With "int8" it is selected by an int8 product,
+        which is faster; it may be another token that is nearly as good (`otoscope.ops.int8` bounds the difference).
+        Value and gradient are exact for the selected token. On a CUDA card without a working Triton "int8" is "exact".
 
-    Raises `ValueError` for tokens that require a gradient, wrong shapes, no tokens or an unknown selection.
+    Returns
+    -------
+    values : float [B, K].
+    argmax : int64 [B, K]. Among equal products the first token.
 
+    Raises
+    ------
+    ValueError : for tokens that require a gradient, wrong shapes, N = 0, or an unknown selection.
+
+    Examples
+    --------
     >>> z = torch.tensor([[[3.0, 0.0], [0.0, 2.0]]])
     >>> values, argmax = max_cosine(z, torch.eye(2))
     >>> values.tolist(), argmax.tolist()
@@ -61,8 +73,12 @@ def max_cosine(
 def max_dot(
     tokens: Tensor, prototypes: Tensor, mask: Tensor | None = None, *, selection: Selection = "exact"
 ) -> tuple[Tensor, Tensor]:
-    """`max_cosine` for tokens that are normalised already, or shall not be; passes gradients to tokens that ask.
+    """`max_cosine` without normalisation of the tokens; tokens may require a gradient.
 
+    Parameters, results and errors are those of `max_cosine`, except that tokens are used as they are.
+
+    Examples
+    --------
     >>> values, _ = max_dot(torch.tensor([[[3.0, 0.0], [0.0, 2.0]]]), torch.eye(2))
     >>> values.tolist()
     [[3.0, 2.0]]
@@ -74,8 +90,19 @@ def max_dot(
 def min_max_cosine(
     tokens: Tensor, prototypes: Tensor, mask: Tensor | None = None, *, selection: Selection = "exact"
 ) -> Extremes:
-    """Smallest and largest cosine-like products: minimum [B, K], argmin, maximum [B, K], argmax; as `max_cosine`.
+    """Smallest and largest product of every prototype with the L2-normalised tokens of every clip.
 
+    Parameters and errors are those of `max_cosine`.
+
+    Returns
+    -------
+    minimum : float [B, K].
+    argmin : int64 [B, K].
+    maximum : float [B, K].
+    argmax : int64 [B, K].
+
+    Examples
+    --------
     >>> low, _, high, _ = min_max_cosine(torch.tensor([[[3.0, 0.0], [0.0, -2.0]]]), torch.eye(2))
     >>> low.tolist(), high.tolist()
     ([[0.0, -1.0]], [[1.0, 0.0]])
@@ -88,8 +115,12 @@ def min_max_cosine(
 def min_max_dot(
     tokens: Tensor, prototypes: Tensor, mask: Tensor | None = None, *, selection: Selection = "exact"
 ) -> Extremes:
-    """`min_max_cosine` for tokens taken as they are; passes gradients to tokens that ask.
+    """`min_max_cosine` without normalisation of the tokens; tokens may require a gradient.
 
+    Parameters, results and errors are those of `min_max_cosine`, except that tokens are used as they are.
+
+    Examples
+    --------
     >>> low, _, high, _ = min_max_dot(torch.tensor([[[3.0, 0.0], [0.0, -2.0]]]), torch.eye(2))
     >>> low.tolist(), high.tolist()
     ([[0.0, -2.0]], [[3.0, 0.0]])
@@ -99,8 +130,10 @@ def min_max_dot(
 
 
 def max_cosine_reference(tokens: Tensor, prototypes: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """`max_cosine` in plain sight, with the whole B x N x K table in memory.
+    """Slow reference of `max_cosine`, with all B x N x K products in memory.
 
+    Examples
+    --------
     >>> z, p = torch.randn(2, 5, 3), torch.randn(4, 3)
     >>> torch.allclose(max_cosine_reference(z, p)[0], max_cosine(z, p)[0], atol=1e-6)
     True
@@ -115,8 +148,10 @@ def max_cosine_reference(tokens: Tensor, prototypes: Tensor, mask: Tensor | None
 def min_max_cosine_reference(
     tokens: Tensor, prototypes: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`min_max_cosine` in plain sight.
+    """Slow reference of `min_max_cosine`.
 
+    Examples
+    --------
     >>> z, p = torch.randn(2, 5, 3), torch.randn(4, 3)
     >>> torch.allclose(min_max_cosine_reference(z, p)[0], min_max_cosine(z, p)[0], atol=1e-6)
     True
@@ -126,12 +161,12 @@ def min_max_cosine_reference(
     return -low, argmin, high, argmax
 
 
-def check_frozen(tokens: Tensor, asked: str, instead: str) -> None:
+def check_frozen(tokens: Tensor, function: str, instead: str) -> None:
     """Raise `ValueError` for tokens that require a gradient."""
     if tokens.requires_grad:
         raise ValueError(
-            f"{asked} is for frozen tokens, these require a gradient; detach them, or for a learned mixture of layers "
-            f"normalise them first and call {instead}"
+            f"{function} is for frozen tokens, but these tokens require a gradient; detach them, or, for a learned "
+            f"mixture of layers, normalise them first and call {instead}"
         )
 
 
@@ -139,12 +174,12 @@ def check_shapes(tokens: Tensor, prototypes: Tensor, mask: Tensor | None) -> Non
     """Raise `ValueError` unless tokens are [B, N >= 1, D], prototypes [K, D] and the mask is None or bool [B, N]."""
     if tokens.ndim != 3 or prototypes.ndim != 2 or tokens.shape[2] != prototypes.shape[1]:
         raise ValueError(
-            f"tokens must be [B, N, D] and prototypes [K, D], found {list(tokens.shape)} and {list(prototypes.shape)}"
+            f"tokens must be [B, N, D] and prototypes [K, D], got {list(tokens.shape)} and {list(prototypes.shape)}"
         )
     if mask is not None and (mask.dtype != torch.bool or mask.shape != tokens.shape[:2]):
-        raise ValueError(f"mask must be bool {list(tokens.shape[:2])}, found {mask.dtype} {list(mask.shape)}")
+        raise ValueError(f"mask must be bool {list(tokens.shape[:2])}, got {mask.dtype} {list(mask.shape)}")
     if tokens.shape[1] == 0:
-        raise ValueError("tokens must hold at least one token a clip, found N = 0")
+        raise ValueError("tokens must have at least one token per clip, got N = 0")
 
 
 def _extremes(
@@ -155,6 +190,7 @@ def _extremes(
     both: bool,
     selection: Selection,
 ) -> Extremes:
+    """Check the arguments and compute maximum, argmax, minimum, argmin; without `both` the last two are empty."""
     check_shapes(tokens, prototypes, mask)
     if not isinstance(selection, Screening) and selection not in _NAMED:
         raise ValueError(f"selection {selection!r}; allowed: {', '.join(map(repr, _NAMED))}, a Screening")
@@ -163,7 +199,7 @@ def _extremes(
 
 
 class _Extremes(torch.autograd.Function):
-    """(max, argmax, min, argmin); without `both` the last two are empty."""
+    """Maximum, argmax, minimum, argmin; without `both` the last two are empty."""
 
     @staticmethod
     def forward(
@@ -178,14 +214,14 @@ class _Extremes(torch.autograd.Function):
             return screening.scan(tokens, prototypes, mask, normalise, both, selection)
         integer = selection == "int8"
         if tokens.is_cuda:
-            from otoscope.ops import triton_max
+            from otoscope.ops import _triton_max
 
-            if triton_max.usable(tokens, prototypes, integer):
-                on_card = triton_max.scan_int8 if integer else triton_max.scan
-                return on_card(tokens, prototypes, mask, normalise, both)
+            if _triton_max.is_usable(tokens, prototypes, integer):
+                scan_on_card = _triton_max.scan_int8 if integer else _triton_max.scan
+                return scan_on_card(tokens, prototypes, mask, normalise, both)
         if integer and not tokens.is_cuda:
             return int8.scan(tokens, prototypes, mask, normalise, both)
-        scan = bounded.scan if bounded.pays(tokens, prototypes, both) else blocks.scan
+        scan = _bounded.scan if _bounded.is_faster(tokens, prototypes, both) else _scan.scan
         return scan(tokens, prototypes, mask, normalise, both)
 
     @staticmethod
@@ -198,12 +234,12 @@ class _Extremes(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        """Many sets of prototypes on the same tokens are one long set; anything else is done one after another."""
+        """Sets of prototypes that share tokens are computed as one long set; everything else one after another."""
         tokens, prototypes, *rest = arguments
         if in_dims[0] is None and in_dims[1] is not None and in_dims[2] is None:
-            long = prototypes.movedim(in_dims[1], 0).flatten(0, 1)
-            found = _Extremes.apply(tokens, long, *rest)  # type: ignore[no-untyped-call]
-            return tuple(t.unflatten(1, (info.batch_size, t.shape[1] // info.batch_size)) for t in found), (1,) * 4
+            all_sets = prototypes.movedim(in_dims[1], 0).flatten(0, 1)
+            results = _Extremes.apply(tokens, all_sets, *rest)  # type: ignore[no-untyped-call]
+            return tuple(t.unflatten(1, (info.batch_size, t.shape[1] // info.batch_size)) for t in results), (1,) * 4
         each = [
             _Extremes.apply(
                 *(a if dim is None else a.select(dim, i) for a, dim in zip(arguments, in_dims, strict=True))
@@ -226,33 +262,36 @@ class _Extremes(torch.autograd.Function):
 
 
 Picks = list[tuple[Tensor, Tensor]]
-"""Gradients [B, K] with the indices [B, K] of the tokens that they belong to: of the maximum, and of the minimum."""
+"""Gradients [B, K] and the indices [B, K] of the tokens that they belong to, for maximum and minimum."""
 
 
 def _gradient_of_prototypes(tokens: Tensor, prototypes: Tensor, picks: Picks, inverse: Tensor | None) -> Tensor:
-    """sum over picks and b of weight[b, k] * tokens[b, index[b, k]], the token times its `inverse` [B, N], [K, D]."""
+    """Gradient of the prototypes, [K, D]: the sum over picks and b of weight[b, k] * tokens[b, index[b, k]].
+
+    With `inverse` [B, N] every token is multiplied by its inverse length.
+    """
     B, N, D = tokens.shape
-    work = working(tokens.dtype, prototypes.dtype)
+    work = work_dtype(tokens.dtype, prototypes.dtype)
     total = tokens.new_zeros(prototypes.shape, dtype=work)
-    step = B if tokens.dtype == work else max(1, blocks.BUFFER // (N * D))
+    step = B if tokens.dtype == work else max(1, _scan.BUFFER // (N * D))
     for weight, index in picks:
         weight = weight.to(work) if inverse is None else weight.to(work) * inverse.to(work).gather(1, index)
         for b in range(0, B, step):
-            here = slice(b, b + step)
-            chosen.add(tokens[here].to(work), weight[here], index[here], total)
+            part = slice(b, b + step)
+            add_selected(tokens[part].to(work), weight[part], index[part], total)
     return total.to(prototypes.dtype)
 
 
 def _gradient_of_tokens(tokens: Tensor, prototypes: Tensor, picks: Picks) -> Tensor:
-    """sum over picks and the k whose extreme lies at (b, n) of weight[b, k] * prototypes[k], [B, N, D]."""
+    """Gradient of the tokens, [B, N, D]: at (b, n) the sum of weight[b, k] * prototypes[k] over the k that select n."""
     (B, N, _), K = tokens.shape, len(prototypes)
-    work = working(tokens.dtype, prototypes.dtype)
+    work = work_dtype(tokens.dtype, prototypes.dtype)
     weight, index = (torch.cat(parts, 1) for parts in zip(*picks, strict=True))
-    cells, order = (index + torch.arange(B, device=index.device)[:, None] * N).flatten().sort(stable=True)
-    count = torch.bincount(cells, minlength=B * N)
-    which = torch.arange(index.shape[1], device=index.device).remainder(K).expand_as(index).flatten()[order]
+    selected, order = (index + torch.arange(B, device=index.device)[:, None] * N).flatten().sort(stable=True)
+    count = torch.bincount(selected, minlength=B * N)
+    prototype = torch.arange(index.shape[1], device=index.device).remainder(K).expand_as(index).flatten()[order]
     summed = F.embedding_bag(
-        which,
+        prototype,
         prototypes.to(work),
         offsets=count.cumsum(0) - count,
         per_sample_weights=weight.to(work).flatten()[order],

@@ -1,4 +1,4 @@
-"""Binarisation whose gradient passes straight through."""
+"""Binarisation with the straight-through gradient."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class _SignThrough(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        """Nothing to keep."""
+        """The backward pass needs no tensor."""
 
     @staticmethod
     def vmap(_: Any, in_dims: tuple[int], x: Tensor) -> tuple[Tensor, int]:
-        """Element by element, so along any dimension."""
+        """The operation is element by element, so any dimension can be mapped."""
         return sign_through(x), in_dims[0]
 
     @staticmethod
@@ -28,11 +28,21 @@ class _SignThrough(torch.autograd.Function):
 
 
 def sign_through(x: Tensor) -> Tensor:
-    """sign(x) in {-1, +1} with sign(0) = +1; the gradient is passed on as it is, unclipped.
+    """Sign of every element, with sign(0) = +1; the backward pass is the identity.
 
-    Input: [*] floating. Output: [*], exactly +-1. The straight-through estimator of Bengio et al. (2013, arXiv
-    1308.3432) without the hard-tanh window: d out / d x := 1 everywhere.
+    Source: the straight-through estimator of Bengio et al. (2013, arXiv 1308.3432), without the window of hard tanh:
+    d out / d x := 1 everywhere.
 
+    Parameters
+    ----------
+    x : float [*].
+
+    Returns
+    -------
+    float [*]. Exactly -1 or +1.
+
+    Examples
+    --------
     >>> sign_through(torch.tensor([-0.5, 0.0, 3.0]))
     tensor([-1.,  1.,  1.])
     """

@@ -1,4 +1,4 @@
-"""Weighted sums of tokens that many sets of weights can share."""
+"""Weighted sums of tokens, where several sets of weights may share the same tokens."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class _WeightedSum(torch.autograd.Function):
     def vmap(_: Any, in_dims: tuple[int | None, int | None], weights: Tensor, tokens: Tensor) -> tuple[Tensor, int]:
         over_weights, over_tokens = in_dims
         if over_weights is not None and over_tokens is None:
-            long = weights.movedim(over_weights, 1)
-            return weighted_sum(long.flatten(1, 2), tokens).view(*long.shape[:3], -1), 1
+            sets = weights.movedim(over_weights, 1)
+            return weighted_sum(sets.flatten(1, 2), tokens).view(*sets.shape[:3], -1), 1
         first, second = (
             t[None] if dim is None else t.movedim(dim, 0) for t, dim in ((weights, over_weights), (tokens, over_tokens))
         )
@@ -36,11 +36,22 @@ class _WeightedSum(torch.autograd.Function):
 
 
 def weighted_sum(weights: Tensor, tokens: Tensor) -> Tensor:
-    """sum_n w[b, m, n] z[b, n]: weights [B, M, N], tokens [B, N, D] to [B, M, D]; differentiable, any number of times.
+    """`weights @ tokens`, without copies of tokens under `torch.vmap`.
 
-    `weights @ tokens`, except that under `torch.vmap` several sets of weights on the same tokens become more rows of
-    one product, where a batched product would first copy the tokens for each set.
+    Several sets of weights for the same tokens become additional rows of one product; a batched product would first
+    copy the tokens for each set. Differentiable any number of times.
 
+    Parameters
+    ----------
+    weights : float [B, M, N].
+    tokens : float [B, N, D].
+
+    Returns
+    -------
+    float [B, M, D]. The sum over n of weights[b, m, n] * tokens[b, n].
+
+    Examples
+    --------
     >>> weighted_sum(torch.tensor([[[0.5, 0.5]]]), torch.ones(1, 2, 3))
     tensor([[[1., 1., 1.]]])
     """

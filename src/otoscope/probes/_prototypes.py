@@ -56,7 +56,7 @@ class Prototypes(nn.Module, ABC):
         ----------
         tokens : float [B, N, D]. L2-normalised tokens.
         mask : bool [B, N]. True where a token is valid; None if all are.
-        selection : how the token is chosen, see `otoscope.ops.max_cosine`.
+        selection : how the token is selected, see `otoscope.ops.max_cosine`.
 
         Returns
         -------
@@ -123,8 +123,8 @@ class SharedPrototypes(Probe):
     Parameters
     ----------
     prototypes_per_class : J; there are K = C J prototypes.
-    selection : "exact" or "int8". "int8" chooses tokens by int8 products, which is faster and may choose another token
-        of nearly the same cosine. Values and gradients are exact for the chosen token (`otoscope.ops.max_cosine`).
+    selection : "exact" or "int8". "int8" selects tokens by int8 products, which is faster and may select another token
+        of nearly the same cosine. Values and gradients are exact for the selected token (`otoscope.ops.max_cosine`).
     """
 
     lr = PROTOTYPE_LR

@@ -20,8 +20,8 @@ class Protofloat(SharedPrototypes, ClipProbe):
     Parameters
     ----------
     prototypes_per_class : number of prototypes of each class, J.
-    selection : "exact" or "int8". "int8" chooses tokens by int8 products, which is faster and may choose another token
-        of nearly the same cosine. Values and gradients are exact for the chosen token (`otoscope.ops.max_cosine`).
+    selection : "exact" or "int8". "int8" selects tokens by int8 products, which is faster and may select another token
+        of nearly the same cosine. Values and gradients are exact for the selected token (`otoscope.ops.max_cosine`).
 
     References
     ----------

@@ -1,1 +1,25 @@
-"""Which clips a training sees: stratified cuts, few-shot draws, mixup views, and subsets of a bank."""
+"""Which clips a probe is trained on: stratified cuts, few-shot draws and mixup views.
+
+`with_validation`, `with_few_shot` and `with_mixup_views` choose clips of a bank; `TrainingSet` chooses the same clips
+of a data set, for training that reads audio.
+"""
+
+from otoscope.sampling.few_shot import few_shot
+from otoscope.sampling.mixup import add_mixup_views, mixup_settings, with_mixup_views
+from otoscope.sampling.stratify import stratify
+from otoscope.sampling.subset import VALIDATION_CUT, split_validation, with_few_shot, with_validation
+from otoscope.sampling.training_set import MixupSet, TrainingSet
+
+__all__ = [
+    "VALIDATION_CUT",
+    "MixupSet",
+    "TrainingSet",
+    "add_mixup_views",
+    "few_shot",
+    "mixup_settings",
+    "split_validation",
+    "stratify",
+    "with_few_shot",
+    "with_mixup_views",
+    "with_validation",
+]

@@ -1,7 +1,8 @@
-"""Mixup views of a few-shot draw: waveforms are mixed before the encoder hears them, so that a bank can hold them.
+"""Mixup views of a few-shot draw: waveforms are mixed before they are encoded, so that a bank can contain the views.
 
-The cached few-shot protocol ("Unmute the Patch Tokens", ICLR 2026) has 64 clips a class and five views of each, mixed
-beforehand with p = 0.9. It does not say how they are mixed; here they are as in its group's BirdSet (arXiv 2403.10380).
+The few-shot protocol with cached embeddings ("Unmute the Patch Tokens", ICLR 2026) has 64 clips per class and five
+views of each, mixed in advance with p = 0.9. The paper does not say how they are mixed; here they are mixed as in BirdSet
+(arXiv 2403.10380), by the same group.
 """
 
 from __future__ import annotations
@@ -18,56 +19,88 @@ from otoscope.results import Views
 from otoscope.types import Clip, Task, Wave
 
 P, SNR_DB = 0.9, (0.0, 5.0)
-"""The share of views that are mixed, and how many dB the partner of a clip lies below it, at least and at most."""
-RULE = {"p": P, "snr_db": SNR_DB}
-"""What decides views beside their number and the draw, for a record."""
+"""The probability that a view is mixed, and the lowest and highest level of a clip over its partner in dB."""
 
 
-def mixed(clips: Sequence[Clip], task: Task, *, views: int, draw: int = 0, p: float = P) -> list[Clip]:
-    """The clips, then `views` views of each: with probability `p` it is mixed with another of them, else it is itself.
+def mixup_settings(number: int) -> Views:
+    """Return how views are mixed, for a record.
 
-    A partner is added at an RMS of 0 to 5 dB (uniform) below the clip's, both from their beginning; the view is as
-    long as the longer one, so that no event is cut off. It has the labels and events of both. So far the defaults of
-    BirdSet's `MultilabelMix`. Where a clip carries exactly one label, the view has the clip's own: it is the louder
-    one *(our choice)*. The clips themselves stay beside their views *(our choice)*.
-
-    What is random hangs on `draw`, the clip's id and the view's number; the partner also on how many clips there are. A
-    single clip has no partner. Nothing is decoded before a view's audio is read.
+    Parameters
+    ----------
+    number : views of each clip.
     """
-    made = list(clips)
-    for view in range(views):
-        for row, clip in enumerate(clips):
-            name = int.from_bytes(hashlib.sha256(clip.id.encode()).digest()[:8], "big")
-            rng = np.random.default_rng([draw, view, name])
-            alone, snr = rng.random() >= p or len(clips) == 1, float(rng.uniform(*SNR_DB))
-            other = int(rng.integers(max(1, len(clips) - 1)))
-            view_of = replace(clip, id=f"{clip.id}~{view}")
-            made.append(view_of if alone else _with_partner(view_of, clips[other + (other >= row)], snr, task))
-    return made
-
-
-def view_settings(number: int) -> Views:
-    """The rule of `number` views of each clip, as a record keeps it."""
     return Views(number=number, p=P, snr_db=SNR_DB)
 
 
-def with_mixup_views(bank: Bank, views: Bank, *, shots: int, draw: int, number: int) -> Bank:
-    """The bank with the train split of `views`, that of a `shown.MixupSet`; `ValueError` for one of another encoder.
+def add_mixup_views(clips: Sequence[Clip], task: Task, *, views: int, draw: int = 0, p: float = P) -> list[Clip]:
+    """Add mixup views to clips.
 
-    `shots`, `draw`, `number` of views of each clip: those that `views` was made with, for the protocol of a record.
+    With probability `p`, a view is the mixture of its clip with another clip; otherwise it is the clip itself. The
+    partner is added at an RMS level of 0 to 5 dB (uniform) below that of the clip. Both start together, and the view is
+    as long as the longer one, so that no event is cut off. A multi-label view has the labels and events of both clips.
+    These are the defaults of BirdSet's `MultilabelMix`. Two choices are ours: a multi-class view has the label of its
+    clip, which is the louder one; and the clips themselves are kept besides their views.
+
+    The random numbers of a view depend on `draw`, the id of the clip and the number of the view; the choice of the
+    partner also depends on the number of clips. A single clip has no partner. Audio is decoded when a view is read.
+
+    Parameters
+    ----------
+    clips : the clips.
+    task : the task; its kind decides the labels of a mixture.
+    views : number of views of each clip.
+    draw : number of the few-shot draw.
+    p : probability that a view is mixed.
+
+    Returns
+    -------
+    The clips, followed by `views` views of each.
     """
-    asked, found = (
-        (it.identity.encoder_digest, it.identity.layers, it.identity.dtype, it.identity.content) for it in (bank, views)
+    result = list(clips)
+    for number in range(views):
+        for row, clip in enumerate(clips):
+            clip_seed = int.from_bytes(hashlib.sha256(clip.id.encode()).digest()[:8], "big")
+            rng = np.random.default_rng([draw, number, clip_seed])
+            unmixed, snr = rng.random() >= p or len(clips) == 1, float(rng.uniform(*SNR_DB))
+            other = int(rng.integers(max(1, len(clips) - 1)))
+            view = replace(clip, id=f"{clip.id}~{number}")
+            result.append(view if unmixed else _with_partner(view, clips[other + (other >= row)], snr, task))
+    return result
+
+
+def with_mixup_views(bank: Bank, views: Bank, *, shots: int, draw: int, number: int) -> Bank:
+    """Return the bank with clips and mixup views as its train split.
+
+    Parameters
+    ----------
+    bank : the bank of the data set.
+    views : the bank of a `MixupSet`, by the same encoder.
+    shots, draw : the few-shot draw from which `views` was made.
+    number : views of each clip in `views`.
+
+    Returns
+    -------
+    A bank with the train split of `views` and the other splits of `bank`.
+
+    Raises
+    ------
+    ValueError : when the two banks have different encoders, layers, dtypes or contents.
+    """
+    wanted, given = (
+        (b.identity.encoder_digest, b.identity.layers, b.identity.dtype, b.identity.content) for b in (bank, views)
     )
-    if asked != found:
-        raise ValueError(f"{views.path} holds views by {found}, {bank.path} clips by {asked}: extract the views anew")
-    sampling = replace(bank.sampling, shots=shots, draw=draw, views=view_settings(number))
+    if wanted != given:
+        raise ValueError(
+            f"the views in {views.path} have (encoder, layers, dtype, content) {given}, the clips in {bank.path} "
+            f"{wanted}; both must be the same: extract the views anew"
+        )
+    sampling = replace(bank.sampling, shots=shots, draw=draw, views=mixup_settings(number))
     return bank.with_splits({"train": views.split("train")}, sampling)
 
 
 @dataclass(frozen=True)
-class _Mix:
-    """Reads a clip with its partner `snr` dB below it."""
+class _Mixture:
+    """Reads a clip mixed with a partner whose level is `snr` dB below it."""
 
     clip: Clip
     partner: Clip
@@ -75,16 +108,17 @@ class _Mix:
 
     def __call__(self) -> Wave:
         wave, other = waveform(self.clip, self.clip.rate), waveform(self.partner, self.clip.rate)
-        loud, level = _rms(wave), _rms(other)
-        gain = loud / level * 10 ** (-self.snr / 20) if loud and level else 1.0
-        mix = np.zeros(max(len(wave), len(other)), np.float32)
-        mix[: len(wave)] += wave
-        mix[: len(other)] += np.float32(gain) * other
-        return mix
+        level, other_level = _rms(wave), _rms(other)
+        gain = level / other_level * 10 ** (-self.snr / 20) if level and other_level else 1.0
+        mixture = np.zeros(max(len(wave), len(other)), np.float32)
+        mixture[: len(wave)] += wave
+        mixture[: len(other)] += np.float32(gain) * other
+        return mixture
 
 
 def _with_partner(clip: Clip, partner: Clip, snr: float, task: Task) -> Clip:
-    load = _Mix(clip, partner, snr)
+    """The mixture of two clips as a clip, with the labels that the task gives it."""
+    load = _Mixture(clip, partner, snr)
     if task.kind == "multi-class":
         return replace(clip, load=load)
     labels = tuple(dict.fromkeys((*clip.labels, *partner.labels)))

@@ -1,47 +1,72 @@
-"""A bank with other clips to learn from: a few-shot draw, or a validation split where the data set has none."""
+"""Banks with other train clips: a few-shot draw, or a validation split for a data set that has none."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from otoscope.bank import Bank
 from otoscope.registry import UnknownNameError
 from otoscope.results import ValidationCut
-from otoscope.sampling.draws import few_shot, stratify
+from otoscope.sampling.few_shot import few_shot
+from otoscope.sampling.stratify import stratify
 
-VALIDATION_CUT = {"share": 0.2, "seed": 0}
-"""Share of the train split that becomes the validation split of a data set without one, and the seed of the cut."""
+VALIDATION_CUT = ValidationCut(share=0.2, seed=0)
+"""How the validation split of a data set without one is cut from its train split."""
+
+
+def split_validation(targets: npt.ArrayLike) -> tuple[list[int], list[int]]:
+    """Divide train clips into those that stay and those of the validation split, as `VALIDATION_CUT` says.
+
+    Parameters
+    ----------
+    targets : [n, C]. Multi-hot labels of the train clips.
+
+    Returns
+    -------
+    Rows of the train split and rows of the validation split, each in ascending order.
+    """
+    part = stratify(targets, [1 - VALIDATION_CUT.share, VALIDATION_CUT.share], seed=VALIDATION_CUT.seed)
+    return np.flatnonzero(part == 0).tolist(), np.flatnonzero(part == 1).tolist()
 
 
 def with_validation(bank: Bank) -> Bank:
-    """The bank as it is if it has a validation split, else with one cut from its train split.
+    """Return the bank with a validation split.
 
-    The cut is stratified (`draws.stratify`), the same in every run, and `VALIDATION_CUT` says how large it is.
+    Parameters
+    ----------
+    bank : a bank with a train split.
+
+    Returns
+    -------
+    The same bank if it has a validation split; otherwise one whose validation split is cut from its train split. The
+    cut is stratified and the same in every run (`split_validation`).
     """
     try:
         bank.split("validation")
         return bank
     except UnknownNameError:
         train = bank.split("train")
-        hot = train.targets.numpy()
-        part = stratify(hot, [1 - VALIDATION_CUT["share"], VALIDATION_CUT["share"]], seed=int(VALIDATION_CUT["seed"]))
-        sides = {"train": np.flatnonzero(part == 0), "validation": np.flatnonzero(part == 1)}
-        splits = {name: train.subset(rows.tolist(), name) for name, rows in sides.items()}
-        return bank.with_splits(splits, replace(bank.sampling, validation_cut=cut_settings()))
+        kept, validation = split_validation(train.targets.numpy())
+        splits = {"train": train.subset(kept, "train"), "validation": train.subset(validation, "validation")}
+        return bank.with_splits(splits, replace(bank.sampling, validation_cut=VALIDATION_CUT))
 
 
 def with_few_shot(bank: Bank, shots: int, *, draw: int = 0) -> Bank:
-    """The bank with a train split of at least `shots` clips per class (`draws.few_shot`).
+    """Return the bank with a few-shot draw as its train split (`few_shot`).
 
-    `draw` numbers independent draws; 16 shots are a part of 64 of the same draw.
+    Parameters
+    ----------
+    bank : a bank with a train split.
+    shots : train clips per class.
+    draw : number of the draw. Draws are independent; 16 shots are a part of 64 shots of the same draw.
+
+    Returns
+    -------
+    A bank with the same other splits.
     """
     train = bank.split("train")
-    chosen = few_shot(train.targets.numpy(), shots, seed=draw)
-    return bank.with_splits({"train": train.subset(chosen.tolist())}, replace(bank.sampling, shots=shots, draw=draw))
-
-
-def cut_settings() -> ValidationCut:
-    """`VALIDATION_CUT` as a record keeps it."""
-    return ValidationCut(share=VALIDATION_CUT["share"], seed=int(VALIDATION_CUT["seed"]))
+    rows = few_shot(train.targets.numpy(), shots, seed=draw)
+    return bank.with_splits({"train": train.subset(rows.tolist())}, replace(bank.sampling, shots=shots, draw=draw))

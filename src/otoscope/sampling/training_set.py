@@ -1,4 +1,4 @@
-"""A data set as training sees it: the clips that a view of its bank would hold, for training that reads clips."""
+"""The clips of a data set that a training sees, for training that reads audio, and for banks of mixup views."""
 
 from __future__ import annotations
 
@@ -6,55 +6,67 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-import numpy as np
-
 from otoscope.bank import HeldOutError
 from otoscope.datasets import Dataset
 from otoscope.results import Sampling
-from otoscope.sampling.draws import few_shot, stratify
-from otoscope.sampling.mixup import RULE, mixed, view_settings
-from otoscope.sampling.subset import VALIDATION_CUT, cut_settings
+from otoscope.sampling.few_shot import few_shot
+from otoscope.sampling.mixup import SNR_DB, P, add_mixup_views, mixup_settings
+from otoscope.sampling.subset import VALIDATION_CUT, split_validation
 from otoscope.types import Clip
 
 
 class TrainingSet(Dataset):
-    """The train and validation clips of a data set; whatever else is asked for is held out.
+    """The train and validation clips of a data set; its other splits cannot be read.
 
-    `cut`: the validation split is cut from the train split, as `views.with_validation` does; `shots`, `draw`: the
-    train split is a few-shot draw from what is left, as of `views.with_few_shot`; `views` mixed ones stand beside
-    each of its clips (`mixed.mixed`). Name, task and digest are the whole's.
+    The clips are those that `with_validation` and `with_few_shot` choose from a bank of the data set. Name, task and
+    digest are those of the data set.
+
+    Parameters
+    ----------
+    dataset : the data set.
+    cut : True to cut the validation split from the train split, for a data set that has none.
+    shots : train clips per class of a few-shot draw from the train clips that remain; None for all clips.
+    draw : number of the few-shot draw.
+    views : mixup views of each train clip, which are added to the train clips.
     """
 
     def __init__(
-        self, whole: Dataset, *, cut: bool = False, shots: int | None = None, draw: int = 0, views: int = 0
+        self, dataset: Dataset, *, cut: bool = False, shots: int | None = None, draw: int = 0, views: int = 0
     ) -> None:
-        self.name, self.task, self._digest = whole.name, whole.task, whole.digest  # type: ignore[misc]
+        self.name, self.task, self._digest = dataset.name, dataset.task, dataset.digest  # type: ignore[misc]
         self.draw = draw
         self.sampling = Sampling(
             shots=shots,
             draw=draw,
-            views=view_settings(views) if views else None,
-            validation_cut=cut_settings() if cut else None,
+            views=mixup_settings(views) if views else None,
+            validation_cut=VALIDATION_CUT if cut else None,
         )
-        train = whole.clips("train")
-        held = None if cut else whole.clips("validation")
-        if held is None:
-            hot = whole.task.targets(train).numpy()
-            part = stratify(
-                hot, [1 - VALIDATION_CUT["share"], VALIDATION_CUT["share"]], seed=int(VALIDATION_CUT["seed"])
-            )
-            train, held = ([train[row] for row in np.flatnonzero(part == side).tolist()] for side in (0, 1))
+        train = dataset.clips("train")
+        if cut:
+            kept, validation_rows = split_validation(self.task.targets(train).numpy())
+            train, validation = [train[row] for row in kept], [train[row] for row in validation_rows]
+        else:
+            validation = list(dataset.clips("validation"))
         if shots is not None:
-            train = [train[row] for row in few_shot(whole.task.targets(train).numpy(), shots, seed=draw).tolist()]
-        self._clips = {"train": mixed(train, whole.task, views=views, draw=draw), "validation": held}
+            train = [train[row] for row in few_shot(self.task.targets(train).numpy(), shots, seed=draw).tolist()]
+        self._clips = {"train": add_mixup_views(train, self.task, views=views, draw=draw), "validation": validation}
 
     @property
     def digest(self) -> str:
-        """The whole data set's."""
+        """The digest of the data set."""
         return self._digest
 
     def clips(self, split: str) -> Sequence[Clip]:
-        """The clips of the train or validation split; `HeldOutError` for another."""
+        """Return the clips of a split.
+
+        Parameters
+        ----------
+        split : "train" or "validation".
+
+        Raises
+        ------
+        HeldOutError : for any other split.
+        """
         if split not in self._clips:
             raise HeldOutError(
                 f"split {split!r} of {self.name!r} is held out from training; allowed: {', '.join(self._clips)}; "
@@ -64,22 +76,37 @@ class TrainingSet(Dataset):
 
 
 class MixupSet(Dataset):
-    """The train clips of `shown`, drawn and mixed, as a data set of its own: the bank of a draw is made of it."""
+    """The train clips of a `TrainingSet` and their mixup views, as a data set from which a bank is extracted.
+
+    Parameters
+    ----------
+    training_set : the clips and views.
+    """
 
     splits = ("train",)
 
-    def __init__(self, shown: TrainingSet) -> None:
-        self.name, self.task, self._shown = shown.name, shown.task, shown  # type: ignore[misc]
+    def __init__(self, training_set: TrainingSet) -> None:
+        self.name, self.task = training_set.name, training_set.task  # type: ignore[misc]
+        self._training_set = training_set
 
     @property
     def digest(self) -> str:
-        """sha256 over the whole data set, the clips that were drawn, their views and how these are mixed."""
-        names = [clip.id for clip in self._shown.clips("train")]
-        decides = json.dumps([self._shown.digest, names, self._shown.draw, RULE])
-        return hashlib.sha256(decides.encode()).hexdigest()
+        """sha256 over the digest of the data set, the ids of clips and views, the draw and the rule of mixing."""
+        ids = [clip.id for clip in self._training_set.clips("train")]
+        identity = [self._training_set.digest, ids, self._training_set.draw, {"p": P, "snr_db": SNR_DB}]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
     def clips(self, split: str) -> Sequence[Clip]:
-        """The clips and their views; `HeldOutError` for another split than "train"."""
+        """Return the clips and their views.
+
+        Parameters
+        ----------
+        split : "train".
+
+        Raises
+        ------
+        HeldOutError : for any other split.
+        """
         if split != "train":
             raise HeldOutError(f"split {split!r} of {self.name!r} has no views: only its train split is mixed")
-        return self._shown.clips(split)
+        return self._training_set.clips(split)

@@ -1,5 +1,32 @@
 """Search of the learning rate and weight decay on the validation split. One file for each strategy."""
 
-from otoscope.search.api import SearchResult, Trial, fit_best
+from otoscope.search.api import SearchResult, fit_best
+from otoscope.search.base import (
+    MissingExtraError,
+    Outcome,
+    Problem,
+    Search,
+    SearchSpec,
+    Setting,
+    Storage,
+    Train,
+    Trial,
+    register,
+    registry,
+)
 
-__all__ = ["SearchResult", "Trial", "fit_best"]
+__all__ = [
+    "MissingExtraError",
+    "Outcome",
+    "Problem",
+    "Search",
+    "SearchResult",
+    "SearchSpec",
+    "Setting",
+    "Storage",
+    "Train",
+    "Trial",
+    "fit_best",
+    "register",
+    "registry",
+]

@@ -1,107 +1,104 @@
-"""Search of the learning rate and weight decay, on the validation split alone."""
+"""Train a probe with searched learning rate and weight decay, in memory."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-
-import torch
-from scipy.stats import qmc
 
 from otoscope import probes
 from otoscope.bank import Bank
 from otoscope.probes import Range
 from otoscope.results import SearchSettings
-from otoscope.train import FittedProbe, TrainingConfig, fit_many, trials_at_once
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One configuration tried: its validation metric, or None and the reason why it has none."""
-
-    lr: float
-    weight_decay: float
-    validation: float | None
-    seconds: float
-    error: str | None = None
+from otoscope.search.base import Problem, SearchSpec, Trial
+from otoscope.train import FittedProbe, TrainingConfig, fit, fit_many, trials_at_once
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The best trial's probe, trained with the search's seed, and every trial in order."""
+    """The probe of the best trial, and every trial in order."""
 
     best: FittedProbe
     trials: tuple[Trial, ...]
 
 
-def sobol_points(lr: Range, weight_decay: Range, trials: int, seed: int = 0) -> list[tuple[float, float]]:
-    """Scrambled Sobol points (Owen 1998) in the logarithms of both ranges: [(lr, weight decay)] * trials.
-
-    When `trials` is a power of two, cutting either range into that many equal parts (in the logarithm) leaves exactly
-    one candidate in each: a grid in each direction, at the price of one.
-
-    >>> [round(lr, 4) for lr, _ in sorted(sobol_points(Range(1e-4, 1e-2), Range(1e-5, 5e-4), 2))]
-    [0.0008, 0.005]
-    """
-    if trials < 1:
-        raise ValueError(f"a search needs at least one trial, found {trials}")
-    points = qmc.Sobol(2, seed=seed).random_base2(math.ceil(math.log2(trials)))[:trials]
-    return [(_within(lr, float(u)), _within(weight_decay, float(v))) for u, v in points]
-
-
 def fit_best(
     probe: str,
     bank: Bank,
+    search: SearchSpec = SearchSpec("sobol", {"trials": 8}),  # noqa: B008
+    config: TrainingConfig = TrainingConfig(),
     *,
-    trials: int = 8,
-    seed: int = 0,
-    lr: Range | None = None,
-    weight_decay: Range | None = None,
-    layer: int | str | Sequence[int] | None = None,
-    epochs: int = 30,
-    batch_size: int = 128,
-    device: str | torch.device | None = None,
-    progress: bool = False,
+    space: Mapping[str, Range] | None = None,
     options: Mapping[str, Any] | None = None,
+    progress: bool = False,
 ) -> SearchResult:
-    """Train `trials` configurations with one seed, many at once (`fit_many`); keep the best on validation (of equals
-    the first).
+    """Train a probe with several learning rates and weight decays and keep the best one on the validation split.
 
-    Learning rates and weight decays come from `sobol_points` in the probe's declared ranges, or in those given. A trial
-    that diverges is noted and lost; if all do, the last error is raised. A probe that is not trained by gradient has
-    nothing to search: one trial. The other arguments are those of `fit`.
+    Trials that the memory allows are trained together. A trial that diverges is listed with its error. A probe that is
+    not trained by gradient has nothing to search, and is fitted once.
+
+    Parameters
+    ----------
+    probe : registered name of the probe.
+    bank : its train and validation splits are read.
+    search : the strategy and its options.
+    config : how to train. A learning rate or weight decay given here is fixed, and not searched. All trials have its
+        seed.
+    space : ranges to search in place of those that the probe declares, by parameter ("lr", "weight_decay").
+    options : options of the probe.
+    progress : whether to show progress bars.
+
+    Returns
+    -------
+    The probe of the best trial (of equals the first) and all trials.
+
+    Raises
+    ------
+    ValueError : when `config` fixes both the learning rate and the weight decay.
+    DivergedError : when every trial diverges.
+
+    Examples
+    --------
+    >>> fit_best("linear", bank, SearchSpec("tpe", {"trials": 20})).best.validation  # doctest: +SKIP
+    0.41
     """
-    kind, searched = probes.registry.get(probe), probes.solver_of(probe, options or {}) == "adamw"
-    tried: list[Trial] = []
-    best: FittedProbe | None = None
-    points = sobol_points(lr or kind.lr, weight_decay or kind.weight_decay, trials if searched else 1, seed)
+    kind = probes.registry.get(probe)
+    if probes.solver_of(probe, options or {}) != "adamw":
+        fitted = fit(probe, bank, config, options=options, progress=progress)
+        return SearchResult(fitted, (Trial.of(0, {}, fitted),))
+    ranges = {"lr": kind.lr, "weight_decay": kind.weight_decay} | dict(space or {})
+    ranges = {name: limits for name, limits in ranges.items() if getattr(config, name) is None}
+    if not ranges:
+        raise ValueError("the configuration fixes lr and weight_decay, so there is nothing to search; use fit")
     width = trials_at_once(probe, bank, options=options)
-    for batch in (points[i : i + width] for i in range(0, len(points), width)):
-        config = TrainingConfig(seed=seed, epochs=epochs, batch_size=batch_size, layers=layer, device=device)
-        configs = [replace(config, lr=rate, weight_decay=decay) for rate, decay in batch]
-        found = fit_many(probe, bank, configs, options=options, progress=progress)
-        for (rate, decay), fitted in zip(batch, found, strict=True):
-            if not isinstance(fitted, FittedProbe):
-                last = fitted
-                tried.append(Trial(rate, decay, None, 0.0, str(fitted)))
-                continue
-            tried.append(Trial(rate, decay, fitted.validation, fitted.train_seconds))
-            if best is None or fitted.validation > best.validation:
-                best = fitted
+    strategy = search.create(Problem(space=ranges, trials_at_once=width, seed=config.seed))
+    best: FittedProbe | None = None
+    last_error: Exception | None = None
+    while batch := strategy.ask():
+        configs = [
+            replace(
+                config,
+                lr=setting.get("lr", config.lr),
+                weight_decay=setting.get("weight_decay", config.weight_decay),
+            )
+            for setting in batch.values()
+        ]
+        outcomes = fit_many(probe, bank, configs, options=options, watch=strategy.stop, progress=progress)
+        strategy.tell(dict(zip(batch, outcomes, strict=True)))
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                last_error = outcome
+            elif best is None or outcome.validation > best.validation:
+                best = outcome
     if best is None:
-        raise last
-    return SearchResult(_of_search(best, len(points), seed) if searched else best, tuple(tried))
+        raise last_error or RuntimeError("the search made no trial")
+    return SearchResult(_with_search(best, strategy.describe(), ranges), tuple(strategy.trials))
 
 
-def _of_search(best: FittedProbe, trials: int, seed: int) -> FittedProbe:
-    """The probe with a protocol that says that its learning rate and weight decay were searched."""
-    training = best.protocol.training and replace(best.protocol.training, lr=None, weight_decay=None)
-    search = SearchSettings(kind="sobol", trials=trials, options={"seed": seed} if seed else {})
-    return replace(best, protocol=replace(best.protocol, search=search, training=training))
-
-
-def _within(limits: Range, share: float) -> float:
-    """The point at `share` of the way from low to high, in the logarithm."""
-    return float(limits.low * (limits.high / limits.low) ** share)
+def _with_search(best: FittedProbe, settings: SearchSettings, searched: Collection[str]) -> FittedProbe:
+    """The probe with a protocol that says which parameters were searched, and how."""
+    training = best.protocol.training
+    if training is not None:
+        lr, weight_decay = (None if name in searched else getattr(training, name) for name in ("lr", "weight_decay"))
+        training = replace(training, lr=lr, weight_decay=weight_decay)
+    return replace(best, protocol=replace(best.protocol, search=settings, training=training))

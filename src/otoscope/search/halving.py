@@ -1,4 +1,4 @@
-"""Successive halving: trials that are behind at a few fixed epochs go no further."""
+"""Successive halving: after a few fixed numbers of epochs only the best trials continue."""
 
 from __future__ import annotations
 
@@ -8,13 +8,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Halving:
-    """At `min_epochs`, `min_epochs` * `factor`, ... epochs only the best 1 / `factor` go on.
+    """After `min_epochs`, `min_epochs` * `factor`, ... epochs only the best 1 / `factor` of the trials continue.
 
-    Successive halving (Jamieson & Talwalkar, AISTATS 2016) where trials meet, and its asynchronous form (Li et al.,
-    "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020) towards those that were there before: a trial
-    is among the best if so few of all that ever reached this epoch are better, the rule of Optuna's
-    `SuccessiveHalvingPruner(min_resource=min_epochs, reduction_factor=factor)`. There the first to arrive always goes
-    on; here trials that arrive together are compared with each other first.
+    Trials of one batch are compared with each other, as in successive halving (Jamieson & Talwalkar, AISTATS 2016), and
+    with the trials of earlier batches, as in its asynchronous form (Li et al., "A System for Massively Parallel
+    Hyperparameter Tuning", MLSys 2020): a trial continues if it is among the best 1 / `factor` of all that ever reached
+    this epoch. This is the rule of Optuna's `SuccessiveHalvingPruner(min_resource=min_epochs,
+    reduction_factor=factor)`, except that there the first trial to reach an epoch always continues.
+
+    Parameters
+    ----------
+    min_epochs : epochs after which trials are first compared.
+    factor : the best 1 / `factor` continue.
+
+    Raises
+    ------
+    ValueError : for `min_epochs` below 1 or a factor below 2.
     """
 
     min_epochs: int = 5
@@ -25,7 +34,7 @@ class Halving:
             raise ValueError(f"halving needs min_epochs >= 1 and a factor >= 2, found {self}")
 
     def is_rung(self, epochs: int) -> bool:
-        """Whether trials are compared once they were trained for so many epochs.
+        """Whether trials are compared after this number of epochs.
 
         >>> [epochs for epochs in range(1, 60) if Halving().is_rung(epochs)]
         [5, 15, 45]
@@ -34,24 +43,29 @@ class Halving:
             epochs //= self.factor
         return epochs == self.min_epochs
 
-    def behind(self, epochs: int, values: Sequence[float | None], earlier: Sequence[float]) -> set[int]:
-        """Which of the trials with these metrics after so many epochs are to stop (None: over, not to be stopped).
+    def stopped(self, epochs: int, scores: Sequence[float | None], earlier: Sequence[float]) -> set[int]:
+        """Which trials of a batch stop. Trials with equal scores are treated alike; the best of all never stops.
 
-        `earlier`: the metrics in the same epoch of trials that were there before. Equals stay together; the best of all
-        is never behind.
+        Parameters
+        ----------
+        epochs : number of epochs that the trials were trained.
+        scores : score of each trial of the batch; None for a trial that has ended.
+        earlier : scores that trials of earlier batches had after this number of epochs.
 
-        >>> sorted(Halving().behind(5, [0.1, 0.5, None, 0.3], []))
+        Returns
+        -------
+        The positions of the trials that stop.
+
+        Examples
+        --------
+        >>> sorted(Halving().stopped(5, [0.1, 0.5, None, 0.3], []))
         [0, 3]
-        >>> sorted(Halving().behind(5, [0.1, 0.5, None, 0.3], [0.6, 0.7, 0.8]))
+        >>> sorted(Halving().stopped(5, [0.1, 0.5, None, 0.3], [0.6, 0.7, 0.8]))
         [0, 1, 3]
         """
-        running = {number: value for number, value in enumerate(values) if value is not None}
+        running = {position: score for position, score in enumerate(scores) if score is not None}
         if not running or not self.is_rung(epochs):
             return set()
         ranked = sorted([*running.values(), *earlier], reverse=True)
-        bar = ranked[max(1, len(ranked) // self.factor) - 1]
-        return {number for number, value in running.items() if value < bar}
-
-
-HALVING = Halving()
-"""The halving of every search: of 30 epochs two thirds see 5, two ninths 15."""
+        threshold = ranked[max(1, len(ranked) // self.factor) - 1]
+        return {position for position, score in running.items() if score < threshold}

@@ -1,1 +1,7 @@
 """What a worker does for one study: its search, then its final runs."""
+
+from otoscope.bench.jobs.base import Failure, Job
+from otoscope.bench.jobs.finetune import FinetuneJob
+from otoscope.bench.jobs.probe import ProbeJob, saved_probe
+
+__all__ = ["Failure", "FinetuneJob", "Job", "ProbeJob", "saved_probe"]

@@ -1,6 +1,6 @@
-/* What torch does slowly on a CPU: extremes of rows with their places, and products with chosen tokens.
-   Compiled on first use by compiled.py, which also says what every function is equal to. Plain C with the vector
-   extensions of GCC and Clang; -march=native makes of a vector whatever the processor has. */
+/* Operations that are slow in torch on a CPU: extremes of rows with their indices, and products with selected tokens.
+   Compiled on first use by _compiled.py, which documents every function. Plain C with the vector extensions of GCC and
+   Clang; -march=native translates a vector to the registers of the processor. */
 
 #include <math.h>
 #include <stddef.h>
@@ -13,8 +13,8 @@ typedef int32_t ints __attribute__((vector_size(4 * LANES), aligned(4)));
 static inline floats float_or(ints which, floats a, floats b) { return (floats)((which & (ints)a) | (~which & (ints)b)); }
 static inline ints int_or(ints which, ints a, ints b) { return (which & a) | (~which & b); }
 
-/* The largest of `sign` * value in one row and its first place; `best` and `place` hold the lanes' own. */
-static inline void conclude(const floats *best, const ints *place, float *value, int64_t *at) {
+/* The largest value of one row and its first index, from the largest value and index of every lane. */
+static inline void reduce_lanes(const floats *best, const ints *place, float *value, int64_t *at) {
     float top = -INFINITY;
     int32_t first = INT32_MAX;
     for (int lane = 0; lane < LANES; lane++) {
@@ -29,12 +29,12 @@ static inline void conclude(const floats *best, const ints *place, float *value,
     *at = first;
 }
 
-/* SCORES(i): a vector of scores; SCORE(i): one. Row r is clip r % clips of prototype r / clips. A penalty of -inf takes a
-   token out. Output: high[clip * stride + prototype] and so on; low may be NULL. */
+/* SCORES(i): a vector of scores; SCORE(i): one score. Row r belongs to clip r % clips and prototype r / clips. A penalty of
+   -inf excludes a token. Output: high[clip * stride + prototype], likewise the others; low may be NULL. */
 #define EXTREMES(SCORES, SCORE)                                                                                          \
     for (int64_t r = begin; r < end; r++) {                                                                              \
         const int64_t clip = r % clips, out = clip * stride + r / clips;                                                 \
-        const float *out_of = penalty ? penalty + clip * n : NULL;                                                       \
+        const float *offset = penalty ? penalty + clip * n : NULL;                                                       \
         floats top, bottom;                                                                                              \
         ints top_at, bottom_at;                                                                                          \
         for (int lane = 0; lane < LANES; lane++) {                                                                       \
@@ -45,8 +45,8 @@ static inline void conclude(const floats *best, const ints *place, float *value,
         for (; i + LANES <= n; i += LANES) {                                                                             \
             const ints here = (ints){0} + (int32_t)i;                                                                    \
             floats v = SCORES(i), up = v, down = -v;                                                                     \
-            if (out_of) {                                                                                                \
-                const floats off = *(const floats *)(out_of + i);                                                        \
+            if (offset) {                                                                                                \
+                const floats off = *(const floats *)(offset + i);                                                        \
                 up += off;                                                                                               \
                 down += off;                                                                                             \
             }                                                                                                            \
@@ -61,10 +61,10 @@ static inline void conclude(const floats *best, const ints *place, float *value,
         }                                                                                                                \
         float best, worst;                                                                                               \
         int64_t best_at, worst_at;                                                                                       \
-        conclude(&top, &top_at, &best, &best_at);                                                                        \
-        conclude(&bottom, &bottom_at, &worst, &worst_at);                                                                \
+        reduce_lanes(&top, &top_at, &best, &best_at);                                                                        \
+        reduce_lanes(&bottom, &bottom_at, &worst, &worst_at);                                                                \
         for (; i < n; i++) {                                                                                             \
-            const float v = SCORE(i), off = out_of ? out_of[i] : 0.0f;                                                   \
+            const float v = SCORE(i), off = offset ? offset[i] : 0.0f;                                                   \
             if (v + off > best) best = v + off, best_at = i;                                                             \
             if (off - v > worst) worst = off - v, worst_at = i;                                                          \
         }                                                                                                                \
@@ -112,7 +112,7 @@ static inline float dot(const float *z, const float *p, int64_t d) {
 }
 
 /* out[r] = <tokens[clip, index[r]], prototypes[k]> with r = clip * count + k. */
-void chosen_products(int64_t begin, int64_t end, const float *tokens, const float *prototypes, const int64_t *index,
+void selected_products(int64_t begin, int64_t end, const float *tokens, const float *prototypes, const int64_t *index,
                      int64_t count, int64_t n, int64_t d, float *out) {
     for (int64_t r = begin; r < end; r++) {
         out[r] = dot(tokens + ((r / count) * n + index[r]) * d, prototypes + (r % count) * d, d);
@@ -120,8 +120,8 @@ void chosen_products(int64_t begin, int64_t end, const float *tokens, const floa
 }
 
 /* total[k] += sum over b of weight[b, k] * tokens[b, index[b, k]]. */
-void add_chosen(int64_t begin, int64_t end, const float *tokens, const float *weight, const int64_t *index, int64_t clips,
-                int64_t count, int64_t n, int64_t d, float *total) {
+void add_selected(int64_t begin, int64_t end, const float *tokens, const float *weight, const int64_t *index,
+                  int64_t clips, int64_t count, int64_t n, int64_t d, float *total) {
     for (int64_t k = begin; k < end; k++) {
         float *sum = total + k * d;
         for (int64_t b = 0; b < clips; b++) {
@@ -133,16 +133,16 @@ void add_chosen(int64_t begin, int64_t end, const float *tokens, const float *we
 
 static inline float larger(float a, float b) { return a > b ? a : b; }
 
-/* Rows of width d, less the centre of their group of n rows, as scale[r] * values[r]: 255 levels, none finer than least.
-   missed[r] is the length of what rounding took away, length[r] of what it left. */
+/* Round rows of width d, minus the centre of their group of n rows, to scale[r] * values[r]: 255 levels, none finer than
+   least. error[r] is the length of what rounding removed, length[r] the length of the rounded row. */
 void levels(int64_t begin, int64_t end, const float *rows, const float *centres, int64_t n, int64_t d, const float *least,
-            int8_t *values, float *scale, float *missed, float *length) {
+            int8_t *values, float *scale, float *error, float *length) {
     for (int64_t r = begin; r < end; r++) {
         const float *z = rows + r * d, *centre = centres + r / n * d;
         int8_t *out = values + r * d;
         float peak = 127 * *least;
         for (int64_t i = 0; i < d; i++) peak = larger(peak, fabsf(z[i] - centre[i]));
-        const float unit = peak / 127, inverse = 1 / unit, round = 12582912.0f; /* 1.5 * 2^23: a float without fraction */
+        const float unit = peak / 127, inverse = 1 / unit, round = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
         floats off = {0}, kept = {0};
         int64_t i = 0;
         for (; i + LANES <= d; i += LANES) {
@@ -159,69 +159,70 @@ void levels(int64_t begin, int64_t end, const float *rows, const float *centres,
             kept_sum += q * q;
         }
         scale[r] = unit;
-        missed[r] = unit * sqrtf(off_sum);
+        error[r] = unit * sqrtf(off_sum);
         length[r] = unit * sqrtf(kept_sum);
     }
 }
 
-/* What is known of the products of one clip's tokens with one prototype: factor[i] * scores[i], off by at most
-   missed[i] * whole + length[i] * lacking, all less `shift`. A penalty of -inf takes a token out. */
+/* The products of one clip's tokens with one prototype, as far as they are known: scale * factor[i] * scores[i] + shift, off
+   by at most error[i] * length_bound + length[i] * prototype_error. A penalty of -inf excludes a token. */
 typedef struct {
     const int32_t *scores;
-    const float *factor, *missed, *length, *penalty, *tokens, *prototype;
-    float scale, whole, lacking, shift;
+    const float *factor, *error, *length, *penalty, *tokens, *prototype;
+    float scale, length_bound, prototype_error, shift;
     int64_t n, d;
-} Known;
+} Products;
 
-static inline floats guess(const Known *k, int64_t i, floats scale) {
+static inline floats estimate(const Products *k, int64_t i, floats scale) {
     const floats score = __builtin_convertvector(*(const ints *)(k->scores + i), floats);
     const floats v = score * *(const floats *)(k->factor + i) * scale;
     return k->penalty ? v + *(const floats *)(k->penalty + i) : v;
 }
 
-static inline floats reach(const Known *k, int64_t i) {
-    return *(const floats *)(k->missed + i) * k->whole + *(const floats *)(k->length + i) * k->lacking;
+static inline floats bound(const Products *k, int64_t i) {
+    return *(const floats *)(k->error + i) * k->length_bound + *(const floats *)(k->length + i) * k->prototype_error;
 }
 
-static inline float guess_one(const Known *k, int64_t i, float scale) {
+static inline float estimate_one(const Products *k, int64_t i, float scale) {
     return (float)k->scores[i] * k->factor[i] * scale + (k->penalty ? k->penalty[i] : 0.0f);
 }
 
-static inline float reach_one(const Known *k, int64_t i) { return k->missed[i] * k->whole + k->length[i] * k->lacking; }
+static inline float bound_one(const Products *k, int64_t i) { return k->error[i] * k->length_bound + k->length[i] * k->prototype_error; }
 
-/* The token with the largest lower bound of `sign` * product, which goes to `floor`. */
-static int64_t surest(const Known *k, float scale, float *floor) {
+/* The token with the largest lower bound of `sign` * product; the bound is written to `floor`. */
+static int64_t largest_lower_bound(const Products *k, float scale, float *floor) {
     floats top;
     ints place;
     for (int lane = 0; lane < LANES; lane++) top[lane] = -INFINITY, place[lane] = 0;
     int64_t i = 0, at;
     for (; i + LANES <= k->n; i += LANES) {
-        const floats least = guess(k, i, (floats){0} + scale) - reach(k, i);
+        const floats least = estimate(k, i, (floats){0} + scale) - bound(k, i);
         const ints better = least > top;
         top = float_or(better, least, top);
         place = int_or(better, (ints){0} + (int32_t)i, place);
     }
-    conclude(&top, &place, floor, &at);
+    reduce_lanes(&top, &place, floor, &at);
     for (; i < k->n; i++) {
-        const float least = guess_one(k, i, scale) - reach_one(k, i);
+        const float least = estimate_one(k, i, scale) - bound_one(k, i);
         if (least > *floor) *floor = least, at = i;
     }
     return at;
 }
 
-/* Tokens whose upper bound is `floor` or more, at most `most` of them; how many, with `most` + 1 for any more. */
-static int64_t rivals(const Known *k, float scale, float floor, int64_t *places, int64_t most) {
+/* Write the indices of the tokens whose upper bound is `floor` or more; their number, or `most` + 1 if there are more than
+   `most` of them. */
+static int64_t candidates(const Products *k, float scale, float floor, int64_t *places, int64_t most) {
     int64_t count = 0, i = 0;
     for (; i + 4 * LANES <= k->n; i += 4 * LANES) {
         ints hits[4], all = {0};
         for (int part = 0; part < 4; part++) {
             const int64_t j = i + part * LANES;
-            hits[part] = guess(k, j, (floats){0} + scale) + reach(k, j) >= floor;
+            hits[part] = estimate(k, j, (floats){0} + scale) + bound(k, j) >= floor;
             all |= hits[part];
         }
-        int32_t found = 0;
-        for (int lane = 0; lane < LANES; lane++) found |= all[lane];
-        if (!found) continue;
+        int32_t any = 0;
+        for (int lane = 0; lane < LANES; lane++) any |= all[lane];
+        if (!any) continue;
         for (int j = 0; j < 4 * LANES; j++) {
             if (!hits[j / LANES][j % LANES]) continue;
             if (count == most) return most + 1;
@@ -229,29 +230,29 @@ static int64_t rivals(const Known *k, float scale, float floor, int64_t *places,
         }
     }
     for (; i < k->n; i++) {
-        if (!(guess_one(k, i, scale) + reach_one(k, i) >= floor)) continue;
+        if (!(estimate_one(k, i, scale) + bound_one(k, i) >= floor)) continue;
         if (count == most) return most + 1;
         places[count++] = i;
     }
     return count;
 }
 
-/* The largest of `sign` * product and its first place. Only tokens that can hold it are multiplied; false if there are
-   more than PATIENCE of them, or none. */
-#define PATIENCE 24
-static int search(const Known *k, float sign, float *value, int64_t *at) {
+/* The largest `sign` * product and its first index. Only tokens that can be the largest are multiplied. Returns 0 if there
+   are more than MAX_CANDIDATES of them, or none. */
+#define MAX_CANDIDATES 24
+static int search(const Products *k, float sign, float *value, int64_t *at) {
     const float scale = sign * k->scale;
-    int64_t places[PATIENCE];
+    int64_t places[MAX_CANDIDATES];
     float floor;
-    *at = surest(k, scale, &floor);
+    *at = largest_lower_bound(k, scale, &floor);
     if (!(floor > -INFINITY)) return 0;
     *value = sign * dot(k->tokens + *at * k->d, k->prototype, k->d);
     floor = larger(floor, *value - sign * k->shift);
-    const int64_t first = *at, count = rivals(k, scale, floor, places, PATIENCE);
-    if (count > PATIENCE) return 0;
+    const int64_t first = *at, count = candidates(k, scale, floor, places, MAX_CANDIDATES);
+    if (count > MAX_CANDIDATES) return 0;
     for (int64_t c = 0; c < count; c++) {
         const int64_t i = places[c];
-        if (i == first || guess_one(k, i, scale) + reach_one(k, i) < floor) continue;
+        if (i == first || estimate_one(k, i, scale) + bound_one(k, i) < floor) continue;
         const float v = sign * dot(k->tokens + i * k->d, k->prototype, k->d);
         if (v > *value || (v == *value && i < *at)) *value = v, *at = i;
         floor = larger(floor, v - sign * k->shift);
@@ -259,26 +260,26 @@ static int search(const Known *k, float sign, float *value, int64_t *at) {
     return 1;
 }
 
-/* Extremes as above, of products <tokens, prototypes> of which `scores` are the rounded ones. A place of -1 says that too
-   many tokens could hold it. */
+/* Extremes as above, of products <tokens, prototypes> with rounded products `scores`. An index of -1 means that too many
+   tokens can be the extreme. */
 void bounded(int64_t begin, int64_t end, const int32_t *scores, const float *penalty, const float *factor,
-             const float *missed, const float *length, const float *tokens, const float *prototypes, const float *scale,
-             const float *whole, const float *lacking, const float *shift, int64_t clips, int64_t n, int64_t d,
-             int64_t stride, float *high, int64_t *argmax, float *low, int64_t *argmin) {
+             const float *error, const float *length, const float *tokens, const float *prototypes, const float *scale,
+             const float *length_bound, const float *prototype_error, const float *shift, int64_t clips, int64_t n,
+             int64_t d, int64_t stride, float *high, int64_t *argmax, float *low, int64_t *argmin) {
     for (int64_t r = begin; r < end; r++) {
         const int64_t clip = r % clips, p = r / clips, out = clip * stride + p;
-        const Known known = {scores + r * n, factor + clip * n, missed + clip * n, length + clip * n,
+        const Products products = {scores + r * n, factor + clip * n, error + clip * n, length + clip * n,
                              penalty ? penalty + clip * n : NULL, tokens + clip * n * d, prototypes + p * d,
-                             scale[p], whole[p], lacking[p], shift[r], n, d};
-        if (!search(&known, 1, high + out, argmax + out)) argmax[out] = -1;
+                             scale[p], length_bound[p], prototype_error[p], shift[r], n, d};
+        if (!search(&products, 1, high + out, argmax + out)) argmax[out] = -1;
         if (!low) continue;
-        if (!search(&known, -1, low + out, argmin + out)) argmin[out] = -1;
+        if (!search(&products, -1, low + out, argmin + out)) argmin[out] = -1;
         low[out] = -low[out];
     }
 }
 
-/* Whether products of int8 run on units of their own here and are summed in int32 without loss. */
-int integer_units(void) {
+/* Whether the processor has units for int8 products, with exact sums in int32. */
+int has_integer_units(void) {
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
     return 1;
 #else

@@ -1,15 +1,15 @@
-"""The forward of `otoscope.ops.extremes` as one CUDA kernel in Triton: product and running extremes, fused.
+"""The forward pass of `otoscope.ops.extremes` as one CUDA kernel in Triton: product and running extremes, fused.
 
-One program has a clip and a block of prototypes. It walks over the clip's tokens block by block, keeps the block's
-similarities in registers, folds them into the running maximum (and minimum) with its index, and writes only these: the
-traffic to memory is the tokens once for each block of prototypes, the prototypes, and O(B K) results.
+Each program handles one clip and one block of prototypes. It reads the clip's tokens block by block, keeps the products
+in registers, updates the running maximum (and minimum) with its index, and writes only these. Memory traffic is the
+tokens once for each block of prototypes, the prototypes, and O(B K) results.
 
-float16 and bfloat16 pairs are multiplied as they are and summed in float32; all else is multiplied in float32, with
-TF32 where `torch.set_float32_matmul_precision` allows it. `scan_int8` multiplies what `otoscope.ops.int8` rounds, sums
-in int32, and computes the values of the chosen tokens in float. Block sizes are tuned at the first call for each K, N,
-D. The tests run both forms under Triton's interpreter, and on a card where there is one. They have not been timed;
-before its first use on a card each is compared there with the form in torch. Where it fails or differs the blocked,
-exact form takes over.
+Pairs of float16 or bfloat16 are multiplied as they are and summed in float32; everything else is multiplied in float32,
+with TF32 where `torch.set_float32_matmul_precision` allows it. `scan_int8` multiplies the vectors that
+`otoscope.ops.int8` rounds, sums in int32, and computes the values of the selected tokens in floating point. Block sizes
+are tuned at the first call for each K, N, D. The tests run both kernels under Triton's interpreter, and on a card where
+there is one. The kernels have not been timed. Before its first use on a card each kernel is compared there with
+torch; where it fails or differs, `otoscope.ops._scan` is used instead.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from otoscope.ops import int8
-from otoscope.ops import scan as blocks
-from otoscope.ops.scan import Extremes
+from otoscope.ops import _scan, int8
+from otoscope.ops._scan import Extremes
 
 INSTALLED = importlib.util.find_spec("triton") is not None
-"""Whether there is a Triton to compile the kernel."""
+"""Whether Triton is installed."""
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -100,8 +99,11 @@ if INSTALLED:
             tl.store(argmin + out, worst_at.to(tl.int64), k < K)
 
 
-def usable(tokens: Tensor, prototypes: Tensor, integer: bool = False) -> bool:
-    """Whether `scan` (`integer`: `scan_int8`) takes these: one CUDA card, no float64, and it compiles and is right."""
+def is_usable(tokens: Tensor, prototypes: Tensor, integer: bool = False) -> bool:
+    """Whether `scan` (with `integer`, `scan_int8`) supports these tensors and works on their card.
+
+    Both tensors must be on one CUDA card, and neither may be float64.
+    """
     if not INSTALLED or not tokens.is_cuda or torch.float64 in (tokens.dtype, prototypes.dtype):
         return False
     return tokens.device == prototypes.device and _works(tokens.device, integer)
@@ -109,44 +111,44 @@ def usable(tokens: Tensor, prototypes: Tensor, integer: bool = False) -> bool:
 
 @cache
 def _works(device: torch.device, integer: bool) -> bool:
-    """Compile for this card, once, and compare with the form in torch; without a compiler, or if they differ, False."""
+    """Compile the kernel for this card, once, and compare it with torch; False where it fails or differs."""
     random = torch.Generator().manual_seed(0)
     tokens, prototypes = (torch.randn(s, generator=random) for s in ((2, 40, 24), (20, 24)))
-    ours, theirs = (scan_int8, int8.scan) if integer else (scan, blocks.scan)
+    kernel, reference = (scan_int8, int8.scan) if integer else (scan, _scan.scan)
     try:
-        found = ours(tokens.to(device), prototypes.to(device), None, True, True)
-    except Exception:  # whatever keeps Triton from compiling, the blocked form does the work
+        actual = kernel(tokens.to(device), prototypes.to(device), None, True, True)
+    except Exception:  # Triton fails in many ways; torch computes the same
         return False
-    wanted = theirs(tokens, prototypes, None, True, True)
-    return all(torch.allclose(a.cpu(), b, atol=1e-2) for a, b in zip(found[::2], wanted[::2], strict=True))
+    expected = reference(tokens, prototypes, None, True, True)
+    return all(torch.allclose(a.cpu(), b, atol=1e-2) for a, b in zip(actual[::2], expected[::2], strict=True))
 
 
 def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: bool, both: bool) -> Extremes:
-    """(max, argmax, min, argmin), each [B, K]; the last two empty without `both`. As the blocked form, to rounding.
+    """`otoscope.ops._scan.scan`, with the same arguments and, up to rounding, the same result.
 
-    tokens [B, N, D], prototypes [K, D], mask bool [B, N] or None. Among equals the first index. A similarity of nan
-    is passed over, where the blocked form returns it; a prototype with nothing else gets -inf and inf.
+    One difference: a product that is NaN is ignored, whereas `_scan.scan` returns it. A prototype whose products are
+    all NaN gets -inf and inf.
     """
     result = torch.promote_types(tokens.dtype, prototypes.dtype)
     work = result if tokens.dtype == prototypes.dtype and result in _HALF else torch.float32
-    factor = 1 / blocks.norm(tokens) if normalise else None
+    factor = 1 / _scan.norm(tokens) if normalise else None
     high, argmax, low, argmin = _launch(tokens.to(work), prototypes.to(work), factor, mask, both)
     return high.to(result), argmax, low.to(result), argmin
 
 
 def scan_int8(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: bool, both: bool) -> Extremes:
-    """`scan` with the tokens chosen in int8, as `otoscope.ops.int8.scan` chooses them; values in float."""
+    """`otoscope.ops.int8.scan`, with the same arguments."""
     rounded, rows = int8.quantise(tokens), int8.quantise(prototypes).values
-    factor = rounded.scale / blocks.norm(tokens).float() if normalise else rounded.scale
+    factor = rounded.scale / _scan.norm(tokens).float() if normalise else rounded.scale
     _, argmax, _, argmin = _launch(rounded.values, rows, factor, mask, both)
-    high, low = (int8.values(tokens, prototypes, index, normalise) for index in (argmax, argmin))
+    high, low = (int8.selected_values(tokens, prototypes, index, normalise) for index in (argmax, argmin))
     return high, argmax, low, argmin
 
 
 def _launch(tokens: Tensor, prototypes: Tensor, factor: Tensor | None, mask: Tensor | None, both: bool) -> Extremes:
-    """Extremes of products times `factor` [B, N], in float32."""
+    """Run the kernel: extremes of products times `factor` [B, N], in float32."""
     (B, N, D), K = tokens.shape, len(prototypes)
-    high, argmax, low, argmin = blocks.room(tokens, K, both, torch.float32)
+    high, argmax, low, argmin = _scan.empty_extremes(tokens, K, both, torch.float32)
     _kernel[lambda tuned: (triton.cdiv(K, tuned["BLOCK_K"]), B)](
         tokens.contiguous(),
         prototypes.contiguous(),

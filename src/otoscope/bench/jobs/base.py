@@ -1,0 +1,218 @@
+"""The runs of one study, whatever is trained: the trials of its search, then the final runs with the best setting."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import sys
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from otoscope.bench import plan
+from otoscope.bench.plan import Run, Study
+from otoscope.bench.protocol import study_protocol
+from otoscope.bench.resolve import ResolvedPair
+from otoscope.bench.suites import Suite
+from otoscope.files import replacing
+from otoscope.results import Protocol, Record, Store
+from otoscope.search import Outcome, Problem, Search, SearchSpec, Setting, Storage, Trial
+from otoscope.train import DivergedError, PrunedError, Watch
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that failed.
+
+    Parameters
+    ----------
+    run : description of the run.
+    error : last line of the traceback.
+    traceback : the whole traceback.
+    date : time of the failure (ISO 8601, UTC).
+    """
+
+    run: str
+    error: str
+    traceback: str
+    date: str
+
+
+@dataclass
+class Job(ABC):
+    """The runs of one study, and everything that a process needs to execute them.
+
+    Parameters
+    ----------
+    suite : the suite of the study.
+    study : the study.
+    runs : the runs to execute, in order.
+    resolved : the encoder and the data set.
+    out : folder of the suite.
+    database : URL of the database of trials, for a search that keeps its trials in one; None for a file in `out`.
+    device : where to train; None for the CPU.
+    progress : whether to print each result to stderr.
+    bars : whether to show progress bars, too. Workers show none.
+    failures : the runs that failed.
+    """
+
+    suite: Suite
+    study: Study
+    runs: Sequence[Run]
+    resolved: ResolvedPair
+    out: Path
+    database: str | None = None
+    device: str | None = None
+    progress: bool = False
+    bars: bool = True
+    failures: list[Failure] = field(default_factory=list)
+    reads_bank: ClassVar[bool] = True
+    _outcomes: dict[int, Outcome] = field(default_factory=dict)
+
+    @cached_property
+    def protocol(self) -> Protocol:
+        """Everything that decides the runs before they are trained, apart from their seeds."""
+        return study_protocol(self.suite, self.study, self.resolved)
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits over everything that decides the trials."""
+        tokens = self.resolved.identity.storage if self.reads_bank else None
+        decisive = json.dumps([self.protocol.to_json(), tokens], sort_keys=True)
+        return hashlib.sha256(decisive.encode()).hexdigest()[:12]
+
+    @property
+    def search_spec(self) -> SearchSpec | None:
+        """The search of this study; None without a search."""
+        return self.suite.probe(self.study.probe).chosen_search(self.suite.search)
+
+    @property
+    def storage(self) -> Storage:
+        """Where the search keeps its trials, named by the study and its digest."""
+        return Storage(folder=self.out, name=f"{self.study} [{self.digest}]", database=self.database)
+
+    def matches(self, record: Record) -> bool:
+        """Whether a record is a final run of this study, measured under this protocol and not shipped with otoscope."""
+        pair, study = self.study.pair, self.study
+        expected = (pair.encoder, pair.dataset, study.probe, None, self.protocol)
+        return (record.encoder, record.dataset, record.probe, record.source, record.protocol) == expected
+
+    def finished_runs(self, records: Iterable[Record]) -> set[Run]:
+        """The runs of the whole study that need not be executed again.
+
+        Parameters
+        ----------
+        records : records of final runs, of any study.
+
+        Returns
+        -------
+        Final runs with a record, and finished trials: those that the search keeps, or all once every final run is done.
+        """
+        trials, finals = plan.runs_of(self.suite, self.study)
+        seeds = {record.seed for record in records if self.matches(record)}
+        numbers = set(range(len(trials)))
+        if self.search_spec and len(seeds) < len(finals):
+            numbers &= {trial.number for trial in self.search_spec.strategy.kept(self.storage)}
+        return {*(trials[number] for number in numbers), *(run for run in finals if run.seed in seeds)}
+
+    def prepare_search(self) -> None:
+        """Check that the trials of this job can be searched; raises as `Search.prepare` does."""
+        if self.search_spec and any(run.trial is not None for run in self.runs):
+            self.search_spec.strategy.prepare(self.storage)
+
+    def extract_banks(self) -> None:
+        """Fill the banks that this job reads, if they do not exist yet."""
+        if self.resolved.size.bytes:
+            self.resolved.extract(device=self.device, progress=self.progress)
+        if self.study.draw in self.resolved.views:
+            self.resolved.extract_views(self.study.draw, device=self.device, progress=self.progress)
+
+    def execute(self) -> list[Failure]:
+        """Execute every run in order.
+
+        Returns
+        -------
+        The failures. Each is also written to the folder `failures`; the other runs are executed all the same.
+        """
+        for run in self.runs:
+            with self._recording_failure(run):
+                self._final_run(run) if run.trial is None else self._trial(run)
+        return self.failures
+
+    def fail(self, error: Exception) -> None:
+        """Record `error` as the failure of every run that is not finished; for example when no bank could be made."""
+        finished = self.finished_runs(list(Store(self.out / "results")))
+        for run in self.runs:
+            if run not in finished:
+                self._record_failure(run, error)
+
+    @abstractmethod
+    def _train_batch(self, batch: Mapping[int, Setting], watch: Watch) -> Sequence[Outcome]:
+        """Train a batch of trials."""
+
+    @abstractmethod
+    def _final_run(self, run: Run) -> None:
+        """Train with the best setting, measure on the held-out split, and keep the record."""
+
+    @abstractmethod
+    def _problem(self) -> Problem:
+        """What the search of this study searches."""
+
+    @cached_property
+    def _search(self) -> Search:
+        assert self.search_spec
+        return self.search_spec.create(self._problem())
+
+    def _best_trial(self) -> Trial | None:
+        """The best trial of the search; None without a search."""
+        return self._search.best if self.search_spec else None
+
+    def _trial(self, run: Run) -> None:
+        """Train the batch of a trial, unless an earlier run has trained it; then report the outcome of this trial."""
+        assert run.trial is not None
+        if run.trial not in self._outcomes:
+            self._outcomes |= self._search.step(self._train_batch)
+        outcome = self._outcomes.get(run.trial)
+        if outcome is None:
+            self._say(f"{run}: finished by another process")
+        elif isinstance(outcome, DivergedError | PrunedError):
+            self._say(f"{run}: {outcome}")
+        elif isinstance(outcome, Exception):
+            raise outcome
+        else:
+            self._say(f"{run}: validation {100 * outcome.validation:.1f}")
+
+    def _say_measured(self, run: Run, record: Record) -> None:
+        self._say(f"{run}: {record.metric} {100 * record.value:.1f} ({record.train_seconds:.0f} s)")
+
+    @contextmanager
+    def _recording_failure(self, run: Run) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._record_failure(run, error)
+        else:
+            self._failure_file(run).unlink(missing_ok=True)
+
+    def _record_failure(self, run: Run, error: Exception) -> None:
+        text = "".join(traceback.format_exception(error))
+        last_line = "".join(traceback.format_exception_only(error)).strip()
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        failure = Failure(str(run), last_line, text, now)
+        self.failures.append(failure)
+        with replacing(self._failure_file(run)) as temporary:
+            temporary.write_text(json.dumps(asdict(failure), indent=1) + "\n", encoding="utf-8")
+        self._say(f"{run} failed: {last_line}")
+
+    def _failure_file(self, run: Run) -> Path:
+        return self.out / "failures" / f"{run.file_name}.json"
+
+    def _say(self, text: str) -> None:
+        if self.progress:
+            print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,73 @@
+"""Searches whose settings are all known from the start, kept in one JSON file."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from otoscope.files import replacing
+from otoscope.search.base import Outcome, Problem, Search, Setting, Storage, Trial
+
+
+class PresetSearch(Search):
+    """Base of strategies that train a fixed sequence of settings and stop none of them.
+
+    The file is written whole after each batch, so that a kill loses the batch that was being trained.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self._in_memory: list[Trial] = []
+
+    @property
+    @abstractmethod
+    def settings(self) -> Sequence[Setting]:
+        """The setting of every trial, in order."""
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The finished trials, in order of their numbers.
+
+        Raises
+        ------
+        ValueError : when the file holds the trials of another search.
+        """
+        trials = self.kept(self.problem.storage) if self.problem.storage else self._in_memory
+        expected = dict(enumerate(self.settings))
+        if self.problem.storage and any(trial.setting != expected.get(trial.number) for trial in trials):
+            raise ValueError(
+                f"{self.problem.storage.file} holds the trials of another search; use another folder, or delete the "
+                "file to search again"
+            )
+        return trials
+
+    def ask(self) -> dict[int, Setting]:
+        """The first settings without an outcome, at most `trials_at_once` of them."""
+        waiting = self._waiting()[: self.problem.trials_at_once]
+        return {number: self.settings[number] for number in waiting}
+
+    def tell(self, outcomes: Mapping[int, Outcome]) -> None:
+        """Keep the outcomes of a batch."""
+        new = [Trial.of(number, self.settings[number], outcome) for number, outcome in outcomes.items()]
+        old = [trial for trial in self.trials if trial.number not in outcomes]
+        trials = sorted([*old, *new], key=lambda trial: trial.number)
+        if self.problem.storage is None:
+            self._in_memory = trials
+            return
+        with replacing(self.problem.storage.file) as temporary:
+            text = json.dumps([asdict(trial) for trial in trials], indent=1)
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def kept(cls, storage: Storage) -> list[Trial]:
+        """The finished trials in the search's file; an empty list where there is no file."""
+        if not storage.file.exists():
+            return []
+        return [Trial(**fields) for fields in json.loads(storage.file.read_text(encoding="utf-8"))]
+
+    def _waiting(self) -> list[int]:
+        """Numbers of the trials that have no outcome yet."""
+        finished = {trial.number for trial in self.trials}
+        return [number for number in range(self.total) if number not in finished]

@@ -1,0 +1,304 @@
+"""The search interface: what a caller gives to a strategy, and what every strategy does."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from otoscope.files import file_name
+from otoscope.probes import Range
+from otoscope.registry import Registry, UnknownNameError
+from otoscope.results import SearchSettings
+from otoscope.train import Watch
+
+Setting = Mapping[str, float]
+"""The value of each searched parameter, such as {"lr": 1e-3, "weight_decay": 1e-4}."""
+
+
+class MissingExtraError(ImportError):
+    """A strategy needs a package that is not installed."""
+
+
+class TrainedModel(Protocol):
+    """A finished training: its best main score on the validation split, and the seconds it took."""
+
+    @property
+    def validation(self) -> float:
+        """The main score of the best epoch on the validation split."""
+
+    @property
+    def train_seconds(self) -> float:
+        """Wall-clock time of the training in seconds."""
+
+
+Outcome = TrainedModel | Exception
+"""How a trial ended. `PrunedError`: the search stopped it; another exception: it failed."""
+Train = Callable[[Mapping[int, Setting], Watch], Sequence[Outcome]]
+"""Trains the settings of one batch (by trial number) together, calls the watch after each epoch, and returns the
+outcome of each trial in the order of the batch."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One finished trial of a search.
+
+    Parameters
+    ----------
+    number : number of the trial, counted from 0.
+    setting : the values it was trained with.
+    validation : main score on the validation split; None for a trial that failed or was stopped early.
+    seconds : wall-clock time of its training.
+    error : why there is no score; None where there is one.
+    """
+
+    number: int
+    setting: Setting
+    validation: float | None
+    seconds: float
+    error: str | None = None
+
+    @classmethod
+    def of(cls, number: int, setting: Setting, outcome: Outcome) -> Trial:
+        """The trial with this outcome."""
+        if isinstance(outcome, Exception):
+            return cls(number, dict(setting), None, 0.0, f"{type(outcome).__name__}: {outcome}")
+        return cls(number, dict(setting), outcome.validation, outcome.train_seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """Where a search keeps its finished trials. Each strategy uses either the file or the database.
+
+    Parameters
+    ----------
+    folder : folder that the searches of one suite share.
+    name : name of the search, unique in the folder and in the database.
+    database : URL of a database; None for an SQLite file in `folder`.
+    """
+
+    folder: Path
+    name: str
+    database: str | None = None
+
+    @property
+    def file(self) -> Path:
+        """The JSON file of this search.
+
+        >>> Storage(folder=Path("runs"), name="tiny x esc50, linear [a1b2]").file.as_posix()
+        'runs/search/tiny-x-esc50-linear-a1b2.json'
+        """
+        return self.folder / "search" / f"{file_name(self.name)}.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What is searched.
+
+    Parameters
+    ----------
+    space : range of each parameter. Strategies search uniformly in the logarithm.
+    trials_at_once : number of trials that can be trained together.
+    seed : seed of the strategy's random numbers.
+    storage : where finished trials are kept; None keeps them in memory.
+    """
+
+    space: Mapping[str, Range]
+    trials_at_once: int = 1
+    seed: int = 0
+    storage: Storage | None = None
+
+    def __post_init__(self) -> None:
+        if self.trials_at_once < 1:
+            raise ValueError(f"trials_at_once must be at least 1, found {self.trials_at_once}")
+
+
+class Search(ABC):
+    """A search strategy. Subclass it and register the subclass under a name to add another one.
+
+    A strategy proposes batches of settings (`ask`) and receives their outcomes (`tell`). What it proposes depends only
+    on the problem, its options and the trials of earlier batches, so that a search that is killed and opened again ends
+    like an undisturbed one. The constructor reads and writes nothing. Its keyword-only parameters are the options of
+    the strategy; each is stored in an attribute of the same name.
+
+    Parameters
+    ----------
+    problem : what is searched, and where trials are kept.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """Number of trials that the whole search makes."""
+
+    @property
+    @abstractmethod
+    def trials(self) -> list[Trial]:
+        """The finished trials, in order of their numbers."""
+
+    @abstractmethod
+    def ask(self) -> dict[int, Setting]:
+        """The next settings to train together, by trial number; empty when the search is finished.
+
+        A second call before `tell` returns the same settings.
+        """
+
+    @abstractmethod
+    def tell(self, outcomes: Mapping[int, Outcome]) -> None:
+        """Keep the outcomes of the settings that `ask` returned last.
+
+        Parameters
+        ----------
+        outcomes : the outcome of each trial, by number.
+        """
+
+    def stop(self, epoch: int, scores: Sequence[float | None]) -> Collection[int]:  # noqa: ARG002
+        """The trials of the current batch that are to be stopped after an epoch. The default stops none.
+
+        Parameters
+        ----------
+        epoch : number of the epoch that ended, counted from 0.
+        scores : main score of each trial of the batch on the validation split; None for a trial that has ended.
+
+        Returns
+        -------
+        The positions of these trials in the batch.
+        """
+        return ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether every trial has ended."""
+        return len(self.trials) >= self.total
+
+    @property
+    def best(self) -> Trial:
+        """The trial with the highest validation score; the first of equals.
+
+        Raises
+        ------
+        RuntimeError : when no trial has a score.
+        """
+        scored = [trial for trial in self.trials if trial.validation is not None]
+        if not scored:
+            raise RuntimeError(self._no_score())
+        return max(scored, key=lambda trial: trial.validation or 0.0)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Every option that decides what the search tries, defaults included, apart from the number of trials."""
+        return {name: getattr(self, name) for name in registry.options(self.name) if name != "trials"}
+
+    def describe(self) -> SearchSettings:
+        """The description of this search in a record."""
+        seed = {"seed": self.problem.seed} if self.problem.seed else {}
+        return SearchSettings(kind=self.name, trials=self.total, options=self.options | seed)
+
+    def step(self, train: Train) -> dict[int, Outcome]:
+        """Ask for a batch, train it, and keep its outcomes.
+
+        Parameters
+        ----------
+        train : trains a batch. An `Exception` that it raises becomes the outcome of every trial of the batch.
+
+        Returns
+        -------
+        The outcome of each trial of the batch by number; empty when the search is finished.
+        """
+        batch = self.ask()
+        if not batch:
+            return {}
+        try:
+            outcomes = dict(zip(batch, train(batch, self.stop), strict=True))
+        except Exception as error:
+            outcomes = dict.fromkeys(batch, error)
+        self.tell(outcomes)
+        return outcomes
+
+    @classmethod
+    @abstractmethod
+    def kept(cls, storage: Storage) -> list[Trial]:
+        """The finished trials that `storage` holds; an empty list where there is no such search. Creates nothing."""
+
+    @classmethod  # noqa: B027
+    def prepare(cls, storage: Storage) -> None:
+        """Check that this strategy can keep trials in `storage`, before anything is trained. The default has no needs.
+
+        Raises
+        ------
+        MissingExtraError : when a package is not installed.
+        ConnectionError : when the storage cannot be opened.
+        """
+
+    def _no_score(self) -> str:
+        """The message for a search without any score."""
+        trials = self.trials
+        reason = f"the last one: {trials[-1].error}" if trials else "none was run"
+        where = self.problem.storage.name if self.problem.storage else "in memory"
+        return f"search {where!r}: no trial of {len(trials)} has a validation score ({reason})"
+
+
+registry: Registry[Search] = Registry("search", "otoscope.search", "otoscope.search")
+register = registry.register
+
+
+@dataclass(frozen=True)
+class SearchSpec:
+    """A search strategy by its registered name, with its options.
+
+    Parameters
+    ----------
+    kind : registered name of the strategy.
+    options : options of the strategy.
+
+    Examples
+    --------
+    >>> SearchSpec("sobol", {"trials": 4}).total
+    4
+    """
+
+    kind: str = "sobol"
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SearchSpec:
+        """The search that a suite declares as {"kind": ..., and one key for each option}."""
+        return cls(data.get("kind", cls.kind), {name: value for name, value in data.items() if name != "kind"})
+
+    def create(self, problem: Problem) -> Search:
+        """The search of a problem.
+
+        Raises
+        ------
+        UnknownNameError : for a strategy that is not registered.
+        TypeError, ValueError : for an option that the strategy does not have, or a value that it does not allow.
+        """
+        return registry.create(self.kind, problem, **self.options)
+
+    @property
+    def strategy(self) -> type[Search]:
+        """The class of the strategy."""
+        return registry.get(self.kind)
+
+    @property
+    def total(self) -> int:
+        """Number of trials that the search makes."""
+        return self.describe().trials
+
+    def describe(self) -> SearchSettings:
+        """The description of the search in a record."""
+        return self.create(Problem(space={})).describe()
+
+    def check(self) -> None:
+        """Raise `ValueError` for an unknown strategy, or for options that it does not accept."""
+        try:
+            self.create(Problem(space={}))
+        except (UnknownNameError, TypeError, ValueError) as error:
+            raise ValueError(f"search {self.kind!r}: {error}") from error

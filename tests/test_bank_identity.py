@@ -1,0 +1,109 @@
+"""The identity of a bank: another bank in the same folder is refused; the manifest records it."""
+
+import importlib.metadata
+import json
+from dataclasses import fields
+
+import pytest
+import torch
+
+from bank_toys import Sounds, Toy, quiet, renamed, tree
+from otoscope import bank as banks
+from otoscope.bank import identity
+from otoscope.registry import UnknownNameError
+
+
+def other_version(monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "9.9")
+
+
+OTHERS = {
+    "encoder": lambda _: (renamed(Toy, name="toy2")(), Sounds(), {}),
+    "encoder_digest": lambda _: (Toy(scale=1.001), Sounds(), {}),
+    "front_end": lambda _: (renamed(Toy, front_end_id="blocks-11")(), Sounds(), {}),
+    "dataset": lambda _: (Toy(), renamed(Sounds, name="sounds2")(), {}),
+    "dataset_digest": lambda _: (Toy(), renamed(Sounds, digest="sounds-2")(), {}),
+    "splits": lambda _: (Toy(), Sounds(), {"splits": ["train", "test"]}),
+    "layers": lambda _: (Toy(), Sounds(), {"layers": [0]}),
+    "content": lambda _: (Toy(), Sounds(), {"content": "pooled"}),
+    "dtype": lambda _: (Toy(), Sounds(), {"dtype": "bfloat16"}),
+    "shape": lambda _: (Toy(has_cls=False), Sounds(), {}),
+    "shard_clips": lambda _: (Toy(), Sounds(), {"shard_clips": 3}),
+    "format": lambda patch: patch.setattr(identity, "FORMAT", 99) or (Toy(), Sounds(), {}),
+    "otoscope": lambda patch: other_version(patch) or (Toy(), Sounds(), {}),
+    "torch": lambda patch: patch.setattr(torch, "__version__", "9.9") or (Toy(), Sounds(), {}),
+}
+
+
+def test_every_field_of_the_identity_is_tested():
+    assert set(OTHERS) == {field.name for field in fields(banks.BankIdentity)}
+
+
+@pytest.mark.parametrize("field", OTHERS)
+def test_a_bank_with_another_identity_is_refused_and_not_changed(tmp_path, monkeypatch, field):
+    bank = quiet(Toy(), Sounds(), tmp_path / "b")
+    before = tree(bank.path)
+    encoder, data, options = OTHERS[field](monkeypatch)
+    with pytest.raises(banks.MismatchError, match=rf"\n  {field}: requested .*, stored ") as caught:
+        quiet(encoder, data, bank.path, **options)
+    assert len(str(caught.value).splitlines()) == 3  # the bank, the one field, what to do
+    assert tree(bank.path) == before
+    assert encoder.calls == []
+
+
+def test_every_field_that_differs_is_named(tmp_path):
+    bank = quiet(Toy(), Sounds(), tmp_path / "b")
+    with pytest.raises(banks.MismatchError, match=r"(?s)layers: requested \[0, 1, 2\], stored \[2\].*dtype: .*shape: "):
+        quiet(Toy(), Sounds(), bank.path, layers="all", dtype="float32")
+
+
+def test_the_manifest_contains_the_identity(tmp_path):
+    encoder, data = Toy(), Sounds()
+    bank = quiet(encoder, data, tmp_path / "b")
+    assert bank.identity == banks.BankIdentity.of(encoder, data, shard_clips=2)
+    assert banks.open(bank.path).identity == bank.identity
+    stored = json.loads((bank.path / "manifest.json").read_text())
+    assert stored["identity"]["encoder_digest"] == encoder.digest
+    assert stored["clips"] == {"train": 7, "validation": 3, "test": 4}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"layers": "first"}, ValueError, "allowed: 'last', 'all', or indices 0..2"),
+        ({"layers": [3]}, ValueError, "the encoder has 3 layers, allowed: -3..2"),
+        ({"layers": [2, -1]}, ValueError, "each .* once"),
+        ({"layers": []}, ValueError, "at least one "),
+        ({"dtype": "float61"}, UnknownNameError, "did you mean 'float16'"),
+        ({"content": "pool"}, UnknownNameError, "did you mean 'pooled'"),
+        ({"splits": ["trian"]}, UnknownNameError, "did you mean 'train'"),
+        ({"splits": ["train", "train"]}, ValueError, "each .* once"),
+        ({"splits": []}, ValueError, "at least one "),
+        ({"shard_clips": 0}, ValueError, "shard_clips must be at least 1"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
+    ],
+)
+def test_wrong_arguments_are_refused(tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        quiet(Toy(), Sounds(), tmp_path / "b", **options)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_bank_says_whether_its_encoder_is_a_control(tmp_path):
+    assert not quiet(Toy(), Sounds(), tmp_path / "a").control
+    bank = quiet(renamed(Toy, control=True)(), Sounds(), tmp_path / "b")
+    assert bank.control
+    assert banks.open(bank.path).control
+    assert bank.identity == banks.open(tmp_path / "a").identity  # two encoders differ in the digest of their weights
+
+
+def test_a_manifest_of_an_older_version_is_read(tmp_path):
+    bank = quiet(Toy(), Sounds(), tmp_path / "b")
+    file = bank.path / "manifest.json"
+    stored = json.loads(file.read_text())
+    del stored["control"]
+    stored["identity"]["holds"] = stored["identity"].pop("content")
+    file.write_text(json.dumps(stored))
+    old = quiet(Toy(), Sounds(), bank.path)
+    assert old.identity == bank.identity
+    assert not old.control

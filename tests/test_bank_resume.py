@@ -1,0 +1,167 @@
+"""Interrupted extractions continue and end with the same bytes."""
+
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save, save_file
+
+from bank_toys import VARIED, Sounds, Toy, every_kind, quiet, tree
+from otoscope import bank as banks
+from otoscope.bank import _shard as shard
+
+
+class FailsInBatch(Toy):
+    """Raises in its `fatal`-th batch."""
+
+    name = "toy"
+
+    def __init__(self, fatal):
+        super().__init__()
+        self.fatal = fatal
+
+    def front_end(self, batch):
+        if len(self.calls) == self.fatal:
+            raise RuntimeError("the encoder failed")
+        return super().front_end(batch)
+
+
+@every_kind
+@pytest.mark.parametrize("fatal", range(3, 12, 2))
+def test_after_an_error_in_the_encoder_one_shard_is_encoded_again(tmp_path, fatal, kind):
+    data = Sounds(counts=(8, 4, 4), lengths=VARIED)
+    undisturbed = quiet(Toy(), data, tmp_path / "whole", **kind)
+    with pytest.raises(RuntimeError, match="the encoder failed") as caught:
+        quiet(FailsInBatch(fatal), data, tmp_path / "b", **kind)
+    assert re.match(r"in split '(\w+)', clips \1-\d", caught.value.__notes__[0])
+    before = set(tree(tmp_path / "b"))
+    with pytest.raises(banks.IncompleteError, match=r"is missing \d of its 8 shards.*run extract again"):
+        banks.open(tmp_path / "b")
+    encoder = Toy()
+    quiet(encoder, data, tmp_path / "b", **kind)
+    done = sum(name.endswith(".safetensors") for name in before)
+    assert sum(encoder.calls) == 3 + 16 - 2 * done  # one of each split to estimate the size, then what is missing
+    assert tree(tmp_path / "b") == tree(undisturbed.path)
+
+
+class Slow(Toy):
+    name = "toy"
+
+    def front_end(self, batch):
+        time.sleep(0.002)
+        return super().front_end(batch)
+
+
+MANY = partial(Sounds, counts=(41, 9, 10), lengths=VARIED)
+
+
+def start_process(path, die_in=None):
+    """Extract in a forked process; `die_in` is the number of the shard in the middle of which it is killed."""
+    pid = os.fork()
+    if pid == 0:
+        if die_in is not None:
+            shard.save_file = partial(write_half_then_die, iter(range(die_in)))
+        with contextlib.suppress(BaseException):
+            quiet(Slow(), MANY(), path)
+            os._exit(0)
+        os._exit(1)
+    return pid
+
+
+def write_half_then_die(countdown, tensors, file):
+    if next(countdown, None) is not None:
+        return save_file(tensors, file)
+    Path(file).write_bytes(save(tensors)[:-9])
+    return os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_at_random(path):
+    """Start extractions into five folders and kill each at random times; print how many shards each had written."""
+    torch.set_num_threads(1)
+    start = time.monotonic()
+    quiet(Slow(), MANY(), f"{path}/timed")
+    took, rng, shard_counts, ends = time.monotonic() - start, random.Random(0), [], []
+    for folder in (f"{path}/{i}" for i in range(5)):
+        for _ in range(4):
+            pid = start_process(folder)
+            time.sleep(rng.uniform(0, 0.6 * took))
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            shards = len(list(Path(folder).glob("*/shard-*")))
+            with contextlib.suppress(banks.BankError):
+                banks.open(folder)
+                shards = "open"
+            shard_counts.append(shards)
+        os.waitpid(start_process(folder, die_in=0), 0)
+        pair = [start_process(folder), start_process(folder)]  # two at once: one waits for the other
+        ends += [os.waitpid(pid, 0)[1] for pid in pair]
+    os.waitpid(start_process(f"{path}/midway", die_in=7), 0)
+    midway = sorted(str(file.relative_to(f"{path}/midway")) for file in Path(f"{path}/midway").rglob("*shard-*"))
+    try:
+        banks.open(f"{path}/midway")
+    except banks.BankError as error:
+        print(json.dumps({"shard_counts": shard_counts, "ends": ends, "midway": midway, "error": type(error).__name__}))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
+def test_an_extraction_that_was_killed_ends_with_the_same_bytes(tmp_path):
+    here = str(Path(__file__).parent)
+    code = (
+        f"import sys; sys.path.insert(0, {here!r}); import test_bank_resume as t; t.kill_at_random({str(tmp_path)!r})"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    report = json.loads(run.stdout)
+    assert report["ends"] == [0] * 10
+    assert any(0 < n < 31 for n in report["shard_counts"] if n != "open"), report  # some were killed midway
+    assert 31 not in report["shard_counts"]  # and a bank can be opened exactly when it is complete
+    assert report["midway"][0].startswith("train/.shard-00007.safetensors.")
+    assert report["midway"][1:] == [f"train/shard-{i:05d}.safetensors" for i in range(7)]
+    assert report["error"] == "IncompleteError"
+    quiet(Toy(), MANY(), tmp_path / "midway")
+    undisturbed = tree(quiet(Toy(), MANY(), tmp_path / "whole").path)
+    for folder in ("midway", *range(5)):
+        assert tree(tmp_path / str(folder)) == undisturbed
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no lock")
+def test_two_extractions_into_one_folder_run_one_after_the_other(tmp_path):
+    import fcntl
+
+    folder = tmp_path / "b"
+    folder.mkdir()
+    handle = os.open(folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)  # as another process does
+    second = threading.Thread(target=quiet, args=(Toy(), Sounds(), folder))
+    second.start()
+    second.join(0.3)
+    assert second.is_alive()
+    assert tree(folder) == {}
+    os.close(handle)
+    second.join(10)
+    assert len(banks.open(folder).split("train")) == 7
+
+
+def test_a_complete_bank_is_opened_without_encoding(tmp_path):
+    quiet(Toy(), Sounds(), tmp_path / "b")
+    assert quiet(FailsInBatch(0), Sounds(), tmp_path / "b").splits == ("train", "validation", "test")
+
+
+def test_a_missing_clips_file_makes_a_bank_incomplete(tmp_path):
+    bank = quiet(Toy(), Sounds(), tmp_path / "b")
+    before = tree(bank.path)
+    (bank.path / "train" / "clips.json").unlink()
+    with pytest.raises(banks.IncompleteError, match=r"is missing train/clips\.json"):
+        banks.open(bank.path)
+    quiet(Toy(), Sounds(), bank.path)
+    assert tree(bank.path) == before

@@ -1,0 +1,105 @@
+"""The search interface: strategies by name, and what the command line and suites may ask of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from hills import Score, hill, problem
+from otoscope.registry import UnknownNameError
+from otoscope.results import SearchSettings
+from otoscope.search import Outcome, Problem, Search, SearchSpec, Setting, Storage, Trial, registry
+
+
+@pytest.fixture
+def one_by_one() -> Iterator[None]:
+    """A strategy from a plug-in: the middle of each range, divided by 1, 2, 3 ..."""
+    with registry.isolated():
+
+        @registry.register("one-by-one")
+        class OneByOne(Search):
+            def __init__(self, problem: Problem, *, trials: int = 3, factor: float = 0.5) -> None:
+                super().__init__(problem)
+                self._trials, self.factor = trials, factor
+                self._outcomes: list[Trial] = []
+
+            @property
+            def total(self) -> int:
+                return self._trials
+
+            @property
+            def trials(self) -> list[Trial]:
+                return self._outcomes
+
+            def ask(self) -> dict[int, Setting]:
+                number = len(self._outcomes)
+                space = self.problem.space
+                setting = {name: limits.middle * self.factor**number for name, limits in space.items()}
+                return {number: setting} if number < self.total else {}
+
+            def tell(self, outcomes: Mapping[int, Outcome]) -> None:
+                asked = self.ask()
+                self._outcomes += [Trial.of(number, asked[number], outcome) for number, outcome in outcomes.items()]
+
+            @classmethod
+            def kept(cls, storage: Storage) -> list[Trial]:  # noqa: ARG003
+                return []
+
+        yield
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_a_plugin_adds_a_strategy_in_one_class() -> None:
+    spec = SearchSpec.from_json({"kind": "one-by-one", "trials": 2, "factor": 0.25})
+    assert spec.describe() == SearchSettings(kind="one-by-one", trials=2, options={"factor": 0.25})
+    search = spec.create(problem(None))
+    assert not search.finished
+    while search.step(hill):
+        pass
+    assert search.finished
+    assert [trial.number for trial in search.trials] == [0, 1]
+    assert search.stop(0, [0.1]) == ()
+
+
+def test_the_strategies_that_come_with_otoscope() -> None:
+    assert registry.names() == ["list", "sobol", "tpe"]
+    assert SearchSpec("sobol", {"trials": 4}).describe() == SearchSettings(kind="sobol", trials=4)
+    tpe = SearchSpec("tpe", {"trials": 9}).describe()
+    assert (tpe.trials, tpe.options["sobol"], tpe.options["min_epochs"]) == (9, 5, 5)
+    options = {"settings": [{"lr": 1e-3}]}
+    assert SearchSpec("list", options).describe() == SearchSettings(kind="list", trials=1, options=options)
+    assert SearchSpec().create(Problem(space={}, seed=3)).describe().options == {"seed": 3}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (SearchSpec("tpee"), "did you mean 'tpe'"),
+        (SearchSpec("sobol", {"trails": 3}), "did you mean 'trials'"),
+        (SearchSpec("sobol", {"trials": 0}), "at least one trial, found 0"),
+        (SearchSpec("tpe", {"trials": 4, "sobol": 5}), "between 1 and the number of trials, 4, found 5"),
+        (SearchSpec("tpe", {"trials": 4, "factor": 1}), "factor >= 2"),
+        (SearchSpec("list"), "at least one setting"),
+    ],
+)
+def test_a_search_that_is_not_possible_is_refused(spec: SearchSpec, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        spec.check()
+
+
+def test_an_unknown_strategy_is_an_unknown_name() -> None:
+    with pytest.raises(UnknownNameError, match="unknown search 'tpee'"):
+        SearchSpec("tpee").create(problem(None))
+
+
+def test_a_batch_needs_one_outcome_for_each_trial(tmp_path: Path) -> None:
+    search = SearchSpec("sobol", {"trials": 2}).create(problem(tmp_path, trials_at_once=2))
+    outcomes = search.step(lambda *_: [Score(0.1)])
+    assert [type(outcome) for outcome in outcomes.values()] == [ValueError, ValueError]
+
+
+def test_trials_at_once_is_at_least_one() -> None:
+    with pytest.raises(ValueError, match="at least 1, found 0"):
+        problem(None, trials_at_once=0)
