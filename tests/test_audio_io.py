@@ -1,4 +1,4 @@
-"""Decoding and resampling: real files, round trips, physics, clear refusals."""
+"""Decoding and resampling: files, round trips, known signals, and clear errors."""
 
 import io
 
@@ -15,14 +15,14 @@ def sine(hertz, rate, seconds=1.0):
 
 
 @pytest.mark.parametrize(("suffix", "tolerance"), [("wav", 1e-4), ("flac", 1e-4), ("ogg", 0.1)])
-def test_a_file_comes_back_as_mono_float32(tmp_path, suffix, tolerance):
+def test_a_file_is_decoded_to_mono_float32(tmp_path, suffix, tolerance):
     wave = 0.5 * sine(440, 22050)
     soundfile.write(tmp_path / f"a.{suffix}", wave, 22050)
     for source in (tmp_path / f"a.{suffix}", str(tmp_path / f"a.{suffix}")):
-        found, rate = decode(source)
-        assert (found.dtype, found.shape, rate) == (np.float32, wave.shape, 22050)
-        assert np.abs(found - wave).max() < tolerance
-        assert found.flags["C_CONTIGUOUS"]
+        actual, rate = decode(source)
+        assert (actual.dtype, actual.shape, rate) == (np.float32, wave.shape, 22050)
+        assert np.abs(actual - wave).max() < tolerance
+        assert actual.flags["C_CONTIGUOUS"]
 
 
 def test_channels_are_averaged(tmp_path):
@@ -38,8 +38,8 @@ def test_a_missing_file_is_named(tmp_path):
         decode(tmp_path)
 
 
-def test_what_is_no_audio_is_named(tmp_path):
-    (tmp_path / "text.wav").write_text("this is no audio at all, whatever its name says")
+def test_a_file_that_is_not_audio_is_named(tmp_path):
+    (tmp_path / "text.wav").write_text("this is text, although the name says wav")
     with pytest.raises(AudioError, match=r"cannot decode .*text\.wav.*WAV"):
         decode(tmp_path / "text.wav")
     with pytest.raises(AudioError, match="cannot decode"):
@@ -48,45 +48,45 @@ def test_what_is_no_audio_is_named(tmp_path):
 
 def test_an_empty_file_is_refused(tmp_path):
     soundfile.write(tmp_path / "empty.wav", np.zeros(0, np.float32), 8000)
-    with pytest.raises(AudioError, match=r"empty\.wav holds no samples"):
+    with pytest.raises(AudioError, match=r"empty\.wav contains no samples"):
         decode(tmp_path / "empty.wav")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_samples_that_are_no_numbers_are_refused(tmp_path, bad):
+def test_samples_that_are_not_finite_are_refused(tmp_path, bad):
     soundfile.write(tmp_path / "bad.wav", np.array([0, bad, 0], np.float32), 8000, subtype="FLOAT")
-    with pytest.raises(AudioError, match=r"bad\.wav holds NaN or infinite"):
+    with pytest.raises(AudioError, match=r"bad\.wav contains NaN or infinite"):
         decode(tmp_path / "bad.wav")
 
 
 @pytest.mark.parametrize(("rate", "target"), [(44100, 16000), (8000, 16000), (48000, 32000), (22050, 16000)])
 def test_a_tone_keeps_its_frequency_and_level(rate, target):
-    found, wanted = resample(sine(1000, rate), rate, target), sine(1000, target)
-    assert found.dtype == np.float32
-    assert len(found) == len(wanted)
+    actual, expected = resample(sine(1000, rate), rate, target), sine(1000, target)
+    assert actual.dtype == np.float32
+    assert len(actual) == len(expected)
     middle = slice(target // 10, -target // 10)  # away from the filter's edges
-    np.testing.assert_allclose(found[middle], wanted[middle], atol=2e-3)
+    np.testing.assert_allclose(actual[middle], expected[middle], atol=2e-3)
 
 
-def test_what_lies_above_the_new_nyquist_frequency_is_gone():
-    found = resample(sine(12000, 48000), 48000, 16000)
-    assert np.abs(found[1600:-1600]).max() < 1e-3
+def test_frequencies_above_the_new_nyquist_frequency_are_removed():
+    actual = resample(sine(12000, 48000), 48000, 16000)
+    assert np.abs(actual[1600:-1600]).max() < 1e-3
 
 
 def test_a_constant_stays_constant():
-    found = resample(np.full(48000, 0.25, np.float32), 48000, 16000)
-    np.testing.assert_allclose(found[800:-800], 0.25, atol=1e-4)
+    actual = resample(np.full(48000, 0.25, np.float32), 48000, 16000)
+    np.testing.assert_allclose(actual[800:-800], 0.25, atol=1e-4)
 
 
-def test_the_same_rate_is_no_work():
+def test_equal_rates_return_the_samples_unchanged():
     wave = sine(440, 16000)
     assert resample(wave, 16000, 16000) is wave
 
 
-def test_what_cannot_be_resampled_is_refused():
-    with pytest.raises(ValueError, match="at least 1 Hz, found 0 -> 16000"):
+def test_wrong_arguments_of_resample_are_refused():
+    with pytest.raises(ValueError, match="at least 1 Hz, got 0 -> 16000"):
         resample(np.zeros(4, np.float32), 0, 16000)
-    with pytest.raises(ValueError, match=r"mono samples \[S\], found \[4, 2\]"):
+    with pytest.raises(ValueError, match=r"mono samples \[S\], got \[4, 2\]"):
         resample(np.zeros((4, 2), np.float32), 8000, 16000)
     with pytest.raises(ValueError, match="1 samples at 48000 Hz are less than one"):
         resample(np.zeros(1, np.float32), 48000, 8000)

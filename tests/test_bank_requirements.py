@@ -6,7 +6,7 @@ import pytest
 
 from bank_toys import Sounds, Toy, quiet
 from otoscope import bank as banks
-from otoscope import probes
+from otoscope import datasets, encoders, probes
 from otoscope.bank import Requirements, requirements
 from otoscope.bench import resolve, suites
 from otoscope.probes import registry
@@ -193,3 +193,23 @@ def test_a_suite_of_pooled_probes_has_pooled_banks(tmp_path):
     assert stored(bank) == pooled.size.bytes
     assert fit("linear", bank, TrainingConfig(epochs=1)).history
     assert resolved("mean", "linear").size.bytes == 0
+
+
+class UnequalSounds(Sounds):
+    """Clips of 8 steps, except the first one of each 16, which has one step."""
+
+    def __init__(self):
+        super().__init__(counts=(16, 1, 1), lengths=(10, *[80] * 15))
+
+
+@pytest.mark.usefixtures("isolated_registries")
+def test_the_plan_of_a_suite_and_the_extraction_estimate_the_same_size(tmp_path, capsys):
+    encoders.register("toy")(Toy)
+    datasets.register("sounds")(UnequalSounds)
+    suite = suites.parse("s", {"about": "", "encoders": ["toy"], "datasets": ["sounds"], "probes": ["protobin"]})
+    (pair,) = resolve.find(suite, tmp_path / "banks")[0].values()
+    assert pair.size.steps == 8
+    bank = pair.extract(progress=True)
+    announced = re.search(r": ([\d.]+ k?B), ", capsys.readouterr().err)[1]
+    assert in_bytes(announced) == pytest.approx(pair.size.bytes, rel=6e-3)
+    assert pair.size.bytes == bank.size.bytes

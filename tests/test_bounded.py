@@ -1,4 +1,4 @@
-"""Extremes through int8 and a bound: exact in value, place and gradient, whatever the tokens are like."""
+"""Extremes by an int8 product and a bound: value, index and gradient are exact for all kinds of tokens."""
 
 import pytest
 import torch
@@ -10,21 +10,21 @@ from otoscope.ops import _bounded, _compiled, _scan, max_cosine, max_cosine_refe
 pytestmark = pytest.mark.skipif(not _compiled.has_integer_units(), reason="no C compiler, or no integer units here")
 
 
-def plain(random, B, N, D):
+def gaussian(random, B, N, D):
     return torch.randn(B, N, D, generator=random)
 
 
-def alike(random, B, N, D):
+def similar(random, B, N, D):
     return 50 * torch.randn(B, 1, D, generator=random) + torch.randn(B, N, D, generator=random)
 
 
-def lopsided(random, B, N, D):
+def one_large_coordinate(random, B, N, D):
     tokens = torch.randn(B, N, D, generator=random)
     tokens[..., 0] *= 1000
     return tokens
 
 
-def uneven(random, B, N, D):
+def different_lengths(random, B, N, D):
     return torch.randn(B, N, D, generator=random) * 10 ** (6 * torch.rand(B, N, 1, generator=random) - 3)
 
 
@@ -32,11 +32,11 @@ def repeated(random, B, N, D):
     return torch.randn(B, 3, D, generator=random)[:, torch.randint(3, (N,), generator=random)]
 
 
-def silent(random, B, N, D):
+def with_zeros(random, B, N, D):
     return torch.randn(B, N, D, generator=random) * (torch.rand(B, N, 1, generator=random) < 0.3)
 
 
-KINDS = (plain, alike, lopsided, uneven, repeated, silent)
+KINDS = (gaussian, similar, one_large_coordinate, different_lengths, repeated, with_zeros)
 
 
 def draw(kind, B, N, K, D, seed, binary=False, dtype=torch.float32):
@@ -62,21 +62,23 @@ def draw(kind, B, N, K, D, seed, binary=False, dtype=torch.float32):
     masked=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_values_and_places_are_those_of_every_product(kind, B, N, K, D, size, buffer, binary, normalise, masked, seed):
+def test_values_and_indices_are_those_of_all_products(kind, B, N, K, D, size, buffer, binary, normalise, masked, seed):
     tokens, prototypes, mask = draw(kind, B, N, K, D, seed, binary)
     tokens *= size
     mask = mask if masked else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("otoscope.ops._scan.BUFFER", buffer)
-        low_too, high_only = (_bounded.scan(tokens, prototypes, mask, normalise, both) for both in (True, False))
-    assert high_only[2].numel() == high_only[3].numel() == 0
+        both_extremes, maximum_only = (
+            _bounded.scan(tokens, prototypes, mask, normalise, both) for both in (True, False)
+        )
+    assert maximum_only[2].numel() == maximum_only[3].numel() == 0
     length = tokens.double().norm(dim=2, keepdim=True)
     unit = tokens.double() / length.clamp_min(1e-12) if normalise else tokens.double()
     similarity = unit @ prototypes.double().T
     if masked:
         similarity[~mask] = torch.nan
     slack = 1e-5 * unit.norm(dim=2).amax() * prototypes.double().norm(dim=1)
-    for value, index, sign in ((*low_too[:2], 1), (*low_too[2:], -1), (*high_only[:2], 1)):
+    for value, index, sign in ((*both_extremes[:2], 1), (*both_extremes[2:], -1), (*maximum_only[:2], 1)):
         best = (sign * similarity).nan_to_num(-torch.inf).amax(1)
         assert ((sign * value.double() - best).abs() <= slack).all()
         at = similarity.gather(1, index[:, None])[:, 0]
@@ -91,7 +93,7 @@ def test_values_and_places_are_those_of_every_product(kind, B, N, K, D, size, bu
     binary=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_no_product_is_further_from_the_integer_one_than_the_bound(kind, N, D, binary, seed):
+def test_no_product_differs_from_the_rounded_one_by_more_than_the_bound(kind, N, D, binary, seed):
     tokens, prototypes, _ = draw(kind, 2, N, 7, D, seed, binary)
     centres = tokens.mean(1)
     z = _bounded._rounded(tokens, centres)
@@ -101,36 +103,36 @@ def test_no_product_is_further_from_the_integer_one_than_the_bound(kind, N, D, b
         return
     exact = (tokens.double() - centres.double()[:, None]) @ prototypes.double().T
     rounded = (z.levels.double() * z.scale.double()[..., None]) @ (p.levels.double() * p.scale.double()[:, None]).T
-    whole = prototypes.double().norm(dim=1)
-    reach = z.error.double()[..., None] * whole + z.length.double()[..., None] * p.error.double()
-    assert (whole <= p.length.double() + p.error.double()).all()
-    assert ((exact - rounded).abs() <= reach).all()
+    length = prototypes.double().norm(dim=1)
+    bound = z.error.double()[..., None] * length + z.length.double()[..., None] * p.error.double()
+    assert (length <= p.length.double() + p.error.double()).all()
+    assert ((exact - rounded).abs() <= bound).all()
     assert z.levels.int().abs().max() <= 127
 
 
-def test_few_products_are_left_and_they_are_found_by_both_ways():
-    tokens, prototypes, _ = draw(plain, 2, 512, 300, 256, 0)
+def test_random_tokens_need_no_second_product():
+    tokens, prototypes, _ = draw(gaussian, 2, 512, 300, 256, 0)
     centres = tokens.mean(1)
     z, p = _bounded._rounded(tokens, centres), _bounded._rounded(prototypes, torch.zeros(1, 256))
-    room = _scan.empty_extremes(tokens, 300, True, torch.float32)
+    out = _scan.empty_extremes(tokens, 300, True, torch.float32)
     shift = prototypes @ centres.T
-    assert _bounded._scan_rounded(z, p, shift, None, torch.empty(300 * 1024), room) == 0
-    wanted = _scan.scan(tokens, prototypes, None, False, True)
-    for ours, theirs in zip(room, wanted, strict=True):
-        torch.testing.assert_close(ours, theirs)
+    assert _bounded._scan_rounded(z, p, shift, None, torch.empty(300 * 1024), out) == 0
+    expected = _scan.scan(tokens, prototypes, None, False, True)
+    for a, b in zip(out, expected, strict=True):
+        torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize(("kind", "rows"), [(repeated, 12), (plain, 0)])
-def test_rows_with_too_many_candidates_go_back_to_the_float_product(kind, rows, monkeypatch):
-    seen = []
+@pytest.mark.parametrize(("kind", "rows"), [(repeated, 12), (gaussian, 0)])
+def test_prototypes_with_too_many_candidates_are_computed_by_the_float32_product(kind, rows, monkeypatch):
+    calls = []
     compare = _scan.scan_block
-    monkeypatch.setattr(_scan, "scan_block", lambda rows, *rest: seen.append(len(rows)) or compare(rows, *rest))
+    monkeypatch.setattr(_scan, "scan_block", lambda rows, *rest: calls.append(len(rows)) or compare(rows, *rest))
     monkeypatch.setattr(_scan, "BUFFER", 200 * 4)
     tokens, prototypes, mask = draw(kind, 1, 200, 12, 64, 1)
-    found = _bounded.scan(tokens, prototypes, mask, True, True)
-    assert sum(seen) == rows
-    for ours, theirs in zip(found, _scan.scan(tokens, prototypes, mask, True, True), strict=True):
-        torch.testing.assert_close(ours, theirs)
+    actual = _bounded.scan(tokens, prototypes, mask, True, True)
+    assert sum(calls) == rows
+    for a, b in zip(actual, _scan.scan(tokens, prototypes, mask, True, True), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_equal_tokens_give_the_first_valid_index():
@@ -144,8 +146,8 @@ def test_equal_tokens_give_the_first_valid_index():
 
 
 @pytest.mark.parametrize("number", [torch.nan, torch.inf])
-def test_what_is_not_finite_shows_and_padding_may_be_anything(number):
-    tokens, prototypes, _ = draw(plain, 2, 40, 3, 64, 2)
+def test_a_prototype_of_nan_gives_nan_and_padding_may_have_any_value(number):
+    tokens, prototypes, _ = draw(gaussian, 2, 40, 3, 64, 2)
     broken = prototypes.clone()
     broken[1, 5] = torch.nan
     assert _bounded.scan(tokens, broken, None, True, False)[0].isnan().tolist() == [[False, True, False]] * 2
@@ -153,39 +155,39 @@ def test_what_is_not_finite_shows_and_padding_may_be_anything(number):
     mask[:, 7] = False
     padded = tokens.clone()
     padded[:, 7] = number
-    for ours, theirs in zip(*(_bounded.scan(t, prototypes, mask, False, True) for t in (padded, tokens)), strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for a, b in zip(*(_bounded.scan(t, prototypes, mask, False, True) for t in (padded, tokens)), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("prototype_dtype", [torch.float32, torch.float16])
 def test_dtypes(dtype, prototype_dtype):
-    tokens, prototypes, mask = draw(plain, 3, 70, 5, 64, 4, dtype=dtype)
+    tokens, prototypes, mask = draw(gaussian, 3, 70, 5, 64, 4, dtype=dtype)
     prototypes = prototypes.to(prototype_dtype)
-    found = _bounded.scan(tokens, prototypes, mask, True, True)
-    for ours, theirs in zip(found, _scan.scan(tokens, prototypes, mask, True, True), strict=True):
-        assert ours.dtype == theirs.dtype
-        torch.testing.assert_close(ours, theirs)
+    actual = _bounded.scan(tokens, prototypes, mask, True, True)
+    for a, b in zip(actual, _scan.scan(tokens, prototypes, mask, True, True), strict=True):
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(a, b)
 
 
-def test_the_kernel_comes_this_way_where_it_pays_with_the_same_gradient(monkeypatch):
-    seen = []
+def test_the_kernel_uses_this_path_where_it_is_faster_with_the_same_gradient(monkeypatch):
+    calls = []
     scan = _bounded.scan
-    monkeypatch.setattr(_bounded, "scan", lambda *arguments: seen.append(1) or scan(*arguments))
-    tokens, prototypes, mask = draw(plain, 2, 300, 700, 256, 5)
+    monkeypatch.setattr(_bounded, "scan", lambda *arguments: calls.append(1) or scan(*arguments))
+    tokens, prototypes, mask = draw(gaussian, 2, 300, 700, 256, 5)
     strided = tokens.transpose(0, 1).contiguous().transpose(0, 1)
     prototypes.requires_grad_()
     values, argmax = max_cosine(strided, prototypes, mask)
-    wanted, places = max_cosine_reference(tokens, prototypes, mask)
-    assert seen
-    assert torch.equal(argmax, places)
-    torch.testing.assert_close(values, wanted, rtol=1e-5, atol=1e-5)
-    ours, theirs = (torch.autograd.grad(v.square().sum(), prototypes)[0] for v in (values, wanted))
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    expected, indices = max_cosine_reference(tokens, prototypes, mask)
+    assert calls
+    assert torch.equal(argmax, indices)
+    torch.testing.assert_close(values, expected, rtol=1e-5, atol=1e-5)
+    a, b = (torch.autograd.grad(v.square().sum(), prototypes)[0] for v in (values, expected))
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_float64_and_few_tokens_are_left_to_the_float_product():
-    tokens, prototypes, _ = draw(plain, 2, 512, 512, 64, 6)
+def test_float64_and_small_clips_are_computed_by_the_float_product():
+    tokens, prototypes, _ = draw(gaussian, 2, 512, 512, 64, 6)
     assert _bounded.is_faster(tokens, prototypes, False)
     assert _bounded.is_faster(tokens.half(), prototypes, False)
     assert not _bounded.is_faster(tokens, prototypes, True)

@@ -12,11 +12,13 @@ from sklearn.metrics import f1_score, roc_auc_score
 import otoscope as oto
 from otoscope import metrics
 from otoscope.bank import Bank, extract
+from otoscope.finetuning.recipe import Recipe
 from otoscope.metrics import stats
 from otoscope.registry import UnknownNameError
 from otoscope.report.compare import compare
 from otoscope.report.rankings import rank
 from otoscope.report.table import summarise
+from otoscope.search import SearchSpec
 from otoscope.train import TrainingConfig, fit
 from otoscope.types import AudioBatch, Task, Tokens
 from planted import Ground, plant
@@ -162,3 +164,32 @@ def test_a_lower_value_wins_where_lower_is_better(tmp_path: Path) -> None:
     assert {duel.leader for duel in ranking.duels} == {"strong"}
     assert found.board is not None
     assert found.board.probes == ("protobin", "linear")
+
+
+@pytest.mark.usefixtures("ranking_loss")
+def test_training_keeps_the_epoch_with_the_lowest_loss(tmp_path: Path) -> None:
+    bank = bank_of(TonesMeasuredBy(metric="ranking_loss"), tmp_path / "bank")
+    fitted = oto.fit("linear", bank, TrainingConfig(epochs=8, batch_size=16, lr=0.5))
+    scores = [row["validation"] for row in fitted.history]
+    assert min(scores) < max(scores)
+    assert fitted.validation == min(scores)
+    validation = bank.split("validation")
+    logits = fitted.predict_logits(validation).numpy()
+    assert 1 - expected("AUROC", logits, validation.targets.numpy()) == pytest.approx(min(scores), abs=1e-6)
+
+
+@pytest.mark.parametrize("search", [SearchSpec("sobol", {"trials": 4}), SearchSpec("tpe", {"trials": 6})])
+@pytest.mark.usefixtures("ranking_loss")
+def test_a_search_chooses_the_trial_with_the_lowest_loss(search: SearchSpec, tmp_path: Path) -> None:
+    bank = bank_of(TonesMeasuredBy(metric="ranking_loss"), tmp_path / "bank")
+    found = oto.fit_best("linear", bank, search, TrainingConfig(epochs=6, batch_size=16))
+    scores = [trial.validation for trial in found.trials if trial.validation is not None]
+    assert min(scores) < max(scores)
+    assert found.best.validation == min(scores)
+
+
+@pytest.mark.usefixtures("ranking_loss")
+def test_fine_tuning_keeps_the_epoch_with_the_lowest_loss() -> None:
+    recipe = Recipe(head="linear", epochs=4, batch_size=16, lr=0.05)
+    fitted = oto.finetune(Ear(), TonesMeasuredBy(metric="ranking_loss"), recipe=recipe)
+    assert fitted.validation == min(row["validation"] for row in fitted.history)

@@ -1,4 +1,4 @@
-"""The kernels against their slow references, at the corners, and in what they keep in memory."""
+"""The kernels against their slow references, in special cases, and the memory that they need."""
 
 import pytest
 import torch
@@ -34,22 +34,20 @@ def draw(B, N, K, D, seed, dtype=torch.float64):
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(B=sizes, N=sizes, K=sizes, D=sizes, buffer=st.sampled_from([1, 5, 17, BUFFER]), seed=st.integers(0, 99))
-def test_values_argmax_and_gradients_are_those_of_the_reference(B, N, K, D, buffer, seed):
+def test_values_argmax_and_gradients_equal_the_reference(B, N, K, D, buffer, seed):
     tokens, prototypes, mask = draw(B, N, K, D, seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("otoscope.ops._scan.BUFFER", buffer)
-        found = min_max_cosine(tokens, prototypes, mask)
-    wanted = min_max_cosine_reference(tokens, prototypes, mask)
-    for ours, theirs in zip(found, wanted, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+        actual = min_max_cosine(tokens, prototypes, mask)
+    expected = min_max_cosine_reference(tokens, prototypes, mask)
+    for a, b in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
     g = torch.randn(2, B, K, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    ours, theirs = (
-        torch.autograd.grad((out[0] * g[0] + out[2] * g[1]).sum(), prototypes)[0] for out in (found, wanted)
-    )
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    a, b = (torch.autograd.grad((out[0] * g[0] + out[2] * g[1]).sum(), prototypes)[0] for out in (actual, expected))
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
     values, argmax = max_cosine(tokens, prototypes, mask)
-    torch.testing.assert_close(values, found[2], rtol=0, atol=1e-12)
-    assert torch.equal(argmax, found[3])
+    torch.testing.assert_close(values, actual[2], rtol=0, atol=1e-12)
+    assert torch.equal(argmax, actual[3])
 
 
 @pytest.mark.skipif(_compiled.library() is None, reason="no C compiler here")
@@ -63,8 +61,8 @@ def test_values_argmax_and_gradients_are_those_of_the_reference(B, N, K, D, buff
     levels=st.sampled_from([2, 1000]),
     seed=st.integers(0, 99),
 )
-def test_compiled_kernels_are_equal_to_torch(B, N, K, D, threads, levels, seed):
-    """Values, first places (few levels: many ties) and sums, masked and not, in one thread and in several."""
+def test_compiled_kernels_equal_torch(B, N, K, D, threads, levels, seed):
+    """Values, first indices (few levels: many ties) and sums, with and without a mask, in one thread and in several."""
     random = torch.Generator().manual_seed(seed)
     scores = torch.randint(-levels, levels, (K, B, N), generator=random, dtype=torch.int32)
     factor = torch.rand(B, N, generator=random)
@@ -72,28 +70,28 @@ def test_compiled_kernels_are_equal_to_torch(B, N, K, D, threads, levels, seed):
     tokens, prototypes = torch.randn(B, N, D, generator=random), torch.randn(K, D, generator=random)
     index, weight = torch.randint(N, (B, K), generator=random), torch.randn(B, K, generator=random)
 
-    def everything():
-        ends = []
-        for held, by in ((scores.float(), None), (scores.clone(), factor)):
+    def compute():
+        extremes = []
+        for values, scale in ((scores.float(), None), (scores.clone(), factor)):
             for valid in (None, mask):
-                ends += _scan.empty_extremes(tokens, K, True, torch.float32)
-                _scan.reduce_block(held.clone(), valid, *ends[-4:], by)
+                extremes += _scan.empty_extremes(tokens, K, True, torch.float32)
+                _scan.reduce_block(values.clone(), valid, *extremes[-4:], scale)
         total = torch.ones(K, D)
         add_selected(tokens, weight, index, total)
-        return [*ends, selected_products(tokens, prototypes, index), total]
+        return [*extremes, selected_products(tokens, prototypes, index), total]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("otoscope.ops._compiled._GRAIN", 1 if threads else 1 << 40)
-        found = everything()
+        actual = compute()
         patch.setattr("otoscope.ops._compiled.library", lambda: None)
-        wanted = everything()
-    for ours, theirs in zip(found[:-2], wanted[:-2], strict=True):
-        assert torch.equal(ours, theirs)
-    for ours, theirs in zip(found[-2:], wanted[-2:], strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
+        expected = compute()
+    for a, b in zip(actual[:-2], expected[:-2], strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(actual[-2:], expected[-2:], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)
 
 
-def test_without_a_compiler_all_goes_on_in_torch(monkeypatch, tmp_path):
+def test_without_a_compiler_torch_computes_the_same(monkeypatch, tmp_path):
     monkeypatch.setenv("CC", "no-such-compiler")
     assert _compiled.library.__wrapped__() is None
     broken = tmp_path / "cc"
@@ -106,25 +104,25 @@ def test_without_a_compiler_all_goes_on_in_torch(monkeypatch, tmp_path):
     assert _compiled.library.__wrapped__() is None
     monkeypatch.setattr(_compiled, "library", lambda: None)
     tokens, prototypes, mask = draw(3, 9, 5, 8, 0, torch.float32)
-    found, wanted = max_cosine(tokens, prototypes, mask), max_cosine_reference(tokens, prototypes, mask)
-    torch.testing.assert_close(found, wanted)
+    actual, expected = max_cosine(tokens, prototypes, mask), max_cosine_reference(tokens, prototypes, mask)
+    torch.testing.assert_close(actual, expected)
 
 
-def test_a_diverged_prototype_shows():
+def test_a_prototype_of_nan_gives_nan():
     prototypes = torch.full((1, 4), torch.nan)
     for tokens in (torch.ones(1, 3, 4), torch.ones(1, 40, 4)):
         assert max_cosine(tokens, prototypes)[0].isnan().all()
 
 
-def test_closed_form_of_the_gradient():
+def test_the_gradient_has_its_closed_form():
     tokens, prototypes, mask = draw(3, 5, 4, 6, 0)
     values, argmax = max_cosine(tokens, prototypes, mask)
     g = torch.randn_like(values)
     (gradient,) = torch.autograd.grad((values * g).sum(), prototypes)
     for k in range(4):
         z = torch.stack([tokens[b, argmax[b, k]] for b in range(3)])
-        wanted = (g[:, k, None] * z / z.norm(dim=1, keepdim=True)).sum(0)
-        torch.testing.assert_close(gradient[k], wanted, rtol=0, atol=1e-12)
+        expected = (g[:, k, None] * z / z.norm(dim=1, keepdim=True)).sum(0)
+        torch.testing.assert_close(gradient[k], expected, rtol=0, atol=1e-12)
 
 
 def test_dot_forms_pass_gradients_to_tokens():
@@ -162,9 +160,9 @@ def test_non_contiguous_input():
     wide = torch.cat([prototypes, prototypes], 1)[:, :8]
     assert not strided.is_contiguous()
     assert not wide.is_contiguous()
-    found, wanted = max_cosine(strided, wide, mask), max_cosine(tokens, prototypes, mask)
-    torch.testing.assert_close(found, wanted)
-    gradients = [torch.autograd.grad(out[0].square().sum(), prototypes)[0] for out in (found, wanted)]
+    actual, expected = max_cosine(strided, wide, mask), max_cosine(tokens, prototypes, mask)
+    torch.testing.assert_close(actual, expected)
+    gradients = [torch.autograd.grad(out[0].square().sum(), prototypes)[0] for out in (actual, expected)]
     torch.testing.assert_close(*gradients)
 
 
@@ -176,9 +174,9 @@ def test_dtypes(dtype, prototype_dtype):
     values, argmax = max_cosine(tokens, prototypes, mask)
     assert values.dtype == torch.promote_types(dtype, prototypes.dtype)
     exact = prototypes.detach().double().requires_grad_()
-    wanted, _ = max_cosine_reference(tokens.double(), exact, mask)
+    expected, _ = max_cosine_reference(tokens.double(), exact, mask)
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-5}.get(values.dtype, 2e-2)
-    torch.testing.assert_close(values.double(), wanted, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(values.double(), expected, rtol=tolerance, atol=tolerance)
     values.sum().backward()
     assert prototypes.grad.dtype == prototypes.dtype
     unit = torch.nn.functional.normalize(tokens.double(), dim=2)
@@ -197,7 +195,7 @@ def test_double_backward_is_refused():
 
 
 @pytest.mark.parametrize("kernel", [max_cosine, min_max_cosine])
-def test_tokens_that_want_a_gradient_are_refused(kernel):
+def test_tokens_that_require_a_gradient_are_refused(kernel):
     tokens, prototypes, _ = draw(2, 3, 4, 5, 6)
     with pytest.raises(ValueError, match=r"is for frozen tokens.*_dot"):
         kernel(tokens.requires_grad_(), prototypes)
@@ -218,14 +216,14 @@ def test_wrong_shapes_are_named(tokens, prototypes, mask, message):
         max_cosine(torch.zeros(tokens), torch.zeros(prototypes), mask)
 
 
-def test_nothing_of_size_clips_tokens_prototypes_is_kept():
+def test_no_tensor_of_size_clips_tokens_prototypes_is_saved():
     B, N, K, D = 8, 64, 32, 4
     tokens, prototypes, mask = draw(B, N, K, D, 7, torch.float32)
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
         max_cosine(tokens, prototypes, mask)
-    assert kept
-    assert max(t.numel() for t in kept) <= max(tokens.numel(), B * K) < B * N * K
+    assert saved
+    assert max(t.numel() for t in saved) <= max(tokens.numel(), B * K) < B * N * K
 
 
 def test_sign_through():
@@ -238,13 +236,13 @@ def test_sign_through():
 
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(B=sizes, L=sizes, D=sizes, seed=st.integers(0, 99))
-def test_weights_that_clips_share_mix_layers_and_get_the_gradient_of_the_sum(B, L, D, seed):
+def test_weights_shared_by_all_clips_get_the_gradient_of_the_sum(B, L, D, seed):
     random = torch.Generator().manual_seed(seed)
     layers = torch.randn(B, L, D, generator=random, dtype=torch.float64)
-    shares = torch.randn(L, generator=random, dtype=torch.float64).requires_grad_()
+    weights = torch.randn(L, generator=random, dtype=torch.float64).requires_grad_()
     g = torch.randn(B, D, generator=random, dtype=torch.float64)
-    found = weighted_sum(shares.expand(B, 1, L), layers)[:, 0]
-    wanted = torch.einsum("l,bld->bd", shares, layers)
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
-    ours, theirs = (torch.autograd.grad(out, shares, g)[0] for out in (found, wanted))
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    actual = weighted_sum(weights.expand(B, 1, L), layers)[:, 0]
+    expected = torch.einsum("l,bld->bd", weights, layers)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
+    a, b = (torch.autograd.grad(out, weights, g)[0] for out in (actual, expected))
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-12)

@@ -1,4 +1,4 @@
-"""Candidates from a projection: exact in value, exact in choice where the projection is whole."""
+"""Candidates from a projection: values are exact, and so is the selection where all directions are kept."""
 
 import pytest
 import torch
@@ -28,37 +28,37 @@ def draw(B, N, K, D, seed):
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(B=sizes, N=sizes, K=sizes, D=widths, groups=sizes, seed=st.integers(0, 99))
-def test_with_all_directions_it_is_the_reference(B, N, K, D, groups, seed):
+def test_with_all_directions_the_result_is_the_reference(B, N, K, D, groups, seed):
     tokens, prototypes, mask = draw(B, N, K, D, seed)
-    how = Screening(principal_directions(tokens, D), groups)
-    found = min_max_cosine(tokens, prototypes, mask, selection=how)
-    for ours, theirs in zip(found, min_max_cosine_reference(tokens, prototypes, mask), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    screening = Screening(principal_directions(tokens, D), groups)
+    actual = min_max_cosine(tokens, prototypes, mask, selection=screening)
+    for a, b in zip(actual, min_max_cosine_reference(tokens, prototypes, mask), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(B=sizes, N=sizes, K=sizes, D=widths, seed=st.integers(0, 99))
-def test_a_candidate_from_each_token_is_exact_in_any_projection(B, N, K, D, seed):
+def test_with_one_group_per_token_the_selection_is_exact_in_any_projection(B, N, K, D, seed):
     tokens, prototypes, mask = draw(B, N, K, D, seed)
-    how = Screening(principal_directions(tokens, 1), N)
-    found, wanted = max_cosine(tokens, prototypes, mask, selection=how), max_cosine(tokens, prototypes, mask)
-    assert torch.equal(found[1], wanted[1])
-    torch.testing.assert_close(found[0], wanted[0], rtol=0, atol=1e-12)
+    screening = Screening(principal_directions(tokens, 1), N)
+    actual, expected = max_cosine(tokens, prototypes, mask, selection=screening), max_cosine(tokens, prototypes, mask)
+    assert torch.equal(actual[1], expected[1])
+    torch.testing.assert_close(actual[0], expected[0], rtol=0, atol=1e-12)
 
 
-def test_value_and_gradient_belong_to_the_token_chosen():
+def test_value_and_gradient_are_exact_for_the_selected_token():
     tokens, prototypes, mask = draw(3, 20, 6, 8, 0)
     values, argmax = max_dot(tokens, prototypes, mask, selection=Screening(principal_directions(tokens, 2), 3))
     assert mask.gather(1, argmax).all()
-    chosen = tokens.gather(1, argmax[:, :, None].expand(-1, -1, 8))
-    torch.testing.assert_close(values, (chosen * prototypes).sum(2), rtol=0, atol=1e-12)
+    selected = tokens.gather(1, argmax[:, :, None].expand(-1, -1, 8))
+    torch.testing.assert_close(values, (selected * prototypes).sum(2), rtol=0, atol=1e-12)
     assert (values <= max_dot(tokens, prototypes, mask)[0] + 1e-12).all()
     g = torch.randn(3, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    (found,) = torch.autograd.grad((values * g).sum(), prototypes)
-    torch.testing.assert_close(found, (chosen * g[:, :, None]).sum(0), rtol=0, atol=1e-12)
+    (actual,) = torch.autograd.grad((values * g).sum(), prototypes)
+    torch.testing.assert_close(actual, (selected * g[:, :, None]).sum(0), rtol=0, atol=1e-12)
 
 
-def test_directions_are_those_of_the_largest_products():
+def test_directions_are_those_of_the_largest_eigenvalues():
     random = torch.Generator().manual_seed(2)
     tokens = torch.randn(500, 6, generator=random) * torch.tensor([5.0, 1.0, 4.0, 0.1, 0.2, 0.3])
     basis = principal_directions(tokens, 2)
@@ -66,7 +66,7 @@ def test_directions_are_those_of_the_largest_products():
     assert basis.abs().argmax(0).tolist() == [0, 2]
 
 
-def test_what_cannot_be_done_is_refused():
+def test_wrong_arguments_are_refused():
     tokens, prototypes, _ = draw(1, 3, 2, 4, 3)
     for rank in (0, 5):
         with pytest.raises(ValueError, match=r"rank .; tokens of width 4 allow ranks 1 \.\. 4"):

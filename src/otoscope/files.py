@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Writing files completely or not at all, and names of files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,17 @@ from pathlib import Path
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A temporary sibling to write to; on success it is renamed over `target`, on failure it is removed.
+    """Give a temporary file to write to; on success it replaces `target`, on an error it is deleted.
 
-    A kill at any instant leaves the target as it was or as it should be, never half.
+    If the process is killed at any time, `target` is either unchanged or complete.
+
+    Parameters
+    ----------
+    target : Path. The file to write; its folder is created if needed.
+
+    Yields
+    ------
+    Path. An empty temporary file in the same folder.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
@@ -30,8 +38,10 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def file_name(text: str) -> str:
-    """A name for files, with a hyphen in place of every character that may not be part of one.
+    """Turn a text into the name of a file: a hyphen replaces every run of characters that are not allowed in one.
 
+    Examples
+    --------
     >>> file_name("tiny x esc50, fold 2 [a1]")
     'tiny-x-esc50-fold-2-a1'
     """

@@ -1,1 +1,1 @@
-
+"""Audio: decoding files (`decode`), resampling (`resample`), waveforms of clips (`waveform`), mel filters (`fbank`)."""

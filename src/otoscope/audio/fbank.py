@@ -1,8 +1,8 @@
 """Kaldi-compatible log-mel filter banks, batched in torch: the front end of EAT, BEATs, Audio-MAE, AST and `tiny`.
 
 25 ms frames every 10 ms, frame mean removed, pre-emphasis 0.97, Hanning or Povey window, power spectrum, triangular
-filters on the mel scale m(f) = 1127 ln(1 + f / 700) from 20 Hz to half the rate, natural logarithm. No dither, edges
-snipped.
+filters on the mel scale m(f) = 1127 ln(1 + f / 700) from 20 Hz to half the rate, natural logarithm. There is no dither,
+and only whole frames are used (Kaldi's `snip_edges`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,25 @@ import torch
 from torch import Tensor
 
 FRAME, HOP, FFT = 400, 160, 512
+"""Samples of a frame, samples between frames, and length of the Fourier transform."""
 RATE = 16000
+"""Sampling rate in Hz."""
 PREEMPHASIS = 0.97
 
 
 def frame_count(samples: int | Tensor) -> int | Tensor:
-    """Whole 25 ms frames in so many samples at 16 kHz; at least one (shorter audio is padded to one frame).
+    """Number of whole 25 ms frames; at least one, because shorter audio is padded to one frame.
 
+    Parameters
+    ----------
+    samples : int, or int64 tensor. Number of samples at 16 kHz.
+
+    Returns
+    -------
+    int, or int64 tensor of the same shape.
+
+    Examples
+    --------
     >>> frame_count(160000)
     998
     """
@@ -29,22 +41,37 @@ def frame_count(samples: int | Tensor) -> int | Tensor:
 
 
 def fbank(waves: Tensor, *, bins: int = 128, window: Literal["hanning", "povey"] = "hanning") -> Tensor:
-    """Log-mel energies of 16 kHz audio.
+    """Log-mel energies of audio at 16 kHz.
 
-    Input: [B, S] float  Output: [B, frames, bins], frames = frame_count(S), in nepers of power (Kaldi's natural log).
     Source: Kaldi `compute-fbank-feats` with htk_compat and no dither, as in torchaudio.compliance.kaldi.fbank.
 
+    Parameters
+    ----------
+    waves : float [B, S]. Samples at 16 kHz.
+    bins : int. Number of mel filters.
+    window : "hanning" or "povey". Window of a frame.
+
+    Returns
+    -------
+    float [B, frame_count(S), bins]. Natural logarithm of the power in each filter.
+
+    Raises
+    ------
+    ValueError : when the samples are not [B, S].
+
+    Examples
+    --------
     >>> fbank(torch.zeros(2, 16000)).shape
     torch.Size([2, 98, 128])
     """
     if waves.ndim != 2:
-        raise ValueError(f"fbank reads waves [B, S], found {list(waves.shape)}")
+        raise ValueError(f"fbank needs waves [B, S], got {list(waves.shape)}")
     if waves.shape[1] < FRAME:
         waves = torch.nn.functional.pad(waves, (0, FRAME - waves.shape[1]))
     frames = waves.unfold(1, FRAME, HOP)
     frames = frames - frames.mean(-1, keepdim=True)
-    before = torch.cat([frames[..., :1], frames[..., :-1]], -1)
-    frames = (frames - PREEMPHASIS * before) * _window(window).to(waves)
+    previous = torch.cat([frames[..., :1], frames[..., :-1]], -1)
+    frames = (frames - PREEMPHASIS * previous) * _window(window).to(waves)
     power = torch.fft.rfft(frames, FFT).abs().square()
     mel: Tensor = power @ mel_filters(bins).to(waves)
     return mel.clamp(min=torch.finfo(torch.float32).eps).log()
@@ -52,14 +79,21 @@ def fbank(waves: Tensor, *, bins: int = 128, window: Literal["hanning", "povey"]
 
 @functools.cache
 def _window(kind: str) -> Tensor:
+    """Window of a frame, float32 [FRAME]."""
     hann = torch.hann_window(FRAME, periodic=False, dtype=torch.float64)
     return (hann**0.85 if kind == "povey" else hann).float()
 
 
 @functools.cache
 def mel_filters(bins: int) -> Tensor:
-    """Triangular mel filters, float32 [FFT / 2 + 1, bins]; with 128 bins the lowest few lie between two FFT lines.
+    """Triangular mel filters. With 128 bins the filter of index 3 lies between two FFT lines, so it is zero everywhere.
 
+    Returns
+    -------
+    float32 [FFT / 2 + 1, bins]. Weight of each FFT line in each filter.
+
+    Examples
+    --------
     >>> mel_filters(128).shape
     torch.Size([257, 128])
     """
@@ -68,9 +102,10 @@ def mel_filters(bins: int) -> Tensor:
     line = _mel(torch.arange(FFT // 2 + 1, dtype=torch.float64) * RATE / FFT)[:, None]
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
     triangle = torch.minimum((line - left) / (centre - left), (right - line) / (right - centre))
-    triangle[-1] = 0  # Kaldi leaves the Nyquist line out
+    triangle[-1] = 0  # Kaldi excludes the Nyquist frequency
     return triangle.clamp(min=0).float()
 
 
 def _mel(hz: Tensor) -> Tensor:
+    """Frequencies in Hz on the mel scale."""
     return 1127.0 * torch.log1p(hz / 700.0)

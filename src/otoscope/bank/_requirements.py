@@ -102,13 +102,13 @@ def sizes_by_kind(size: BankSize, shape: TokenShape) -> dict[Kind, int]:
     -------
     dict. Bytes by (content, number of layers, dtype).
     """
-    identity, found = size.identity, {}
+    identity, sizes = size.identity, {}
     for content in reversed(CONTENTS):
         for layers in sorted({1, identity.shape.layers, shape.layers}):
             for dtype in dict.fromkeys((*_ANNOUNCED_DTYPES, identity.dtype)):
                 other = replace(identity, content=content, dtype=dtype, shape=replace(shape, layers=layers))
-                found[content, layers, dtype] = size.stored_as(other).bytes
-    return found
+                sizes[content, layers, dtype] = size.stored_as(other).bytes
+    return sizes
 
 
 def size_table(sizes: dict[Kind, int], chosen: Kind, format_bytes: Callable[[float], str]) -> str:

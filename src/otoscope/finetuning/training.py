@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from otoscope import metrics
 from otoscope.encoders import Features
 from otoscope.files import replacing
 from otoscope.finetuning.cached import embeddings_loader
@@ -101,7 +102,8 @@ class FinetuneRun:
     @property
     def validation(self) -> float:
         """Main score of the best epoch on the validation split."""
-        return max(row["validation"] for row in self.history[self.recipe.probe_epochs :])
+        scores = (row["validation"] for row in self.history[self.recipe.probe_epochs :])
+        return max(scores, key=metrics.main_metric(self.task).sort_key)
 
     @property
     def best_state(self) -> dict[str, Tensor]:
@@ -153,7 +155,7 @@ class FinetuneRun:
             self._progress("fine-tuning", epochs, progress),
             EndDiverged(),
             Validation(in_order, validation.targets, self.task),
-            SaveBest(epochs.start),
+            SaveBest(self.task, epochs.start),
         ]
         self._train(data, epochs, callbacks)
 

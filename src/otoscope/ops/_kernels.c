@@ -143,24 +143,24 @@ void levels(int64_t begin, int64_t end, const float *rows, const float *centres,
         float peak = 127 * *least;
         for (int64_t i = 0; i < d; i++) peak = larger(peak, fabsf(z[i] - centre[i]));
         const float unit = peak / 127, inverse = 1 / unit, round = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
-        floats off = {0}, kept = {0};
+        floats removed = {0}, remaining = {0};
         int64_t i = 0;
         for (; i + LANES <= d; i += LANES) {
             const floats x = (*(const floats *)(z + i) - *(const floats *)(centre + i)) * inverse, q = (x + round) - round;
             for (int lane = 0; lane < LANES; lane++) out[i + lane] = (int8_t)q[lane];
-            off += (x - q) * (x - q);
-            kept += q * q;
+            removed += (x - q) * (x - q);
+            remaining += q * q;
         }
-        float off_sum = sum_of(off), kept_sum = sum_of(kept);
+        float removed_sum = sum_of(removed), remaining_sum = sum_of(remaining);
         for (; i < d; i++) {
             const float x = (z[i] - centre[i]) * inverse, q = (x + round) - round;
             out[i] = (int8_t)q;
-            off_sum += (x - q) * (x - q);
-            kept_sum += q * q;
+            removed_sum += (x - q) * (x - q);
+            remaining_sum += q * q;
         }
         scale[r] = unit;
-        error[r] = unit * sqrtf(off_sum);
-        length[r] = unit * sqrtf(kept_sum);
+        error[r] = unit * sqrtf(removed_sum);
+        length[r] = unit * sqrtf(remaining_sum);
     }
 }
 

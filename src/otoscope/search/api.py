@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.bank import Bank
 from otoscope.probes import Range
 from otoscope.results import SearchSettings
@@ -71,7 +71,10 @@ def fit_best(
     if not ranges:
         raise ValueError("the configuration fixes lr and weight_decay, so there is nothing to search; use fit")
     width = trials_at_once(probe, bank, options=options)
-    strategy = search.create(Problem(space=ranges, trials_at_once=width, seed=config.seed))
+    metric = metrics.main_metric(bank.task)
+    strategy = search.create(
+        Problem(space=ranges, trials_at_once=width, seed=config.seed, higher_is_better=metric.higher_is_better)
+    )
     best: FittedProbe | None = None
     last_error: Exception | None = None
     while batch := strategy.ask():
@@ -88,7 +91,7 @@ def fit_best(
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 last_error = outcome
-            elif best is None or outcome.validation > best.validation:
+            elif best is None or metric.is_better(outcome.validation, best.validation):
                 best = outcome
     if best is None:
         raise last_error or RuntimeError("the search made no trial")

@@ -102,17 +102,23 @@ class Problem:
     space : range of each parameter. Strategies search uniformly in the logarithm.
     trials_at_once : number of trials that can be trained together.
     seed : seed of the strategy's random numbers.
+    higher_is_better : False when the main score of the task is an error or a loss, which is minimised.
     storage : where finished trials are kept; None keeps them in memory.
     """
 
     space: Mapping[str, Range]
     trials_at_once: int = 1
     seed: int = 0
+    higher_is_better: bool = True
     storage: Storage | None = None
 
     def __post_init__(self) -> None:
         if self.trials_at_once < 1:
             raise ValueError(f"trials_at_once must be at least 1, found {self.trials_at_once}")
+
+    def sort_key(self, score: float) -> float:
+        """The key that sorts validation scores from worst to best."""
+        return score if self.higher_is_better else -score
 
 
 class Search(ABC):
@@ -180,7 +186,7 @@ class Search(ABC):
 
     @property
     def best(self) -> Trial:
-        """The trial with the highest validation score; the first of equals.
+        """The trial with the best validation score; the first of equals.
 
         Raises
         ------
@@ -189,7 +195,7 @@ class Search(ABC):
         scored = [trial for trial in self.trials if trial.validation is not None]
         if not scored:
             raise RuntimeError(self._no_score())
-        return max(scored, key=lambda trial: trial.validation or 0.0)
+        return max(scored, key=lambda trial: self.problem.sort_key(trial.validation or 0.0))
 
     @property
     def options(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class ListSearch(PresetSearch):
 
     @property
     def best(self) -> Trial:
-        """The trial with the highest validation score, once every setting has an outcome; the first of equals.
+        """The trial with the best validation score, once every setting has an outcome; the first of equals.
 
         Raises
         ------

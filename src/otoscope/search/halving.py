@@ -49,7 +49,7 @@ class Halving:
         Parameters
         ----------
         epochs : number of epochs that the trials were trained.
-        scores : score of each trial of the batch; None for a trial that has ended.
+        scores : score of each trial of the batch, higher is better; None for a trial that has ended.
         earlier : scores that trials of earlier batches had after this number of epochs.
 
         Returns

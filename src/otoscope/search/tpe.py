@@ -94,7 +94,7 @@ class TpeSearch(Search):
 
     @property
     def best(self) -> Trial:
-        """The trial with the highest validation score; the first of equals.
+        """The trial with the best validation score; the first of equals.
 
         Only trials that were trained to the end count. When each of those failed after all others were stopped, it is
         the best of the trials that were trained longest.
@@ -111,7 +111,7 @@ class TpeSearch(Search):
             scored = [trial for trial in stopped if trial.last_step == longest]
         if not scored:
             raise RuntimeError(self._no_score())
-        return _trial(max(scored, key=lambda trial: trial.value or 0.0))
+        return _trial(max(scored, key=lambda trial: self.problem.sort_key(trial.value or 0.0)))
 
     def ask(self) -> dict[int, Setting]:
         """The next batch: Sobol points, or what TPE proposes after the earlier batches."""
@@ -127,14 +127,17 @@ class TpeSearch(Search):
         As long as no trial was trained to the end, the best of the batch is not stopped.
         """
         epochs = epoch + 1
-        running = {position: score for position, score in enumerate(scores) if score is not None}
-        for position, score in running.items():
-            self._scores[position][epochs] = score
+        for position, score in enumerate(scores):
+            if score is not None:
+                self._scores[position][epochs] = score
         if self._halving is None:
             return set()
         compared = [trial for trial in self._earlier if trial.state.name in ("COMPLETE", "PRUNED")]
-        earlier = [t.intermediate_values[epochs] for t in compared if epochs in t.intermediate_values]
-        stopped = self._halving.stopped(epochs, scores, earlier)
+        key = self.problem.sort_key
+        earlier = [key(t.intermediate_values[epochs]) for t in compared if epochs in t.intermediate_values]
+        keys = [None if score is None else key(score) for score in scores]
+        stopped = self._halving.stopped(epochs, keys, earlier)
+        running = {position: value for position, value in enumerate(keys) if value is not None}
         if running and not any(trial.state.name == "COMPLETE" for trial in compared):
             stopped -= {max(running, key=lambda position: running[position])}
         return stopped
@@ -167,6 +170,10 @@ class TpeSearch(Search):
             storage.folder.mkdir(parents=True, exist_ok=True)
         open_database(database_url(storage))
 
+    @property
+    def _direction(self) -> str:
+        return "maximize" if self.problem.higher_is_better else "minimize"
+
     @cached_property
     def _study(self) -> optuna.Study:
         """The study, created if it does not exist.
@@ -177,13 +184,13 @@ class TpeSearch(Search):
         """
         create, storage = import_optuna().create_study, self.problem.storage
         if storage is None:
-            in_memory: optuna.Study = create(direction="maximize")
+            in_memory: optuna.Study = create(direction=self._direction)
             return in_memory
         self.prepare(storage)
         study: optuna.Study = create(
             storage=open_database(database_url(storage)),
             study_name=storage.name,
-            direction="maximize",
+            direction=self._direction,
             load_if_exists=True,
         )
         mine, other = self._identity(), study.user_attrs.get("search")
@@ -219,7 +226,7 @@ class TpeSearch(Search):
         optuna = import_optuna()
         seed = self.problem.seed + batch.start
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=1, constant_liar=True)
-        copy = optuna.create_study(direction="maximize", sampler=sampler)
+        copy = optuna.create_study(direction=self._direction, sampler=sampler)
         copy.add_trials(self._earlier)
         return [dict(copy.ask(self._distributions()).params) for _ in batch]
 

@@ -136,7 +136,7 @@ class _Trials:
         callbacks: list[Callback] = [
             EndDiverged(),
             Validation(in_order, targets, self.bank.task),
-            SaveBest(),
+            SaveBest(self.bank.task),
             *([] if watch is None else [StopTrials(watch, last_epoch=first.epochs - 1)]),
             TrainingBar(f"{module.name} x {len(self.trials)}", first.epochs, show=progress),
         ]

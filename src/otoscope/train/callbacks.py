@@ -73,11 +73,12 @@ class SaveBest(Callback):
 
     Parameters
     ----------
+    task : its metric says whether a higher or a lower score is better.
     first_epoch : epochs before this one do not compete.
     """
 
-    def __init__(self, first_epoch: int = 0) -> None:
-        self.first_epoch = first_epoch
+    def __init__(self, task: Task, first_epoch: int = 0) -> None:
+        self.metric, self.first_epoch = metrics.main_metric(task), first_epoch
 
     def on_epoch_end(self, state: TrainingState) -> None:
         """Store the weights of all trials whose present epoch is the best so far."""
@@ -87,7 +88,7 @@ class SaveBest(Callback):
 
     def _improved(self, history: Sequence[dict[str, float]]) -> bool:
         *earlier, last = (row["validation"] for row in history[self.first_epoch :])
-        return last > max(earlier, default=-1.0)
+        return self.metric.is_better(last, max(earlier, key=self.metric.sort_key, default=None))
 
 
 class StopTrials(Callback):

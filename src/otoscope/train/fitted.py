@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.bank import Bank, BankSplit
 from otoscope.files import replacing
 from otoscope.probes import Probe
@@ -162,7 +162,7 @@ def fitted_on(
         config=config,
         protocol=protocol,
         history=history,
-        validation=max(row["validation"] for row in history),
+        validation=max((row["validation"] for row in history), key=metrics.main_metric(bank.task).sort_key),
         train_seconds=train_seconds,
     )
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from otoscope import metrics
 from otoscope.bench import evaluation
 from otoscope.bench.jobs.base import Job
 from otoscope.bench.plan import Run
@@ -35,7 +36,8 @@ class FinetuneJob(Job):
         return self.resolved.shown(self.resolved.create_dataset(), self.study.draw)
 
     def _problem(self) -> Problem:
-        return Problem(space={}, storage=self.storage)
+        metric = metrics.main_metric(self.training_set.task)
+        return Problem(space={}, higher_is_better=metric.higher_is_better, storage=self.storage)
 
     def _train_batch(self, batch: Mapping[int, Setting], watch: Watch) -> Sequence[Outcome]:  # noqa: ARG002
         (setting,) = batch.values()

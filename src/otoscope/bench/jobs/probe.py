@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from otoscope import bank as banks
-from otoscope import probes
+from otoscope import metrics, probes
 from otoscope.bank import Bank
 from otoscope.bench import evaluation
 from otoscope.bench.jobs.base import Job
@@ -50,6 +50,7 @@ class ProbeJob(Job):
         return Problem(
             space={"lr": kind.lr, "weight_decay": kind.weight_decay},
             trials_at_once=trials_at_once(self._spec.name, self.training_bank, options=self._spec.options),
+            higher_is_better=self._metric.higher_is_better,
             storage=self.storage,
         )
 
@@ -69,9 +70,9 @@ class ProbeJob(Job):
 
     def _keep_best(self, fitted: Mapping[int, FittedProbe]) -> None:
         """Keep the best probe of a batch, unless that of an earlier batch is at least as good."""
-        number = max(fitted, key=lambda number: fitted[number].validation)
+        number = max(fitted, key=lambda number: self._metric.sort_key(fitted[number].validation))
         kept = [load(folder) for folder in self._kept_folder.glob("trial-*") if (folder / "probe.json").exists()]
-        if any(probe.validation >= fitted[number].validation for probe in kept):
+        if not all(self._metric.is_better(fitted[number].validation, probe.validation) for probe in kept):
             return
         fitted[number].save(self._kept_probe(number))
         for folder in self._kept_folder.glob("trial-*"):
@@ -111,6 +112,10 @@ class ProbeJob(Job):
             seed=seed,
             device=self.device,
         )
+
+    @property
+    def _metric(self) -> metrics.Metric:
+        return metrics.main_metric(self.training_bank.task)
 
     def _kept_probe(self, number: int) -> Path:
         return self._kept_folder / f"trial-{number}"
