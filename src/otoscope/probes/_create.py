@@ -108,7 +108,7 @@ def _class_for(name: str, shape: TokenShape, options: dict[str, Any]) -> type[Pr
         return cls
     solver = solver_of(name, options)
     if solver == "exact" and issubclass(cls, FixedFeatureProbe):
-        return side_by_side(cls)
+        return cls if cls.reads_layers_side_by_side else side_by_side(cls)
     return gated(cls) if solver == "adamw" else cls
 
 

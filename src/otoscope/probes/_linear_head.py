@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import replace
 from functools import cache
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,31 +21,31 @@ SOLVERS = ("exact", "adamw")
 class LinearHeadProbe(ClipProbe):
     """Base of clip probes with logits = head(features(tokens)), where the last layer of `head` is linear.
 
-    Attributes
-    ----------
-    head : a `Head` or `nn.Linear` that a subclass sets in its constructor.
+    A subclass sets `head`, a `Head` or `nn.Linear`, in its constructor.
     """
-
-    head: Head | nn.Linear
 
     @abstractmethod
     def features(self, tokens: Tokens) -> Tensor:
         """The input of `head`, float [B, W]."""
 
     def forward(self, tokens: Tokens) -> Tensor:
-        out: Tensor = self.head(self.features(tokens))
+        head = self.get_submodule("head")
+        out: Tensor = head(self.features(tokens))
         return out
 
     def linear_input(self, tokens: Tokens) -> Tensor:
         """The input of the last linear layer, float [B, W]: the features, normalised where the head does so."""
-        features = self.features(tokens)
-        out: Tensor = self.head.norm(features) if isinstance(self.head, Head) else features
+        head, features = self.get_submodule("head"), self.features(tokens)
+        out: Tensor = head.norm(features) if isinstance(head, Head) else features
         return out
 
     @property
     def last_layer(self) -> nn.Linear:
         """The last linear layer."""
-        return self.head.linear if isinstance(self.head, Head) else self.head
+        head = self.get_submodule("head")
+        layer = head.linear if isinstance(head, Head) else head
+        assert isinstance(layer, nn.Linear)
+        return layer
 
 
 class FixedFeatureProbe(LinearHeadProbe):
@@ -58,9 +58,13 @@ class FixedFeatureProbe(LinearHeadProbe):
     Given several layers, the exact probe reads their features side by side; the trained one mixes the layers by a
     softmax gate.
 
+    Attributes
+    ----------
+    reads_layers_side_by_side : True for a class that reads several layers by itself.
+
     Parameters
     ----------
-    width : number of features of one layer, W.
+    width : number of features, W; of one layer unless `reads_layers_side_by_side`.
     norm : normalisation in front of the linear layer, see `Head`.
     solver : "exact" or "adamw".
 
@@ -69,7 +73,9 @@ class FixedFeatureProbe(LinearHeadProbe):
     ValueError : for an unknown solver, or for norm="batch" with the exact solver, which standardises features itself.
     """
 
+    solver = "exact"
     head: Head
+    reads_layers_side_by_side: ClassVar[bool] = False
 
     def __init__(self, shape: TokenShape, n_classes: int, width: int, norm: Norm, solver: Solver) -> None:
         super().__init__(shape, n_classes)
@@ -80,7 +86,7 @@ class FixedFeatureProbe(LinearHeadProbe):
                 "norm='batch' belongs to solver='adamw': the exact solver standardises every feature by the train "
                 "clips; leave norm out, or train with solver='adamw'"
             )
-        self.solver = solver
+        self.solver: Solver = solver
         self.head = Head(width, n_classes, norm)
 
 

@@ -7,7 +7,7 @@ its options, with the defaults of its paper. Class attributes tell the training 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -134,6 +134,15 @@ class Probe(nn.Module, ABC):
         each = zip(*(p.unbind() for p in parameters.values()), strict=True)
         states = [dict(zip(parameters, one, strict=True)) for one in each]
         return torch.stack([functional_call(self, *pair) for pair in zip(states, batches, strict=True)])
+
+    def prepare(self, load: Callable[[Tensor], Tokens], clips: int) -> None:
+        """Take what the probe needs from the train clips before it is fitted; nothing by default.
+
+        Parameters
+        ----------
+        load : loads the tokens of train clips, by their index int64 [B].
+        clips : number of train clips.
+        """
 
     def partial_fit(self, tokens: Tokens, targets: Tensor) -> None:
         """Store one batch of training clips; only for probes with `solver = "stored"`.

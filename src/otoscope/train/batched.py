@@ -23,7 +23,7 @@ from otoscope.train.fitted import FittedProbe, chosen_shape, fitted_on
 from otoscope.train.learners import SingleLearner, StackedLearner, can_stack
 from otoscope.train.loop import Callback, Group, TrainingState, train
 from otoscope.train.losses import Loss, loss_for
-from otoscope.train.once import fit_once
+from otoscope.train.once import fit_once, resolve_head
 from otoscope.train.optim import adamw, warmup_cosine
 from otoscope.train.progress import TrainingBar
 from otoscope.train.protocol import protocol_of
@@ -157,6 +157,8 @@ class _Trials:
                 module, history = self.modules[number].cpu(), self.state.history[number]
                 module.load_state_dict(group.learner.best(row))
                 trial, protocol = self.trials[number], self.protocols[number]
+                if trial.resolve_head:
+                    history = resolve_head(module, self.bank, trial, history)
                 results[number] = fitted_on(self.bank, module, protocol, trial, history, shares[number])
         return [results[number] for number in range(len(self.trials))]
 
@@ -189,11 +191,11 @@ def _resolve(configs: Sequence[TrainingConfig], kind: type[Probe], bank: Bank, s
     """The configurations with every default replaced by its value for this probe and bank."""
     if not configs:
         raise ValueError("fit_many needs at least one configuration, found none; fit trains a single one")
-    shared = [(c.epochs, c.batch_size, c.layers, c.device) for c in configs]
+    shared = [(c.epochs, c.batch_size, c.layers, c.device, c.resolve_head) for c in configs]
     if any(other != shared[0] for other in shared):
         raise ValueError(
             "fit_many needs configurations that differ in seed, lr and weight_decay alone, found several values of "
-            f"(epochs, batch_size, layers, device): {shared}; train them in separate calls"
+            f"(epochs, batch_size, layers, device, resolve_head): {shared}; train them in separate calls"
         )
     layers = loader.choose_layers(configs[0].layers, kind.uses_all_layers, bank.shape)
     if solver != "adamw":

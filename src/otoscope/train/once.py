@@ -37,6 +37,8 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
     start, device = time.perf_counter(), device_of(trial)
     with seeded(trial.seed, device):
         module = create_probe(bank, trial, protocol)
+        training = bank.split("train")
+        module.prepare(load_split(training, module, trial), len(training))
         if isinstance(module, LinearHeadProbe):
             head = solve_head(module, bank, trial)
             set_head(module, head)
@@ -69,6 +71,30 @@ def solve_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> Ex
         kind=bank.task.kind,
         device=device_of(trial),
     )
+
+
+def resolve_head(
+    module: Probe, bank: Bank, trial: TrainingConfig, history: list[dict[str, float]]
+) -> list[dict[str, float]]:
+    """Solve the last linear layer of a trained probe, and keep the solution if it is better on the validation split.
+
+    Parameters
+    ----------
+    module : the probe of the best epoch; its last layer is overwritten where the solution is better.
+    bank, trial : what it was trained on, and how.
+    history : the epochs of its training.
+
+    Returns
+    -------
+    The history, with one more row (`penalty`, `validation`) where the solution was kept.
+    """
+    if not isinstance(module, LinearHeadProbe):
+        return history
+    head = solve_head(module, bank, trial)
+    if not head.validation > max(row["validation"] for row in history):
+        return history
+    set_head(module, head)
+    return [*history, {"penalty": head.penalty, "validation": head.validation}]
 
 
 @torch.no_grad()
