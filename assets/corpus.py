@@ -42,7 +42,7 @@ from sources import (
 )
 
 PEAK = 0.5
-LONGEST = 120 * RATE  # of one file, so that music does not drown the rest
+LONGEST = 120 * RATE  # of one file, so that music does not outweigh the other sounds
 SHORTEST = RATE // 10
 SPEECH_HOURS = 3.0
 PROCESSES = 2
@@ -155,7 +155,7 @@ def decoded_once(raw: Path, folder: Path) -> Decoded:
 
 
 def unique(decoded: Decoded) -> tuple[list[int], Counter[str]]:
-    """The sounds to keep, in order, and why others went; of sounds that are alike the longest stays."""
+    """The sounds to keep, in order, and why the others are dropped; of similar sounds the longest is kept."""
     entries, dropped = decoded.entries, Counter[str]()
     alike: dict[int, list[int]] = defaultdict(list)
     for i, j in near_duplicates(decoded.prints, SAME).tolist():
@@ -176,7 +176,7 @@ def unique(decoded: Decoded) -> tuple[list[int], Counter[str]]:
     return sorted(kept), dropped
 
 
-def held_out(decoded: Decoded, file: Path) -> set[int]:
+def excluded_sounds(decoded: Decoded, file: Path) -> set[int]:
     """The sounds that are listed in `file` as validation or test, with whatever is the same or alike.
 
     Raises ValueError where a listed sound is not among the decoded ones: it could not be kept out.
@@ -194,12 +194,12 @@ def held_out(decoded: Decoded, file: Path) -> set[int]:
 
 
 def less_speech(entries: list[Entry]) -> list[Entry]:
-    """The entries with SPEECH_HOURS of speech at most, drawn without regard to package, in the order of digests."""
-    left = SPEECH_HOURS * 3600 * RATE
+    """The entries with at most SPEECH_HOURS of speech, chosen in the order of digests, whatever the package."""
+    remaining = SPEECH_HOURS * 3600 * RATE
     drawn: set[str] = set()
     for entry in sorted((e for e in entries if e.kind == "speech"), key=lambda e: e.sha256):
-        left -= entry.length
-        if left < 0:
+        remaining -= entry.length
+        if remaining < 0:
             break
         drawn.add(entry.sha256)
     return [entry for entry in entries if entry.kind != "speech" or entry.sha256 in drawn]
@@ -225,10 +225,10 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     decoded = decoded_once(options.raw, options.out)
     kept, dropped = unique(decoded)
-    secret = held_out(decoded, options.exclude) if options.exclude else set()
-    dropped["held out"] = len(secret.intersection(kept))
-    entries = less_speech([decoded.entries[i] for i in kept if i not in secret])
-    dropped["more speech than wanted"] = len(kept) - dropped["held out"] - len(entries)
+    excluded = excluded_sounds(decoded, options.exclude) if options.exclude else set()
+    dropped["listed as validation or test"] = len(excluded.intersection(kept))
+    entries = less_speech([decoded.entries[i] for i in kept if i not in excluded])
+    dropped["more speech than wanted"] = len(kept) - dropped["listed as validation or test"] - len(entries)
     with replacing(options.out / "index.json") as at:
         at.write_text(json.dumps([asdict(entry) for entry in entries]))
     print(report(entries))

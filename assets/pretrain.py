@@ -4,8 +4,8 @@ Real recordings are mixed in noise; the encoder sees a part of the mixture's pat
 (1) a narrow decoder reconstructs the clean spectrogram at hidden patches (MAE, He et al. 2022; Audio-MAE, 2022), and
 (2) seen and hidden patches alike name the acoustic unit (assets/units.py) of the recording that dominates them, and the
     cls token those of all recordings in the mixture (HuBERT, Hsu et al. 2021; mixtures as in SSLAM, 2025).
-Decoder and unit heads are thrown away. What ships is the moving average of the encoder's weights. No label or file name
-takes part.
+Decoder and unit heads are discarded. The moving average of the encoder's weights is shipped. Labels and file names are
+not used.
 
     python assets/pretrain.py --corpus CORPUS --out RUN --steps 2600      # resumes where RUN stopped
     python assets/pretrain.py --corpus CORPUS --out RUN --export src/otoscope/encoders
@@ -57,7 +57,7 @@ PHASES = (Phase(0.75, 16, 64, 3), Phase(1.0, 64, 16, 6))
 
 
 class Corpus:
-    """Log-mel maps of every recording, held as one float16 array [frames, 128], cut and mixed at random."""
+    """Log-mel maps of every recording, in one float16 array [frames, 128], cut and mixed at random."""
 
     def __init__(self, folder: Path) -> None:
         text = (folder / "index.json").read_bytes()
@@ -68,8 +68,8 @@ class Corpus:
             maps = [self._mel(audio[item["start"] : item["start"] + item["length"]]) for item in index]
             with replacing(cache) as temporary, open(temporary, "wb") as file:
                 np.savez(file, mel=np.concatenate(maps), length=np.array([len(m) for m in maps]))
-        with np.load(cache) as held:
-            self.mel, self.length = torch.from_numpy(held["mel"]), held["length"]
+        with np.load(cache) as arrays:
+            self.mel, self.length = torch.from_numpy(arrays["mel"]), arrays["length"]
         self.start = np.concatenate([[0], np.cumsum(self.length)[:-1]])
         kinds = np.array([item["kind"] for item in index])
         self.units = find_units(self.mel.numpy(), self.start, self.length, kinds == "music")
@@ -170,7 +170,7 @@ def pitch_shifted(mel: Tensor, ratio: Tensor) -> Tensor:
 def block_masks(count: int, steps: int, keep: int, generator: torch.Generator) -> Tensor:
     """Inverse block masks (data2vec 2.0): indices of `keep` visible patches out of steps x 8, [count, keep].
 
-    Random 4 x 4 blocks are opened; patches are ranked by how often they were, ties at random.
+    Random 4 x 4 blocks are drawn; patches are ranked by the number of blocks that cover them, ties at random.
     """
     blocks = max(1, round(1.3 * keep / 16))
     score = torch.rand(count, steps, FREQ, generator=generator)
@@ -184,7 +184,7 @@ def block_masks(count: int, steps: int, keep: int, generator: torch.Generator) -
 
 
 class Decoder(nn.Module):
-    """From the encoder's visible tokens to hidden patches: two narrow transformer blocks, thrown away after."""
+    """From the encoder's visible tokens to hidden patches: two narrow transformer blocks, discarded after training."""
 
     def __init__(self, width: int = 128) -> None:
         super().__init__()
@@ -218,7 +218,7 @@ class UnitHead(nn.Module):
 
 
 class Pretraining(nn.Module):
-    """The encoder in training, its moving average, and what is thrown away after."""
+    """The encoder in training, its moving average, and the parts that are discarded after training."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -249,7 +249,7 @@ class Pretraining(nn.Module):
 
     @torch.no_grad()
     def follow(self, decay: float) -> None:
-        """The moving average moves a little towards the encoder."""
+        """Update the moving average of the encoder's weights."""
         for slow, fast in zip(self.average.parameters(), self.encoder.parameters(), strict=True):
             slow.lerp_(fast, 1 - decay)
 
@@ -268,7 +268,7 @@ def rate(progress: float, step: int, peak: float) -> float:
 def optimisers_of(model: Pretraining, lr: float) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024) for the matrices of the encoder's blocks, AdamW for everything else.
 
-    Muon needed about half of AdamW's steps here: loss at seen patches 4.29 against 4.81 after 150 steps.
+    Muon (torch 2.9 or newer) took about half of AdamW's steps: loss at seen patches 4.29, not 4.81, after 150 steps.
     """
     matrices = [p for p in model.encoder.blocks.parameters() if p.ndim == 2]
     chosen = {id(p) for p in matrices}
@@ -286,11 +286,11 @@ def train(args: argparse.Namespace) -> None:
     checkpoint, log = args.out / "checkpoint.pt", args.out / "loss.jsonl"
     args.out.mkdir(parents=True, exist_ok=True)
     if checkpoint.exists():
-        held = torch.load(checkpoint, weights_only=True, map_location=args.device)
-        model.load_state_dict(held["model"])
-        for optimiser, state in zip(optimisers, held["optimisers"], strict=True):
+        saved = torch.load(checkpoint, weights_only=True, map_location=args.device)
+        model.load_state_dict(saved["model"])
+        for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
             optimiser.load_state_dict(state)
-        step, seconds = held["step"], held["seconds"]
+        step, seconds = saved["step"], saved["seconds"]
     while step < args.steps:
         began = time.monotonic()
         phase = next(p for p in PHASES if step < p.until * args.steps)
@@ -335,8 +335,8 @@ def one_step(
 
 def export(out: Path, into: Path) -> None:
     """Write the moving average as float16 safetensors, `tiny.safetensors`, and the loss curve, `tiny-loss.png`."""
-    held = torch.load(out / "checkpoint.pt", weights_only=True, map_location="cpu")
-    weights = {k.removeprefix("average."): v.half() for k, v in held["model"].items() if k.startswith("average.")}
+    saved = torch.load(out / "checkpoint.pt", weights_only=True, map_location="cpu")
+    weights = {k.removeprefix("average."): v.half() for k, v in saved["model"].items() if k.startswith("average.")}
     with replacing(into / "tiny.safetensors") as temporary:
         save_file(weights, temporary)
     lines = [json.loads(line) for line in (out / "loss.jsonl").read_text().splitlines()]
@@ -345,7 +345,7 @@ def export(out: Path, into: Path) -> None:
         axis.plot([line["step"] for line in lines], [line[loss] for line in lines])
         axis.set(title=loss, xlabel="step")
     figure.savefig(into / "tiny-loss.png", dpi=80)
-    print(f"{into / 'tiny.safetensors'}: {DEPTH} blocks, {held['step']} steps, {held['seconds'] / 60:.0f} minutes")
+    print(f"{into / 'tiny.safetensors'}: {DEPTH} blocks, {saved['step']} steps, {saved['seconds'] / 60:.0f} minutes")
 
 
 def main() -> None:

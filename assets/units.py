@@ -1,4 +1,4 @@
-"""Acoustic units: what a recording sounds like, as cluster numbers, found without labels.
+"""Acoustic units: cluster numbers that describe the sound of a recording, computed without labels.
 
 Each stretch of up to 2.56 s is described by hand-made statistics of its log-mel map (spectral shape, spread, change,
 envelope, modulation, fine harmonic structure), the descriptions are compressed by principal components and clustered by
@@ -48,8 +48,8 @@ def describe(mel: Array) -> Array:
     weight = power.sum(1) * active
     weight = weight / weight.sum()
     bands = np.maximum(np.log(power.reshape(len(mel), 32, 4).mean(2) + 1e-12) - top, -14)
-    mean, heard = weight @ bands, bands[active]
-    change = np.abs(np.diff(heard, axis=0)).mean(0) if len(heard) > 1 else np.zeros(32)
+    mean, audible = weight @ bands, bands[active]
+    change = np.abs(np.diff(audible, axis=0)).mean(0) if len(audible) > 1 else np.zeros(32)
     envelope = np.full(128, -14.0)
     tail = np.maximum(loudness[onset : onset + 128] - top, -14)
     envelope[: len(tail)] = tail
@@ -57,7 +57,13 @@ def describe(mel: Array) -> Array:
     fine = weight @ np.maximum(mel - top, -16)
     fine = fine - np.convolve(np.pad(fine, 8, "edge"), np.ones(17) / 17, "valid")
     cepstrum = np.abs(np.fft.rfft(fine))[3:43].reshape(20, 2).mean(1)
-    parts = [mean - mean.mean(), heard.mean(0) - heard.mean(), heard.std(0), change, envelope.reshape(16, 8).mean(1)]
+    parts = [
+        mean - mean.mean(),
+        audible.mean(0) - audible.mean(),
+        audible.std(0),
+        change,
+        envelope.reshape(16, 8).mean(1),
+    ]
     parts += [
         np.log(modulation + 1e-3),
         np.log(cepstrum + 0.1),

@@ -2,8 +2,8 @@
 
     python assets/whisper_from_ctranslate2.py MODEL_BIN OUT      # writes OUT/config.json and OUT/model.safetensors
 
-For weights that are at hand in this form only, as in some packages of PyPI. float32 and float16 weights are taken as
-they are; quantised ones (int8, int16) are refused, for they are not the model's any more.
+For weights that are available in this form only, as in some packages of PyPI. float32 and float16 weights are copied
+unchanged; quantised weights (int8, int16) raise an error, since they differ from those of the model.
 
 The format is that of `ModelSpec._serialize` in CTranslate2's python/ctranslate2/specs/model_spec.py, version 6, and the
 layout that of its `WhisperLoader`: q, k and v stacked in one matrix, k with a bias of zeros.
@@ -34,7 +34,7 @@ def read_variables(path: Path) -> dict[str, Tensor]:
         with path.open("rb") as file:
             return _read(file)
     except (struct.error, UnicodeDecodeError, EOFError) as error:
-        raise ValueError(f"{path} is cut off or no model.bin of CTranslate2 ({error})") from error
+        raise ValueError(f"{path} is truncated, or is not a model.bin of CTranslate2 ({error})") from error
 
 
 def _read(file: BinaryIO) -> dict[str, Tensor]:
@@ -71,12 +71,12 @@ def _string(file: BinaryIO) -> str:
 def _exactly(file: BinaryIO, size: int) -> bytes:
     data = file.read(size)
     if len(data) != size:
-        raise EOFError(f"{size} bytes expected, {len(data)} left")
+        raise EOFError(f"{size} bytes expected, {len(data)} available")
     return data
 
 
 def configuration(variables: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The arguments of transformers' WhisperConfig, read off the shapes and, for the special tokens, the vocabulary."""
+    """The arguments of transformers' WhisperConfig, from the shapes and, for special tokens, the vocabulary."""
     width, bins, _ = variables["encoder/conv1/weight"].shape
     vocabulary = len(variables["decoder/embeddings/weight"])
     end = 50256 if vocabulary == ENGLISH_VOCABULARY else 50257
@@ -159,5 +159,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model_bin", type=Path, metavar="MODEL_BIN")
     parser.add_argument("out", type=Path, metavar="OUT")
-    asked = parser.parse_args()
-    convert(asked.model_bin, asked.out)
+    options = parser.parse_args()
+    convert(options.model_bin, options.out)

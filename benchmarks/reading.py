@@ -97,7 +97,7 @@ def _epoch(path: Path, name: str, batch: int, dropped: bool, ahead: bool) -> Non
     optimiser = torch.optim.AdamW(module.parameters(), lr=1e-3)
     with patch.object(loader, "IN_MEMORY", 0):
         serve = loader.split_loader(split, module.reads, (0,), normalise=module.normalises_tokens)
-    batches = torch.split(loader.order(serve, len(split), torch.Generator().manual_seed(0)), batch)
+    batches = torch.split(loader.clip_order(serve, len(split), torch.Generator().manual_seed(0)), batch)
     with loader.prefetch(serve, batches) if ahead else nullcontext(map(serve, batches)) as served:
         for index, tokens in zip(batches, served, strict=True):
             optimiser.zero_grad()

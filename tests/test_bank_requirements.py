@@ -8,7 +8,8 @@ from bank_toys import Sounds, Toy, quiet
 from otoscope import bank as banks
 from otoscope import datasets, encoders, probes
 from otoscope.bank import Requirements, requirements
-from otoscope.bench import resolve, suites
+from otoscope.bench import suites
+from otoscope.bench.resolve import resolve
 from otoscope.probes import registry
 from otoscope.registry import UnknownNameError, load_plugin
 from otoscope.train import TrainingConfig, fit
@@ -144,7 +145,7 @@ def test_a_bank_of_another_dtype_makes_another_run(capsys):
     for bank, done in (((), 0), (("--bank", "otoscope-runs/banks/ear-tones-last-pooled-int8"), 0), ((), 1)):
         capsys.readouterr()
         assert run_toy("probe", "--probe", "linear", "--epochs", "1", *bank) == 0
-        assert ("nothing to do: all 1 cells were done before" in capsys.readouterr().out) == bool(done)
+        assert ("nothing to do: all 1 runs were done before" in capsys.readouterr().out) == bool(done)
 
 
 @pytest.mark.usefixtures("plugin_folder")
@@ -173,7 +174,7 @@ def test_a_suite_of_pooled_probes_has_pooled_banks(tmp_path):
 
     def resolved(*names):
         suite = suites.parse("own", {"about": "", "encoders": ["ear"], "datasets": ["tones"], "probes": list(names)})
-        (pair,) = resolve.find(suite, tmp_path / "banks")[0].values()
+        (pair,) = resolve(suite, tmp_path / "banks")[0].values()
         return pair
 
     pooled, whole, deep = (
@@ -207,7 +208,7 @@ def test_the_plan_of_a_suite_and_the_extraction_estimate_the_same_size(tmp_path,
     encoders.register("toy")(Toy)
     datasets.register("sounds")(UnequalSounds)
     suite = suites.parse("s", {"about": "", "encoders": ["toy"], "datasets": ["sounds"], "probes": ["protobin"]})
-    (pair,) = resolve.find(suite, tmp_path / "banks")[0].values()
+    (pair,) = resolve(suite, tmp_path / "banks")[0].values()
     assert pair.size.steps == 8
     bank = pair.extract(progress=True)
     announced = re.search(r": ([\d.]+ k?B), ", capsys.readouterr().err)[1]

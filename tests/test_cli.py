@@ -1,4 +1,4 @@
-"""The command line on a toy encoder and data set given as a plug-in: what it does, and how it answers mistakes."""
+"""The command line on a toy encoder and data set, which are plug-ins: results and error messages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> str:
     return err
 
 
-def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
+def test_help_is_fast_and_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom otoscope.cli import main\n"
         f"for words in {[[c, '--help'] for c in COMMANDS] + [['--help'], ['--version']]}:\n"
@@ -58,7 +58,7 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
     assert min(seconds) < 0.5
 
 
-def test_list_names_what_is_there_and_what_it_costs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_names_plugins_and_costs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     assert {"encoders", "datasets", "probes", "tiny", "protobin"} <= set(capsys.readouterr().out.split())
     assert main(["list", "probes", "--cost", "--dim", "768", "--classes", "527"]) == 0
@@ -101,7 +101,7 @@ def test_extract_probe_search_finetune_results_and_report(
 
 @pytest.mark.usefixtures("plugin_folder")
 @pytest.mark.parametrize("bank", [[], ["--bank", "elsewhere"]])
-def test_a_probe_reads_the_bank_that_was_extracted_for_it(bank: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_reads_the_extracted_bank(bank: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_toy("extract", *bank) == 0
     monkeypatch.setattr(Ear, "embed", None)
     assert run_toy("probe", "--probe", "mean", "--epochs", "1", *bank) == 0
@@ -119,7 +119,7 @@ def test_a_probe_reads_the_bank_that_was_extracted_for_it(bank: list[str], monke
         (["finetune", "--epochs", "1"], ["--encoder-option", "seed=1"]),
     ],
 )
-def test_the_same_command_again_finds_its_results_and_another_does_not(
+def test_the_same_command_again_reuses_its_results(
     command: list[str], changed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_toy(*command) == 0
@@ -129,7 +129,7 @@ def test_the_same_command_again_finds_its_results_and_another_does_not(
         for name in ("jobs.probe.fit", "jobs.probe.fit_many", "jobs.finetune.finetune"):
             patch.setattr(f"otoscope.bench.{name}", None)
         assert run_toy(*command) == 0
-        assert f"nothing to do: all {len(first) + 2 * ('--trials' in command)} cells were done before" in (
+        assert f"nothing to do: all {len(first) + 2 * ('--trials' in command)} runs were done before" in (
             capsys.readouterr().out
         )
         assert list(Store("otoscope-runs/results")) == first
@@ -139,7 +139,7 @@ def test_the_same_command_again_finds_its_results_and_another_does_not(
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "json", "markdown"])
-def test_results_in_every_format_and_of_the_demo_where_there_are_no_runs(
+def test_results_in_every_format_from_the_demo_if_there_are_no_runs(
     form: str, plugin_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     add_scenes(Store(plugin_folder / "otoscope-demo" / "results"), "linear", 1.0)
@@ -152,10 +152,10 @@ def test_results_in_every_format_and_of_the_demo_where_there_are_no_runs(
 def test_demo_prints_the_table_and_writes_the_report(
     plugin_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = {}
+    received = {}
 
     def run_demo(out: Path, **options: object) -> SuiteResult:
-        asked.update(options)
+        received.update(options)
         store = Store(out / "results")
         add_scenes(store, "linear", 0.5)
         add_scenes(store, "protobin", 1.5)
@@ -166,8 +166,8 @@ def test_demo_prints_the_table_and_writes_the_report(
     words = capsys.readouterr().out
     assert "protobin ★" in words
     assert words.splitlines()[-1] == f"report: {plugin_folder / 'otoscope-demo' / 'report.html'}"
-    assert asked["suite"] == "demo-small"
-    assert (asked["seeds"], asked["control"], asked["finetune"]) == (2, True, False)
+    assert received["suite"] == "demo-small"
+    assert (received["seeds"], received["control"], received["finetune"]) == (2, True, False)
 
 
 def test_check_encoders_and_data_sets(plugin_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,7 +213,7 @@ def test_check_passes_good_probes_and_fails_a_bad_plugin(capsys: pytest.CaptureF
         (["check", "encoder", "whisper"], "add --option path=VALUE"),
     ],
 )
-def test_mistakes_get_one_clean_line_and_status_2(
+def test_user_errors_print_one_line_and_return_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
@@ -221,7 +221,7 @@ def test_mistakes_get_one_clean_line_and_status_2(
 
 
 @pytest.mark.usefixtures("plugin_folder")
-def test_a_bank_of_something_else_is_refused_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bank_of_another_encoder_is_an_error_without_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_toy("extract") == 0
     capsys.readouterr()
     bank = "otoscope-runs/banks/ear-tones-last"
@@ -230,7 +230,7 @@ def test_a_bank_of_something_else_is_refused_without_a_traceback(capsys: pytest.
 
 
 @pytest.mark.usefixtures("plugin_folder")
-def test_debug_shows_the_traceback_and_bugs_are_never_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_and_bugs_show_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="no such results"):
         main(["results", "--debug"])
 
@@ -251,14 +251,14 @@ def test_debug_shows_the_traceback_and_bugs_are_never_hidden(monkeypatch: pytest
 @pytest.mark.parametrize(
     "words", [["probe", "--probe", "x", "--seeds", "0"], ["probe", "--probe", "x", "--option", "k"], []]
 )
-def test_malformed_arguments_are_explained_by_the_parser(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_parser_explains_malformed_arguments(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(words)
     assert end.value.code == 2
     assert "usage: otoscope" in capsys.readouterr().err
 
 
-def test_a_closed_pipe_ends_quietly(plugin_folder: Path) -> None:
+def test_a_closed_pipe_is_no_error(plugin_folder: Path) -> None:
     add_scenes(Store(plugin_folder / "otoscope-demo" / "results"), "linear", 1.0)
     code = "from otoscope.cli import main; import sys; sys.exit(main(['results', '--format', 'json']))"
     shell = f'set -o pipefail; {sys.executable} -c "{code}" | head -c 1'

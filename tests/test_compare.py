@@ -12,7 +12,7 @@ from otoscope.metrics import stats
 from otoscope.registry import UnknownNameError
 from otoscope.report import compare as module
 from otoscope.report.compare import compare
-from otoscope.report.table import Row
+from otoscope.report.rows import Row
 from otoscope.results import Predictions, Store
 from planted import IDS, SCENE_CLASSES, TARGETS, add_scenes, scene_record, scene_scores
 
@@ -80,9 +80,10 @@ def test_several_cells_are_one_family(store: Store) -> None:
     assert "p = 0.0033, p = 0.01 after Holm's correction for 3 comparisons" in found.verdicts[2].sentence()
     last = found.text().splitlines()[-1]
     assert (
-        last == "Of 3 cells protobin wins 1, linear wins 0, 2 stay undecided, at 5 % for all of them together (Holm)."
+        last == "Of 3 pairs of encoder and data set, protobin wins 1 and linear wins 0; "
+        "2 are undecided, at 5 % for all of them together (Holm)."
     )
-    only = compare(store, "protobin", "linear", asked=lambda encoder, *_: encoder == "tiny", resamples=300)
+    only = compare(store, "protobin", "linear", select=lambda encoder, *_: encoder == "tiny", resamples=300)
     assert only.verdicts[0].p == only.verdicts[0].difference.p
 
 
@@ -96,13 +97,13 @@ def test_the_correction_can_take_a_verdict_back(store: Store) -> None:
 def test_resamples_grow_with_the_family_so_that_holm_can_still_decide(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, estimated = [], module.estimated
+    made, with_estimate = [], module.with_estimate
 
     def noted(held: Store, row: Row, *, resamples: int) -> Row:
         made.append(resamples)
-        return estimated(held, row, resamples=resamples)
+        return with_estimate(held, row, resamples=resamples)
 
-    monkeypatch.setattr(module, "estimated", noted)
+    monkeypatch.setattr(module, "with_estimate", noted)
     add_scenes(store, "linear", 0.6, encoder="b", seeds=1)
     add_scenes(store, "protobin", 1.9, encoder="b", seeds=1)
     found = compare(store, "protobin", "linear", resamples=10)
@@ -123,7 +124,7 @@ def test_what_cannot_be_paired_is_left_out_and_named(store: Store) -> None:
     assert "left out: mute on scenes has no predictions of the same clips for both" in found.text()
     assert "left out: other on scenes has no predictions of the same clips for both" in found.text()
     with pytest.raises(ValueError, match="lonely on scenes has no protobin"):
-        compare(store, "protobin", "linear", asked=lambda encoder, _, probe: (encoder, probe) != ("tiny", "protobin"))
+        compare(store, "protobin", "linear", select=lambda encoder, _, probe: (encoder, probe) != ("tiny", "protobin"))
 
 
 def test_several_configurations_are_told_apart_by_their_labels(store: Store) -> None:
@@ -138,7 +139,7 @@ def test_several_configurations_are_told_apart_by_their_labels(store: Store) -> 
 def test_mistakes_are_answered_with_what_is_there(store: Store) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'protobin'"):
         compare(store, "protbin", "linear")
-    with pytest.raises(ValueError, match="with itself"):
+    with pytest.raises(ValueError, match="compared with itself"):
         compare(store, "linear", "linear")
     with pytest.raises(ValueError, match="no results"):
         compare(Store(store.path / "nowhere"), "linear", "mhca")

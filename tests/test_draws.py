@@ -1,4 +1,4 @@
-"""Stratified parts and few-shot draws against what they promise, and the bank views made from them."""
+"""Stratified parts and few-shot draws: the algorithm of the paper, balance, and banks made from them."""
 
 from __future__ import annotations
 
@@ -22,51 +22,53 @@ LABELS = hnp.arrays(np.uint8, st.tuples(st.integers(1, 30), st.integers(1, 5)), 
 few_examples = settings(max_examples=25, deadline=None)
 
 
-def by_the_paper(targets: np.ndarray, shares: list[float], seed: int) -> list[int]:
-    """Algorithm 1 of Sechidis et al. in sets and lists, drawing lots as `stratify` does."""
+def reference_stratify(targets: np.ndarray, shares: list[float], seed: int) -> list[int]:
+    """Algorithm 1 of Sechidis et al. in sets and lists, with the random choices of `stratify`."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(targets)).tolist()
-    left = set(order)
+    remaining = set(order)
     c = [r * len(targets) for r in shares]
     c_of = [[r * int(column.sum()) for column in targets.T] for r in shares]
-    dealt = [-1] * len(targets)
+    part = [-1] * len(targets)
 
     def choose(first: list[float], then: list[float]) -> int:
         top = [j for j, v in enumerate(first) if v > max(first) - 1e-6]
         top = [j for j in top if then[j] > max(then[i] for i in top) - 1e-6]
         return top[0] if len(top) == 1 else int(rng.choice(top))
 
-    while any(targets[i].any() for i in left):
-        counts = {label: sum(int(targets[i, label]) for i in left) for label in range(targets.shape[1])}
+    while any(targets[i].any() for i in remaining):
+        counts = {label: sum(int(targets[i, label]) for i in remaining) for label in range(targets.shape[1])}
         label = min((n, label) for label, n in counts.items() if n)[1]
-        for i in [i for i in order if i in left and targets[i, label]]:
-            dealt[i] = j = choose([row[label] for row in c_of], c)
-            left.remove(i)
+        for i in [i for i in order if i in remaining and targets[i, label]]:
+            part[i] = j = choose([row[label] for row in c_of], c)
+            remaining.remove(i)
             c[j] -= 1
             for other in np.flatnonzero(targets[i]):
                 c_of[j][other] -= 1
-    for i in [i for i in order if i in left]:
-        dealt[i] = j = choose(c, c)
+    for i in [i for i in order if i in remaining]:
+        part[i] = j = choose(c, c)
         c[j] -= 1
-    return dealt
+    return part
 
 
 @few_examples
 @given(LABELS, st.sampled_from([[0.5, 0.5], [0.8, 0.2], [0.25] * 4, [0.6, 0.3, 0.1]]), st.integers(0, 3))
-def test_stratify_is_the_papers_algorithm(targets: np.ndarray, shares: list[float], seed: int) -> None:
-    assert stratify(targets, shares, seed=seed).tolist() == by_the_paper(targets, shares, seed)
+def test_stratify_equals_the_algorithm_of_the_paper(targets: np.ndarray, shares: list[float], seed: int) -> None:
+    assert stratify(targets, shares, seed=seed).tolist() == reference_stratify(targets, shares, seed)
 
 
 @few_examples
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.sampled_from([[0.8, 0.2], [0.2] * 5]))
-def test_with_one_label_per_clip_a_part_is_less_than_one_clip_off(labels: list[int], shares: list[float]) -> None:
+def test_with_one_label_per_clip_a_part_differs_from_its_share_by_less_than_one_clip(
+    labels: list[int], shares: list[float]
+) -> None:
     targets = np.eye(5)[labels]
     part = stratify(targets, shares)
     for j, share in enumerate(shares):
         assert (np.abs(targets[part == j].sum(0) - share * targets.sum(0)) < 1).all()
 
 
-def test_many_labels_are_split_more_evenly_than_by_lot() -> None:
+def test_many_labels_are_split_more_evenly_than_at_random() -> None:
     rng = np.random.default_rng(0)
     targets = rng.random((300, 12)) < np.geomspace(0.02, 0.4, 12)
     wanted = 0.2 * targets.sum(0)
@@ -74,13 +76,13 @@ def test_many_labels_are_split_more_evenly_than_by_lot() -> None:
     def unevenness(part: np.ndarray) -> float:
         return float(np.abs(targets[part == 1].sum(0) - wanted).mean())
 
-    dealt = unevenness(stratify(targets, [0.8, 0.2]))
+    part = unevenness(stratify(targets, [0.8, 0.2]))
     lots = [unevenness((rng.permutation(300) < 60).astype(int)) for _ in range(20)]
-    assert dealt < 0.6 < min(lots)
+    assert part < 0.6 < min(lots)
 
 
 @pytest.mark.parametrize("shares", [[0.5, 0.4], [1.2, -0.2], [[1.0]]])
-def test_shares_that_make_no_whole_are_refused(shares: list[float]) -> None:
+def test_shares_that_do_not_sum_to_one_are_refused(shares: list[float]) -> None:
     with pytest.raises(ValueError, match="shares"):
         stratify(np.eye(4), shares)
 
@@ -140,7 +142,7 @@ def test_a_missing_validation_split_is_cut_and_can_be_trained_on(bank: Bank) -> 
         view.split("test")
 
 
-def test_few_shots_of_a_view(bank: Bank) -> None:
+def test_few_shots_of_a_bank_with_a_cut_validation_split(bank: Bank) -> None:
     view = with_validation(bank)
     small, large = with_few_shot(view, 2), with_few_shot(view, 4)
     assert set(small.split("train").ids) < set(large.split("train").ids) < set(view.split("train").ids)

@@ -1,4 +1,4 @@
-"""Benches on toys: only what is missing runs, kills lose a cell, failures stay where they are."""
+"""Suites of toys: only unfinished runs are executed, a kill loses one run, a failure does not stop the others."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from otoscope.bench import evaluation, runner
 from otoscope.bench.jobs import finetune as finetune_job
 from otoscope.bench.jobs import probe as job
 from otoscope.bench.plan import Pair, studies_of
+from otoscope.bench.resolve import ResolvedPair
 from otoscope.bench.runner import failures, prepare, run_suite
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite
 from otoscope.finetuning import FittedFinetune, finetune
 from otoscope.finetuning.training import FinetuneRun
-from otoscope.report import table
 from otoscope.report.compare import compare
 from otoscope.report.published import comparison
+from otoscope.report.rows import summarise
 from otoscope.report.text import summary
 from otoscope.results import Record, SearchSettings, Store, ValidationCut
 from otoscope.search import MissingExtraError, SearchSpec
@@ -67,11 +68,11 @@ PLAIN = Suite(
 )
 SEARCHED = dataclasses.replace(PLAIN, search=SearchSpec("tpe", {"trials": 4}))
 SOBOL = dataclasses.replace(PLAIN, search=SearchSpec("sobol", {"trials": 4}))
-TUNED = FinetuneSpec("finetune", options={"epochs": 2, "batch_size": 24, "lrs": [1e-3, 1e-2]})
+FINETUNED = FinetuneSpec("finetune", options={"epochs": 2, "batch_size": 24, "lrs": [1e-3, 1e-2]})
 
 
-def told(store: Store) -> list[tuple[Any, ...]]:
-    """What must not depend on when and how fast a record was made."""
+def reproducible(store: Store) -> list[tuple[Any, ...]]:
+    """The parts of all records that must not depend on when and how fast they were measured."""
     return [(r.encoder, r.dataset, r.probe, r.seed, r.metrics, r.protocol, r.lr, r.weight_decay) for r in store]
 
 
@@ -81,12 +82,12 @@ def run_quietly(suite: Suite, out: Path, **options: Any) -> runner.SuiteResult:
 
 def test_a_plan_comes_first_and_writes_nothing(tmp_path: Path) -> None:
     plan = prepare(SEARCHED, tmp_path / "out")
-    assert (len(plan.runs), plan.done) == (2 * (4 + 2), 0)
+    assert (len(plan.runs), plan.finished) == (2 * (4 + 2), 0)
     assert plan.bytes > 0
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_what_is_missing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_unfinished_runs_are_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = run_quietly(PLAIN, tmp_path)
     assert [(r.probe, r.seed) for r in outcome.store] == [(p, s) for p in ("linear", "protobin") for s in (0, 1)]
     assert (outcome.failures, failures(tmp_path)) == ((), [])
@@ -102,9 +103,9 @@ def test_only_what_is_missing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(job, "fit", spy)
     again = run_quietly(PLAIN, tmp_path)
-    assert (fitted, len(again.plan.runs), again.plan.done, again.plan.bytes) == ([], 0, 4, 0)
+    assert (fitted, len(again.plan.runs), again.plan.finished, again.plan.bytes) == ([], 0, 4, 0)
     wider = dataclasses.replace(PLAIN, probes=probes("linear", "mean", "protobin"), seeds=3)
-    assert prepare(wider, tmp_path).done == 4
+    assert prepare(wider, tmp_path).finished == 4
     run_quietly(wider, tmp_path)
     assert fitted == ["linear 2", "mean 0", "mean 1", "mean 2", "protobin 2"]
     run_quietly(dataclasses.replace(PLAIN, epochs=2), tmp_path)
@@ -122,7 +123,7 @@ def test_another_encoder_under_the_same_label_is_measured_anew(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("needs_optuna")
-def test_a_bench_killed_in_any_training_ends_as_if_undisturbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_suite_killed_in_any_training_ends_as_if_undisturbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run_quietly(SEARCHED, tmp_path / "whole")
     trainings, measured, evaluate = 0, 0, job.evaluation.evaluate
 
@@ -154,12 +155,12 @@ def test_a_bench_killed_in_any_training_ends_as_if_undisturbed(tmp_path: Path, m
             kills += 1
     # for each probe a Sobol batch, two TPE batches and one seed once; then one record, and its training once more
     assert kills == 2 * 4 + 1 + 1
-    assert told(Store(tmp_path / "killed/results")) == told(whole.store)
+    assert reproducible(Store(tmp_path / "killed/results")) == reproducible(whole.store)
     chosen = {r.probe: {(s.lr, s.weight_decay) for s in whole.store if s.probe == r.probe} for r in whole.store}
     assert [len(settings) for settings in chosen.values()] == [1, 1]
 
 
-def test_sobol_points_alone_need_no_optuna_and_the_best_of_them_is_the_first_seed(
+def test_sobol_points_need_no_optuna_and_the_best_of_them_is_seed_0(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing() -> None:
@@ -179,10 +180,10 @@ def test_sobol_points_alone_need_no_optuna_and_the_best_of_them_is_the_first_see
     outcome = run_quietly(suite, tmp_path)
     assert (outcome.failures, seeds) == ((), [1, 1])
     for probe in ("linear", "protobin"):
-        (file,) = (tmp_path / "search").glob(f"*-{probe}-*")  # and no probe is left beside it
+        (file,) = (tmp_path / "search").glob(f"*-{probe}-*")  # and no kept probe remains beside it
         tried = json.loads(file.read_text())
         assert len({trial["setting"]["lr"] for trial in tried}) == 4
-        assert all(trial["validation"] is not None for trial in tried)  # nobody was stopped
+        assert all(trial["validation"] is not None for trial in tried)  # no trial was stopped
         best = max(tried, key=lambda trial: trial["validation"])
         records = [record for record in outcome.store if record.probe == probe]
         assert {record.lr for record in records} == {best["setting"]["lr"]}
@@ -227,11 +228,11 @@ def test_a_search_of_sobol_points_killed_in_any_training_ends_as_if_undisturbed(
         except KeyboardInterrupt:
             kills += 1
     assert kills > 8
-    assert told(Store(tmp_path / "killed/results")) == told(whole.store)
+    assert reproducible(Store(tmp_path / "killed/results")) == reproducible(whole.store)
 
 
 def test_fine_tuning_is_searched_measured_and_kept_beside_the_probes(tmp_path: Path) -> None:
-    suite = dataclasses.replace(PLAIN, probes=(TUNED,))
+    suite = dataclasses.replace(PLAIN, probes=(FINETUNED,))
     outcome = run_quietly(suite, tmp_path)
     records = list(outcome.store)
     assert [(r.probe, r.seed) for r in records] == [("finetune", 0), ("finetune", 1)]
@@ -242,16 +243,16 @@ def test_fine_tuning_is_searched_measured_and_kept_beside_the_probes(tmp_path: P
     best = max(trials, key=lambda trial: trial["validation"])
     assert {r.lr for r in records} == {best["setting"]["lr"]}
     assert not (tmp_path / "banks").exists()
-    alone = finetune(Ear(), Tones(), recipe=dataclasses.replace(TUNED.recipe, lr=records[1].lr), seed=1)
+    alone = finetune(Ear(), Tones(), recipe=dataclasses.replace(FINETUNED.recipe, lr=records[1].lr), seed=1)
     assert evaluation.evaluate_finetuned(alone, Tones()).metrics == records[1].metrics
     assert all(r.train_seconds > 0 for r in records)
     assert prepare(suite, tmp_path).runs == ()
-    wider = dataclasses.replace(TUNED, options={**TUNED.options, "seeds": 3})
+    wider = dataclasses.replace(FINETUNED, options={**FINETUNED.options, "seeds": 3})
     assert [run.seed for run in prepare(dataclasses.replace(suite, probes=(wider,)), tmp_path).runs] == [2]
 
 
-def test_a_killed_fine_tuning_loses_the_epoch_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    suite = dataclasses.replace(PLAIN, probes=(TUNED,))
+def test_a_killed_fine_tuning_loses_one_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = dataclasses.replace(PLAIN, probes=(FINETUNED,))
     whole = run_quietly(suite, tmp_path / "whole")
     epochs, save = 0, FinetuneRun.save
 
@@ -269,13 +270,13 @@ def test_a_killed_fine_tuning_loses_the_epoch_under_way(tmp_path: Path, monkeypa
         except KeyboardInterrupt:
             kills += 1
     assert kills == epochs == 2 * 3  # of two learning rates and one more seed, each epoch once
-    assert told(Store(tmp_path / "killed/results")) == told(whole.store)
+    assert reproducible(Store(tmp_path / "killed/results")) == reproducible(whole.store)
 
 
 def test_fine_tuning_chooses_among_all_learning_rates_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    suite = dataclasses.replace(PLAIN, probes=(TUNED,), seeds=1)
+    suite = dataclasses.replace(PLAIN, probes=(FINETUNED,), seeds=1)
     fails: dict[float, Exception] = {1e-2: OSError("planted")}
 
     def shaky(*rest: Any, **options: Any) -> FittedFinetune:
@@ -299,12 +300,14 @@ def test_fine_tuning_chooses_among_all_learning_rates_or_not_at_all(
 
 def test_fine_tuning_learns_from_the_clips_that_probes_see(tmp_path: Path) -> None:
     suite = dataclasses.replace(PLAIN, datasets=(DatasetSpec("folded", folds=(1,), shots=3),), draws=2)
-    suite = dataclasses.replace(suite, probes=(*probes("linear"), dataclasses.replace(TUNED, options={"epochs": 1})))
+    suite = dataclasses.replace(
+        suite, probes=(*probes("linear"), dataclasses.replace(FINETUNED, options={"epochs": 1}))
+    )
     seen: dict[str, list[Any]] = {}
-    bench = runner._Bench(suite, tmp_path, None)
-    bench.resolved[Pair("ear", "folded", 1)].extract()
+    bench = runner.Workspace(suite, tmp_path)
+    bench.pairs[Pair("ear", "folded", 1)].extract()
     for study in studies_of(suite, Pair("ear", "folded", 1)):
-        shown = bench.job(study, [], None, False)
+        shown = bench.job(study)
         splits = ("train", "validation")
         if study.probe == "finetune":
             ids = [[clip.id for clip in shown.training_set.clips(split)] for split in splits]  # type: ignore[attr-defined]
@@ -321,8 +324,8 @@ def test_fine_tuning_learns_from_the_clips_that_probes_see(tmp_path: Path) -> No
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.usefixtures("needs_optuna")
-def test_a_bench_shot_twenty_times_at_random_instants_ends_as_if_undisturbed(tmp_path: Path) -> None:
-    suite = dataclasses.replace(SEARCHED, probes=(*SEARCHED.probes, TUNED))
+def test_a_suite_killed_twenty_times_at_random_times_ends_as_if_undisturbed(tmp_path: Path) -> None:
+    suite = dataclasses.replace(SEARCHED, probes=(*SEARCHED.probes, FINETUNED))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a forked process has no other threads to wait for
     try:
@@ -339,7 +342,7 @@ def test_a_bench_shot_twenty_times_at_random_instants_ends_as_if_undisturbed(tmp
         for folder in folders:
             last = run_quietly(suite, folder)
             assert last.failures == ()
-            assert told(last.store) == told(whole.store)
+            assert reproducible(last.store) == reproducible(whole.store)
             assert prepare(suite, folder).runs == ()
     finally:
         torch.set_num_threads(threads)
@@ -359,7 +362,9 @@ def _run_in_a_child(suite: Suite, out: Path, *, seconds: float) -> bool:
 
 
 @pytest.mark.usefixtures("needs_optuna")
-def test_the_seeds_take_the_setting_that_validation_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_final_runs_take_the_setting_that_is_best_on_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     suite = dataclasses.replace(SEARCHED, probes=probes("linear"))
     tried: list[FittedProbe] = []
     seeds: list[int] = []
@@ -382,7 +387,7 @@ def test_the_seeds_take_the_setting_that_validation_chose(tmp_path: Path, monkey
 
 
 @pytest.mark.usefixtures("needs_optuna")
-def test_trials_that_are_behind_are_stopped_and_the_record_says_by_which_rule(tmp_path: Path) -> None:
+def test_the_worse_trials_are_stopped_and_the_record_has_the_rule(tmp_path: Path) -> None:
     import optuna
 
     suite = dataclasses.replace(SEARCHED, probes=probes("linear"), search=SearchSpec("tpe", {"trials": 16}), epochs=6)
@@ -399,7 +404,7 @@ def test_trials_that_are_behind_are_stopped_and_the_record_says_by_which_rule(tm
     assert prepare(suite, tmp_path).runs == ()
 
 
-def test_a_failing_cell_is_recorded_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_run_is_stored_and_the_others_are_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(probe: str, bank: Bank, config: TrainingConfig, **options: Any) -> FittedProbe:
         if (probe, config.seed) == ("linear", 0):
             raise ZeroDivisionError("planted")
@@ -419,7 +424,7 @@ def test_a_failing_cell_is_recorded_and_the_others_go_on(tmp_path: Path, monkeyp
 
 
 @pytest.mark.usefixtures("needs_optuna")
-def test_failing_and_diverging_trials_are_over_and_the_best_of_the_others_is_measured(
+def test_failed_and_diverged_trials_are_finished_and_the_best_of_the_others_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = 0
@@ -465,30 +470,30 @@ def test_a_probe_with_options_is_measured_under_its_label(tmp_path: Path) -> Non
     assert held["protobin-2"].protocol.probe == "protobin"
     more = dataclasses.replace(few, options={"prototypes_per_class": 3})
     (run,) = prepare(dataclasses.replace(PLAIN, probes=(more,), seeds=1), tmp_path).runs
-    assert run.study.probe == "protobin-2"  # other options under the same label are another cell
-    words = summary.summary_text(table.summarise(outcome.store))
+    assert run.study.probe == "protobin-2"  # other options under the same label are another run
+    words = summary.summary_text(summarise(outcome.store))
     assert "protobin-2" in words
     assert compare(outcome.store, "protobin-2", "linear").verdicts
-    compared = comparison.compare_with_published(table.summarise(outcome.store))
+    compared = comparison.compare_with_published(summarise(outcome.store))
     assert comparison.comparison_text(compared, "table").count("protobin-2") >= 1
 
 
-def test_a_bank_that_cannot_be_made_fails_its_cells_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bank_that_cannot_be_made_fails_only_its_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     two = dataclasses.replace(PLAIN, encoders=(EncoderSpec("ear"), EncoderSpec("ear", "deaf", {"seed": 1})))
-    extract = runner.resolve.ResolvedPair.extract
+    extract = ResolvedPair.extract
 
     def deaf(self: Any, **options: Any) -> Any:
         if self.encoder.label == "deaf":
             raise OSError("no room")
         return extract(self, **options)
 
-    monkeypatch.setattr(runner.resolve.ResolvedPair, "extract", deaf)
+    monkeypatch.setattr(ResolvedPair, "extract", deaf)
     outcome = run_quietly(two, tmp_path)
     assert {failure.error for failure in outcome.failures} == {"OSError: no room"}
     assert len(outcome.failures) == len(list(outcome.store)) == 4
 
 
-def test_what_is_missing_is_told_and_the_rest_is_done(tmp_path: Path) -> None:
+def test_what_is_unavailable_is_listed_and_the_rest_is_run(tmp_path: Path) -> None:
     suite = dataclasses.replace(
         PLAIN,
         encoders=(EncoderSpec("beyond"), EncoderSpec("ear"), EncoderSpec("ear", "odd", {"seed": "x"})),
@@ -496,7 +501,7 @@ def test_what_is_missing_is_told_and_the_rest_is_done(tmp_path: Path) -> None:
         probes=probes("knn", "sonar"),
     )
     outcome = run_quietly(suite, tmp_path)
-    assert [(lack.kind, lack.name) for lack in outcome.plan.unavailable] == [
+    assert [(item.kind, item.name) for item in outcome.plan.unavailable] == [
         ("encoder", "beyond"),
         ("dataset", "tones-of-mars"),
         ("probe", "sonar"),
@@ -534,7 +539,7 @@ def test_a_pool_of_workers_ends_in_the_same_results(tmp_path: Path) -> None:
         torch.set_num_threads(threads)
     pool = run_quietly(suite, tmp_path / "pool", workers=2, plugins=[plugin])
     assert pool.failures == ()
-    assert told(pool.store) == told(alone.store)
+    assert reproducible(pool.store) == reproducible(alone.store)
     with pytest.raises(ValueError, match="at least one worker"):
         run_quietly(suite, tmp_path / "none", workers=0)
 
@@ -544,10 +549,10 @@ def test_a_worker_takes_its_share_of_the_cores_and_never_more_threads_than_it_wa
     try:
         for given in (1, 4):
             torch.set_num_threads(given)
-            runner._start([], 1)
+            runner.start_worker([], 1)
             assert torch.get_num_threads() == max(1, min(given, os.cpu_count() or 1))
         torch.set_num_threads(4)
-        runner._start([], 1000)
+        runner.start_worker([], 1000)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(threads)
@@ -566,10 +571,10 @@ def test_a_search_without_optuna_is_refused_before_anything_is_done(
     assert len(list(run_quietly(PLAIN, tmp_path / "out").store)) == 4
 
 
-def test_a_search_is_named_by_all_that_decides_it(tmp_path: Path) -> None:
+def test_a_search_is_named_by_everything_that_decides_it(tmp_path: Path) -> None:
     def study(suite: Suite) -> str:
-        bench = runner._Bench(suite, tmp_path, None)
-        return bench.job(prepare(suite, tmp_path).runs[0].study, [], None, False).storage.name
+        bench = runner.Workspace(suite, tmp_path)
+        return bench.job(prepare(suite, tmp_path).runs[0].study).storage.name
 
     others = [
         dataclasses.replace(SEARCHED, epochs=2),

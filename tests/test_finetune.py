@@ -1,4 +1,4 @@
-"""The fine-tuning reference: augmentation, learning rates by depth, checkpoints."""
+"""Fine-tuning: augmentation, layer-wise learning rates, phases and checkpoints."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def features() -> Features:
 # Augmentation
 
 
-def test_roll_turns_each_clip_around_its_own_length(features: Features) -> None:
+def test_roll_shifts_each_clip_within_its_length(features: Features) -> None:
     rolled = augment.roll(features, np.random.default_rng(1))
     for before, after, length in zip(features.x, rolled.x, features.lengths.tolist(), strict=True):
         assert any(torch.equal(after[:length], before[:length].roll(shift, 0)) for shift in range(length))
@@ -42,7 +42,7 @@ def test_roll_turns_each_clip_around_its_own_length(features: Features) -> None:
     assert not torch.equal(rolled.x, features.x)
 
 
-def test_masks_hide_stretches_no_wider_than_asked(features: Features) -> None:
+def test_masks_are_contiguous_and_at_most_as_wide_as_requested(features: Features) -> None:
     mean = [x[:length].mean() for x, length in zip(features.x, features.lengths.tolist(), strict=True)]
     widest = 0
     for seed in range(20):
@@ -62,8 +62,8 @@ def test_masks_hide_stretches_no_wider_than_asked(features: Features) -> None:
     assert (by_bin[0].all(0) == by_bin[0].any(0)).all()
 
 
-def test_mixup_mixes_features_and_targets_alike(features: Features) -> None:
-    x = torch.eye(3)[:, None, :].expand(3, 12, 3)  # a clip's features are its own target
+def test_mixup_mixes_features_and_targets_with_the_same_weights(features: Features) -> None:
+    x = torch.eye(3)[:, None, :].expand(3, 12, 3)  # the features of a clip equal its target
     mixed, targets = augment.mixup(Features(x, features.lengths), torch.eye(3), np.random.default_rng(3), alpha=0.5)
     assert torch.allclose(mixed.x[:, 0], targets)
     assert torch.allclose(targets.sum(1), torch.ones(3))
@@ -75,7 +75,7 @@ def test_mixup_mixes_features_and_targets_alike(features: Features) -> None:
 # Learning rates
 
 
-def test_deeper_groups_learn_faster_and_vectors_do_not_decay() -> None:
+def test_deeper_groups_have_higher_learning_rates_and_vectors_no_weight_decay() -> None:
     encoder = Ear()
     head = probes.create("protobin", encoder.shape, 3)
     groups = parameter_groups(head, depth_groups(encoder), lr=1.0, layer_decay=0.5, weight_decay=0.1)
@@ -87,14 +87,14 @@ def test_deeper_groups_learn_faster_and_vectors_do_not_decay() -> None:
     assert settings[id(head.head.weight)] == (1.0, 0.1)
 
 
-def test_every_parameter_must_have_its_depth(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_depth_groups_that_omit_a_parameter_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Ear()
     monkeypatch.setattr(encoder, "depth_groups", lambda: [list(encoder.patch.parameters())])
     with pytest.raises(ValueError, match="lists 2 distinct of 4 parameters"):
         depth_groups(encoder)
 
 
-def test_the_schedule_rises_and_falls() -> None:
+def test_the_learning_rate_rises_linearly_and_falls_to_zero() -> None:
     shares = [warmup_cosine(step, 100, 0.1) for step in range(100)]
     assert shares[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
     assert shares[10:] == sorted(shares[10:], reverse=True)
@@ -102,7 +102,7 @@ def test_the_schedule_rises_and_falls() -> None:
     assert warmup_cosine(0, 5, 0.0) == 1.0
 
 
-WRONG = [
+OUT_OF_RANGE = [
     {"epochs": 0},
     {"accumulate": 64},
     {"warmup": 1.0},
@@ -116,8 +116,8 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("wrong", WRONG)
-def test_senseless_recipes_are_refused(wrong: dict[str, float]) -> None:
+@pytest.mark.parametrize("wrong", OUT_OF_RANGE)
+def test_recipes_with_values_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="are needed"):
         Recipe(**wrong)
 
@@ -126,7 +126,7 @@ def test_senseless_recipes_are_refused(wrong: dict[str, float]) -> None:
 
 
 @pytest.mark.parametrize("head", ["linear", "protobin"])
-def test_the_whole_encoder_is_trained_and_the_given_one_is_not(head: str) -> None:
+def test_the_whole_copy_of_the_encoder_is_trained_and_the_given_encoder_is_unchanged(head: str) -> None:
     encoder, data = Ear(), Tones()
     digest = encoder.digest
     fitted = finetune(encoder, data, recipe=Recipe(epochs=8, batch_size=8, lr=0.05, head=head, mixup=0, time_mask=4))
@@ -141,7 +141,7 @@ def test_the_whole_encoder_is_trained_and_the_given_one_is_not(head: str) -> Non
     assert "test" not in data.opened
 
 
-def test_multi_class_is_learnt_too() -> None:
+def test_fine_tuning_learns_a_multi_class_task() -> None:
     fitted = finetune(Ear(), Tones(kind="multi-class"), recipe=dataclasses.replace(QUICK, epochs=8, lr=0.05))
     assert fitted.validation > 0.8
 
@@ -151,7 +151,7 @@ def _same(first: FittedFinetune, second: FittedFinetune) -> bool:
     return first.history == second.history and all(torch.equal(a, b) for a, b in pairs)
 
 
-def _dies_in_epoch(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def _interrupt_in_epoch(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     main_scores, calls = metrics.main_scores, []
 
     def scores_or_interrupt(*args: object) -> object:
@@ -164,14 +164,14 @@ def _dies_in_epoch(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])
-def test_an_interrupted_run_ends_as_an_undisturbed_one(
+def test_a_resumed_run_equals_an_uninterrupted_run(
     ema: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder, data = Ear(dropout=0.3), Tones(sizes=SMALL)
     recipe = dataclasses.replace(QUICK, ema=ema)
     whole = finetune(encoder, data, recipe=recipe, seed=2)
     with monkeypatch.context() as patched:
-        _dies_in_epoch(2, patched)
+        _interrupt_in_epoch(2, patched)
         with pytest.raises(KeyboardInterrupt):
             finetune(encoder, data, recipe=recipe, seed=2, checkpoint=tmp_path / "c.pt")
     resumed = finetune(encoder, data, recipe=recipe, seed=2, checkpoint=tmp_path / "c.pt")
@@ -179,33 +179,35 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(
     assert not _same(whole, finetune(encoder, data, recipe=recipe, seed=3))
 
 
-def test_a_finished_checkpoint_is_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_checkpoint_gives_the_result_without_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, path = Tones(sizes=SMALL), tmp_path / "c.pt"
     first = finetune(Ear(), data, recipe=QUICK, checkpoint=path)
-    monkeypatch.setattr(FinetuneRun, "train", None)  # not called again
+    monkeypatch.setattr(FinetuneRun, "train", None)  # must not be called
     assert _same(first, finetune(Ear(), data, recipe=QUICK, checkpoint=path))
     for other in ({"encoder": Ear(seed=1)}, {"recipe": dataclasses.replace(QUICK, lr=0.02)}, {"seed": 1}):
-        asked = {"encoder": Ear(), "recipe": QUICK, "seed": 0} | other
-        with pytest.raises(ValueError, match="is of another run"):
-            finetune(asked.pop("encoder"), data, checkpoint=path, **asked)
+        arguments = {"encoder": Ear(), "recipe": QUICK, "seed": 0} | other
+        with pytest.raises(ValueError, match="is the checkpoint of another run"):
+            finetune(arguments.pop("encoder"), data, checkpoint=path, **arguments)
 
 
 # Two phases
 
 
-def test_probing_first_trains_the_head_and_leaves_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probe_epochs_train_the_head_and_not_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, data, path = Ear(dropout=0.5), Tones(), tmp_path / "c.pt"
     recipe = dataclasses.replace(QUICK, probe_epochs=20, ema=0.9, lr=0.1)
     with monkeypatch.context() as patched:
-        _dies_in_epoch(21, patched)  # the first one that trains the encoder
+        _interrupt_in_epoch(21, patched)  # the first epoch that trains the encoder
         with pytest.raises(KeyboardInterrupt):
             finetune(encoder, data, recipe=recipe, checkpoint=path)
-    held = torch.load(path, weights_only=True)
-    assert held["epoch"] == 20
+    saved = torch.load(path, weights_only=True)
+    assert saved["epoch"] == 20
     for name, weight in encoder.state_dict().items():
-        assert torch.equal(held["module"][f"encoder.{name}"], weight)
-    assert held["kept"] == {}
-    assert held["history"][-1]["loss"] < 0.7 * held["history"][0]["loss"]
+        assert torch.equal(saved["module"][f"encoder.{name}"], weight)
+    assert saved["kept"] == {}
+    assert saved["history"][-1]["loss"] < 0.7 * saved["history"][0]["loss"]
     fitted = finetune(encoder, data, recipe=recipe, checkpoint=path)
     assert [row["epoch"] for row in fitted.history] == list(range(23))
     assert fitted.validation == max(row["validation"] for row in fitted.history[20:])
@@ -214,28 +216,28 @@ def test_probing_first_trains_the_head_and_leaves_the_encoder(tmp_path: Path, mo
     )
 
 
-def test_the_second_phase_begins_with_the_head_of_the_first() -> None:
+def test_the_second_phase_starts_from_the_head_of_the_first() -> None:
     data, still = Tones(), dataclasses.replace(QUICK, epochs=1, lr=0.1, layer_decay=1e-9, roll=False, mixup=0)
     still = dataclasses.replace(still, time_mask=0, freq_mask=0, batch_size=48)
     warm, cold = (finetune(Ear(), data, recipe=dataclasses.replace(still, probe_epochs=n)) for n in (20, 0))
     assert warm.history[-1]["loss"] < 0.7 * cold.history[0]["loss"]
 
 
-@pytest.mark.parametrize("dies_in", [2, 3, 4])
-def test_two_phases_are_resumed_wherever_they_stopped(
-    dies_in: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("interrupted_in", [2, 3, 4])
+def test_a_run_of_two_phases_resumes_from_any_epoch(
+    interrupted_in: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, recipe = Tones(sizes=SMALL), dataclasses.replace(QUICK, probe_epochs=2, epochs=2, head="mlp", ema=0.5)
     whole = finetune(Ear(dropout=0.3), data, recipe=recipe)
     with monkeypatch.context() as patched:
-        _dies_in_epoch(dies_in, patched)
+        _interrupt_in_epoch(interrupted_in, patched)
         with pytest.raises(KeyboardInterrupt):
             finetune(Ear(dropout=0.3), data, recipe=recipe, checkpoint=tmp_path / "c.pt")
     assert _same(whole, finetune(Ear(dropout=0.3), data, recipe=recipe, checkpoint=tmp_path / "c.pt"))
 
 
 @pytest.mark.parametrize("head", ["linear", "mhca"])
-def test_frozen_tokens_are_the_same_from_memory_and_by_batch(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_embeddings_equal_embeddings_computed_by_batch(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data, options = Tones(sizes=SMALL), {"heads": 2} if head == "mhca" else {}
     recipe = dataclasses.replace(QUICK, probe_epochs=2, epochs=1, head=head, head_options=options)
     kept = finetune(Ear(), data, recipe=recipe)
@@ -244,13 +246,13 @@ def test_frozen_tokens_are_the_same_from_memory_and_by_batch(head: str, monkeypa
         assert row == pytest.approx(other, rel=1e-5)
 
 
-def test_the_size_of_the_training_and_its_time_are_told_once_a_phase(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_size_of_the_training_is_written_once_per_phase(capsys: pytest.CaptureFixture[str]) -> None:
     finetune(Ear(), Tones(sizes=SMALL), recipe=dataclasses.replace(QUICK, probe_epochs=2), progress=True)
-    told = [line for line in capsys.readouterr().err.replace("\r", "\n").split("\n") if "parameters trained" in line]
-    assert len(told) == 2
-    assert told[0].startswith("probing: 39 of 495 parameters trained (7.9 %), about")
-    assert told[0].endswith("for 2 epochs")
-    assert told[1].startswith("fine-tuning: 495 of 495 parameters trained (100.0 %), about")
+    lines = [line for line in capsys.readouterr().err.replace("\r", "\n").split("\n") if "parameters trained" in line]
+    assert len(lines) == 2
+    assert lines[0].startswith("probing: 39 of 495 parameters trained (7.9 %), about")
+    assert lines[0].endswith("for 2 epochs")
+    assert lines[1].startswith("fine-tuning: 495 of 495 parameters trained (100.0 %), about")
     finetune(Ear(), Tones(sizes=SMALL), recipe=dataclasses.replace(QUICK, epochs=1))
     assert capsys.readouterr().err == ""
 
@@ -276,14 +278,14 @@ def test_every_part_of_the_recipe_has_an_effect(change: dict[str, float]) -> Non
     assert before.keys() != after.keys() or not all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_accumulation_changes_the_memory_and_not_the_result() -> None:
+def test_gradient_accumulation_does_not_change_the_result() -> None:
     data = Tones(sizes=SMALL)
     once, pieces = (finetune(Ear(), data, recipe=dataclasses.replace(QUICK, accumulate=n)) for n in (1, 3))
     for a, b in zip(once.module.state_dict().values(), pieces.module.state_dict().values(), strict=True):
         assert torch.allclose(a, b, atol=1e-5)
 
 
-def test_a_head_that_freezes_the_tokens_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_without_a_gradient_for_the_encoder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = probes.registry.get("linear")
     forward = kind.forward
 

@@ -1,4 +1,4 @@
-"""`otoscope finetune`: every option reaches the recipe, and every recipe has a checkpoint of its own."""
+"""`otoscope finetune`: every option reaches the recipe, and every recipe has its own checkpoint file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GIVEN = {
     "--head": "mean",
     "--head-option": "norm=layer",
 }
-ASKED = Recipe(
+EXPECTED = Recipe(
     epochs=7,
     batch_size=9,
     accumulate=3,
@@ -51,33 +51,37 @@ ASKED = Recipe(
 
 
 class StoppedError(BaseException):
-    """Instead of a training."""
+    """Raised in place of a training."""
 
 
 def called_with(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> dict[str, object]:
-    """The arguments that `train.finetune` gets of a command line."""
-    asked: dict[str, object] = {}
+    """The arguments that `finetune` gets from a command line."""
+    arguments: dict[str, object] = {}
 
-    def instead(*_: object, **how: object) -> None:
-        asked.update(how)
+    def record(*_: object, **given: object) -> None:
+        arguments.update(given)
         raise StoppedError
 
-    monkeypatch.setattr(finetune, "finetune", instead)
+    monkeypatch.setattr(finetune, "finetune", record)
     with pytest.raises(StoppedError):
         main(["finetune", "--debug", "--encoder-option", "weights=random", "--out", str(folder), *words])
-    return asked
+    return arguments
 
 
 def test_every_option_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     words = [word for pair in GIVEN.items() for word in pair]
-    asked = called_with(monkeypatch, tmp_path, *words, "--no-roll")
-    assert asked["recipe"] == ASKED
+    arguments = called_with(monkeypatch, tmp_path, *words, "--no-roll")
+    assert arguments["recipe"] == EXPECTED
     default = dataclasses.asdict(Recipe())
-    assert all(value != default[name] for name, value in dataclasses.asdict(ASKED).items())  # none is left out above
+    assert all(
+        value != default[name] for name, value in dataclasses.asdict(EXPECTED).items()
+    )  # every option is tested above
     assert called_with(monkeypatch, tmp_path)["recipe"] == Recipe()
 
 
-def test_another_recipe_or_seed_of_the_data_is_another_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_another_recipe_or_data_seed_has_another_checkpoint_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     words = ([], ["--lora-rank", "4"], ["--dataset-option", "seed=1"])
     files = [called_with(monkeypatch, tmp_path, *more)["checkpoint"] for more in words]
     assert len(set(files)) == 3

@@ -1,4 +1,4 @@
-"""Low-rank updates: exact at the start, alone in being trained, and gone without a trace once merged."""
+"""Low-rank updates: no change at the start, training of the updates alone, merging."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def tokens_of(encoder: Encoder, waves: torch.Tensor) -> torch.Tensor:
     return encoder.encode(AudioBatch(waves, torch.full((len(waves),), waves.shape[1]), encoder.sample_rate)).x
 
 
-def test_a_fresh_update_changes_nothing_to_the_bit() -> None:
+def test_a_new_update_does_not_change_the_tokens() -> None:
     tiny = encoders.create("tiny", weights="random")
     waves = 0.1 * torch.randn(2, 16000, generator=torch.Generator().manual_seed(0))
     own, _ = adapted(tiny, rank=8)
     assert torch.equal(tokens_of(own, waves), tokens_of(tiny, waves))
 
 
-def test_each_linear_layer_of_each_block_is_adapted_and_nothing_else_is_trained() -> None:
+def test_every_linear_layer_of_every_block_is_adapted_and_nothing_else_is_trained() -> None:
     own, depths = adapted(encoders.create("tiny", weights="random"), rank=8)
     assert [len(group) for group in depths] == [0] + [2 * 4] * 6  # qkv, out, up, down; not the patch embedding
     trained = [p for p in own.parameters() if p.requires_grad]
@@ -47,7 +47,7 @@ def test_each_linear_layer_of_each_block_is_adapted_and_nothing_else_is_trained(
     assert sum(p.numel() for p in trained) == 6 * 8 * each
 
 
-def test_an_update_learns_at_the_rate_of_the_depth_of_its_layer() -> None:
+def test_an_update_has_the_learning_rate_of_the_depth_of_its_layer() -> None:
     own, depths = adapted(encoders.create("tiny", weights="random"), rank=2)
     head = probes.create("linear", own.shape, 3)
     groups = parameter_groups(head, depths, lr=1.0, layer_decay=0.5, weight_decay=0.1)
@@ -67,7 +67,7 @@ def test_the_scale_is_alpha_over_rank() -> None:
 
 
 @pytest.mark.parametrize("name", ["ear", "tiny"])
-def test_merged_weights_give_the_same_tokens_under_the_first_names(name: str) -> None:
+def test_merged_weights_give_the_same_tokens_and_have_their_original_names(name: str) -> None:
     first = Ear() if name == "ear" else encoders.create("tiny", weights="random")
     own, depths = adapted(first)
     for parameter in (p for group in depths for p in group):
@@ -82,8 +82,8 @@ def test_merged_weights_give_the_same_tokens_under_the_first_names(name: str) ->
     assert lora.merge(own).digest == digest != first.digest
 
 
-class Attends(Encoder):
-    """Reads weights without calling their layers, as nn.MultiheadAttention does with its output projection."""
+class AttentionEncoder(Encoder):
+    """An encoder with nn.MultiheadAttention, which reads a weight without calling its layer."""
 
     name, sample_rate, front_end_id = "attends", 1000, "raw-12"
     shape = TokenShape(layers=1, freq=1, dim=12, has_cls=False, frame_rate=10)
@@ -104,8 +104,8 @@ class Attends(Encoder):
         return [[self.first.weight, self.first.bias], [*self.attention.parameters(), *self.norm.parameters()]]
 
 
-def test_a_weight_that_is_read_and_not_called_is_adapted_and_statistics_stand_still() -> None:
-    encoder, data = Attends(), Tones(sizes=SMALL)
+def test_a_weight_that_is_read_directly_is_adapted_and_batch_norm_statistics_do_not_change() -> None:
+    encoder, data = AttentionEncoder(), Tones(sizes=SMALL)
     fitted = finetune(encoder, data, recipe=dataclasses.replace(QUICK, head="mean", time_mask=0, freq_mask=0))
     after = fitted.module.encoder
     assert after.attention.out_proj.parametrizations.weight[0].up.any()
@@ -121,7 +121,7 @@ def test_layers_that_cannot_be_adapted_are_refused() -> None:
         lora.adapt(ear, [list(ear.parameters())], rank=2, alpha=None)
 
 
-def test_training_leaves_every_weight_of_the_encoder_and_counts_what_it_trains() -> None:
+def test_training_changes_only_the_updates_and_the_head_and_counts_their_parameters() -> None:
     encoder, data = Ear(), Tones()
     fitted = finetune(encoder, data, recipe=dataclasses.replace(QUICK, epochs=8, lr=0.05, mixup=0))
     assert fitted.parameters == 2 * 3 * 12 + (12 * 3 + 3)
@@ -137,21 +137,21 @@ def test_training_leaves_every_weight_of_the_encoder_and_counts_what_it_trains()
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])
-def test_a_run_with_updates_resumes_and_averages(
+def test_a_run_with_updates_resumes_with_and_without_averaged_weights(
     ema: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, recipe = Tones(sizes=SMALL), dataclasses.replace(QUICK, ema=ema, probe_epochs=1)
     whole = finetune(Ear(), data, recipe=recipe)
     main_scores, calls = metrics.main_scores, []
 
-    def dies_in_the_third_epoch(*args: object) -> object:
+    def interrupt_in_the_third_epoch(*args: object) -> object:
         calls.append(args)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return main_scores(*args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(metrics, "main_scores", dies_in_the_third_epoch)
+        patched.setattr(metrics, "main_scores", interrupt_in_the_third_epoch)
         with pytest.raises(KeyboardInterrupt):
             finetune(Ear(), data, recipe=recipe, checkpoint=tmp_path / "c.pt")
     resumed = finetune(Ear(), data, recipe=recipe, checkpoint=tmp_path / "c.pt")

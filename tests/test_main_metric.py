@@ -17,7 +17,7 @@ from otoscope.metrics import stats
 from otoscope.registry import UnknownNameError
 from otoscope.report.compare import compare
 from otoscope.report.rankings import rank
-from otoscope.report.table import summarise
+from otoscope.report.rows import summarise
 from otoscope.search import SearchSpec
 from otoscope.train import TrainingConfig, fit
 from otoscope.types import AudioBatch, Task, Tokens
@@ -161,7 +161,7 @@ def test_a_lower_value_wins_where_lower_is_better(tmp_path: Path) -> None:
     assert ranking.encoders == ("strong", "weak")
     assert ranking.ranks("linear") == {"strong": 1, "weak": 2}
     assert ranking.probes == ("linear", "protobin", "finetune")
-    assert {duel.leader for duel in ranking.duels} == {"strong"}
+    assert {comparison.leader for comparison in ranking.comparisons} == {"strong"}
     assert found.board is not None
     assert found.board.probes == ("protobin", "linear")
 

@@ -27,7 +27,7 @@ def problem(seed: int, n: int = 60, classes: int = 5, ties: bool = True) -> tupl
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 40), st.booleans())
-def test_average_precision_is_scikit_learns(seed: int, n: int, ties: bool) -> None:
+def test_average_precision_equals_scikit_learn(seed: int, n: int, ties: bool) -> None:
     scores, targets = problem(seed, n, 3, ties)
     wanted = [sklearn.metrics.average_precision_score(targets[:, c], scores[:, c]) for c in range(3)]
     np.testing.assert_allclose(clip.average_precision(scores, targets), wanted, rtol=1e-12)
@@ -35,9 +35,7 @@ def test_average_precision_is_scikit_learns(seed: int, n: int, ties: bool) -> No
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.booleans())
-def test_resampled_average_precision_is_scikit_learns_with_weights_and_with_repeated_clips(
-    seed: int, ties: bool
-) -> None:
+def test_resampled_average_precision_equals_scikit_learn_with_weights_and_repeated_clips(seed: int, ties: bool) -> None:
     scores, targets = problem(seed, 25, 2, ties)
     counts = np.random.default_rng(seed).multinomial(25, np.full(25, 1 / 25), size=4)
     counts[:, 0] += 1
@@ -82,7 +80,7 @@ def test_a_resample_without_positives_has_no_average_precision_and_is_dropped_fr
 
 
 @pytest.mark.parametrize("ties", [True, False])
-def test_multi_label_metrics_are_scikit_learns(ties: bool) -> None:
+def test_multi_label_metrics_equal_scikit_learn(ties: bool) -> None:
     scores, targets = problem(1, ties=ties)
     found = metrics.evaluate(scores, targets, "multi-label")
     wanted = {
@@ -95,7 +93,7 @@ def test_multi_label_metrics_are_scikit_learns(ties: bool) -> None:
     assert found == pytest.approx(wanted)
 
 
-def test_multi_class_metrics_are_scikit_learns() -> None:
+def test_multi_class_metrics_equal_scikit_learn() -> None:
     rng = np.random.default_rng(2)
     label = np.r_[np.arange(4), rng.integers(0, 4, 76)]
     scores = rng.normal(size=(80, 4)) + np.eye(4)[label]
@@ -107,7 +105,7 @@ def test_multi_class_metrics_are_scikit_learns() -> None:
     assert found["AUROC"] == pytest.approx(sklearn.metrics.roc_auc_score(label, probability, multi_class="ovr"))
 
 
-def test_both_conventions_for_a_class_without_positives_are_named() -> None:
+def test_both_conventions_for_a_class_without_positives_are_reported() -> None:
     found = metrics.evaluate([[2.0, 0.0], [1.0, 0.0]], [[1, 0], [0, 0]], "multi-label")
     assert (found["mAP"], found["mAP_zero"]) == (1.0, 0.5)
 
@@ -155,7 +153,9 @@ def test_auroc_is_nan_where_every_clip_is_positive() -> None:
         ([[0.0, 1.0]], [[1, 1]], "multi-class", "one class each"),
     ],
 )
-def test_what_breaks_a_convention_is_refused(scores: object, targets: object, kind: object, message: str) -> None:
+def test_inputs_that_break_a_convention_are_refused(
+    scores: object, targets: object, kind: object, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         metrics.evaluate(scores, targets, kind)  # type: ignore[arg-type]
 
@@ -245,7 +245,7 @@ FROZEN = {
 }
 
 
-def test_scores_frozen_once_stay() -> None:
+def test_frozen_values_stay_the_same() -> None:
     scores, targets = problem(7)
     found = metrics.evaluate(scores, targets, "multi-label")
     assert found == pytest.approx(FROZEN, abs=1e-12)

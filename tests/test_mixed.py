@@ -56,7 +56,7 @@ def test_a_view_is_the_clip_with_a_partner_up_to_five_decibels_below_it() -> Non
     assert len({view.id for view in views} | {"one", "other"}) == 62
 
 
-def test_labels_and_events_are_those_of_both_or_of_the_louder_one() -> None:
+def test_a_view_has_the_labels_and_events_of_both_clips_or_of_the_louder_one() -> None:
     both, same = [clip("one", "a"), clip("other", "b")], [clip("one", "a"), clip("other", "a")]
     first, second = views_of(both, p=1.0)
     assert (first.labels, second.labels) == (("a", "b"), ("b", "a"))
@@ -78,7 +78,7 @@ def test_a_view_is_as_long_as_the_longer_one_at_the_clips_rate() -> None:
     assert not np.array_equal(second.audio[:600], long.audio[:600])
 
 
-def test_silence_has_no_level_to_meet() -> None:
+def test_a_silent_clip_is_mixed_without_a_change_of_level() -> None:
     quiet = dataclasses.replace(clip("quiet", "a"), load=lambda: np.zeros(1000, np.float32))
     loud = clip("loud", "b")
     first, second = views_of([quiet, loud], p=1.0)
@@ -86,7 +86,7 @@ def test_silence_has_no_level_to_meet() -> None:
     assert np.array_equal(second.audio, loud.audio)
 
 
-def test_as_many_are_mixed_as_p_says() -> None:
+def test_the_share_of_mixed_views_is_p() -> None:
     clips = [clip(f"clip-{i}", "abc"[i % 3]) for i in range(200)]
     untouched = sum(view.load is clips[i % 200].load for i, view in enumerate(views_of(clips, views=5)))
     assert abs(untouched - 1000 * (1 - P)) < 4 * (1000 * P * (1 - P)) ** 0.5
@@ -99,7 +99,7 @@ def test_as_many_are_mixed_as_p_says() -> None:
     assert add_mixup_views(clips, MANY, views=0) == clips
 
 
-def test_draw_clip_and_number_decide_and_nothing_else() -> None:
+def test_a_view_depends_on_draw_clip_and_number_alone() -> None:
     clips = [clip(f"clip-{i}", "abc"[i % 3]) for i in range(12)]
     waves = [view.audio for view in views_of(clips, views=2)]
     again = [view.audio for view in views_of(clips, views=3)[:24]]
@@ -116,7 +116,7 @@ def test_draw_clip_and_number_decide_and_nothing_else() -> None:
 # Data sets and banks
 
 
-def test_draws_are_nested_with_their_views_and_the_test_split_stays_shut() -> None:
+def test_draws_are_nested_with_their_views_and_the_test_split_cannot_be_read() -> None:
     data = Tones()
     small, large = (MixupSet(TrainingSet(data, shots=shots, views=2)) for shots in (2, 4))
     ids = [[clip.id for clip in it.clips("train")] for it in (small, large)]
@@ -127,7 +127,7 @@ def test_draws_are_nested_with_their_views_and_the_test_split_stays_shut() -> No
         small.clips("validation")
 
 
-def test_a_digest_covers_all_that_decides_the_views() -> None:
+def test_the_digest_covers_everything_that_decides_the_views() -> None:
     changes: list[dict[str, Any]] = [{}, {"shots": 3}, {"draw": 1}, {"views": 3}, {"cut": True}]
     digests = [MixupSet(TrainingSet(Tones(), **{"shots": 2, "views": 2} | change)).digest for change in changes]
     other = Tones()
@@ -137,22 +137,22 @@ def test_a_digest_covers_all_that_decides_the_views() -> None:
     assert digests[0] == MixupSet(TrainingSet(Tones(), shots=2, views=2)).digest
 
 
-def test_a_bank_with_views_is_the_whole_banks_with_another_train_split(tmp_path: Path) -> None:
+def test_a_bank_with_views_differs_in_its_train_split_alone(tmp_path: Path) -> None:
     whole = otoscope.bank.extract(Ear(), Tones(), tmp_path / "whole", progress=False)
-    shown = TrainingSet(Tones(), shots=2, views=2)
-    views = otoscope.bank.extract(Ear(), MixupSet(shown), tmp_path / "views", progress=False)
-    joined = with_mixup_views(whole, views, shots=2, draw=0, number=2)
-    train, drawn = joined.split("train"), with_few_shot(whole, 2).split("train")
+    training_set = TrainingSet(Tones(), shots=2, views=2)
+    views = otoscope.bank.extract(Ear(), MixupSet(training_set), tmp_path / "views", progress=False)
+    mixed = with_mixup_views(whole, views, shots=2, draw=0, number=2)
+    train, drawn = mixed.split("train"), with_few_shot(whole, 2).split("train")
     assert train.ids[: len(drawn)] == drawn.ids
     assert torch.equal(train.tokens(slice(0, len(drawn))).x, drawn.tokens(slice(None)).x)
-    assert torch.equal(train.targets, Tones().task.targets(shown.clips("train")))
-    assert joined.split("validation").ids == whole.split("validation").ids
-    assert joined.identity == whole.identity
+    assert torch.equal(train.targets, Tones().task.targets(training_set.clips("train")))
+    assert mixed.split("validation").ids == whole.split("validation").ids
+    assert mixed.identity == whole.identity
     with pytest.raises(HeldOutError):
-        joined.split("test")
-    deaf = otoscope.bank.extract(Ear(seed=1), MixupSet(shown), tmp_path / "deaf", progress=False)
+        mixed.split("test")
+    other = otoscope.bank.extract(Ear(seed=1), MixupSet(training_set), tmp_path / "other", progress=False)
     with pytest.raises(ValueError, match="extract the views anew"):
-        with_mixup_views(whole, deaf, shots=2, draw=0, number=2)
+        with_mixup_views(whole, other, shots=2, draw=0, number=2)
 
 
 # Benches
@@ -191,10 +191,10 @@ def test_probes_and_fine_tuning_learn_from_the_same_clips_and_views(suite: Suite
     outcome = run_suite(suite, tmp_path, progress=False)
     assert outcome.failures == ()
     assert len(list(outcome.store)) == 2 * 3
-    bench = runner._Bench(suite, tmp_path, None)
+    bench = runner.Workspace(suite, tmp_path)
     seen: dict[str, list[Any]] = {}
     for place in studies_of(suite, Pair("ear", "tones")):
-        shown = bench.job(place, [], None, False)
+        shown = bench.job(place)
         if place.probe == "finetune":
             ids = [[clip.id for clip in shown.training_set.clips(split)] for split in ("train", "validation")]  # type: ignore[attr-defined]
         else:
@@ -209,7 +209,7 @@ def test_probes_and_fine_tuning_learn_from_the_same_clips_and_views(suite: Suite
     assert len(prepare(fewer, tmp_path).runs) == 6
 
 
-def test_what_is_encoded_is_encoded_once_and_a_killed_extraction_goes_on(
+def test_clips_are_encoded_once_and_a_killed_extraction_is_continued(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encode, heard = encoding._encode, []

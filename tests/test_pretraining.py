@@ -45,11 +45,11 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
-def asked(corpus: Path, out: Path, steps: int) -> argparse.Namespace:
+def arguments(corpus: Path, out: Path, steps: int) -> argparse.Namespace:
     return argparse.Namespace(corpus=corpus, out=out, steps=steps, lr=1e-3, seed=0, device="cpu")
 
 
-def test_a_batch_is_mixed_as_it_says(pretrain: ModuleType, corpus: Path) -> None:
+def test_a_batch_has_the_documented_contents(pretrain: ModuleType, corpus: Path) -> None:
     phase = pretrain.PHASES[0]
     batch = pretrain.draw_batch(pretrain.Corpus(corpus), phase, np.random.default_rng(0))
     assert batch.mixed.shape == batch.clean.shape == (4, 256, 128)
@@ -62,7 +62,7 @@ def test_a_batch_is_mixed_as_it_says(pretrain: ModuleType, corpus: Path) -> None
     assert torch.equal(batch.mixed, again.mixed)
 
 
-def test_a_shift_by_nothing_changes_nothing_and_an_octave_moves_a_tone_up(pretrain: ModuleType) -> None:
+def test_pitch_shift_by_zero_and_by_an_octave(pretrain: ModuleType) -> None:
     mel = torch.full((1, 4, 128), -15.0)
     mel[..., 40] = 0
     same = pretrain.pitch_shifted(mel, torch.ones(1, 1, 1))
@@ -74,16 +74,16 @@ def test_a_shift_by_nothing_changes_nothing_and_an_octave_moves_a_tone_up(pretra
     assert abs(int(octave[0, 0].argmax()) - expected) <= 1
 
 
-def test_masks_are_permutations_whose_first_patches_lie_in_blocks(pretrain: ModuleType) -> None:
+def test_masks_are_permutations_that_begin_with_blocks(pretrain: ModuleType) -> None:
     order = pretrain.block_masks(5, 16, 128, torch.Generator().manual_seed(0))
     assert torch.equal(order.sort(1).values, torch.arange(128).expand(5, 128))
 
 
 @needs_muon
-def test_a_stopped_run_ends_as_an_undisturbed_one(
+def test_an_interrupted_run_has_the_same_result(
     pretrain: ModuleType, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretrain.train(asked(corpus, tmp_path / "whole", 4))
+    pretrain.train(arguments(corpus, tmp_path / "whole", 4))
     monkeypatch.setattr(pretrain, "SAVE_EVERY", 2)
     one_step = pretrain.one_step
 
@@ -94,9 +94,9 @@ def test_a_stopped_run_ends_as_an_undisturbed_one(
 
     monkeypatch.setattr(pretrain, "one_step", killed)
     with pytest.raises(KeyboardInterrupt):
-        pretrain.train(asked(corpus, tmp_path / "stopped", 4))
+        pretrain.train(arguments(corpus, tmp_path / "stopped", 4))
     monkeypatch.setattr(pretrain, "one_step", one_step)
-    pretrain.train(asked(corpus, tmp_path / "stopped", 4))
+    pretrain.train(arguments(corpus, tmp_path / "stopped", 4))
     whole, stopped = (torch.load(tmp_path / n / "checkpoint.pt", weights_only=True) for n in ("whole", "stopped"))
     assert stopped["step"] == 4
     for name, tensor in whole["model"].items():
@@ -104,12 +104,12 @@ def test_a_stopped_run_ends_as_an_undisturbed_one(
 
 
 @needs_muon
-def test_what_is_exported_is_the_shipped_format(pretrain: ModuleType, corpus: Path, tmp_path: Path) -> None:
+def test_the_exported_file_has_the_format_that_ships(pretrain: ModuleType, corpus: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     from otoscope.encoders.tiny import PatchViT
 
-    pretrain.train(asked(corpus, tmp_path / "run", 25))
+    pretrain.train(arguments(corpus, tmp_path / "run", 25))
     pretrain.export(tmp_path / "run", tmp_path)
     PatchViT().load_state_dict({k: v.float() for k, v in load_file(tmp_path / "tiny.safetensors").items()})
     assert (tmp_path / "tiny-loss.png").stat().st_size > 1000

@@ -11,7 +11,7 @@ import pytest
 
 from otoscope.report.published.comparison import PublishedComparison, compare_with_published, comparison_text, flat
 from otoscope.report.published.values import PublishedValue, canonical, published_values
-from otoscope.report.table import Row
+from otoscope.report.rows import Row
 from otoscope.report.text.numbers import ABSENT
 from planted import scene_record
 

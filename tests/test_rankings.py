@@ -12,9 +12,9 @@ import pytest
 import scipy.stats
 
 from otoscope.metrics import stats
-from otoscope.report.rankings import Ranking, rank
+from otoscope.report.rankings import EncoderRanking, rank
 from otoscope.report.scoreboard import scoreboard
-from otoscope.report.standings import entries
+from otoscope.report.standings import standing_records
 from otoscope.report.text.rankings import board_sentences, order, verdict
 from otoscope.results import Predictions, Store
 from planted import CLASSES, Ground, plant
@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> Store:
     return made
 
 
-def only(store: Store, **options: int) -> Ranking:
+def only(store: Store, **options: int) -> EncoderRanking:
     (found,) = rank(store, **options).rankings
     return found
 
@@ -55,11 +55,11 @@ def test_ranks_differences_and_agreements_are_those_of_brute_force(store: Store)
         for encoder, place in found.ranks(probe).items():
             assert place == 1 + sum(other > values[encoder] for other in values.values())
             assert found.standings[probe, encoder].value == pytest.approx(values[encoder])
-    both = [(held[d.probe, d.a], held[d.probe, d.b]) for d in found.duels]
+    both = [(held[d.probe, d.a], held[d.probe, d.b]) for d in found.comparisons]
     apart = [replace(stats.paired_bootstrap(a, b), p=stats.tail(a, b)) for a, b in both]
-    assert [d.difference for d in found.duels] == apart
-    assert [d.p for d in found.duels] == stats.holm([d.p for d in apart]).tolist()
-    assert len(found.duels) == 9
+    assert [d.difference for d in found.comparisons] == apart
+    assert [d.p for d in found.comparisons] == stats.holm([d.p for d in apart]).tolist()
+    assert len(found.comparisons) == 9
     for one, other in itertools.permutations(found.probes, 2):
         x, y = ([held[probe, e] for e in SKILLS] for probe in (one, other))
         moved = [[e.draws + e.value - np.median(e.draws) for e in side] for side in (x, y)]
@@ -85,16 +85,16 @@ def test_a_planted_reversal_that_the_clips_decide_is_reported(tmp_path: Path) ->
     plant(store, GROUND, "a", {"linear": 2.0, "protobin": 0.6, "mean": 1.9}, luck=0)
     plant(store, GROUND, "b", {"linear": 0.6, "protobin": 2.0, "mean": 0.5}, luck=1)
     found = only(store)
-    (change,) = found.changes()
+    (change,) = found.reversals()
     assert change.decided
     words = verdict(found)
     assert words.startswith("The probe changes the ranking: a beats b under ")
     assert "and b beats a under protobin by " in words
     assert "after Holm's correction for 3 comparisons; likewise under " in words
-    d = found.duel("protobin", "b", "a").difference
+    d = found.comparison("protobin", "b", "a").difference
     low, high = -d.high, -d.low
     assert 0 < low < high
-    best = min(d.p for d in found.duels if (d.probe, d.leader) == ("protobin", "b"))
+    best = min(d.p for d in found.comparisons if (d.probe, d.leader) == ("protobin", "b"))
     said = f"by {-100 * d.value:.1f} points (95 % interval {100 * low:.1f} to {100 * high:.1f}, p = {best:.2g} after"
     assert said in words
 
@@ -104,12 +104,12 @@ def test_a_lead_under_one_probe_and_a_tie_under_the_other_is_no_change_beyond_do
         store = Store(tmp_path / f"{luck}")
         plant(store, GROUND, "a", {"linear": 2.0, "protobin": 1.0})
         plant(store, GROUND, "b", {"linear": 0.6, "protobin": 1.0}, luck=luck)
-        if only(store).duel("protobin", "a", "b").leader == "b":
+        if only(store).comparison("protobin", "a", "b").leader == "b":
             break
     found = only(store)
-    assert (found.duel("linear", "a", "b").leader, found.duel("protobin", "a", "b").leader) == ("a", "b")
-    assert found.duel("linear", "a", "b").decided
-    (change,) = found.changes()
+    assert (found.comparison("linear", "a", "b").leader, found.comparison("protobin", "a", "b").leader) == ("a", "b")
+    assert found.comparison("linear", "a", "b").decided
+    (change,) = found.reversals()
     assert not change.decided
     start = "No probe changes the order of two encoders significantly: some probes order 1 of 1 pair"
     assert verdict(found).startswith(start)
@@ -124,18 +124,20 @@ def test_equally_skilled_encoders_with_other_luck_are_left_undecided(tmp_path: P
                 luck = 100 * trial + 10 * encoder + number
                 plant(store, GROUND, f"e{encoder}", {probe: 1.0}, seeds=1, luck=luck)
         found = only(store, resamples=200)
-        ordered_differently += bool(found.changes())
-        decided += any(change.decided for change in found.changes())
-        if found.changes():
-            assert "some probes order 1 of 1 pair differently (e0 and e1), but none of them is decided" in verdict(found)
+        ordered_differently += bool(found.reversals())
+        decided += any(change.decided for change in found.reversals())
+        if found.reversals():
+            assert "some probes order 1 of 1 pair differently (e0 and e1), but none of them is decided" in verdict(
+                found
+            )
     assert decided == 0
     assert ordered_differently > 1
 
 
 def test_encoders_that_all_probes_order_alike_are_said_to_be(store: Store) -> None:
-    found = rank(store, asked=lambda encoder, _, probe: encoder != "tiny" and probe != "mhca").rankings[0]
-    assert found.changes() == []
-    firm = int(all(d.decided for d in found.duels))
+    found = rank(store, select=lambda encoder, _, probe: encoder != "tiny" and probe != "mhca").rankings[0]
+    assert found.reversals() == []
+    firm = int(all(d.decided for d in found.comparisons))
     words = f"all probes order the pair alike; decided under every probe: {firm} of 1."
     assert verdict(found) == f"No probe changes the order of two encoders significantly: {words}"
 
@@ -146,7 +148,7 @@ def test_neighbours_are_joined_by_what_the_clips_decide(store: Store) -> None:
         words = order(found, probe).split()
         assert words[::2] == found.order(probe)
         for one, sign, other in zip(words[::2], words[1::2], words[2::2], strict=False):
-            assert sign == (">" if found.duel(probe, one, other).decided else "≈")
+            assert sign == (">" if found.comparison(probe, one, other).decided else "≈")
 
 
 def test_ties_share_their_rank_and_nobody_leads(tmp_path: Path) -> None:
@@ -155,9 +157,9 @@ def test_ties_share_their_rank_and_nobody_leads(tmp_path: Path) -> None:
         plant(store, GROUND, encoder, {"linear": 1.0, "mean": 0.5})
     found = only(store)
     assert found.ranks("linear") == {"a": 1.5, "b": 1.5}
-    assert {d.leader for d in found.duels} == {None}
+    assert {d.leader for d in found.comparisons} == {None}
     assert np.isnan(found.agreements["linear", "mean"].value)
-    assert found.changes() == []
+    assert found.reversals() == []
     assert "τ" not in " ".join([verdict(found), order(found, "linear")])
 
 
@@ -166,8 +168,10 @@ def test_fewer_resamples_than_a_family_asks_for_by_counting_still_decide(tmp_pat
     for luck, encoder in enumerate("abcd"):
         plant(store, GROUND, encoder, {"linear": 0.9 * luck, "mean": 0.8 * luck}, seeds=1, luck=luck)
     found = only(store, resamples=100)
-    assert len(found.duels) == 12 > 0.05 * 101  # the least share that could be counted, times the family, is above 5 %
-    assert all(d.decided for d in found.duels)
+    assert (
+        len(found.comparisons) == 12 > 0.05 * 101
+    )  # the least share that could be counted, times the family, is above 5 %
+    assert all(d.decided for d in found.comparisons)
 
 
 def folded(store: Store, encoder: str, skill: float, *, folds: int = 3, digest: Callable[[int], str] = str) -> None:
@@ -206,7 +210,7 @@ def test_a_standing_that_lacks_a_fold_is_left_out_and_named(tmp_path: Path) -> N
     assert found.rankings[0].encoders == ("a", "b")
     assert "half on esc under linear was measured on other clips than most" in found.left_out
     store.remove(next(r for r in store if (r.encoder, r.probe, r.protocol.fold) == ("a", "linear", 1)))
-    assert "a on esc under linear has other seeds or draws in some folds than in others" in rank(store).left_out
+    assert "a on esc under linear does not have the same seeds and draws in every fold" in rank(store).left_out
 
 
 def test_few_shot_draws_are_trainings_and_searched_rates_no_configurations(tmp_path: Path) -> None:
@@ -229,7 +233,7 @@ def test_few_shot_draws_are_trainings_and_searched_rates_no_configurations(tmp_p
 def test_configurations_are_never_merged_and_a_lonely_one_is_named(store: Store) -> None:
     plant(store, GROUND, "tiny", {"linear": 1.4}, protocol={"norm": "layer"})
     found = rank(store)
-    labels = {entry.probe for entry in entries(store)}
+    labels = {entry.probe for entry in standing_records(store)}
     assert {"linear", "linear (norm=layer)"} <= labels
     assert "scenes: only tiny has linear (norm=layer)" in found.left_out
     plant(store, GROUND, "whisper", {"linear": 1.4}, protocol={"norm": "layer"})
@@ -243,7 +247,9 @@ def test_one_training_with_two_settings_is_left_out(tmp_path: Path) -> None:
     plant(store, GROUND, "b", {"linear": 1.0})
     found = rank(store)
     assert found.rankings == ()
-    assert found.left_out == ("a on scenes under linear holds the same training several times, with other settings",)
+    assert found.left_out == (
+        "a on scenes under linear has several records of the same training, with different settings",
+    )
 
 
 def test_namesakes_are_told_apart_by_their_digests(store: Store) -> None:
@@ -264,7 +270,9 @@ def test_what_has_no_predictions_of_these_clips_is_left_out_and_named(store: Sto
     found = rank(store)
     assert set(found.rankings[0].encoders) == set(SKILLS)
     probe = mute.probe
-    assert f"mute on scenes under {probe} has no predictions of the same clips for every training" in found.left_out
+    assert (
+        f"mute on scenes under {probe} does not have predictions of the same clips for every training" in found.left_out
+    )
     assert f"half on scenes under {probe} was measured on other clips than most" in found.left_out
 
 
@@ -300,7 +308,7 @@ def test_wins_and_average_ranks_are_those_of_brute_force(tmp_path: Path) -> None
     store = cells(tmp_path)
     board = rank(store).board
     assert board is not None
-    assert board.placed is not None
+    assert board.probe_ranks is not None
     held: dict[tuple[str, str, str], list[float]] = {}
     for r in store:
         held.setdefault((r.encoder, r.dataset, r.probe), []).append(r.value)
@@ -308,7 +316,7 @@ def test_wins_and_average_ranks_are_those_of_brute_force(tmp_path: Path) -> None
     won = lambda one, other: np.mean(one) - np.mean(other) > max(np.std(one, ddof=1), np.std(other, ddof=1))  # noqa: E731
     for (i, one), (j, other) in itertools.permutations(enumerate(board.probes), 2):
         assert board.wins[i, j] == sum(won(held[*cell, one], held[*cell, other]) for cell in places)
-        assert board.met[i, j] == 6
+        assert board.compared[i, j] == 6
     assert not board.wins.diagonal().any()
     assert 0 < board.wins.sum() < 36
     net = board.wins.sum(1) - board.wins.sum(0)
@@ -317,16 +325,16 @@ def test_wins_and_average_ranks_are_those_of_brute_force(tmp_path: Path) -> None
         p: np.mean([1 + sum(np.mean(held[*c, o]) > np.mean(held[*c, p]) for o in board.probes) for c in places])
         for p in board.probes
     }
-    assert dict(zip(board.placed.probes, board.placed.ranking.ranks, strict=True)) == pytest.approx(ranks)
-    assert board.placed.ranking.ranks.tolist() == sorted(board.placed.ranking.ranks)
-    values = [[np.mean(held[*c, p]) for c in places] for p in board.placed.probes]
-    assert board.placed.ranking.p == pytest.approx(scipy.stats.friedmanchisquare(*values).pvalue)
+    assert dict(zip(board.probe_ranks.probes, board.probe_ranks.ranking.ranks, strict=True)) == pytest.approx(ranks)
+    assert board.probe_ranks.ranking.ranks.tolist() == sorted(board.probe_ranks.ranking.ranks)
+    values = [[np.mean(held[*c, p]) for c in places] for p in board.probe_ranks.probes]
+    assert board.probe_ranks.ranking.p == pytest.approx(scipy.stats.friedmanchisquare(*values).pvalue)
     q = scipy.stats.studentized_range.ppf(0.95, 4, np.inf) / np.sqrt(2)
-    assert board.placed.ranking.critical == pytest.approx(q * np.sqrt(4 * 5 / (6 * 6)))
-    rejects = board.placed.ranking.p < 0.05
-    for one, other in itertools.permutations(board.placed.probes, 2):
-        far = abs(ranks[one] - ranks[other]) > board.placed.ranking.critical
-        assert (other in board.placed.apart(one)) == (far and rejects)
+    assert board.probe_ranks.ranking.critical == pytest.approx(q * np.sqrt(4 * 5 / (6 * 6)))
+    rejects = board.probe_ranks.ranking.p < 0.05
+    for one, other in itertools.permutations(board.probe_ranks.probes, 2):
+        far = abs(ranks[one] - ranks[other]) > board.probe_ranks.ranking.critical
+        assert (other in board.probe_ranks.different_from(one)) == (far and rejects)
 
 
 def test_a_single_training_wins_nothing_and_is_named(tmp_path: Path) -> None:
@@ -337,19 +345,19 @@ def test_a_single_training_wins_nothing_and_is_named(tmp_path: Path) -> None:
     assert found.board is not None
     assert "cgp" not in found.board.probes
     assert (
-        "a win needs a spread over two trainings, there is one of cgp for tiny on birds, tiny on scenes"
+        "a win needs two trainings of a probe, there is only one of cgp for tiny on birds, tiny on scenes"
         in found.left_out
     )
-    assert "average ranks without cgp, which some cells lack" in found.left_out
-    assert found.board.placed is not None
-    assert found.board.placed.cells == 6
+    assert "average ranks leave out cgp, which some pairs do not have" in found.left_out
+    assert found.board.probe_ranks is not None
+    assert found.board.probe_ranks.pairs == 6
 
 
 def test_fine_tuning_takes_no_part_in_the_board(store: Store) -> None:
     board = rank(store).board
     assert board is not None
     assert set(board.probes) == {"linear", "mhca"}
-    assert board.placed is None
+    assert board.probe_ranks is None
     assert len(board_sentences(board)) == 1
     assert scoreboard([]) is None
 

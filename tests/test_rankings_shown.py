@@ -18,14 +18,14 @@ from otoscope.cli import arguments, main
 from otoscope.metrics import stats
 from otoscope.report.html import charts
 from otoscope.report.html.page import write_report
-from otoscope.report.rankings import Ranking, Rankings, rank
-from otoscope.report.scoreboard import Placed
+from otoscope.report.rankings import EncoderRanking, Rankings, rank
+from otoscope.report.scoreboard import ProbeRanks
 from otoscope.results import Store
 from planted import Ground, plant
 from test_report import page
 
 pytestmark = pytest.mark.usefixtures("store")
-HEADINGS = ("Does the probe change the ranking of encoders?", "Probes over all cells")
+HEADINGS = ("Does the probe change the ranking of encoders?", "Probes over all encoders and data sets")
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def found(store: Store) -> Rankings:
     return rank(store)
 
 
-def ranked(found: Rankings, dataset: str) -> Ranking:
+def ranked(found: Rankings, dataset: str) -> EncoderRanking:
     return next(r for r in found.rankings if r.dataset == dataset)
 
 
@@ -69,10 +69,10 @@ def test_the_terminal_says_values_ranks_differences_and_the_verdict(
     assert line.split()[-4:] == f"{near.value:.2f} {near.low:.2f} to {near.high:.2f}".replace("-", "−").split()
     assert "scenes: differences between encoders, in points of mAP; * decided at 5 % (Holm, 12 comparisons)" in out
     row = next(words for words in out.split("scenes: differences")[1].splitlines() if words.startswith("tiny − random"))
-    duels = [r.duel(probe, "tiny", "random") for probe in r.probes]
-    words = [f"{100 * d.difference.value:+.1f}{'*' * d.decided}".replace("-", "−") for d in duels]
+    comparisons = [r.comparison(probe, "tiny", "random") for probe in r.probes]
+    words = [f"{100 * d.difference.value:+.1f}{'*' * d.decided}".replace("-", "−") for d in comparisons]
     assert row.split()[3:] == words
-    assert all(d.decided for d in duels)
+    assert all(d.decided for d in comparisons)
     assert "Under linear: " in out
     assert "No probe changes the order of two encoders significantly" in out
     assert "6 pairs of an encoder and a data set" in out
@@ -103,9 +103,15 @@ def test_csv_and_json_hold_everything_in_rows_of_the_same_columns(
     r = ranked(found, "scenes")
     held = [row for row in rows if row["dataset"] == "scenes"]
     for row in (row for row in held if row["kind"] == "difference"):
-        duel = next(d for d in r.duels if (d.probe, d.a, d.b) == (row["probe"], row["encoder"], row["other_encoder"]))
-        assert (row["value"], row["low"], row["p"]) == (duel.difference.value, duel.difference.low, duel.difference.p)
-        assert (row["p_holm"], row["decided"]) == (duel.p, duel.decided)
+        comparison = next(
+            d for d in r.comparisons if (d.probe, d.a, d.b) == (row["probe"], row["encoder"], row["other_encoder"])
+        )
+        assert (row["value"], row["low"], row["p"]) == (
+            comparison.difference.value,
+            comparison.difference.low,
+            comparison.difference.p,
+        )
+        assert (row["p_holm"], row["decided"]) == (comparison.p, comparison.decided)
     for row in (row for row in held if row["kind"] == "standing"):
         standing = r.standings[row["probe"], row["encoder"]]
         assert (row["value"], row["trainings"]) == (standing.value, len(standing.estimate.per_seed))
@@ -163,8 +169,9 @@ def test_help_of_rank_imports_nothing_heavy() -> None:
 
 def test_dots_stand_at_the_ranks_and_undecided_neighbours_are_linked(found: Rankings) -> None:
     r = ranked(found, "scenes")
-    drawn = charts.bumps(r, r.encoders)
-    spots = re.findall(r'<circle class="spot hue(\d)" cx="([\d.]+)" cy="([\d.]+)" r="13"><title>(\w+), (\w+):', drawn)
+    drawn = charts.bump_chart(r, r.encoders)
+    circle = r'<circle class="rank colour(\d)" cx="([\d.]+)" cy="([\d.]+)" r="13"><title>(\w+), (\w+):'
+    spots = re.findall(circle, drawn)
     assert len(spots) == 12
     heights = {rank: charts.HEAD + charts.ROW * (rank - 0.5) for rank in (1, 2, 3)}
     for hue, _, y, encoder, probe in spots:
@@ -180,7 +187,7 @@ def test_dots_stand_at_the_ranks_and_undecided_neighbours_are_linked(found: Rank
         (columns[probe], heights[place], heights[place + 1])
         for probe in r.probes
         for place, (one, other) in enumerate(itertools.pairwise(r.order(probe)), 1)
-        if not r.duel(probe, one, other).decided
+        if not r.comparison(probe, one, other).decided
     }
     assert linked == wanted
     assert 0 < len(wanted) < 8
@@ -193,18 +200,18 @@ def test_an_encoder_that_the_outer_probes_lack_is_named_where_it_begins(tmp_path
         plant(store, ground, encoder, {"mean": 0.2, "linear": 0.5, "mhca": 1.0}, luck=luck)
     plant(store, ground, "inner", {"linear": 0.4}, luck=5)
     (r,) = rank(store).rankings
-    drawn = charts.bumps(r, r.encoders)
+    drawn = charts.bump_chart(r, r.encoders)
     assert len(re.findall(r">a</text>", drawn)) == len(re.findall(r">b</text>", drawn)) == 2
     assert len(re.findall(r">inner</text>", drawn)) == 1
 
 
 def test_the_win_matrix_shows_every_count(found: Rankings) -> None:
     assert found.board is not None
-    drawn = charts.wins(found.board)
-    words = re.findall(r"<title>(\w+) wins over (\w+) in (\d+) of (\d+) cells</title>", drawn)
+    drawn = charts.win_matrix(found.board)
+    words = re.findall(r"<title>(\w+) wins over (\w+) in (\d+) of (\d+) pairs</title>", drawn)
     for one, other, won, met in words:
         i, j = (found.board.probes.index(name) for name in (one, other))
-        assert (int(won), int(met)) == (found.board.wins[i, j], found.board.met[i, j])
+        assert (int(won), int(met)) == (found.board.wins[i, j], found.board.compared[i, j])
     assert len(words) == 6
     assert drawn.count('class="blank"') == 3
 
@@ -220,13 +227,13 @@ def test_probes_under_one_bar_are_exactly_those_within_the_critical_difference()
 
 
 def test_the_critical_difference_diagram_places_probes_by_rank() -> None:
-    placed = Placed(("a", "b", "c"), 5, stats.AverageRanks(np.array([1.0, 2.2, 2.8]), 9.0, 0.01, 0.8))
+    placed = ProbeRanks(("a", "b", "c"), 5, stats.AverageRanks(np.array([1.0, 2.2, 2.8]), 9.0, 0.01, 0.8))
     drawn = charts.critical_difference(placed)
     xs = [float(x) for x in re.findall(r'class="dot-best" cx="([\d.]+)"', drawn)]
     assert (xs[1] - xs[0]) / (xs[2] - xs[0]) == pytest.approx(1.2 / 1.8, abs=1e-3)
     assert drawn.count('class="group"') == 1
     assert "CD 0.80" in drawn
-    assert placed.apart("a") == ["b", "c"]
+    assert placed.different_from("a") == ["b", "c"]
 
 
 def test_the_report_draws_rankings_where_the_data_is_there(store: Store, tmp_path: Path) -> None:
@@ -243,7 +250,7 @@ def test_the_report_draws_rankings_where_the_data_is_there(store: Store, tmp_pat
 def test_the_report_names_who_is_left_out_of_its_rankings(store: Store, tmp_path: Path) -> None:
     plant(store, Ground.sown("scenes"), "tiny", {"cgp": 1.0})
     words = " ".join(page(write_report(store.path, tmp_path / "report.html")).words)
-    assert "Left out of rankings and cells" in words
+    assert "Left out of rankings and comparisons" in words
     assert "scenes: only tiny has cgp" in words
 
 

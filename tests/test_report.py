@@ -15,9 +15,10 @@ import pytest
 
 from otoscope import metrics
 from otoscope.metrics import stats
-from otoscope.report import headline, table
+from otoscope.report import claims
 from otoscope.report.html import figures
 from otoscope.report.html.page import write_report
+from otoscope.report.rows import Row, class_scores, configurations, record_values, row_values, summarise
 from otoscope.report.text import numbers, summary
 from otoscope.report.text.flat import flat_text
 from otoscope.results import Predictions, SearchSettings, Store, activation_map
@@ -45,7 +46,7 @@ def shown() -> ActivationMap:
     return ActivationMap("t/1", mel, 0.01, activation, 6.25, "dog", 3, *events, ("dog", "rain"), "tiny", "protobin")
 
 
-def cell(rows: list[table.Row], encoder: str = "tiny") -> dict[str, table.Row]:
+def cell(rows: list[Row], encoder: str = "tiny") -> dict[str, Row]:
     return {row.label: row for row in rows if row.encoder == encoder}
 
 
@@ -54,11 +55,11 @@ def test_variants_are_named_by_the_settings_that_differ(tmp_path: Path) -> None:
     for layer, trials in ((3, 1), (5, 1), (5, 4)):
         search = None if trials == 1 else SearchSettings(kind="sobol", trials=trials)
         store.add(scene_record("linear", 0, 0.5, protocol={"layers": (layer,), "search": search}))
-    labels = {row.label for row in table.configurations(store)}
+    labels = {row.label for row in configurations(store)}
     wide = "linear (layers=5, search=sobol, trials=4)"
     assert labels == {"linear (layers=3)", "linear (layers=5)", wide}
     store.remove(next(record for record in store if record.protocol.layers == (3,)))
-    labels = {row.label for row in table.configurations(store)}
+    labels = {row.label for row in configurations(store)}
     assert labels == {"linear", "linear (search=sobol, trials=4)"}
 
 
@@ -66,14 +67,14 @@ def test_searched_rates_name_a_variant_only_where_nothing_declared_does(tmp_path
     store = Store(tmp_path)
     for fold, lr in ((1, 0.1), (2, 0.2)):
         store.add(scene_record("linear", 0, 0.5, protocol={"fold": fold}, lr=lr))
-    assert {row.label for row in table.configurations(store)} == {"linear (fold=1)", "linear (fold=2)"}
+    assert {row.label for row in configurations(store)} == {"linear (fold=1)", "linear (fold=2)"}
     store.add(scene_record("linear", 0, 0.5, protocol={"fold": 2}, lr=0.3))
-    labels = {row.label for row in table.configurations(store)}
+    labels = {row.label for row in configurations(store)}
     assert labels == {"linear (fold=1, lr=0.1)", "linear (fold=2, lr=0.2)", "linear (fold=2, lr=0.3)"}
 
 
 def test_rows_hold_mean_interval_gain_gap_and_winner(store: Store) -> None:
-    rows = table.summarise(store)
+    rows = summarise(store)
     assert [r.probe for r in rows if r.encoder == "tiny"] == ["linear", "mhca", "protobin", "finetune"]
     found = cell(rows)
     estimates = {
@@ -97,15 +98,15 @@ def test_rows_hold_mean_interval_gain_gap_and_winner(store: Store) -> None:
 def test_the_order_of_clips_in_a_record_does_not_matter(store: Store) -> None:
     mixed = np.random.default_rng(1).permutation(90)
     held = Predictions(tuple(np.array(IDS)[mixed].tolist()), scene_scores(0.6, 0)[mixed], TARGETS[mixed], SCENE_CLASSES)
-    store.add(scene_record("mean", 0, cell(table.summarise(store))["linear"].records[0].value), held)
-    gain = cell(table.summarise(store))["mean"].gain
+    store.add(scene_record("mean", 0, cell(summarise(store))["linear"].records[0].value), held)
+    gain = cell(summarise(store))["mean"].gain
     assert gain is not None
     assert not np.isnan(gain.low)
 
 
 def test_configurations_are_kept_apart_and_the_strongest_linear_is_the_baseline(store: Store) -> None:
     add_scenes(store, "linear", 0.9, lr=0.01, seeds=1)
-    found = cell(table.summarise(store))
+    found = cell(summarise(store))
     assert {"linear (lr=0.001)", "linear (lr=0.01)"} <= set(found)
     gain = found["protobin"].gain
     assert gain is not None
@@ -114,8 +115,8 @@ def test_configurations_are_kept_apart_and_the_strongest_linear_is_the_baseline(
 
 def test_results_of_another_data_set_digest_are_never_compared(store: Store) -> None:
     add_scenes(store, "protobin", 3.0, protocol={"dataset_digest": "e" * 64})
-    rows = table.summarise(store)
-    other = [row for row in rows if row.cell[3].startswith("e")]
+    rows = summarise(store)
+    other = [row for row in rows if row.pair[3].startswith("e")]
     assert [(row.gain, row.gap, row.winner) for row in other] == [(None, None, False)]
     assert "data set eeeeeeee" in summary.summary_text(rows)
     assert cell([r for r in rows if r not in other])["protobin"].winner
@@ -125,11 +126,11 @@ def test_a_record_without_predictions_has_a_value_but_no_interval(tmp_path: Path
     store = Store(tmp_path / "results")
     for probe, value in (("linear", 0.2), ("mhca", 0.3), ("finetune", 0.4)):
         store.add(scene_record(probe, 0, value))
-    found = cell(table.summarise(store))
+    found = cell(summarise(store))
     assert found["mhca"].interval is None
     assert summary.gain(found["mhca"]) == "+10.0"
     assert summary.gap(found["mhca"]) == "50 %"
-    assert "mhca reads 30.0 mAP" in write_report(store.path, tmp_path / "r.html").read_text()
+    assert "mhca reaches 30.0 mAP" in write_report(store.path, tmp_path / "r.html").read_text()
 
 
 def test_multi_class_results_are_measured_by_accuracy(tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_multi_class_results_are_measured_by_accuracy(tmp_path: Path) -> None:
         task = {"task": "multi-class"}
         made = scene_record(probe, 0, values["accuracy"], metric="accuracy", metrics=values, protocol=task)
         store.add(made, Predictions(IDS, logits, np.eye(3)[label].astype(np.uint8), SCENE_CLASSES))
-    best = cell(table.summarise(store))["mhca"]
+    best = cell(summarise(store))["mhca"]
     assert best.estimate is not None
     assert best.estimate.value == pytest.approx(best.value)
     assert "accuracy in %" in summary.summary_text([best])
@@ -148,11 +149,11 @@ def test_multi_class_results_are_measured_by_accuracy(tmp_path: Path) -> None:
 
 def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="otoscope demo"):
-        table.summarise(Store(tmp_path))
+        summarise(Store(tmp_path))
 
 
 def test_terminal_table_is_aligned_marked_and_explains_its_marks(store: Store) -> None:
-    words = summary.summary_text(table.summarise(store))
+    words = summary.summary_text(summarise(store))
     lines = words.split("\n\n")[0].splitlines()
     assert lines[0] == "tiny on scenes: mAP in %, 95 % intervals over 90 held-out clips"
     assert len({len(line) for line in lines[1:]}) == 1
@@ -163,10 +164,10 @@ def test_terminal_table_is_aligned_marked_and_explains_its_marks(store: Store) -
 
 
 def test_markdown_csv_and_json_carry_the_same_numbers(store: Store) -> None:
-    rows = table.summarise(store)
+    rows = summarise(store)
     lines = summary.summary_markdown(rows).splitlines()
     assert lines[2].count("|") == lines[3].count("|") == lines[4].count("|")
-    flat = [table.flat(row) for row in rows]
+    flat = [row_values(row) for row in rows]
     parsed = list(csv.DictReader(io.StringIO(flat_text(flat, "csv"))))
     again = json.loads(flat_text(flat, "json"))
     assert [float(row["value"]) for row in parsed] == [row["value"] for row in again] == [row.value for row in rows]
@@ -176,7 +177,7 @@ def test_markdown_csv_and_json_carry_the_same_numbers(store: Store) -> None:
 
 
 def test_results_are_one_row_per_seed_with_the_promised_columns(store: Store) -> None:
-    rows = table.per_seed(store)
+    rows = record_values(store)
     assert list(rows[0])[:6] == ["encoder", "dataset", "probe", "seed", "metric", "value"]
     assert len(rows) == len(list(store)) == 14
     assert {row["probe"] for row in rows} == {"linear", "mhca", "protobin", "finetune"}
@@ -245,13 +246,13 @@ def test_the_page_without_a_clip_leaves_that_section_out(store: Store, tmp_path:
 
 
 def test_the_headline_says_what_the_numbers_carry_and_no_more(store: Store) -> None:
-    rows = table.summarise(store)
+    rows = summarise(store)
     tiny = [row for row in rows if row.encoder == "tiny"]
     best, linear = cell(rows)["protobin"], cell(rows)["linear"]
-    assert headline.claim(tiny) == (
-        f"protobin reads {100 * best.value:.1f} mAP from frozen tiny, a linear probe {100 * linear.value:.1f}"
+    assert claims.claim(tiny) == (
+        f"protobin reaches {100 * best.value:.1f} mAP on frozen tiny, a linear probe {100 * linear.value:.1f}"
     )
-    lead = " ".join(headline.reasons(tiny, [row for row in rows if row not in tiny]))
+    lead = " ".join(claims.reasons(tiny, [row for row in rows if row not in tiny]))
     assert "% of the gap" in lead
     assert "Its lead over mhca" in lead
     assert "With random weights" in lead
@@ -264,14 +265,14 @@ def test_a_lead_that_may_be_chance_is_called_undecided(tmp_path: Path) -> None:
         values = (np.random.default_rng(seed).normal(size=TARGETS.shape) + TARGETS).astype(np.float32)
         value = metrics.evaluate(values, TARGETS, "multi-label")["mAP"] + (0.001 if probe == "mhca" else 0)
         store.add(scene_record(probe, 0, value), Predictions(IDS, values, TARGETS, SCENE_CLASSES))
-    rows = table.summarise(store)
+    rows = summarise(store)
     assert rows[-1].probe == "mhca"
-    assert "the test clips do not decide it" in " ".join(headline.reasons(rows, []))
+    assert "the test clips do not decide it" in " ".join(claims.reasons(rows, []))
 
 
 def test_bars_end_where_the_values_are(store: Store) -> None:
-    rows = [row for row in table.summarise(store) if row.encoder == "tiny"]
-    drawn = figures.bars(rows)
+    rows = [row for row in summarise(store) if row.encoder == "tiny"]
+    drawn = figures.bar_chart(rows)
     widths = [float(w) for w in re.findall(r'<rect class="bar[^"]*" x="160.0" y="[\d.]+" width="([\d.]+)"', drawn)]
     assert len(widths) == len(rows)
     np.testing.assert_allclose(np.array(widths) / widths[-1], [r.value / rows[-1].value for r in rows], atol=2e-3)
@@ -281,7 +282,7 @@ def test_bars_end_where_the_values_are(store: Store) -> None:
 def test_classes_are_sorted_by_gain_and_only_the_extremes_of_many_are_drawn() -> None:
     names = [f"class{i:03d}" for i in range(100)]
     base, best = dict.fromkeys(names, 0.2), {name: 0.2 + i / 200 for i, name in enumerate(names)}
-    drawn = figures.classes({"linear": base, "protobin": best}, "protobin")
+    drawn = figures.class_chart({"linear": base, "protobin": best}, "protobin")
     labels = re.findall(r'class="label"[^>]*>(class\d+)<', drawn)
     assert labels == names[:69:-1] + names[29::-1]
 
@@ -290,11 +291,11 @@ def test_a_class_without_positives_has_no_score(tmp_path: Path) -> None:
     store, targets = Store(tmp_path / "results"), TARGETS.copy()
     targets[:, 1] = 0
     store.add(scene_record("linear", 0, 0.5), Predictions(IDS, scene_scores(1, 0), targets, SCENE_CLASSES))
-    assert set(table.class_scores(store, table.summarise(store)[0])) == {"dog", "rain"}
+    assert set(class_scores(store, summarise(store)[0])) == {"dog", "rain"}
 
 
-def test_the_exhibit_outlines_the_strongest_token_where_it_is(shown: ActivationMap) -> None:
-    drawn = figures.exhibit(shown)
+def test_the_activation_map_outlines_the_strongest_token_where_it_is(shown: ActivationMap) -> None:
+    drawn = figures.activation_chart(shown)
     x, width = re.search(r'class="outline" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', drawn).groups()  # type: ignore[union-attr]
     seconds = (float(x) - figures.LEFT) / figures.PLOT * shown.seconds
     assert seconds == pytest.approx(20 / 6.25, abs=0.02)
@@ -302,7 +303,7 @@ def test_the_exhibit_outlines_the_strongest_token_where_it_is(shown: ActivationM
     assert "event event-shown" in drawn
 
 
-def test_an_exhibit_survives_its_file_and_bad_ones_are_refused(shown: ActivationMap, tmp_path: Path) -> None:
+def test_an_activation_map_survives_its_file_and_bad_files_are_refused(shown: ActivationMap, tmp_path: Path) -> None:
     shown.save(tmp_path / "activation_map.npz")
     again = activation_map.load(tmp_path / "activation_map.npz")
     np.testing.assert_array_equal(again.activation, shown.activation)
@@ -313,11 +314,11 @@ def test_an_exhibit_survives_its_file_and_bad_ones_are_refused(shown: Activation
     silent = replace(shown, event_onsets=np.zeros(0), event_offsets=np.zeros(0), event_labels=(), true_labels=())
     silent.save(tmp_path / "silent.npz")
     assert activation_map.load(tmp_path / "silent.npz").event_labels == ()
-    assert "<svg" in figures.exhibit(silent)
+    assert "<svg" in figures.activation_chart(silent)
     np.savez(tmp_path / "other.npz", a=np.zeros(1))
     (tmp_path / "text.npz").write_text("no archive")
     for bad in ("other", "text"):
-        with pytest.raises(ValueError, match="exhibit"):
+        with pytest.raises(ValueError, match="activation map"):
             activation_map.load(tmp_path / f"{bad}.npz")
     with pytest.raises(ValueError, match="onset, offset and label"):
         replace(shown, event_labels=("dog",))
@@ -329,11 +330,11 @@ def test_an_exhibit_survives_its_file_and_bad_ones_are_refused(shown: Activation
 
 def test_fine_tuning_under_any_label_is_no_probe(store: Store, tmp_path: Path) -> None:
     add_scenes(store, "lora", 2.9, protocol={"probe": "finetune"})
-    rows = {row.label: row for row in table.summarise(store) if row.encoder == "tiny"}
+    rows = {row.label: row for row in summarise(store) if row.encoder == "tiny"}
     assert (rows["lora"].finetuned, rows["protobin"].finetuned) == (True, False)
     assert [name for name, row in rows.items() if row.winner] == ["protobin"]
     assert rows["protobin"].gap is not None
     reach = rows["lora"].value - rows["linear"].value  # the stronger of the two references
     assert rows["protobin"].gap.value == pytest.approx((rows["protobin"].value - rows["linear"].value) / reach)
-    assert "lora" not in headline.claim(list(rows.values()))
+    assert "lora" not in claims.claim(list(rows.values()))
     assert "lora" in write_report(store.path, tmp_path / "report.html").read_text()

@@ -27,6 +27,7 @@ from otoscope.results import (
 )
 from otoscope.results.migrate import migrate
 from otoscope.results.record import VERSION
+from otoscope.search import SearchSpec
 from planted import IDS, SCENE_CLASSES, TARGETS, scene_record, scene_scores
 from toys import Tones
 
@@ -205,7 +206,8 @@ def test_what_version_1_left_to_names_and_metrics_is_stated(old: Store) -> None:
     assert tuned.lr == 0.01
     assert tuned.protocol.recipe is not None
     assert (tuned.protocol.recipe["lr"], tuned.protocol.recipe["epochs"]) == (None, 1)
-    assert tuned.protocol.search == SearchSettings(kind="list", trials=2, options={"lr": [0.001, 0.01]})
+    rates = [{"lr": 0.001}, {"lr": 0.01}]
+    assert tuned.protocol.search == SearchSettings(kind="list", trials=2, options={"settings": rates})
 
 
 def test_without_a_suite_the_rate_of_version_1_tells_configurations_apart() -> None:
@@ -245,8 +247,7 @@ def test_a_suite_takes_results_of_version_1_for_done(old: Store) -> None:
             ProbeSpec("protobin", "slow", lr=0.01),
             FinetuneSpec("finetune", "lora", {"epochs": 1, "batch_size": 24, "lrs": [1e-3, 1e-2], "seeds": 1}),
         ),
-        trials=2,
-        sobol=1,
+        search=SearchSpec("tpe", {"trials": 2, "sobol": 1}),
         epochs=1,
         batch_size=16,
     )

@@ -1,4 +1,4 @@
-"""Measuring, the demo, its exhibit and its recorded reference, on toys; and the public surface."""
+"""Measuring, the demo, its activation map and its recorded reference, on toys; and the public surface."""
 
 from __future__ import annotations
 
@@ -92,11 +92,11 @@ def test_a_probe_of_another_encoder_is_refused(fitted: FittedProbe, tmp_path: Pa
         evaluation.evaluate_finetuned(tuned, strange)
 
 
-# The exhibit
+# The activation map
 
 
-def test_the_exhibit_shows_where_the_sound_is(bank: Bank, fitted: FittedProbe) -> None:
-    shown = evaluation.exhibit(fitted, bank, Ear(), Tones(), name="an ear")
+def test_the_activation_map_shows_where_the_sound_is(bank: Bank, fitted: FittedProbe) -> None:
+    shown = evaluation.map_activation(fitted, bank, Ear(), Tones(), name="an ear")
     assert shown.class_name in shown.true_labels
     assert shown.encoder == "an ear"
     assert shown.activation.shape == (10, 2)
@@ -118,12 +118,12 @@ def test_several_events_are_preferred_and_errors_avoided() -> None:
 
 def test_the_prototype_shown_speaks_louder_than_in_the_average_clip() -> None:
     max_similarity = torch.tensor([[0.9, 0.5], [0.9, 0.1]])
-    assert activation._speaker(torch.tensor([1.0, 1.0]), max_similarity, 0) == 1
+    assert activation._strongest_prototype(torch.tensor([1.0, 1.0]), max_similarity, 0) == 1
 
 
 def test_only_prototypes_can_be_shown(bank: Bank) -> None:
     with pytest.raises(ValueError, match="'linear' has no single-layer prototypes"):
-        evaluation.exhibit(fit("linear", bank, TrainingConfig(epochs=1)), bank, Ear(), Tones())
+        evaluation.map_activation(fit("linear", bank, TrainingConfig(epochs=1)), bank, Ear(), Tones())
 
 
 # The demo
@@ -226,7 +226,7 @@ def test_fine_tuning_is_measured_shipped_and_recalled(tmp_path: Path) -> None:
     assert [r.source for r in _run(tmp_path / "other", seeds=1) if r.probe == "finetune"] == [None]
 
     strange = BankIdentity.of(Ear(seed=7), Tones())
-    assert recorded.add_to(Store(tmp_path / "x"), "ear", strange, shipped=tmp_path / "shipped") == 0
+    assert recorded.copy_to(Store(tmp_path / "x"), "ear", strange, shipped=tmp_path / "shipped") == 0
     with pytest.raises(ValueError, match="no fine-tuning measured"):
         recorded.ship(Store(tmp_path / "empty"), "the command", shipped=tmp_path / "shipped")
 
@@ -235,16 +235,16 @@ def test_fine_tuning_is_measured_shipped_and_recalled(tmp_path: Path) -> None:
 def test_the_demo_tells_its_plan(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run_demo(tmp_path, suite=TINY, seeds=1)
     told = capfd.readouterr().err
-    assert "12 cells to do, 0 done" in told  # of four probes two trials and a seed
-    assert "no recorded fine-tuning" in told
+    assert "12 runs to do, 0 done" in told  # of four probes two trials and a seed
+    assert "there is no recorded fine-tuning" in told
     run_demo(tmp_path, suite=TINY, seeds=1)
-    assert "0 cells to do, 12 done; 0.00 GB of banks to write; about under 1 s" in capfd.readouterr().err
+    assert "0 runs to do, 12 done; 0.00 GB of banks to write; about under 1 s" in capfd.readouterr().err
     with pytest.raises(UnknownNameError, match="unknown suite 'huge'"):
         run_demo(tmp_path, suite="huge")
 
 
 @pytest.mark.usefixtures("toys")
-def test_an_exhibit_is_of_the_probe_that_was_measured_last(tmp_path: Path) -> None:
+def test_the_activation_map_is_of_the_probe_that_was_measured_last(tmp_path: Path) -> None:
     _run(tmp_path, seeds=1)
     first = activation_map.load(tmp_path / "activation_map.npz").activation
     _run(tmp_path, seeds=1, suite=dataclasses.replace(TINY, epochs=1))

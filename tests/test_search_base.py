@@ -64,7 +64,7 @@ def test_a_plugin_adds_a_strategy_in_one_class() -> None:
 
 
 def test_the_strategies_that_come_with_otoscope() -> None:
-    assert registry.names() == ["list", "sobol", "tpe"]
+    assert {"list", "sobol", "tpe"} <= set(registry.names())
     assert SearchSpec("sobol", {"trials": 4}).describe() == SearchSettings(kind="sobol", trials=4)
     tpe = SearchSpec("tpe", {"trials": 9}).describe()
     assert (tpe.trials, tpe.options["sobol"], tpe.options["min_epochs"]) == (9, 5, 5)

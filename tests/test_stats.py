@@ -29,7 +29,7 @@ def estimate(targets: np.ndarray, skill: float, seeds: int = 2, **options: int) 
     return stats.bootstrap([predict(targets, 100 + s, skill) for s in range(seeds)], targets, "mAP", **options)
 
 
-def test_bootstrap_is_the_brute_force_over_repeated_clips_averaged_over_seeds() -> None:
+def test_bootstrap_equals_repeating_the_clips_averaged_over_seeds() -> None:
     targets = clips(0, n=30)
     scores = [predict(targets, s, 1.0) for s in (1, 2)]
     found = stats.bootstrap(scores, targets, "mAP", resamples=5, seed=3)
@@ -53,7 +53,7 @@ def test_accuracy_interval_is_close_to_the_binomial_one() -> None:
     assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=0.008)
 
 
-def test_the_interval_covers_what_it_says_although_resamples_flatter_average_precision() -> None:
+def test_the_interval_has_its_coverage_although_resampling_raises_average_precision() -> None:
     rng, found = np.random.default_rng(0), []
     for _ in range(120):
         targets = (rng.random((150, 20)) < 0.05).astype(np.float64)
@@ -98,7 +98,7 @@ def test_paired_difference_is_tighter_than_its_parts_and_zero_against_itself() -
     assert (nothing.value, nothing.low, nothing.high, nothing.p) == (0, 0, 0, 1)
 
 
-def test_a_tail_is_counted_where_it_can_be_and_else_about_what_many_more_resamples_would_count() -> None:
+def test_a_tail_is_counted_or_close_to_the_count_of_many_more_resamples() -> None:
     targets = clips(1, n=150, classes=5)
 
     def differing(by: float, resamples: int) -> tuple[stats.Estimate, stats.Estimate]:
@@ -115,7 +115,7 @@ def test_a_tail_is_counted_where_it_can_be_and_else_about_what_many_more_resampl
     assert counted / 3 < stats.tail(*differing(0.55, 150)) < 3 * counted
 
 
-def test_two_equally_good_probes_are_called_different_about_as_rarely_as_the_level_says() -> None:
+def test_equally_good_probes_differ_significantly_no_more_often_than_the_level() -> None:
     called = 0
     for seed in range(80):
         targets = clips(seed, n=60, classes=5)
@@ -126,7 +126,7 @@ def test_two_equally_good_probes_are_called_different_about_as_rarely_as_the_lev
     assert called <= 12
 
 
-def test_gap_closed_is_the_ratio_with_an_interval_and_ends_at_none_and_all() -> None:
+def test_gap_closed_is_the_ratio_with_an_interval_from_nothing_to_everything() -> None:
     targets = clips(2, n=300)
     linear, probe, finetune = (estimate(targets, skill) for skill in (0.5, 1.0, 2.0))
     found = stats.gap_closed(probe, linear, finetune)
@@ -136,7 +136,7 @@ def test_gap_closed_is_the_ratio_with_an_interval_and_ends_at_none_and_all() -> 
     assert stats.gap_closed(finetune, linear, finetune) == stats.Interval(1, 1, 1)
 
 
-def test_a_gap_that_is_not_there_bounds_nothing() -> None:
+def test_the_share_of_an_insignificant_gap_is_undefined() -> None:
     targets = clips(3, n=60)
     linear, probe, worse = estimate(targets, 1.0), estimate(targets, 1.5), estimate(targets, 0.0)
     barely = stats.bootstrap([predict(targets, s, 1.0) for s in (5, 6)], targets, "mAP")
@@ -156,7 +156,7 @@ def test_only_the_same_resamples_can_be_compared() -> None:
         stats.bootstrap([], targets, "mAP")
 
 
-def test_kendalls_tau_agrees_with_scipy_and_knows_how_sure_it_is() -> None:
+def test_kendalls_tau_agrees_with_scipy_and_has_an_interval() -> None:
     targets = clips(6, n=300)
     far = [estimate(targets, skill, resamples=200) for skill in (0.2, 1.0, 2.0, 4.0)]
     assert stats.kendall_tau(far, far) == stats.Interval(1, 1, 1)
@@ -171,14 +171,14 @@ def test_kendalls_tau_agrees_with_scipy_and_knows_how_sure_it_is() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 6))
-def test_kendalls_tau_of_all_resamples_at_once_is_scipys_with_ties(seed: int, encoders: int) -> None:
+def test_kendalls_tau_of_all_resamples_equals_scipy_with_ties(seed: int, encoders: int) -> None:
     rng = np.random.default_rng(seed)
     x, y = rng.integers(0, 4, (2, 30, encoders)).astype(np.float64)
     wanted = [scipy.stats.kendalltau(a, b).statistic for a, b in zip(x, y, strict=True)]
     np.testing.assert_array_equal(stats._tau(x, y), wanted)
 
 
-def test_a_ranking_in_which_all_tie_agrees_with_none() -> None:
+def test_kendalls_tau_is_undefined_where_all_encoders_tie() -> None:
     targets = clips(6, n=60)
     same = [estimate(targets, 1.0, resamples=20)] * 3
     apart = [estimate(targets, skill, resamples=20) for skill in (0.5, 1.0, 2.0)]
@@ -186,7 +186,7 @@ def test_a_ranking_in_which_all_tie_agrees_with_none() -> None:
     assert np.isnan([found.value, found.low, found.high]).all()
 
 
-def test_kendalls_interval_moves_each_encoder_as_its_own_interval() -> None:
+def test_kendalls_interval_shifts_the_resamples_of_each_encoder() -> None:
     draws = np.random.default_rng(0).normal(size=(3, 500))
     a = [stats.Estimate(9 - 4 * i, np.zeros(1), 9 + i + d, 9, "r", "mAP") for i, d in enumerate(draws)]
     b = [stats.Estimate(9 - 4 * i, np.zeros(1), 9 - 4 * i + 0 * d, 9, "r", "mAP") for i, d in enumerate(draws)]
@@ -195,7 +195,7 @@ def test_kendalls_interval_moves_each_encoder_as_its_own_interval() -> None:
 
 
 @pytest.mark.parametrize(("reference", "truth"), [((1.5, 1.7, 1.9), 1.0), ((1.5, 1.9, 1.7), 1 / 3)])
-def test_kendalls_interval_holds_the_true_agreement_of_rankings_that_clips_barely_tell_apart(
+def test_kendalls_interval_contains_the_true_agreement_of_close_rankings(
     reference: tuple[float, ...], truth: float
 ) -> None:
     held, surprised = 0, 0
@@ -215,7 +215,7 @@ def test_kendalls_interval_holds_the_true_agreement_of_rankings_that_clips_barel
     assert surprised > 8
 
 
-def test_a_bootstrap_in_blocks_draws_the_same_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bootstrap_in_blocks_has_the_same_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     targets = clips(4, n=50)
     whole = estimate(targets, 1.0, resamples=23)
     monkeypatch.setattr("otoscope.metrics._bootstrap.BLOCK", 50 * 5)
@@ -224,7 +224,7 @@ def test_a_bootstrap_in_blocks_draws_the_same_resamples(monkeypatch: pytest.Monk
     np.testing.assert_allclose(estimate(targets, 1.0, resamples=23).draws, whole.draws, rtol=1e-12)
 
 
-def test_averaged_over_test_sets_is_the_mean_with_a_narrower_interval() -> None:
+def test_the_average_over_test_sets_is_the_mean_with_a_narrower_interval() -> None:
     parts = [estimate(clips(20 + i), 1.0, seed=i) for i in range(4)]
     whole = stats.averaged(parts)
     assert whole.value == pytest.approx(np.mean([p.value for p in parts]))
@@ -285,6 +285,6 @@ def test_holm_rejects_exactly_what_the_closed_test_of_bonferroni_tests_rejects(p
         assert found[i] == pytest.approx(closed)
 
 
-def test_holm_refuses_what_is_no_probability() -> None:
+def test_holm_refuses_values_outside_zero_to_one() -> None:
     with pytest.raises(ValueError, match=r"0\.\.1"):
         stats.holm([0.5, 1.5])

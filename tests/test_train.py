@@ -1,4 +1,4 @@
-"""The training loop and its losses."""
+"""Training of a probe: losses, the loop and fitted probes."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
 
 @pytest.fixture
 def extra_probes(isolated_registries: None) -> None:  # noqa: ARG001
-    """Probes of this file alone, registered for one test."""
+    """Register the probes of this file for one test."""
     probes.register("test-heavy")(_Heavy)
     probes.register("test-centroids")(_Centroids)
 
 
 class _Heavy(probes.ClipProbe):
-    """Starts from zero, whatever the seed; its penalty is 100, whatever its weights; it notes its mode."""
+    """A probe with weights of zero and a penalty of 100, which records its mode at every call."""
 
     reads = "mean"
     modes: ClassVar[list[bool]] = []
@@ -58,7 +58,7 @@ class _Heavy(probes.ClipProbe):
 
 
 class _Centroids(_Heavy):
-    """Remembers the mean of each class."""
+    """A probe without gradient training, which stores the sum over the clips of each class."""
 
     trained = False
 
@@ -92,7 +92,7 @@ def _asymmetric_by_loops(logits: Tensor, targets: Tensor, gamma_neg: float, gamm
 @pytest.mark.parametrize(
     ("gamma_neg", "gamma_pos", "clip"), [(4, 1, 0.05), (1.5, 1, 0.05), (1, 0, 0), (0, 0, 0), (2, 3, 0.2)]
 )
-def test_asymmetric_is_the_equation(gamma_neg: float, gamma_pos: float, clip: float) -> None:
+def test_asymmetric_equals_the_equation(gamma_neg: float, gamma_pos: float, clip: float) -> None:
     logits = 3 * torch.randn(7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     targets = (torch.rand(7, 5, generator=torch.Generator().manual_seed(1)) > 0.5).double()
     found = asymmetric(logits, targets, gamma_neg=gamma_neg, gamma_pos=gamma_pos, clip=clip)
@@ -107,7 +107,7 @@ SHAPES = [(4, 1, 0.05), (1.5, 1, 0.05), (1, 0, 0), (0, 0, 0), (0, 2, 0.3), (2, 3
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(SHAPES), st.floats(0.1, 6), st.booleans())
-def test_asymmetric_is_its_reference_with_its_gradient(
+def test_asymmetric_equals_its_reference_and_its_gradient(
     seed: int, shape: tuple[float, float, float], scale: float, soft: bool
 ) -> None:
     random, (gamma_neg, gamma_pos, clip) = torch.Generator().manual_seed(seed), shape
@@ -136,7 +136,7 @@ def test_asymmetric_refuses_a_second_derivative() -> None:
         torch.autograd.grad(asymmetric(logits, torch.ones(1, 1)), logits, create_graph=True)
 
 
-def test_losses_of_several_sets_of_logits_are_each_alone() -> None:
+def test_losses_of_stacked_logits_equal_the_losses_of_each() -> None:
     random = torch.Generator().manual_seed(0)
     logits, shared = torch.randn(3, 5, 4, generator=random), torch.rand(5, 4, generator=random)
     own = torch.rand(3, 5, 4, generator=random)
@@ -149,7 +149,7 @@ def test_losses_of_several_sets_of_logits_are_each_alone() -> None:
 
 @pytest.mark.parametrize("clip", [0.0, 0.05])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_asymmetric_stays_finite_at_the_ends(clip: float, dtype: torch.dtype) -> None:
+def test_asymmetric_is_finite_for_extreme_logits(clip: float, dtype: torch.dtype) -> None:
     logits = torch.tensor([[-1e4, -200.0, -90.0, 0.0, 90.0, 200.0, 1e4]], dtype=dtype).requires_grad_()
     for targets in (torch.zeros(1, 7), torch.ones(1, 7)):
         loss = asymmetric(logits, targets, clip=clip)
@@ -158,12 +158,12 @@ def test_asymmetric_stays_finite_at_the_ends(clip: float, dtype: torch.dtype) ->
         assert torch.isfinite(gradient).all()
 
 
-def test_asymmetric_refuses_what_has_no_gradient() -> None:
+def test_asymmetric_refuses_exponents_without_a_finite_gradient() -> None:
     with pytest.raises(ValueError, match=r"gammas must be 0 or >= 1"):
         asymmetric(torch.zeros(1, 1), torch.zeros(1, 1), gamma_neg=0.5)
 
 
-def test_cross_entropy_is_the_equation() -> None:
+def test_cross_entropy_equals_the_equation() -> None:
     logits = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     right = [2, 0, 1, 1]
     by_loops = [math.log(sum(math.exp(x) for x in row)) - row[c] for row, c in zip(logits.tolist(), right, strict=True)]
@@ -177,19 +177,19 @@ def test_cross_entropy_is_the_equation() -> None:
 
 
 @pytest.mark.parametrize("probe", ["linear", "mean", "mhca", "protobin"])
-def test_every_demo_probe_learns_the_tones(bank: Bank, probe: str) -> None:
+def test_every_demo_probe_learns_to_classify_tones(bank: Bank, probe: str) -> None:
     fitted = fit(probe, bank, TrainingConfig(epochs=10, batch_size=8, lr=0.05))
     assert fitted.validation > 0.8
     assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
     assert fitted.parameters == probes.parameter_count(probe, dataclasses.replace(bank.shape, layers=1), 3)
 
 
-def test_the_seed_decides_everything(bank: Bank) -> None:
+def test_the_result_depends_on_the_seed_and_not_on_the_global_generator(bank: Bank) -> None:
     torch.manual_seed(5)
     ahead = torch.rand(3)
     torch.manual_seed(5)
     first, again, other = (fit("protobin", bank, TrainingConfig(seed=s, epochs=2, batch_size=16)) for s in (3, 3, 4))
-    assert torch.equal(torch.rand(3), ahead)  # the caller's generator did not move
+    assert torch.equal(torch.rand(3), ahead)  # the global generator did not advance
     split = bank.split("validation")
     assert torch.equal(first.predict_logits(split), again.predict_logits(split))
     assert not torch.equal(first.predict_logits(split), other.predict_logits(split))
@@ -206,15 +206,20 @@ def test_the_best_epoch_is_kept(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> 
     fitted = fit("mhca", bank, TrainingConfig(epochs=4, batch_size=16))
     assert fitted.validation == 0.5
     kept = fitted.predict_logits(bank.split("validation"), batch_size=16)
-    assert [torch.equal(kept, logits) for logits in seen] == [False, True, False, False]  # the first of equals
+    assert [torch.equal(kept, logits) for logits in seen] == [
+        False,
+        True,
+        False,
+        False,
+    ]  # the first of equally good epochs
 
 
-def test_maps_too_large_for_memory_give_the_same_probe(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = fit("protobin", bank, TrainingConfig(epochs=2, layers="all"))
+def test_training_from_disk_gives_the_same_probe_as_from_memory(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_memory = fit("protobin", bank, TrainingConfig(epochs=2, layers="all"))
     monkeypatch.setattr(loader, "IN_MEMORY", 0)
-    read = fit("protobin", bank, TrainingConfig(epochs=2, layers="all"))
-    assert held.history == read.history
-    assert torch.equal(held.predict_logits(bank.split("train")), read.predict_logits(bank.split("train")))
+    from_disk = fit("protobin", bank, TrainingConfig(epochs=2, layers="all"))
+    assert in_memory.history == from_disk.history
+    assert torch.equal(in_memory.predict_logits(bank.split("train")), from_disk.predict_logits(bank.split("train")))
 
 
 def test_prototypes_and_gates_take_no_weight_decay() -> None:
@@ -227,7 +232,7 @@ def test_prototypes_and_gates_take_no_weight_decay() -> None:
 
 
 @pytest.mark.usefixtures("extra_probes")
-def test_the_order_of_clips_comes_from_the_seed(bank: Bank) -> None:
+def test_the_seed_determines_the_order_of_clips(bank: Bank) -> None:
     train = bank.split("train")
     first, again, other = (
         fit("test-heavy", bank, TrainingConfig(seed=s, epochs=1, batch_size=8)).predict_logits(train) for s in (0, 0, 1)
@@ -237,7 +242,7 @@ def test_the_order_of_clips_comes_from_the_seed(bank: Bank) -> None:
 
 
 @pytest.mark.usefixtures("extra_probes")
-def test_it_trains_in_training_mode_and_measures_in_evaluation_mode(bank: Bank) -> None:
+def test_steps_run_in_training_mode_and_validation_in_evaluation_mode(bank: Bank) -> None:
     _Heavy.modes.clear()
     fit("test-heavy", bank, TrainingConfig(epochs=2, batch_size=16))
     assert _Heavy.modes == 2 * ([True] * 3 + [False] * 2)
@@ -257,12 +262,12 @@ def test_the_learning_rate_follows_a_cosine_to_zero(bank: Bank, monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("extra_probes")
-def test_the_penalty_is_added(bank: Bank) -> None:
+def test_the_penalty_of_a_probe_is_added_to_the_loss(bank: Bank) -> None:
     assert 100 < fit("test-heavy", bank, TrainingConfig(epochs=1)).history[0]["loss"] < 110
 
 
 @pytest.mark.usefixtures("extra_probes")
-def test_a_probe_without_gradient_remembers_the_train_split_once(bank: Bank) -> None:
+def test_a_probe_without_gradient_training_reads_the_train_split_once(bank: Bank) -> None:
     fitted = fit("test-centroids", bank, TrainingConfig(batch_size=10))
     assert fitted.module.seen == len(bank.split("train"))
     assert len(fitted.history) == 1
@@ -279,13 +284,13 @@ def test_layers_are_chosen_before_training(bank: Bank) -> None:
         fit("linear", bank, TrainingConfig(layers=i, epochs=1)).predict_logits(bank.split("train")) for i in (0, 1)
     )
     assert not torch.equal(first, last)
-    with pytest.raises(ValueError, match=r"layers \[2\] were asked for, the bank holds 2"):
+    with pytest.raises(ValueError, match=r"layers \[2\] were requested, the bank holds 2"):
         fit("linear", bank, TrainingConfig(layers=2))
     with pytest.raises(ValueError, match="allowed: 'all'"):
         fit("linear", bank, TrainingConfig(layers="last"))
 
 
-def test_what_would_fail_later_is_refused_at_once(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_arguments_are_refused_before_training(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'protobin'"):
         fit("protbin", bank)
     with pytest.raises(TypeError, match="unknown option"):
@@ -297,7 +302,7 @@ def test_what_would_fail_later_is_refused_at_once(bank: Bank, monkeypatch: pytes
         fit("linear", bank)
 
 
-def test_divergence_is_told_with_its_learning_rate(bank: Bank) -> None:
+def test_the_error_of_a_divergence_names_the_learning_rate(bank: Bank) -> None:
     with pytest.raises(DivergedError, match=r"lr=1e\+30.* 0.0001 \.\. 0.007"):
         fit("linear", bank, TrainingConfig(lr=1e30, epochs=3, batch_size=8))
 
@@ -306,7 +311,9 @@ def test_divergence_is_told_with_its_learning_rate(bank: Bank) -> None:
 
 
 @pytest.mark.parametrize(("probe", "layer"), [("linear", None), ("protobin", None), ("mhca", "all")])
-def test_saved_and_loaded_to_the_same_bits(bank: Bank, probe: str, layer: str | None, tmp_path: Path) -> None:
+def test_a_saved_and_loaded_probe_gives_the_same_logits(
+    bank: Bank, probe: str, layer: str | None, tmp_path: Path
+) -> None:
     fitted = fit(probe, bank, TrainingConfig(epochs=1, layers=layer))
     fitted.save(tmp_path / "probe")
     loaded = load(tmp_path / "probe")
@@ -320,11 +327,11 @@ def test_weights_of_another_probe_are_refused(bank: Bank, tmp_path: Path) -> Non
     fit("protobin", bank, TrainingConfig(epochs=1), options={"prototypes_per_class": 2}).save(tmp_path)
     with pytest.raises(FileNotFoundError, match="no saved probe"):
         load(tmp_path / "elsewhere")
-    held = json.loads((tmp_path / "probe.json").read_text())
-    (tmp_path / "probe.json").write_text(json.dumps(held | {"options": {"prototypes_per_class": 3}}))
+    saved = json.loads((tmp_path / "probe.json").read_text())
+    (tmp_path / "probe.json").write_text(json.dumps(saved | {"options": {"prototypes_per_class": 3}}))
     with pytest.raises(ValueError, match=r"(?s)do not fit.*prototypes\.weight"):
         load(tmp_path)
-    (tmp_path / "probe.json").write_text(json.dumps(held | {"format": 0}))
+    (tmp_path / "probe.json").write_text(json.dumps(saved | {"format": 0}))
     with pytest.raises(ValueError, match="another version"):
         load(tmp_path)
 

@@ -345,7 +345,7 @@ def test_files_that_cannot_be_converted(whisper_path: str, converter: ModuleType
     for content, message in (
         (serialise(variables, version=5), "binary version 5, this program reads 6"),
         (serialise(variables, name="TransformerSpec"), "holds TransformerSpec revision 3"),
-        (serialise(variables)[:1000], "cut off or no model.bin"),
+        (serialise(variables)[:1000], "is truncated, or is not a model.bin"),
         (serialise(variables | {"encoder/conv1/weight_scale": torch.ones(16)}), "is quantised"),
         (serialise(biased), "a bias of k that is not zero"),
     ):

@@ -1,4 +1,4 @@
-"""A toy encoder and a toy data set: two seconds are enough to encode, train and measure on them."""
+"""A toy encoder and a toy data set, on which encoding, training and evaluation take about two seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ SIZES = {"train": 48, "validation": 24, "test": 24}
 
 
 class Tones(Dataset):
-    """One-second clips with one or two of three tones somewhere in noise, or exactly one with kind="multi-class"."""
+    """Clips of one second of noise with one or two of three tones, or exactly one if kind="multi-class".
+
+    `opened` lists the splits whose clips were read.
+    """
 
     name, digest = "tones", "tones-1"
 
@@ -43,10 +46,14 @@ class Tones(Dataset):
             time = np.arange(RATE) / RATE
             wave += 0.5 * np.sin(2 * np.pi * TONES[label] * time) * ((time >= onset) & (time < onset + 0.3))
             events.append(Event(onset, onset + 0.3, label))
-        return Clip(name, _Held(wave.astype(np.float32)), RATE, tuple(e.label for e in events), tuple(events), split)
+        return Clip(
+            name, _Constant(wave.astype(np.float32)), RATE, tuple(e.label for e in events), tuple(events), split
+        )
 
 
-class _Held:
+class _Constant:
+    """A function that returns its wave and can be pickled."""
+
     def __init__(self, wave: Wave) -> None:
         self.wave = wave
 
@@ -55,7 +62,7 @@ class _Held:
 
 
 class Ear(Encoder):
-    """Log spectra of 50 ms, cut in patches of 2 frames x 12 bins; two layers of width 12, with cls."""
+    """An encoder of log spectra of 50 ms in patches of 2 frames x 12 bins; two layers of width 12, with a cls token."""
 
     name, sample_rate, front_end_id = "ear", RATE, "rfft-50ms-log"
     shape = TokenShape(layers=2, freq=2, dim=12, has_cls=True, frame_rate=10)
@@ -75,8 +82,8 @@ class Ear(Encoder):
 
     def embed(self, features: Features) -> Tokens:
         B, frames, _ = features.x.shape
-        cut = features.x.view(B, frames // 2, 2, 2, 12).transpose(2, 3).flatten(3)
-        first = self.dropout(self.patch(cut))
+        patches = features.x.view(B, frames // 2, 2, 2, 12).transpose(2, 3).flatten(3)
+        first = self.dropout(self.patch(patches))
         second = first + torch.tanh(self.mix(first))
         x = torch.stack([first, second], 1)
         mask = torch.arange(frames // 2) * 2 < features.lengths[:, None]
@@ -87,6 +94,6 @@ class Ear(Encoder):
 
 
 def run_toy(command: str, *arguments: str) -> int:
-    """One command of the command line on `ear` and `tones`, registered by toy.py in the working directory."""
+    """Run a command on the encoder `ear` and the data set `tones`, which toy.py in the working directory registers."""
     subject = ["--plugin", "toy.py", "--encoder", "ear", "--dataset", "tones", "--quiet"]
     return main([command, *subject, *arguments])

@@ -22,10 +22,16 @@ if TYPE_CHECKING:
     from otoscope import probes as probes
     from otoscope.bench.evaluation import evaluate as evaluate
     from otoscope.bench.evaluation import evaluate_finetuned as evaluate_finetuned
+    from otoscope.bench.runner import run_suite as run_suite
     from otoscope.finetuning import FittedFinetune as FittedFinetune
+    from otoscope.finetuning import Recipe as Recipe
     from otoscope.finetuning.api import finetune as finetune
     from otoscope.registry import load_plugin as load_plugin
+    from otoscope.report.compare import compare as compare
+    from otoscope.report.html.page import write_report as write_report
+    from otoscope.report.rankings import rank as rank
     from otoscope.results import Predictions as Predictions
+    from otoscope.results import Protocol as Protocol
     from otoscope.results import Record as Record
     from otoscope.results import Store as Store
     from otoscope.search.api import fit_best as fit_best
@@ -50,12 +56,15 @@ _HOME = {
     "FittedFinetune": "finetuning",
     "FittedProbe": "train",
     "Predictions": "results",
+    "Protocol": "results",
+    "Recipe": "finetuning",
     "Record": "results",
     "Store": "results",
     "Task": "types",
     "TokenShape": "types",
     "Tokens": "types",
     "TrainingConfig": "train",
+    "compare": "report.compare",
     "evaluate": "bench.evaluation",
     "evaluate_finetuned": "bench.evaluation",
     "finetune": "finetuning",
@@ -63,6 +72,9 @@ _HOME = {
     "fit": "train",
     "load": "train",
     "load_plugin": "registry",
+    "rank": "report.rankings",
+    "run_suite": "bench.runner",
+    "write_report": "report.html.page",
 }
 """Where each public name lives."""
 

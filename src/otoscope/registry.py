@@ -1,15 +1,14 @@
-"""Plug-ins by name: register, discover, and helpful errors.
+"""Registries of plug-ins: classes by name.
 
-A plug-in is a class registered under a name. Built-in ones are found by importing every module of their package;
-installed ones through the entry-point group `otoscope.<kind>`; a single file through `load_plugin`.
-The constructor's keyword-only parameters are the plug-in's option schema.
+Built-in plug-ins register when the modules of their package are imported, installed ones through the entry-point group
+`otoscope.<kind>s`, and those in a single file through `load_plugin`. The options of a plug-in are the keyword-only
+parameters of its constructor.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.metadata
 import importlib.util
 import inspect
 import pkgutil
@@ -22,20 +21,28 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 PLUGIN_PREFIX = "otoscope_plugin_"
-"""How the names of modules that `load_plugin` makes begin."""
+"""Prefix of the names of the modules that `load_plugin` creates."""
 
 
 class UnknownNameError(LookupError):
-    """A name nobody registered; the message lists what is there and what may have been meant."""
+    """No plug-in is registered under this name. The message lists all names and suggests the closest one."""
 
 
 class DuplicateNameError(ValueError):
-    """Two different plug-ins claim one name."""
+    """Two different plug-ins are registered under one name."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that is not there.
+    """Return the error message for a name that does not exist.
 
+    Parameters
+    ----------
+    kind : what the name refers to, such as "probe" or "option".
+    name : the name.
+    known : the names that exist.
+
+    Examples
+    --------
     >>> unknown("probe", "protbin", ["linear", "protobin"])
     "unknown probe 'protbin'; did you mean 'protobin'? known: linear, protobin"
     """
@@ -46,9 +53,12 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 class Registry(Generic[T]):
-    """Classes of one kind ("probe", "encoder", "dataset") by name.
+    """The plug-ins of one kind by name.
 
-    `package` is the package whose modules hold the built-in plug-ins; it is imported on first use, not before.
+    Parameters
+    ----------
+    kind : the kind, such as "probe", "encoder" or "dataset".
+    package : the package whose modules contain the built-in plug-ins. They are imported at the first look-up.
     """
 
     def __init__(self, kind: str, package: str, group: str = "") -> None:
@@ -57,13 +67,22 @@ class Registry(Generic[T]):
         self._discovered = False
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
-        """Class decorator; sets `cls.name`. Registering another class under a taken name is an error."""
+        """Return a class decorator that registers the class and sets its attribute `name`.
+
+        Parameters
+        ----------
+        name : name of the plug-in.
+
+        Raises
+        ------
+        DuplicateNameError : when another class is registered under this name.
+        """
 
         def add(cls: type[T]) -> type[T]:
-            held = self._classes.get(name)
-            if held is not None and (held.__module__, held.__qualname__) != (cls.__module__, cls.__qualname__):
+            other = self._classes.get(name)
+            if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
                 raise DuplicateNameError(
-                    f"{self.kind} {name!r} is registered twice: {held.__module__}.{held.__qualname__} and "
+                    f"{self.kind} {name!r} is registered twice: {other.__module__}.{other.__qualname__} and "
                     f"{cls.__module__}.{cls.__qualname__}; give one of them another name"
                 )
             cls.name = name  # type: ignore[attr-defined]
@@ -79,44 +98,58 @@ class Registry(Generic[T]):
         for module in pkgutil.iter_modules(package.__path__):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{self.package}.{module.name}")
-        for entry in importlib.metadata.entry_points(group=self._group):
+        from importlib.metadata import entry_points
+
+        for entry in entry_points(group=self._group):
             entry.load()
         self._discovered = True
 
     def names(self) -> list[str]:
-        """All registered names, sorted."""
+        """Return all registered names, sorted."""
         self._discover()
         return sorted(self._classes)
 
     def get(self, name: str) -> type[T]:
-        """The class of that name, or `UnknownNameError` with a suggestion."""
+        """Return the class of this name; raise `UnknownNameError` with a suggestion if there is none."""
         self._discover()
         if name not in self._classes:
             raise UnknownNameError(unknown(self.kind, name, self._classes))
         return self._classes[name]
 
     def options(self, name: str) -> dict[str, inspect.Parameter]:
-        """The keyword-only constructor parameters of a plug-in: its options and their defaults."""
+        """Return the options of a plug-in: the keyword-only parameters of its constructor, by name."""
         parameters = inspect.signature(self.get(name)).parameters
         return {k: p for k, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
     def check_options(self, name: str, options: Iterable[str]) -> None:
-        """Raise `TypeError` for an option the plug-in does not declare."""
+        """Raise `TypeError` with a suggestion if the plug-in does not have one of these options."""
         known = self.options(name)
         for option in options:
             if option not in known:
                 raise TypeError(f"{self.kind} {name!r}: {unknown('option', option, known)}")
 
     def create(self, name: str, *args: Any, **options: Any) -> T:
-        """Build a plug-in; unknown names and options raise with a suggestion."""
+        """Build a plug-in.
+
+        Parameters
+        ----------
+        name : a registered name.
+        args : positional arguments of the constructor.
+        options : options of the plug-in.
+
+        Raises
+        ------
+        UnknownNameError : when no plug-in of this name is registered.
+        TypeError : when the plug-in has no such option.
+        """
         self.check_options(name, options)
         return self.get(name)(*args, **options)
 
     @contextmanager
     def isolated(self) -> Iterator[None]:
-        """Undo, at the end of the block, every registration made inside it.
+        """Return a context manager that undoes all registrations made inside its block. It is meant for tests.
 
-        Plug-in files loaded inside the block are unloaded too, so that `load_plugin` reads them again. For tests.
+        Plug-in files that were loaded inside the block are unloaded, so that `load_plugin` loads them again.
 
         Examples
         --------
@@ -139,9 +172,19 @@ class Registry(Generic[T]):
 
 
 def load_plugin(path: str | Path) -> None:
-    """Import one Python file from outside the package so that what it registers can be used by name.
+    """Import a Python file so that the plug-ins it registers can be used by name.
 
-    The file's code runs: load only files you trust.
+    The code of the file is executed, so load only files that you trust. A file that is loaded already is not loaded
+    again.
+
+    Parameters
+    ----------
+    path : path of the file.
+
+    Raises
+    ------
+    FileNotFoundError : when there is no such file.
+    ImportError : when it is not a Python file.
     """
     path = Path(path).resolve()
     if not path.is_file():

@@ -1,7 +1,7 @@
-"""The nouns of otoscope: clips, audio batches, token maps and tasks.
+"""The data types of otoscope: clips, tasks, batches of audio and token maps.
 
-One tensor language everywhere: B clip, L layer, T time, F frequency, D width, C class, N = T * F.
-A token map is always [B, L, T, F, D]; encoders that emit a sequence have F = 1.
+Shapes use one set of letters in the whole package: B clips, L layers, T time steps, F frequency bands, D width,
+C classes, and N = T * F tokens. A token map is always [B, L, T, F, D]; encoders that give a sequence have F = 1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ HELD_OUT = "test"
 
 @dataclass(frozen=True)
 class Event:
-    """One sound event inside a clip: onset and offset in seconds from the clip's start."""
+    """A sound event inside a clip.
+
+    Parameters
+    ----------
+    onset, offset : beginning and end in seconds from the start of the clip, 0 <= onset < offset.
+    label : class of the event.
+    """
 
     onset: float
     offset: float
@@ -32,15 +38,26 @@ class Event:
 
     def __post_init__(self) -> None:
         if not 0 <= self.onset < self.offset:
-            raise ValueError(f"event {self.label!r}: need 0 <= onset < offset, found {self.onset} .. {self.offset}")
+            raise ValueError(
+                f"event {self.label!r}: 0 <= onset < offset is required, found {self.onset} .. {self.offset}"
+            )
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One labelled recording; the audio is decoded only when `audio` is read.
+    """A labelled recording.
 
-    `load` returns mono float32 of shape [S] at `rate` Hz; `events` may be empty where a data set has clip labels only.
+    Parameters
+    ----------
+    id : an identifier that is unique in the data set.
+    load : a function that returns the samples, mono float32 [S]. It is called whenever `audio` is read.
+    rate : sample rate in Hz.
+    labels : classes of the clip.
+    events : sound events with their extent; empty where a data set has labels of clips only.
+    split : name of the split to which the clip belongs.
 
+    Examples
+    --------
     >>> clip = Clip("a", lambda: np.zeros(16000, np.float32), 16000, ("dog",), (), "train")
     >>> clip.audio.shape
     (16000,)
@@ -55,15 +72,20 @@ class Clip:
 
     @property
     def audio(self) -> Wave:
-        """The samples, float32 [S]."""
+        """The samples, float32 [S], decoded at every access."""
         return self.load()
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a data set asks: its classes in order, whether clips carry one or many, and the name of the main score.
+    """The task of a data set.
 
-    `metric` is a metric of `otoscope.metrics`; `otoscope.metrics.main_metric` refuses an unknown or unfitting one.
+    Parameters
+    ----------
+    classes : the classes; their order is that of the targets.
+    kind : "multi-class" if every clip has exactly one label, else "multi-label".
+    metric : name of the metric that is the main score. `otoscope.metrics.main_metric` raises an error for a name that
+        is not registered and for a metric that does not apply to tasks of this kind.
     """
 
     classes: tuple[str, ...]
@@ -77,7 +99,20 @@ class Task:
             raise ValueError(f"task kind {self.kind!r}; allowed: 'multi-label', 'multi-class'")
 
     def targets(self, clips: Sequence[Clip]) -> Tensor:
-        """Multi-hot labels of `clips`, float32 [len(clips), C]; a label outside `classes` is an error."""
+        """Encode the labels of clips as a multi-hot matrix.
+
+        Parameters
+        ----------
+        clips : B clips.
+
+        Returns
+        -------
+        float32 [B, C]. 1 where the clip has the label of the class, else 0.
+
+        Raises
+        ------
+        ValueError : when a label is not one of `classes`.
+        """
         column = {name: i for i, name in enumerate(self.classes)}
         hot = torch.zeros(len(clips), len(self.classes))
         for row, clip in enumerate(clips):
@@ -90,7 +125,18 @@ class Task:
 
 @dataclass(frozen=True)
 class AudioBatch:
-    """Waveforms padded with zeros to one length: `waves` float [B, S], `lengths` int64 [B] in samples, `rate` in Hz."""
+    """Waveforms padded with zeros to a common length.
+
+    Parameters
+    ----------
+    waves : float [B, S]. Samples.
+    lengths : int64 [B]. Number of valid samples of each clip, from 1 to S.
+    rate : sample rate in Hz.
+
+    Raises
+    ------
+    ValueError : when a shape, a dtype or a length is wrong.
+    """
 
     waves: Tensor
     lengths: Tensor
@@ -106,8 +152,15 @@ class AudioBatch:
 
     @classmethod
     def of(cls, waves: Sequence[Wave], rate: int) -> AudioBatch:
-        """Pad a list of [S_i] waveforms into one batch.
+        """Pad waveforms to a common length and make a batch of them.
 
+        Parameters
+        ----------
+        waves : one float32 [S_i] for each clip.
+        rate : sample rate in Hz.
+
+        Examples
+        --------
         >>> AudioBatch.of([np.zeros(3, np.float32), np.ones(5, np.float32)], 16000).lengths.tolist()
         [3, 5]
         """
@@ -118,9 +171,15 @@ class AudioBatch:
 
 @dataclass(frozen=True)
 class TokenShape:
-    """What an encoder emits, or a bank holds: everything a probe may need to know to be built.
+    """The shape of an encoder's tokens, from which a probe is built.
 
-    `frame_rate` counts token columns per second (6.25 for 16-frame patches at a 10 ms hop).
+    Parameters
+    ----------
+    layers : number of layers L.
+    freq : number of frequency bands F; 1 for encoders that give a sequence.
+    dim : width D.
+    has_cls : whether there is a cls token.
+    frame_rate : time steps per second (6.25 for patches of 16 frames at a hop of 10 ms).
     """
 
     layers: int
@@ -136,11 +195,21 @@ class TokenShape:
 
 @dataclass(frozen=True, init=False)
 class Tokens:
-    """A batch of token maps.
+    """A batch of token maps. Shapes and dtypes are checked on construction.
 
-    x: [B, L, T, F, D] floating; mask: [B, T] bool, True where there is audio, at least one per clip (None: all True);
-    cls: [B, L, D] or None. Checked on construction. `is_normalised`: every token and cls has length one (see `normalises_tokens`).
+    Parameters
+    ----------
+    x : float [B, L, T, F, D]. Tokens.
+    mask : bool [B, T]. True at time steps with audio, at least one for each clip; None for all True.
+    cls : float [B, L, D]. The cls token of each layer; None for encoders without one.
+    is_normalised : whether all tokens and cls tokens have an L2 norm of one.
 
+    Raises
+    ------
+    ValueError : when a shape or a dtype is wrong, or a clip has no valid time step.
+
+    Examples
+    --------
     >>> Tokens(torch.zeros(2, 1, 4, 8, 16)).mask.shape
     torch.Size([2, 4])
     """
@@ -175,18 +244,18 @@ class Tokens:
 
     @property
     def token_mask(self) -> Tensor:
-        """Validity of every token, bool [B, N] with N = T * F (time-major, as `flat`)."""
+        """The mask of single tokens, bool [B, N] with N = T * F; time comes before frequency, as in `flat`."""
         B, _, T, F, _ = self.x.shape
         return self.mask[:, :, None].expand(B, T, F).reshape(B, T * F)
 
     @property
     def flat(self) -> Tensor:
-        """The map as a set of tokens, [B, L, N, D]."""
+        """The tokens without their arrangement in time and frequency, float [B, L, N, D]."""
         return self.x.flatten(2, 3)
 
     @property
     def mean(self) -> Tensor:
-        """Mean over valid tokens, [B, L, D]."""
+        """The mean over valid tokens, float [B, L, D]."""
         if self.x.shape[2:4] == (1, 1):
             return self.x[:, :, 0, 0]
         weight = self.mask[:, None, :, None].to(self.x.dtype)
@@ -195,25 +264,31 @@ class Tokens:
 
     @property
     def summary(self) -> Tensor:
-        """The cls token, or the masked mean where the encoder has none, [B, L, D]."""
+        """The cls token, or the mean over valid tokens where there is none, float [B, L, D]."""
         return self.mean if self.cls is None else self.cls
 
     def select_layers(self, which: Sequence[int]) -> Tokens:
-        """Only the layers of these indices (negative from the end), in this order."""
+        """Select layers by their indices, in this order; negative indices count from the end."""
         index = [range(self.x.shape[1])[i] for i in which]
         cls = None if self.cls is None else self.cls[:, index]
         return Tokens(self.x[:, index], self.mask, cls, is_normalised=self.is_normalised)
 
     def select_clips(self, which: Tensor) -> Tokens:
-        """Only the clips of these indices, in this order."""
+        """Select clips by their indices, int64, in this order."""
         cls = None if self.cls is None else self.cls.index_select(0, which)
         return Tokens(
             self.x.index_select(0, which), self.mask.index_select(0, which), cls, is_normalised=self.is_normalised
         )
 
     def normalised(self) -> Tokens:
-        """Every token and cls divided by its length, a zero left as it is; itself where that was done before.
+        """Divide every token and cls token by its L2 norm. Tokens of zeros remain zero.
 
+        Returns
+        -------
+        The normalised tokens, or the same object if it is normalised already.
+
+        Examples
+        --------
         >>> Tokens(torch.tensor([3.0, 4.0]).view(1, 1, 1, 1, 2)).normalised().x.flatten().tolist()
         [0.6000000238418579, 0.800000011920929]
         """
@@ -223,10 +298,10 @@ class Tokens:
         return Tokens(functional.normalize(self.x, dim=-1), self.mask, cls, is_normalised=True)
 
     def pooled(self) -> Tokens:
-        """One token per layer, the masked mean: [B, L, 1, 1, D]; what probes of global vectors need, and no more."""
+        """Replace the map by one token for each layer, the mean over valid tokens: x is [B, L, 1, 1, D]."""
         return Tokens(self.mean[:, :, None, None], None, self.cls)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Tokens:
-        """Moved and cast; the mask stays bool."""
+        """Move to a device and cast to a dtype, as `torch.Tensor.to`; the mask remains bool."""
         cls = None if self.cls is None else self.cls.to(device, dtype)
         return Tokens(self.x.to(device, dtype), self.mask.to(device), cls, is_normalised=self.is_normalised)

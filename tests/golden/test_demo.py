@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from otoscope.cli import main
-from otoscope.report import table
+from otoscope.report.rows import summarise
 from otoscope.results import Store, activation_map
 
 VALUES = {"linear": 0.2415, "mean": 0.2548, "mhca": 0.2642, "protobin": 0.2697}
@@ -30,7 +30,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_probe_has_its_value_and_interval(out: Path) -> None:
-    rows = {row.probe: row for row in table.summarise(Store(out / "results")) if row.probe != "finetune"}
+    rows = {row.probe: row for row in summarise(Store(out / "results")) if row.probe != "finetune"}
     assert set(rows) == set(VALUES)
     for probe, row in rows.items():
         assert row.interval is not None

@@ -1,4 +1,4 @@
-"""Benches: cells to do, measured on the held-out split. `run` is the only module that opens it."""
+"""Comparisons: suites, their plans and runs, measured on the held-out split. Only `evaluation` opens that split."""
 
 from otoscope.bench.evaluation import evaluate, evaluate_finetuned
 

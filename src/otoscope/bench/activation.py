@@ -1,4 +1,4 @@
-"""One clip through a prototype probe: which prototype speaks for the class it got right, and where in the clip."""
+"""The activation of one prototype over one clip: its similarity with every token."""
 
 from __future__ import annotations
 
@@ -16,33 +16,50 @@ from otoscope.results.activation_map import ActivationMap
 from otoscope.train import FittedProbe, loader
 from otoscope.types import AudioBatch, Clip
 
-_SEVERAL = 3
+_MIN_EVENTS = 3
+"""Clips with at least so many events are preferred."""
 
 
-def show(
+def map_activation(
     fitted: FittedProbe, split: BankSplit, encoder: Encoder, clips: Mapping[str, Clip], encoder_name: str
 ) -> ActivationMap:
-    """The exhibit of a split: a clip, a class and a prototype, chosen by rule.
+    """The activation map of one prototype on one clip of a split.
 
-    The clip is the one whose strongest class is present with the largest logit, among clips of at least three events if
-    there are such (else among all); the prototype is the one that adds most to this class beyond what it adds in the
-    average clip, W[c, k] (s[k] - mean s[k]). `clips` by id give audio and events. `ValueError` for a probe without
-    shared prototypes, or one that mixes layers.
+    The clip has a correct class with the largest logit, among clips with at least three events where there are any. The
+    prototype k contributes most to the logit of this class c relative to its contribution in the average clip,
+    W[c, k] (s[k] - mean s[k]).
+
+    Parameters
+    ----------
+    fitted : a trained probe with shared prototypes that reads one layer.
+    split : the split; its tokens are read.
+    encoder : the encoder; its front end makes the spectrogram.
+    clips : clips of the split by id, for audio and events.
+    encoder_name : label of the encoder.
+
+    Returns
+    -------
+    ActivationMap. Spectrogram, similarity of the prototype with every token, and the true events.
+
+    Raises
+    ------
+    ValueError : for a probe without shared prototypes, or one that reads several layers.
     """
     module = fitted.module
     if not isinstance(module, SharedPrototypes) or len(fitted.layers) > 1:
         raise ValueError(
-            f"probe {fitted.probe!r} has no single-layer prototypes to show; allowed: 'protobin' and its kin"
+            f"probe {fitted.probe!r} has no single-layer prototypes; use a probe with shared prototypes, such as "
+            "'protobin'"
         )
-    serve = loader.split_loader(split, "tokens", fitted.layers)
-    batches = [serve(index) for index in torch.split(torch.arange(len(split)), 64)]
+    load = loader.split_loader(split, "tokens", fitted.layers)
+    batches = [load(index) for index in torch.split(torch.arange(len(split)), 64)]
     with torch.no_grad():
         max_similarity = torch.cat(
             [module.prototypes.max_similarity(b.normalised().flat[:, 0], b.token_mask) for b in batches]
         )
         row, column = _choose(module.head(max_similarity), split)
-        prototype = _speaker(module.head.weight[column], max_similarity, row)
-        tokens = serve(torch.tensor([row]))
+        prototype = _strongest_prototype(module.head.weight[column], max_similarity, row)
+        tokens = load(torch.tensor([row]))
         activation = module.prototypes.similarity(tokens.x[0, 0])[tokens.mask[0], :, prototype]
     clip = clips[split.ids[row]]
     wave = waveform(clip, encoder.sample_rate)
@@ -66,16 +83,23 @@ def show(
 
 
 def _choose(logits: Tensor, split: BankSplit) -> tuple[int, int]:
-    """Row and class of the clip to show."""
-    several = torch.tensor([len(events) >= _SEVERAL for events in split.events])
+    """Row and class of the clip, from logits [n, C]."""
+    several = torch.tensor([len(events) >= _MIN_EVENTS for events in split.events])
     allowed = several if bool(several.any()) else torch.ones_like(several)
     present = split.targets > 0
-    right = present.gather(1, logits.argmax(1, keepdim=True))[:, 0]
-    sobol_points = allowed & right if bool((allowed & right).any()) else allowed
-    shown = logits.masked_fill(~present, -torch.inf).masked_fill(~sobol_points[:, None], -torch.inf)
-    return divmod(int(shown.argmax()), logits.shape[1])
+    correct = present.gather(1, logits.argmax(1, keepdim=True))[:, 0]
+    candidates = allowed & correct if bool((allowed & correct).any()) else allowed
+    masked = logits.masked_fill(~present, -torch.inf).masked_fill(~candidates[:, None], -torch.inf)
+    return divmod(int(masked.argmax()), logits.shape[1])
 
 
-def _speaker(weights: Tensor, max_similarity: Tensor, row: int) -> int:
-    """The prototype that raises a class of these weights [K] most in clip `row`, above its average of [n, K]."""
+def _strongest_prototype(weights: Tensor, max_similarity: Tensor, row: int) -> int:
+    """The prototype with the largest contribution to a class in one clip, relative to the average clip.
+
+    Parameters
+    ----------
+    weights : float [K]. Weights of the class.
+    max_similarity : float [n, K]. Largest similarity of each prototype in each clip.
+    row : the clip.
+    """
     return int((weights * (max_similarity[row] - max_similarity.mean(0))).argmax())

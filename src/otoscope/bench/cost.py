@@ -1,7 +1,8 @@
-"""What the cells of a plan cost, reckoned before anything runs. Pure.
+"""Estimated time of encoding and training, before anything runs. Pure functions.
 
-The constants are of two cores: reading a token map, the multiply-accumulates of a probe and the encoder are fitted to
-the demo's times of `linear`, `mhca` and `protobin`; fine-tuning to 65 s for an epoch of `tiny` on 1,000 clips.
+The constants were measured on two cores. Those of reading a token map, of the multiply-accumulates of a probe and of
+the encoder are fitted to the times of `linear`, `mhca` and `protobin` in the demo; those of fine-tuning to 65 s for an
+epoch of `tiny` on 1,000 clips.
 """
 
 from __future__ import annotations
@@ -16,19 +17,24 @@ from otoscope.sampling import VALIDATION_CUT
 from otoscope.train.loader import choose_layers
 from otoscope.types import TokenShape
 
-_STEP, _READ, _RATE = 4e-5, 2.5e-9, 7.5e10
-"""Seconds per clip and epoch of any probe, and per value of the map where it reads tokens; its multiply-accumulates per
-second."""
-_HEAR, _ENCODE, _TUNE = 0.04, 5e10, 6.3e10
-"""Seconds for a clip to be decoded; the encoder's multiply-accumulates per second, frozen and trained."""
+_CLIP_SECONDS, _VALUE_SECONDS, _PROBE_RATE = 4e-5, 2.5e-9, 7.5e10
+"""Seconds per clip and epoch of any probe; seconds per value of a token map; multiply-accumulates per second."""
+_DECODE_SECONDS, _ENCODE_RATE, _FINETUNE_RATE = 0.04, 5e10, 6.3e10
+"""Seconds to decode a clip; multiply-accumulates per second of the encoder, in inference and in fine-tuning."""
 _PASSES = 3
-"""A step of training costs as much as three forward passes, for backward makes two products for each of forward. The
-head that learns first asks for one forward pass in all."""
+"""A training step costs as much as three forward passes: the backward pass computes two products for each of the
+forward pass. Epochs that train the head alone need one forward pass in total."""
 
 
 @dataclass(frozen=True)
 class Views:
-    """How large the bank of a few-shot draw with its views is: `clips`, and `bytes` that are still to be written."""
+    """Size of the bank with the views of a few-shot draw.
+
+    Parameters
+    ----------
+    clips : number of clips and views.
+    bytes : bytes that are still to be written.
+    """
 
     clips: int
     bytes: int
@@ -36,8 +42,18 @@ class Views:
 
 @dataclass(frozen=True)
 class PairSize:
-    """How large a source is: `clips` by split, tokens as the encoder makes them (`shape`, `steps`), its weights, the
-    data set's classes; `bytes` of the bank that are still to be written (0: it is there); `views` by draw."""
+    """Size of an encoder and a data set.
+
+    Parameters
+    ----------
+    clips : number of clips of each split.
+    shape : shape of the tokens that the encoder makes.
+    steps : time steps T of a token map.
+    parameters : number of weights of the encoder.
+    classes : number of classes of the data set.
+    bytes : bytes of the bank that are still to be written; 0 when the bank is complete.
+    views : size of the bank of views of each few-shot draw.
+    """
 
     clips: Mapping[str, int]
     shape: TokenShape
@@ -53,18 +69,28 @@ class PairSize:
         return self.steps * self.shape.freq
 
     def missing_bytes(self, draws: Collection[int]) -> int:
-        """Bytes still to be written of the bank, and of those of the views of these draws."""
+        """Bytes still to be written: of the bank, and of the views of these draws."""
         return self.bytes + sum(self.views[draw].bytes for draw in draws if draw in self.views)
 
     def encoding_seconds(self, draws: Collection[int]) -> float:
-        """Expected time to fill these banks; for a view two clips are decoded."""
-        each = self.parameters * self.tokens / _ENCODE
+        """Estimated time to fill the bank and the views of these draws. Each view decodes two clips."""
+        encode = self.parameters * self.tokens / _ENCODE_RATE
         views = sum(self.views[draw].clips for draw in draws if draw in self.views and self.views[draw].bytes)
-        return (sum(self.clips.values()) * (_HEAR + each) if self.bytes else 0.0) + views * (2 * _HEAR + each)
+        clips = sum(self.clips.values()) if self.bytes else 0
+        return clips * (_DECODE_SECONDS + encode) + views * (2 * _DECODE_SECONDS + encode)
 
     def train_clips(self, shots: int | None) -> float:
-        """Clips to learn from: less those cut for validation where it has no split; at most `shots` a class; with their
-        views, as many as the largest draw has."""
+        """Number of clips to train on.
+
+        Parameters
+        ----------
+        shots : clips per class of a few-shot draw; None for all clips.
+
+        Returns
+        -------
+        The number, without the clips that are cut for validation where there is no such split; with views, the number
+        of clips and views of the largest draw.
+        """
         if self.views:
             return max(views.clips for views in self.views.values())
         clips: float = self.clips["train"] * (1 if "validation" in self.clips else 1 - VALIDATION_CUT.share)
@@ -72,26 +98,38 @@ class PairSize:
 
 
 def training_seconds(spec: ProbeSpec | FinetuneSpec, size: PairSize, *, epochs: int, shots: int | None = None) -> float:
-    """Expected time of one training on a source: forward and backward over the train clips of every epoch.
+    """Estimated time of one training: forward and backward passes over the train clips in every epoch.
 
-    `epochs` of a probe; fine-tuning has its own.
+    Parameters
+    ----------
+    spec : the probe, or fine-tuning.
+    size : size of the encoder and the data set.
+    epochs : epochs of a probe. Fine-tuning takes those of its recipe.
+    shots : clips per class of a few-shot draw; None for all clips.
 
+    Returns
+    -------
+    The time in seconds.
+
+    Examples
+    --------
     >>> size = PairSize({"train": 1000, "validation": 200}, TokenShape(1, 8, 192, True, 6.25), 63, 2_700_000, 36, 0)
     >>> round(training_seconds(FinetuneSpec("finetune", options={"epochs": 10}), size, epochs=1))
     696
     """
     clips = size.train_clips(shots)
     if isinstance(spec, FinetuneSpec):
-        recipe, decoded = spec.recipe, _HEAR * sum(size.clips.values())
+        recipe, decode = spec.recipe, _DECODE_SECONDS * sum(size.clips.values())
         passes = _PASSES * recipe.epochs + (recipe.probe_epochs > 0)
-        return decoded + passes * clips * size.parameters * size.tokens / _TUNE
+        return decode + passes * clips * size.parameters * size.tokens / _FINETUNE_RATE
     kind = probes.registry.get(spec.name)
     layers = choose_layers(spec.layer, kind.uses_all_layers, size.shape)
     shape = dataclasses.replace(size.shape, layers=len(layers))
     try:
         macs = probes.cost(spec.name, shape, size.classes, size.tokens, **spec.options).macs
-    except ValueError:  # the probe cannot be built for these tokens; its own run fails with the reason, others go on
+    except (ValueError, RuntimeError):  # it cannot be built or counted: if its runs fail, they give the reason
         macs = 0
-    read = shape.layers * size.tokens * shape.dim if kind.reads == "tokens" else 0
+    values = shape.layers * size.tokens * shape.dim if kind.reads == "tokens" else 0
+    per_clip = _CLIP_SECONDS + _VALUE_SECONDS * values + macs / _PROBE_RATE
     passes = epochs if probes.solver_of(spec.name, spec.options) == "adamw" else 1
-    return passes * clips * (_STEP + _READ * read + macs / _RATE)
+    return passes * clips * per_clip

@@ -1,10 +1,11 @@
-"""`otoscope demo`: a suite of one data set, with what is special to it: an exhibit, and a recorded fine-tuning.
+"""`otoscope demo`: a suite with one data set, an activation map and a recorded fine-tuning reference.
 
-The suites `demo` and `demo-small` declare all of it: encoders, of which the first is shown and the others are
-controls, probes, and fine-tuning. A demo leaves out what it is not asked for. `execute.run_suite` does the rest, so
-that a second run takes seconds and a killed one goes on. Batches of 32 instead of the paper's 128, for all probes
-alike: 1,000 scenes x 30 epochs are then 960 optimiser steps and not 240. Prototypes need several hundred, for each
-step moves a prototype towards one token of each clip.
+The suites `demo` and `demo-small` declare encoders (the first is shown, the others are controls), probes and
+fine-tuning. `run_demo` runs the part that is wanted with `runner.run_suite`, so that a second call takes seconds and a
+killed one continues.
+
+The batch size is 32 for all probes, where the paper has 128: 1,000 scenes x 30 epochs are then 960 optimiser steps, and
+not 240. Prototypes need several hundred, because each step moves a prototype towards one token of each clip.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from otoscope import bank as banks
-from otoscope.bench import evaluation, recorded, resolve, suites
+from otoscope.bench import evaluation, recorded, suites
 from otoscope.bench.jobs import saved_probe
 from otoscope.bench.plan import Pair, Study
-from otoscope.bench.resolve import ResolvedPair
+from otoscope.bench.resolve import ResolvedPair, resolve
 from otoscope.bench.runner import SuiteResult, run_suite
 from otoscope.bench.specs import FinetuneSpec
 from otoscope.bench.suites import Suite
@@ -26,7 +27,7 @@ from otoscope.results.activation_map import activation_path
 from otoscope.train import load
 
 SHOWN = "protobin"
-"""The probe whose strongest prototype the exhibit shows."""
+"""The probe whose activation map is saved."""
 
 
 def run_demo(
@@ -39,26 +40,37 @@ def run_demo(
     device: str | None = None,
     progress: bool = True,
 ) -> SuiteResult:
-    """Do what is missing of the demo in the folder `out`, as `execute.run_suite` does; its results are `out/results`.
+    """Execute the runs of the demo that are not finished yet, and save an activation map beside the results.
 
-    Beside them `activation_map.npz`, one test clip through `protobin`. `seeds` overrides the suite's. `control` takes in the
-    suite's other encoders, `finetune` its fine-tuning, 15 minutes on two cores for each encoder; else the record that
-    ships is set beside the probes, marked as such, if it is of this very encoder and data set.
+    Parameters
+    ----------
+    out : folder of the demo. The results are in `out/results`, the activation map in `out/activation_map.npz`.
+    suite : the suite, or its name.
+    seeds : final runs of each probe; None for the number of the suite.
+    control : whether to run the other encoders of the suite, too.
+    finetune : whether to run fine-tuning (15 minutes on two cores for each encoder). Otherwise the record that comes
+        with otoscope is added to the results, marked as recorded, if it is of the same encoder and data set.
+    device : where to encode and train; None for the CPU.
+    progress : whether to print the plan and each result to stderr.
+
+    Returns
+    -------
+    The plan, the results and the failures.
     """
-    asked = _asked(suite if isinstance(suite, Suite) else suites.load(suite), seeds, control, finetune)
+    selected = _select(suite if isinstance(suite, Suite) else suites.load(suite), seeds, control, finetune)
     if finetune:
-        recorded.forget(Store(Path(out) / "results"))
-    outcome = run_suite(asked, out, device=device, progress=progress)
-    found, _ = resolve.find(replace(asked, encoders=asked.encoders[:1]), Path(out) / "banks")
-    for pair, resolved in found.items():
-        _exhibit(Path(out), pair, resolved)
+        recorded.remove_from(Store(Path(out) / "results"))
+    result = run_suite(selected, out, device=device, progress=progress)
+    pairs, _ = resolve(replace(selected, encoders=selected.encoders[:1]), Path(out) / "banks")
+    for pair, resolved in pairs.items():
+        _save_activation_map(Path(out), pair, resolved)
         if not finetune:
-            _recall(outcome.store, resolved, progress)
-    return outcome
+            _add_recorded_finetuning(result.store, resolved, progress)
+    return result
 
 
-def _asked(suite: Suite, seeds: int | None, control: bool, finetune: bool) -> Suite:
-    """The part of the suite that was asked for."""
+def _select(suite: Suite, seeds: int | None, control: bool, finetune: bool) -> Suite:
+    """The part of the suite that is to be run."""
     return replace(
         suite,
         encoders=suite.encoders if control else suite.encoders[:1],
@@ -67,24 +79,24 @@ def _asked(suite: Suite, seeds: int | None, control: bool, finetune: bool) -> Su
     )
 
 
-def _exhibit(out: Path, pair: Pair, resolved: ResolvedPair) -> None:
-    """Show the first seed's strongest prototype in a test clip, unless that is done."""
-    path, saved = activation_path(out / "results"), saved_probe(out, Study(pair, SHOWN))
-    made = saved / "probe.json"
-    if made.exists() and not (path.exists() and path.stat().st_mtime >= made.stat().st_mtime):
+def _save_activation_map(out: Path, pair: Pair, resolved: ResolvedPair) -> None:
+    """Save the activation map of the probe of seed 0, unless the saved one is newer than the probe."""
+    path, folder = activation_path(out / "results"), saved_probe(out, Study(pair, SHOWN))
+    probe = folder / "probe.json"
+    if probe.exists() and not (path.exists() and path.stat().st_mtime >= probe.stat().st_mtime):
         bank, encoder, dataset = banks.open(resolved.path), resolved.create_encoder(), resolved.create_dataset()
-        evaluation.exhibit(load(saved), bank, encoder, dataset, name=pair.encoder).save(path)
+        evaluation.map_activation(load(folder), bank, encoder, dataset, name=pair.encoder).save(path)
 
 
-def _recall(store: Store, resolved: ResolvedPair, progress: bool) -> None:
-    """Set the shipped fine-tuning record beside the probes, unless it was measured here."""
+def _add_recorded_finetuning(store: Store, resolved: ResolvedPair, progress: bool) -> None:
+    """Add the fine-tuning record that comes with otoscope to the results, unless fine-tuning was measured here."""
     label, identity = resolved.encoder.label, resolved.identity
     measured = [r for r in store if (r.encoder, r.probe, r.source) == (label, FINETUNE, None)]
     if any(recorded.matches(record, identity) for record in measured):
         return
-    if not recorded.add_to(store, label, identity) and progress:
+    if not recorded.copy_to(store, label, identity) and progress:
         print(
-            "no recorded fine-tuning is of this encoder and data set: the share of the gap stays open; "
-            "`otoscope demo --finetune` measures it",
+            "there is no recorded fine-tuning of this encoder and data set, so the table has no share of the gap "
+            "closed; `otoscope demo --finetune` measures it",
             file=sys.stderr,
         )

@@ -1,4 +1,4 @@
-"""Measuring on the held-out split: the only module that opens it."""
+"""Evaluation on the held-out split. Only this module opens it."""
 
 from __future__ import annotations
 
@@ -37,21 +37,31 @@ def evaluate(
     probe: str | None = None,
     protocol: Protocol | None = None,
 ) -> Record:
-    """Measure a probe on the test split of the bank it was trained on; with `store`, keep record and predictions.
+    """Measure a probe on the held-out split of the bank that it was trained on.
 
-    Every metric of the task, the logits of every clip, what decided them (`protocol`, by default that of the fitted
-    probe), machine, date and versions. `encoder` and `probe` name them in the record
-    where their own names do not tell them from others (other options). A cell that `store` holds is returned as it is.
+    Parameters
+    ----------
+    fitted : the trained probe.
+    bank : the bank; its held-out split is opened.
+    store : where record and predictions are kept; None returns the record only.
+    encoder, probe : labels in the record; None takes the registered names. Give other labels where options differ.
+    protocol : what was decided before the training, such as a fold; None takes `fitted.protocol`.
 
-    `ValueError` if the probe was trained on tokens of another encoder or on another data set.
+    Returns
+    -------
+    Record. With every metric of the task, machine, date and versions; the stored one where the store has it already.
+
+    Raises
+    ------
+    ValueError : when the probe was trained with another encoder or on another data set.
     """
     identity = bank.identity
-    _refuse_other("encoder", fitted.protocol.encoder_digest, identity.encoder_digest)
-    _refuse_other("data set", fitted.protocol.dataset_digest, identity.dataset_digest)
-    held = open_held_out(bank)
-    logits = fitted.predict_logits(held)
-    names = {"encoder": encoder or identity.encoder, "dataset": identity.dataset, "probe": probe or fitted.probe}
-    return _record(fitted, names, held.ids, logits, held.targets, store, protocol)
+    _check_digest("encoder", fitted.protocol.encoder_digest, identity.encoder_digest)
+    _check_digest("data set", fitted.protocol.dataset_digest, identity.dataset_digest)
+    split = open_held_out(bank)
+    logits = fitted.predict_logits(split)
+    labels = {"encoder": encoder or identity.encoder, "dataset": identity.dataset, "probe": probe or fitted.probe}
+    return _record(fitted, labels, split.ids, logits, split.targets, store, protocol)
 
 
 def evaluate_finetuned(
@@ -63,24 +73,50 @@ def evaluate_finetuned(
     probe: str | None = None,
     protocol: Protocol | None = None,
 ) -> Record:
-    """Measure a fine-tuned encoder on the test split of its data set: `evaluate` for the probe named `finetune`."""
-    _refuse_other("data set", fitted.protocol.dataset_digest, dataset.digest)
+    """Measure a fine-tuned encoder on the held-out split of its data set.
+
+    Parameters
+    ----------
+    fitted : the fine-tuned encoder.
+    dataset : the data set; its held-out split is opened.
+    store, encoder, probe, protocol : as in `evaluate`.
+
+    Returns
+    -------
+    Record. As from `evaluate`.
+
+    Raises
+    ------
+    ValueError : when the encoder was fine-tuned on another data set.
+    """
+    _check_digest("data set", fitted.protocol.dataset_digest, dataset.digest)
     clips = dataset.clips(HELD_OUT)
     logits, targets = fitted.predict_logits(clips), fitted.task.targets(clips)
-    names = {"encoder": encoder or fitted.encoder, "dataset": dataset.name, "probe": probe or fitted.probe}
-    return _record(fitted, names, tuple(clip.id for clip in clips), logits, targets, store, protocol)
+    labels = {"encoder": encoder or fitted.encoder, "dataset": dataset.name, "probe": probe or fitted.probe}
+    return _record(fitted, labels, tuple(clip.id for clip in clips), logits, targets, store, protocol)
 
 
-def exhibit(
+def map_activation(
     fitted: FittedProbe, bank: Bank, encoder: Encoder, dataset: Dataset, *, name: str | None = None
 ) -> ActivationMap:
-    """A telling clip of the test split through a trained prototype probe; see `activation.show`."""
+    """The activation map of one prototype on one clip of the held-out split.
+
+    Parameters
+    ----------
+    fitted : a trained prototype probe.
+    bank, encoder, dataset : what the probe was trained on.
+    name : label of the encoder; None takes its registered name.
+
+    Returns
+    -------
+    ActivationMap. Clip and prototype are chosen by `activation.map_activation`.
+    """
     clips = {clip.id: clip for clip in dataset.clips(HELD_OUT)}
-    return activation.show(fitted, open_held_out(bank), encoder, clips, name or bank.identity.encoder)
+    return activation.map_activation(fitted, open_held_out(bank), encoder, clips, name or bank.identity.encoder)
 
 
 def machine() -> str:
-    """What the numbers were computed on.
+    """The machine as text: system, processor, cores, threads and graphics card.
 
     >>> "torch threads" in machine()
     True
@@ -99,7 +135,7 @@ def _processor() -> str:
 
 def _record(
     fitted: FittedProbe | FittedFinetune,
-    names: Mapping[str, str],
+    labels: Mapping[str, str],
     ids: tuple[str, ...],
     logits: Tensor,
     targets: Tensor,
@@ -110,7 +146,7 @@ def _record(
     scores = logits.numpy()
     values = metrics.evaluate(scores, targets.numpy(), task.kind)
     record = Record(
-        **names,
+        **labels,
         seed=fitted.seed,
         metric=metrics.main_score(task),
         value=values[metrics.main_score(task)],
@@ -127,14 +163,14 @@ def _record(
     if store is None:
         return record
     if record.key in store:
-        return next(held for held in store if held.key == record.key)
+        return next(existing for existing in store if existing.key == record.key)
     store.add(record, Predictions(ids, scores, targets.numpy().astype(np.uint8), task.classes))
     return record
 
 
-def _refuse_other(what: str, trained: str, found: str) -> None:
-    if trained != found:
+def _check_digest(part: str, trained: str, given: str) -> None:
+    if trained != given:
         raise ValueError(
-            f"this probe was trained with {what} {trained[:12]}, asked to be measured with {found[:12]} (digests): "
-            f"a result would belong to neither; fit it anew on this {what}"
+            f"this probe was trained with {part} {trained[:12]} and cannot be measured with {part} {given[:12]} "
+            f"(digests); fit a probe on this {part}, or give the {part} that it was trained with"
         )

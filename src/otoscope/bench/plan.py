@@ -1,8 +1,8 @@
-"""The plan of a bench: every cell with its cost, before anything is trained. Pure: nothing here reads or computes.
+"""The plan of a suite: every run with its estimated time, before anything is trained. Pure functions.
 
-A cell is one training: a trial of the search, which validation judges, or a seed of the setting that won, which the
-held-out split judges. Cells that differ only in trial and seed are one `Study` and follow each other; places are
-independent.
+A run is one training: a trial of the search, judged on the validation split, or a final run with the best setting and
+one seed, measured on the held-out split. Runs that differ only in trial and seed form a `Study` and follow each other.
+Studies do not depend on each other.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ from otoscope.files import file_name
 
 @dataclass(frozen=True)
 class Pair:
-    """An encoder, by the label of its results, and a data set; `fold` None where there are no folds. One bank."""
+    """An encoder and a data set, which share a bank.
+
+    Parameters
+    ----------
+    encoder : label of the encoder.
+    dataset : name of the data set.
+    fold : fold of the data set; None for a data set without folds.
+    """
 
     encoder: str
     dataset: str
@@ -33,7 +40,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Study:
-    """What is searched by itself and then measured: a source, a probe by label, and a few-shot draw if there is one."""
+    """The search and the final runs of one probe on one pair.
+
+    Parameters
+    ----------
+    pair : encoder and data set.
+    probe : label of the probe.
+    shots : clips per class of a few-shot draw; None for all clips.
+    draw : number of the few-shot draw.
+    """
 
     pair: Pair
     probe: str
@@ -46,7 +61,7 @@ class Study:
 
     @property
     def file_name(self) -> str:
-        """What files of this place are called.
+        """Name of the files of this study.
 
         >>> Study(Pair("tiny", "esc50", 2), "cgp", shots=8).file_name
         'tiny-x-esc50-fold-2-cgp-8-shots-draw-0'
@@ -56,7 +71,15 @@ class Study:
 
 @dataclass(frozen=True)
 class Run:
-    """One training at a place: `trial` number, or None for the measured training with `seed`; expected `seconds`."""
+    """One training of a study.
+
+    Parameters
+    ----------
+    study : the study.
+    trial : number of the trial; None for a final run.
+    seed : training seed.
+    seconds : estimated time. It is not compared.
+    """
 
     study: Study
     trial: int | None
@@ -68,58 +91,72 @@ class Run:
 
     @property
     def file_name(self) -> str:
-        """What files of this cell are called."""
+        """Name of the files of this run."""
         return file_name(str(self))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Cells that are to do, in order; how many are done; banks and what the suite names and this machine lacks."""
+    """What is to be run.
+
+    Parameters
+    ----------
+    suite : the suite.
+    runs : the runs to execute, in order.
+    finished : number of runs that need not be executed again.
+    sizes : size of each pair, in the order of the suite.
+    unavailable : what the suite names and this machine does not have.
+    """
 
     suite: Suite
     runs: tuple[Run, ...]
-    done: int
+    finished: int
     sizes: Mapping[Pair, PairSize]
     unavailable: tuple[Unavailable, ...]
 
     @property
     def bytes(self) -> int:
-        """Bytes of banks to be written for these cells."""
-        return sum(self.sizes[pair].missing_bytes(draws) for pair, draws in self._encoded().items())
+        """Bytes of the banks that are to be written."""
+        return sum(self.sizes[pair].missing_bytes(draws) for pair, draws in self._draws_to_encode().items())
 
     @property
     def seconds(self) -> float:
-        """Expected time of all cells and of the encoding they need, one after the other."""
-        encoding = sum(self.sizes[pair].encoding_seconds(draws) for pair, draws in self._encoded().items())
+        """Estimated time of all runs and of the encoding that they need, one after the other."""
+        encoding = sum(self.sizes[pair].encoding_seconds(draws) for pair, draws in self._draws_to_encode().items())
         return encoding + sum(run.seconds for run in self.runs)
 
     def studies(self) -> Iterator[tuple[Study, list[Run]]]:
-        """The cells by place."""
+        """The runs, grouped by study."""
         for study, runs in groupby(self.runs, lambda run: run.study):
             yield study, list(runs)
 
     def __str__(self) -> str:
         suite = self.suite
         lines = [f"suite {suite.name}: {suite.about}"]
-        encoded, width = self._encoded(), max(12, *(len(spec.label) for spec in suite.probes))
-        for pair, studies in groupby(self.studies(), lambda pair: pair[0].pair):
-            size, draws = self.sizes[pair], encoded.get(pair, set())
-            missing, seconds = size.missing_bytes(draws), size.encoding_seconds(draws)
-            bank = f"{missing / 1e6:.1f} MB to encode, {_time(seconds)}" if missing else "there"
-            lines.append(f"{pair}: bank {bank if pair in encoded else 'not needed'}")
-            lines += [f"  {study.probe:{width}} {_row(study, runs)}" for study, runs in studies]
-        lines += [f"missing {lack.kind} {lack.name!r}: {lack.reason}" for lack in self.unavailable]
+        to_encode, width = self._draws_to_encode(), max(12, *(len(spec.label) for spec in suite.probes))
+        for pair, studies in groupby(self.studies(), lambda item: item[0].pair):
+            lines.append(f"{pair}: bank {self._bank_line(pair, to_encode)}")
+            lines += [f"  {study.probe:{width}} {_study_line(study, runs)}" for study, runs in studies]
+        lines += [f"missing {item.kind} {item.name!r}: {item.reason}" for item in self.unavailable]
         lines.append(
-            f"{len(self.runs)} cells to do, {self.done} done; {self.bytes / 1e9:.2f} GB of banks to write; "
+            f"{len(self.runs)} runs to do, {self.finished} done; {self.bytes / 1e9:.2f} GB of banks to write; "
             f"about {_time(self.seconds)} ({self.seconds / 3600:.2f} hours) on 2 cores"
         )
         return "\n".join(lines)
 
-    def _encoded(self) -> dict[Pair, set[int]]:
-        """The sources whose bank these cells read, and of which draws."""
-        tuned = {spec.label for spec in self.suite.probes if isinstance(spec, FinetuneSpec)}
+    def _bank_line(self, pair: Pair, to_encode: Mapping[Pair, set[int]]) -> str:
+        """What has to be encoded of the bank of a pair."""
+        if pair not in to_encode:
+            return "not needed"
+        size, draws = self.sizes[pair], to_encode[pair]
+        missing = size.missing_bytes(draws)
+        return f"{missing / 1e6:.1f} MB to encode, {_time(size.encoding_seconds(draws))}" if missing else "complete"
+
+    def _draws_to_encode(self) -> dict[Pair, set[int]]:
+        """The few-shot draws of each pair whose bank these runs read."""
+        finetuned = {spec.label for spec in self.suite.probes if isinstance(spec, FinetuneSpec)}
         draws: dict[Pair, set[int]] = {}
-        for study in (run.study for run in self.runs if run.study.probe not in tuned):
+        for study in (run.study for run in self.runs if run.study.probe not in finetuned):
             draws.setdefault(study.pair, set()).add(study.draw)
         return draws
 
@@ -128,35 +165,52 @@ def make(
     suite: Suite,
     sizes: Mapping[Pair, PairSize],
     *,
-    done: Collection[Run] = (),
+    finished: Collection[Run] = (),
     unavailable: Sequence[Unavailable] = (),
     measured: Mapping[Study, float] | None = None,
 ) -> Plan:
-    """The plan of a suite on the sources that are there, in the suite's order.
+    """Plan the runs of a suite, in the order of the suite.
 
-    `done`: cells that need not be run (their cost is not compared). `measured`: seconds that a training at a place took
-    before, used instead of the reckoning. A place whose seeds are all done needs no search any more.
+    Parameters
+    ----------
+    suite : the suite.
+    sizes : size of each pair that can be used.
+    finished : runs that need not be executed again. A study with all final runs finished needs no search either.
+    unavailable : what the suite names and this machine does not have.
+    measured : seconds that a training of a study took before, used in place of the estimate.
+
+    Returns
+    -------
+    The plan.
     """
-    listed, todo = 0, []
-    lacking = {lack.name for lack in unavailable if lack.kind == "probe"}
+    total, remaining = 0, []
+    unusable = {item.name for item in unavailable if item.kind == "probe"}
     for pair, size in sizes.items():
         for study in studies_of(suite, pair):
-            if study.probe in lacking:
+            if study.probe in unusable:
                 continue
             seconds = (measured or {}).get(study) or cost.training_seconds(
                 suite.probe(study.probe), size, epochs=suite.epochs, shots=study.shots
             )
-            trials, seeds = runs_of(suite, study, seconds)
-            listed += len(trials) + len(seeds)
-            left = [run for run in seeds if run not in done]
-            todo += ([run for run in trials if run not in done] + left) if left else []
-    return Plan(suite, tuple(todo), listed - len(todo), sizes, tuple(unavailable))
+            trials, finals = runs_of(suite, study, seconds)
+            total += len(trials) + len(finals)
+            if any(run not in finished for run in finals):
+                remaining += [run for run in [*trials, *finals] if run not in finished]
+    return Plan(suite, tuple(remaining), total - len(remaining), sizes, tuple(unavailable))
 
 
 def runs_of(suite: Suite, study: Study, seconds: float = 0.0) -> tuple[list[Run], list[Run]]:
-    """All trials and all measured seeds of a place, each expected to take `seconds`.
+    """All runs of a study. The best trial is measured as seed 0, so that this final run costs no training.
 
-    The best trial is kept and measured as seed 0, so that this run costs no training.
+    Parameters
+    ----------
+    suite : the suite.
+    study : the study.
+    seconds : estimated time of one training.
+
+    Returns
+    -------
+    The trials, and the final runs.
     """
     spec = suite.probe(study.probe)
     search, seeds = spec.chosen_search(suite.search), spec.count_seeds(suite.seeds)
@@ -167,13 +221,14 @@ def runs_of(suite: Suite, study: Study, seconds: float = 0.0) -> tuple[list[Run]
 
 
 def studies_of(suite: Suite, pair: Pair) -> list[Study]:
-    """Every probe of the suite on this source, for every few-shot draw."""
+    """Every probe of the suite on this pair, for every few-shot draw."""
     shots = suite.dataset(pair.dataset).shots
     draws = range(1 if shots is None else suite.draws)
     return [Study(pair, spec.label, shots, draw) for draw in draws for spec in suite.probes]
 
 
-def _row(study: Study, runs: Sequence[Run]) -> str:
+def _study_line(study: Study, runs: Sequence[Run]) -> str:
+    """Number and time of the runs of a study."""
     trials = sum(run.trial is not None for run in runs)
     few = "" if study.shots is None else f"{study.shots} shots, draw {study.draw}: "
     counts = {"trial": trials, "seed": len(runs) - trials}

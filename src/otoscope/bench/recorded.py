@@ -1,7 +1,7 @@
-"""The fine-tuning reference that ships: a store of records made elsewhere, for it is the demo's longest part.
+"""The recorded fine-tuning reference: a store that comes with the package, because fine-tuning takes long.
 
-`python -m otoscope.bench.recorded demo/results --command "otoscope demo --finetune"` replaces what ships by the
-fine-tuning records of a demo.
+`python -m otoscope.bench.recorded demo/results --command "otoscope demo --finetune"` replaces the records in the package
+by the fine-tuning records of a demo.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def matches(record: Record, identity: BankIdentity) -> bool:
     return digests == (identity.encoder_digest, identity.dataset_digest)
 
 
-def add_to(store: Store, encoder: str, identity: BankIdentity, *, shipped: Path | None = None) -> int:
+def copy_to(store: Store, encoder: str, identity: BankIdentity, *, shipped: Path | None = None) -> int:
     """Copy the shipped records of an encoder and a data set into a store.
 
     Parameters
@@ -45,30 +45,45 @@ def add_to(store: Store, encoder: str, identity: BankIdentity, *, shipped: Path 
     return len(fitting)
 
 
-def forget(store: Store) -> None:
-    """Take recorded fine-tuning out of a store, so that it can be measured anew."""
+def remove_from(store: Store) -> None:
+    """Remove recorded fine-tuning from a store, so that it can be measured."""
     for record in store:
         if record.protocol.finetuned and record.source:
             store.remove(record)
 
 
 def ship(store: Store, command: str, *, shipped: Path | None = None) -> int:
-    """Replace what ships by the fine-tuning records of `store`, marked as made by `command`; how many there are."""
-    found = [record for record in store if record.probe == FINETUNE and not record.source]
-    if not found:
+    """Replace the records of the package.
+
+    Parameters
+    ----------
+    store : results with measured fine-tuning.
+    command : the command that made them, for `Record.source`.
+    shipped : folder of the shipped records; None for those of this package.
+
+    Returns
+    -------
+    int. Number of records.
+
+    Raises
+    ------
+    ValueError : without measured fine-tuning in the store.
+    """
+    measured = [record for record in store if record.probe == FINETUNE and not record.source]
+    if not measured:
         raise ValueError(f"no fine-tuning measured in {store.path}; run `otoscope demo --finetune` first")
     shipped = shipped or SHIPPED
     if shipped.exists():
         shutil.rmtree(shipped)
-    for record in found:
+    for record in measured:
         marked = dataclasses.replace(record, source=f"recorded with `{command}`")
         Store(shipped).add(marked, store.predictions(record))
-    return len(found)
+    return len(measured)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("store", type=Path, help="the results folder of a demo that was run with --finetune")
     parser.add_argument("--command", default="otoscope demo --finetune", help="the command it was made with")
-    asked = parser.parse_args()
-    print(f"{ship(Store(asked.store), asked.command)} records in {SHIPPED}")
+    args = parser.parse_args()
+    print(f"{ship(Store(args.store), args.command)} records in {SHIPPED}")

@@ -1,4 +1,4 @@
-"""The sources of a suite: which encoders and data sets are there, how large they are, and where their banks lie."""
+"""The pairs of a suite on this machine: which ones can be used, how large they are, and where their banks are."""
 
 from __future__ import annotations
 
@@ -27,10 +27,18 @@ from otoscope.sampling import MixupSet, TrainingSet
 
 @dataclass(frozen=True)
 class ResolvedPair:
-    """A source that is there: how to create it again, its size, what its results must match, and its bank's folder.
+    """An encoder and a data set that exist on this machine.
 
-    `identity`: of the bank; `task`: kind of the data set's task; `control`: whether the encoder has random weights;
-    `views`: folder of the bank of each few-shot draw, where the data set has views.
+    Parameters
+    ----------
+    encoder, dataset : how to create them.
+    fold : fold of the data set; None for a data set without folds.
+    identity : identity of their bank.
+    size : their size.
+    path : folder of their bank.
+    task : kind of the task of the data set.
+    control : True for an encoder with random weights.
+    views : folder of the bank with the views of each few-shot draw; empty without views.
     """
 
     encoder: EncoderSpec
@@ -44,119 +52,149 @@ class ResolvedPair:
     views: Mapping[int, Path] = field(default_factory=dict)
 
     def extract(self, *, device: str | None = None, progress: bool = False) -> Bank:
-        """The bank, filled if it is not there; the encoder runs on `device`."""
+        """Encode the data set into the bank, unless that has been done.
+
+        Parameters
+        ----------
+        device : where the encoder runs; None for the CPU.
+        progress : whether to show a progress bar.
+
+        Returns
+        -------
+        The bank.
+        """
         encoder = self.create_encoder().to(device or "cpu")
         return banks.extract(encoder, self.create_dataset(), self.path, **self.identity.arguments, progress=progress)
 
     def extract_views(self, draw: int, *, device: str | None = None, progress: bool = False) -> Bank:
-        """The bank of a few-shot draw with its views, filled if it is not there."""
-        encoder, data = self.create_encoder().to(device or "cpu"), MixupSet(self.shown(self.create_dataset(), draw))
-        return banks.extract(encoder, data, self.views[draw], **self.identity.storage, progress=progress)
+        """Encode the clips and views of a few-shot draw into their bank, unless that has been done.
 
-    def shown(self, dataset: Dataset, draw: int) -> TrainingSet:
-        """What training on a draw sees of the data set."""
-        cut, spec = "validation" not in self.size.clips, self.dataset
-        return TrainingSet(dataset, cut=cut, shots=spec.shots, draw=draw, views=spec.views)
+        Parameters
+        ----------
+        draw : number of the draw.
+        device, progress : as in `extract`.
+
+        Returns
+        -------
+        The bank.
+        """
+        encoder, views = self.create_encoder().to(device or "cpu"), MixupSet(self.create_training_set(draw))
+        return banks.extract(encoder, views, self.views[draw], **self.identity.storage, progress=progress)
 
     def create_encoder(self) -> Encoder:
-        """The encoder, its weights loaded."""
+        """The encoder with its weights."""
         return encoders.create(self.encoder.name, **self.encoder.options)
 
     def create_dataset(self) -> Dataset:
-        """The data set, of this fold."""
-        return datasets.create(self.dataset.name, **self.dataset.created_with(self.fold))
+        """The data set of this fold."""
+        return datasets.create(self.dataset.name, **self.dataset.options_of_fold(self.fold))
+
+    def create_training_set(self, draw: int) -> TrainingSet:
+        """The data set with the splits that training reads in a few-shot draw."""
+        cut, spec = "validation" not in self.size.clips, self.dataset
+        return TrainingSet(self.create_dataset(), cut=cut, shots=spec.shots, draw=draw, views=spec.views)
 
 
-def find(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[Pair, ResolvedPair], list[Unavailable]]:
-    """Every source of a suite that can be created, in its order, and what cannot, with the reason.
+def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[Pair, ResolvedPair], list[Unavailable]]:
+    """Create every encoder and data set of a suite and measure their size. Nothing is written.
 
-    Banks lie in `folder`, named by all that decides them, so that a changed encoder gets another; `bank` is that of a
-    suite of one source. Nothing is written.
+    Parameters
+    ----------
+    suite : the suite.
+    folder : folder of the banks. Each bank is named by its identity, so that a changed encoder has another bank.
+    bank : folder of the bank, for a suite with a single pair.
+
+    Returns
+    -------
+    The pairs that can be used, in the order of the suite, and what cannot be used, with the reason.
     """
-    lacks = unavailable(suite)
-    lacking = {(lack.kind, lack.name) for lack in lacks}
-    reading = [e.requirements for e in suite.probes if isinstance(e, ProbeSpec) and ("probe", e.label) not in lacking]
-    requirements = reduce(or_, reading, Requirements("last", "pooled"))
-    there = [(d, fold) for d in suite.datasets if ("dataset", d.name) not in lacking for fold in d.folds]
-    found: dict[Pair, ResolvedPair] = {}
+    missing = unavailable(suite)
+    unusable = {(item.kind, item.name) for item in missing}
+    probes = [spec for spec in suite.probes if isinstance(spec, ProbeSpec) and ("probe", spec.label) not in unusable]
+    requirements = reduce(or_, [spec.requirements for spec in probes], Requirements("last", "pooled"))
+    folds = [(spec, fold) for spec in suite.datasets if ("dataset", spec.name) not in unusable for fold in spec.folds]
+    resolved: dict[Pair, ResolvedPair] = {}
     for spec in suite.encoders:
-        if ("encoder", spec.label) in lacking:
+        if ("encoder", spec.label) in unusable:
             continue
         try:
             encoder = encoders.create(spec.name, **spec.options)
         except Exception as error:
-            lacks.append(Unavailable("encoder", spec.label, f"cannot be created: {error}"))
+            missing.append(Unavailable("encoder", spec.label, f"cannot be created: {error}"))
             continue
-        for data, fold in there:
-            pair = Pair(spec.label, data.name, fold)
+        for dataset_spec, fold in folds:
+            pair = Pair(spec.label, dataset_spec.name, fold)
             try:
-                resolved = _subject(spec, encoder, data, fold, requirements, folder, bank)
-                found[pair] = _with_views(resolved, encoder, suite.draws, folder) if data.views else resolved
+                one = _resolve_pair(spec, encoder, dataset_spec, fold, requirements, folder, bank)
+                resolved[pair] = _with_views(one, encoder, suite.draws, folder) if dataset_spec.views else one
             except Exception as error:
-                lacks.append(Unavailable("source", str(pair), f"cannot be heard: {error}"))
-    return found, lacks
+                missing.append(Unavailable("pair", str(pair), f"cannot be encoded: {error}"))
+    return resolved, missing
 
 
-def _subject(
-    spec: EncoderSpec,
+def _resolve_pair(
+    encoder_spec: EncoderSpec,
     encoder: Encoder,
-    data: DatasetSpec,
+    dataset_spec: DatasetSpec,
     fold: int | None,
     requirements: Requirements,
     folder: Path,
     bank: Path | None,
 ) -> ResolvedPair:
-    dataset = datasets.create(data.name, **data.created_with(fold))
+    dataset = datasets.create(dataset_spec.name, **dataset_spec.options_of_fold(fold))
     identity = _identity(encoder, dataset, requirements, bank)
-    path = bank or _bank_path(folder, f"{spec.label}-{data.name}", identity)
-    guess, missing = _reckoned(encoder, dataset, path, identity)
+    path = bank or _bank_path(folder, f"{encoder_spec.label}-{dataset_spec.name}", identity)
+    bank_size, missing_bytes = _bank_size(encoder, dataset, path, identity)
     size = PairSize(
-        clips=guess.clips,
+        clips=bank_size.clips,
         shape=encoder.shape,
-        steps=guess.longest,
+        steps=bank_size.longest,
         parameters=sum(p.numel() for p in encoder.parameters()),
         classes=len(dataset.task.classes),
-        bytes=missing,
+        bytes=missing_bytes,
     )
-    return ResolvedPair(spec, data, fold, identity, size, path, dataset.task.kind, encoder.control)
+    return ResolvedPair(encoder_spec, dataset_spec, fold, identity, size, path, dataset.task.kind, encoder.control)
 
 
 def _identity(encoder: Encoder, dataset: Dataset, requirements: Requirements, bank: Path | None) -> BankIdentity:
-    """That of the least bank that serves; for a given folder, of the one that is there if it serves, else of one of
-    token maps, which later probes can read as well."""
+    """The identity of the smallest bank that meets the requirements.
+
+    In a folder that the user gave: the identity of the bank that is there, if it meets them, and otherwise that of a
+    bank with token maps, which other probes can read later.
+    """
     if bank is None:
         return BankIdentity.of(encoder, dataset, **asdict(requirements))
-    there = Manifest.read(bank).identity if bank_exists(bank) else None
-    if there is None or not requirements.met_by(there, encoder.shape.layers):
+    existing = Manifest.read(bank).identity if bank_exists(bank) else None
+    if existing is None or not requirements.met_by(existing, encoder.shape.layers):
         return BankIdentity.of(encoder, dataset, layers=requirements.layers)
-    return BankIdentity.of(encoder, dataset, **there.arguments)
+    return BankIdentity.of(encoder, dataset, **existing.arguments)
 
 
 def _with_views(resolved: ResolvedPair, encoder: Encoder, draws: int, folder: Path) -> ResolvedPair:
-    """The subject with a bank of views for each draw."""
-    dataset, paths, sizes = resolved.create_dataset(), {}, {}
+    """The pair with a bank of views for each few-shot draw."""
+    paths, sizes = {}, {}
     name = f"{resolved.encoder.label}-{resolved.dataset.name}"
     for draw in range(draws):
-        data = MixupSet(resolved.shown(dataset, draw))
-        identity = BankIdentity.of(encoder, data, **resolved.identity.storage)
+        views = MixupSet(resolved.create_training_set(draw))
+        identity = BankIdentity.of(encoder, views, **resolved.identity.storage)
         paths[draw] = _bank_path(folder, f"{name}-draw-{draw}", identity)
-        guess, missing = _reckoned(encoder, data, paths[draw], identity)
-        sizes[draw] = Views(guess.clips["train"], missing)
+        bank_size, missing_bytes = _bank_size(encoder, views, paths[draw], identity)
+        sizes[draw] = Views(bank_size.clips["train"], missing_bytes)
     return replace(resolved, views=paths, size=replace(resolved.size, views=sizes))
 
 
 def _bank_path(folder: Path, name: str, identity: BankIdentity) -> Path:
-    """A folder with a readable name, and another for all that decides a bank."""
+    """A folder with a readable name and a digest of the identity."""
     digest = hashlib.sha256(json.dumps(asdict(identity), sort_keys=True).encode()).hexdigest()
     return folder / (re.sub(r"[^\w.+-]", "_", name) + f"-{digest[:12]}")
 
 
-def _reckoned(encoder: Encoder, dataset: Dataset, path: Path, identity: BankIdentity) -> tuple[BankSize, int]:
-    """What a bank of this identity holds or will hold, and the bytes that are missing; `MismatchError` for another."""
+def _bank_size(encoder: Encoder, dataset: Dataset, path: Path, identity: BankIdentity) -> tuple[BankSize, int]:
+    """Size of a bank, and the bytes that are still to be written; `MismatchError` if the folder has another bank."""
     if bank_exists(path):
         check_identity(path, identity)
     try:
         return banks.open(path).size, 0
     except BankError:
-        guess = estimate_size(encoder, dataset, identity)
-        return guess, guess.bytes
+        estimate = estimate_size(encoder, dataset, identity)
+        return estimate, estimate.bytes

@@ -1,11 +1,11 @@
-"""Running a suite: what the plan lists and nothing else.
+"""Running a suite: the runs of its plan and nothing else.
 
     out/banks/<encoder>-<data set>-<digest>   tokens        out/results/    records and predictions
-    out/search.db, out/search/                trials        out/failures/   cells that failed, with their traceback
-    out/probes/<place>                        seed 0        out/finetune/   checkpoints of fine-tuning
+    out/search.db, out/search/                trials        out/failures/   runs that failed, with their traceback
+    out/probes/<study>                        seed 0        out/finetune/   checkpoints of fine-tuning
 
-A cell is done once its trial is kept or its record in the store; each is written whole. So a kill loses the
-cells under way, one for each worker, and of fine-tuning the epoch under way; the next run goes on with them.
+A run is finished once its trial or its record is stored; each file is written whole or not at all. A kill therefore
+loses the runs that are being trained, one for each worker, and of fine-tuning one epoch; the next call continues.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from pathlib import Path
 
 import torch
 
-from otoscope.bench import plan, resolve, suites
+from otoscope.bench import plan, suites
 from otoscope.bench.jobs import Failure, FinetuneJob, Job, ProbeJob
 from otoscope.bench.plan import Plan, Run, Study
+from otoscope.bench.resolve import resolve
 from otoscope.bench.specs import FinetuneSpec
 from otoscope.bench.suites import Suite
 from otoscope.registry import load_plugin
@@ -33,7 +34,14 @@ from otoscope.results import Store
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """What a run came to: the `plan` it had, the `store` of all results, and the cells of the plan that failed."""
+    """What a call of `run_suite` did.
+
+    Parameters
+    ----------
+    plan : the plan that was executed.
+    store : all results of the folder.
+    failures : the runs of the plan that failed.
+    """
 
     plan: Plan
     store: Store
@@ -41,11 +49,21 @@ class SuiteResult:
 
 
 def prepare(suite: Suite | str, out: str | Path, *, storage: str | None = None) -> Plan:
-    """The plan of a suite in the folder `out`, nothing trained and nothing written: print it for a dry run.
+    """Plan a suite without training anything, for a dry run. Nothing is written into `out`.
 
-    Encoders and data sets are created, one clip of each split is encoded; those that cannot be are `Plan.unavailable`.
+    Encoders and data sets are created, and one clip of each split is encoded.
+
+    Parameters
+    ----------
+    suite : the suite, or its name.
+    out : folder of the suite.
+    storage : URL of the database of trials; None for an SQLite file in `out`.
+
+    Returns
+    -------
+    The plan. Encoders and data sets that cannot be used are listed in `Plan.unavailable`.
     """
-    return _Bench(suite, out, storage).plan()
+    return Workspace(suite, out, storage).plan()
 
 
 def run_suite(
@@ -59,92 +77,137 @@ def run_suite(
     plugins: Sequence[str | Path] = (),
     progress: bool = True,
 ) -> SuiteResult:
-    """Do what is missing of a suite, a name or a `Suite`, in the folder `out`.
+    """Execute the runs of a suite that are not finished yet.
 
-    `storage`: URL of the database of trials, by default SQLite in `out`. `workers`: processes that train, each at its
-    own place of the plan; they import `plugins` first. `bank`: where the bank of a suite of one source lies. A cell
-    that fails is kept in `out/failures` and the others go on; the next run does it again, but not a trial, which is
-    over. With `progress`, the plan and each result are told on stderr. `MissingExtraError` before anything is done if
-    a search of the plan needs a package that is not installed.
+    A run that fails is written to `out/failures`, and the others are executed all the same. The next call repeats a
+    failed final run; a failed trial is finished.
+
+    Parameters
+    ----------
+    suite : the suite, or its name.
+    out : folder of the suite.
+    storage : URL of the database of trials; None for an SQLite file in `out`.
+    workers : number of processes that train. Each one executes one study at a time.
+    bank : folder of the bank, for a suite with a single pair; None for one in `out`.
+    device : where to encode and train; None for the CPU.
+    plugins : Python files to import, also in each worker.
+    progress : whether to print the plan and each result to stderr.
+
+    Returns
+    -------
+    The plan, the results and the failures.
+
+    Raises
+    ------
+    ValueError : for fewer than one worker.
+    MissingExtraError : before anything is trained, when a search of the plan needs a package that is not installed.
     """
     if workers < 1:
-        raise ValueError(f"a bench needs at least one worker, found {workers}")
+        raise ValueError(f"at least one worker must train, found {workers}")
     for plugin in plugins:
         load_plugin(plugin)
-    bench = _Bench(suite, out, storage, bank)
-    todo = bench.plan()
+    workspace = Workspace(suite, out, storage, bank)
+    to_run = workspace.plan()
     if progress:
-        print(todo, file=sys.stderr, flush=True)
-    jobs = [bench.job(study, runs, device, progress) for study, runs in todo.studies()]
+        print(to_run, file=sys.stderr, flush=True)
+    jobs = [workspace.job(study, runs, device, progress) for study, runs in to_run.studies()]
     for job in jobs:
         job.prepare_search()
-    _in_turn(jobs) if workers == 1 else _in_pool(jobs, workers, plugins)
-    return SuiteResult(todo, bench.store, tuple(failure for job in jobs for failure in job.failures))
+    _run_here(jobs) if workers == 1 else _run_in_workers(jobs, workers, plugins)
+    return SuiteResult(to_run, workspace.store, tuple(failure for job in jobs for failure in job.failures))
 
 
 def failures(out: str | Path) -> list[Failure]:
-    """The failed cells that are kept in a bench's folder, by name."""
+    """The failed runs that are stored in the folder of a suite, by name."""
     return [Failure(**json.loads(path.read_text())) for path in sorted((Path(out) / "failures").glob("*.json"))]
 
 
-class _Bench:
-    """A suite in a folder: its sources, and what is done."""
+class Workspace:
+    """A suite and its folder.
 
-    def __init__(self, suite: Suite | str, out: str | Path, storage: str | None, bank: Path | None = None) -> None:
+    Parameters
+    ----------
+    suite : the suite, or its name.
+    out : folder of the suite.
+    storage : URL of the database of trials; None for an SQLite file in `out`.
+    bank : folder of the bank, for a suite with a single pair; None for one in `out`.
+    """
+
+    def __init__(
+        self, suite: Suite | str, out: str | Path, storage: str | None = None, bank: Path | None = None
+    ) -> None:
         self.suite = suite if isinstance(suite, Suite) else suites.load(suite)
-        self.out = Path(out)
+        self.out, self.storage = Path(out), storage
         self.store = Store(self.out / "results")
-        self.storage = storage
-        self.resolved, self.unavailable = resolve.find(self.suite, self.out / "banks", bank)
+        self.pairs, self.unavailable = resolve(self.suite, self.out / "banks", bank)
 
     def plan(self) -> Plan:
-        records, lacking = list(self.store), {lack.name for lack in self.unavailable if lack.kind == "probe"}
-        done: set[Run] = set()
+        """The plan of the runs that are not finished."""
+        records, unusable = list(self.store), {item.name for item in self.unavailable if item.kind == "probe"}
+        finished: set[Run] = set()
         measured: dict[Study, float] = {}
-        for study in (study for pair in self.resolved for study in plan.studies_of(self.suite, pair)):
-            if study.probe not in lacking:
-                job = self.job(study, [], None, False)
-                done |= job.finished_runs(records)
+        for study in (study for pair in self.pairs for study in plan.studies_of(self.suite, pair)):
+            if study.probe not in unusable:
+                job = self.job(study)
+                finished |= job.finished_runs(records)
                 seconds = [record.train_seconds for record in records if job.matches(record)]
                 measured |= {study: sum(seconds) / len(seconds)} if seconds else {}
-        sizes = {pair: resolved.size for pair, resolved in self.resolved.items()}
-        return plan.make(self.suite, sizes, done=done, unavailable=self.unavailable, measured=measured)
+        sizes = {pair: resolved.size for pair, resolved in self.pairs.items()}
+        return plan.make(self.suite, sizes, finished=finished, unavailable=self.unavailable, measured=measured)
 
-    def job(self, study: Study, runs: Sequence[Run], device: str | None, progress: bool) -> Job:
+    def job(
+        self, study: Study, runs: Sequence[Run] = (), device: str | None = None, progress: bool = False
+    ) -> FinetuneJob | ProbeJob:
+        """The job of a study.
+
+        Parameters
+        ----------
+        study : the study.
+        runs : the runs to execute.
+        device : where to train; None for the CPU.
+        progress : whether to print each result to stderr.
+
+        Returns
+        -------
+        The job.
+        """
         kind = FinetuneJob if isinstance(self.suite.probe(study.probe), FinetuneSpec) else ProbeJob
-        return kind(self.suite, study, runs, self.resolved[study.pair], self.out, self.storage, device, progress)
+        return kind(self.suite, study, runs, self.pairs[study.pair], self.out, self.storage, device, progress)
 
 
 def _with_banks(jobs: Sequence[Job]) -> Iterator[Job]:
-    """The jobs whose bank is there, as soon as it is, or that read none; jobs whose bank cannot be made fail."""
+    """Each job once its bank is complete. A job whose bank cannot be made fails."""
     for _, group in groupby(jobs, lambda job: (job.resolved.path, job.study.draw, job.reads_bank)):
-        same = list(group)
-        if not same[0].reads_bank:
-            yield from same
+        same_bank = list(group)
+        if not same_bank[0].reads_bank:
+            yield from same_bank
             continue
         try:
-            same[0].extract_banks()
+            same_bank[0].extract_banks()
         except Exception as error:
-            for job in same:
+            for job in same_bank:
                 job.fail(error)
         else:
-            yield from same
+            yield from same_bank
 
 
-def _in_turn(jobs: Sequence[Job]) -> None:
+def _run_here(jobs: Sequence[Job]) -> None:
+    """Execute all jobs in this process."""
     for job in _with_banks(jobs):
         job.execute()
 
 
-def _in_pool(jobs: Sequence[Job], workers: int, plugins: Sequence[str | Path]) -> None:
-    """Places go to processes while the banks of later ones are filled here; what a dead worker left undone failed."""
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (list(plugins), workers))
+def _run_in_workers(jobs: Sequence[Job], workers: int, plugins: Sequence[str | Path]) -> None:
+    """Execute jobs in worker processes while this process fills later banks. The runs of a worker that dies fail."""
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), start_worker, initargs=(list(plugins), workers)
+    )
     running: list[tuple[Job, Future[list[Failure]]]] = []
     try:
         for job in _with_banks(jobs):
             job.bars = False
             try:
-                running.append((job, pool.submit(_do, job)))
+                running.append((job, pool.submit(_execute, job)))
             except BrokenExecutor as error:
                 job.fail(error)
         for job, future in running:
@@ -156,12 +219,18 @@ def _in_pool(jobs: Sequence[Job], workers: int, plugins: Sequence[str | Path]) -
         pool.shutdown(cancel_futures=True)
 
 
-def _start(plugins: Sequence[str | Path], workers: int) -> None:
-    """A worker process: its plug-ins, and its share of the cores, or fewer if it was told so (OMP_NUM_THREADS)."""
+def start_worker(plugins: Sequence[str | Path], workers: int) -> None:
+    """Set up a worker process.
+
+    Parameters
+    ----------
+    plugins : Python files to import.
+    workers : number of workers, which share the cores. A lower number of threads (OMP_NUM_THREADS) is kept.
+    """
     torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // workers)))
     for plugin in plugins:
         load_plugin(plugin)
 
 
-def _do(job: Job) -> list[Failure]:
+def _execute(job: Job) -> list[Failure]:
     return job.execute()

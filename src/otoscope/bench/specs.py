@@ -1,4 +1,4 @@
-"""The entries of a suite: an encoder, a data set, a probe or fine-tuning, each as the suite's file declares it."""
+"""What a suite compares: an encoder, a data set, a probe or fine-tuning, each as the suite's file declares it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ from otoscope.search import SearchSpec
 
 @dataclass(frozen=True)
 class Spec:
-    """What to create, with which options, and the `label` that its results carry (its name by default)."""
+    """Something to create by its registered name.
+
+    Parameters
+    ----------
+    name : registered name.
+    label : name in the results; "" takes `name`.
+    options : options of the constructor.
+    """
 
     name: str
     label: str = ""
@@ -30,17 +37,31 @@ class Spec:
 
 @dataclass(frozen=True)
 class EncoderSpec(Spec):
-    """An encoder of a suite."""
+    """An encoder of a suite; parameters as in `Spec`."""
 
     def check(self) -> None:
-        """Raise `UnknownNameError` or `TypeError` for a name or an option that nobody registered."""
+        """Check name and options.
+
+        Raises
+        ------
+        UnknownNameError : for a name that is not registered.
+        TypeError : for an option that the encoder does not have.
+        """
         encoders.registry.check_options(self.name, self.options)
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A data set of a suite. `folds`: values of its option `fold`, one bank each; `shots`: clips per class, or all;
-    `views`: of each clip of a few-shot draw (`train.mixed`), kept in a bank for each draw."""
+    """A data set of a suite.
+
+    Parameters
+    ----------
+    name : registered name.
+    options : options of the constructor.
+    folds : values of the option `fold`. Each fold has a bank; (None,) for a data set without folds.
+    shots : train clips per class of a few-shot draw; None for all clips.
+    views : mixup views of each clip of a few-shot draw. Each draw has a bank of its views.
+    """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -48,33 +69,40 @@ class DatasetSpec:
     shots: int | None = None
     views: int = 0
 
-    def created_with(self, fold: int | None) -> dict[str, Any]:
-        """Options of the data set for this fold."""
+    def options_of_fold(self, fold: int | None) -> dict[str, Any]:
+        """The options with which the data set is created for a fold."""
         return dict(self.options) | ({} if fold is None else {"fold": fold})
 
     def check(self) -> None:
-        """As `EncoderSpec.check`."""
-        datasets.registry.check_options(self.name, self.created_with(self.folds[0]))
+        """Check name and options; raises as `EncoderSpec.check` does."""
+        datasets.registry.check_options(self.name, self.options_of_fold(self.folds[0]))
 
 
 @dataclass(frozen=True)
 class ProbeSpec(Spec):
-    """A probe of a suite, which reads a bank. `layer`: as in `train.fit`; `lr`, `weight_decay`: where fixed, and so
-    not searched."""
+    """A probe of a suite.
+
+    Parameters
+    ----------
+    name, label, options : as in `Spec`.
+    layer : layers of the bank to read, as `TrainingConfig.layers`.
+    lr, weight_decay : fixed values. None searches them if the suite has a search, and otherwise takes the middle of the
+        probe's range.
+    """
 
     layer: int | str | Sequence[int] | None = field(default=None, hash=False)
     lr: float | None = None
     weight_decay: float | None = None
 
     def check(self) -> None:
-        """As `EncoderSpec.check`."""
+        """Check name and options; raises as `EncoderSpec.check` does."""
         probes.registry.check_options(self.name, self.options)
 
     @property
     def requirements(self) -> Requirements:
-        """What a bank must hold for it."""
-        least = banks.requirements([self.name])
-        return least if self.layer is None else least | Requirements("all", "pooled")
+        """What the bank must contain."""
+        minimum = banks.requirements([self.name])
+        return minimum if self.layer is None else minimum | Requirements("all", "pooled")
 
     def chosen_search(self, search: SearchSpec | None) -> SearchSpec | None:
         """The search of this probe.
@@ -94,25 +122,33 @@ class ProbeSpec(Spec):
         return search
 
     def count_seeds(self, seeds: int) -> int:
-        """Number of final runs, where the suite has `seeds`: one for a probe without gradient training."""
+        """Number of final runs in a suite with `seeds`: one for a probe that is not trained by gradient."""
         return seeds if self._by_gradient else 1
 
     @property
     def _by_gradient(self) -> bool:
-        """Whether the probe is trained by gradient."""
         return probes.solver_of(self.name, self.options) == "adamw"
 
 
 @dataclass(frozen=True)
 class FinetuneSpec(Spec):
-    """Fine-tuning in the place of a probe; it reads clips and no bank.
+    """Fine-tuning of the whole encoder, listed among the probes of a suite. It reads clips and no bank.
 
-    Its options are the fields of `train.recipe.Recipe`, and two more: `lrs`, learning rates of which validation chooses
-    the best (instead of `lr`), and `seeds`, trainings with the best (default: the suite's).
+    Parameters
+    ----------
+    name, label : as in `Spec`.
+    options : fields of `Recipe`; `lrs`, learning rates of which validation chooses one (in place of `lr`); `seeds`,
+        final runs (default: those of the suite).
     """
 
     def check(self) -> None:
-        """Raise `TypeError` or `ValueError` for a recipe that cannot be meant."""
+        """Check the options.
+
+        Raises
+        ------
+        TypeError : for an option that does not exist.
+        ValueError : for a value that is not possible.
+        """
         known = {f.name for f in fields(Recipe)} | {"lrs", "seeds"}
         for option in self.options:
             if option not in known:
@@ -127,9 +163,9 @@ class FinetuneSpec(Spec):
 
     @cached_property
     def recipe(self) -> Recipe:
-        """How to fine-tune, with the first learning rate."""
-        own = {name: value for name, value in self.options.items() if name not in ("lrs", "seeds")}
-        return Recipe(**own | ({"lr": self.options["lrs"][0]} if "lrs" in self.options else {}))
+        """The recipe, with the first learning rate."""
+        values = {name: value for name, value in self.options.items() if name not in ("lrs", "seeds")}
+        return Recipe(**values | ({"lr": self.options["lrs"][0]} if "lrs" in self.options else {}))
 
     @property
     def lrs(self) -> tuple[float, ...]:
@@ -142,16 +178,26 @@ class FinetuneSpec(Spec):
 
     def count_seeds(self, seeds: int) -> int:
         """Number of final runs: the option `seeds`, or the number of seeds of the suite."""
-        own: int = self.options.get("seeds", seeds)
-        return own
+        count: int = self.options.get("seeds", seeds)
+        return count
 
 
-def lack(spec: EncoderSpec | DatasetSpec | ProbeSpec | FinetuneSpec) -> str | None:
-    """Why an entry cannot be had here, or None. Nothing is created.
+def unavailable_reason(spec: EncoderSpec | DatasetSpec | ProbeSpec | FinetuneSpec) -> str | None:
+    """Why something cannot be created on this machine. Nothing is created.
 
-    >>> lack(ProbeSpec("linear")), lack(ProbeSpec("sonar"))
+    Parameters
+    ----------
+    spec : what a suite names.
+
+    Returns
+    -------
+    The reason; None if name and options are known.
+
+    Examples
+    --------
+    >>> unavailable_reason(ProbeSpec("linear")), unavailable_reason(ProbeSpec("sonar"))
     (None, 'not registered')
-    >>> lack(FinetuneSpec("finetune", options={"epoch": 3}))[:54]
+    >>> unavailable_reason(FinetuneSpec("finetune", options={"epoch": 3}))[:54]
     "finetune: unknown option 'epoch'; did you mean 'epochs"
     """
     try:

@@ -1,4 +1,4 @@
-"""Suites: what is compared with what, declared in small JSON files beside this module.
+"""Suites: comparisons, declared in small JSON files in the folder `suites`.
 
     {"about": "one sentence", "encoders": ["tiny", {"name": "tiny", "label": "tiny-random", "options": {...}}],
      "datasets": ["scenes", {"name": "esc50", "folds": [1, 2, 3, 4, 5]}, {"name": "hsn", "shots": 64, "views": 5}],
@@ -6,8 +6,8 @@
                 {"name": "finetune", "options": {"epochs": 12, "lrs": [5e-4, 2e-3], "seeds": 1}}],
      "search": {"kind": "tpe", "trials": 50}, "seeds": 5, "draws": 1, "epochs": 30, "batch_size": 128}
 
-`finetune` among the probes is the whole encoder, trained end to end; its options are a recipe (`FinetuneSpec`).
-A suite may name encoders, data sets and probes that are not registered here: `unavailable` lists them, with the reason.
+The probe `finetune` is the whole encoder, trained end to end; its options are a recipe (`FinetuneSpec`). A suite may
+name encoders, data sets and probes that are not registered on this machine: `unavailable` lists them with the reason.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec, Spec, lack
+from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec, Spec, unavailable_reason
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.results import FINETUNE
 from otoscope.search import SearchSpec
@@ -27,18 +27,18 @@ FOLDER = Path(__file__).with_suffix("")
 
 
 class SuiteError(ValueError):
-    """A suite that cannot be meant; the message names the suite and the entry."""
+    """A suite that is not valid; the message names the suite and the part that is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A comparison: every encoder x data set x probe, under one protocol.
+    """A comparison of every encoder on every data set with every probe, under one protocol.
 
     Parameters
     ----------
     name, about : name of the suite and one sentence about it.
     encoders, datasets, probes : what is compared.
-    search : search of the learning rate and weight decay before the final runs; None takes the middle of the probe's
+    search : search of learning rate and weight decay before the final runs; None takes the middle of each probe's
         ranges.
     seeds : final runs with the best setting.
     draws : few-shot draws of a data set with `shots`.
@@ -61,13 +61,13 @@ class Suite:
     batch_size: int = 128
 
     def __post_init__(self) -> None:
-        for what, names in (
+        for what, labels in (
             ("encoder label", [spec.label for spec in self.encoders]),
             ("data set", [spec.name for spec in self.datasets]),
             ("probe label", [spec.label for spec in self.probes]),
         ):
-            if not names or len(set(names)) != len(names):
-                raise SuiteError(f"suite {self.name!r}: each {what} must stand there once, at least one; found {names}")
+            if not labels or len(set(labels)) != len(labels):
+                raise SuiteError(f"suite {self.name!r}: each {what} must be listed once, at least one; found {labels}")
         for number in ("seeds", "draws", "epochs", "batch_size"):
             if not isinstance(getattr(self, number), int) or getattr(self, number) < 1:
                 raise SuiteError(f"suite {self.name!r}: {number} must be a whole number >= 1")
@@ -76,29 +76,34 @@ class Suite:
                 self.search.check()
         except ValueError as error:
             raise SuiteError(f"suite {self.name!r}: {error}") from error
-        for data in self.datasets:
-            if not data.folds or (data.shots is not None and data.shots < 1):
-                raise SuiteError(f"suite {self.name!r}, data set {data.name!r}: folds and shots must not be empty")
-            if data.views < 0 or (data.views and data.shots is None):
-                raise SuiteError(
-                    f"suite {self.name!r}, data set {data.name!r}: views are of a few-shot draw, give shots"
-                )
+        for dataset in self.datasets:
+            where = f"suite {self.name!r}, data set {dataset.name!r}"
+            if not dataset.folds or (dataset.shots is not None and dataset.shots < 1):
+                raise SuiteError(f"{where}: folds and shots must not be empty")
+            if dataset.views < 0 or (dataset.views and dataset.shots is None):
+                raise SuiteError(f"{where}: views need a few-shot draw; give shots, too")
 
     def dataset(self, name: str) -> DatasetSpec:
-        """The entry of this name among the data sets."""
+        """The data set of this name."""
         return next(spec for spec in self.datasets if spec.name == name)
 
     def probe(self, label: str) -> ProbeSpec | FinetuneSpec:
-        """The entry of this label among the probes."""
+        """The probe, or fine-tuning, of this label."""
         return next(spec for spec in self.probes if spec.label == label)
 
 
 @dataclass(frozen=True)
 class Unavailable:
-    """What a suite names and this machine lacks: `kind` "encoder" or "probe" (by label), "dataset" or "source"
-    (a pair that cannot be encoded), and why."""
+    """Something that a suite names and that cannot be used on this machine.
 
-    kind: str
+    Parameters
+    ----------
+    kind : what it is; "pair" for an encoder that cannot encode a data set.
+    name : label of the encoder or probe, name of the data set, or text of the pair.
+    reason : why it cannot be used.
+    """
+
+    kind: Literal["encoder", "dataset", "probe", "pair"]
     name: str
     reason: str
 
@@ -113,8 +118,23 @@ def names() -> list[str]:
 
 
 def load(suite: str | Path) -> Suite:
-    """A suite by name, or from a JSON file of your own. `SuiteError` for one that is not as it should be.
+    """Read a suite.
 
+    Parameters
+    ----------
+    suite : name of a suite that comes with otoscope, or path of a file that ends in .json.
+
+    Returns
+    -------
+    The suite.
+
+    Raises
+    ------
+    UnknownNameError : when there is no such suite.
+    SuiteError : when the file is not a valid suite.
+
+    Examples
+    --------
     >>> suite = load("unmute")
     >>> len(suite.encoders), len(suite.datasets), len(suite.probes), suite.search.total, suite.seeds
     (9, 14, 11, 50, 5)
@@ -125,42 +145,59 @@ def load(suite: str | Path) -> Suite:
     try:
         return parse(path.stem, json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, TypeError, AttributeError) as error:
-        raise SuiteError(f"{path} is no suite: {error}") from error
+        raise SuiteError(f"{path} is not a suite: {error}") from error
 
 
-def parse(name: str, held: Mapping[str, Any]) -> Suite:
-    """A suite from its JSON object; an unknown key is an error."""
-    _only(f"suite {name!r}", held, Suite, without=("name",))
-    entries: dict[str, list[dict[str, Any]]] = {}
+def parse(name: str, data: Mapping[str, Any]) -> Suite:
+    """Build a suite from its JSON object.
+
+    Parameters
+    ----------
+    name : name of the suite.
+    data : the JSON object.
+
+    Returns
+    -------
+    The suite.
+
+    Raises
+    ------
+    SuiteError : for an unknown key or a value that is not valid.
+    """
+    _check_keys(f"suite {name!r}", data, Suite, without=("name",))
+    items: dict[str, list[dict[str, Any]]] = {}
     for kind, spec in (("encoders", Spec), ("datasets", DatasetSpec), ("probes", ProbeSpec)):
-        entries[kind] = [{"name": item} if isinstance(item, str) else dict(item) for item in held.get(kind, ())]
-        for item in entries[kind]:
-            _only(f"suite {name!r}, {kind}", item, spec)
-    folded = [item | ({"folds": tuple(item["folds"])} if "folds" in item else {}) for item in entries["datasets"]]
+        items[kind] = [{"name": item} if isinstance(item, str) else dict(item) for item in data.get(kind, ())]
+        for item in items[kind]:
+            _check_keys(f"suite {name!r}, {kind}", item, spec)
+    for item in items["datasets"]:
+        if "folds" in item:
+            item["folds"] = tuple(item["folds"])
     return Suite(
-        **dict(held)
+        **dict(data)
         | {
             "name": name,
-            "search": SearchSpec.from_json(held["search"]) if "search" in held else None,
-            "encoders": tuple(EncoderSpec(**item) for item in entries["encoders"]),
-            "datasets": tuple(DatasetSpec(**item) for item in folded),
+            "search": SearchSpec.from_json(data["search"]) if "search" in data else None,
+            "encoders": tuple(EncoderSpec(**item) for item in items["encoders"]),
+            "datasets": tuple(DatasetSpec(**item) for item in items["datasets"]),
             "probes": tuple(
-                (FinetuneSpec if item.get("name") == FINETUNE else ProbeSpec)(**item) for item in entries["probes"]
+                (FinetuneSpec if item.get("name") == FINETUNE else ProbeSpec)(**item) for item in items["probes"]
             ),
         }
     )
 
 
 def unavailable(suite: Suite) -> list[Unavailable]:
-    """What the suite names and nobody registered, and options that nobody knows. Nothing is created."""
-    listed = [("encoder", spec.label, lack(spec)) for spec in suite.encoders]
-    listed += [("dataset", spec.name, lack(spec)) for spec in suite.datasets]
-    listed += [("probe", spec.label, lack(spec)) for spec in suite.probes]
-    return list(dict.fromkeys(Unavailable(kind, name, reason) for kind, name, reason in listed if reason))
+    """What a suite names and that is not registered here, or has an unknown option. Nothing is created."""
+    encoders = [Unavailable("encoder", spec.label, unavailable_reason(spec) or "") for spec in suite.encoders]
+    datasets = [Unavailable("dataset", spec.name, unavailable_reason(spec) or "") for spec in suite.datasets]
+    probes = [Unavailable("probe", spec.label, unavailable_reason(spec) or "") for spec in suite.probes]
+    return list(dict.fromkeys(item for item in [*encoders, *datasets, *probes] if item.reason))
 
 
-def _only(where: str, held: Mapping[str, Any], kind: type[Any], without: tuple[str, ...] = ()) -> None:
+def _check_keys(where: str, data: Mapping[str, Any], kind: type[Any], without: tuple[str, ...] = ()) -> None:
+    """Raise `SuiteError` for a key that is not a field of `kind`."""
     known = {f.name for f in fields(kind)} - set(without)
-    for key in held:
+    for key in data:
         if key not in known:
             raise SuiteError(f"{where}: {unknown('key', key, known)}")

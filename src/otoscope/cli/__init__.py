@@ -1,6 +1,6 @@
-"""The command line. Thin: it reads arguments, calls one function of the package, prints what comes back.
+"""The command line. Each subcommand parses its arguments, calls one function of the package and prints the result.
 
-Nothing heavy is imported before a command runs, so that `--help` answers at once.
+Heavy packages are imported inside the functions that run a subcommand, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -15,7 +15,17 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status: 0 done, 1 a check failed, 2 an error the user can mend, 130 interrupted."""
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : the arguments; None for those of the process.
+
+    Returns
+    -------
+    The exit status: 0 for success, 1 when a check or a run failed, 2 for an error that the user can correct, 130 when
+    interrupted.
+    """
     arguments = parser().parse_args(argv)
     try:
         for plugin in getattr(arguments, "plugin", None) or ():
@@ -26,20 +36,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        print("otoscope: interrupted; the same command goes on from here", file=sys.stderr)
+        print("otoscope: interrupted; run the same command again to continue", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if arguments.debug or not _is_users(error):
+        if arguments.debug or not _is_user_error(error):
             raise
         print(f"otoscope: error: {error}", file=sys.stderr)
         return 2
 
 
-def _is_users(error: Exception) -> bool:
-    """Whether the message, not the traceback, tells what to do."""
+def _is_user_error(error: Exception) -> bool:
+    """Return whether the user can correct the error, so that its message is enough without a traceback."""
     from otoscope.registry import UnknownNameError
 
     bank = sys.modules.get("otoscope.bank")

@@ -1,20 +1,32 @@
-"""The arguments of every subcommand, and nothing else."""
+"""The argument parser: the arguments of every subcommand."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from otoscope.cli import benching, checking, commands, reading
+from otoscope.cli._shared_arguments import (
+    add_debug,
+    add_few_shot,
+    add_filters,
+    add_machine,
+    add_option,
+    add_out,
+    add_pair,
+    add_plugin,
+    add_search,
+    count,
+    layers,
+)
 
 FORMATS = ("table", "csv", "json", "markdown", "latex")
 
 
 class _Version(argparse.Action):
-    """`--version`: looked up only when asked for."""
+    """Print the version; it is looked up only when the option is given."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib.metadata import version
@@ -24,190 +36,233 @@ class _Version(argparse.Action):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line.
+    """Build the parser of the whole command line.
 
+    Examples
+    --------
     >>> parser().parse_args(["probe", "--probe", "protobin", "--option", "prototypes_per_class=10"]).option
     [('prototypes_per_class', 10)]
     """
-    whole = argparse.ArgumentParser(prog="otoscope", description="What does a frozen audio encoder really know?")
+    whole = argparse.ArgumentParser(prog="otoscope", description="Probe the tokens of a frozen audio encoder.")
     whole.add_argument("--version", action=_Version, nargs=0, help="print the version")
     subparsers = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, run: Callable[[argparse.Namespace], int], words: str) -> argparse.ArgumentParser:
         added = subparsers.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".")
-        _debug(added)
+        add_debug(added)
         added.set_defaults(run=run)
         return added
 
-    _demo(command("demo", benching.demo, "probe the embedded encoder on the embedded data set, and write a report"))
+    _demo(command("demo", benching.demo, "probe the encoder that ships on the data set that ships, and write a report"))
     _list(command("list", commands.list_, "list encoders, data sets and probes"))
-    _extract(command("extract", commands.extract, "encode a data set once and keep its tokens in a bank"))
-    _probe(command("probe", benching.probe, "train and measure one probe on one encoder and data set"))
-    _bench(command("bench", benching.bench, "compare encoders, data sets and probes: plan, then run what is missing"))
-    _finetune(command("finetune", benching.finetune, "fine-tune the whole encoder, the reference for every probe"))
+    _extract(command("extract", commands.extract, "encode a data set and store its tokens in a bank"))
+    _probe(command("probe", benching.probe, "train and evaluate one probe on one encoder and data set"))
+    _bench(
+        command("bench", benching.bench, "compare encoders, data sets and probes; run what is missing in the results")
+    )
+    _finetune(command("finetune", benching.finetune, "fine-tune a whole encoder, as a reference for probes"))
     _results(
         command("results", reading.results, "list or export the results, one row per encoder, data set, probe and seed")
     )
-    _compare(command("compare", reading.compare, "say which of two probes is better, and how sure that is"))
-    _rank(command("rank", reading.rank, "say whether the probe changes the ranking of encoders, and how sure that is"))
+    _compare(command("compare", reading.compare, "test which of two probes is better, with intervals and p-values"))
+    _rank(command("rank", reading.rank, "test whether the choice of the probe changes the ranking of encoders"))
     _report(command("report", reading.report, "write report.html from the results"))
     _check(command("check", checking.check, "run the contract suite on encoders, data sets or probes"))
     return whole
 
 
 def _demo(to: argparse.ArgumentParser) -> None:
-    _out(to, commands.DEMO)
-    to.add_argument("--small", action="store_true", help="a reduced size that ends in a minute or two and is no result")
-    to.add_argument("--seeds", type=_count, metavar="N", help="training seeds for each probe (default: 3, small: 1)")
+    add_out(to, commands.DEMO)
+    to.add_argument(
+        "--small", action="store_true", help="a reduced size that takes a minute or two; its scores are not meaningful"
+    )
+    to.add_argument("--seeds", type=count, metavar="N", help="training seeds for each probe (default: 3, small: 1)")
     to.add_argument(
         "--finetune",
         action="store_true",
-        help="measure the fine-tuning reference here (15 min on 2 cores, for each encoder)",
+        help="train the fine-tuning reference on this machine (15 min on 2 cores for each encoder)",
     )
-    to.add_argument("--control", action="store_true", help="probe the same encoder with random weights, too")
-    to.add_argument("--no-report", action="store_true", help="print the table only")
-    _machine(to)
+    to.add_argument("--control", action="store_true", help="also probe the encoder with random weights")
+    to.add_argument("--no-report", action="store_true", help="print the table and write no report")
+    add_machine(to)
 
 
 def _list(to: argparse.ArgumentParser) -> None:
-    to.add_argument("kind", nargs="?", choices=commands.KINDS, help="only these")
-    to.add_argument("--cost", action="store_true", help="what each probe costs for tokens of the shape below")
+    to.add_argument("kind", nargs="?", choices=commands.KINDS, help="list only this kind")
+    to.add_argument(
+        "--cost",
+        action="store_true",
+        help="show the cost of each probe for tokens of the shape given by the options below",
+    )
     for name, default, words in (
         ("dim", 768, "width of a token"),
         ("classes", 527, "number of classes"),
-        ("tokens", 512, "tokens of a clip, time x frequency"),
-        ("freq", 8, "of which in frequency"),
-        ("layers", 1, "layers of the encoder"),
+        ("tokens", 512, "number of tokens of a clip, time x frequency"),
+        ("freq", 8, "number of frequency bands of the tokens"),
+        ("layers", 1, "number of layers"),
     ):
-        to.add_argument(f"--{name}", type=_count, default=default, metavar="N", help=f"{words} (default: {default})")
-    _plugin(to)
+        to.add_argument(f"--{name}", type=count, default=default, metavar="N", help=f"{words} (default: {default})")
+    add_plugin(to)
 
 
 def _extract(to: argparse.ArgumentParser) -> None:
-    _subject(to)
-    to.add_argument("--splits", metavar="A,B", help="only these splits")
+    add_pair(to)
+    to.add_argument("--splits", metavar="A,B", help="encode only these splits (default: all)")
     kept = to.add_mutually_exclusive_group()
     kept.add_argument("--layers", default="last", help="last, all, or indices such as 0,5,-1 (default: last)")
     kept.add_argument(
-        "--for", dest="probes", metavar="A,B", help="keep the least that these probes read: layers, whole maps or means"
+        "--for",
+        dest="probes",
+        metavar="A,B",
+        help="store only what these probes read: layers, and token maps or their means",
     )
     to.add_argument("--dtype", default="float16", help="float16, bfloat16, float32 or int8 (default: float16)")
-    to.add_argument("--batch-size", type=_count, default=16, metavar="N", help="clips encoded at once (default: 16)")
-    _machine(to)
+    to.add_argument("--batch-size", type=count, default=16, metavar="N", help="clips per batch (default: 16)")
+    add_machine(to)
 
 
 def _probe(to: argparse.ArgumentParser) -> None:
-    to.add_argument("--probe", required=True, help="its name; see `otoscope list probes`")
-    _option(to, "--option", "an option of the probe, such as prototypes_per_class=10")
-    _subject(to)
-    _shots(to)
-    to.add_argument("--draws", type=_count, default=1, metavar="N", help="few-shot draws (default: 1)")
-    to.add_argument("--seeds", type=_count, default=1, metavar="N", help="training seeds 0 .. N-1 (default: 1)")
+    to.add_argument("--probe", required=True, help="name of the probe; see `otoscope list probes`")
+    add_option(to, "--option", "an option of the probe, such as prototypes_per_class=10")
+    add_pair(to)
+    add_few_shot(to)
+    to.add_argument("--draws", type=count, default=1, metavar="N", help="few-shot draws (default: 1)")
+    to.add_argument("--seeds", type=count, default=1, metavar="N", help="training seeds 0 .. N-1 (default: 1)")
     to.add_argument("--lr", type=float, help="learning rate (default: the middle of the probe's range)")
     to.add_argument("--weight-decay", type=float, help="weight decay (default: the middle of the probe's range)")
-    to.add_argument("--trials", type=_count, metavar="N", help="search both on the validation split with N trials")
-    _search(to)
-    to.add_argument("--epochs", type=_count, default=30, metavar="N", help="(default: 30)")
-    to.add_argument("--batch-size", type=_count, default=128, metavar="N", help="(default: 128)")
     to.add_argument(
-        "--layer", type=_layer, help="index, indices such as 0,5, or all (default: the last, or as it needs)"
+        "--trials",
+        type=count,
+        metavar="N",
+        help="search learning rate and weight decay in N trials on the validation split",
     )
-    _machine(to)
+    add_search(to)
+    to.add_argument("--epochs", type=count, default=30, metavar="N", help="epochs of training (default: 30)")
+    to.add_argument(
+        "--batch-size", type=count, default=128, metavar="N", help="clips per optimiser step (default: 128)"
+    )
+    to.add_argument(
+        "--layer", type=layers, help="index of a layer, indices such as 0,5, or all (default: what the probe reads)"
+    )
+    add_machine(to)
 
 
 def _bench(to: argparse.ArgumentParser) -> None:
     to.add_argument(
-        "--suite", metavar="NAME", help="smoke, demo, demo-small, unmute, fewshot-birds, controls, or a .json file"
+        "--suite",
+        metavar="NAME",
+        help="a suite of the package (smoke, demo, demo-small, unmute, fewshot-birds, controls) or a .json file",
     )
     for kind in ("encoders", "datasets", "probes"):
-        to.add_argument(f"--{kind}", metavar="A,B", help=f"instead of a suite: these {kind}")
-    _shots(to)
+        to.add_argument(f"--{kind}", metavar="A,B", help=f"names of {kind}, in place of a suite")
+    add_few_shot(to)
     for name, words in (
         ("trials", "trials of the search before the final runs; 1 for no search"),
-        ("seeds", "training seeds of the best configuration"),
+        ("seeds", "training seeds of the final runs"),
         ("draws", "few-shot draws"),
-        ("epochs", "epochs of each training"),
-        ("batch-size", "clips of one optimiser step"),
+        ("epochs", "epochs of each run"),
+        ("batch-size", "clips per optimiser step"),
     ):
-        to.add_argument(f"--{name}", type=_count, metavar="N", help=f"{words} (default: the suite's)")
-    to.add_argument("--dry-run", action="store_true", help="print the plan: cells, bytes, expected time")
-    _search(to)
+        to.add_argument(f"--{name}", type=count, metavar="N", help=f"{words} (default: the suite's)")
+    to.add_argument(
+        "--dry-run", action="store_true", help="print the plan (runs, bytes, estimated time) and run nothing"
+    )
+    add_search(to)
     to.add_argument("--storage", metavar="URL", help="database of trials of the search tpe (default: in --out)")
-    to.add_argument("--workers", type=_count, default=1, metavar="N", help="processes that train (default: 1)")
-    _out(to, commands.RUNS)
-    _machine(to)
-    _plugin(to)
+    to.add_argument("--workers", type=count, default=1, metavar="N", help="number of training processes (default: 1)")
+    add_out(to, commands.RUNS)
+    add_machine(to)
+    add_plugin(to)
 
 
 def _finetune(to: argparse.ArgumentParser) -> None:
-    _subject(to, bank=False)
-    _shots(to)
-    to.add_argument("--draws", type=_count, default=1, metavar="N", help="few-shot draws (default: 1)")
-    to.add_argument("--seeds", type=_count, default=1, metavar="N", help="training seeds 0 .. N-1 (default: 1)")
-    to.add_argument("--head", help="the probe that turns tokens into logits (default: linear)")
-    _option(to, "--head-option", "an option of the head, such as norm=layer")
+    add_pair(to, bank=False)
+    add_few_shot(to)
+    to.add_argument("--draws", type=count, default=1, metavar="N", help="few-shot draws (default: 1)")
+    to.add_argument("--seeds", type=count, default=1, metavar="N", help="training seeds 0 .. N-1 (default: 1)")
+    to.add_argument("--head", help="the probe that computes logits from the tokens (default: linear)")
+    add_option(to, "--head-option", "an option of the head, such as norm=layer")
     for name, kind, words in (
-        ("epochs", _count, "times that every clip is heard (default: 30)"),
-        ("batch-size", _count, "clips of one optimiser step (default: 32)"),
-        ("accumulate", _count, "compute each batch in N pieces, for less memory"),
-        ("probe-epochs", _count, "before these epochs, train the head alone for N more (default: none)"),
-        ("lora-rank", _count, "train updates of rank N in place of the encoder's weights (default: all weights)"),
-        ("time-mask", int, "widest stretch of frames hidden by SpecAugment, 0 for none (default: 96)"),
-        ("freq-mask", int, "widest stretch of bins hidden by SpecAugment, 0 for none (default: 24)"),
+        ("epochs", count, "epochs of training (default: 30)"),
+        ("batch-size", count, "clips per optimiser step (default: 32)"),
+        ("accumulate", count, "accumulate gradients over N parts of each batch, which needs less memory"),
+        ("probe-epochs", count, "train only the head for N epochs first (default: 0)"),
+        ("lora-rank", count, "train low-rank updates (LoRA) of rank N instead of all weights (default: all weights)"),
+        ("time-mask", int, "largest number of frames masked by SpecAugment, 0 for none (default: 96)"),
+        ("freq-mask", int, "largest number of bins masked by SpecAugment, 0 for none (default: 24)"),
     ):
         to.add_argument(f"--{name}", type=kind, metavar="N", help=words)
     for name, words in (
-        ("lr", "learning rate of the head; the encoder gets less, least at its input (default: 1e-3)"),
-        ("layer-decay", "factor of the learning rate from one depth to the next towards the input (default: 0.75)"),
-        ("weight-decay", "weight decay of matrices (default: 0.05)"),
-        ("warmup", "share of the steps with a rising learning rate (default: 0.1)"),
-        ("mixup", "alpha of mixup's Beta distribution, 0 for none (default: 0.5)"),
-        ("ema", "decay of averaged weights, such as 0.999 (default: no averaging)"),
-        ("lora-alpha", "scale of the updates times their rank (default: the rank)"),
+        ("lr", "learning rate of the head; --layer-decay reduces that of the encoder (default: 1e-3)"),
+        (
+            "layer-decay",
+            "factor of the learning rate from each depth to the next one towards the input (default: 0.75)",
+        ),
+        ("weight-decay", "weight decay of weight matrices (default: 0.05)"),
+        ("warmup", "fraction of the steps in which the learning rate rises (default: 0.1)"),
+        ("mixup", "alpha of the Beta distribution of mixup, 0 for none (default: 0.5)"),
+        ("ema", "decay of the exponential moving average of weights, such as 0.999 (default: none)"),
+        ("lora-alpha", "scale of LoRA updates times their rank (default: the rank)"),
     ):
         to.add_argument(f"--{name}", type=float, metavar="X", help=words)
-    to.add_argument("--no-roll", dest="roll", action="store_false", default=None, help="do not turn clips in time")
-    _machine(to)
+    to.add_argument(
+        "--no-roll", dest="roll", action="store_false", default=None, help="do not shift clips circularly in time"
+    )
+    add_machine(to)
 
 
 def _results(to: argparse.ArgumentParser) -> None:
-    _out(to, None)
+    add_out(to, None)
     to.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
     view = to.add_mutually_exclusive_group()
-    view.add_argument("--summary", action="store_true", help="means over seeds with intervals, gains and gaps closed")
-    view.add_argument("--published", action="store_true", help="means over seeds beside the figures of the literature")
+    view.add_argument("--summary", action="store_true", help="show means over seeds with intervals and gains")
+    view.add_argument("--published", action="store_true", help="show means over seeds beside published values")
     to.add_argument(
         "--export",
         type=Path,
         metavar="FILE",
-        help="write a file instead, as its ending says: .parquet, .csv, .json, .md, .tex, .txt",
+        help="write a file in the format of its suffix: .parquet, .csv, .json, .md, .tex or .txt",
     )
-    _only(to, "encoder", "dataset", "probe")
-    _plugin(to)
+    add_filters(to, "encoder", "dataset", "probe")
+    add_plugin(to)
 
 
 def _compare(to: argparse.ArgumentParser) -> None:
     to.add_argument("a", metavar="A", help="a probe, or its label in `otoscope results --summary`")
-    to.add_argument("b", metavar="B", help="the other")
-    _out(to, None)
-    _only(to, "encoder", "dataset")
+    to.add_argument("b", metavar="B", help="another probe")
+    add_out(to, None)
+    add_filters(to, "encoder", "dataset")
     to.set_defaults(probe=None)
-    to.add_argument("--resamples", type=_count, default=2000, metavar="N", help="of the held-out clips (default: 2000)")
-    _plugin(to)
+    to.add_argument(
+        "--resamples",
+        type=count,
+        default=2000,
+        metavar="N",
+        help="bootstrap resamples of the held-out clips (default: 2000)",
+    )
+    add_plugin(to)
 
 
 def _rank(to: argparse.ArgumentParser) -> None:
-    _out(to, None)
+    add_out(to, None)
     to.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
-    _only(to, "encoder", "dataset", "probe")
-    to.add_argument("--resamples", type=_count, default=2000, metavar="N", help="of the held-out clips (default: 2000)")
-    _plugin(to)
+    add_filters(to, "encoder", "dataset", "probe")
+    to.add_argument(
+        "--resamples",
+        type=count,
+        default=2000,
+        metavar="N",
+        help="bootstrap resamples of the held-out clips (default: 2000)",
+    )
+    add_plugin(to)
 
 
 def _report(to: argparse.ArgumentParser) -> None:
-    _out(to, None)
-    to.add_argument("--html", type=Path, metavar="FILE", help="where to write (default: report.html in that folder)")
-    _plugin(to)
+    add_out(to, None)
+    to.add_argument(
+        "--html", type=Path, metavar="FILE", help="file to write (default: report.html in the folder of results)"
+    )
+    add_plugin(to)
 
 
 def _check(to: argparse.ArgumentParser) -> None:
@@ -221,86 +276,6 @@ def _check(to: argparse.ArgumentParser) -> None:
         if kind == "probe":
             added.set_defaults(option=[])
         else:
-            _option(added, "--option", f"an option of the {words}")
-        _plugin(added)
-        _debug(added, default=argparse.SUPPRESS)  # a default here would undo `otoscope check --debug KIND`
-
-
-def _debug(to: argparse.ArgumentParser, default: bool | str = False) -> None:
-    to.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
-
-
-def _shots(to: argparse.ArgumentParser) -> None:
-    to.add_argument("--shots", type=_count, metavar="N", help="clips per class to learn from (default: all)")
-    to.add_argument(
-        "--views", type=_count, default=0, metavar="N", help="mixup views of each of these clips (default: none)"
-    )
-
-
-def _subject(to: argparse.ArgumentParser, *, bank: bool = True) -> None:
-    """An encoder and a data set, and where what is made of them lies."""
-    to.add_argument("--encoder", default="tiny", help="its name; see `otoscope list encoders` (default: tiny)")
-    _option(to, "--encoder-option", "an option of the encoder, such as weights=random")
-    to.add_argument("--dataset", default="scenes", help="its name; see `otoscope list datasets` (default: scenes)")
-    _option(to, "--dataset-option", "an option of the data set")
-    _out(to, commands.RUNS)
-    if bank:
-        to.add_argument("--bank", type=Path, metavar="DIR", help="the bank's folder (default: one in --out)")
-    _plugin(to)
-
-
-def _search(to: argparse.ArgumentParser) -> None:
-    to.add_argument("--search", metavar="KIND", help="search strategy: sobol, tpe, or a plug-in's (default: sobol)")
-
-
-def _machine(to: argparse.ArgumentParser) -> None:
-    to.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cpu)")
-    to.add_argument("--quiet", action="store_true", help="no progress bars or announcements")
-
-
-def _out(to: argparse.ArgumentParser, default: Path | None) -> None:
-    words = default or f"{commands.RUNS}, or {commands.DEMO} if there are no runs"
-    to.add_argument("--out", type=Path, default=default, metavar="DIR", help=f"folder of results (default: {words})")
-
-
-def _only(to: argparse.ArgumentParser, *names: str) -> None:
-    for name in names:
-        to.add_argument(f"--{name}", action="append", metavar="NAME", help=f"only this {name}; may be repeated")
-
-
-def _plugin(to: argparse.ArgumentParser) -> None:
-    words = "a Python file that registers encoders, data sets, probes, metrics or sections; its code runs; repeatable"
-    to.add_argument("--plugin", type=Path, action="append", metavar="FILE", help=words)
-
-
-def _option(to: argparse.ArgumentParser, name: str, words: str) -> None:
-    to.add_argument(
-        name, type=_pair, action="append", default=[], metavar="KEY=VALUE", help=f"{words}; may be repeated"
-    )
-
-
-def _pair(words: str) -> tuple[str, Any]:
-    """KEY=VALUE; the value is read as JSON where it is such, else it is text."""
-    key, equals, value = words.partition("=")
-    if not (key and equals):
-        raise argparse.ArgumentTypeError(f"{words!r} is not of the form KEY=VALUE")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
-
-
-def _count(words: str) -> int:
-    if not words.isdecimal() or int(words) < 1:
-        raise argparse.ArgumentTypeError(f"{words!r} is not a whole number of at least 1")
-    return int(words)
-
-
-def _layer(words: str) -> int | str | list[int]:
-    if words == "all":
-        return words
-    try:
-        index = [int(i) for i in words.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{words!r} is neither all nor indices such as -1 or 0,5") from error
-    return index[0] if len(index) == 1 else index
+            add_option(added, "--option", f"an option of the {words}")
+        add_plugin(added)
+        add_debug(added, default=argparse.SUPPRESS)  # a default here would undo `otoscope check --debug KIND`

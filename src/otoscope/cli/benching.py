@@ -1,6 +1,6 @@
-"""The subcommands that train and measure: a whole comparison, or one cell of it. As `commands`, imports stand inside.
+"""The subcommands that train and measure: a whole suite, or one study of it. As in `commands`, functions import.
 
-Each is a suite, so that what the results hold already is not done again.
+Each is a suite, so that runs with a stored result are not executed again.
 """
 
 from __future__ import annotations
@@ -20,144 +20,153 @@ if TYPE_CHECKING:
     from otoscope.search import SearchSpec
 
 
-def bench(asked: argparse.Namespace) -> int:
+def bench(arguments: argparse.Namespace) -> int:
     from otoscope.bench import runner
 
-    suite = _suite(asked)
-    if asked.dry_run:
-        print(runner.prepare(suite, asked.out, storage=asked.storage))
+    suite = _suite(arguments)
+    if arguments.dry_run:
+        print(runner.prepare(suite, arguments.out, storage=arguments.storage))
         return 0
-    outcome = runner.run_suite(
+    result = runner.run_suite(
         suite,
-        asked.out,
-        storage=asked.storage,
-        workers=asked.workers,
-        device=asked.device,
-        plugins=asked.plugin or (),
-        progress=not asked.quiet,
+        arguments.out,
+        storage=arguments.storage,
+        workers=arguments.workers,
+        device=arguments.device,
+        plugins=arguments.plugin or (),
+        progress=not arguments.quiet,
     )
-    return _show(asked, outcome)
+    return _show(arguments, result)
 
 
-def probe(asked: argparse.Namespace) -> int:
+def probe(arguments: argparse.Namespace) -> int:
     from otoscope.bench.specs import ProbeSpec
 
-    given = {name: getattr(asked, name) for name in ("layer", "lr", "weight_decay")}
-    spec = ProbeSpec(asked.probe, options=dict(asked.option), **given)
-    search = _search(asked, None)
-    if search and (asked.lr, asked.weight_decay) != (None, None):
-        raise ValueError("--trials searches the learning rate and weight decay; give them, or --trials, not both")
-    suite = replace(_one_cell(asked, spec), search=search, epochs=asked.epochs, batch_size=asked.batch_size)
-    return _run(asked, suite, asked.bank or bank_path(asked, spec.requirements.layers))
+    fixed = {name: getattr(arguments, name) for name in ("layer", "lr", "weight_decay")}
+    spec = ProbeSpec(arguments.probe, options=dict(arguments.option), **fixed)
+    search = _search(arguments, None)
+    if search and (arguments.lr, arguments.weight_decay) != (None, None):
+        raise ValueError(
+            "--trials and --search search the learning rate and weight decay; give these options, or --lr and "
+            "--weight-decay, not both"
+        )
+    suite = replace(
+        _single_study(arguments, spec), search=search, epochs=arguments.epochs, batch_size=arguments.batch_size
+    )
+    return _run(arguments, suite, arguments.bank or bank_path(arguments, spec.requirements.layers))
 
 
-def finetune(asked: argparse.Namespace) -> int:
+def finetune(arguments: argparse.Namespace) -> int:
     from otoscope.bench.specs import FinetuneSpec
     from otoscope.finetuning.recipe import Recipe
     from otoscope.results import FINETUNE
 
-    given = {field.name: getattr(asked, field.name, None) for field in fields(Recipe)}
-    given["head_options"] = dict(asked.head_option) or None
-    options = {name: value for name, value in given.items() if value is not None}
-    return _run(asked, _one_cell(asked, FinetuneSpec(FINETUNE, options=options)), None)
+    values = {field.name: getattr(arguments, field.name, None) for field in fields(Recipe)}
+    values["head_options"] = dict(arguments.head_option) or None
+    options = {name: value for name, value in values.items() if value is not None}
+    return _run(arguments, _single_study(arguments, FinetuneSpec(FINETUNE, options=options)), None)
 
 
-def demo(asked: argparse.Namespace) -> int:
+def demo(arguments: argparse.Namespace) -> int:
     from otoscope.bench.demo import run_demo
     from otoscope.report.html.page import write_report
 
-    outcome = run_demo(
-        asked.out,
-        suite="demo-small" if asked.small else "demo",
-        seeds=asked.seeds,
-        control=asked.control,
-        finetune=asked.finetune,
-        device=asked.device,
-        progress=not asked.quiet,
+    result = run_demo(
+        arguments.out,
+        suite="demo-small" if arguments.small else "demo",
+        seeds=arguments.seeds,
+        control=arguments.control,
+        finetune=arguments.finetune,
+        device=arguments.device,
+        progress=not arguments.quiet,
     )
-    status = _show(asked, outcome)
-    if not asked.no_report:
-        print(f"\nreport: {write_report(outcome.store.path, asked.out / 'report.html').resolve()}")
+    status = _show(arguments, result)
+    if not arguments.no_report:
+        print(f"\nreport: {write_report(result.store.path, arguments.out / 'report.html').resolve()}")
     return status
 
 
-def _suite(asked: argparse.Namespace) -> Suite:
-    """The suite that is named, or that the lists on the command line make."""
+def _suite(arguments: argparse.Namespace) -> Suite:
+    """The suite that the command line names, or that its lists make, with the changes that it gives."""
     from otoscope.bench import suites
 
-    lists = {kind: getattr(asked, kind) for kind in ("encoders", "datasets", "probes")}
+    lists = {kind: getattr(arguments, kind) for kind in ("encoders", "datasets", "probes")}
     given = [kind for kind, names in lists.items() if names]
-    if asked.suite and given:
+    if arguments.suite and given:
         raise ValueError(
             f"--suite names everything that is compared; found --{given[0]} beside it, give one of the two"
         )
-    if asked.suite:
-        suite = suites.load(asked.suite)
+    if arguments.suite:
+        suite = suites.load(arguments.suite)
     elif len(given) == len(lists):
-        held: dict[str, Any] = {"about": "from the command line"} | {k: v.split(",") for k, v in lists.items()}
-        held["datasets"] = [{"name": name, "shots": asked.shots, "views": asked.views} for name in held["datasets"]]
-        suite = suites.parse("command-line", held)
+        data: dict[str, Any] = {"about": "from the command line"} | {k: v.split(",") for k, v in lists.items()}
+        few_shot = {"shots": arguments.shots, "views": arguments.views}
+        data["datasets"] = [{"name": name, **few_shot} for name in data["datasets"]]
+        suite = suites.parse("command-line", data)
     else:
         raise ValueError(f"give --suite ({', '.join(suites.names())}), or all of --encoders, --datasets and --probes")
-    changed = {name: getattr(asked, name) for name in ("seeds", "draws", "epochs", "batch_size")}
-    changed = {name: number for name, number in changed.items() if number is not None}
-    return replace(suite, **changed, search=_search(asked, suite.search))
+    changes = {name: getattr(arguments, name) for name in ("seeds", "draws", "epochs", "batch_size")}
+    changes = {name: number for name, number in changes.items() if number is not None}
+    return replace(suite, **changes, search=_search(arguments, suite.search))
 
 
-def _search(asked: argparse.Namespace, search: SearchSpec | None) -> SearchSpec | None:
+def _search(arguments: argparse.Namespace, search: SearchSpec | None) -> SearchSpec | None:
     """The search of a suite, changed by --search and --trials; None for one trial."""
     from otoscope.search import SearchSpec
 
-    kind, trials = asked.search, asked.trials
+    kind, trials = arguments.search, arguments.trials
     if trials == 1:
         return None
     if kind is None and trials is None:
         return search
-    known = search if search and kind in (None, search.kind) else SearchSpec(kind or SearchSpec.kind)
-    changed = trials or (search.total if search else None)
-    return known if changed is None else replace(known, options={**known.options, "trials": changed})
+    base = search if search and kind in (None, search.kind) else SearchSpec(kind or SearchSpec.kind)
+    total = trials or (search.total if search else None)
+    return base if total is None else replace(base, options={**base.options, "trials": total})
 
 
-def _one_cell(asked: argparse.Namespace, spec: ProbeSpec | FinetuneSpec) -> Suite:
-    """The suite of an encoder and a data set under one entry; what nobody registered is refused."""
+def _single_study(arguments: argparse.Namespace, spec: ProbeSpec | FinetuneSpec) -> Suite:
+    """The suite of one encoder, one data set, and one probe or fine-tuning; raises for what is not registered."""
     from otoscope.bench.specs import DatasetSpec, EncoderSpec
     from otoscope.bench.suites import Suite
 
-    encoder = EncoderSpec(asked.encoder, label(asked), dict(asked.encoder_option))
-    data = DatasetSpec(asked.dataset, dict(asked.dataset_option), shots=asked.shots, views=asked.views)
-    for named in (encoder, data, spec):
-        named.check()
+    encoder = EncoderSpec(arguments.encoder, label(arguments), dict(arguments.encoder_option))
+    dataset = DatasetSpec(
+        arguments.dataset, dict(arguments.dataset_option), shots=arguments.shots, views=arguments.views
+    )
+    for part in (encoder, dataset, spec):
+        part.check()
     return Suite(
         name="command-line",
-        about="one cell",
+        about="one encoder, data set and probe",
         encoders=(encoder,),
-        datasets=(data,),
+        datasets=(dataset,),
         probes=(spec,),
-        seeds=asked.seeds,
-        draws=asked.draws,
+        seeds=arguments.seeds,
+        draws=arguments.draws,
     )
 
 
-def _run(asked: argparse.Namespace, suite: Suite, bank: Path | None) -> int:
+def _run(arguments: argparse.Namespace, suite: Suite, bank: Path | None) -> int:
+    """Run a suite of one pair, and print its results."""
     from otoscope.bench import runner
 
-    outcome = runner.run_suite(suite, asked.out, bank=bank, device=asked.device, progress=not asked.quiet)
-    for lack in outcome.plan.unavailable:
-        raise ValueError(lack.reason)
-    status = _show(asked, outcome)
-    print(f"\nresults in {asked.out}; `otoscope report --out {asked.out}` draws them")
+    result = runner.run_suite(suite, arguments.out, bank=bank, device=arguments.device, progress=not arguments.quiet)
+    for item in result.plan.unavailable:
+        raise ValueError(item.reason)
+    status = _show(arguments, result)
+    print(f"\nresults in {arguments.out}; `otoscope report --out {arguments.out}` draws them")
     return status
 
 
-def _show(asked: argparse.Namespace, outcome: SuiteResult) -> int:
-    """The table of all results, what was there before, what failed; the exit status."""
-    from otoscope.report import table
+def _show(arguments: argparse.Namespace, result: SuiteResult) -> int:
+    """Print the table of all results and the failures; the exit status."""
+    from otoscope.report.rows import summarise
     from otoscope.report.text import summary
 
-    if next(iter(outcome.store), None):
-        print(summary.summary_text(table.summarise(outcome.store)))
-    if not outcome.plan.runs:
-        print(f"\nnothing to do: all {outcome.plan.done} cells were done before")
-    for failure in outcome.failures:
-        print(f"failed: {failure.run}: {failure.traceback if asked.debug else failure.error}", file=sys.stderr)
-    return 1 if outcome.failures else 0
+    if next(iter(result.store), None):
+        print(summary.summary_text(summarise(result.store)))
+    if not result.plan.runs:
+        print(f"\nnothing to do: all {result.plan.finished} runs were done before")
+    for failure in result.failures:
+        print(f"failed: {failure.run}: {failure.traceback if arguments.debug else failure.error}", file=sys.stderr)
+    return 1 if result.failures else 0

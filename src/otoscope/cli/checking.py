@@ -10,10 +10,11 @@ import importlib
 from collections.abc import Iterable
 from functools import partial
 from inspect import Parameter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from otoscope.contract import CheckResult, Contract
-from otoscope.registry import PLUGIN_PREFIX, Registry
+if TYPE_CHECKING:
+    from otoscope.contract import CheckResult, Contract
+    from otoscope.registry import Registry
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -33,7 +34,9 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def _creatable(registry: Registry[Any], plugins: Iterable[object] | None, options: Iterable[str]) -> list[str]:
-    """Names of the plug-ins in the given files, or of all that `options` suffice to create."""
+    """Return the names of the plug-ins in the given files, or of all that `options` suffice to create."""
+    from otoscope.registry import PLUGIN_PREFIX
+
     names = registry.names()
     if plugins:
         names = [name for name in names if registry.get(name).__module__.startswith(PLUGIN_PREFIX)]
@@ -48,7 +51,7 @@ def _creatable(registry: Registry[Any], plugins: Iterable[object] | None, option
 
 
 def _missing(registry: Registry[Any], name: str, options: Iterable[str]) -> list[str]:
-    """Options without a default that are not among `options`."""
+    """Return the options without a default that are not among `options`."""
     declared = registry.options(name).items()
     return [key for key, option in declared if option.default is Parameter.empty and key not in options]
 

@@ -1,6 +1,7 @@
-"""What each subcommand does. Every function takes the parsed arguments and returns the exit status.
+"""The subcommands `list` and `extract`, and functions that several subcommands share.
 
-Imports stand inside the functions: this module is read by `--help`, which must not wait for torch.
+A subcommand takes the parsed arguments and returns the exit status. Imports are inside the functions, so that `--help`
+does not load torch.
 """
 
 from __future__ import annotations
@@ -20,58 +21,61 @@ KINDS = ("encoders", "datasets", "probes")
 RUNS, DEMO = Path("otoscope-runs"), Path("otoscope-demo")
 
 
-def list_(asked: argparse.Namespace) -> int:
+def list_(arguments: argparse.Namespace) -> int:
+    """Print the registered plug-ins with the first line of their documentation, or the costs of probes."""
     from otoscope.report.text.table import TextTable
 
-    for kind in [asked.kind] if asked.kind else KINDS:
+    for kind in [arguments.kind] if arguments.kind else KINDS:
         registry = _registry(kind)
         header, body = [kind, ""], [[name, _about(registry.get(name))] for name in registry.names()]
-        if kind == "probes" and asked.cost:
-            header, body = _costs(asked, registry.names())
-        table = TextTable(header, body, left_columns=1 if asked.cost else 2)
-        print(table.text(), end="\n\n" if not asked.kind else "\n")
+        if kind == "probes" and arguments.cost:
+            header, body = _costs(arguments, registry.names())
+        table = TextTable(header, body, left_columns=1 if arguments.cost else 2)
+        print(table.text(), end="\n\n" if not arguments.kind else "\n")
     return 0
 
 
-def _costs(asked: argparse.Namespace, names: Iterable[str]) -> tuple[list[str], list[list[str]]]:
+def _costs(arguments: argparse.Namespace, names: Iterable[str]) -> tuple[list[str], list[list[str]]]:
     from otoscope.probes import cost
     from otoscope.types import TokenShape
 
-    shape = TokenShape(asked.layers, asked.freq, asked.dim, True, 6.25)
+    shape = TokenShape(arguments.layers, arguments.freq, arguments.dim, True, 6.25)
     rows = []
     for name in names:
         try:
-            price = cost(name, shape, asked.classes, asked.tokens)
-        except ValueError:  # its default options do not fit this width
+            price = cost(name, shape, arguments.classes, arguments.tokens)
+        except (ValueError, RuntimeError):  # the default options do not fit this width, or MACs cannot be counted
             rows.append([name, "–", "–", "–"])
         else:
             rows.append([name, f"{price.parameters:,}", f"{price.macs:,}", f"{price.bytes:,}"])
     return ["probe", "parameters", "MACs per clip", "bytes shipped"], rows
 
 
-def extract(asked: argparse.Namespace) -> int:
+def extract(arguments: argparse.Namespace) -> int:
+    """Encode a data set into a bank and print where it is."""
     from otoscope import bank
 
-    need = bank.requirements(asked.probes.split(",")) if asked.probes else None
-    words, content = need.layers if need else asked.layers, need.content if need else "tokens"
-    named = "-".join([words, *[content] * (content != "tokens"), *[asked.dtype] * (asked.dtype != "float16")])
-    held = bank.extract(
-        _encoder(asked),
-        _dataset(asked),
-        asked.bank or bank_path(asked, named),
-        splits=asked.splits.split(",") if asked.splits else None,
-        layers=words if words in ("last", "all") else [int(i) for i in words.split(",")],
+    need = bank.requirements(arguments.probes.split(",")) if arguments.probes else None
+    layers, content = need.layers if need else arguments.layers, need.content if need else "tokens"
+    folder = "-".join([layers, *[content] * (content != "tokens"), *[arguments.dtype] * (arguments.dtype != "float16")])
+    extracted = bank.extract(
+        _encoder(arguments),
+        _dataset(arguments),
+        arguments.bank or bank_path(arguments, folder),
+        splits=arguments.splits.split(",") if arguments.splits else None,
+        layers=layers if layers in ("last", "all") else [int(i) for i in layers.split(",")],
         content=content,
-        dtype=asked.dtype,
-        batch_size=asked.batch_size,
-        progress=not asked.quiet,
+        dtype=arguments.dtype,
+        batch_size=arguments.batch_size,
+        progress=not arguments.quiet,
     )
-    kind = f"{content} in {asked.dtype}"
-    print(f"{held.path}: {', '.join(held.splits)} of {asked.dataset} by {label(asked)}, {kind}, {held.shape}")
+    kind = f"{content} in {arguments.dtype}"
+    splits = ", ".join(extracted.splits)
+    print(f"{extracted.path}: {splits} of {arguments.dataset} by {label(arguments)}, {kind}, {extracted.shape}")
     return 0
 
 
-# What several commands need
+# Shared by several subcommands
 
 
 def _registry(kind: str) -> Registry[Any]:
@@ -82,41 +86,45 @@ def _registry(kind: str) -> Registry[Any]:
 
 
 def _about(plugin: type[Any]) -> str:
-    """The first line of a plug-in's docstring."""
+    """Return the first line of a plug-in's docstring."""
     return (plugin.__doc__ or "").strip().partition("\n")[0]
 
 
-def _encoder(asked: argparse.Namespace) -> Encoder:
+def _encoder(arguments: argparse.Namespace) -> Encoder:
     from otoscope import encoders
 
-    encoder = encoders.create(asked.encoder, **dict(asked.encoder_option))
-    return encoder.to(asked.device) if asked.device else encoder
+    encoder = encoders.create(arguments.encoder, **dict(arguments.encoder_option))
+    return encoder.to(arguments.device) if arguments.device else encoder
 
 
-def _dataset(asked: argparse.Namespace) -> Dataset:
+def _dataset(arguments: argparse.Namespace) -> Dataset:
     from otoscope import datasets
 
-    return datasets.create(asked.dataset, **dict(asked.dataset_option))
+    return datasets.create(arguments.dataset, **dict(arguments.dataset_option))
 
 
-def label(asked: argparse.Namespace) -> str:
-    """The encoder's name with the options that make it another: "tiny-random" for weights=random."""
-    return "-".join([asked.encoder, *_words(asked.encoder_option)])
+def label(arguments: argparse.Namespace) -> str:
+    """Return the name of the encoder with its options, such as "tiny-random" for weights=random."""
+    return "-".join([arguments.encoder, *_option_names(arguments.encoder_option)])
 
 
-def bank_path(asked: argparse.Namespace, layers: str) -> Path:
-    """A folder for this encoder, data set and choice of layers; the bank itself refuses whatever else differs."""
-    folder: Path = asked.out / "banks" / "-".join([label(asked), asked.dataset, *_words(asked.dataset_option), layers])
+def bank_path(arguments: argparse.Namespace, layers: str) -> Path:
+    """Return the folder of the bank for this encoder, data set and choice of layers."""
+    folder: Path = (
+        arguments.out
+        / "banks"
+        / "-".join([label(arguments), arguments.dataset, *_option_names(arguments.dataset_option), layers])
+    )
     return folder
 
 
-def _words(options: Iterable[tuple[str, Any]]) -> list[str]:
-    """Options as parts of a name: words speak for themselves, numbers need their key."""
+def _option_names(options: Iterable[tuple[str, Any]]) -> list[str]:
+    """Return options as parts of a folder name: the value of a text option, "key=value" of others."""
     return [value if isinstance(value, str) else f"{key}={value}" for key, value in sorted(options)]
 
 
 def store_in(out: Path) -> Store:
-    """The results of an output folder."""
+    """Open the results in an output folder."""
     from otoscope.results import Store
 
     return Store(out / "results")

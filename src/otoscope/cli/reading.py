@@ -1,4 +1,4 @@
-"""The subcommands that read results: list, export, compare, rank, draw. As in `commands`, imports stand inside."""
+"""The subcommands that read results: `results`, `compare`, `rank`, `report`. Imports stand inside, as in `commands`."""
 
 from __future__ import annotations
 
@@ -15,119 +15,128 @@ if TYPE_CHECKING:
     from otoscope.results import Store
 
     View = tuple[list[dict[str, Any]], Callable[[Format], str]]
+    """Flat rows for files, and a function that writes the view in a text format."""
 
 
-def results(asked: argparse.Namespace) -> int:
+def results(args: argparse.Namespace) -> int:
+    """Print results, or write them to a file."""
     from otoscope.report.text import export
 
-    form = export.format_of(asked.export) if asked.export else None
-    store = store_in(results_folder(asked))
-    view = _published if asked.published else _summary if asked.summary else _per_seed
-    rows, words = view(asked, store)
+    form = export.format_of(args.export) if args.export else None
+    store = store_in(results_folder(args))
+    view = _published if args.published else _summary if args.summary else _records
+    rows, text = view(args, store)
     if not rows:
-        raise ValueError(_nothing(store))
+        raise ValueError(_no_results(store))
     if form is None:
-        print(words(asked.format))
+        print(text(args.format))
         return 0
     if form == "parquet":
-        export.write_parquet(rows, asked.export)
+        export.write_parquet(rows, args.export)
     else:
-        export.write_text(words(form), asked.export)
-    print(f"{asked.export}: {len(rows)} rows")
+        export.write_text(text(form), args.export)
+    print(f"{args.export}: {len(rows)} rows")
     return 0
 
 
-def compare(asked: argparse.Namespace) -> int:
+def compare(args: argparse.Namespace) -> int:
+    """Print the comparison of two probes."""
     from otoscope.report.compare import compare
 
-    store = store_in(results_folder(asked))
-    print(compare(store, asked.a, asked.b, asked=partial(_is_asked, asked), resamples=asked.resamples).text())
+    store = store_in(results_folder(args))
+    print(compare(store, args.a, args.b, select=partial(_selected, args), resamples=args.resamples).text())
     return 0
 
 
-def rank(asked: argparse.Namespace) -> int:
+def rank(args: argparse.Namespace) -> int:
+    """Print the rankings of encoders and of probes."""
     from otoscope.report import rankings
     from otoscope.report.text import flat
     from otoscope.report.text.ranking_rows import ranking_rows
     from otoscope.report.text.rankings import rankings_text
 
-    store = store_in(results_folder(asked))
-    found = rankings.rank(store, asked=partial(_is_asked, asked), resamples=asked.resamples)
-    if not (found.rankings or found.board):
-        raise ValueError(_unranked(store, found.left_out))
-    as_rows = asked.format in ("csv", "json")
-    print(flat.flat_text(ranking_rows(found), asked.format) if as_rows else rankings_text(found, asked.format))
+    store = store_in(results_folder(args))
+    ranked = rankings.rank(store, select=partial(_selected, args), resamples=args.resamples)
+    if not (ranked.rankings or ranked.board):
+        raise ValueError(_nothing_to_rank(store, ranked.left_out))
+    as_rows = args.format in ("csv", "json")
+    print(flat.flat_text(ranking_rows(ranked), args.format) if as_rows else rankings_text(ranked, args.format))
     return 0
 
 
-def report(asked: argparse.Namespace) -> int:
+def report(args: argparse.Namespace) -> int:
+    """Write the HTML report and print its path."""
     from otoscope.report.html.page import write_report
 
-    out = results_folder(asked)
-    print(write_report(store_in(out).path, asked.html or out / "report.html").resolve())
+    out = results_folder(args)
+    print(write_report(store_in(out).path, args.html or out / "report.html").resolve())
     return 0
 
 
-def results_folder(asked: argparse.Namespace) -> Path:
-    """The folder asked for; else that of the runs, or of the demo where there are no runs."""
-    return asked.out or next((f for f in (RUNS, DEMO) if (f / "results").is_dir()), RUNS)
+def results_folder(args: argparse.Namespace) -> Path:
+    """The folder given by `--out`; else that of the runs, or of the demo where there are no runs."""
+    return args.out or next((f for f in (RUNS, DEMO) if (f / "results").is_dir()), RUNS)
 
 
-def _per_seed(asked: argparse.Namespace, store: Store) -> View:
-    from otoscope.report import table
+def _records(args: argparse.Namespace, store: Store) -> View:
+    """One row for each record."""
+    from otoscope.report.rows import record_values
     from otoscope.report.text import flat
 
-    rows = [r for r in table.per_seed(store) if _is_asked(asked, r["encoder"], r["dataset"], r["probe"])]
+    rows = [r for r in record_values(store) if _selected(args, r["encoder"], r["dataset"], r["probe"])]
     return rows, partial(flat.flat_text, rows)
 
 
-def _summary(asked: argparse.Namespace, store: Store) -> View:
-    from otoscope.report import table
+def _summary(args: argparse.Namespace, store: Store) -> View:
+    """One row for each configuration, over its seeds."""
+    from otoscope.report.rows import row_values, summarise
     from otoscope.report.text import summary
 
-    rows = [row for row in table.summarise(store) if _is_asked(asked, row.encoder, row.dataset, row.probe)]
-    return _view([table.flat(row) for row in rows], partial(summary.summary_text, rows))
+    rows = [row for row in summarise(store) if _selected(args, row.encoder, row.dataset, row.probe)]
+    return _view([row_values(row) for row in rows], partial(summary.summary_text, rows))
 
 
-def _published(asked: argparse.Namespace, store: Store) -> View:
-    from otoscope.report import table
+def _published(args: argparse.Namespace, store: Store) -> View:
+    """Rows beside the published values of the same encoder, data set and probe."""
     from otoscope.report.published import comparison
     from otoscope.report.published.values import canonical
+    from otoscope.report.rows import configurations, with_estimate
 
-    def wanted(encoder: str, dataset: str, probe: str) -> bool:
-        return _is_asked(asked, encoder, dataset, probe, canonical)
+    def select(encoder: str, dataset: str, probe: str) -> bool:
+        return _selected(args, encoder, dataset, probe, canonical)
 
-    rows = [r for r in table.configurations(store) if wanted(r.encoder, r.dataset, r.probe)]
-    lines = comparison.compare_with_published([table.estimated(store, row) for row in rows], wanted)
+    rows = [r for r in configurations(store) if select(r.encoder, r.dataset, r.probe)]
+    lines = comparison.compare_with_published([with_estimate(store, row) for row in rows], select)
     return _view([comparison.flat(line) for line in lines], partial(comparison.comparison_text, lines))
 
 
-def _view(rows: list[dict[str, Any]], eye: Callable[[Any], str]) -> View:
-    """Rows whose CSV and JSON are the rows themselves, and whose other forms `eye` makes."""
+def _view(rows: list[dict[str, Any]], text: Callable[[Any], str]) -> View:
+    """A view whose CSV and JSON contain the flat rows; `text` writes the other formats."""
     from otoscope.report.text import flat
 
-    return rows, lambda form: flat.flat_text(rows, form) if form in ("csv", "json") else eye(form)
+    return rows, lambda form: flat.flat_text(rows, form) if form in ("csv", "json") else text(form)
 
 
-def _is_asked(
-    asked: argparse.Namespace, encoder: str, dataset: str, probe: str, name: Callable[[str], str] = str
+def _selected(
+    args: argparse.Namespace, encoder: str, dataset: str, probe: str, canonical: Callable[[str], str] = str
 ) -> bool:
-    wanted = ((asked.encoder, encoder), (asked.dataset, dataset), (asked.probe, probe))
-    return all(not names or name(found) in map(name, names) for names, found in wanted)
+    """Whether a row passes the filters; names are compared in their canonical form."""
+    filters = ((args.encoder, encoder), (args.dataset, dataset), (args.probe, probe))
+    return all(not names or canonical(name) in map(canonical, names) for names, name in filters)
 
 
-def _unranked(store: Store, left_out: Sequence[str]) -> str:
-    why = "".join(f"; left out: {words}" for words in left_out)
+def _nothing_to_rank(store: Store, left_out: Sequence[str]) -> str:
+    reasons = "".join(f"; left out: {sentence}" for sentence in left_out)
     return (
-        f"nothing to rank in {store.path}: that needs a data set with two encoders under the same probe, or two cells "
-        f"(encoder x data set) with two probes each{why}; `otoscope results` lists what there is"
+        f"nothing to rank in {store.path}: a ranking needs a data set with two encoders under the same probe, or two "
+        f"pairs of encoder and data set with two probes each{reasons}; `otoscope results` lists all results"
     )
 
 
-def _nothing(store: Store) -> str:
-    held = list(store)
-    if not held:
-        return f"no such results in {store.path}, there are none; `otoscope probe` makes some"
-    kinds = (("encoders", "encoder"), ("data sets", "dataset"), ("probes", "probe"))
-    names = [f"{words} {', '.join(sorted({getattr(r, kind) for r in held}))}" for words, kind in kinds]
-    return f"no such results in {store.path}; there are {'; '.join(names)}"
+def _no_results(store: Store) -> str:
+    records = list(store)
+    if not records:
+        return f"no such results in {store.path}: it is empty; run `otoscope probe` to measure some"
+    parts = (("encoders", "encoder"), ("data sets", "dataset"), ("probes", "probe"))
+    labels = [f"{words} {', '.join(sorted({getattr(r, part) for r in records}))}" for words, part in parts]
+    return f"no such results in {store.path}; there are {'; '.join(labels)}"

@@ -1,4 +1,4 @@
-"""Fine-tuning: the reference that every probe is compared with. The whole encoder is trained with a head on top."""
+"""Fine-tuning of a whole encoder with a head on top, the reference that probes are compared with."""
 
 from otoscope.finetuning.api import FittedFinetune, finetune
 from otoscope.finetuning.recipe import Recipe

@@ -121,28 +121,16 @@ def finetune(
     DivergedError : if the loss or a validation score becomes nan or infinite.
     """
     recipe = recipe or Recipe()
-    metrics.main_metric(dataset.task)
     device = torch.device("cpu" if device is None else device)
-    clips = {split: dataset.clips(split) for split in ("train", "validation")}
-    targets = {split: dataset.task.targets(clips[split]) for split in clips}
-    for split, labels in targets.items():
-        if not bool(labels.any()):
-            raise ValueError(f"the {split} split of {dataset.name!r} has no positive label; fine-tuning needs some")
-    protocol = finetune_protocol(
-        recipe,
-        encoder_digest=encoder.digest,
-        dataset_digest=dataset.digest,
-        task=dataset.task.kind,
-        control=encoder.control,
-        sampling=dataset.sampling if isinstance(dataset, TrainingSet) else Sampling(),
-    )
+    metrics.main_metric(dataset.task)
+    clips = {name: dataset.clips(name) for name in ("train", "validation")}
+    targets = {name: _targets(dataset, name, clips[name]) for name in clips}
+    protocol = _protocol(encoder, dataset, recipe)
     digests = {"encoder_digest": protocol.encoder_digest, "dataset_digest": protocol.dataset_digest}
     identity = dataclasses.asdict(recipe) | digests
     with seeded(seed, device):
         module = _build(encoder, recipe, len(dataset.task.classes)).to(device)
-        run = FinetuneRun(
-            module, recipe, dataset.task, seed, None if checkpoint is None else Path(checkpoint), identity
-        )
+        run = FinetuneRun(module, recipe, dataset.task, seed, checkpoint, identity)
         if not run.finished:
             splits = {s: Split(extract_features(encoder, clips[s], progress=progress), targets[s]) for s in clips}
             run.train(splits["train"], splits["validation"], progress=progress)
@@ -159,6 +147,25 @@ def finetune(
         history=run.history,
         validation=run.validation,
         train_seconds=run.seconds,
+    )
+
+
+def _targets(dataset: Dataset, split: str, clips: Sequence[Clip]) -> Tensor:
+    """The targets of the clips of a split, float [n, C]; they must have a positive label."""
+    targets = dataset.task.targets(clips)
+    if not bool(targets.any()):
+        raise ValueError(f"the {split} split of {dataset.name!r} has no positive label; fine-tuning needs some")
+    return targets
+
+
+def _protocol(encoder: Encoder, dataset: Dataset, recipe: Recipe) -> Protocol:
+    return finetune_protocol(
+        recipe,
+        encoder_digest=encoder.digest,
+        dataset_digest=dataset.digest,
+        task=dataset.task.kind,
+        control=encoder.control,
+        sampling=dataset.sampling if isinstance(dataset, TrainingSet) else Sampling(),
     )
 
 

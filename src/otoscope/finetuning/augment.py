@@ -1,6 +1,7 @@
-"""Augmentation of features while fine-tuning. Every function is pure: features in, features out, randomness from `rng`.
+"""Augmentation of features. All functions are pure: they return new features and take random numbers from `rng`.
 
-`Features.x` is [B, frames, bins] with `lengths` [B] valid frames; only valid frames are touched or copied.
+`Features.x` is float [B, frames, bins], and `Features.lengths` int64 [B] the number of valid frames of each clip.
+Padding frames are neither changed nor copied.
 """
 
 from __future__ import annotations
@@ -13,10 +14,17 @@ from otoscope.encoders import Features
 
 
 def roll(features: Features, rng: np.random.Generator) -> Features:
-    """Turn each clip in time by a random number of frames, around its own length.
+    """Shift each clip circularly in time, by a random number of frames within its length.
 
-    >>> turned = roll(Features(torch.arange(3.0).view(1, 3, 1), torch.tensor([3])), np.random.default_rng(0))
-    >>> turned.x.flatten().tolist()
+    Parameters
+    ----------
+    features : features of B clips.
+    rng : source of the random numbers.
+
+    Examples
+    --------
+    >>> rolled = roll(Features(torch.arange(3.0).view(1, 3, 1), torch.tensor([3])), np.random.default_rng(0))
+    >>> rolled.x.flatten().tolist()
     [1.0, 2.0, 0.0]
     """
     x, length = features.x, features.lengths[:, None]
@@ -27,39 +35,58 @@ def roll(features: Features, rng: np.random.Generator) -> Features:
 
 
 def spec_augment(features: Features, rng: np.random.Generator, *, time: int, freq: int, masks: int = 2) -> Features:
-    """Overwrite `masks` stretches of up to `time` frames and as many of up to `freq` bins with the clip's mean.
+    """Replace random spans of frames and of bins by the mean of the clip.
 
-    SpecAugment (Park et al., Interspeech 2019) without the time warp, which its authors found to matter least.
+    SpecAugment (Park et al., Interspeech 2019) without time warping, which has the smallest effect in that paper.
+
+    Parameters
+    ----------
+    features : features of B clips.
+    rng : source of the random numbers.
+    time : largest width of a masked span of frames.
+    freq : largest width of a masked span of bins.
+    masks : number of spans of each kind.
     """
     x, lengths = features.x, features.lengths
     B, frames, bins = x.shape
     valid = torch.arange(frames) < lengths[:, None]
-    hidden = torch.zeros(B, frames, bins, dtype=torch.bool)
+    masked = torch.zeros(B, frames, bins, dtype=torch.bool)
     for _ in range(masks):
-        hidden |= _stretch(rng, lengths.numpy(), time, frames)[:, :, None]
-        hidden |= _stretch(rng, np.full(B, bins), freq, bins)[:, None, :]
+        masked |= _random_span(rng, lengths.numpy(), time, frames)[:, :, None]
+        masked |= _random_span(rng, np.full(B, bins), freq, bins)[:, None, :]
     mean = (x * valid[..., None]).sum((1, 2)) / (lengths * bins)
-    return Features(torch.where(hidden & valid[..., None], mean[:, None, None], x), lengths)
+    return Features(torch.where(masked & valid[..., None], mean[:, None, None], x), lengths)
 
 
 def mixup(features: Features, targets: Tensor, rng: np.random.Generator, *, alpha: float) -> tuple[Features, Tensor]:
-    """Lay a random other clip of the batch under each clip: features and targets alike are mixed as lam : 1 - lam.
+    """Mix each clip with a random other clip of the batch: features and targets alike, with weights lam and 1 - lam.
 
-    lam = max(l, 1 - l) with l ~ Beta(alpha, alpha), one for each clip (Zhang et al., ICLR 2018). The features mixed are
-    the encoder's own, log-mel as a rule; a mixed clip is as long as the longer of the two.
+    lam = max(l, 1 - l) with l ~ Beta(alpha, alpha) for each clip (Zhang et al., ICLR 2018). Features are mixed as the
+    front end returns them, usually as log-mel.
+
+    Parameters
+    ----------
+    features : features of B clips.
+    targets : float [B, C].
+    rng : source of the random numbers.
+    alpha : parameter of the Beta distribution.
+
+    Returns
+    -------
+    Features and targets of the mixed clips; a mixed clip is as long as the longer one of the two.
     """
     B = len(targets)
     draw = rng.beta(alpha, alpha, B)
-    share = torch.from_numpy(np.maximum(draw, 1 - draw)).to(features.x.dtype)
+    lam = torch.from_numpy(np.maximum(draw, 1 - draw)).to(features.x.dtype)
     other = torch.from_numpy(rng.permutation(B))
-    x = share[:, None, None] * features.x + (1 - share)[:, None, None] * features.x[other]
-    mixed = share[:, None] * targets + (1 - share)[:, None] * targets[other]
+    x = lam[:, None, None] * features.x + (1 - lam)[:, None, None] * features.x[other]
+    mixed = lam[:, None] * targets + (1 - lam)[:, None] * targets[other]
     return Features(x, torch.maximum(features.lengths, features.lengths[other])), mixed
 
 
-def _stretch(rng: np.random.Generator, lengths: np.ndarray, widest: int, size: int) -> Tensor:
-    """One random stretch within the length of each row: bool [B, size]."""
+def _random_span(rng: np.random.Generator, lengths: np.ndarray, widest: int, size: int) -> Tensor:
+    """One random span of at most `widest` positions within the length of each row, bool [B, size]."""
     width = np.minimum(rng.integers(0, widest + 1, len(lengths)), lengths)
     start = rng.integers(0, lengths - width + 1)
-    place = np.arange(size)
-    return torch.from_numpy((place >= start[:, None]) & (place < (start + width)[:, None]))
+    position = np.arange(size)
+    return torch.from_numpy((position >= start[:, None]) & (position < (start + width)[:, None]))

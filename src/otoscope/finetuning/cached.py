@@ -1,4 +1,4 @@
-"""What a head reads of an encoder that stands still: each clip is encoded once, if its tokens fit in memory."""
+"""Cached embeddings: each clip is encoded once by the frozen encoder if its tokens fit in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from otoscope.encoders import Encoder, Features
-from otoscope.finetuning.features import collate, to
+from otoscope.finetuning.features import collate, to_device
 from otoscope.probes import Probe
 from otoscope.train import loader
 from otoscope.types import Tokens
@@ -19,35 +19,42 @@ def embeddings_loader(
     encoder: Encoder,
     head: Probe,
     layers: tuple[int, ...],
-    heard: Sequence[Features],
+    features: Sequence[Features],
     batch_size: int,
     *,
     progress: bool = False,
 ) -> loader.Loader:
-    """Serve the tokens of clips as `head` reads them, on the CPU, by the encoder in eval mode and without gradient.
+    """A loader of the tokens that a head reads, from an encoder in evaluation mode and without a gradient.
 
-    Up to `loader.IN_MEMORY` bytes they are encoded once, now; what is larger is encoded anew by each call. Clips are
-    padded to the longest of `heard`, so that a clip's tokens do not hang on its batch.
+    Tokens of up to `loader.IN_MEMORY` bytes are computed once; otherwise each call encodes its clips again. All clips
+    are padded to the longest clip, so that the tokens of a clip do not depend on its batch.
+
+    Parameters
+    ----------
+    encoder : computes the tokens on its device.
+    head : the probe that reads the tokens.
+    layers : encoder layers that the head reads.
+    features : n batches of one clip each.
+    batch_size : clips that are encoded at once.
+    progress : whether to show a progress bar on stderr.
+
+    Returns
+    -------
+    Loader. Clip indices int64 [B] to tokens on the CPU.
     """
-    frames = max(features.x.shape[1] for features in heard)
+    frames = max(clip.x.shape[1] for clip in features)
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
 
     @torch.no_grad()
     def encode(index: Tensor) -> Tokens:
         encoder.eval()
-        batch = to(collate([heard[i] for i in index.tolist()], frames), device)
+        batch = to_device(collate([features[i] for i in index.tolist()], frames), device)
         return loader.select(encoder.embed(batch), head.reads, layers).to("cpu")
 
-    batches = torch.split(torch.arange(len(heard)), batch_size)
+    batches = torch.split(torch.arange(len(features)), batch_size)
     first = encode(batches[0])
-    if first.x[0].numel() * 4 * len(heard) > loader.IN_MEMORY:
+    if first.x[0].numel() * 4 * len(features) > loader.IN_MEMORY:
         return encode
-    rest = tqdm(batches[1:], desc="encoding", unit="batch", disable=not progress, leave=False)
-    parts = [first, *(encode(index) for index in rest)]
-    heads = [part.cls for part in parts if part.cls is not None]
-    held = Tokens(
-        torch.cat([part.x for part in parts]),
-        torch.cat([part.mask for part in parts]),
-        torch.cat(heads) if heads else None,
-    )
-    return loader.tokens_loader(held, head.reads, tuple(range(len(layers))), normalise=head.normalises_tokens)
+    remaining = tqdm(batches[1:], desc="encoding", unit="batch", disable=not progress, leave=False)
+    tokens = loader.join([first, *(encode(index) for index in remaining)])
+    return loader.tokens_loader(tokens, head.reads, tuple(range(len(layers))), normalise=head.normalises_tokens)

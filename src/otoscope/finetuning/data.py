@@ -12,7 +12,7 @@ from torch import Tensor
 
 from otoscope.encoders import Features
 from otoscope.finetuning import augment
-from otoscope.finetuning.features import collate, to
+from otoscope.finetuning.features import collate, to_device
 from otoscope.finetuning.recipe import Recipe
 from otoscope.train import loader
 from otoscope.train.learners import Batch, BatchFor, Seeds
@@ -94,7 +94,7 @@ class AugmentedData(FinetuneData):
         if recipe.time_mask or recipe.freq_mask:
             batch = augment.spec_augment(batch, rng, time=recipe.time_mask, freq=recipe.freq_mask)
         return [
-            (to(Features(batch.x[part], batch.lengths[part]), self.device), targets[part].to(self.device))
+            (to_device(Features(batch.x[part], batch.lengths[part]), self.device), targets[part].to(self.device))
             for part in rows
         ]
 
@@ -112,4 +112,4 @@ def features_in_order(
     device : where the features are moved to.
     """
     starts = range(0, len(features), batch_size)
-    yield (to(collate(features[start : start + batch_size]), device) for start in starts)
+    yield (to_device(collate(features[start : start + batch_size]), device) for start in starts)

@@ -1,4 +1,4 @@
-"""Features of clips for fine-tuning: heard once, collated into batches, and what becomes of them."""
+"""Features of clips: extraction, batches, and the logits of a module."""
 
 from __future__ import annotations
 
@@ -15,33 +15,74 @@ from otoscope.types import AudioBatch, Clip
 
 
 def extract_features(encoder: Encoder, clips: Sequence[Clip], *, progress: bool = False) -> list[Features]:
-    """The features of each clip by itself, from audio resampled to the encoder's rate."""
+    """Apply the front end of an encoder to clips.
+
+    Parameters
+    ----------
+    encoder : its front end is applied on the device of its weights.
+    clips : n clips; they are resampled to the rate of the encoder.
+    progress : whether to show a progress bar on stderr.
+
+    Returns
+    -------
+    n batches of one clip each, on the CPU.
+
+    Raises
+    ------
+    AudioError : for a clip without usable audio.
+    """
     device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
-    heard = []
+    extracted = []
     for clip in tqdm(clips, desc="features", unit="clip", disable=not progress, leave=False):
-        wave = waveform(clip, encoder.sample_rate)
-        batch = AudioBatch.of([wave], encoder.sample_rate)
+        batch = AudioBatch.of([waveform(clip, encoder.sample_rate)], encoder.sample_rate)
         features = encoder.front_end(AudioBatch(batch.waves.to(device), batch.lengths.to(device), batch.rate))
-        heard.append(to(features, torch.device("cpu")))
-    return heard
+        extracted.append(to_device(features, torch.device("cpu")))
+    return extracted
 
 
 def collate(features: Sequence[Features], frames: int = 0) -> Features:
-    """One batch of single clips, padded with zeros to the longest, and at least to `frames`."""
+    """Join single clips into one batch, padded with zeros.
+
+    Parameters
+    ----------
+    features : B batches of one clip each.
+    frames : least number of frames of the batch; it is padded to the longest clip in any case.
+
+    Returns
+    -------
+    Features. `x` is float [B, max frames, bins].
+    """
     frames = max(frames, *(f.x.shape[1] for f in features))
     x = torch.cat([functional.pad(f.x, (0, 0, 0, frames - f.x.shape[1])) for f in features])
     return Features(x, torch.cat([f.lengths for f in features]))
 
 
-def to(features: Features, device: torch.device) -> Features:
-    """The same features on a device."""
+def to_device(features: Features, device: torch.device) -> Features:
+    """The same features on a device.
+
+    Parameters
+    ----------
+    features : features of B clips.
+    device : where to move them.
+    """
     return Features(features.x.to(device), features.lengths.to(device))
 
 
 @torch.no_grad()
-def predict(module: nn.Module, heard: Sequence[Features], batch_size: int) -> Tensor:
-    """Logits of clips, float32 [n, C] on the CPU; leaves the module in eval mode."""
+def predict(module: nn.Module, features: Sequence[Features], batch_size: int) -> Tensor:
+    """Logits of clips. The module is left in evaluation mode.
+
+    Parameters
+    ----------
+    module : maps features to logits.
+    features : n batches of one clip each.
+    batch_size : clips that are computed at once.
+
+    Returns
+    -------
+    float32 [n, C]. Logits, on the CPU.
+    """
     device = next(module.parameters()).device
     module.eval()
-    starts = range(0, len(heard), batch_size)
-    return torch.cat([module(to(collate(heard[i : i + batch_size]), device)).float().cpu() for i in starts])
+    batches = (features[start : start + batch_size] for start in range(0, len(features), batch_size))
+    return torch.cat([module(to_device(collate(batch), device)).float().cpu() for batch in batches])

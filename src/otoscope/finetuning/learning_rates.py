@@ -1,4 +1,4 @@
-"""Learning rates of a fine-tuning run: by depth in the encoder, and by step."""
+"""Layer-wise learning rates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,20 @@ from otoscope.train.optim import decay_groups
 
 
 def depth_groups(encoder: Encoder) -> list[list[nn.Parameter]]:
-    """The encoder's own `depth_groups()`; `ValueError` unless it lists each parameter exactly once."""
+    """The parameters of an encoder by depth, checked.
+
+    Parameters
+    ----------
+    encoder : its method `depth_groups` is called.
+
+    Returns
+    -------
+    Parameters from input to output, one list per depth.
+
+    Raises
+    ------
+    ValueError : unless the method lists every parameter exactly once.
+    """
     depths = encoder.depth_groups()
     listed = [id(p) for group in depths for p in group]
     if sorted(listed) != sorted(id(p) for p in encoder.parameters()):
@@ -27,18 +40,27 @@ def depth_groups(encoder: Encoder) -> list[list[nn.Parameter]]:
 def parameter_groups(
     head: Probe, depths: Sequence[Sequence[nn.Parameter]], *, lr: float, layer_decay: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Parameter groups for AdamW: the head at `lr`, depth g of G (from 0 at the input) at lr * layer_decay^(G - g).
+    """Parameter groups for AdamW with layer-wise learning rates (BEiT, Bao et al., arXiv 2106.08254).
 
-    Vectors (norms, biases) take no weight decay, nor does what the head lists in `no_decay`. Layer-wise decay as in
-    BEiT (Bao et al., arXiv 2106.08254).
+    Vectors of the encoder (norms, biases) take no weight decay, nor do the parameters that the head lists in
+    `no_decay`.
+
+    Parameters
+    ----------
+    head : its parameters get the learning rate `lr`.
+    depths : parameters of the encoder from input to output, one list per depth. Depth g of G, counted from 0, gets
+        lr * layer_decay^(G - g).
+    lr : learning rate of the head.
+    layer_decay : ratio of the learning rates of neighbouring depths.
+    weight_decay : weight decay of all other parameters.
     """
     groups = [group | {"lr": lr} for group in decay_groups(head, head.no_decay, weight_decay)]
     for depth, parameters in enumerate(depths):
-        rate = lr * layer_decay ** (len(depths) - depth)
+        depth_lr = lr * layer_decay ** (len(depths) - depth)
         for decay, chosen in (
             (weight_decay, [p for p in parameters if p.ndim > 1]),
             (0.0, [p for p in parameters if p.ndim <= 1]),
         ):
             if chosen:
-                groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
+                groups.append({"params": chosen, "lr": depth_lr, "weight_decay": decay})
     return groups

@@ -1,7 +1,7 @@
-"""Low-rank adaptation: frozen weights, and beside each of them a trained update of low rank.
+"""Low-rank adaptation (LoRA): the weights of an encoder are frozen, and low-rank updates of them are trained.
 
-LoRA (Hu et al., ICLR 2022, arXiv 2106.09685), W' = W + (alpha / rank) B A, section 4.1. The update is a parametrization
-of the layer's weight, so an encoder needs to know nothing of it, not even where it reads `layer.weight` itself.
+W' = W + (alpha / rank) B A (Hu et al., ICLR 2022, arXiv 2106.09685, section 4.1). An update is a parametrization of the
+weight of a layer. Therefore it works with any encoder, also with one that reads `layer.weight` directly.
 """
 
 from __future__ import annotations
@@ -16,15 +16,24 @@ from torch.nn.utils import parametrize
 from otoscope.encoders import Encoder
 
 Depths = list[list[nn.Parameter]]
-"""Parameters from input to output, one list per depth."""
+"""Parameters of an encoder from input to output, one list per depth."""
 
 
 class LowRank(nn.Module):
-    """A weight plus an update of low rank: [out, in] -> [out, in], weight + scale * up @ down.
+    """A parametrization [out, in] -> [out, in]: weight + scale * up @ down.
 
-    `down` [rank, in] starts uniform, as a layer's weight does (the authors' code; the paper has a Gaussian), `up`
-    [out, rank] at zero, so that at first nothing is changed. Autocast does not lower its precision.
+    `down` [rank, in] is initialised uniformly, like the weight of a linear layer (as in the authors' code; the paper
+    uses a Gaussian). `up` [out, rank] is initialised to zero, so that the layer is unchanged at first. The update is
+    computed in the precision of the weight, also under autocast.
 
+    Parameters
+    ----------
+    weight : float [out, in]. The weight that is adapted.
+    rank : rank of the update.
+    scale : factor of the update.
+
+    Examples
+    --------
     >>> weight = torch.randn(4, 6)
     >>> bool((LowRank(weight, rank=2, scale=1.0)(weight) == weight).all())
     True
@@ -38,19 +47,36 @@ class LowRank(nn.Module):
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight with its update."""
+        """The weight with its update.
+
+        Parameters
+        ----------
+        weight : float [out, in].
+        """
         with torch.autocast(weight.device.type, enabled=False):
             return weight + self.scale * (self.up @ self.down)
 
 
 def adapt(encoder: Encoder, depths: Sequence[Sequence[nn.Parameter]], *, rank: int, alpha: float | None) -> Depths:
-    """Freeze `encoder` and give each of its linear layers an update of this rank; the new parameters, by depth.
+    """Freeze an encoder and add a low-rank update to each of its linear layers.
 
-    Every `nn.Linear` beyond the first of `depths` (the encoder's `depth_groups()`) gets one: in a transformer the
-    projections of attention and the feed-forward layers of each block, and not the patch embedding. An update belongs
-    to the depth of its layer. `alpha` None is `rank`, a scale of 1. The encoder is changed; give a copy.
+    Every `nn.Linear` beyond the first depth group is adapted: in a transformer the projections of attention and the
+    feed-forward layers of each block, but not the patch embedding.
 
-    `ValueError` where there is no such layer, or one with fewer inputs or outputs than `rank`.
+    Parameters
+    ----------
+    encoder : changed in place.
+    depths : the `depth_groups()` of the encoder.
+    rank : rank of the updates.
+    alpha : the updates are scaled by alpha / rank; None for a scale of 1.
+
+    Returns
+    -------
+    The new parameters by depth; an update has the depth of its layer.
+
+    Raises
+    ------
+    ValueError : if there is no such layer, or a layer has fewer inputs or outputs than `rank`.
     """
     depth_of = {id(p): depth for depth, group in enumerate(depths) for p in group}
     layers = {
@@ -60,8 +86,8 @@ def adapt(encoder: Encoder, depths: Sequence[Sequence[nn.Parameter]], *, rank: i
     }
     if not layers:
         raise ValueError(
-            f"encoder {encoder.name!r} has no nn.Linear beyond the first of its {len(depths)} depth groups, and LoRA "
-            "adapts these; fine-tune without lora_rank"
+            f"encoder {encoder.name!r} has no nn.Linear beyond the first of its {len(depths)} depth groups, which "
+            "LoRA adapts; fine-tune without lora_rank"
         )
     for name, (module, _) in layers.items():
         if rank > min(module.weight.shape):
@@ -70,21 +96,27 @@ def adapt(encoder: Encoder, depths: Sequence[Sequence[nn.Parameter]], *, rank: i
                 f"{list(module.weight.shape)}; choose at most {min(module.weight.shape)}"
             )
     encoder.requires_grad_(False)
-    found: Depths = [[] for _ in depths]
+    updates: Depths = [[] for _ in depths]
     for module, depth in layers.values():
         update = LowRank(module.weight, rank=rank, scale=(rank if alpha is None else alpha) / rank)
         parametrize.register_parametrization(module, "weight", update)
-        found[depth] += [update.down, update.up]
-    return found
+        updates[depth] += [update.down, update.up]
+    return updates
 
 
 def merge(encoder: Encoder) -> Encoder:
-    """Add every update to its weight, in place: a plain encoder again, with the same output and the first names.
+    """Add every low-rank update to its weight.
 
-    The encoder is returned. One without updates stays as it is.
+    Parameters
+    ----------
+    encoder : changed in place. An encoder without updates does not change.
+
+    Returns
+    -------
+    The same encoder, without updates: its output is the same, and its parameters have their original names.
     """
     for module in encoder.modules():
-        lists = getattr(module, "parametrizations", {})
-        if "weight" in lists and any(isinstance(part, LowRank) for part in lists["weight"]):
+        parametrizations = getattr(module, "parametrizations", {})
+        if "weight" in parametrizations and any(isinstance(p, LowRank) for p in parametrizations["weight"]):
             parametrize.remove_parametrizations(module, "weight")
     return encoder

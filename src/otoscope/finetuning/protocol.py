@@ -39,7 +39,7 @@ def finetune_protocol(
     search = None
     if len(lrs) > 1:
         values["lr"] = None
-        search = SearchSettings(kind="list", trials=len(lrs), options={"lr": list(lrs)})
+        search = SearchSettings(kind="list", trials=len(lrs), options={"settings": [{"lr": lr} for lr in lrs]})
     return Protocol(
         encoder_digest=encoder_digest,
         dataset_digest=dataset_digest,

@@ -1,4 +1,4 @@
-"""What decides a fine-tuning run, apart from encoder, data set and seed."""
+"""The configuration of a fine-tuning run."""
 
 from __future__ import annotations
 
@@ -9,18 +9,32 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to fine-tune; in the manner of BEiT (arXiv 2106.08254), Audio-MAE (2207.06405) and EAT (2401.03497).
+    """How to fine-tune; similar to BEiT (arXiv 2106.08254), Audio-MAE (2207.06405) and EAT (2401.03497).
 
-    lr: of the head; depth group g of G, counted from 0 at the input, gets lr * layer_decay^(G - g).
-    warmup: share of all steps with a rising learning rate; a cosine to 0 follows.
-    batch_size, accumulate: clips of one optimiser step, and the pieces in which they are computed.
-    mixup: alpha of the Beta; time_mask, freq_mask: widest SpecAugment stretch in frames and bins; 0 for none.
-    ema: decay of averaged weights, which are then validated and kept in place of the last ones; None for none.
-    head, head_options: the probe that turns tokens into logits. Vectors (norms, biases) take no weight decay.
-    probe_epochs: epochs before these `epochs`, in which the head learns alone, on tokens of the frozen encoder without
-    augmentation (linear probing, then fine-tuning: Kumar et al., ICLR 2022, arXiv 2202.10054); 0 for none.
-    lora_rank, lora_alpha: train updates of this rank, scaled by alpha / rank, in place of the encoder's weights
-    (`otoscope.finetuning.lora`); None for all weights, and for alpha = rank.
+    Parameters
+    ----------
+    epochs : epochs in which encoder and head are trained.
+    lr : learning rate of the head. Depth group g of G of the encoder, counted from 0 at the input, gets
+        lr * layer_decay^(G - g).
+    weight_decay : weight decay of matrices. Vectors (norms, biases) take none.
+    batch_size : clips of one optimiser step.
+    accumulate : number of micro-batches in which a batch is computed; more of them need less memory.
+    layer_decay : ratio of the learning rates of neighbouring depth groups.
+    warmup : fraction of all steps in which the learning rate rises; a cosine to 0 follows.
+    mixup : alpha of the Beta distribution of mixup; 0 for no mixup.
+    time_mask, freq_mask : largest width of a SpecAugment mask in frames and in bins; 0 for no masks.
+    roll : whether to shift clips circularly in time.
+    ema : decay of the averaged weights, which are then validated and returned; None for no averaging.
+    head, head_options : registered name and options of the probe that maps tokens to logits.
+    probe_epochs : epochs before the others in which the head is trained alone on tokens of the frozen encoder, without
+        augmentation (linear probing, then fine-tuning: Kumar et al., ICLR 2022, arXiv 2202.10054); 0 for none.
+    lora_rank : rank of low-rank updates that are trained in place of the weights of the encoder
+        (`otoscope.finetuning.lora`); None to train all weights.
+    lora_alpha : the updates are scaled by lora_alpha / lora_rank; None for a scale of 1.
+
+    Raises
+    ------
+    ValueError : for a value outside its range.
     """
 
     epochs: int = 30

@@ -73,10 +73,11 @@ class FinetuneRun:
         recipe: Recipe,
         task: Task,
         seed: int,
-        checkpoint: Path | None,
+        checkpoint: str | Path | None,
         identity: Mapping[str, Any],
     ) -> None:
-        self.module, self.recipe, self.task, self.seed, self.checkpoint = module, recipe, task, seed, checkpoint
+        self.module, self.recipe, self.task, self.seed = module, recipe, task, seed
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.device = next(module.parameters()).device
         self.average: AveragedModel | None = None
         if recipe.ema is not None:
@@ -86,8 +87,8 @@ class FinetuneRun:
         self.seconds = 0.0
         self.learner = self._learner(head_only=recipe.probe_epochs > 0)
         self.state = TrainingState([Group([0], self.learner)], self._diverged)
-        if checkpoint is not None and checkpoint.exists():
-            self._resume(checkpoint)
+        if self.checkpoint is not None and self.checkpoint.exists():
+            self._resume(self.checkpoint)
 
     @property
     def finished(self) -> bool:
@@ -222,8 +223,8 @@ class FinetuneRun:
         saved = torch.load(checkpoint, map_location=self.device, weights_only=True)
         if saved["identity"] != self.identity:
             raise ValueError(
-                f"{checkpoint} is of another run: it holds {saved['identity']}, this one is {self.identity}; "
-                "give another path, or delete it to start anew"
+                f"{checkpoint} is the checkpoint of another run: it holds {saved['identity']}, this run is "
+                f"{self.identity}; give another path, or delete the file to start again"
             )
         self.module.load_state_dict(saved["module"])
         if self.average is not None:

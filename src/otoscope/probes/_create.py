@@ -51,8 +51,8 @@ def create(name: str, shape: TokenShape, n_classes: int, **options: Any) -> Prob
 def cost(name: str, shape: TokenShape, n_classes: int, n_tokens: int, **options: Any) -> Cost:
     """Compute the cost of a probe from the module on torch's meta device. Results are cached.
 
-    No random number is drawn. No parameter is allocated either, unless the class uses the default `Probe.macs`, which
-    runs the probe once.
+    The state of the random number generator does not change. No parameter is allocated, unless the class uses the
+    default `Probe.macs`, which runs the probe once.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def cost(name: str, shape: TokenShape, n_classes: int, n_tokens: int, **options:
     """
     key = (_class_for(name, shape, options), shape, n_classes, n_tokens, repr(sorted(options.items())))
     if key not in _COSTS:
-        probe = _on_meta(name, shape, n_classes, options)
+        probe = _without_values(name, shape, n_classes, options)
         _COSTS[key] = Cost(_parameters(probe), probe.macs(n_tokens), probe.shipped_bytes)
     return _COSTS[key]
 
@@ -85,7 +85,7 @@ def parameter_count(name: str, shape: TokenShape, n_classes: int, **options: Any
     >>> parameter_count("mean", TokenShape(12, 8, 768, True, 6.25), 527, solver="adamw")
     405275
     """
-    return _parameters(_on_meta(name, shape, n_classes, options))
+    return _parameters(_without_values(name, shape, n_classes, options))
 
 
 def solver_of(name: str, options: Mapping[str, Any]) -> str:
@@ -112,16 +112,17 @@ def _class_for(name: str, shape: TokenShape, options: dict[str, Any]) -> type[Pr
     return gated(cls) if solver == "adamw" else cls
 
 
-def _on_meta(name: str, shape: TokenShape, n_classes: int, options: dict[str, Any]) -> Probe:
-    """The probe on torch's meta device: its tensors have shapes and no values, and no random number is drawn."""
+def _without_values(name: str, shape: TokenShape, n_classes: int, options: dict[str, Any]) -> Probe:
+    """The probe on torch's meta device, where tensors have shapes but no values and no random number is drawn.
+
+    A probe whose constructor reads the values of tensors is built on the CPU instead.
+    """
     try:
         with torch.device("meta"):
             return create(name, shape, n_classes, **options)
-    except RuntimeError as error:
-        raise RuntimeError(
-            f"probe {name!r} cannot be built on torch's meta device: {error}; its constructor must not read the values "
-            "of tensors"
-        ) from error
+    except (RuntimeError, TypeError):
+        with torch.random.fork_rng(devices=[]):
+            return create(name, shape, n_classes, **options)
 
 
 def _parameters(probe: Probe) -> int:

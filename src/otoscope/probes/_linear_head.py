@@ -73,7 +73,7 @@ class FixedFeatureProbe(LinearHeadProbe):
     ValueError : for an unknown solver, or for norm="batch" with the exact solver, which standardises features itself.
     """
 
-    solver = "exact"
+    solver: Literal["adamw", "exact", "stored"] = "exact"
     head: Head
     reads_layers_side_by_side: ClassVar[bool] = False
 
@@ -86,7 +86,7 @@ class FixedFeatureProbe(LinearHeadProbe):
                 "norm='batch' belongs to solver='adamw': the exact solver standardises every feature by the train "
                 "clips; leave norm out, or train with solver='adamw'"
             )
-        self.solver: Solver = solver
+        self.solver = solver
         self.head = Head(width, n_classes, norm)
 
 

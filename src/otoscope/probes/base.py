@@ -54,9 +54,6 @@ class Range:
 class Probe(nn.Module, ABC):
     """Base of every probe. A probe subclasses `ClipProbe` or `FrameProbe` and defines `forward`.
 
-    The constructor must also work on torch's meta device, where tensors have a shape and no values: the cost of a probe
-    is computed there.
-
     Parameters
     ----------
     shape : shape of the tokens that the probe will be given.

@@ -1,4 +1,4 @@
-"""The paired verdict: is one probe better than another, on the same clips, and how sure is that?"""
+"""The paired comparison of two probes on the same clips, with its significance."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from itertools import groupby
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference
 from otoscope.registry import UnknownNameError, unknown
-from otoscope.report.table import Row, comparable, configurations, estimated
+from otoscope.report.rows import Row, configurations, same_clips, with_estimate
 from otoscope.report.text.numbers import percent
 from otoscope.results import Store
 
 ALPHA = 0.05
 RESAMPLES = 2000
 PER_COMPARISON = 100
-"""Resamples for each cell: the smallest p-value, 1/(R + 1), must stay below `ALPHA` when Holm multiplies it."""
+"""Least resamples for each pair of encoder and data set, so that the smallest p-value, 1/(R + 1), can be significant
+after Holm's correction."""
 
 
 @dataclass(frozen=True)
 class Verdict:
     """Two probes on one encoder and data set.
 
-    difference: by how much a is better than b, a fraction, with interval and p-value of this comparison alone; p: the
-    p-value adjusted for the
-    `family` of comparisons it belongs to (Holm 1979), which decides.
+    Parameters
+    ----------
+    a, b : rows of the two probes.
+    difference : by how much a is better than b, a fraction; interval and p-value are of this comparison alone.
+    p : p-value after Holm's correction (1979) for the family; the verdict uses this one.
+    family : number of comparisons in the family.
     """
 
     a: Row
@@ -36,13 +40,13 @@ class Verdict:
 
     @property
     def winner(self) -> Row | None:
-        """The better one, or None where the clips do not decide it at 5 %."""
+        """The better one; None where the difference is not significant at 5 %."""
         if not self.p < ALPHA:
             return None
         return self.a if self.difference.value > 0 else self.b
 
     def sentence(self) -> str:
-        """The verdict with its numbers."""
+        """The verdict with its numbers, as one sentence."""
         d = self.difference
         ahead = d.value >= 0
         high, low = (self.a, self.b) if ahead else (self.b, self.a)
@@ -63,7 +67,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Verdicts, one for each encoder and data set that has both probes, and sentences about those left out."""
+    """Two probes on several pairs of encoder and data set.
+
+    Parameters
+    ----------
+    a, b : labels of the probes.
+    verdicts : one for each encoder and data set that has both probes.
+    left_out : sentences about the other pairs, with the reason.
+    """
 
     a: str
     b: str
@@ -71,13 +82,13 @@ class Comparison:
     left_out: tuple[str, ...]
 
     def text(self) -> str:
-        """Every verdict, the count of them where there are several, and what was left out."""
+        """Every verdict, the counts where there are several, and what was left out."""
         lines = [verdict.sentence() for verdict in self.verdicts]
         if len(lines) > 1:
             won = sum(v.winner is v.a for v in self.verdicts), sum(v.winner is v.b for v in self.verdicts)
             lines.append(
-                f"Of {len(lines)} cells {self.a} wins {won[0]}, {self.b} wins {won[1]}, {len(lines) - sum(won)} stay "
-                f"undecided, at {100 * ALPHA:.0f} % for all of them together (Holm)."
+                f"Of {len(lines)} pairs of encoder and data set, {self.a} wins {won[0]} and {self.b} wins {won[1]}; "
+                f"{len(lines) - sum(won)} are undecided, at {100 * ALPHA:.0f} % for all of them together (Holm)."
             )
         return "\n".join([*lines, *(f"left out: {words}" for words in self.left_out)])
 
@@ -87,67 +98,85 @@ def compare(
     a: str,
     b: str,
     *,
-    asked: Callable[[str, str, str], bool] = lambda *_: True,
+    select: Callable[[str, str, str], bool] = lambda *_: True,
     resamples: int = RESAMPLES,
 ) -> Comparison:
-    """Compare probes `a` and `b` on every (encoder, data set) of the store that has both.
+    """Compare two probes on every pair of encoder and data set that has both.
 
-    The metric is averaged over each probe's seeds and resampled over clips, both probes with the same resamples
-    (`stats.paired_bootstrap`); p-values of several cells are corrected together (`stats.holm`).
+    The main score is averaged over the seeds of each probe and resampled over clips, with the same resamples for both
+    (`otoscope.metrics.stats.improvement`). P-values of several pairs are corrected together (Holm 1979).
 
-    a, b: a probe's name, or its label as `otoscope results --summary` prints it where a cell holds several
-    configurations; asked: which (encoder, data set, probe) to read. At least 100 resamples are made for each cell.
+    Parameters
+    ----------
+    store : results.
+    a, b : names of the probes, or their labels as `otoscope results --summary` prints them where there are several
+        configurations.
+    select : function of the labels (encoder, data set, probe); only rows for which it is true are compared.
+    resamples : number of bootstrap resamples; at least 100 for each pair are used.
 
-    `UnknownNameError` for a probe that nothing was measured with, `ValueError` if nothing can be compared.
+    Returns
+    -------
+    Comparison. Its `text()` has a sentence for each pair.
+
+    Raises
+    ------
+    UnknownNameError : for a probe without results.
+    ValueError : when both names are the same, or nothing can be compared.
     """
-    rows = [row for row in configurations(store) if asked(row.encoder, row.dataset, row.probe)]
+    rows = [row for row in configurations(store) if select(row.encoder, row.dataset, row.probe)]
     if a == b:
-        raise ValueError(f"asked to compare {a!r} with itself; name two probes")
+        raise ValueError(f"{a!r} cannot be compared with itself; give the names of two probes")
     for name in (a, b):
         if not any(name in (row.label, row.probe) for row in rows):
             raise UnknownNameError(f"{unknown('probe', name, {row.probe for row in rows})} (measured in {store.path})")
-    pairs, left_out = list[tuple[Row, Row]](), list[str]()
-    for _, cell in groupby(rows, key=lambda row: row.cell):
-        found = _pair(list(cell), a, b)
-        if isinstance(found, str):
-            left_out.append(found)
+    compared, left_out = list[tuple[Row, Row]](), list[str]()
+    for _, members in groupby(rows, key=lambda row: row.pair):
+        both = _both(list(members), a, b)
+        if isinstance(both, str):
+            left_out.append(both)
         else:
-            pairs.append(found)
-    number = max(resamples, PER_COMPARISON * len(pairs))
-    pairs = [(estimated(store, x, resamples=number), estimated(store, y, resamples=number)) for x, y in pairs]
-    left_out += [f"{_where(x)} has no predictions of the same clips for both" for x, y in pairs if not comparable(x, y)]
-    verdicts = _verdicts([pair for pair in pairs if comparable(*pair)])
+            compared.append(both)
+    count = max(resamples, PER_COMPARISON * len(compared))
+    compared = [
+        (with_estimate(store, x, resamples=count), with_estimate(store, y, resamples=count)) for x, y in compared
+    ]
+    unpaired = [_where(x) for x, y in compared if not same_clips(x, y)]
+    left_out += [f"{where} has no predictions of the same clips for both" for where in unpaired]
+    verdicts = _verdicts([both for both in compared if same_clips(*both)])
     if not verdicts:
         raise ValueError(f"{a} and {b} cannot be compared in {store.path}: {'; '.join(left_out)}")
     return Comparison(a, b, verdicts, tuple(left_out))
 
 
-def _verdicts(pairs: Sequence[tuple[Row, Row]]) -> tuple[Verdict, ...]:
-    found = []
-    for a, b in pairs:
+def _verdicts(compared: Sequence[tuple[Row, Row]]) -> tuple[Verdict, ...]:
+    """The verdicts of one family of comparisons, corrected together."""
+    differences = []
+    for a, b in compared:
         assert a.estimate
         assert b.estimate
-        found.append(stats.improvement(a.estimate, b.estimate))
-    adjusted = stats.holm([d.p for d in found])
-    return tuple(Verdict(a, b, d, float(p), len(pairs)) for (a, b), d, p in zip(pairs, found, adjusted, strict=True))
+        differences.append(stats.improvement(a.estimate, b.estimate))
+    adjusted = stats.holm([d.p for d in differences])
+    return tuple(
+        Verdict(a, b, d, float(p), len(compared)) for (a, b), d, p in zip(compared, differences, adjusted, strict=True)
+    )
 
 
-def _pair(cell: Sequence[Row], a: str, b: str) -> tuple[Row, Row] | str:
-    """The two rows of a cell, or why there are not two."""
-    found = []
+def _both(rows: Sequence[Row], a: str, b: str) -> tuple[Row, Row] | str:
+    """The rows of both probes among those of one encoder and data set, or the reason why one is missing."""
+    both = []
     for name in (a, b):
-        held = [row for row in cell if row.label == name] or [row for row in cell if row.probe == name]
-        if not held:
-            return f"{_where(cell[0])} has no {name}"
-        if len(held) > 1:
-            labels = ", ".join(repr(row.label) for row in held)
-            return f"{_where(cell[0])} has several configurations of {name}, name one of {labels}"
-        found.append(held[0])
-    return found[0], found[1]
+        matching = [row for row in rows if row.label == name] or [row for row in rows if row.probe == name]
+        if not matching:
+            return f"{_where(rows[0])} has no {name}"
+        if len(matching) > 1:
+            labels = ", ".join(repr(row.label) for row in matching)
+            return f"{_where(rows[0])} has several configurations of {name}, name one of {labels}"
+        both.append(matching[0])
+    return both[0], both[1]
 
 
 def _where(row: Row) -> str:
-    return f"{row.encoder} on {row.dataset}" + (f" ({row.subject})" if row.subject else "")
+    return f"{row.encoder} on {row.dataset}" + (f" ({row.digests})" if row.digests else "")
 
 
 def _p(value: float) -> str:

@@ -1,6 +1,6 @@
-"""Probes over all cells (encoder x data set): who wins how often by the paper's rule, and average ranks.
+"""Probes over all pairs of encoder and data set: how often each one wins, and their average ranks.
 
-Fine-tuning takes no part: it is no probe of a frozen encoder.
+Fine-tuning is left out, because it is not a probe of a frozen encoder.
 """
 
 from __future__ import annotations
@@ -15,20 +15,37 @@ from otoscope.metrics import stats
 from otoscope.report.compare import ALPHA
 from otoscope.report.standings import Standing
 
-Cells = Mapping[tuple[str, str], Mapping[str, Standing]]
-"""By (encoder, data set): standings by probe."""
+Pairs = Mapping[tuple[str, str], Mapping[str, Standing]]
+"""Standings by probe, by (encoder, data set)."""
+Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Placed:
-    """Average ranks of `probes`, best first, over the `cells` cells that hold all of them."""
+class ProbeRanks:
+    """Average ranks of probes.
+
+    Parameters
+    ----------
+    probes : labels, best first.
+    pairs : number of pairs of encoder and data set that have all of them.
+    ranking : the ranks with Friedman's test and Nemenyi's critical difference.
+    """
 
     probes: tuple[str, ...]
-    cells: int
+    pairs: int
     ranking: stats.AverageRanks
 
-    def apart(self, probe: str) -> list[str]:
-        """The probes whose average rank differs by more than the critical difference, if Friedman's test rejects."""
+    def different_from(self, probe: str) -> list[str]:
+        """The probes whose average rank differs significantly from that of one probe.
+
+        Parameters
+        ----------
+        probe : label of one of the probes.
+
+        Returns
+        -------
+        list of str. Probes beyond the critical difference; none where Friedman's test does not reject.
+        """
         if not self.ranking.p < ALPHA:
             return []
         ranks = dict(zip(self.probes, self.ranking.ranks, strict=True))
@@ -37,69 +54,84 @@ class Placed:
 
 @dataclass(frozen=True)
 class Scoreboard:
-    """Probes that have two trainings, over `cells` cells, best first by wins minus losses.
+    """Probes that have at least two trainings, over several pairs of encoder and data set.
 
-    wins: [M, M], in how many cells row i wins over column j (`stats.wins`); met: [M, M], in how many both have the two
-    trainings that the rule needs; placed: average ranks, None with fewer than three probes in two cells; left_out: who,
-    and why.
+    Parameters
+    ----------
+    probes : M labels, best first by wins minus losses.
+    pairs : number of pairs with at least two probes.
+    wins : int64 [M, M]. In how many pairs row i wins over column j (`otoscope.metrics.stats.wins`).
+    compared : int64 [M, M]. In how many pairs both have the two trainings that the rule needs.
+    probe_ranks : average ranks; None with fewer than three probes or fewer than two pairs.
+    left_out : sentences about what is left out, with the reason.
     """
 
     probes: tuple[str, ...]
-    cells: int
-    wins: npt.NDArray[np.int64]
-    met: npt.NDArray[np.int64]
-    placed: Placed | None
+    pairs: int
+    wins: Counts
+    compared: Counts
+    probe_ranks: ProbeRanks | None
     left_out: tuple[str, ...]
 
 
 def scoreboard(standings: Sequence[Standing]) -> Scoreboard | None:
-    """The probes over all cells; None without two cells that hold two probes each."""
-    cells: dict[tuple[str, str], dict[str, Standing]] = {}
+    """Count wins and rank probes over all pairs of encoder and data set.
+
+    Parameters
+    ----------
+    standings : standings of any encoders, data sets and probes.
+
+    Returns
+    -------
+    Scoreboard or None. None with fewer than two pairs that have two probes each.
+    """
+    by_pair: dict[tuple[str, str], dict[str, Standing]] = {}
     for s in standings:
         if not s.finetuned:
-            cells.setdefault((s.encoder, s.dataset), {})[s.probe] = s
-    cells = {cell: held for cell, held in cells.items() if len(held) > 1}
-    if len(cells) < 2:
+            by_pair.setdefault((s.encoder, s.dataset), {})[s.probe] = s
+    by_pair = {pair: members for pair, members in by_pair.items() if len(members) > 1}
+    if len(by_pair) < 2:
         return None
-    probes = sorted({probe for held in cells.values() for probe in held})
-    wins, met, single = _wins(cells, probes)
+    probes = sorted({probe for members in by_pair.values() for probe in members})
+    wins, compared, single = _wins(by_pair, probes)
     order = np.argsort(wins.sum(0) - wins.sum(1), kind="stable")
-    order = order[met.sum(1)[order] > 0]
+    order = order[compared.sum(1)[order] > 0]
     grid = np.ix_(order, order)
-    placed, missing = _placed(cells)
+    ranks, incomplete = _probe_ranks(by_pair)
     names = tuple(probes[i] for i in order)
-    return Scoreboard(names, len(cells), wins[grid], met[grid], placed, (*single, *missing))
+    return Scoreboard(names, len(by_pair), wins[grid], compared[grid], ranks, (*single, *incomplete))
 
 
-def _wins(cells: Cells, probes: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], list[str]]:
-    wins, met = (np.zeros((len(probes), len(probes)), np.int64) for _ in range(2))
+def _wins(pairs: Pairs, probes: Sequence[str]) -> tuple[Counts, Counts, list[str]]:
+    """Wins and comparisons [M, M], and sentences about probes with a single training."""
+    wins, compared = (np.zeros((len(probes), len(probes)), np.int64) for _ in range(2))
     single: dict[str, list[str]] = {}
-    for cell, held in cells.items():
-        several = [name for name in held if len(held[name].estimate.per_seed) > 1]
-        if len(several) < len(held):
-            names = ", ".join(name for name in held if name not in several)
-            single.setdefault(names, []).append(" on ".join(cell))
+    for pair, members in pairs.items():
+        several = [name for name in members if len(members[name].estimate.per_seed) > 1]
+        if len(several) < len(members):
+            names = ", ".join(name for name in members if name not in several)
+            single.setdefault(names, []).append(" on ".join(pair))
         if len(several) < 2:
             continue
         grid = np.ix_(*[[probes.index(name) for name in several]] * 2)
-        wins[grid] += stats.wins([held[name].sort_keys for name in several])
-        met[grid] += 1 - np.eye(len(several), dtype=np.int64)
-    words = "a win needs a spread over two trainings, there is one of {} for {}"
-    return wins, met, [words.format(names, ", ".join(found)) for names, found in single.items()]
+        wins[grid] += stats.wins([members[name].sort_keys for name in several])
+        compared[grid] += 1 - np.eye(len(several), dtype=np.int64)
+    sentence = "a win needs two trainings of a probe, there is only one of {} for {}"
+    return wins, compared, [sentence.format(names, ", ".join(where)) for names, where in single.items()]
 
 
-def _placed(cells: Cells) -> tuple[Placed | None, list[str]]:
-    """Average ranks of the probes that every cell of three probes holds, and who is left out."""
-    full = {cell: held for cell, held in cells.items() if len(held) > 2}
+def _probe_ranks(pairs: Pairs) -> tuple[ProbeRanks | None, list[str]]:
+    """Average ranks of the probes that every pair with three probes has, and sentences about what is left out."""
+    full = {pair: members for pair, members in pairs.items() if len(members) > 2}
     if not full:
         return None, []
-    every = [name for name in next(iter(full.values())) if all(name in held for held in full.values())]
-    left = [f"{' on '.join(cell)}: average ranks need three probes" for cell in cells if cell not in full]
-    others = sorted({name for held in full.values() for name in held} - set(every))
-    left += [f"average ranks without {name}, which some cells lack" for name in others]
-    if len(full) < 2 or len(every) < 3:
-        return None, left
-    found = stats.average_ranks([[held[name].sort_key for name in every] for held in full.values()])
-    order = np.argsort(found.ranks, kind="stable")
-    ranking = stats.AverageRanks(found.ranks[order], found.statistic, found.p, found.critical)
-    return Placed(tuple(every[i] for i in order), len(full), ranking), left
+    common = [name for name in next(iter(full.values())) if all(name in members for members in full.values())]
+    sentences = [f"{' on '.join(pair)}: average ranks need three probes" for pair in pairs if pair not in full]
+    others = sorted({name for members in full.values() for name in members} - set(common))
+    sentences += [f"average ranks leave out {name}, which some pairs do not have" for name in others]
+    if len(full) < 2 or len(common) < 3:
+        return None, sentences
+    ranks = stats.average_ranks([[members[name].sort_key for name in common] for members in full.values()])
+    order = np.argsort(ranks.ranks, kind="stable")
+    ordered = stats.AverageRanks(ranks.ranks[order], ranks.statistic, ranks.p, ranks.critical)
+    return ProbeRanks(tuple(common[i] for i in order), len(full), ordered), sentences

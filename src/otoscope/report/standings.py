@@ -1,15 +1,15 @@
-"""Standings: how well an encoder does under a probe on a whole data set, over its folds, few-shot draws and seeds.
+"""Standings: the main score of an encoder under a probe on a whole data set, over its folds, few-shot draws and seeds.
 
 Conventions
 -----------
-* A *training* is one seed, or one seed of one few-shot draw. Draws are averaged as seeds are: both are luck of
-  training, measured on the same held-out clips.
-* The folds of a data set are test sets without common clips: a training is averaged over them, as the protocol of
-  ESC-50 asks, and clips are resampled within each fold. A standing that lacks a fold is not comparable to one that has
-  it.
-* Configurations of a probe are told apart by their protocol, not by the learning rate and weight decay which its
+* A *training* is one seed, or one seed of one few-shot draw. Draws are averaged like seeds, because all of them are
+  measured on the same held-out clips.
+* The folds of a data set are test sets without common clips. A training is averaged over them, as the protocol of
+  ESC-50 requires, and clips are resampled within each fold. A standing with a missing fold is not compared with
+  complete ones.
+* Configurations of a probe are distinguished by their protocol, and not by the learning rate and weight decay that the
   search chose for each encoder, fold and draw.
-* Encoders or data sets of one name and several digests are kept apart, and named with the digest.
+* Encoders or data sets with the same label and different digests are kept apart, and named with the digest.
 """
 
 from __future__ import annotations
@@ -26,19 +26,24 @@ import numpy.typing as npt
 from otoscope import metrics
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Estimate
-from otoscope.report.table import Row, estimated
+from otoscope.report.rows import Row, with_estimate
 from otoscope.report.variants import declared, differing
 from otoscope.results import Protocol, Record, Store
 
-Kind = Literal["encoder", "dataset"]
+Part = Literal["encoder", "dataset"]
 
 
 @dataclass(frozen=True)
 class Standing:
     """One encoder under one probe on one data set.
 
-    probe: its label, with what sets this configuration apart where the encoder has several on this data set; estimate:
-    of the mean over trainings, of which `estimate.per_seed` holds each.
+    Parameters
+    ----------
+    encoder, dataset : labels.
+    probe : label, with the settings that distinguish this configuration where the encoder has several.
+    metric : name of the main score.
+    finetuned : whether the whole encoder was fine-tuned.
+    estimate : bootstrap estimate of the mean over trainings; `estimate.per_seed` has the score of each training.
     """
 
     encoder: str
@@ -50,7 +55,7 @@ class Standing:
 
     @property
     def value(self) -> float:
-        """Mean of the metric over trainings, a fraction."""
+        """Mean of the main score over trainings, a fraction."""
         return self.estimate.value
 
     @property
@@ -65,8 +70,14 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What makes a standing: a row of records for each fold, and the seed by which that fold's clips are resampled."""
+class StandingRecords:
+    """The records behind one standing.
+
+    Parameters
+    ----------
+    encoder, dataset, probe : labels, as in `Standing`.
+    folds : for each fold, the seed by which its clips are resampled, and the row of its records.
+    """
 
     encoder: str
     dataset: str
@@ -77,58 +88,75 @@ class Entry:
         return f"{self.encoder} on {self.dataset} under {self.probe}"
 
     def standing(self, store: Store, *, resamples: int) -> Standing | str:
-        """The standing, or why there is none."""
+        """Estimate the standing.
+
+        Parameters
+        ----------
+        store : results, with the predictions of the records.
+        resamples : number of bootstrap resamples of the clips.
+
+        Returns
+        -------
+        Standing or str. A sentence with the reason where it cannot be estimated.
+        """
         rows = [row for _, row in self.folds]
         trainings = [[_training(r) for r in row.records] for row in rows]
         if any(len(set(t)) < len(t) for t in trainings):
-            return f"{self} holds the same training several times, with other settings"
+            return f"{self} has several records of the same training, with different settings"
         if any(t != trainings[0] for t in trainings):
-            return f"{self} has other seeds or draws in some folds than in others"
-        done = [estimated(store, row, resamples=resamples, seed=seed) for seed, row in self.folds]
-        parts = [row.estimate for row in done if row.estimate]
-        if len(parts) < len(done):
-            return f"{self} has no predictions of the same clips for every training"
-        whole = stats.averaged(parts)
-        return Standing(self.encoder, self.dataset, self.probe, rows[0].metric, rows[0].finetuned, whole)
+            return f"{self} does not have the same seeds and draws in every fold"
+        with_estimates = [with_estimate(store, row, resamples=resamples, seed=seed) for seed, row in self.folds]
+        estimates = [row.estimate for row in with_estimates if row.estimate]
+        if len(estimates) < len(rows):
+            return f"{self} does not have predictions of the same clips for every training"
+        mean = stats.averaged(estimates)
+        return Standing(self.encoder, self.dataset, self.probe, rows[0].metric, rows[0].finetuned, mean)
 
 
-def entries(records: Iterable[Record]) -> list[Entry]:
-    """What the records are about, ordered by data set, encoder and probe; no prediction is read yet.
+def standing_records(records: Iterable[Record]) -> list[StandingRecords]:
+    """Group records by data set, encoder and configuration of a probe. No prediction is read.
 
-    Data sets of several metrics are kept apart.
+    Parameters
+    ----------
+    records : records of any encoders, data sets and probes.
+
+    Returns
+    -------
+    list of StandingRecords. Ordered by data set, encoder and probe; a data set with several metrics counts as several.
     """
-    held = list(records)
-    encoder, dataset = _naming(held, "encoder"), _dataset_naming(held)
+    listed = list(records)
+    encoder, dataset = _labels(listed, "encoder"), _dataset_labels(listed)
 
-    def subject(r: Record) -> tuple[str, str]:
+    def pair(r: Record) -> tuple[str, str]:
         return dataset(r), encoder(r)
 
-    folds = {name: _folds(r for r in held if dataset(r) == name) for name in {dataset(r) for r in held}}
-    found = []
-    for (data, name), group in groupby(sorted(held, key=subject), key=subject):
-        for label, same in _by_configuration(list(group)):
-            rows = [(i, _row(same, fold)) for i, fold in enumerate(folds[data]) if _row(same, fold).records]
-            found.append(Entry(name, data, label, tuple(rows)))
-    return found
+    folds = {name: _folds(r for r in listed if dataset(r) == name) for name in {dataset(r) for r in listed}}
+    grouped = []
+    for (data, name), members in groupby(sorted(listed, key=pair), key=pair):
+        for label, same in _by_configuration(list(members)):
+            rows = [(seed, _row(same, fold)) for seed, fold in enumerate(folds[data]) if _row(same, fold).records]
+            grouped.append(StandingRecords(name, data, label, tuple(rows)))
+    return grouped
 
 
 def _by_configuration(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
-    """Records of one encoder and data set, by the label of probe and configuration."""
+    """Records of one encoder and data set, by label of the probe with its configuration."""
 
     def identity(r: Record) -> tuple[str, str]:
         return r.probe, json.dumps(_configuration(r).to_json(), sort_keys=True)
 
     groups = [list(group) for _, group in groupby(sorted(records, key=identity), key=identity)]
-    found = []
+    labelled = []
     for group in groups:
-        siblings = [declared(_configuration(other[0])) for other in groups if other[0].probe == group[0].probe]
-        apart = differing(declared(_configuration(group[0])), siblings)
-        found.append((f"{group[0].probe} ({apart})" if apart else group[0].probe, group))
-    return found
+        probe = group[0].probe
+        settings = [declared(_configuration(other[0])) for other in groups if other[0].probe == probe]
+        variant = differing(declared(_configuration(group[0])), settings)
+        labelled.append((f"{probe} ({variant})" if variant else probe, group))
+    return labelled
 
 
 def _configuration(record: Record) -> Protocol:
-    """The protocol without what differs by design between encoders, folds and draws."""
+    """The protocol without the fields that differ by design between encoders, folds and draws."""
     return replace(record.protocol, encoder_digest="", dataset_digest="", control=False, fold=None, draw=0)
 
 
@@ -144,35 +172,35 @@ def _folds(records: Iterable[Record]) -> list[int | str | None]:
     return sorted({r.protocol.fold for r in records}, key=lambda fold: (fold is not None, str(fold)))
 
 
-def _naming(records: Sequence[Record], kind: Kind) -> Callable[[Record], str]:
-    """Names of encoders or data sets, with the digest where a name has several."""
+def _labels(records: Sequence[Record], part: Part) -> Callable[[Record], str]:
+    """Labels of encoders or data sets, with the digest where a label has several."""
     digests: dict[str, set[str]] = {}
     for r in records:
-        digests.setdefault(getattr(r, kind), set()).add(_digest(r, kind))
+        digests.setdefault(getattr(r, part), set()).add(_digest(r, part))
 
-    def name(r: Record) -> str:
-        own: str = getattr(r, kind)
-        return f"{own} ({_digest(r, kind)[:8]})" if len(digests[own]) > 1 else own
+    def label(r: Record) -> str:
+        plain: str = getattr(r, part)
+        return f"{plain} ({_digest(r, part)[:8]})" if len(digests[plain]) > 1 else plain
 
-    return name
+    return label
 
 
-def _dataset_naming(records: Sequence[Record]) -> Callable[[Record], str]:
-    """As `_naming`, but folds may have a digest each; and the metric is added where a data set has several."""
-    by_digest = _naming(records, "dataset")
+def _dataset_labels(records: Sequence[Record]) -> Callable[[Record], str]:
+    """As `_labels`, but each fold may have its digest; the metric is added where a data set has several."""
+    with_digest = _labels(records, "dataset")
     digests: dict[tuple[str, int | str | None], set[str]] = {}
     by_metric: dict[str, set[str]] = {}
     for r in records:
         digests.setdefault((r.dataset, r.protocol.fold), set()).add(_digest(r, "dataset"))
         by_metric.setdefault(r.dataset, set()).add(r.metric)
-    several = {dataset for (dataset, _), found in digests.items() if len(found) > 1}
+    several = {dataset for (dataset, _), values in digests.items() if len(values) > 1}
 
-    def name(r: Record) -> str:
-        own = by_digest(r) if r.dataset in several else r.dataset
-        return f"{own}, {r.metric}" if len(by_metric[r.dataset]) > 1 else own
+    def label(r: Record) -> str:
+        plain = with_digest(r) if r.dataset in several else r.dataset
+        return f"{plain}, {r.metric}" if len(by_metric[r.dataset]) > 1 else plain
 
-    return name
+    return label
 
 
-def _digest(record: Record, kind: Kind) -> str:
-    return record.protocol.encoder_digest if kind == "encoder" else record.protocol.dataset_digest
+def _digest(record: Record, part: Part) -> str:
+    return record.protocol.encoder_digest if part == "encoder" else record.protocol.dataset_digest

@@ -1,7 +1,6 @@
-"""The exhibit: one held-out clip seen through one trained probe, kept in a file beside a store of results.
+"""The activation map of one prototype on one held-out clip, kept in a file beside a store of results.
 
-Whoever has the clip, the encoder and the probe writes it (`save`); the report reads it (`load`) and needs neither.
-By custom it lies at `<folder of the store>/../activation_map.npz`, which is what `activation_path` answers.
+It is written where clip, encoder and probe are available. The report reads it without them, from `activation_path`.
 """
 
 from __future__ import annotations
@@ -23,13 +22,28 @@ _LABELS = ("event_labels", "true_labels")
 
 @dataclass(frozen=True)
 class ActivationMap:
-    """A clip's spectrogram, where a prototype answers in it, and what is really there.
+    """The spectrogram of a clip, the similarity of a prototype with its tokens, and its true events.
 
-    log_mel: float32 [frames, bins], natural log or dB, one frame every `hop_seconds` s, bin 0 lowest in frequency.
-    activation: float32 [T, F], the prototype's cosine with every token of the clip, `frame_rate` columns per second,
-    F = 0 lowest in frequency; prototype: its row in the probe; class_name: the class it speaks for in this clip.
-    event_onsets, event_offsets: float32 [E] in seconds, event_labels: their classes; true_labels: the clip's classes.
+    Parameters
+    ----------
+    clip_id : id of the clip.
+    log_mel : float32 [frames, bins]. Natural logarithm or dB; bin 0 is the lowest frequency.
+    hop_seconds : seconds from one frame to the next.
+    activation : float32 [T, F]. Cosine of the prototype with every token; F = 0 is the lowest frequency.
+    frame_rate : columns T per second.
+    class_name : the class to which the prototype contributes in this clip.
+    prototype : row of the prototype in the probe.
+    event_onsets, event_offsets : float32 [E]. In seconds.
+    event_labels : classes of the events, E of them.
+    true_labels : classes of the clip.
+    encoder, probe : labels.
 
+    Raises
+    ------
+    ValueError : for arrays of other shapes, or a hop or frame rate that is not positive.
+
+    Examples
+    --------
     >>> clip = ActivationMap("a", np.zeros((1000, 128)), 0.01, np.zeros((62, 8)), 6.25, "dog", 3,
     ...                np.array([0.5]), np.array([1.0]), ("dog",), ("dog",), "tiny", "protobin")
     >>> clip.seconds
@@ -53,7 +67,7 @@ class ActivationMap:
     def __post_init__(self) -> None:
         if self.log_mel.ndim != 2 or self.activation.ndim != 2:
             raise ValueError(
-                "an exhibit needs log_mel [frames, bins] and activation [T, F], "
+                "an activation map needs log_mel [frames, bins] and activation [T, F], "
                 f"found {list(self.log_mel.shape)} and {list(self.activation.shape)}"
             )
         if min(self.hop_seconds, self.frame_rate) <= 0:
@@ -68,18 +82,18 @@ class ActivationMap:
         return float(len(self.log_mel) * self.hop_seconds)
 
     def save(self, path: str | Path) -> None:
-        """Write to an .npz file, whole or not at all, over whatever was there."""
-        held: dict[str, Any] = {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
+        """Write an .npz file completely or not at all; an existing file is replaced."""
+        arrays: dict[str, Any] = {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
         for name in _LABELS:
-            held[name] = np.array(getattr(self, name), dtype=np.str_)
+            arrays[name] = np.array(getattr(self, name), dtype=np.str_)
         for name in ("log_mel", "activation", "event_onsets", "event_offsets"):
-            held[name] = held[name].astype(np.float32)
+            arrays[name] = arrays[name].astype(np.float32)
         with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **held)
+            np.savez_compressed(file, **arrays)
 
 
 def activation_path(store: str | Path) -> Path:
-    """Where the exhibit of a store lies.
+    """Where the activation map of a store is kept.
 
     >>> activation_path("demo/results").as_posix()
     'demo/activation_map.npz'
@@ -88,20 +102,34 @@ def activation_path(store: str | Path) -> Path:
 
 
 def load(path: str | Path) -> ActivationMap:
-    """Read an exhibit; `ValueError` for a file that is none, `FileNotFoundError` where there is no file."""
+    """Read an activation map.
+
+    Parameters
+    ----------
+    path : a file that `ActivationMap.save` wrote.
+
+    Returns
+    -------
+    ActivationMap. The one that was saved.
+
+    Raises
+    ------
+    FileNotFoundError : without a file.
+    ValueError : for any other file.
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            held = {name: archive[name] for name in archive.files}
+            values = {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, ValueError) as error:
-        raise ValueError(f"{path} is not an exhibit written by otoscope: {error}") from error
-    missing = sorted({f.name for f in fields(ActivationMap)} ^ set(held))
+        raise ValueError(f"{path} is not an activation map written by otoscope: {error}") from error
+    missing = sorted({f.name for f in fields(ActivationMap)} ^ set(values))
     if missing:
-        raise ValueError(f"{path} is not an exhibit of this version of otoscope; fields that differ: {missing}")
+        raise ValueError(f"{path} is not an activation map of this version of otoscope; fields that differ: {missing}")
     for name in _TEXT:
-        held[name] = str(held[name])
+        values[name] = str(values[name])
     for name in _NUMBERS:
-        held[name] = float(held[name])
+        values[name] = float(values[name])
     for name in _LABELS:
-        held[name] = tuple(held[name].tolist())
-    held["prototype"] = int(held["prototype"])
-    return ActivationMap(**held)
+        values[name] = tuple(values[name].tolist())
+    values["prototype"] = int(values["prototype"])
+    return ActivationMap(**values)

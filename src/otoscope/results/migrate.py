@@ -91,12 +91,13 @@ def _probe(label: str, config: Mapping[str, Any], declared: Mapping[str, Any]) -
 
 
 def _search(declared: Mapping[str, Any]) -> dict[str, Any] | None:
-    search = declared.get("search")
+    search, trials = declared.get("search"), declared.get("trials", 1)
     if not search:
         return None
     if set(search) == {"sobol"}:
-        return {"kind": "sobol", "trials": declared["trials"], "options": {}}
-    return {"kind": "tpe", "trials": declared["trials"], "options": search}
+        return {"kind": "sobol", "trials": trials, "options": {}}
+    options = {"sobol": -(-trials // 2)} | {name: value for name, value in search.items() if name != "halving"}
+    return {"kind": "tpe", "trials": trials, "options": options | search.get("halving", {})}
 
 
 def _training(config: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -116,5 +117,6 @@ def _finetuning(config: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[
     """The part of the protocol that is of fine-tuning."""
     recipe = _LATER_RECIPE | {key: value for key, value in config.items() if key not in _DIGESTS | {"protocol"}}
     rates = declared.get("options", {}).get("lrs") or declared.get("lrs") or []
-    search = {"kind": "list", "trials": len(rates), "options": {"lr": rates}} if len(rates) > 1 else None
+    settings = {"settings": [{"lr": rate} for rate in rates]}
+    search = {"kind": "list", "trials": len(rates), "options": settings} if len(rates) > 1 else None
     return {"probe": FINETUNE, "recipe": recipe | ({"lr": None} if search else {}), "search": search}

@@ -1,8 +1,8 @@
 """Mixup views of a few-shot draw: waveforms are mixed before they are encoded, so that a bank can contain the views.
 
 The few-shot protocol with cached embeddings ("Unmute the Patch Tokens", ICLR 2026) has 64 clips per class and five
-views of each, mixed in advance with p = 0.9. The paper does not say how they are mixed; here they are mixed as in BirdSet
-(arXiv 2403.10380), by the same group.
+views of each, mixed in advance with p = 0.9. The paper does not say how they are mixed; here they are mixed as in
+BirdSet (arXiv 2403.10380), by the same group.
 """
 
 from __future__ import annotations

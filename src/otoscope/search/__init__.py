@@ -6,7 +6,6 @@ from otoscope.search.base import (
     Outcome,
     Problem,
     Search,
-    SearchSpec,
     Setting,
     Storage,
     Train,
@@ -14,6 +13,7 @@ from otoscope.search.base import (
     register,
     registry,
 )
+from otoscope.search.spec import SearchSpec
 
 __all__ = [
     "MissingExtraError",

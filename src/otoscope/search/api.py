@@ -10,7 +10,8 @@ from otoscope import metrics, probes
 from otoscope.bank import Bank
 from otoscope.probes import Range
 from otoscope.results import SearchSettings
-from otoscope.search.base import Problem, SearchSpec, Trial
+from otoscope.search.base import Problem, Trial
+from otoscope.search.spec import SearchSpec
 from otoscope.train import FittedProbe, TrainingConfig, fit, fit_many, trials_at_once
 
 

@@ -133,12 +133,13 @@ class _Trials:
         seeds, targets = {trial.seed for trial in self.trials}, self.validation.targets
         data = BankData(self.load, self.training.targets, seeds, first.batch_size, self.device)
         in_order = partial(batches_in_order, self.load_validation, len(targets), first.batch_size, self.device)
+        label = module.name if len(self.trials) == 1 else f"{module.name} x {len(self.trials)}"
         callbacks: list[Callback] = [
             EndDiverged(),
             Validation(in_order, targets, self.bank.task),
             SaveBest(self.bank.task),
             *([] if watch is None else [StopTrials(watch, last_epoch=first.epochs - 1)]),
-            TrainingBar(f"{module.name} x {len(self.trials)}", first.epochs, show=progress),
+            TrainingBar(label, first.epochs, show=progress),
         ]
         schedule = partial(warmup_cosine, steps=first.epochs * len(data.step_weights))
         with self.streams[0].active() if len(self.trials) == 1 else nullcontext():

@@ -40,14 +40,16 @@ class BankData:
     def batches(self, epoch: int, batches_read: Sequence[Seeds]) -> Iterator[Iterator[BatchFor]]:  # noqa: ARG002
         """See `EpochData.batches`. Consecutive equal entries of `batches_read` share one batch."""
         orders = {
-            seed: torch.split(loader.order(self.load, len(self.targets), self.generators[seed]), self.batch_size)
+            seed: torch.split(loader.clip_order(self.load, len(self.targets), self.generators[seed]), self.batch_size)
             for seed in sorted({seed for seeds in batches_read for seed in seeds})
         }
+
+        def clips_of(seeds: Seeds, step: int) -> Tensor:
+            parts = [orders[seed][step] for seed in seeds]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
+
         distinct = [seeds for seeds, _ in groupby(batches_read)]
-        steps = [
-            [torch.cat([orders[seed][step] for seed in seeds]) for seeds in distinct]
-            for step in range(len(self.step_weights))
-        ]
+        steps = [[clips_of(seeds, step) for seeds in distinct] for step in range(len(self.step_weights))]
         with loader.prefetch(self.load, list(chain(*steps))) as loaded:
             yield (self._step(distinct, clips, loaded) for clips in steps)
 

@@ -113,7 +113,7 @@ class FittedProbe:
         if (layers, dim) != (self.shape.layers, self.shape.dim) or not same_grid:
             raise ValueError(
                 f"probe {self.probe!r} was trained on {self.shape}, found {list(tokens.x.shape)} [B, L, T, F, D]; "
-                "Tokens.select_layers(...) chooses the layers that the bank held"
+                "Tokens.select_layers(...) selects the layers of the bank"
             )
         if self.shape.has_cls and tokens.cls is None:
             raise ValueError(f"probe {self.probe!r} was trained on tokens with a cls token, these have none")

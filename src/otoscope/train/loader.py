@@ -1,5 +1,7 @@
-"""What a probe reads of a split: the layers it asked for, pooled where it needs no map, of length one where it reads
-directions, in memory where that fits."""
+"""Loading of the tokens that a probe reads: chosen layers, pooled or as maps, L2-normalised where the probe needs it.
+
+What fits in memory is read once. Larger token maps are read from disk batch by batch, in a background thread.
+"""
 
 from __future__ import annotations
 
@@ -17,128 +19,193 @@ from otoscope.bank import BankSplit
 from otoscope.types import Tokens, TokenShape
 
 Reads = Literal["summary", "mean", "tokens"]
+"""What a probe reads of a clip, see `Probe.reads`."""
 Loader = Callable[[Tensor], Tokens]
 """Clip indices int64 [B] -> the tokens of these clips."""
 
 IN_MEMORY = 2 * 1024**3
-"""Largest token map of a split, in bytes of float32, that is read once and kept in memory."""
+"""Largest token map of a split, in bytes of float32, that is kept in memory."""
 AHEAD = 1
-"""Batches that are read from disk while another is computed on: this many are in memory beside it."""
+"""Number of batches that are read from disk in advance and kept in memory beside the present one."""
 _CHUNK = 64
 
 
 @dataclass(frozen=True)
 class DiskLoader:
-    """The feed of a split that is larger than `IN_MEMORY`: every call reads."""
+    """The `Loader` of a split that is larger than `IN_MEMORY`; every call reads from disk.
+
+    Parameters
+    ----------
+    split : the split.
+    read : reads clips by their row.
+    """
 
     split: BankSplit
     read: Callable[[list[int]], Tokens]
 
     def __call__(self, index: Tensor) -> Tokens:
+        """Read the clips `index`, int64 [B]."""
         return self.read(index.tolist())
 
 
-def choose_layers(layer: int | str | Sequence[int] | None, uses_all_layers: bool, shape: TokenShape) -> tuple[int, ...]:
-    """Indices of the layers a probe is to read, among those the bank holds.
+def choose_layers(
+    layers: int | str | Sequence[int] | None, uses_all_layers: bool, shape: TokenShape
+) -> tuple[int, ...]:
+    """Indices of the layers that a probe reads, among the layers of a bank.
 
-    None means the last one for a probe of `depth` "one" and all for "many"; "all", an index (negative from the end) or
-    a sequence of indices are taken at their word. `ValueError` for a layer the bank does not hold.
+    Parameters
+    ----------
+    layers : an index (negative counts from the end), several indices, or "all". None takes the last layer, or all of
+        them for a probe that uses all layers.
+    uses_all_layers : `Probe.uses_all_layers`.
+    shape : shape of the tokens of the bank.
 
+    Returns
+    -------
+    Indices from 0, in the order given.
+
+    Raises
+    ------
+    ValueError : for a layer that the bank does not hold, or no layer.
+
+    Examples
+    --------
     >>> choose_layers(None, False, TokenShape(12, 8, 192, True, 6.25))
     (11,)
     """
-    every = range(shape.layers)
-    if layer is None:
-        return tuple(every) if uses_all_layers else (every[-1],)
-    if isinstance(layer, str):
-        if layer != "all":
-            raise ValueError(f"layer {layer!r}; allowed: 'all', an index, a sequence of indices, or None")
-        return tuple(every)
-    asked = (layer,) if isinstance(layer, int) else tuple(layer)
-    if not asked or any(not -len(every) <= i < len(every) for i in asked):
+    available = range(shape.layers)
+    if layers is None:
+        return tuple(available) if uses_all_layers else (available[-1],)
+    if isinstance(layers, str):
+        if layers != "all":
+            raise ValueError(f"layers {layers!r}; allowed: 'all', an index, a sequence of indices, or None")
+        return tuple(available)
+    requested = (layers,) if isinstance(layers, int) else tuple(layers)
+    if not requested or any(not -len(available) <= i < len(available) for i in requested):
         raise ValueError(
-            f"layers {list(asked)} were asked for, the bank holds {len(every)} (0 .. {len(every) - 1}); "
+            f"layers {list(requested)} were requested, the bank holds {len(available)} (0 .. {len(available) - 1}); "
             "choose among these, or extract a bank with layers='all'"
         )
-    return tuple(every[i] for i in asked)
+    return tuple(available[i] for i in requested)
 
 
 def select(tokens: Tokens, reads: Reads, layers: tuple[int, ...]) -> Tokens:
-    """The part of `tokens` that a probe of this kind reads."""
+    """The part of tokens that a probe reads.
+
+    Parameters
+    ----------
+    tokens : tokens with all layers.
+    reads : `Probe.reads`; anything but "tokens" pools the token map.
+    layers : indices of the layers.
+    """
     if layers != tuple(range(tokens.x.shape[1])):
         tokens = tokens.select_layers(layers)
     return tokens if reads == "tokens" else tokens.pooled()
 
 
 def tokens_loader(tokens: Tokens, reads: Reads, layers: tuple[int, ...], *, normalise: bool = False) -> Loader:
-    """Serve clips from tokens in memory; with `normalises_tokens`, a probe's `Probe.normalises_tokens`, they are normalised once, here."""
-    held = select(tokens, reads, layers)
-    held = held.normalised() if normalise else held
-    return lambda index: held.select_clips(index)
+    """A loader of clips whose tokens are in memory.
+
+    Parameters
+    ----------
+    tokens, reads, layers : as for `select`.
+    normalise : whether to L2-normalise every token and cls, once (`Probe.normalises_tokens`).
+    """
+    selected = select(tokens, reads, layers)
+    selected = selected.normalised() if normalise else selected
+    return lambda index: selected.select_clips(index)
 
 
 def split_loader(split: BankSplit, reads: Reads, layers: tuple[int, ...], *, normalise: bool = False) -> Loader:
-    """Serve clips of a bank: pooled vectors, and maps up to `IN_MEMORY` bytes, are read once; larger maps by batch.
+    """A loader of the clips of a split of a bank.
 
-    With `normalises_tokens`, a probe's `Probe.normalises_tokens`, tokens and cls are divided by their lengths as they are read.
+    Pooled vectors, and token maps of up to `IN_MEMORY` bytes, are read once; larger token maps are read by each call.
+
+    Parameters
+    ----------
+    split : the split.
+    reads : `Probe.reads`; anything but "tokens" reads pooled vectors.
+    layers : indices of the layers.
+    normalise : whether to L2-normalise every token and cls as it is read (`Probe.normalises_tokens`).
     """
     if reads != "tokens":
         return tokens_loader(split.pooled(), reads, layers, normalise=normalise)
-    every = tuple(range(split.shape.layers))
+    all_layers = layers == tuple(range(split.shape.layers))
 
     def read(rows: slice | list[int]) -> Tokens:
-        tokens = split.tokens(rows) if layers == every else split.tokens(rows, layers)
+        tokens = split.tokens(rows) if all_layers else split.tokens(rows, layers)
         return tokens.normalised() if normalise else tokens
 
     if read(slice(0, 1)).x.numel() * 4 * len(split) > IN_MEMORY:
         return DiskLoader(split, read)
-    held = _join([read(slice(start, start + _CHUNK)) for start in range(0, len(split), _CHUNK)])
-    return lambda index: held.select_clips(index)
+    tokens = join([read(slice(start, start + _CHUNK)) for start in range(0, len(split), _CHUNK)])
+    return lambda index: tokens.select_clips(index)
 
 
-def order(serve: Loader, clips: int, generator: Generator) -> Tensor:
-    """The `clips` clips of a feed in random order, int64 [clips]; one that reads from disk goes window by window.
+def clip_order(load: Loader, clips: int, generator: Generator) -> Tensor:
+    """The clips of a split in random order.
 
-    `torch.randperm(clips, generator=generator)` in memory, `BankSplit.order(generator)` from disk, which is the same
-    for a split that fits in one window.
+    Parameters
+    ----------
+    load : loader of the split. For a `DiskLoader` the order goes window by window (`BankSplit.order`), so that few
+        shards are open at once; this equals a permutation of all clips for a split that fits in one window.
+    clips : number of clips.
+    generator : source of the random numbers.
+
+    Returns
+    -------
+    int64 [clips]. Every index once.
     """
-    if isinstance(serve, DiskLoader):
-        return serve.split.order(generator)
+    if isinstance(load, DiskLoader):
+        return load.split.order(generator)
     return torch.randperm(clips, generator=generator)
 
 
 @contextmanager
-def prefetch(serve: Loader, batches: Sequence[Tensor]) -> Iterator[Iterator[Tokens]]:
-    """Inside, the tokens of each of `batches` in turn; from disk, a thread reads the next `AHEAD` in the meantime.
+def prefetch(load: Loader, batches: Sequence[Tensor]) -> Iterator[Iterator[Tokens]]:
+    """The tokens of each batch in order, inside a `with` block.
 
-    An error of a read is raised where its batch is asked for. The thread ends with the context, however that ends; it
-    finishes at most the batch that it is reading.
+    With a `DiskLoader`, a thread reads the next `AHEAD` batches in advance. A read error is raised when its batch is
+    requested. The thread ends with the block, after at most the batch that it is reading.
 
-    >>> with prefetch(lambda index: Tokens(index.view(-1, 1, 1, 1, 1).float()), torch.arange(4).split(3)) as served:
-    ...     [len(tokens) for tokens in served]
+    Parameters
+    ----------
+    load : loads clips by their index.
+    batches : clip indices int64 [B] of each batch.
+
+    Examples
+    --------
+    >>> with prefetch(lambda index: Tokens(index.view(-1, 1, 1, 1, 1).float()), torch.arange(4).split(3)) as loaded:
+    ...     [len(tokens) for tokens in loaded]
     [3, 1]
     """
-    if not isinstance(serve, DiskLoader):
-        yield map(serve, batches)
+    if not isinstance(load, DiskLoader):
+        yield map(load, batches)
         return
     reader = ThreadPoolExecutor(1, "otoscope-reader")
     try:
-        yield _ahead(reader, serve, batches)
+        yield _read_ahead(reader, load, batches)
     finally:
         reader.shutdown(cancel_futures=True)
 
 
-def _ahead(reader: ThreadPoolExecutor, serve: Loader, batches: Sequence[Tensor]) -> Iterator[Tokens]:
-    coming: deque[Future[Tokens]] = deque()
+def _read_ahead(reader: ThreadPoolExecutor, load: Loader, batches: Sequence[Tensor]) -> Iterator[Tokens]:
+    pending: deque[Future[Tokens]] = deque()
     for batch in batches:
-        coming.append(reader.submit(serve, batch))
-        if len(coming) > AHEAD:
-            yield coming.popleft().result()
-    while coming:
-        yield coming.popleft().result()
+        pending.append(reader.submit(load, batch))
+        if len(pending) > AHEAD:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
 
 
-def _join(parts: Sequence[Tokens]) -> Tokens:
-    heads = [part.cls for part in parts if part.cls is not None]
+def join(parts: Sequence[Tokens]) -> Tokens:
+    """Tokens of several batches of the same shape as one batch.
+
+    Parameters
+    ----------
+    parts : at least one batch; either all have a cls token or none has.
+    """
+    cls = [part.cls for part in parts if part.cls is not None]
     x, mask = torch.cat([part.x for part in parts]), torch.cat([part.mask for part in parts])
-    return Tokens(x, mask, torch.cat(heads) if heads else None, is_normalised=parts[0].is_normalised)
+    return Tokens(x, mask, torch.cat(cls) if cls else None, is_normalised=parts[0].is_normalised)

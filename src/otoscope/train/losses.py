@@ -1,8 +1,6 @@
-"""The losses of the training loop: one for clips that carry many labels, one for clips that carry exactly one.
+"""Losses for clips with several labels and for clips with exactly one label.
 
-Both take logits [..., B, C] and targets [B, C] or [..., B, C] in 0..1 (multi-hot, one-hot, or the soft targets of
-mixup) and return [...], a scalar for one batch: the mean over clips of the sum over classes, so that a clip weighs the
-same whatever the batch.
+Both losses are the mean over clips of the sum over classes.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+"""Logits [..., B, C] and targets [B, C] or [..., B, C] -> losses [...]."""
 
 
 def asymmetric(
@@ -24,13 +23,28 @@ def asymmetric(
 
     With p = sigmoid(logit) and the shifted p_m = max(p - clip, 0),
     L = -y (1 - p)^gamma_pos log(p) - (1 - y) p_m^gamma_neg log(1 - p_m).
-    An absent class with p <= clip costs nothing. The focusing weights take part in the gradient, as the equation says
-    (the authors' code can detach them). Computed in float32 or wider, and finite for any finite logit. Differentiable
-    once, in the logits, by a formula instead of the graph of some fifteen small operations.
+    The loss of an absent class with p <= clip is 0. The focusing weights take part in the gradient, as in the equation
+    (the authors' code can detach them). The loss is computed in float32 or wider, and is finite for any finite logit.
+    It is differentiable once, with respect to the logits; its gradient is computed by a formula in one step.
 
-    logits [..., B, C], targets [B, C] or [..., B, C]; returns [...]. Raises `ValueError` for a negative gamma or one
-    strictly between 0 and 1 (its gradient is infinite at p = 0), and for a clip outside [0, 1).
+    Parameters
+    ----------
+    logits : float [..., B, C].
+    targets : float [B, C] or [..., B, C], in 0..1.
+    gamma_neg, gamma_pos : focusing exponents of absent and of present classes, 0 or at least 1.
+    clip : probability margin of absent classes, in [0, 1).
 
+    Returns
+    -------
+    float [...]. The losses.
+
+    Raises
+    ------
+    ValueError : for a negative gamma, a gamma strictly between 0 and 1 (its gradient is infinite at p = 0), or a clip
+        outside [0, 1).
+
+    Examples
+    --------
     >>> float(asymmetric(torch.zeros(1, 1), torch.ones(1, 1)))  # (1 - 0.5) * -log(0.5)
     0.3465735912322998
     """
@@ -46,8 +60,18 @@ def asymmetric(
 def asymmetric_reference(
     logits: Tensor, targets: Tensor, *, gamma_neg: float = 4.0, gamma_pos: float = 1.0, clip: float = 0.05
 ) -> Tensor:
-    """`asymmetric` in plain sight, with torch's own gradient, which is not finite where p or 1 - p_m rounds to 0.
+    """The equation of `asymmetric`, written plainly. Its gradient is not finite where p or 1 - p_m rounds to 0.
 
+    Parameters
+    ----------
+    logits, targets, gamma_neg, gamma_pos, clip : as for `asymmetric`.
+
+    Returns
+    -------
+    float [...]. The losses.
+
+    Examples
+    --------
     >>> round(float(asymmetric_reference(torch.zeros(1, 1), torch.ones(1, 1))), 4)
     0.3466
     """
@@ -58,10 +82,10 @@ def asymmetric_reference(
 
 
 class _Asymmetric(torch.autograd.Function):
-    """y q^gamma_pos log(p) + (1 - y) p_m^gamma_neg log(r), element by element, with q = 1 - p and r = 1 - p_m.
+    """Elementwise y q^gamma_pos log(p) + (1 - y) p_m^gamma_neg log(r), with q = 1 - p and r = 1 - p_m.
 
-    The derivative of the first is q^gamma_pos (q - gamma_pos p log(p)), that of the second, where p > clip,
-    p q p_m^(gamma_neg - 1) (gamma_neg log(r) - p_m / r), and 0 elsewhere.
+    The derivative of the first term is y q^gamma_pos (q - gamma_pos p log(p)). The derivative of the second term is
+    (1 - y) p q p_m^(gamma_neg - 1) (gamma_neg log(r) - p_m / r) where p > clip, and 0 elsewhere.
     """
 
     @staticmethod
@@ -86,16 +110,25 @@ class _Asymmetric(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
-            raise RuntimeError("asymmetric is differentiable once; for create_graph=True take asymmetric_reference")
+            raise RuntimeError("asymmetric is differentiable once; use asymmetric_reference with create_graph=True")
         (slope,) = ctx.saved_tensors
         return grads[0] * slope, None, None, None, None
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Softmax cross-entropy with targets as distributions: -sum_c y_c log softmax(logits)_c, mean over clips.
+    """Softmax cross-entropy, -sum_c y_c log softmax(logits)_c, mean over clips.
 
-    logits [..., B, C], targets [B, C] or [..., B, C]; returns [...].
+    Parameters
+    ----------
+    logits : float [..., B, C].
+    targets : float [B, C] or [..., B, C], a distribution over the classes for each clip.
 
+    Returns
+    -------
+    float [...]. The losses.
+
+    Examples
+    --------
     >>> round(float(cross_entropy(torch.zeros(1, 4), torch.eye(4)[:1])), 4)  # log 4
     1.3863
     """
@@ -107,8 +140,18 @@ _LOSSES: dict[str, Loss] = {"multi-label": asymmetric, "multi-class": cross_entr
 
 
 def loss_for(kind: str) -> Loss:
-    """The loss of a task of this kind: asymmetric for "multi-label", cross-entropy for "multi-class".
+    """The loss of a task.
 
+    Parameters
+    ----------
+    kind : "multi-label" for `asymmetric`, "multi-class" for `cross_entropy`.
+
+    Raises
+    ------
+    ValueError : for another kind.
+
+    Examples
+    --------
     >>> loss_for("multi-class").__name__
     'cross_entropy'
     """

@@ -33,7 +33,7 @@ class FinetuneJob(Job):
     @cached_property
     def training_set(self) -> TrainingSet:
         """The data set with the splits that training reads: few-shot draw, views and validation cut applied."""
-        return self.resolved.shown(self.resolved.create_dataset(), self.study.draw)
+        return self.resolved.create_training_set(self.study.draw)
 
     def _problem(self) -> Problem:
         metric = metrics.main_metric(self.training_set.task)

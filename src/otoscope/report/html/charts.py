@@ -1,4 +1,4 @@
-"""Rankings drawn, as SVG: encoders under each probe, which probe wins over which, and average ranks."""
+"""Charts of rankings as SVG: encoders under each probe, wins between probes, and average ranks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from otoscope.report.html import svg
 from otoscope.report.html.figures import LEFT, WIDTH
-from otoscope.report.rankings import Ranking
-from otoscope.report.scoreboard import Placed, Scoreboard
+from otoscope.report.rankings import EncoderRanking
+from otoscope.report.scoreboard import ProbeRanks, Scoreboard
 from otoscope.report.text import numbers
 from otoscope.report.text.rankings import tau
 
@@ -19,32 +19,48 @@ NAMES = 150.0
 ROW, HEAD = 46.0, 52.0
 
 
-def bumps(r: Ranking, hues: Sequence[str]) -> str:
-    """The rank of every encoder under every probe, fine-tuning last; undecided neighbours are linked by a grey bar.
+def bump_chart(r: EncoderRanking, encoders: Sequence[str]) -> str:
+    """Draw the rank of every encoder under every probe; a grey bar links neighbours that are not decided.
 
-    hues: all encoders of the page; an encoder's place among them is its colour.
+    Parameters
+    ----------
+    r : the ranking of one data set; the columns are its probes.
+    encoders : all encoders of the page; the position of an encoder among them sets its colour.
+
+    Returns
+    -------
+    An SVG element.
     """
     last = max(max(r.ranks(probe).values()) for probe in r.probes)
     parts = [*_heads(r, HEAD + ROW * last), *_undecided(r)]
     for encoder in r.encoders:
-        style = f"hue{hues.index(encoder) % COLOURS}"
-        there = [(i, r.ranks(probe)[encoder]) for i, probe in enumerate(r.probes) if encoder in r.ranks(probe)]
-        points = [(_column(i, len(r.probes)), _height(rank)) for i, rank in there]
+        style = f"colour{encoders.index(encoder) % COLOURS}"
+        ranks = [(i, r.ranks(probe)[encoder]) for i, probe in enumerate(r.probes) if encoder in r.ranks(probe)]
+        points = [(_column(i, len(r.probes)), _height(rank)) for i, rank in ranks]
         parts += [svg.line(*one, *other, f"bump {style}") for one, other in pairwise(points)]
-        for (i, _), (x, y) in zip(there, points, strict=True):
+        for (i, _), (x, y) in zip(ranks, points, strict=True):
             value = r.standings[r.probes[i], encoder].estimate.interval()
             hint = f"{encoder}, {r.probes[i]}: {numbers.percent(value.value)} ({numbers.span(value)})"
             parts += [
-                svg.dot(x, y, 13, f"spot {style}", hint),
+                svg.dot(x, y, 13, f"rank {style}", hint),
                 svg.text(x, y + 4, _value(value.value), "inside", "middle"),
             ]
         parts += _ends(encoder, points)
-    words = f"rank of {len(r.encoders)} encoders on {r.dataset} under {', '.join(r.probes)}"
-    return svg.drawing(WIDTH, HEAD + ROW * last + (52 if r.reference else 8), parts, words)
+    label = f"rank of {len(r.encoders)} encoders on {r.dataset} under {', '.join(r.probes)}"
+    return svg.drawing(WIDTH, HEAD + ROW * last + (52 if r.reference else 8), parts, label)
 
 
-def wins(board: Scoreboard) -> str:
-    """In how many cells the row's probe wins over the column's; the darker, the larger the share."""
+def win_matrix(board: Scoreboard) -> str:
+    """Draw in how many pairs of an encoder and a data set the probe of the row wins over that of the column.
+
+    Parameters
+    ----------
+    board : the comparison of the probes. The larger the share of wins, the darker its square.
+
+    Returns
+    -------
+    An SVG element.
+    """
     count = len(board.probes)
     side = min(90.0, (WIDTH - LEFT) / count)
     parts = []
@@ -53,20 +69,29 @@ def wins(board: Scoreboard) -> str:
         parts.append(svg.text(LEFT - 12, y + 21, one, "label", "end", LEFT - 12))
         parts.append(svg.text(LEFT + side * (i + 0.5), 18, one, "tick", "middle", side))
         for j, other in enumerate(board.probes):
-            won, met = int(board.wins[i, j]), int(board.met[i, j])
+            won, met = int(board.wins[i, j]), int(board.compared[i, j])
             box = (LEFT + side * j + 1, y + 1, side - 2, 32)
             if not met:
                 parts.append(svg.rect(*box, "blank"))
                 continue
-            hint = f"{one} wins over {other} in {won} of {met} cells"
+            hint = f"{one} wins over {other} in {won} of {met} pairs"
             parts.append(svg.rect(*box, "win", hint, opacity=0.06 + 0.94 * won / met))
             style = "number on-win" if won / met > 0.5 else "number"
             parts.append(svg.text(box[0] + box[2] / 2, y + 21.5, f"{won}/{met}", style, "middle"))
-    return svg.drawing(WIDTH, 34 + 34.0 * count, parts, "in how many cells each probe wins over each other one")
+    return svg.drawing(WIDTH, 34 + 34.0 * count, parts, "in how many pairs each probe wins over each other one")
 
 
-def critical_difference(placed: Placed) -> str:
-    """Average ranks on a line (Demsar 2006, figure 1): probes under one bar are not told apart by Nemenyi's test."""
+def critical_difference(placed: ProbeRanks) -> str:
+    """Draw average ranks on a line (Demsar 2006, figure 1).
+
+    Parameters
+    ----------
+    placed : the average ranks. Probes under one bar do not differ significantly by Nemenyi's test.
+
+    Returns
+    -------
+    An SVG element.
+    """
     ranks, count = placed.ranking.ranks, len(placed.probes)
     left, right = LEFT + 60, WIDTH - LEFT - 60
 
@@ -92,50 +117,50 @@ def critical_difference(placed: Placed) -> str:
         side, anchor = (-1, "end") if better else (1, "start")
         parts.append(svg.text(edge + 8 * side, y + 4.5, f"{rank:.2f}", "number", anchor))
         parts.append(svg.text(edge + 52 * side, y + 4.5, name, "label", anchor, left - 72))
-    return svg.drawing(WIDTH, top + 24 * half, parts, f"average rank of each probe over {placed.cells} cells")
+    return svg.drawing(WIDTH, top + 24 * half, parts, f"average rank of each probe over {placed.pairs} pairs")
 
 
-def _heads(r: Ranking, bottom: float) -> list[str]:
-    """The probe over each column, and under it how far its ranking agrees with fine-tuning's."""
+def _heads(r: EncoderRanking, bottom: float) -> list[str]:
+    """The name of the probe above each column, and below it Kendall's tau to fine-tuning."""
     parts, step = [], (WIDTH - 2 * NAMES) / max(len(r.probes) - 1, 1)
     for i, probe in enumerate(r.probes):
         x = _column(i, len(r.probes))
         name, _, variant = probe.partition(" (")
         parts.append(svg.text(x, 18, name, "label", "middle", step))
         parts += [svg.text(x, 33, variant.rstrip(")"), "small", "middle", step)] if variant else []
-        found = r.agreements.get((probe, r.reference or ""))
-        if found is not None:
-            low, high = tau(found.low), tau(found.high)
+        agreement = r.agreements.get((probe, r.reference or ""))
+        if agreement is not None:
+            low, high = tau(agreement.low), tau(agreement.high)
             lines = [f"{low} … {high}"] if step > 75 else [f"{low} …", high]
-            parts.append(svg.text(x, bottom + 16, f"τ {tau(found.value)}", "number", "middle"))
+            parts.append(svg.text(x, bottom + 16, f"τ {tau(agreement.value)}", "number", "middle"))
             parts += [svg.text(x, bottom + 32 + 13 * k, line, "small", "middle") for k, line in enumerate(lines)]
     return parts
 
 
 def _ends(encoder: str, points: Sequence[tuple[float, float]]) -> list[str]:
-    """The encoder's name at the left and right margin where it is ranked there, else over its first point."""
+    """The name of the encoder at both margins, as far as it is ranked there; otherwise above its first point."""
     (first, y), (last, end) = points[0], points[-1]
-    room, found = NAMES - 22, []
+    space, names = NAMES - 22, []
     if first == NAMES:
-        found.append(svg.text(first - 22, y + 4.5, encoder, "label", "end", room))
+        names.append(svg.text(first - 22, y + 4.5, encoder, "label", "end", space))
     if last == WIDTH - NAMES:
-        found.append(svg.text(last + 22, end + 4.5, encoder, "label", "start", room))
-    return found or [svg.text(first, y - 17, encoder, "tick", "middle")]
+        names.append(svg.text(last + 22, end + 4.5, encoder, "label", "start", space))
+    return names or [svg.text(first, y - 17, encoder, "tick", "middle")]
 
 
-def _undecided(r: Ranking) -> list[str]:
-    """A bar behind each two neighbours that the clips do not tell apart."""
+def _undecided(r: EncoderRanking) -> list[str]:
+    """A bar behind every two neighbours whose difference is not decided."""
     parts = []
     for i, probe in enumerate(r.probes):
         x, ranks = _column(i, len(r.probes)), r.ranks(probe)
         for one, other in pairwise(r.order(probe)):
-            if not r.duel(probe, one, other).decided:
+            if not r.comparison(probe, one, other).decided:
                 parts.append(svg.line(x, _height(ranks[one]), x, _height(ranks[other]), "undecided"))
     return parts
 
 
 def _groups(ranks: Sequence[float] | np.ndarray, critical: float) -> list[tuple[int, int]]:
-    """First and last of each largest run of sorted ranks that lie within the critical difference.
+    """The first and last index of each longest run of sorted ranks that lie within the critical difference.
 
     >>> _groups([1.0, 1.5, 2.5, 4.0], 1.2)
     [(0, 1), (1, 2)]

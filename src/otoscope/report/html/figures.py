@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from otoscope.report.html import svg
-from otoscope.report.table import LINEAR, Row
+from otoscope.report.rows import LINEAR, Row
 from otoscope.report.text import numbers
 from otoscope.report.text.table import RECORDED
 from otoscope.results import FINETUNE
@@ -18,10 +18,16 @@ PLOT = WIDTH - LEFT - RIGHT
 SHOWN_CLASSES = 60
 
 
-def bars(rows: Sequence[Row]) -> str:
-    """Probes of one data set as bars with their 95 % intervals; the first encoder wide, the others narrow under it.
+def bar_chart(rows: Sequence[Row]) -> str:
+    """Draw the main score of every probe of one data set as a bar with its 95 % interval.
 
-    rows: of one data set; encoders in the order of their first appearance.
+    Parameters
+    ----------
+    rows : rows of one data set. The bars of the encoder that appears first are wide, those of the others narrow.
+
+    Returns
+    -------
+    An SVG element.
     """
     encoders = list(dict.fromkeys(row.encoder for row in rows))
     labels = list(dict.fromkeys(row.label for row in rows if row.encoder == encoders[0]))
@@ -40,11 +46,18 @@ def bars(rows: Sequence[Row]) -> str:
     return svg.drawing(WIDTH, y, [*grid, *parts], f"{rows[0].metric} of every probe with 95 % intervals")
 
 
-def classes(scores: Mapping[str, Mapping[str, float]], winner: str) -> str:
-    """Average precision of every class: from the linear probe to the winner, sorted by that gain.
+def class_chart(scores: Mapping[str, Mapping[str, float]], winner: str) -> str:
+    """Draw the average precision of every class under every probe, sorted by the gain of the winner over "linear".
 
-    scores: probe label -> class -> average precision; must hold "linear" and `winner`. With more than 60 classes, only
-    the 30 of the largest and the 30 of the smallest gain are drawn.
+    Parameters
+    ----------
+    scores : average precision by probe label and class; "linear" and `winner` are among the labels. With more than 60
+        classes, the 30 with the largest and the 30 with the smallest gain are drawn.
+    winner : label of the best probe.
+
+    Returns
+    -------
+    An SVG element.
     """
     base, best = scores[LINEAR], scores[winner]
     ordered = sorted(base, key=lambda name: base[name] - best[name])
@@ -63,8 +76,17 @@ def classes(scores: Mapping[str, Mapping[str, float]], winner: str) -> str:
     return svg.drawing(WIDTH, y + 2, [*_grid(1.0, 22, y - 8), *head, *parts], "average precision of every class")
 
 
-def exhibit(shown: ActivationMap) -> str:
-    """One clip: its events, its spectrogram and the activation map of a prototype, on one axis of time."""
+def activation_chart(shown: ActivationMap) -> str:
+    """Draw one clip: its events, its spectrogram and the activation map of a prototype, on one time axis.
+
+    Parameters
+    ----------
+    shown : the clip and its activation map.
+
+    Returns
+    -------
+    An SVG element.
+    """
     lanes = _lanes(shown)
     strips = 30.0 + 20 * len(set(lanes)) + 8
     mel_y, mel_height, map_height = strips, 190.0, 96.0
@@ -80,9 +102,9 @@ def exhibit(shown: ActivationMap) -> str:
         *_events(shown, lanes),
         svg.image(mel, "magma", (LEFT, mel_y, PLOT, mel_height)),
         svg.image(heat, "cividis", (LEFT, map_y, width, map_height), "pixels"),
-        *_strongest(shown, columns, (mel_y, mel_height), (map_y, map_height)),
-        *_axis_words(["log-mel", "spectrogram"], mel_y + mel_height / 2),
-        *_axis_words([f"prototype {shown.prototype}", f"of “{shown.class_name}”"], map_y + map_height / 2),
+        *_most_similar(shown, columns, (mel_y, mel_height), (map_y, map_height)),
+        *_axis_labels(["log-mel", "spectrogram"], mel_y + mel_height / 2),
+        *_axis_labels([f"prototype {shown.prototype}", f"of “{shown.class_name}”"], map_y + map_height / 2),
         svg.text(WIDTH - RIGHT + 8, map_y + 10, _cosine(high), "tick"),
         svg.text(WIDTH - RIGHT + 8, map_y + 24, "cosine", "tick"),
         svg.text(WIDTH - RIGHT + 8, map_y + map_height, _cosine(low), "tick"),
@@ -100,9 +122,9 @@ def _bar(row: Row, y: float, height: float, top: float, primary: bool) -> str:
     if row.interval:
         parts.append(svg.whisker(_x(row.interval.low, top), _x(row.interval.high, top), y + height / 2))
         end = _x(row.interval.high, top)
-    words = numbers.percent(row.value) + (f" {RECORDED}" if row.recorded else "")
+    label = numbers.percent(row.value) + (f" {RECORDED}" if row.source else "")
     size = "number" if primary else "number small"
-    parts.append(svg.text(end + 8, y + height / 2 + (5 if primary else 3.5), words, size))
+    parts.append(svg.text(end + 8, y + height / 2 + (5 if primary else 3.5), label, size))
     return "".join(parts)
 
 
@@ -115,7 +137,7 @@ def _class_mark(label: str, winner: str, name: str, value: float, y: float) -> s
 
 
 def _lanes(shown: ActivationMap) -> list[int]:
-    """A lane for every event so that none overlap: greedy by onset."""
+    """A lane for every event, so that no two events in one lane overlap; assigned in the order of onsets."""
     free: list[float] = []
     lanes = [0] * len(shown.event_labels)
     for i in np.argsort(shown.event_onsets, kind="stable"):
@@ -126,7 +148,7 @@ def _lanes(shown: ActivationMap) -> list[int]:
 
 
 def _events(shown: ActivationMap, lanes: Sequence[int]) -> list[str]:
-    parts = _axis_words(["what is there"], 34) if lanes else []
+    parts = _axis_labels(["events"], 34) if lanes else []
     for on, off, name, lane in zip(shown.event_onsets, shown.event_offsets, shown.event_labels, lanes, strict=True):
         x, end = (LEFT + PLOT * min(float(t) / shown.seconds, 1.0) for t in (on, off))
         y = 22 + 20 * lane
@@ -137,33 +159,34 @@ def _events(shown: ActivationMap, lanes: Sequence[int]) -> list[str]:
 
 
 def _event_name(x: float, end: float, y: float, name: str, shown: bool) -> str:
-    """The event's class inside its bar, or beside it where the bar is too short."""
-    room = 6.3 * len(name) + 10
+    """The class of an event inside its bar, or beside a bar that is too short for it."""
+    space = 6.3 * len(name) + 10
     style = "event-name event-name-shown" if shown else "event-name"
-    if end - x >= room:
+    if end - x >= space:
         return svg.text(x + 5, y, name, style)
-    if end + room <= WIDTH:
+    if end + space <= WIDTH:
         return svg.text(end + 4, y, name, "event-name")
     return svg.text(x - 4, y, name, "event-name", "end")
 
 
-def _strongest(
+def _most_similar(
     shown: ActivationMap, columns: np.ndarray, mel: tuple[float, float], heat: tuple[float, float]
 ) -> list[str]:
-    """The token that answers most, outlined in both pictures."""
+    """Outlines of the most similar token in both images."""
     t, f = np.unravel_index(int(columns.argmax()), columns.shape)
     wide = PLOT / (shown.seconds * shown.frame_rate)
     parts = []
     for y, height in (mel, heat):
         tall = height / columns.shape[1]
         box = (LEFT + wide * t, y + height - tall * (int(f) + 1), wide, tall)
-        parts += [svg.rect(*box, "outline-under"), svg.rect(*box, "outline", "the token that answers most")]
+        parts += [svg.rect(*box, "outline-under"), svg.rect(*box, "outline", "the most similar token")]
     return parts
 
 
-def _axis_words(words: Sequence[str], middle: float) -> list[str]:
-    start = middle - 8 * (len(words) - 1) + 4
-    return [svg.text(LEFT - 12, start + 16 * i, word, "label", "end") for i, word in enumerate(words)]
+def _axis_labels(lines: Sequence[str], middle: float) -> list[str]:
+    """Lines of text at the left margin, centred vertically on `middle`."""
+    start = middle - 8 * (len(lines) - 1) + 4
+    return [svg.text(LEFT - 12, start + 16 * i, line, "label", "end") for i, line in enumerate(lines)]
 
 
 def _cosine(value: float) -> str:

@@ -7,11 +7,11 @@ from importlib import resources
 from pathlib import Path
 
 from otoscope.files import replacing
-from otoscope.report import headline
+from otoscope.report import claims
 from otoscope.report.html import sections
 from otoscope.report.html.svg import escape
 from otoscope.report.rankings import rank
-from otoscope.report.table import Row, summarise
+from otoscope.report.rows import Row, summarise
 from otoscope.report.text import summary
 from otoscope.results import Store
 
@@ -55,7 +55,7 @@ def write_report(store_path: str | Path, out_html: str | Path) -> Path:
     data = _prepare(Store(store_path))
     parts = [_top(data.pairs[0], data.rows), *(section.html(data) for section in sections.ordered())]
     style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
-    page = _PAGE.format(title=escape(headline.claim(data.pairs[0])), style=style, body="\n".join(filter(None, parts)))
+    page = _PAGE.format(title=escape(claims.claim(data.pairs[0])), style=style, body="\n".join(filter(None, parts)))
     out = Path(out_html)
     with replacing(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -72,9 +72,9 @@ def _prepare(store: Store) -> sections.ReportData:
 def _top(pair: Sequence[Row], rows: Sequence[Row]) -> str:
     """Write the main sentence and the reasons for it."""
     others = [row for row in rows if row not in pair]
-    claim = escape(headline.claim(pair))
+    claim = escape(claims.claim(pair))
     for row in pair:
         if row.winner:
             claim = claim.replace(escape(row.label), f"<em>{escape(row.label)}</em>", 1)
-    lead = " ".join(headline.reasons(pair, others)).replace(" %", "\u00a0%")
+    lead = " ".join(claims.reasons(pair, others)).replace(" %", "\u00a0%")
     return f'<p class="brand">otoscope report</p>\n<h1>{claim}</h1>\n<p class="lead">{escape(lead)}</p>'

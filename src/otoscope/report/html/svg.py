@@ -1,4 +1,7 @@
-"""A few lines of SVG: what the report's figures are drawn with. Colours are classes, the style sheet decides."""
+"""SVG elements for the figures of the report. Colours are CSS classes, which `style.css` defines.
+
+Positions and lengths are in pixels of the drawing; y grows downwards.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,10 @@ import numpy.typing as npt
 
 
 def escape(text: object) -> str:
-    """Text that cannot become markup.
+    """Escape text so that it cannot become markup.
 
+    Examples
+    --------
     >>> escape("<dog> & co")
     '&lt;dog&gt; &amp; co'
     """
@@ -23,32 +28,50 @@ def escape(text: object) -> str:
 def rect(
     x: float, y: float, width: float, height: float, style: str, hint: str = "", round_: float = 2, opacity: float = 1
 ) -> str:
-    """A rectangle of CSS class `style`; `hint` shows on hover."""
+    """Draw a rectangle.
+
+    Parameters
+    ----------
+    x, y, width, height : position of the upper left corner, and size.
+    style : CSS class.
+    hint : text that is shown while the pointer is over the rectangle.
+    round_ : radius of the corners.
+    opacity : opacity of the filling, 0 to 1.
+    """
     where = f'x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{height:.1f}" rx="{round_:g}"'
-    veil = f' fill-opacity="{opacity:.2f}"' if opacity < 1 else ""
-    return f'<rect class="{style}" {where}{veil}>{_hint(hint)}</rect>'
+    alpha = f' fill-opacity="{opacity:.2f}"' if opacity < 1 else ""
+    return f'<rect class="{style}" {where}{alpha}>{_hint(hint)}</rect>'
 
 
 def line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
-    """A straight line."""
+    """Draw a straight line from (x1, y1) to (x2, y2) with the CSS class `style`."""
     return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
 def dot(x: float, y: float, radius: float, style: str, hint: str = "") -> str:
-    """A filled circle."""
+    """Draw a filled circle around (x, y); `hint` is shown while the pointer is over it."""
     return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}">{_hint(hint)}</circle>'
 
 
-def text(x: float, y: float, words: object, style: str = "", anchor: str = "start", room: float = 0) -> str:
-    """Words with their baseline at y; anchor "start", "middle" or "end". What does not fit into `room`, if that is
-    given, is cut and shows whole on hover."""
-    whole, fits = str(words), max(int(room / 7.2), 3)
-    shown, hint = (f"{whole[: fits - 1]}…", _hint(whole)) if room and len(whole) > fits else (whole, "")
+def text(x: float, y: float, content: object, style: str = "", anchor: str = "start", space: float = 0) -> str:
+    """Write one line of text.
+
+    Parameters
+    ----------
+    x, y : position of the anchor, on the baseline.
+    content : the text.
+    style : CSS class.
+    anchor : which part of the text lies at x: "start", "middle" or "end".
+    space : width that the text may take. A longer text is cut; the full text is shown while the pointer is over it. 0
+        for no limit.
+    """
+    full, length = str(content), max(int(space / 7.2), 3)
+    shown, hint = (f"{full[: length - 1]}…", _hint(full)) if space and len(full) > length else (full, "")
     return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(shown)}{hint}</text>'
 
 
 def whisker(low: float, high: float, y: float, style: str = "whisker") -> str:
-    """A horizontal interval with caps."""
+    """Draw a horizontal interval with caps from `low` to `high`."""
     caps = "".join(line(x, y - 3.5, x, y + 3.5, style) for x in (low, high))
     return line(low, y, high, y, style) + caps
 
@@ -56,22 +79,37 @@ def whisker(low: float, high: float, y: float, style: str = "whisker") -> str:
 def image(
     pixels: npt.NDArray[np.floating], colours: str, box: tuple[float, float, float, float], style: str = ""
 ) -> str:
-    """A picture of values in 0..1, [rows, columns] with row 0 on top, stretched into box (x, y, width, height)."""
+    """Draw an array as an image.
+
+    Parameters
+    ----------
+    pixels : [rows, columns] in 0..1, row 0 at the top.
+    colours : name of a matplotlib colour map.
+    box : x, y, width and height into which the image is stretched.
+    style : CSS class.
+    """
     from matplotlib import colormaps
     from matplotlib.image import imsave
 
-    held = io.BytesIO()
-    imsave(held, colormaps[colours](np.clip(pixels, 0, 1), bytes=True), format="png")
+    file = io.BytesIO()
+    imsave(file, colormaps[colours](np.clip(pixels, 0, 1), bytes=True), format="png")
     x, y, width, height = box
     where = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" preserveAspectRatio="none"'
-    return f'<image class="{style}" {where} href="data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"/>'
+    return f'<image class="{style}" {where} href="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"/>'
 
 
 def drawing(width: float, height: float, parts: Iterable[str], label: str) -> str:
-    """The whole figure; `label` says in words what it shows, for those who do not see it."""
+    """Join elements to a figure.
+
+    Parameters
+    ----------
+    width, height : size of the drawing.
+    parts : the elements, in the order in which they are drawn.
+    label : a description of the figure for screen readers.
+    """
     head = f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(label)}">'
     return "\n".join([head, *parts, "</svg>"])
 
 
-def _hint(words: str) -> str:
-    return f"<title>{escape(words)}</title>" if words else ""
+def _hint(content: str) -> str:
+    return f"<title>{escape(content)}</title>" if content else ""

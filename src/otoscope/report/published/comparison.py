@@ -11,7 +11,7 @@ from typing import Any
 
 from otoscope import metrics
 from otoscope.report.published.values import PublishedValue, canonical, published_values
-from otoscope.report.table import Row
+from otoscope.report.rows import Row
 from otoscope.report.text import numbers
 from otoscope.report.text.numbers import ABSENT
 from otoscope.report.text.table import TextFormat, TextTable, document

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from otoscope.metrics.stats import Interval
-from otoscope.report.rankings import Ranking, Rankings
+from otoscope.report.rankings import EncoderRanking, Rankings
 from otoscope.report.scoreboard import Scoreboard
 
 COLUMNS = (
@@ -35,7 +35,7 @@ def ranking_rows(rankings: Rankings) -> list[dict[str, Any]]:
     return [{name: _none_for_nan(row.get(name)) for name in COLUMNS} for row in rows]
 
 
-def _standings(ranking: Ranking) -> list[dict[str, Any]]:
+def _standings(ranking: EncoderRanking) -> list[dict[str, Any]]:
     rows = []
     for probe in ranking.probes:
         for encoder, rank in ranking.ranks(probe).items():
@@ -46,16 +46,16 @@ def _standings(ranking: Ranking) -> list[dict[str, Any]]:
     return rows
 
 
-def _differences(ranking: Ranking) -> list[dict[str, Any]]:
+def _differences(ranking: EncoderRanking) -> list[dict[str, Any]]:
     return [
         {"kind": "difference", "dataset": ranking.dataset, "probe": d.probe, "encoder": d.a, "other_encoder": d.b}
         | _ends(d.difference)
         | {"p": d.difference.p, "p_holm": d.p, "decided": d.decided}
-        for d in ranking.duels
+        for d in ranking.comparisons
     ]
 
 
-def _taus(ranking: Ranking) -> list[dict[str, Any]]:
+def _taus(ranking: EncoderRanking) -> list[dict[str, Any]]:
     pairs = [pair for pair in combinations(ranking.probes, 2) if pair in ranking.agreements]
     return [
         {"kind": "tau", "dataset": ranking.dataset, "probe": one, "other_probe": other}
@@ -68,13 +68,13 @@ def _scoreboard(board: Scoreboard) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for i, one in enumerate(board.probes):
         for j, other in enumerate(board.probes):
-            if board.met[i, j]:
-                counts = {"value": int(board.wins[i, j]), "cells": int(board.met[i, j])}
+            if board.compared[i, j]:
+                counts = {"value": int(board.wins[i, j]), "cells": int(board.compared[i, j])}
                 rows.append({"kind": "wins", "probe": one, "other_probe": other} | counts)
-    if board.placed:
-        ranking, cells = board.placed.ranking, board.placed.cells
+    if board.probe_ranks:
+        ranking, cells = board.probe_ranks.ranking, board.probe_ranks.pairs
         shared = {"kind": "average rank", "cells": cells, "p": ranking.p, "critical": ranking.critical}
-        ranks = zip(board.placed.probes, ranking.ranks, strict=True)
+        ranks = zip(board.probe_ranks.probes, ranking.ranks, strict=True)
         rows += [shared | {"probe": probe, "value": float(rank)} for probe, rank in ranks]
     return rows
 

@@ -9,7 +9,7 @@ from itertools import combinations, pairwise
 from otoscope import metrics
 from otoscope.metrics.stats import Interval
 from otoscope.report.compare import ALPHA
-from otoscope.report.rankings import Change, Duel, Ranking, Rankings
+from otoscope.report.rankings import EncoderComparison, EncoderRanking, Rankings, Reversal
 from otoscope.report.scoreboard import Scoreboard
 from otoscope.report.text.numbers import ABSENT, percent, signed
 from otoscope.report.text.table import TextFormat, TextTable, document
@@ -38,7 +38,7 @@ def rankings_text(rankings: Rankings, text_format: TextFormat) -> str:
     return "\n\n".join(filter(None, [*blocks, document([], left_out, text_format)]))
 
 
-def tables(ranking: Ranking) -> list[tuple[str, TextTable]]:
+def tables(ranking: EncoderRanking) -> list[tuple[str, TextTable]]:
     """Make the tables of one data set: values with ranks, differences of encoders, and agreement of the probes.
 
     Parameters
@@ -50,7 +50,7 @@ def tables(ranking: Ranking) -> list[tuple[str, TextTable]]:
     Titles and tables.
     """
     name, metric, encoders = ranking.dataset, ranking.metric, len(ranking.encoders)
-    comparisons = _count(len(ranking.duels), "comparison")
+    comparisons = _count(len(ranking.comparisons), "comparison")
     result = [
         (f"{name}: {metric} in % and rank of each encoder, {ranking.clips} held-out clips", _values(ranking)),
         (
@@ -65,7 +65,7 @@ def tables(ranking: Ranking) -> list[tuple[str, TextTable]]:
     return result
 
 
-def sentences(ranking: Ranking) -> list[str]:
+def sentences(ranking: EncoderRanking) -> list[str]:
     """Write the order under each probe, its agreement with fine-tuning, and the verdict.
 
     Parameters
@@ -83,21 +83,21 @@ def sentences(ranking: Ranking) -> list[str]:
     return [*orders, verdict(ranking)]
 
 
-def order(ranking: Ranking, probe: str) -> str:
+def order(ranking: EncoderRanking, probe: str) -> str:
     """Write the encoders under a probe, best first: "a > b ≈ c", with ≈ between neighbours that are not decided."""
     ordered = ranking.order(probe)
     parts = ordered[:1]
     for one, other in pairwise(ordered):
-        parts += [BETTER if ranking.duel(probe, one, other).decided else UNDECIDED, other]
+        parts += [BETTER if ranking.comparison(probe, one, other).decided else UNDECIDED, other]
     return " ".join(parts)
 
 
-def verdict(ranking: Ranking) -> str:
+def verdict(ranking: EncoderRanking) -> str:
     """Write whether the probe changes the ranking, and whether that is significant."""
-    changes, pairs = ranking.changes(), list(combinations(ranking.encoders, 2))
+    changes, pairs = ranking.reversals(), list(combinations(ranking.encoders, 2))
     decided = [change for change in changes if change.decided]
     if decided:
-        reversals = "; ".join(_reversal(change, len(ranking.duels)) for change in decided)
+        reversals = "; ".join(_reversal(change, len(ranking.comparisons)) for change in decided)
         return f"The probe changes the ranking: {reversals}."
     start = "No probe changes the order of two encoders significantly"
     always = f"decided under every probe: {sum(_always(ranking, *pair) for pair in pairs)} of {len(pairs)}"
@@ -117,18 +117,22 @@ def verdict(ranking: Ranking) -> str:
 def board_tables(board: Scoreboard) -> list[tuple[str, TextTable]]:
     """Make the matrix of wins and the table of average ranks, each with its title."""
     title = (
-        f"{board.cells} pairs of an encoder and a data set: in how many of them the probe of the row wins over that of "
+        f"{board.pairs} pairs of an encoder and a data set: in how many of them the probe of the row wins over that of "
         "the column"
     )
     body = []
     for i, name in enumerate(board.probes):
-        counts = zip(board.wins[i], board.met[i], strict=True)
+        counts = zip(board.wins[i], board.compared[i], strict=True)
         body.append([name, *(f"{won}/{met}" if met else ABSENT for won, met in counts)])
     result = [(title, TextTable(["probe", *board.probes], body))] if body else []
-    if board.placed:
-        ranks = zip(board.placed.probes, board.placed.ranking.ranks, strict=True)
-        rows = [[name, f"{rank:.2f}", ", ".join(board.placed.apart(name)) or ABSENT] for name, rank in ranks]
-        title = f"average rank of each probe over {board.placed.cells} pairs of an encoder and a data set, 1 = best"
+    if board.probe_ranks:
+        ranks = zip(board.probe_ranks.probes, board.probe_ranks.ranking.ranks, strict=True)
+        rows = [
+            [name, f"{rank:.2f}", ", ".join(board.probe_ranks.different_from(name)) or ABSENT] for name, rank in ranks
+        ]
+        title = (
+            f"average rank of each probe over {board.probe_ranks.pairs} pairs of an encoder and a data set, 1 = best"
+        )
         result.append((title, TextTable(["probe", "average rank", "differs significantly from"], rows)))
     return result
 
@@ -140,9 +144,9 @@ def board_sentences(board: Scoreboard) -> list[str]:
         "larger of the two."
     )
     result = [rule] if board.probes else []
-    if board.placed:
-        ranking = board.placed.ranking
-        test = f"Friedman's test over {board.placed.cells} pairs: p = {ranking.p:.2g}"
+    if board.probe_ranks:
+        ranking = board.probe_ranks.ranking
+        test = f"Friedman's test over {board.probe_ranks.pairs} pairs: p = {ranking.p:.2g}"
         nemenyi = f"probes differ significantly if their average ranks differ by more than {ranking.critical:.2f}"
         conclusion = f"{nemenyi} (Nemenyi, 5 %)" if ranking.p < ALPHA else "no two probes differ significantly"
         result.append(f"{test}; {conclusion}.")
@@ -154,7 +158,7 @@ def tau(value: float) -> str:
     return ABSENT if math.isnan(value) else f"{value:.2f}".replace("-", "−")
 
 
-def _values(ranking: Ranking) -> TextTable:
+def _values(ranking: EncoderRanking) -> TextTable:
     """Value and rank of each encoder under each probe, and the agreement with fine-tuning."""
     reference = ranking.reference
     header = ["probe", *ranking.encoders, *([f"τ to {reference}", "95 % interval"] if reference else [])]
@@ -171,25 +175,27 @@ def _values(ranking: Ranking) -> TextTable:
     return TextTable(header, body)
 
 
-def _differences(ranking: Ranking) -> TextTable:
+def _differences(ranking: EncoderRanking) -> TextTable:
     """Differences of every two encoders under each probe, positive where the first one is better."""
-    duels = {(d.a, d.b, d.probe): d for d in ranking.duels}
+    comparisons = {(d.a, d.b, d.probe): d for d in ranking.comparisons}
     higher = metrics.create(ranking.metric).higher_is_better
     body = [
         [
             f"{a} − {b}" if higher else f"{b} − {a}",
-            *(_difference(duels.get((a, b, probe))) for probe in ranking.probes),
+            *(_difference(comparisons.get((a, b, probe))) for probe in ranking.probes),
         ]
         for a, b in combinations(ranking.encoders, 2)
     ]
     return TextTable(["encoders", *ranking.probes], body)
 
 
-def _difference(duel: Duel | None) -> str:
-    return ABSENT if duel is None else signed(duel.difference.value) + (DECIDED if duel.decided else " ")
+def _difference(comparison: EncoderComparison | None) -> str:
+    return (
+        ABSENT if comparison is None else signed(comparison.difference.value) + (DECIDED if comparison.decided else " ")
+    )
 
 
-def _agreement(ranking: Ranking) -> TextTable:
+def _agreement(ranking: EncoderRanking) -> TextTable:
     """Kendall's tau between every two probes."""
 
     def cell(one: str, other: str) -> str:
@@ -200,7 +206,7 @@ def _agreement(ranking: Ranking) -> TextTable:
     return TextTable(["probe", *probes], [[one, *(cell(one, other) for other in probes)] for one in probes])
 
 
-def _reference_tau(ranking: Ranking, probe: str) -> str:
+def _reference_tau(ranking: EncoderRanking, probe: str) -> str:
     agreement = ranking.agreements.get((probe, ranking.reference or ""))
     if agreement is None or math.isnan(agreement.value):
         return ""
@@ -211,17 +217,17 @@ def _tau_interval(interval: Interval) -> str:
     return ABSENT if math.isnan(interval.low) else f"{tau(interval.low)} to {tau(interval.high)}"
 
 
-def _reversal(change: Change, family: int) -> str:
+def _reversal(change: Reversal, family: int) -> str:
     """A change of order: which encoder wins under some probes, and which under others."""
     sides = ((change.a, change.b, change.for_a), (change.b, change.a, change.for_b))
     return " and ".join(
-        _beats(winner, loser, [d for d in duels if d.decided], family) for winner, loser, duels in sides
+        _beats(winner, loser, [d for d in comparisons if d.decided], family) for winner, loser, comparisons in sides
     )
 
 
-def _beats(winner: str, loser: str, duels: Sequence[Duel], family: int) -> str:
+def _beats(winner: str, loser: str, comparisons: Sequence[EncoderComparison], family: int) -> str:
     """The comparison with the smallest p-value, with its numbers, and the probes of the others."""
-    best, *others = sorted(duels, key=lambda d: (d.p, -abs(d.difference.value)))
+    best, *others = sorted(comparisons, key=lambda d: (d.p, -abs(d.difference.value)))
     d = best.difference
     low, high = (d.low, d.high) if d.value > 0 else (-d.high, -d.low)
     also = f"; likewise under {', '.join(other.probe for other in others)}" if others else ""
@@ -231,15 +237,15 @@ def _beats(winner: str, loser: str, duels: Sequence[Duel], family: int) -> str:
     )
 
 
-def _decided(ranking: Ranking, probe: str) -> str:
-    duels = [d for d in ranking.duels if d.probe == probe]
-    return f"{sum(d.decided for d in duels)} of {_count(len(duels), 'pair')} decided"
+def _decided(ranking: EncoderRanking, probe: str) -> str:
+    comparisons = [d for d in ranking.comparisons if d.probe == probe]
+    return f"{sum(d.decided for d in comparisons)} of {_count(len(comparisons), 'pair')} decided"
 
 
-def _always(ranking: Ranking, a: str, b: str) -> bool:
+def _always(ranking: EncoderRanking, a: str, b: str) -> bool:
     """Whether a pair of encoders is decided under every probe that both have."""
-    duels = [d for d in ranking.duels if (d.a, d.b) == (a, b)]
-    return bool(duels) and all(d.decided for d in duels)
+    comparisons = [d for d in ranking.comparisons if (d.a, d.b) == (a, b)]
+    return bool(comparisons) and all(d.decided for d in comparisons)
 
 
 def _count(n: int, noun: str) -> str:

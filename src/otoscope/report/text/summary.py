@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
-from otoscope.report.table import LINEAR, Row
+from otoscope.report.rows import LINEAR, Row
 from otoscope.report.text.numbers import ABSENT, duration, percent, signed, span, whole_percent
 from otoscope.report.text.table import RECORDED, WINNER, TextFormat, TextTable, document
 
@@ -51,14 +51,14 @@ def summary_markdown(rows: Sequence[Row]) -> str:
 
 def by_pair(rows: Iterable[Row]) -> list[list[Row]]:
     """Group rows by encoder and data set, in their order."""
-    return [list(pair) for _, pair in groupby(rows, key=lambda r: r.cell)]
+    return [list(pair) for _, pair in groupby(rows, key=lambda r: r.pair)]
 
 
 def title(rows: Sequence[Row]) -> str:
     """Write the title of a table: "tiny on scenes: mAP in %, 95 % intervals over 300 held-out clips"."""
     clips = sorted({row.estimate.clips for row in rows if row.estimate})
     over = f", 95 % intervals over {' or '.join(map(str, clips))} held-out clips" if clips else ""
-    subject = f" ({rows[0].subject})" if rows[0].subject else ""
+    subject = f" ({rows[0].digests})" if rows[0].digests else ""
     return f"{rows[0].encoder} on {rows[0].dataset}{subject}: {rows[0].metric} in %{over}"
 
 
@@ -67,7 +67,7 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
     lines = []
     if any(row.winner for row in rows):
         lines.append(f"{WINNER} best probe of the frozen encoder")
-    notes = {f"{RECORDED} {row.encoder}, {row.dataset}, {row.label}: {origin(row)}" for row in rows if row.recorded}
+    notes = {f"{RECORDED} {row.encoder}, {row.dataset}, {row.label}: {origin(row)}" for row in rows if row.source}
     return [*lines, *sorted(notes)]
 
 
@@ -75,12 +75,12 @@ def origin(row: Row) -> str:
     """Write where a recorded row comes from: its sentence, date, machine and training time."""
     record = row.records[0]
     cost = f"{duration(row.train_seconds)} per seed" if len(row.records) > 1 else duration(row.train_seconds)
-    return "; ".join(part for part in (str(row.recorded), record.date[:10], record.machine, cost) if part)
+    return "; ".join(part for part in (str(row.source), record.date[:10], record.machine, cost) if part)
 
 
 def marked_label(row: Row) -> str:
     """Write the label of a row with its marks: ★ for the best probe, † for a recorded row."""
-    return row.label + (f" {WINNER}" if row.winner else "") + (f" {RECORDED}" if row.recorded else "")
+    return row.label + (f" {WINNER}" if row.winner else "") + (f" {RECORDED}" if row.source else "")
 
 
 def gain(row: Row) -> str:

@@ -26,4 +26,4 @@ class Activation(Section):
             f"the similarity of every token of {clip.encoder} with prototype {clip.prototype} of {clip.probe}, the "
             f"prototype that adds most to the score of “{clip.class_name}” here. The most similar token is outlined."
         )
-        return f'<p class="note">{escape(note)}</p>\n<figure>{figures.exhibit(clip)}</figure>'
+        return f'<p class="note">{escape(note)}</p>\n<figure>{figures.activation_chart(clip)}</figure>'

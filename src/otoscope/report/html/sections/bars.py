@@ -29,5 +29,5 @@ class Bars(Section):
             entries |= {"fine-tuning": "fine-tuned encoder"} if any(r.finetuned for r in rows) else {}
             entries |= {"control": f"the same with {' and '.join(encoders[1:])}"} if len(encoders) > 1 else {}
             entries |= {"interval": "95 % interval over clips"} if any(r.interval for r in rows) else {}
-            parts.append(f"<figure>{legend(entries)}{figures.bars(rows)}</figure>")
+            parts.append(f"<figure>{legend(entries)}{figures.bar_chart(rows)}</figure>")
         return "\n".join(parts)

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from otoscope.registry import Registry
 from otoscope.report.rankings import Rankings
-from otoscope.report.table import Row
+from otoscope.report.rows import Row
 from otoscope.results import Store
 
 

@@ -8,7 +8,7 @@ from otoscope.report.html import figures
 from otoscope.report.html.sections._legend import legend
 from otoscope.report.html.sections.base import ReportData, Section, register
 from otoscope.report.html.svg import escape
-from otoscope.report.table import LINEAR, Row, class_scores
+from otoscope.report.rows import LINEAR, Row, class_scores
 from otoscope.results import FINETUNE, Store
 
 
@@ -37,7 +37,7 @@ def _one(store: Store, rows: Sequence[Row]) -> str:
     entries = {"base dot": linear.label, "best dot": winner.label}
     entries |= {"other dot": "other probes"} if len(scores) > 2 else {}
     entries |= {"reference mark": "fine-tuning"} if FINETUNE in scores else {}
-    drawing = figures.classes({LINEAR if k == linear.label else k: v for k, v in scores.items()}, winner.label)
+    drawing = figures.class_chart({LINEAR if k == linear.label else k: v for k, v in scores.items()}, winner.label)
     note = f"Average precision in % of every class of {winner.dataset}, {winner.encoder}, sorted by the gain of "
     note += f"{winner.label} over linear. Mean over seeds."
     return f'<p class="note">{escape(note)}</p>\n<figure>{legend(entries)}{drawing}</figure>'

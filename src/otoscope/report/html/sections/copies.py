@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from otoscope.report.html.sections.base import ReportData, Section, register
 from otoscope.report.html.svg import escape
-from otoscope.report.table import per_seed
+from otoscope.report.rows import record_values
 from otoscope.report.text import flat, summary
 
 _COPY = "navigator.clipboard.writeText(document.getElementById('{0}').textContent);this.textContent='copied'"
@@ -21,7 +21,7 @@ class Copies(Section):
         """Write one folded block of text per format."""
         formats = {
             "Markdown": summary.summary_markdown(data.rows),
-            "CSV, every seed": flat.flat_text(per_seed(data.store), "csv"),
+            "CSV, every seed": flat.flat_text(record_values(data.store), "csv"),
         }
         parts = []
         for number, (name, text) in enumerate(formats.items()):

@@ -18,4 +18,6 @@ class LeftOut(Section):
         if not (rankings.left_out and (rankings.rankings or rankings.board)):
             return None
         items = "".join(f"<li>{escape(text)}</li>" for text in rankings.left_out)
-        return f"<details><summary>Left out of rankings and cells</summary><ul class='note'>{items}</ul></details>"
+        return (
+            f"<details><summary>Left out of rankings and comparisons</summary><ul class='note'>{items}</ul></details>"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from otoscope.report.html.sections.base import ReportData, Section, register
 from otoscope.report.html.svg import escape
-from otoscope.report.table import Row
+from otoscope.report.rows import Row
 from otoscope.report.variants import used
 
 _FACTS = (

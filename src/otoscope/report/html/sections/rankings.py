@@ -8,7 +8,7 @@ from otoscope.report.html import charts
 from otoscope.report.html.sections._legend import legend
 from otoscope.report.html.sections.base import ReportData, Section, register
 from otoscope.report.html.svg import escape
-from otoscope.report.rankings import Ranking
+from otoscope.report.rankings import EncoderRanking
 from otoscope.report.text import rankings, table
 
 
@@ -26,18 +26,18 @@ class RankingFigures(Section):
         return "\n".join(_one(ranking, encoders) for ranking in all_rankings) or None
 
 
-def _one(ranking: Ranking, encoders: Sequence[str]) -> str:
+def _one(ranking: EncoderRanking, encoders: Sequence[str]) -> str:
     """Write one ranking: verdict, figure and numbers. The place of an encoder in `encoders` sets its colour."""
     note = f"Rank of each encoder under each probe, best on top; inside, {ranking.metric} in %."
     if ranking.reference:
         note += f" Under each probe, Kendall's τ to {ranking.reference} with its 95 % interval."
     note += " Pairs are decided on the same resampled clips, at 5 % after Holm's correction."
-    decided = all(duel.decided for duel in ranking.duels)
+    decided = all(comparison.decided for comparison in ranking.comparisons)
     entries = {} if decided else {"undecided": "neighbours that the clips do not decide"}
     numbers = table.document(rankings.tables(ranking), rankings.sentences(ranking), "table")
     return (
         f'<h3>{escape(ranking.dataset)}</h3>\n<p class="verdict">{escape(rankings.verdict(ranking))}</p>\n'
         f'<p class="note">{escape(note)}</p>\n'
-        f"<figure>{legend(entries)}{charts.bumps(ranking, encoders)}</figure>\n"
+        f"<figure>{legend(entries)}{charts.bump_chart(ranking, encoders)}</figure>\n"
         f"<details><summary>Numbers</summary><pre>{escape(numbers)}</pre></details>"
     )

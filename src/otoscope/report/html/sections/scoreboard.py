@@ -13,7 +13,7 @@ from otoscope.report.text import rankings
 class ScoreboardFigures(Section):
     """The matrix of wins between probes, and their average ranks."""
 
-    title = "Probes over all cells"
+    title = "Probes over all encoders and data sets"
     order = 40
 
     def body(self, data: ReportData) -> str | None:
@@ -24,8 +24,8 @@ class ScoreboardFigures(Section):
         parts = [f'<p class="note">{escape(" ".join(rankings.board_sentences(board)))}</p>']
         if board.probes:
             title = rankings.board_tables(board)[0][0]
-            parts.append(f'<p class="note">{escape(title)}.</p>\n<figure>{charts.wins(board)}</figure>')
-        if board.placed:
-            entries = {"group": "not told apart"}
-            parts.append(f"<figure>{legend(entries)}{charts.critical_difference(board.placed)}</figure>")
+            parts.append(f'<p class="note">{escape(title)}.</p>\n<figure>{charts.win_matrix(board)}</figure>')
+        if board.probe_ranks:
+            entries = {"group": "no significant difference"}
+            parts.append(f"<figure>{legend(entries)}{charts.critical_difference(board.probe_ranks)}</figure>")
         return "\n".join(parts)

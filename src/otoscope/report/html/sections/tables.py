@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from otoscope.report.html.sections.base import ReportData, Section, register
 from otoscope.report.html.svg import escape
-from otoscope.report.table import Row
+from otoscope.report.rows import Row
 from otoscope.report.text import summary
 
 

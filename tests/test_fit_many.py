@@ -1,4 +1,4 @@
-"""Many trials at once are the same trials one by one."""
+"""Training of many trials in one pass equals training of each trial by itself."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
     return otoscope.bank.extract(Ear(), Tones(sizes=SIZES), folder, layers="all", progress=False)
 
 
-def same(found: FittedProbe | DivergedError, wanted: FittedProbe) -> None:
+def assert_same(found: FittedProbe | DivergedError, wanted: FittedProbe) -> None:
     assert isinstance(found, FittedProbe)
     assert (found.protocol, found.config) == (wanted.protocol, wanted.config)
     assert [row.keys() for row in found.history] == [row.keys() for row in wanted.history]
@@ -60,11 +60,11 @@ def same(found: FittedProbe | DivergedError, wanted: FittedProbe) -> None:
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-5, atol=1e-5, msg=name)
 
 
-def trials(configs: Sequence[TrainingConfig], **shared: Any) -> list[TrainingConfig]:
+def with_shared(configs: Sequence[TrainingConfig], **shared: Any) -> list[TrainingConfig]:
     return [dataclasses.replace(config, **shared) for config in configs]
 
 
-def both(
+def check_against_fit(
     probe: str,
     bank: Bank,
     configs: Sequence[TrainingConfig] = TRIALS,
@@ -73,17 +73,17 @@ def both(
     layers: str | None = None,
 ) -> None:
     options = options or OPTIONS.get(probe)
-    configs = trials(configs, epochs=3, batch_size=8, layers=layers)
+    configs = with_shared(configs, epochs=3, batch_size=8, layers=layers)
     found = fit_many(probe, bank, configs, options=options)
     assert len(found) == len(configs)
     for ours, config in zip(found, configs, strict=True):
-        same(ours, fit(probe, bank, config, options=options))
+        assert_same(ours, fit(probe, bank, config, options=options))
 
 
-STACKS = [name for name in probes.names() if probes.registry.get(name).stackable]
+STACKABLE = [name for name in probes.names() if probes.registry.get(name).stackable]
 
 
-@pytest.mark.parametrize("probe", STACKS)
+@pytest.mark.parametrize("probe", STACKABLE)
 def test_stacked_trials_equal_single_ones(probe: str, bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     trials_at_once = []
     apply = RowwiseAdamW.apply
@@ -92,28 +92,28 @@ def test_stacked_trials_equal_single_ones(probe: str, bank: Bank, monkeypatch: p
         "apply",
         lambda self, rows, g: trials_at_once.append(rows.stop - rows.start) or apply(self, rows, g),
     )
-    both(probe, bank)
+    check_against_fit(probe, bank)
     assert set(trials_at_once) == ({3} if probe in ("linear", "mean") else {1, 2})
 
 
-def test_the_demo_probes_and_their_kin_stack() -> None:
-    assert set(STACKS) >= {"ep", "linear", "mean", "mhca", "protobin", "protofloat"}
+def test_the_demo_probes_can_be_stacked() -> None:
+    assert set(STACKABLE) >= {"ep", "linear", "mean", "mhca", "protobin", "protofloat"}
 
 
 @pytest.mark.parametrize("probe", ["linear", "mean"])
 def test_stacked_heads_with_a_layer_norm_equal_single_ones(probe: str, bank: Bank) -> None:
-    both(probe, bank, options={"norm": "layer"})
-    both(probe, bank, [TrainingConfig(lr=0.1), TrainingConfig()], options={"norm": "layer"})
+    check_against_fit(probe, bank, options={"norm": "layer"})
+    check_against_fit(probe, bank, [TrainingConfig(lr=0.1), TrainingConfig()], options={"norm": "layer"})
 
 
 class _Penalised(probes.registry.get("mean")):  # type: ignore[misc]
-    """A probe that declares what it should not."""
+    """A probe with a penalty, which cannot be stacked although its class declares it."""
 
     def penalty(self) -> torch.Tensor:
         return self.head.linear.weight.square().sum()
 
 
-def test_what_a_stack_cannot_do_is_done_alone_whatever_the_class_says(bank: Bank) -> None:
+def test_probes_with_state_penalty_or_several_layers_cannot_be_stacked(bank: Bank) -> None:
     shape = dataclasses.replace(bank.shape, layers=1)
     assert can_stack(probes.create("mean", shape, 3))
     assert not can_stack(_Penalised(shape, 3))
@@ -122,9 +122,9 @@ def test_what_a_stack_cannot_do_is_done_alone_whatever_the_class_says(bank: Bank
     assert not can_stack(probes.create("cgp", shape, 3))
 
 
-@pytest.mark.parametrize("probe", STACKS)
+@pytest.mark.parametrize("probe", STACKABLE)
 @pytest.mark.parametrize("sets", [1, 3])
-def test_stacked_logits_are_those_of_each_also_with_padding(probe: str, sets: int, bank: Bank) -> None:
+def test_stacked_logits_equal_the_logits_of_each_probe_with_padding(probe: str, sets: int, bank: Bank) -> None:
     random = torch.Generator().manual_seed(4)
     shape = dataclasses.replace(bank.shape, layers=1)
     modules = [probes.create(probe, shape, 3, **OPTIONS.get(probe, {})) for _ in range(3)]
@@ -141,28 +141,28 @@ def test_stacked_logits_are_those_of_each_also_with_padding(probe: str, sets: in
 @pytest.mark.parametrize(
     ("probe", "settings"),
     [
-        ("abmilp", {}),  # its trials share no work
+        ("abmilp", {}),  # not declared stackable
         ("cgp", {}),  # dropout, several layers
         ("mean", {"options": {"norm": "batch"}}),  # running statistics
-        ("linear", {"layers": "all"}),  # a gate in front
+        ("linear", {"layers": "all"}),  # a gate in_dims layers
         ("knn", {}),  # memorises
     ],
 )
-def test_other_probes_fall_back_and_equal_single_ones(
+def test_trials_that_cannot_be_stacked_equal_single_ones(
     probe: str, settings: dict[str, object], bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(StackedLearner, "__init__", None)
-    both(probe, bank, **settings)
+    check_against_fit(probe, bank, **settings)
 
 
-def test_multi_class_with_one_seed_and_the_middle_of_the_ranges(tmp_path) -> None:
+def test_multi_class_trials_with_one_seed_and_default_rates_equal_single_ones(tmp_path) -> None:
     data = Tones(kind="multi-class", sizes=SIZES)
     bank = otoscope.bank.extract(Ear(), data, tmp_path / "b", progress=False)
-    both("mean", bank, [TrainingConfig(lr=0.1), TrainingConfig()])
-    both("mean", bank, [TrainingConfig(seed=1), TrainingConfig()])
+    check_against_fit("mean", bank, [TrainingConfig(lr=0.1), TrainingConfig()])
+    check_against_fit("mean", bank, [TrainingConfig(seed=1), TrainingConfig()])
 
 
-def test_a_batch_that_trials_share_is_read_once(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_trials_share_is_loaded_once(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     tokens = otoscope.bank.BankSplit.tokens
     monkeypatch.setattr("otoscope.train.loader.IN_MEMORY", 0)
@@ -174,17 +174,17 @@ def test_a_batch_that_trials_share_is_read_once(bank: Bank, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("probe", ["mean", "cgp"])
-def test_a_diverging_trial_leaves_the_others_alone(probe: str, bank: Bank) -> None:
+def test_a_diverging_trial_does_not_change_the_others(probe: str, bank: Bank) -> None:
     good, options = TrainingConfig(lr=1e-2, epochs=2, batch_size=8), OPTIONS.get(probe)
     infinite = dataclasses.replace(good, lr=math.inf)
     bad, found = fit_many(probe, bank, [infinite, good], options=options)
     assert isinstance(bad, DivergedError)
     assert "lr=inf" in str(bad)
-    same(found, fit(probe, bank, good, options=options))
+    assert_same(found, fit(probe, bank, good, options=options))
     assert [type(t) for t in fit_many(probe, bank, [infinite] * 2, options=options)] == [DivergedError] * 2
 
 
-def test_how_many_fit_together_follows_from_the_parameters(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_at_once_follows_from_the_number_of_parameters(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     assert trials_at_once("mean", bank) == 32
     state = 5 * 4 * probes.parameter_count("protobin", dataclasses.replace(bank.shape, layers=1), 3)
     monkeypatch.setattr(batched, "TRIAL_BYTES", 3 * state)
@@ -193,19 +193,19 @@ def test_how_many_fit_together_follows_from_the_parameters(bank: Bank, monkeypat
     assert trials_at_once("knn", bank) == 32
 
 
-def test_what_fit_refuses_is_refused(bank: Bank) -> None:
+def test_invalid_arguments_are_refused(bank: Bank) -> None:
     with pytest.raises(ValueError, match="at least one configuration"):
         fit_many("mean", bank, [])
     with pytest.raises(TypeError, match="frame logits"):
         fit_many("linear-frame", bank, TRIALS)
     with pytest.raises(ValueError, match="the bank holds 2"):
-        fit_many("mean", bank, trials(TRIALS, layers=5))
+        fit_many("mean", bank, with_shared(TRIALS, layers=5))
     with pytest.raises(ValueError, match="differ in seed, lr and weight_decay alone"):
         fit_many("mean", bank, [TrainingConfig(epochs=1), TrainingConfig(epochs=2)])
 
 
 @pytest.mark.parametrize("apart", [False, True])
-def test_rowwise_adamw_is_torchs_row_by_row(apart: bool) -> None:
+def test_rowwise_adamw_equals_torchs_adamw_for_each_row(apart: bool) -> None:
     random = torch.Generator().manual_seed(0)
     start = torch.randn(2, 3, 4, generator=random)
     rows = {"p": start.clone(), "unused": torch.ones(2, 1), "free": start.clone()}
@@ -229,21 +229,21 @@ def test_rowwise_adamw_is_torchs_row_by_row(apart: bool) -> None:
     assert rows["unused"].eq(1).all()
 
 
-@pytest.mark.parametrize("over", [(None, 0), (None, 2), (1, 0), (0, None)])
-def test_many_sets_of_prototypes_are_each_alone(over: tuple[int | None, int | None]) -> None:
+@pytest.mark.parametrize("in_dims", [(None, 0), (None, 2), (1, 0), (0, None)])
+def test_max_cosine_under_vmap_equals_each_set_of_prototypes(in_dims: tuple[int | None, int | None]) -> None:
     random = torch.Generator().manual_seed(0)
     tokens, prototypes = torch.randn(2, 5, 3, generator=random), torch.randn(6, 3, generator=random)
     mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
-    many_tokens = tokens if over[0] is None else torch.stack([tokens, -tokens], over[0])
-    many = prototypes if over[1] is None else torch.stack([prototypes, 1 - prototypes], over[1])
+    many_tokens = tokens if in_dims[0] is None else torch.stack([tokens, -tokens], in_dims[0])
+    many = prototypes if in_dims[1] is None else torch.stack([prototypes, 1 - prototypes], in_dims[1])
     many.requires_grad_()
 
     def values(z: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
         return max_cosine(z, sign_through(p), mask)[0]
 
-    found = torch.vmap(values, in_dims=over)(many_tokens, many)
+    found = torch.vmap(values, in_dims=in_dims)(many_tokens, many)
     each = [
-        values(*(t if dim is None else t.select(dim, i) for t, dim in zip((many_tokens, many), over, strict=True)))
+        values(*(t if dim is None else t.select(dim, i) for t, dim in zip((many_tokens, many), in_dims, strict=True)))
         for i in range(2)
     ]
     torch.testing.assert_close(found, torch.stack(each))
@@ -251,16 +251,16 @@ def test_many_sets_of_prototypes_are_each_alone(over: tuple[int | None, int | No
     torch.testing.assert_close(*gradients)
 
 
-@pytest.mark.parametrize("over", [(0, None), (2, None), (None, 1), (1, 0)])
-def test_weighted_sum_is_a_product_also_under_vmap(over: tuple[int | None, int | None]) -> None:
+@pytest.mark.parametrize("in_dims", [(0, None), (2, None), (None, 1), (1, 0)])
+def test_weighted_sum_equals_matmul_under_vmap(in_dims: tuple[int | None, int | None]) -> None:
     random = torch.Generator().manual_seed(1)
     shapes = [list(shape) for shape in ((2, 3, 5), (2, 5, 4))]
-    for shape, dim in zip(shapes, over, strict=True):
+    for shape, dim in zip(shapes, in_dims, strict=True):
         if dim is not None:
             shape.insert(dim, 6)
     weights, tokens = (torch.randn(shape, generator=random, dtype=torch.float64) for shape in shapes)
     weights.requires_grad_(), tokens.requires_grad_()
-    found, wanted = (torch.vmap(f, in_dims=over)(weights, tokens) for f in (weighted_sum, torch.matmul))
+    found, wanted = (torch.vmap(f, in_dims=in_dims)(weights, tokens) for f in (weighted_sum, torch.matmul))
     torch.testing.assert_close(found, wanted)
     for ours, theirs in zip(
         *(torch.autograd.grad(out.sin().sum(), (weights, tokens)) for out in (found, wanted)), strict=True
@@ -268,63 +268,63 @@ def test_weighted_sum_is_a_product_also_under_vmap(over: tuple[int | None, int |
         torch.testing.assert_close(ours, theirs)
 
 
-def test_weighted_sum_differentiates_twice() -> None:
+def test_weighted_sum_is_twice_differentiable() -> None:
     random = torch.Generator().manual_seed(2)
     inputs = [torch.randn(s, generator=random, dtype=torch.float64, requires_grad=True) for s in ((1, 2, 3), (1, 3, 2))]
     assert torch.autograd.gradgradcheck(weighted_sum, inputs)
 
 
-class Referee:
-    """Stops trial `number` after epoch `at`, and writes down what it is told."""
+class StopOne:
+    """A watch that stops trial `number` after epoch `at` and records its calls."""
 
     def __init__(self, number: int, at: int) -> None:
-        self.number, self.at, self.told = number, at, []
+        self.number, self.at, self.calls = number, at, []
 
     def __call__(self, epoch: int, values: Sequence[float | None]) -> list[int]:
-        self.told.append((epoch, list(values)))
+        self.calls.append((epoch, list(values)))
         return [self.number] if epoch == self.at else []
 
 
 @pytest.mark.parametrize("probe", ["mean", "mhca", "protobin", "cgp"])
 @pytest.mark.parametrize("stopped", [0, 1])
-def test_a_stopped_trial_costs_nothing_and_leaves_the_others_alone(
+def test_a_stopped_trial_takes_no_more_steps_and_does_not_change_the_others(
     probe: str, stopped: int, bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
     for kind in (StackedLearner, SingleLearner):
         step = kind.step
         monkeypatch.setattr(kind, "step", lambda self, *a, do=step: rows.append(self.rows) or do(self, *a))
-    configs, options = trials(TRIALS, epochs=3, batch_size=22), OPTIONS.get(probe)
-    referee = Referee(stopped, 0)
-    found = fit_many(probe, bank, configs, options=options, watch=referee)
+    configs, options = with_shared(TRIALS, epochs=3, batch_size=22), OPTIONS.get(probe)
+    watch = StopOne(stopped, 0)
+    found = fit_many(probe, bank, configs, options=options, watch=watch)
     assert sum(rows) == 3 + 2 + 2
     for number, (ours, config) in enumerate(zip(found, configs, strict=True)):
         alone = fit(probe, bank, config, options=options)
-        values = [told[number] for _, told in referee.told]
+        values = [scores[number] for _, scores in watch.calls]
         if number == stopped:
             assert isinstance(ours, PrunedError)
             assert (ours.epoch, ours.validation) == (0, pytest.approx(alone.history[0]["validation"], abs=1e-5))
             assert values == [ours.validation, None, None]
             assert ours.train_seconds * 3 == pytest.approx(found[2].train_seconds)
         else:
-            same(ours, alone)
+            assert_same(ours, alone)
             assert values == [row["validation"] for row in ours.history]
-    assert [epoch for epoch, _ in referee.told] == [0, 1, 2]
+    assert [epoch for epoch, _ in watch.calls] == [0, 1, 2]
 
 
-def test_all_may_be_stopped_but_not_after_the_last_epoch_nor_twice(bank: Bank) -> None:
-    configs = trials(TRIALS, epochs=2, batch_size=8)
+def test_all_trials_can_be_stopped_but_not_after_the_last_epoch_and_only_running_ones(bank: Bank) -> None:
+    configs = with_shared(TRIALS, epochs=2, batch_size=8)
     assert [type(t) for t in fit_many("mean", bank, configs, watch=lambda *_: {0, 1, 2})] == [PrunedError] * 3
-    late = fit_many("mean", bank, configs, watch=Referee(1, 1))
+    late = fit_many("mean", bank, configs, watch=StopOne(1, 1))
     assert [type(t) for t in late] == [FittedProbe] * 3
     with pytest.raises(
         ValueError, match=r"stops trials \[7\] after epoch 0, which are not running; running are \[0, 1, 2\]"
     ):
-        fit_many("mean", bank, configs, watch=Referee(7, 0))
+        fit_many("mean", bank, configs, watch=StopOne(7, 0))
 
 
-class Loud(Ear):
-    """An ear whose tokens are long."""
+class LargeTokens(Ear):
+    """An encoder whose tokens have large norms."""
 
     def embed(self, features: Features) -> Tokens:
         return Tokens(100 * super().embed(features).x)
@@ -332,12 +332,12 @@ class Loud(Ear):
     shape = dataclasses.replace(Ear.shape, layers=2, has_cls=False)
 
 
-def test_scores_beyond_all_numbers_are_divergence_too(tmp_path: Path) -> None:
-    bank = otoscope.bank.extract(Loud(), Tones(sizes=SIZES), tmp_path / "b", progress=False)
+def test_infinite_validation_scores_are_a_divergence(tmp_path: Path) -> None:
+    bank = otoscope.bank.extract(LargeTokens(), Tones(sizes=SIZES), tmp_path / "b", progress=False)
     configs = [TrainingConfig(lr=lr, epochs=1, batch_size=22) for lr in (3e37, None)]
     with pytest.raises(DivergedError, match="scores of the validation split"):
         fit("mean", bank, configs[0])
     bad, good = fit_many("mean", bank, configs)
     assert isinstance(bad, DivergedError)
     assert "scores of the validation split" in str(bad)
-    same(good, fit("mean", bank, configs[1]))
+    assert_same(good, fit("mean", bank, configs[1]))

@@ -1,0 +1,108 @@
+"""Arguments that several subcommands share, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from otoscope.cli import commands
+
+
+def add_debug(to: argparse.ArgumentParser, default: bool | str = False) -> None:
+    """Add --debug."""
+    to.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
+
+
+def add_few_shot(to: argparse.ArgumentParser) -> None:
+    """Add the arguments of few-shot training."""
+    to.add_argument("--shots", type=count, metavar="N", help="training clips per class (default: all)")
+    to.add_argument(
+        "--views",
+        type=count,
+        default=0,
+        metavar="N",
+        help="mixup views of each training clip, with --shots (default: none)",
+    )
+
+
+def add_pair(to: argparse.ArgumentParser, *, bank: bool = True) -> None:
+    """Add the arguments that choose an encoder, a data set, the folder of results and the folder of the bank."""
+    to.add_argument(
+        "--encoder", default="tiny", help="name of the encoder; see `otoscope list encoders` (default: tiny)"
+    )
+    add_option(to, "--encoder-option", "an option of the encoder, such as weights=random")
+    to.add_argument(
+        "--dataset", default="scenes", help="name of the data set; see `otoscope list datasets` (default: scenes)"
+    )
+    add_option(to, "--dataset-option", "an option of the data set")
+    add_out(to, commands.RUNS)
+    if bank:
+        to.add_argument("--bank", type=Path, metavar="DIR", help="folder of the bank (default: one in --out)")
+    add_plugin(to)
+
+
+def add_search(to: argparse.ArgumentParser) -> None:
+    """Add --search."""
+    to.add_argument("--search", metavar="KIND", help="search strategy: sobol, tpe, or a plug-in's (default: sobol)")
+
+
+def add_machine(to: argparse.ArgumentParser) -> None:
+    """Add the device and --quiet."""
+    to.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cpu)")
+    to.add_argument("--quiet", action="store_true", help="show no progress bars and no announcements")
+
+
+def add_out(to: argparse.ArgumentParser, default: Path | None) -> None:
+    """Add the folder of results; None as default means the runs or, without any, the demo."""
+    words = default or f"{commands.RUNS}, or {commands.DEMO} if there are no runs"
+    to.add_argument("--out", type=Path, default=default, metavar="DIR", help=f"folder of results (default: {words})")
+
+
+def add_filters(to: argparse.ArgumentParser, *names: str) -> None:
+    """Add one filter for each name, such as --encoder."""
+    for name in names:
+        to.add_argument(f"--{name}", action="append", metavar="NAME", help=f"only this {name}; may be repeated")
+
+
+def add_plugin(to: argparse.ArgumentParser) -> None:
+    """Add --plugin."""
+    words = "a Python file that registers plug-ins of any kind; its code is executed; may be repeated"
+    to.add_argument("--plugin", type=Path, action="append", metavar="FILE", help=words)
+
+
+def add_option(to: argparse.ArgumentParser, name: str, words: str) -> None:
+    """Add an argument of the form KEY=VALUE."""
+    to.add_argument(
+        name, type=key_value, action="append", default=[], metavar="KEY=VALUE", help=f"{words}; may be repeated"
+    )
+
+
+def key_value(text: str) -> tuple[str, Any]:
+    """Parse KEY=VALUE; the value is parsed as JSON if it is valid JSON, else it is a text."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form KEY=VALUE")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def count(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def layers(text: str) -> int | str | list[int]:
+    """Parse "all", the index of a layer, or several indices."""
+    if text == "all":
+        return text
+    try:
+        index = [int(i) for i in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither all nor indices such as -1 or 0,5") from error
+    return index[0] if len(index) == 1 else index

@@ -1,0 +1,94 @@
+"""The main statements about one encoder and data set, as sentences that its numbers and intervals support."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from otoscope.metrics import stats
+from otoscope.metrics.stats import Interval
+from otoscope.report.rows import LINEAR, Row
+from otoscope.report.text.numbers import percent
+
+
+def claim(rows: Sequence[Row]) -> str:
+    """The main statement about one encoder and data set.
+
+    Parameters
+    ----------
+    rows : rows of one encoder and data set, as `summarise` returns them.
+
+    Returns
+    -------
+    str. The best probe with its score, and the score of the linear probe.
+    """
+    best, linear = _best(rows), next((r for r in rows if r.probe == LINEAR), None)
+    statement = f"{best.label} reaches {percent(best.value)} {best.metric} on frozen {best.encoder}"
+    if linear is None or best.probe == LINEAR:
+        return f"{statement}, data set {best.dataset}"
+    return f"{statement}, a linear probe {percent(linear.value)}"
+
+
+def reasons(rows: Sequence[Row], others: Sequence[Row]) -> list[str]:
+    """Sentences that support the claim.
+
+    Parameters
+    ----------
+    rows : rows of one encoder and data set.
+    others : rows of other encoders and data sets, among them those of controls.
+
+    Returns
+    -------
+    list of str. Gain over the linear probe, share of the gap to fine-tuning, lead over the second-best probe, and gain
+    over an encoder with random weights, as far as they were measured.
+    """
+    best = _best(rows)
+    sentences = [_gain(best), _gap(best), _lead(rows, best), _control(best, others)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _best(rows: Sequence[Row]) -> Row:
+    probes = [r for r in rows if not r.finetuned] or list(rows)
+    return max(probes, key=lambda r: r.sort_key)
+
+
+def _gain(best: Row) -> str:
+    if best.gain is None:
+        return ""
+    words = f"On {best.dataset} that is a gain of {percent(best.gain.value)} points over linear"
+    return f"{words}{_within(best.gain)}."
+
+
+def _gap(best: Row) -> str:
+    if best.gap is None or math.isnan(best.gap.value):
+        return ""
+    ends = "" if math.isnan(best.gap.low) else f" ({100 * best.gap.low:.0f} to {100 * best.gap.high:.0f} %)"
+    return f"It closes {100 * best.gap.value:.0f} % of the gap to fine-tuning the whole encoder{ends}."
+
+
+def _lead(rows: Sequence[Row], best: Row) -> str:
+    others = [r for r in rows if not r.finetuned and r.probe != LINEAR and r is not best]
+    second = max(others, key=lambda r: r.sort_key, default=None)
+    if second is None or not (best.estimate and second.estimate):
+        return ""
+    if best.estimate.resampling != second.estimate.resampling:
+        return ""
+    lead = stats.improvement(best.estimate, second.estimate)
+    return f"Its lead over {second.label} is {percent(lead.value)} points{_within(lead)}."
+
+
+def _control(best: Row, others: Sequence[Row]) -> str:
+    same = [r for r in others if (r.dataset, r.label) == (best.dataset, best.label) and r.control]
+    if not same or best.control:
+        return ""
+    control, gain = percent(same[0].value), percent(best.sort_key - same[0].sort_key)
+    return f"With random weights the same probe reaches {control}: pretraining adds {gain} points."
+
+
+def _within(interval: Interval) -> str:
+    """The interval in brackets, with a remark where it contains zero."""
+    if math.isnan(interval.low):
+        return ""
+    ends = f" (95 % interval {percent(interval.low)} to {percent(interval.high)}"
+    remark = ", so the test clips do not decide it" if interval.low <= 0 <= interval.high else ""
+    return f"{ends}{remark})".replace("-", "−")

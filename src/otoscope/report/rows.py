@@ -1,0 +1,344 @@
+"""Rows of results: one for each encoder, data set and probe, over its seeds.
+
+Everything is computed from the stored predictions. Nothing is trained, and no encoder or data set is opened.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from otoscope import metrics
+from otoscope.metrics import stats
+from otoscope.metrics.mean_average_precision import MeanAveragePrecision
+from otoscope.metrics.stats import Difference, Estimate, Interval
+from otoscope.report.variants import variants
+from otoscope.results import Record, Store
+
+LINEAR = "linear"
+"""Label of the probe that gains are measured against."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration of a probe on one encoder and data set, over its seeds.
+
+    Parameters
+    ----------
+    records : one record for each seed.
+    variant : settings in which it differs from other configurations of the same probe; "" where there is only one.
+    digests : digests of encoder and data set, as text, where others have the same labels; else "".
+    estimate : bootstrap estimate of the main score over clips; None without predictions.
+    gain : difference from the linear probe on the same clips; None without one.
+    gap : share of the way from the linear probe to fine-tuning; None without both.
+    winner : True for the best of several probes of this encoder and data set.
+    """
+
+    records: tuple[Record, ...]
+    variant: str = ""
+    digests: str = ""
+    estimate: Estimate | None = None
+    gain: Difference | None = None
+    gap: Interval | None = None
+    winner: bool = False
+
+    @property
+    def encoder(self) -> str:
+        """Label of the encoder."""
+        return self.records[0].encoder
+
+    @property
+    def dataset(self) -> str:
+        """Label of the data set."""
+        return self.records[0].dataset
+
+    @property
+    def probe(self) -> str:
+        """Label of the probe."""
+        return self.records[0].probe
+
+    @property
+    def finetuned(self) -> bool:
+        """Whether the whole encoder was fine-tuned."""
+        return self.records[0].protocol.finetuned
+
+    @property
+    def control(self) -> bool:
+        """Whether the encoder has random weights."""
+        return self.records[0].protocol.control
+
+    @property
+    def pair(self) -> tuple[str, ...]:
+        """Labels and digests of encoder and data set. Only rows of the same pair are compared."""
+        return _pair(self.records[0])
+
+    @property
+    def label(self) -> str:
+        """Label of the probe, with the variant where there are several."""
+        return f"{self.probe} ({self.variant})" if self.variant else self.probe
+
+    @property
+    def metric(self) -> str:
+        """Name of the main score."""
+        return self.records[0].metric
+
+    @property
+    def kind(self) -> metrics.Kind:
+        """The kind of the task."""
+        return self.records[0].protocol.task
+
+    @property
+    def value(self) -> float:
+        """Mean of the main score over seeds, a fraction."""
+        return float(np.mean([r.value for r in self.records]))
+
+    @property
+    def sort_key(self) -> float:
+        """The value, or its negative where a lower value is better."""
+        return metrics.create(self.metric).sort_key(self.value)
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds (n - 1); None for a single seed."""
+        return float(np.std([r.value for r in self.records], ddof=1)) if len(self.records) > 1 else None
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        """95 % interval of the main score over clips; None without predictions."""
+        return self.estimate.interval() if self.estimate else None
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained parameters."""
+        return self.records[0].parameters
+
+    @property
+    def train_seconds(self) -> float:
+        """Mean training time over seeds, in seconds."""
+        return float(np.mean([r.train_seconds for r in self.records]))
+
+    @property
+    def source(self) -> str | None:
+        """Where the values come from; None where they were measured by this user."""
+        return self.records[0].source
+
+
+def configurations(store: Store) -> list[Row]:
+    """Group the records of a store into rows. No prediction is read.
+
+    Parameters
+    ----------
+    store : results.
+
+    Returns
+    -------
+    list of Row. One for each encoder, data set, probe and configuration, without estimates.
+
+    Raises
+    ------
+    ValueError : for an empty store.
+    """
+    records = list(store)
+    if not records:
+        raise ValueError(f"no results in {store.path}; run `otoscope demo` or `otoscope probe` to measure some")
+    rows = []
+    for pair, members in groupby(sorted(records, key=_pair), key=_pair):
+        same_labels = {_pair(r) for r in records if _pair(r)[:2] == pair[:2]}
+        digests = f"encoder {pair[2][:8]}, data set {pair[3][:8]}" if len(same_labels) > 1 else ""
+        rows += [replace(row, digests=digests) for row in _configurations(list(members))]
+    return rows
+
+
+def summarise(store: Store, *, resamples: int = 1000) -> list[Row]:
+    """The rows of a store with estimates, gains and shares of the gap to fine-tuning.
+
+    Parameters
+    ----------
+    store : results.
+    resamples : number of bootstrap resamples of the clips.
+
+    Returns
+    -------
+    list of Row. Within each pair of encoder and data set, probes in ascending order, fine-tuning last.
+
+    Raises
+    ------
+    ValueError : for an empty store.
+    """
+    rows = [with_estimate(store, row, resamples=resamples) for row in configurations(store)]
+    return [row for _, pair in groupby(rows, key=lambda r: r.pair) for row in _compare(list(pair))]
+
+
+def with_estimate(store: Store, row: Row, *, resamples: int = 1000, seed: int = 0) -> Row:
+    """The row with its bootstrap estimate.
+
+    Parameters
+    ----------
+    store : results, with the predictions of the row.
+    row : a row of `configurations`.
+    resamples : number of bootstrap resamples of the clips.
+    seed : seed of the resamples.
+
+    Returns
+    -------
+    Row. Unchanged where predictions of a seed are missing or seeds were measured on different clips.
+    """
+    predictions = [p for p in (store.predictions(r) for r in row.records) if p is not None]
+    if len(predictions) < len(row.records):
+        return row
+    order = [np.argsort(p.ids) for p in predictions]
+    if len({tuple(p.ids[i] for i in o) for p, o in zip(predictions, order, strict=True)}) > 1:
+        return row
+    scores = [p.scores[o] for p, o in zip(predictions, order, strict=True)]
+    targets = predictions[0].targets[order[0]]
+    return replace(row, estimate=stats.bootstrap(scores, targets, row.metric, row.kind, resamples=resamples, seed=seed))
+
+
+def same_clips(*rows: Row) -> bool:
+    """Whether all rows have estimates over the same resamples of the same clips."""
+    return all(r.estimate for r in rows) and len({r.estimate.resampling for r in rows if r.estimate}) == 1
+
+
+def record_values(store: Store) -> list[dict[str, Any]]:
+    """Every record of a store as flat values, for CSV, JSON and Parquet.
+
+    Parameters
+    ----------
+    store : results.
+
+    Returns
+    -------
+    list of dict. All with the same keys: labels, seed, metric, value, every metric, costs, learning rate, weight decay,
+    origin, and the protocol as JSON. Scores are fractions; None where a record has no such value.
+    """
+    rows = []
+    for r in store:
+        labels = {"encoder": r.encoder, "dataset": r.dataset, "probe": r.probe, "seed": r.seed}
+        scores = {"metric": r.metric, "value": r.value, **r.metrics}
+        costs = {"parameters": r.parameters, "train_seconds": r.train_seconds}
+        chosen = {"lr": r.lr, "weight_decay": r.weight_decay}
+        origin = {"machine": r.machine, "date": r.date, "source": r.source or "", "key": r.key}
+        protocol = {"protocol": json.dumps(r.protocol.to_json(), sort_keys=True)}
+        rows.append(labels | scores | costs | chosen | origin | protocol)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return [{key: row.get(key) for key in columns} for row in rows]
+
+
+def row_values(row: Row) -> dict[str, Any]:
+    """A row as flat values, for CSV, JSON and Parquet.
+
+    Parameters
+    ----------
+    row : a row of `summarise`.
+
+    Returns
+    -------
+    dict. Scores are fractions; None where the row has no such value.
+    """
+    interval = row.interval
+    ends = {"low": interval.low if interval else None, "high": interval.high if interval else None}
+    labels = {"encoder": row.encoder, "dataset": row.dataset, "probe": row.probe, "variant": row.variant}
+    value = {"metric": row.metric, "value": row.value, **ends, "sd_over_seeds": row.spread, "seeds": len(row.records)}
+    costs = {"parameters": row.parameters, "train_seconds": row.train_seconds}
+    marks = {"winner": row.winner, "source": row.source or ""}
+    return labels | value | _ends("gain", row.gain) | _ends("gap_closed", row.gap) | costs | marks
+
+
+def class_scores(store: Store, row: Row) -> dict[str, float]:
+    """Average precision of every class.
+
+    Parameters
+    ----------
+    store : results, with the predictions of the row.
+    row : a row of `configurations`.
+
+    Returns
+    -------
+    dict. Mean over the seeds for each class that has positive clips, a fraction; empty without predictions.
+    """
+    known = [(r, p) for r in row.records if (p := store.predictions(r)) is not None]
+    if not known:
+        return {}
+    ap = MeanAveragePrecision()
+    values = np.mean([ap.per_class(p.scores, p.targets, r.protocol.task) for r, p in known], axis=0)
+    return {name: float(v) for name, v in zip(known[0][1].classes, values, strict=True) if not np.isnan(v)}
+
+
+def _ends(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """Value and ends of an interval as three entries; nan becomes None."""
+    if interval is None:
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    ends = (interval.value, interval.low, interval.high)
+    value, low, high = (None if np.isnan(v) else v for v in ends)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def _pair(record: Record) -> tuple[str, ...]:
+    return record.encoder, record.dataset, record.protocol.encoder_digest, record.protocol.dataset_digest
+
+
+def _configurations(records: Sequence[Record]) -> list[Row]:
+    """The records of one encoder and data set, grouped by probe and configuration over seeds."""
+
+    def identity(r: Record) -> tuple[str, str]:
+        return r.probe, json.dumps([r.protocol.to_json(), r.lr, r.weight_decay], sort_keys=True)
+
+    rows = [Row(tuple(group)) for _, group in groupby(sorted(records, key=identity), key=identity)]
+    named = []
+    for _, group in groupby(rows, key=lambda row: row.probe):
+        same_probe = list(group)
+        names = variants([row.records[0] for row in same_probe])
+        named += [replace(row, variant=name) for row, name in zip(same_probe, names, strict=True)]
+    return named
+
+
+def _compare(rows: list[Row]) -> list[Row]:
+    """Rows of one encoder and data set, each compared with its linear probe and its fine-tuning."""
+    ordered = sorted(rows, key=lambda r: (r.finetuned, r.sort_key))
+    linear = _best(row for row in rows if row.probe == LINEAR)
+    finetune = _best(row for row in rows if row.finetuned)
+    probes = [r for r in ordered if not r.finetuned]
+    return [
+        replace(
+            row,
+            gain=_gain(row, linear),
+            gap=_gap(row, linear, finetune),
+            winner=len(probes) > 1 and row is probes[-1],
+        )
+        for row in ordered
+    ]
+
+
+def _best(rows: Iterable[Row]) -> Row | None:
+    """The best of several configurations, so that the baseline is the strongest one."""
+    return max(rows, key=lambda r: r.sort_key, default=None)
+
+
+def _gain(row: Row, linear: Row | None) -> Difference | None:
+    """The difference from the linear probe; without an interval where they do not share their clips."""
+    if linear is None or row is linear:
+        return None
+    if not same_clips(row, linear):
+        return Difference(row.sort_key - linear.sort_key, np.nan, np.nan, np.nan)
+    assert row.estimate
+    assert linear.estimate
+    return stats.improvement(row.estimate, linear.estimate)
+
+
+def _gap(row: Row, linear: Row | None, finetune: Row | None) -> Interval | None:
+    """The share of the way from the linear probe to fine-tuning; nan where fine-tuning is not better."""
+    if linear is None or finetune is None or row in (linear, finetune):
+        return None
+    if not same_clips(row, linear, finetune):
+        gap = finetune.sort_key - linear.sort_key
+        return Interval((row.sort_key - linear.sort_key) / gap if gap > 0 else np.nan, np.nan, np.nan)
+    assert row.estimate
+    assert linear.estimate
+    assert finetune.estimate
+    return stats.gap_closed(row.estimate, linear.estimate, finetune.estimate)

@@ -1,0 +1,75 @@
+"""Every metric passes the contract of metrics, and each check is failed by a metric that is made to fail it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from otoscope import metrics
+from otoscope.metrics.contract import CONTRACT
+
+
+@CONTRACT.parametrize(metrics.names())
+def test_every_metric_passes(check) -> None:  # type: ignore[no-untyped-def]
+    check()
+
+
+class Right(metrics.Metric):
+    """Share of (clip, class) pairs that are predicted rightly."""
+
+    def value(self, scores, targets, kind):  # type: ignore[no-untyped-def]  # noqa: ARG002
+        return float(np.mean((np.asarray(scores) > 0) == (np.asarray(targets) > 0)))
+
+
+class NoKind(Right):
+    kinds = ()
+
+
+class PerCent(Right):
+    def value(self, scores, targets, kind):  # type: ignore[no-untyped-def]
+        return 100 * super().value(scores, targets, kind)
+
+
+class WrongDirection(Right):
+    higher_is_better = False
+
+
+class FirstClip(Right):
+    def value(self, scores, targets, kind):  # type: ignore[no-untyped-def]
+        return super().value(scores[:1], targets[:1], kind)
+
+
+class WrongBatch(Right):
+    def batched(self, scores, targets, kind):  # type: ignore[no-untyped-def]
+        return super().batched(scores, targets, kind)[::-1]
+
+
+class WrongResample(Right):
+    def resampled(self, scores, targets, counts, kind):  # type: ignore[no-untyped-def]
+        return super().resampled(scores, targets, np.ones_like(counts), kind)
+
+
+class Overwrites(Right):
+    def value(self, scores, targets, kind):  # type: ignore[no-untyped-def]
+        scores *= 2
+        return super().value(scores, targets, kind)
+
+
+@pytest.mark.usefixtures("isolated_registries")
+@pytest.mark.parametrize(
+    ("metric", "failed"),
+    [
+        (Right, None),
+        (NoKind, "declares kinds of tasks"),
+        (PerCent, "gives a fraction"),
+        (WrongDirection, "prefers correct predictions"),
+        (FirstClip, "does not depend on the order of clips"),
+        (WrongBatch, "batched form equals the value"),
+        (WrongResample, "resampled form equals the value of repeated clips"),
+        (Overwrites, "leaves scores and targets unchanged"),
+    ],
+)
+def test_each_check_is_failed_by_its_culprit(metric: type[metrics.Metric], failed: str | None) -> None:
+    metrics.register("culprit")(metric)
+    results = {result.check: result.passed for result in CONTRACT.run("culprit", "culprit")}
+    assert [check for check, passed in results.items() if not passed] == ([failed] if failed else [])
