@@ -18,9 +18,10 @@ from otoscope.metrics import stats
 from otoscope.report import claims
 from otoscope.report.html import figures
 from otoscope.report.html.page import write_report
-from otoscope.report.rows import Row, class_scores, configurations, record_values, row_values, summarise
+from otoscope.report.rows import Row, configurations, summarise
 from otoscope.report.text import numbers, summary
 from otoscope.report.text.flat import flat_text
+from otoscope.report.values import class_scores, record_values, row_values
 from otoscope.results import Predictions, SearchSettings, Store, activation_map
 from otoscope.results.activation_map import ActivationMap
 from planted import IDS, SCENE_CLASSES, TARGETS, add_scenes, scene_record, scene_scores

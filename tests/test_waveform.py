@@ -80,7 +80,7 @@ def test_every_path_refuses_a_clip_with_the_same_message(tmp_path, fitted, wave,
         lambda: waveform(clip, 1000),
         lambda: oto.bank.extract(Ear(), OneBroken(wave), tmp_path / "b", progress=False),
         lambda: extract_features(Ear(), [clip]),
-        lambda: activation.show(probe, split, Ear(), dict.fromkeys(split.ids, clip), "ear"),
+        lambda: activation.map_activation(probe, split, Ear(), dict.fromkeys(split.ids, clip), "ear"),
         mix,
     ]
     messages = set()

@@ -1,7 +1,7 @@
 """The recorded fine-tuning reference: a store that comes with the package, because fine-tuning takes long.
 
-`python -m otoscope.bench.recorded demo/results --command "otoscope demo --finetune"` replaces the records in the package
-by the fine-tuning records of a demo.
+`python -m otoscope.bench.recorded demo/results --command "otoscope demo --finetune"` replaces the records in the
+package with the fine-tuning records of a demo.
 """
 
 from __future__ import annotations

@@ -80,8 +80,8 @@ def results_folder(args: argparse.Namespace) -> Path:
 
 def _records(args: argparse.Namespace, store: Store) -> View:
     """One row for each record."""
-    from otoscope.report.rows import record_values
     from otoscope.report.text import flat
+    from otoscope.report.values import record_values
 
     rows = [r for r in record_values(store) if _selected(args, r["encoder"], r["dataset"], r["probe"])]
     return rows, partial(flat.flat_text, rows)
@@ -89,8 +89,9 @@ def _records(args: argparse.Namespace, store: Store) -> View:
 
 def _summary(args: argparse.Namespace, store: Store) -> View:
     """One row for each configuration, over its seeds."""
-    from otoscope.report.rows import row_values, summarise
+    from otoscope.report.rows import summarise
     from otoscope.report.text import summary
+    from otoscope.report.values import row_values
 
     rows = [row for row in summarise(store) if _selected(args, row.encoder, row.dataset, row.probe)]
     return _view([row_values(row) for row in rows], partial(summary.summary_text, rows))

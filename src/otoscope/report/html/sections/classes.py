@@ -8,7 +8,8 @@ from otoscope.report.html import figures
 from otoscope.report.html.sections._legend import legend
 from otoscope.report.html.sections.base import ReportData, Section, register
 from otoscope.report.html.svg import escape
-from otoscope.report.rows import LINEAR, Row, class_scores
+from otoscope.report.rows import LINEAR, Row
+from otoscope.report.values import class_scores
 from otoscope.results import FINETUNE, Store
 
 

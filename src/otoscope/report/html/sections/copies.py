@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from otoscope.report.html.sections.base import ReportData, Section, register
 from otoscope.report.html.svg import escape
-from otoscope.report.rows import record_values
 from otoscope.report.text import flat, summary
+from otoscope.report.values import record_values
 
 _COPY = "navigator.clipboard.writeText(document.getElementById('{0}').textContent);this.textContent='copied'"
 
