@@ -27,7 +27,7 @@ def laid_out(layout):
 def test_order_goes_window_by_window(layout, limit, seed):
     shard, sizes = laid_out(layout)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shuffle, "WINDOW", limit)
+        patch.setattr(shuffle, "WINDOW_BYTES", limit)
         order = shuffle.shuffle(shard, sizes, seeded(seed))
         window = shuffle.assign_windows(torch.bincount(shard) * sizes, seeded(seed))
     assert order.dtype == torch.int64
@@ -44,13 +44,13 @@ def test_order_goes_window_by_window(layout, limit, seed):
 
 
 def test_windows_are_filled(monkeypatch):
-    monkeypatch.setattr(shuffle, "WINDOW", 100)
+    monkeypatch.setattr(shuffle, "WINDOW_BYTES", 100)
     window = shuffle.assign_windows(torch.full((24,), 25), seeded(0))
     assert torch.bincount(window).tolist() == [4] * 6
 
 
 def test_every_epoch_has_another_order_and_the_seed_determines_it(monkeypatch):
-    monkeypatch.setattr(shuffle, "WINDOW", 64)
+    monkeypatch.setattr(shuffle, "WINDOW_BYTES", 64)
     shard, sizes = torch.arange(100).repeat_interleave(4), torch.full((100,), 4)
     generator = seeded(7)
     first, second = (shuffle.shuffle(shard, sizes, generator) for _ in range(2))
@@ -64,7 +64,7 @@ def test_every_epoch_has_another_order_and_the_seed_determines_it(monkeypatch):
 
 
 def test_rows_and_windows_are_shuffled_evenly(monkeypatch):
-    monkeypatch.setattr(shuffle, "WINDOW", 8)
+    monkeypatch.setattr(shuffle, "WINDOW_BYTES", 8)
     shard, sizes, generator = torch.arange(4).repeat_interleave(2), torch.full((4,), 2), seeded(0)
     place = torch.zeros(8, 8)
     for _ in range(1000):
@@ -86,7 +86,7 @@ def test_a_large_split_and_its_subsets_are_read_shard_by_shard(bank, monkeypatch
     train = bank.split("train")
     stored = train.stored_bytes
     assert stored == sum(tensor.nbytes for tensor in train._read(range(48)).values())
-    monkeypatch.setattr(shuffle, "WINDOW", stored // 4)
+    monkeypatch.setattr(shuffle, "WINDOW_BYTES", stored // 4)
     rows = list(range(40, 3, -2))
     subset = train.subset(rows)
     for split, numbers in ((train, range(48)), (subset, rows)):

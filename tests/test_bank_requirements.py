@@ -6,12 +6,12 @@ import pytest
 
 from bank_toys import Sounds, Toy, quiet
 from otoscope import bank as banks
-from otoscope import datasets, encoders, probes
+from otoscope import datasets, encoders, load_plugin, probes
 from otoscope.bank import Requirements, requirements
 from otoscope.bench import suites
 from otoscope.bench.resolve import resolve
 from otoscope.probes import registry
-from otoscope.registry import UnknownNameError, load_plugin
+from otoscope.registry import UnknownNameError
 from otoscope.train import TrainingConfig, fit
 from toys import Ear, Tones, run_toy
 
@@ -145,7 +145,7 @@ def test_a_bank_of_another_dtype_makes_another_run(capsys):
     for bank, done in (((), 0), (("--bank", "otoscope-runs/banks/ear-tones-last-pooled-int8"), 0), ((), 1)):
         capsys.readouterr()
         assert run_toy("probe", "--probe", "linear", "--epochs", "1", *bank) == 0
-        assert ("nothing to do: all 1 runs were done before" in capsys.readouterr().out) == bool(done)
+        assert ("nothing to do: all 1 runs are finished" in capsys.readouterr().out) == bool(done)
 
 
 @pytest.mark.usefixtures("plugin_folder")

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from helpers_records import add_scenes
 from otoscope.bench import demo, suites
 from otoscope.bench.plan import Plan
 from otoscope.bench.runner import SuiteResult
 from otoscope.cli import main
 from otoscope.results import Store
-from planted import add_scenes
 from toys import Ear, run_toy
 
 COMMANDS = ("demo", "list", "extract", "probe", "finetune", "results", "report", "check")
@@ -129,7 +129,7 @@ def test_the_same_command_again_reuses_its_results(
         for name in ("jobs.probe.fit", "jobs.probe.fit_many", "jobs.finetune.finetune"):
             patch.setattr(f"otoscope.bench.{name}", None)
         assert run_toy(*command) == 0
-        assert f"nothing to do: all {len(first) + 2 * ('--trials' in command)} runs were done before" in (
+        assert f"nothing to do: all {len(first) + 2 * ('--trials' in command)} runs are finished" in (
             capsys.readouterr().out
         )
         assert list(Store("otoscope-runs/results")) == first
@@ -203,7 +203,7 @@ def test_check_passes_good_probes_and_fails_a_bad_plugin(capsys: pytest.CaptureF
         (["probe", "--probe", "protbin"], "did you mean 'protobin'"),
         (["probe", "--probe", "linear", "--option", "nom=layer"], "did you mean 'norm'"),
         (["probe", "--probe", "linear", "--encoder", "tinny"], "did you mean 'tiny'"),
-        (["probe", "--probe", "linear", "--lr", "1", "--trials", "3"], "not both"),
+        (["probe", "--probe", "linear", "--lr", "1", "--trials", "3"], "give either these options"),
         (["list", "--plugin", "nowhere.py"], "no plug-in file"),
         (["results", "--out", "nowhere"], "no such results"),
         (["report", "--out", "nowhere"], "otoscope demo"),

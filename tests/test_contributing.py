@@ -12,19 +12,17 @@ import pytest
 import soundfile
 
 from helpers_docs import python_block
-from otoscope import bank, datasets, encoders, fit, metrics, probes, search
+from helpers_records import LabelledClips, add_trainings
+from otoscope import bank, datasets, encoders, fit, load_plugin, metrics, probes, search, write_report
 from otoscope.contract import CheckResult
 from otoscope.datasets.contract import CONTRACT as DATASET
 from otoscope.encoders.contract import CONTRACT as ENCODER
 from otoscope.metrics.contract import CONTRACT as METRIC
 from otoscope.probes.contract import CONTRACT as PROBE
-from otoscope.registry import load_plugin
 from otoscope.report.html import sections
-from otoscope.report.html.page import write_report
 from otoscope.results import Store
 from otoscope.search.contract import CONTRACT as SEARCH
 from otoscope.types import Task
-from planted import Ground, plant
 
 PACKAGES = (probes, encoders, datasets, metrics, search, sections)
 
@@ -104,7 +102,7 @@ def test_search_strategy(tmp_path: Path) -> None:
 
 def test_figure_of_the_report(tmp_path: Path) -> None:
     load_recipe("Sizes", tmp_path)
-    plant(Store(tmp_path / "results"), Ground.sown("ponds"), "alpha", {"linear": 1.0, "mean": 1.5})
+    add_trainings(Store(tmp_path / "results"), LabelledClips.random("ponds"), "alpha", {"linear": 1.0, "mean": 1.5})
     page = write_report(tmp_path / "results", tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.index("Probes side by side") < page.index("How large the probes are")
     figure = page.partition("How large the probes are")[2].partition("</figure>")[0]

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 import otoscope.bank
 from otoscope.bank import Bank
-from otoscope.bench.evaluation import evaluate
+from otoscope.bench import evaluate
 from otoscope.sampling import VALIDATION_CUT, few_shot, stratify, with_few_shot, with_validation
 from otoscope.train import TrainingConfig, fit
 from toys import SIZES, Ear, Tones

@@ -14,19 +14,18 @@ from typing import Any
 import pytest
 import torch
 
-from otoscope import datasets
+from otoscope import compare, datasets, run_suite
 from otoscope.bank import Bank
 from otoscope.bench import evaluation, runner
 from otoscope.bench.jobs import finetune as finetune_job
 from otoscope.bench.jobs import probe as job
 from otoscope.bench.plan import Pair, studies_of
 from otoscope.bench.resolve import ResolvedPair
-from otoscope.bench.runner import failures, prepare, run_suite
+from otoscope.bench.runner import failures, prepare
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite
 from otoscope.finetuning import FittedFinetune, finetune
 from otoscope.finetuning.training import FinetuneRun
-from otoscope.report.compare import compare
 from otoscope.report.published import comparison
 from otoscope.report.rows import summarise
 from otoscope.report.text import summary

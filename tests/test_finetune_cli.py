@@ -9,7 +9,7 @@ import pytest
 
 from otoscope.bench.jobs import finetune
 from otoscope.cli import main
-from otoscope.finetuning.recipe import Recipe
+from otoscope.finetuning import Recipe
 
 GIVEN = {
     "--epochs": "7",

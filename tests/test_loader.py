@@ -157,7 +157,7 @@ def test_an_epoch_from_disk_reads_window_by_window(bank, monkeypatch, reads, tra
     assert open_shards(rows for rows, _ in reads) > 5
     split = bank.split("train")
     stored = split.stored_bytes
-    monkeypatch.setattr(shuffle, "WINDOW", stored // 4)
+    monkeypatch.setattr(shuffle, "WINDOW_BYTES", stored // 4)
     reads.clear()
     train(bank)
     assert sorted(row for rows, _ in reads for row in rows) == list(range(48))
@@ -167,7 +167,7 @@ def test_an_epoch_from_disk_reads_window_by_window(bank, monkeypatch, reads, tra
 
 
 def test_clips_in_memory_are_shuffled_as_a_whole(bank, monkeypatch):
-    monkeypatch.setattr(shuffle, "WINDOW", 1)
+    monkeypatch.setattr(shuffle, "WINDOW_BYTES", 1)
     load = loader.split_loader(bank.split("train"), "mean", (1,))
     seeded = [torch.Generator().manual_seed(3) for _ in range(2)]
     assert torch.equal(loader.clip_order(load, 48, seeded[0]), torch.randperm(48, generator=seeded[1]))
@@ -194,7 +194,7 @@ def test_one_batch_is_read_in_advance_and_no_more(bank, monkeypatch):
             )
             while len(read) < min(number + 2, len(batches)):  # without requesting it
                 assert started.acquire(timeout=20)
-            assert len(read) <= number + 1 + loader.AHEAD
+            assert len(read) <= number + 1 + loader.PREFETCHED
     assert read == [batch.tolist() for batch in batches]
 
 
@@ -213,7 +213,7 @@ def test_a_read_error_is_raised_by_the_training(bank, monkeypatch, train):
     monkeypatch.setattr(banks.BankSplit, "tokens", failing)
     with pytest.raises(OSError, match="the disk is gone"):
         train(bank)
-    assert remaining[0] >= -1 - loader.AHEAD
+    assert remaining[0] >= -1 - loader.PREFETCHED
     assert not readers()
 
 
@@ -224,7 +224,7 @@ def test_an_interrupted_loop_ends_the_reader_thread(bank, reads):
         next(loaded)
         raise KeyboardInterrupt
     assert not readers()
-    assert len(reads) <= 1 + loader.AHEAD
+    assert len(reads) <= 1 + loader.PREFETCHED
 
 
 @pytest.mark.parametrize("limit", [0, loader.IN_MEMORY])

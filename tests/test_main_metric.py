@@ -10,18 +10,16 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 import otoscope as oto
-from otoscope import metrics
+from helpers_records import LabelledClips, add_trainings
+from otoscope import compare, metrics, rank
 from otoscope.bank import Bank, extract
-from otoscope.finetuning.recipe import Recipe
+from otoscope.finetuning import Recipe
 from otoscope.metrics import stats
 from otoscope.registry import UnknownNameError
-from otoscope.report.compare import compare
-from otoscope.report.rankings import rank
 from otoscope.report.rows import summarise
 from otoscope.search import SearchSpec
 from otoscope.train import TrainingConfig, fit
 from otoscope.types import AudioBatch, Task, Tokens
-from planted import Ground, plant
 from toys import Ear, Tones
 
 
@@ -65,27 +63,27 @@ def test_another_main_metric_selects_and_evaluates(metric: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("metric", ["AUROC", "F1"])
 def test_a_bootstrap_of_another_main_metric_covers_its_value(metric: str) -> None:
-    ground = Ground.sown("clips")
-    scores = [ground.scores(1.0, 0, seed) for seed in range(2)]
-    found = stats.bootstrap(scores, ground.targets, metric)
-    assert found.per_seed == pytest.approx([expected(metric, s, ground.targets) for s in scores])
+    clips = LabelledClips.random("clips")
+    scores = [clips.scores(1.0, 0, seed) for seed in range(2)]
+    estimate = stats.bootstrap(scores, clips.targets, metric)
+    assert estimate.per_seed == pytest.approx([expected(metric, s, clips.targets) for s in scores])
     counts = np.random.default_rng(0).multinomial(150, np.full(150, 1 / 150), size=1)[0]
     again = np.repeat(np.arange(150), counts)
-    by_hand = np.mean([expected(metric, s[again], ground.targets[again]) for s in scores])
-    assert stats.bootstrap(scores, ground.targets, metric, resamples=1).draws[0] == pytest.approx(by_hand)
-    interval = found.interval()
+    expected_draw = np.mean([expected(metric, s[again], clips.targets[again]) for s in scores])
+    assert stats.bootstrap(scores, clips.targets, metric, resamples=1).draws[0] == pytest.approx(expected_draw)
+    interval = estimate.interval()
     assert interval.low < interval.value < interval.high
 
 
 @pytest.mark.parametrize("metric", ["AUROC", "F1"])
 def test_probes_and_encoders_are_compared_and_ranked_by_another_main_metric(metric: str, tmp_path: Path) -> None:
-    store, ground = oto.Store(tmp_path), Ground.sown("clips")
+    store, clips = oto.Store(tmp_path), LabelledClips.random("clips")
     for encoder, gain in (("weak", 0.0), ("strong", 1.5)):
-        plant(store, ground, encoder, {"linear": 0.5 + gain, "protobin": 1.5 + gain}, metric=metric)
+        add_trainings(store, clips, encoder, {"linear": 0.5 + gain, "protobin": 1.5 + gain}, metric=metric)
     rows = [row for row in summarise(store, resamples=300) if row.encoder == "strong"]
-    by_hand = {p: [expected(metric, ground.scores(s, 0, i), ground.targets) for i in (0, 1)] for p, s in
+    expected_values = {p: [expected(metric, clips.scores(s, 0, i), clips.targets) for i in (0, 1)] for p, s in
                (("linear", 2.0), ("protobin", 3.0))}  # fmt: skip
-    assert {row.probe: row.value for row in rows} == pytest.approx({p: np.mean(v) for p, v in by_hand.items()})
+    assert {row.probe: row.value for row in rows} == pytest.approx({p: np.mean(v) for p, v in expected_values.items()})
     assert {row.probe: row.estimate.value for row in rows if row.estimate} == pytest.approx(
         {row.probe: row.value for row in rows}
     )
@@ -140,10 +138,10 @@ def ranking_loss(isolated_registries: None) -> None:  # noqa: ARG001
 
 @pytest.mark.usefixtures("ranking_loss")
 def test_a_lower_value_wins_where_lower_is_better(tmp_path: Path) -> None:
-    store, ground = oto.Store(tmp_path), Ground.sown("clips", clips=300)
+    store, clips = oto.Store(tmp_path), LabelledClips.random("clips", n_clips=300)
     for encoder, gain in (("weak", 0.0), ("strong", 1.5)):
         skills = {"linear": 0.5 + gain, "protobin": 1.5 + gain, "finetune": 2.5 + gain}
-        plant(store, ground, encoder, skills, metric="ranking_loss")
+        add_trainings(store, clips, encoder, skills, metric="ranking_loss")
     rows = [row for row in summarise(store, resamples=300) if row.encoder == "strong"]
     assert [(row.probe, row.winner) for row in rows] == [("linear", False), ("protobin", True), ("finetune", False)]
     linear, best, finetune = rows
@@ -156,14 +154,14 @@ def test_a_lower_value_wins_where_lower_is_better(tmp_path: Path) -> None:
     verdict = compare(store, "linear", "protobin", resamples=300).verdicts[0]
     assert verdict.winner is verdict.b
     assert "protobin beats linear" in verdict.sentence()
-    found = rank(store, resamples=300)
-    (ranking,) = found.rankings
+    rankings = rank(store, resamples=300)
+    (ranking,) = rankings.rankings
     assert ranking.encoders == ("strong", "weak")
     assert ranking.ranks("linear") == {"strong": 1, "weak": 2}
     assert ranking.probes == ("linear", "protobin", "finetune")
     assert {comparison.leader for comparison in ranking.comparisons} == {"strong"}
-    assert found.board is not None
-    assert found.board.probes == ("protobin", "linear")
+    assert rankings.board is not None
+    assert rankings.board.probes == ("protobin", "linear")
 
 
 @pytest.mark.usefixtures("ranking_loss")
@@ -182,10 +180,10 @@ def test_training_keeps_the_epoch_with_the_lowest_loss(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("ranking_loss")
 def test_a_search_chooses_the_trial_with_the_lowest_loss(search: SearchSpec, tmp_path: Path) -> None:
     bank = bank_of(TonesMeasuredBy(metric="ranking_loss"), tmp_path / "bank")
-    found = oto.fit_best("linear", bank, search, TrainingConfig(epochs=6, batch_size=16))
-    scores = [trial.validation for trial in found.trials if trial.validation is not None]
+    result = oto.fit_best("linear", bank, search, TrainingConfig(epochs=6, batch_size=16))
+    scores = [trial.validation for trial in result.trials if trial.validation is not None]
     assert min(scores) < max(scores)
-    assert found.best.validation == min(scores)
+    assert result.best.validation == min(scores)
 
 
 @pytest.mark.usefixtures("ranking_loss")

@@ -10,10 +10,10 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otoscope import metrics
+from otoscope import load_plugin, metrics
 from otoscope.metrics import clip
 from otoscope.metrics.auroc import auroc
-from otoscope.registry import UnknownNameError, load_plugin
+from otoscope.registry import UnknownNameError
 from otoscope.types import Task
 
 

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 import otoscope.bank
+from otoscope import run_suite
 from otoscope.bank import HeldOutError
 from otoscope.bank import _encode as encoding
 from otoscope.bench import runner
 from otoscope.bench.plan import Pair, studies_of
-from otoscope.bench.runner import prepare, run_suite
+from otoscope.bench.runner import prepare
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite, SuiteError
 from otoscope.results import Store, Views

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from hills import hill, problem
-from otoscope.bench.runner import prepare, run_suite
+from otoscope import run_suite
+from otoscope.bench.runner import prepare
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.bench.suites import Suite
 from otoscope.results import Store

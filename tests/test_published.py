@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from helpers_records import scene_record
 from otoscope.report.published.comparison import PublishedComparison, compare_with_published, comparison_text, flat
 from otoscope.report.published.values import PublishedValue, canonical, published_values
 from otoscope.report.rows import Row
 from otoscope.report.text.numbers import ABSENT
-from planted import scene_record
 
 UNMUTE = "unmute (Rauch et al. 2026, arXiv 2509.24901)"
 

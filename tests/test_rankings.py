@@ -1,4 +1,4 @@
-"""Rankings of encoders: the whole path against brute force, what is decided and what is not, folds and draws."""
+"""Rankings of encoders: equality with brute force, significance, folds and few-shot draws."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from helpers_records import CLASSES, LabelledClips, add_trainings
+from otoscope import rank
 from otoscope.metrics import stats
-from otoscope.report.rankings import EncoderRanking, rank
+from otoscope.report.rankings import EncoderRanking
 from otoscope.report.scoreboard import scoreboard
 from otoscope.report.standings import standing_records
 from otoscope.report.text.rankings import board_sentences, order, verdict
 from otoscope.results import Predictions, Store
-from planted import CLASSES, Ground, plant
 
-GROUND = Ground.sown("scenes")
+CLIPS = LabelledClips.random("scenes")
 SKILLS = {
     "whisper": {"linear": 1.1, "mhca": 1.0, "finetune": 1.6},
     "tiny": {"linear": 0.6, "mhca": 1.1, "finetune": 1.5},
@@ -29,306 +30,321 @@ SKILLS = {
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    made = Store(tmp_path / "results")
-    for luck, (encoder, skills) in enumerate(SKILLS.items()):
-        plant(made, GROUND, encoder, skills, luck=luck)
-    return made
+    store = Store(tmp_path / "results")
+    for noise_seed, (encoder, skills) in enumerate(SKILLS.items()):
+        add_trainings(store, CLIPS, encoder, skills, noise_seed=noise_seed)
+    return store
 
 
-def only(store: Store, **options: int) -> EncoderRanking:
-    (found,) = rank(store, **options).rankings
-    return found
+def only_ranking(store: Store, **options: int) -> EncoderRanking:
+    (ranking,) = rank(store, **options).rankings
+    return ranking
 
 
-def by_hand(encoder: str, probe: str, resamples: int) -> stats.Estimate:
-    luck, skill = list(SKILLS).index(encoder), SKILLS[encoder][probe]
-    held = [GROUND.scores(skill, luck, seed) for seed in range(2)]
-    return stats.bootstrap(held, GROUND.targets, "mAP", resamples=resamples)
+def reference_estimate(encoder: str, probe: str, resamples: int) -> stats.Estimate:
+    noise_seed, skill = list(SKILLS).index(encoder), SKILLS[encoder][probe]
+    scores = [CLIPS.scores(skill, noise_seed, seed) for seed in range(2)]
+    return stats.bootstrap(scores, CLIPS.targets, "mAP", resamples=resamples)
 
 
 def test_ranks_differences_and_agreements_are_those_of_brute_force(store: Store) -> None:
-    found = only(store, resamples=400)
-    held = {(p, e): by_hand(e, p, 400) for p in ("linear", "mhca", "finetune") for e in SKILLS}
-    assert found.probes[-1] == found.reference == "finetune"
-    for probe in found.probes:
+    ranking = only_ranking(store, resamples=400)
+    estimates = {(p, e): reference_estimate(e, p, 400) for p in ("linear", "mhca", "finetune") for e in SKILLS}
+    assert ranking.probes[-1] == ranking.reference == "finetune"
+    for probe in ranking.probes:
         values = {e: np.mean([r.value for r in store if (r.encoder, r.probe) == (e, probe)]) for e in SKILLS}
-        for encoder, place in found.ranks(probe).items():
-            assert place == 1 + sum(other > values[encoder] for other in values.values())
-            assert found.standings[probe, encoder].value == pytest.approx(values[encoder])
-    both = [(held[d.probe, d.a], held[d.probe, d.b]) for d in found.comparisons]
-    apart = [replace(stats.paired_bootstrap(a, b), p=stats.tail(a, b)) for a, b in both]
-    assert [d.difference for d in found.comparisons] == apart
-    assert [d.p for d in found.comparisons] == stats.holm([d.p for d in apart]).tolist()
-    assert len(found.comparisons) == 9
-    for one, other in itertools.permutations(found.probes, 2):
-        x, y = ([held[probe, e] for e in SKILLS] for probe in (one, other))
-        moved = [[e.draws + e.value - np.median(e.draws) for e in side] for side in (x, y)]
+        for encoder, position in ranking.ranks(probe).items():
+            assert position == 1 + sum(other > values[encoder] for other in values.values())
+            assert ranking.standings[probe, encoder].value == pytest.approx(values[encoder])
+    pairs = [(estimates[d.probe, d.a], estimates[d.probe, d.b]) for d in ranking.comparisons]
+    differences = [replace(stats.paired_bootstrap(a, b), p=stats.tail(a, b)) for a, b in pairs]
+    assert [d.difference for d in ranking.comparisons] == differences
+    assert [d.p for d in ranking.comparisons] == stats.holm([d.p for d in differences]).tolist()
+    assert len(ranking.comparisons) == 9
+    for one, other in itertools.permutations(ranking.probes, 2):
+        x, y = ([estimates[probe, e] for e in SKILLS] for probe in (one, other))
+        centred = [[e.draws + e.value - np.median(e.draws) for e in side] for side in (x, y)]
         taus = [
-            scipy.stats.kendalltau([d[r] for d in moved[0]], [d[r] for d in moved[1]]).statistic for r in range(400)
+            scipy.stats.kendalltau([d[r] for d in centred[0]], [d[r] for d in centred[1]]).statistic for r in range(400)
         ]
-        agreement = found.agreements[one, other]
+        agreement = ranking.agreements[one, other]
         assert agreement.value == scipy.stats.kendalltau([e.value for e in x], [e.value for e in y]).statistic
         assert (agreement.low, agreement.high) == pytest.approx(tuple(np.nanquantile(taus, [0.025, 0.975])))
 
 
-def test_encoders_stand_in_the_order_of_fine_tuning_and_probes_by_strength(store: Store) -> None:
-    found = only(store)
-    assert list(found.encoders) == found.order("finetune")
-    strength = [np.mean([found.standings[p, e].value for e in found.encoders]) for p in found.probes[:-1]]
+def test_encoders_are_ordered_by_fine_tuning_and_probes_by_their_mean_value(store: Store) -> None:
+    ranking = only_ranking(store)
+    assert list(ranking.encoders) == ranking.order("finetune")
+    strength = [np.mean([ranking.standings[p, e].value for e in ranking.encoders]) for p in ranking.probes[:-1]]
     assert strength == sorted(strength)
-    plant(store, GROUND, "late", {"linear": 3.0, "mhca": 3.0}, luck=9)
-    assert only(store).encoders[0] == "late", "fine-tuning does not rank it, so all probes do"
+    add_trainings(store, CLIPS, "late", {"linear": 3.0, "mhca": 3.0}, noise_seed=9)
+    assert only_ranking(store).encoders[0] == "late", "fine-tuning does not rank it, so all probes do"
 
 
-def test_a_planted_reversal_that_the_clips_decide_is_reported(tmp_path: Path) -> None:
+def test_a_significant_reversal_of_two_encoders_is_reported(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
-    plant(store, GROUND, "a", {"linear": 2.0, "protobin": 0.6, "mean": 1.9}, luck=0)
-    plant(store, GROUND, "b", {"linear": 0.6, "protobin": 2.0, "mean": 0.5}, luck=1)
-    found = only(store)
-    (change,) = found.reversals()
+    add_trainings(store, CLIPS, "a", {"linear": 2.0, "protobin": 0.6, "mean": 1.9}, noise_seed=0)
+    add_trainings(store, CLIPS, "b", {"linear": 0.6, "protobin": 2.0, "mean": 0.5}, noise_seed=1)
+    ranking = only_ranking(store)
+    (change,) = ranking.reversals()
     assert change.decided
-    words = verdict(found)
+    words = verdict(ranking)
     assert words.startswith("The probe changes the ranking: a beats b under ")
     assert "and b beats a under protobin by " in words
     assert "after Holm's correction for 3 comparisons; likewise under " in words
-    d = found.comparison("protobin", "b", "a").difference
+    d = ranking.comparison("protobin", "b", "a").difference
     low, high = -d.high, -d.low
     assert 0 < low < high
-    best = min(d.p for d in found.comparisons if (d.probe, d.leader) == ("protobin", "b"))
-    said = f"by {-100 * d.value:.1f} points (95 % interval {100 * low:.1f} to {100 * high:.1f}, p = {best:.2g} after"
-    assert said in words
+    best = min(d.p for d in ranking.comparisons if (d.probe, d.leader) == ("protobin", "b"))
+    clause = f"by {-100 * d.value:.1f} points (95 % interval {100 * low:.1f} to {100 * high:.1f}, p = {best:.2g} after"
+    assert clause in words
 
 
-def test_a_lead_under_one_probe_and_a_tie_under_the_other_is_no_change_beyond_doubt(tmp_path: Path) -> None:
-    for luck in range(1, 9):
-        store = Store(tmp_path / f"{luck}")
-        plant(store, GROUND, "a", {"linear": 2.0, "protobin": 1.0})
-        plant(store, GROUND, "b", {"linear": 0.6, "protobin": 1.0}, luck=luck)
-        if only(store).comparison("protobin", "a", "b").leader == "b":
+def test_a_lead_under_one_probe_and_a_tie_under_the_other_is_no_significant_change(tmp_path: Path) -> None:
+    for noise_seed in range(1, 9):
+        store = Store(tmp_path / f"{noise_seed}")
+        add_trainings(store, CLIPS, "a", {"linear": 2.0, "protobin": 1.0})
+        add_trainings(store, CLIPS, "b", {"linear": 0.6, "protobin": 1.0}, noise_seed=noise_seed)
+        if only_ranking(store).comparison("protobin", "a", "b").leader == "b":
             break
-    found = only(store)
-    assert (found.comparison("linear", "a", "b").leader, found.comparison("protobin", "a", "b").leader) == ("a", "b")
-    assert found.comparison("linear", "a", "b").decided
-    (change,) = found.reversals()
+    ranking = only_ranking(store)
+    assert (ranking.comparison("linear", "a", "b").leader, ranking.comparison("protobin", "a", "b").leader) == (
+        "a",
+        "b",
+    )
+    assert ranking.comparison("linear", "a", "b").decided
+    (change,) = ranking.reversals()
     assert not change.decided
     start = "No probe changes the order of two encoders significantly: some probes order 1 of 1 pair"
-    assert verdict(found).startswith(start)
+    assert verdict(ranking).startswith(start)
 
 
-def test_equally_skilled_encoders_with_other_luck_are_left_undecided(tmp_path: Path) -> None:
+def test_equally_skilled_encoders_with_different_noise_are_not_decided(tmp_path: Path) -> None:
     decided = ordered_differently = 0
     for trial in range(12):
         store = Store(tmp_path / f"{trial}")
         for encoder in range(2):
             for number, probe in enumerate(("linear", "protobin")):
-                luck = 100 * trial + 10 * encoder + number
-                plant(store, GROUND, f"e{encoder}", {probe: 1.0}, seeds=1, luck=luck)
-        found = only(store, resamples=200)
-        ordered_differently += bool(found.reversals())
-        decided += any(change.decided for change in found.reversals())
-        if found.reversals():
+                noise_seed = 100 * trial + 10 * encoder + number
+                add_trainings(store, CLIPS, f"e{encoder}", {probe: 1.0}, seeds=1, noise_seed=noise_seed)
+        ranking = only_ranking(store, resamples=200)
+        ordered_differently += bool(ranking.reversals())
+        decided += any(change.decided for change in ranking.reversals())
+        if ranking.reversals():
             assert "some probes order 1 of 1 pair differently (e0 and e1), but none of them is decided" in verdict(
-                found
+                ranking
             )
     assert decided == 0
     assert ordered_differently > 1
 
 
-def test_encoders_that_all_probes_order_alike_are_said_to_be(store: Store) -> None:
-    found = rank(store, select=lambda encoder, _, probe: encoder != "tiny" and probe != "mhca").rankings[0]
-    assert found.reversals() == []
-    firm = int(all(d.decided for d in found.comparisons))
+def test_the_verdict_says_that_all_probes_order_the_encoders_alike(store: Store) -> None:
+    ranking = rank(store, select=lambda encoder, _, probe: encoder != "tiny" and probe != "mhca").rankings[0]
+    assert ranking.reversals() == []
+    firm = int(all(d.decided for d in ranking.comparisons))
     words = f"all probes order the pair alike; decided under every probe: {firm} of 1."
-    assert verdict(found) == f"No probe changes the order of two encoders significantly: {words}"
+    assert verdict(ranking) == f"No probe changes the order of two encoders significantly: {words}"
 
 
-def test_neighbours_are_joined_by_what_the_clips_decide(store: Store) -> None:
-    found = only(store)
-    for probe in found.probes:
-        words = order(found, probe).split()
-        assert words[::2] == found.order(probe)
+def test_the_sign_between_neighbours_shows_whether_their_difference_is_significant(store: Store) -> None:
+    ranking = only_ranking(store)
+    for probe in ranking.probes:
+        words = order(ranking, probe).split()
+        assert words[::2] == ranking.order(probe)
         for one, sign, other in zip(words[::2], words[1::2], words[2::2], strict=False):
-            assert sign == (">" if found.comparison(probe, one, other).decided else "≈")
+            assert sign == (">" if ranking.comparison(probe, one, other).decided else "≈")
 
 
-def test_ties_share_their_rank_and_nobody_leads(tmp_path: Path) -> None:
+def test_tied_encoders_share_their_rank_and_neither_leads(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     for encoder in ("a", "b"):
-        plant(store, GROUND, encoder, {"linear": 1.0, "mean": 0.5})
-    found = only(store)
-    assert found.ranks("linear") == {"a": 1.5, "b": 1.5}
-    assert {d.leader for d in found.comparisons} == {None}
-    assert np.isnan(found.agreements["linear", "mean"].value)
-    assert found.reversals() == []
-    assert "τ" not in " ".join([verdict(found), order(found, "linear")])
+        add_trainings(store, CLIPS, encoder, {"linear": 1.0, "mean": 0.5})
+    ranking = only_ranking(store)
+    assert ranking.ranks("linear") == {"a": 1.5, "b": 1.5}
+    assert {d.leader for d in ranking.comparisons} == {None}
+    assert np.isnan(ranking.agreements["linear", "mean"].value)
+    assert ranking.reversals() == []
+    assert "τ" not in " ".join([verdict(ranking), order(ranking, "linear")])
 
 
-def test_fewer_resamples_than_a_family_asks_for_by_counting_still_decide(tmp_path: Path) -> None:
+def test_fewer_resamples_than_counting_needs_for_a_family_still_give_significance(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
-    for luck, encoder in enumerate("abcd"):
-        plant(store, GROUND, encoder, {"linear": 0.9 * luck, "mean": 0.8 * luck}, seeds=1, luck=luck)
-    found = only(store, resamples=100)
+    for noise_seed, encoder in enumerate("abcd"):
+        add_trainings(
+            store,
+            CLIPS,
+            encoder,
+            {"linear": 0.9 * noise_seed, "mean": 0.8 * noise_seed},
+            seeds=1,
+            noise_seed=noise_seed,
+        )
+    ranking = only_ranking(store, resamples=100)
     assert (
-        len(found.comparisons) == 12 > 0.05 * 101
+        len(ranking.comparisons) == 12 > 0.05 * 101
     )  # the least share that could be counted, times the family, is above 5 %
-    assert all(d.decided for d in found.comparisons)
+    assert all(d.decided for d in ranking.comparisons)
 
 
-def folded(store: Store, encoder: str, skill: float, *, folds: int = 3, digest: Callable[[int], str] = str) -> None:
+def add_folds(store: Store, encoder: str, skill: float, *, folds: int = 3, digest: Callable[[int], str] = str) -> None:
     for fold in range(folds):
-        ground = Ground("esc", Ground.sown("esc", seed=fold).targets)
+        clips = LabelledClips("esc", LabelledClips.random("esc", seed=fold).targets)
         protocol = {"fold": fold + 1, "dataset_digest": digest(fold)}
         skills = {"linear": skill, "mean": skill / 2}
-        plant(store, ground, encoder, skills, protocol=protocol, lr=0.1 * (fold + 1), luck=fold)
+        add_trainings(store, clips, encoder, skills, protocol=protocol, lr=0.1 * (fold + 1), noise_seed=fold)
 
 
 @pytest.mark.parametrize("digest", [str, lambda _: "one for all"])
-def test_folds_are_averaged_and_resampled_by_themselves(tmp_path: Path, digest: Callable[[int], str]) -> None:
+def test_folds_are_resampled_separately_and_averaged(tmp_path: Path, digest: Callable[[int], str]) -> None:
     store = Store(tmp_path / "results")
-    folded(store, "a", 1.5, digest=digest)
-    folded(store, "b", 1.0, digest=digest)
-    found = only(store, resamples=300)
+    add_folds(store, "a", 1.5, digest=digest)
+    add_folds(store, "b", 1.0, digest=digest)
+    ranking = only_ranking(store, resamples=300)
     parts = []
     for fold in range(3):
-        ground = Ground.sown("esc", seed=fold)
-        held = [ground.scores(1.5, fold, seed) for seed in range(2)]
-        parts.append(stats.bootstrap(held, ground.targets, "mAP", resamples=300, seed=fold))
-    estimate = found.standings["linear", "a"].estimate
+        clips = LabelledClips.random("esc", seed=fold)
+        scores = [clips.scores(1.5, fold, seed) for seed in range(2)]
+        parts.append(stats.bootstrap(scores, clips.targets, "mAP", resamples=300, seed=fold))
+    estimate = ranking.standings["linear", "a"].estimate
     assert estimate.value == pytest.approx(np.mean([p.value for p in parts]))
     np.testing.assert_allclose(estimate.per_seed, np.mean([p.per_seed for p in parts], 0))
     np.testing.assert_allclose(estimate.draws, np.mean([p.draws for p in parts], 0))
-    assert (found.clips, found.dataset, found.encoders) == (450, "esc", ("a", "b"))
+    assert (ranking.clips, ranking.dataset, ranking.encoders) == (450, "esc", ("a", "b"))
     assert np.corrcoef([p.draws for p in parts])[0, 1:] == pytest.approx([0, 0], abs=0.2)
 
 
-def test_a_standing_that_lacks_a_fold_is_left_out_and_named(tmp_path: Path) -> None:
+def test_a_standing_without_one_of_the_folds_is_left_out_and_named(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
-    folded(store, "a", 1.5)
-    folded(store, "b", 1.0)
-    folded(store, "half", 2.0, folds=2)
-    found = rank(store)
-    assert found.rankings[0].encoders == ("a", "b")
-    assert "half on esc under linear was measured on other clips than most" in found.left_out
+    add_folds(store, "a", 1.5)
+    add_folds(store, "b", 1.0)
+    add_folds(store, "half", 2.0, folds=2)
+    rankings = rank(store)
+    assert rankings.rankings[0].encoders == ("a", "b")
+    assert "half on esc under linear was measured on other clips than most" in rankings.left_out
     store.remove(next(r for r in store if (r.encoder, r.probe, r.protocol.fold) == ("a", "linear", 1)))
     assert "a on esc under linear does not have the same seeds and draws in every fold" in rank(store).left_out
 
 
-def test_few_shot_draws_are_trainings_and_searched_rates_no_configurations(tmp_path: Path) -> None:
+def test_few_shot_draws_are_trainings_and_searched_learning_rates_are_not_configurations(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
-    for luck, encoder in enumerate(("a", "b")):
+    for noise_seed, encoder in enumerate(("a", "b")):
         for draw in range(3):
-            protocol, skills = {"shots": 8, "draw": draw}, {"linear": 1.0 + luck + 0.1 * draw, "mean": 0.5}
-            plant(store, GROUND, encoder, skills, seeds=1, protocol=protocol, lr=0.01 * (1 + draw + luck))
-    found = only(store)
-    assert set(found.probes) == {"linear", "mean"}
-    estimate = found.standings["linear", "b"].estimate
+            protocol, skills = {"shots": 8, "draw": draw}, {"linear": 1.0 + noise_seed + 0.1 * draw, "mean": 0.5}
+            add_trainings(store, CLIPS, encoder, skills, seeds=1, protocol=protocol, lr=0.01 * (1 + draw + noise_seed))
+    ranking = only_ranking(store)
+    assert set(ranking.probes) == {"linear", "mean"}
+    estimate = ranking.standings["linear", "b"].estimate
     values = [r.value for r in store if (r.encoder, r.probe) == ("b", "linear")]
     np.testing.assert_allclose(sorted(estimate.per_seed), sorted(values))
     assert len(values) == 3
     for encoder in ("a", "b"):
-        plant(store, GROUND, encoder, {"linear": 2.0}, protocol={"shots": 64}, lr=0.01)
-    assert set(only(store).probes) == {"linear (shots=8)", "linear (shots=64)", "mean"}
+        add_trainings(store, CLIPS, encoder, {"linear": 2.0}, protocol={"shots": 64}, lr=0.01)
+    assert set(only_ranking(store).probes) == {"linear (shots=8)", "linear (shots=64)", "mean"}
 
 
-def test_configurations_are_never_merged_and_a_lonely_one_is_named(store: Store) -> None:
-    plant(store, GROUND, "tiny", {"linear": 1.4}, protocol={"norm": "layer"})
-    found = rank(store)
+def test_configurations_are_not_merged_and_one_of_a_single_encoder_is_named(store: Store) -> None:
+    add_trainings(store, CLIPS, "tiny", {"linear": 1.4}, protocol={"norm": "layer"})
+    rankings = rank(store)
     labels = {entry.probe for entry in standing_records(store)}
     assert {"linear", "linear (norm=layer)"} <= labels
-    assert "scenes: only tiny has linear (norm=layer)" in found.left_out
-    plant(store, GROUND, "whisper", {"linear": 1.4}, protocol={"norm": "layer"})
-    assert set(only(store).ranks("linear (norm=layer)")) == {"tiny", "whisper"}
+    assert "scenes: only tiny has linear (norm=layer)" in rankings.left_out
+    add_trainings(store, CLIPS, "whisper", {"linear": 1.4}, protocol={"norm": "layer"})
+    assert set(only_ranking(store).ranks("linear (norm=layer)")) == {"tiny", "whisper"}
 
 
 def test_one_training_with_two_settings_is_left_out(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     for lr in (0.1, 0.2):
-        plant(store, GROUND, "a", {"linear": 1.0}, lr=lr)
-    plant(store, GROUND, "b", {"linear": 1.0})
-    found = rank(store)
-    assert found.rankings == ()
-    assert found.left_out == (
+        add_trainings(store, CLIPS, "a", {"linear": 1.0}, lr=lr)
+    add_trainings(store, CLIPS, "b", {"linear": 1.0})
+    rankings = rank(store)
+    assert rankings.rankings == ()
+    assert rankings.left_out == (
         "a on scenes under linear has several records of the same training, with different settings",
     )
 
 
-def test_namesakes_are_told_apart_by_their_digests(store: Store) -> None:
-    plant(store, GROUND, "tiny", {"linear": 1.0}, protocol={"encoder_digest": "f" * 20})
-    assert {"tiny (of tiny)", "tiny (ffffffff)"} <= set(only(store).encoders)
-    other = Ground.sown("scenes", clips=90, seed=5)
-    for luck, encoder in enumerate(("tiny", "whisper")):
-        plant(store, other, encoder, {"linear": 1.0}, protocol={"dataset_digest": "e" * 20}, luck=luck)
+def test_encoders_of_the_same_name_are_distinguished_by_their_digests(store: Store) -> None:
+    add_trainings(store, CLIPS, "tiny", {"linear": 1.0}, protocol={"encoder_digest": "f" * 20})
+    assert {"tiny (of tiny)", "tiny (ffffffff)"} <= set(only_ranking(store).encoders)
+    other = LabelledClips.random("scenes", n_clips=90, seed=5)
+    for noise_seed, encoder in enumerate(("tiny", "whisper")):
+        add_trainings(
+            store, other, encoder, {"linear": 1.0}, protocol={"dataset_digest": "e" * 20}, noise_seed=noise_seed
+        )
     names = [(r.dataset, r.clips) for r in rank(store).rankings]
     assert names == [("scenes (eeeeeeee)", 90), ("scenes (of scene)", 150)]
 
 
-def test_what_has_no_predictions_of_these_clips_is_left_out_and_named(store: Store) -> None:
-    mute = next(iter(store))
-    store.add(replace(mute, encoder="mute"))
-    half = Predictions(GROUND.ids[:90], GROUND.scores(1.0, 3)[:90], GROUND.targets[:90], CLASSES[:6])
-    store.add(replace(mute, encoder="half"), half)
-    found = rank(store)
-    assert set(found.rankings[0].encoders) == set(SKILLS)
-    probe = mute.probe
+def test_encoders_without_predictions_of_the_same_clips_are_left_out_and_named(store: Store) -> None:
+    first = next(iter(store))
+    store.add(replace(first, encoder="no-predictions"))
+    half = Predictions(CLIPS.ids[:90], CLIPS.scores(1.0, 3)[:90], CLIPS.targets[:90], CLASSES[:6])
+    store.add(replace(first, encoder="half"), half)
+    rankings = rank(store)
+    assert set(rankings.rankings[0].encoders) == set(SKILLS)
+    probe = first.probe
     assert (
-        f"mute on scenes under {probe} does not have predictions of the same clips for every training" in found.left_out
+        f"no-predictions on scenes under {probe} does not have predictions of the same clips for every training"
+        in rankings.left_out
     )
-    assert f"half on scenes under {probe} was measured on other clips than most" in found.left_out
+    assert f"half on scenes under {probe} was measured on other clips than most" in rankings.left_out
 
 
 def test_the_order_of_clips_in_a_record_does_not_matter(store: Store) -> None:
-    before = only(store)
-    mixed = np.random.default_rng(1).permutation(150)
+    before = only_ranking(store)
+    permutation = np.random.default_rng(1).permutation(150)
     for record in list(store):
-        held = store.predictions(record)
-        assert held is not None
-        ids = tuple(held.ids[i] for i in mixed)
+        predictions = store.predictions(record)
+        assert predictions is not None
+        ids = tuple(predictions.ids[i] for i in permutation)
         store.add(
             replace(record, encoder=f"{record.encoder}-again"),
-            Predictions(ids, held.scores[mixed], held.targets[mixed], held.classes),
+            Predictions(ids, predictions.scores[permutation], predictions.targets[permutation], predictions.classes),
         )
-    after = only(store)
+    after = only_ranking(store)
     assert len(after.encoders) == 6
     for probe, encoder in before.standings:
         one, other = after.standings[probe, encoder], after.standings[probe, f"{encoder}-again"]
         np.testing.assert_array_equal(one.estimate.draws, other.estimate.draws)
 
 
-def cells(tmp_path: Path) -> Store:
+def two_datasets(tmp_path: Path) -> Store:
     store, rng = Store(tmp_path / "results"), np.random.default_rng(3)
     for number, dataset in enumerate(("scenes", "birds")):
-        ground = Ground.sown(dataset, seed=number)
-        for luck, encoder in enumerate(("whisper", "tiny", "random")):
+        clips = LabelledClips.random(dataset, seed=number)
+        for noise_seed, encoder in enumerate(("whisper", "tiny", "random")):
             skills = {p: float(k / 4 + rng.normal() / 3) for k, p in enumerate(("mean", "linear", "mhca", "protobin"))}
-            plant(store, ground, encoder, skills, seeds=3, luck=luck)
+            add_trainings(store, clips, encoder, skills, seeds=3, noise_seed=noise_seed)
     return store
 
 
 def test_wins_and_average_ranks_are_those_of_brute_force(tmp_path: Path) -> None:
-    store = cells(tmp_path)
+    store = two_datasets(tmp_path)
     board = rank(store).board
     assert board is not None
     assert board.probe_ranks is not None
-    held: dict[tuple[str, str, str], list[float]] = {}
+    values: dict[tuple[str, str, str], list[float]] = {}
     for r in store:
-        held.setdefault((r.encoder, r.dataset, r.probe), []).append(r.value)
-    places = sorted({key[:2] for key in held})
-    won = lambda one, other: np.mean(one) - np.mean(other) > max(np.std(one, ddof=1), np.std(other, ddof=1))  # noqa: E731
+        values.setdefault((r.encoder, r.dataset, r.probe), []).append(r.value)
+    pairs = sorted({key[:2] for key in values})
+    wins = lambda one, other: np.mean(one) - np.mean(other) > max(np.std(one, ddof=1), np.std(other, ddof=1))  # noqa: E731
     for (i, one), (j, other) in itertools.permutations(enumerate(board.probes), 2):
-        assert board.wins[i, j] == sum(won(held[*cell, one], held[*cell, other]) for cell in places)
+        assert board.wins[i, j] == sum(wins(values[*pair, one], values[*pair, other]) for pair in pairs)
         assert board.compared[i, j] == 6
     assert not board.wins.diagonal().any()
     assert 0 < board.wins.sum() < 36
     net = board.wins.sum(1) - board.wins.sum(0)
     assert net.tolist() == sorted(net, reverse=True)
     ranks = {
-        p: np.mean([1 + sum(np.mean(held[*c, o]) > np.mean(held[*c, p]) for o in board.probes) for c in places])
+        p: np.mean(
+            [1 + sum(np.mean(values[*pair, o]) > np.mean(values[*pair, p]) for o in board.probes) for pair in pairs]
+        )
         for p in board.probes
     }
     assert dict(zip(board.probe_ranks.probes, board.probe_ranks.ranking.ranks, strict=True)) == pytest.approx(ranks)
     assert board.probe_ranks.ranking.ranks.tolist() == sorted(board.probe_ranks.ranking.ranks)
-    values = [[np.mean(held[*c, p]) for c in places] for p in board.probe_ranks.probes]
-    assert board.probe_ranks.ranking.p == pytest.approx(scipy.stats.friedmanchisquare(*values).pvalue)
+    means = [[np.mean(values[*pair, p]) for pair in pairs] for p in board.probe_ranks.probes]
+    assert board.probe_ranks.ranking.p == pytest.approx(scipy.stats.friedmanchisquare(*means).pvalue)
     q = scipy.stats.studentized_range.ppf(0.95, 4, np.inf) / np.sqrt(2)
     assert board.probe_ranks.ranking.critical == pytest.approx(q * np.sqrt(4 * 5 / (6 * 6)))
     rejects = board.probe_ranks.ranking.p < 0.05
@@ -337,23 +353,23 @@ def test_wins_and_average_ranks_are_those_of_brute_force(tmp_path: Path) -> None
         assert (other in board.probe_ranks.different_from(one)) == (far and rejects)
 
 
-def test_a_single_training_wins_nothing_and_is_named(tmp_path: Path) -> None:
-    store = cells(tmp_path)
+def test_a_probe_with_a_single_training_has_no_wins_and_is_named(tmp_path: Path) -> None:
+    store = two_datasets(tmp_path)
     for number, dataset in enumerate(("scenes", "birds")):
-        plant(store, Ground.sown(dataset, seed=number), "tiny", {"cgp": 3.0}, seeds=1)
-    found = rank(store)
-    assert found.board is not None
-    assert "cgp" not in found.board.probes
+        add_trainings(store, LabelledClips.random(dataset, seed=number), "tiny", {"cgp": 3.0}, seeds=1)
+    rankings = rank(store)
+    assert rankings.board is not None
+    assert "cgp" not in rankings.board.probes
     assert (
         "a win needs two trainings of a probe, there is only one of cgp for tiny on birds, tiny on scenes"
-        in found.left_out
+        in rankings.left_out
     )
-    assert "average ranks leave out cgp, which some pairs do not have" in found.left_out
-    assert found.board.probe_ranks is not None
-    assert found.board.probe_ranks.pairs == 6
+    assert "average ranks leave out cgp, which some pairs do not have" in rankings.left_out
+    assert rankings.board.probe_ranks is not None
+    assert rankings.board.probe_ranks.pairs == 6
 
 
-def test_fine_tuning_takes_no_part_in_the_board(store: Store) -> None:
+def test_fine_tuning_is_not_in_the_scoreboard(store: Store) -> None:
     board = rank(store).board
     assert board is not None
     assert set(board.probes) == {"linear", "mhca"}
@@ -362,24 +378,26 @@ def test_fine_tuning_takes_no_part_in_the_board(store: Store) -> None:
     assert scoreboard([]) is None
 
 
-def test_one_encoder_on_two_data_sets_has_a_board_and_no_ranking(tmp_path: Path) -> None:
+def test_one_encoder_on_two_data_sets_has_a_scoreboard_and_no_ranking(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     for number, dataset in enumerate(("scenes", "birds")):
-        plant(store, Ground.sown(dataset, seed=number), "tiny", {"linear": 0.5, "mean": 1.5})
-    found = rank(store)
-    assert found.rankings == ()
-    assert found.board is not None
-    assert (found.board.probes, found.board.wins.tolist()) == (("mean", "linear"), [[0, 2], [0, 0]])
+        add_trainings(store, LabelledClips.random(dataset, seed=number), "tiny", {"linear": 0.5, "mean": 1.5})
+    rankings = rank(store)
+    assert rankings.rankings == ()
+    assert rankings.board is not None
+    assert (rankings.board.probes, rankings.board.wins.tolist()) == (("mean", "linear"), [[0, 2], [0, 0]])
 
 
 def test_fine_tuning_under_any_label_is_the_reference(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
-    for luck, encoder in enumerate(("a", "b")):
-        plant(store, GROUND, encoder, {"linear": 1.0 + luck}, luck=luck)
-        plant(store, GROUND, encoder, {"lora": 2.0 + luck}, protocol={"probe": "finetune"}, luck=luck)
-    found = only(store)
-    assert (found.reference, found.probes) == ("lora", ("linear", "lora"))
-    assert found.agreements["linear", "lora"].value == 1
+    for noise_seed, encoder in enumerate(("a", "b")):
+        add_trainings(store, CLIPS, encoder, {"linear": 1.0 + noise_seed}, noise_seed=noise_seed)
+        add_trainings(
+            store, CLIPS, encoder, {"lora": 2.0 + noise_seed}, protocol={"probe": "finetune"}, noise_seed=noise_seed
+        )
+    ranking = only_ranking(store)
+    assert (ranking.reference, ranking.probes) == ("lora", ("linear", "lora"))
+    assert ranking.agreements["linear", "lora"].value == 1
 
 
 def test_two_metrics_of_one_data_set_are_two_rankings(store: Store) -> None:

@@ -11,11 +11,10 @@ import pytest
 import soundfile
 
 from helpers_docs import python_block
-from otoscope import bank, datasets, encoders, fit, probes
+from otoscope import bank, datasets, encoders, fit, load_plugin, probes
 from otoscope.datasets.contract import CONTRACT as DATASET
 from otoscope.encoders.contract import CONTRACT as ENCODER
 from otoscope.probes.contract import CONTRACT as PROBE
-from otoscope.registry import load_plugin
 
 
 def block(class_name: str) -> str:

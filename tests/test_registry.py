@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from otoscope import encoders, probes
-from otoscope.registry import UnknownNameError, load_plugin
+from otoscope import encoders, load_plugin, probes
+from otoscope.registry import UnknownNameError
 from toys import Ear
 
 

@@ -7,24 +7,23 @@ import io
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from otoscope import metrics
+from helpers_html import parse_page
+from helpers_records import IDS, SCENE_CLASSES, TARGETS, add_scenes, scene_record, scene_scores
+from otoscope import metrics, write_report
 from otoscope.metrics import stats
 from otoscope.report import claims
 from otoscope.report.html import figures
-from otoscope.report.html.page import write_report
 from otoscope.report.rows import Row, configurations, summarise
 from otoscope.report.text import numbers, summary
 from otoscope.report.text.flat import flat_text
 from otoscope.report.values import class_scores, record_values, row_values
 from otoscope.results import Predictions, SearchSettings, Store, activation_map
 from otoscope.results.activation_map import ActivationMap
-from planted import IDS, SCENE_CLASSES, TARGETS, add_scenes, scene_record, scene_scores
 
 
 @pytest.fixture
@@ -186,46 +185,14 @@ def test_results_are_one_row_per_seed_with_the_promised_columns(store: Store) ->
     assert "protocol" not in text.splitlines()[0]
 
 
-class Page(HTMLParser):
-    """Collects what a page loads, its words, and whether its tags are balanced."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loads: list[str] = []
-        self.words: list[str] = []
-        self.tags: list[str] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_startendtag(tag, attrs)
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-
-def page(path: Path) -> Page:
-    parsed = Page()
-    parsed.feed(path.read_text(encoding="utf-8"))
-    return parsed
-
-
 def test_the_page_is_whole_and_loads_nothing(store: Store, shown: ActivationMap, tmp_path: Path) -> None:
     shown.save(activation_map.activation_path(store.path))
-    found = page(write_report(store.path, tmp_path / "report.html"))
+    found = parse_page(write_report(store.path, tmp_path / "report.html"))
     assert found.open == []
     assert len(found.loads) == 2
     assert all(link.startswith("data:image/png;base64,") for link in found.loads)
     assert not re.search(r"url\(|@import|https?:", (tmp_path / "report.html").read_text())
-    words = " ".join(found.words)
+    words = " ".join(found.text)
     for part in (
         "The comparison",
         "side by side",
@@ -241,7 +208,7 @@ def test_the_page_is_whole_and_loads_nothing(store: Store, shown: ActivationMap,
 
 
 def test_the_page_without_a_clip_leaves_that_section_out(store: Store, tmp_path: Path) -> None:
-    words = " ".join(page(write_report(store.path, tmp_path / "report.html")).words)
+    words = " ".join(parse_page(write_report(store.path, tmp_path / "report.html")).text)
     assert "one prototype" not in words
     assert "Class by class" in words
 

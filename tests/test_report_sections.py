@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from helpers_records import LabelledClips, add_trainings
 from otoscope.cli import main
 from otoscope.registry import DuplicateNameError
 from otoscope.report.html import sections
 from otoscope.results import Store
-from planted import Ground, plant
 
 PLUGIN = '''
 from otoscope.report.html.sections import Section, register
@@ -30,7 +30,7 @@ class Costs(Section):
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    plant(Store(tmp_path / "results"), Ground.sown("ponds"), "alpha", {"linear": 1.0, "mean": 1.5})
+    add_trainings(Store(tmp_path / "results"), LabelledClips.random("ponds"), "alpha", {"linear": 1.0, "mean": 1.5})
     return tmp_path
 
 

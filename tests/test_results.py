@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers_records import IDS, SCENE_CLASSES, TARGETS, scene_record, scene_scores
 from otoscope import datasets
 from otoscope.bench import recorded
 from otoscope.bench.runner import prepare
@@ -28,7 +29,6 @@ from otoscope.results import (
 from otoscope.results.migrate import migrate
 from otoscope.results.record import VERSION
 from otoscope.search import SearchSpec
-from planted import IDS, SCENE_CLASSES, TARGETS, scene_record, scene_scores
 from toys import Tones
 
 VERSION_1 = Path(__file__).parent / "data" / "results-version-1"

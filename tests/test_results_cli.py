@@ -13,11 +13,11 @@ from typing import get_args
 
 import pytest
 
+from helpers_records import add_scenes, scene_record
 from otoscope.cli import arguments, main
 from otoscope.report.text.export import FORMATS
 from otoscope.report.text.flat import Format
 from otoscope.results import Protocol, Store
-from planted import add_scenes, scene_record
 
 pytestmark = pytest.mark.usefixtures("store")
 

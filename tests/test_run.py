@@ -23,8 +23,7 @@ from otoscope.bench.demo import run_demo
 from otoscope.bench.jobs import probe as job
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite
-from otoscope.finetuning import finetune
-from otoscope.finetuning.recipe import Recipe
+from otoscope.finetuning import Recipe, finetune
 from otoscope.registry import UnknownNameError
 from otoscope.results import SearchSettings, Store, activation_map
 from otoscope.search import SearchSpec

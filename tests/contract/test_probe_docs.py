@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from otoscope import probes
+from otoscope import load_plugin, probes
 from otoscope.probes.contract import check_probe
-from otoscope.registry import load_plugin
 from otoscope.types import TokenShape
 
 PAGE = (Path(__file__).parents[2] / "docs" / "probes.md").read_text()

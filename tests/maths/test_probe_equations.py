@@ -364,7 +364,7 @@ def test_knn_with_fewer_clips_than_k_and_with_none():
 
 
 def test_only_knn_stores_clips():
-    with pytest.raises(NotImplementedError, match="trained by gradient"):
+    with pytest.raises(NotImplementedError, match="has solver 'adamw'; only a probe with solver 'stored'"):
         probes.create("mean", LAST, 3).partial_fit(ONE, torch.zeros(6, 3))
 
 

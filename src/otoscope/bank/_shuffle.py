@@ -1,7 +1,8 @@
-"""A random order of clips in which the disk is read in sequence.
+"""A random order of clips that opens few shards at a time.
 
-Shards are shuffled and dealt into windows of a bounded number of bytes; clips are shuffled within each window. An epoch
-therefore reads the disk window by window, opens every shard in one window only, and needs at most one window in memory.
+Shards are assigned to windows of at most `WINDOW_BYTES` in random order, and clips are shuffled within each window.
+An epoch therefore reads one window after another, opens every shard in one window only, and needs at most one window in
+memory.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-WINDOW = 2 * 1024**3
-"""Most stored bytes among which clips are shuffled. A larger shard is a window by itself."""
+WINDOW_BYTES = 2 * 1024**3
+"""Maximum size of a window, in stored bytes. A larger shard is a window by itself."""
 
 
 def assign_windows(shard_bytes: Tensor, generator: torch.Generator) -> Tensor:
@@ -18,7 +19,7 @@ def assign_windows(shard_bytes: Tensor, generator: torch.Generator) -> Tensor:
 
     Parameters
     ----------
-    shard_bytes : int64 [S]. Bytes to read of each shard.
+    shard_bytes : int64 [S]. Number of bytes to read from each shard.
     generator : torch.Generator. Source of randomness.
 
     Returns
@@ -27,14 +28,15 @@ def assign_windows(shard_bytes: Tensor, generator: torch.Generator) -> Tensor:
 
     Examples
     --------
-    >>> assign_windows(torch.tensor([WINDOW // 2, WINDOW // 2, 0]), torch.Generator().manual_seed(0)).tolist()
+    >>> shard_bytes = torch.tensor([WINDOW_BYTES // 2, WINDOW_BYTES // 2, 0])
+    >>> assign_windows(shard_bytes, torch.Generator().manual_seed(0)).tolist()
     [0, 0, 0]
     """
     window = torch.zeros(len(shard_bytes), dtype=torch.int64)
     number = filled = 0
     for shard in torch.randperm(len(shard_bytes), generator=generator).tolist():
         size = int(shard_bytes[shard])
-        if filled and filled + size > WINDOW:
+        if filled and filled + size > WINDOW_BYTES:
             number, filled = number + 1, 0
         window[shard] = number
         filled += size
@@ -49,7 +51,7 @@ def shuffle(shard: Tensor, row_bytes: Tensor, generator: torch.Generator) -> Ten
     Parameters
     ----------
     shard : int64 [n]. The shard that contains each clip.
-    row_bytes : int64 [S]. Stored bytes of one clip of each shard.
+    row_bytes : int64 [S]. Number of bytes that one clip takes in each shard.
     generator : torch.Generator. Source of randomness.
 
     Returns
@@ -64,7 +66,7 @@ def shuffle(shard: Tensor, row_bytes: Tensor, generator: torch.Generator) -> Ten
     [2, 0, 1]
     """
     shard_bytes = torch.bincount(shard, minlength=len(row_bytes)) * row_bytes
-    if int(shard_bytes.sum()) <= WINDOW:
+    if int(shard_bytes.sum()) <= WINDOW_BYTES:
         return torch.randperm(len(shard), generator=generator)
     window = assign_windows(shard_bytes, generator)
     order = torch.randperm(len(shard), generator=generator)

@@ -166,7 +166,7 @@ class BankSplit:
     def order(self, generator: torch.Generator) -> Tensor:
         """The rows in random order for one epoch, such that the disk is read in sequence.
 
-        Where the split fits into a window of `_shuffle.WINDOW` bytes, this is `torch.randperm(n, generator=generator)`.
+        Where the split fits into a window of `_shuffle.WINDOW_BYTES`, this is `torch.randperm(n, generator=generator)`.
         Otherwise shards are shuffled and dealt into windows of that size, and rows are shuffled within each window.
 
         Returns

@@ -31,11 +31,11 @@ class ResolvedPair:
 
     Parameters
     ----------
-    encoder, dataset : how to create them.
+    encoder, dataset : the specifications from which they are created.
     fold : fold of the data set; None for a data set without folds.
-    identity : identity of their bank.
-    size : their size.
-    path : folder of their bank.
+    identity : identity of the bank.
+    size : size of the encoder and of the data set.
+    path : folder of the bank.
     task : kind of the task of the data set.
     control : True for an encoder with random weights.
     views : folder of the bank with the views of each few-shot draw; empty without views.
@@ -52,7 +52,7 @@ class ResolvedPair:
     views: Mapping[int, Path] = field(default_factory=dict)
 
     def extract(self, *, device: str | None = None, progress: bool = False) -> Bank:
-        """Encode the data set into the bank, unless that has been done.
+        """Encode the data set into the bank, unless the bank is complete.
 
         Parameters
         ----------
@@ -67,7 +67,7 @@ class ResolvedPair:
         return banks.extract(encoder, self.create_dataset(), self.path, **self.identity.arguments, progress=progress)
 
     def extract_views(self, draw: int, *, device: str | None = None, progress: bool = False) -> Bank:
-        """Encode the clips and views of a few-shot draw into their bank, unless that has been done.
+        """Encode the clips and views of a few-shot draw into their bank, unless that bank is complete.
 
         Parameters
         ----------
@@ -125,8 +125,8 @@ def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[
         for dataset_spec, fold in folds:
             pair = Pair(spec.label, dataset_spec.name, fold)
             try:
-                one = _resolve_pair(spec, encoder, dataset_spec, fold, requirements, folder, bank)
-                resolved[pair] = _with_views(one, encoder, suite.draws, folder) if dataset_spec.views else one
+                usable = _resolve_pair(spec, encoder, dataset_spec, fold, requirements, folder, bank)
+                resolved[pair] = _with_views(usable, encoder, suite.draws, folder) if dataset_spec.views else usable
             except Exception as error:
                 missing.append(Unavailable("pair", str(pair), f"cannot be encoded: {error}"))
     return resolved, missing
@@ -157,10 +157,11 @@ def _resolve_pair(
 
 
 def _identity(encoder: Encoder, dataset: Dataset, requirements: Requirements, bank: Path | None) -> BankIdentity:
-    """The identity of the smallest bank that meets the requirements.
+    """The identity of the bank of a pair.
 
-    In a folder that the user gave: the identity of the bank that is there, if it meets them, and otherwise that of a
-    bank with token maps, which other probes can read later.
+    Without `bank`, it is the identity of the smallest bank that meets the requirements. With `bank`, a folder that the
+    user gave, it is the identity of the bank in this folder if that bank meets the requirements. Otherwise it is the
+    identity of a bank with token maps, which other probes can read later.
     """
     if bank is None:
         return BankIdentity.of(encoder, dataset, **asdict(requirements))
@@ -190,7 +191,7 @@ def _bank_path(folder: Path, name: str, identity: BankIdentity) -> Path:
 
 
 def _bank_size(encoder: Encoder, dataset: Dataset, path: Path, identity: BankIdentity) -> tuple[BankSize, int]:
-    """Size of a bank, and the bytes that are still to be written; `MismatchError` if the folder has another bank."""
+    """Size of a bank and number of bytes still to write. Raises `MismatchError` if the folder contains another bank."""
     if bank_exists(path):
         check_identity(path, identity)
     try:

@@ -205,7 +205,7 @@ def _run_in_workers(jobs: Sequence[Job], workers: int, plugins: Sequence[str | P
     running: list[tuple[Job, Future[list[Failure]]]] = []
     try:
         for job in _with_banks(jobs):
-            job.bars = False
+            job.show_bars = False
             try:
                 running.append((job, pool.submit(_execute, job)))
             except BrokenExecutor as error:

@@ -88,11 +88,13 @@ class ProbeSpec(Spec):
     layer : layers of the bank to read, as `TrainingConfig.layers`.
     lr, weight_decay : fixed values. None searches them if the suite has a search, and otherwise takes the middle of the
         probe's range.
+    resolve_head : whether the last linear layer is solved exactly after the training, see `TrainingConfig`.
     """
 
     layer: int | str | Sequence[int] | None = field(default=None, hash=False)
     lr: float | None = None
     weight_decay: float | None = None
+    resolve_head: bool = False
 
     def check(self) -> None:
         """Check name and options; raises as `EncoderSpec.check` does."""

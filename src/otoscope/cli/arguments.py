@@ -144,6 +144,11 @@ def _probe(to: argparse.ArgumentParser) -> None:
     to.add_argument(
         "--layer", type=layers, help="index of a layer, indices such as 0,5, or all (default: what the probe reads)"
     )
+    to.add_argument(
+        "--resolve-head",
+        action="store_true",
+        help="solve the last linear layer exactly after the training, and keep it if it is better on validation",
+    )
     add_machine(to)
 
 

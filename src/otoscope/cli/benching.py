@@ -1,6 +1,7 @@
-"""The subcommands that train and measure: a whole suite, or one study of it. As in `commands`, functions import.
+"""The subcommands that train probes and encoders: `bench`, `probe`, `finetune` and `demo`.
 
-Each is a suite, so that runs with a stored result are not executed again.
+Each of them executes a suite, so that runs with a stored result are not executed again. Other modules are imported
+inside functions, as in `commands`.
 """
 
 from __future__ import annotations
@@ -36,19 +37,19 @@ def bench(arguments: argparse.Namespace) -> int:
         plugins=arguments.plugin or (),
         progress=not arguments.quiet,
     )
-    return _show(arguments, result)
+    return _print_results(arguments, result)
 
 
 def probe(arguments: argparse.Namespace) -> int:
     from otoscope.bench.specs import ProbeSpec
 
-    fixed = {name: getattr(arguments, name) for name in ("layer", "lr", "weight_decay")}
+    fixed = {name: getattr(arguments, name) for name in ("layer", "lr", "weight_decay", "resolve_head")}
     spec = ProbeSpec(arguments.probe, options=dict(arguments.option), **fixed)
     search = _search(arguments, None)
     if search and (arguments.lr, arguments.weight_decay) != (None, None):
         raise ValueError(
-            "--trials and --search search the learning rate and weight decay; give these options, or --lr and "
-            "--weight-decay, not both"
+            "--trials and --search choose the learning rate and weight decay; give either these options, or --lr and "
+            "--weight-decay"
         )
     suite = replace(
         _single_study(arguments, spec), search=search, epochs=arguments.epochs, batch_size=arguments.batch_size
@@ -80,21 +81,21 @@ def demo(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         progress=not arguments.quiet,
     )
-    status = _show(arguments, result)
+    status = _print_results(arguments, result)
     if not arguments.no_report:
         print(f"\nreport: {write_report(result.store.path, arguments.out / 'report.html').resolve()}")
     return status
 
 
 def _suite(arguments: argparse.Namespace) -> Suite:
-    """The suite that the command line names, or that its lists make, with the changes that it gives."""
+    """The suite of --suite, or of --encoders, --datasets and --probes, changed by the other options."""
     from otoscope.bench import suites
 
     lists = {kind: getattr(arguments, kind) for kind in ("encoders", "datasets", "probes")}
     given = [kind for kind, names in lists.items() if names]
     if arguments.suite and given:
         raise ValueError(
-            f"--suite names everything that is compared; found --{given[0]} beside it, give one of the two"
+            f"--suite already names encoders, data sets and probes, found --{given[0]} as well; give only one of them"
         )
     if arguments.suite:
         suite = suites.load(arguments.suite)
@@ -125,7 +126,7 @@ def _search(arguments: argparse.Namespace, search: SearchSpec | None) -> SearchS
 
 
 def _single_study(arguments: argparse.Namespace, spec: ProbeSpec | FinetuneSpec) -> Suite:
-    """The suite of one encoder, one data set, and one probe or fine-tuning; raises for what is not registered."""
+    """The suite of one encoder, one data set, and one probe or fine-tuning; raises for unregistered names."""
     from otoscope.bench.specs import DatasetSpec, EncoderSpec
     from otoscope.bench.suites import Suite
 
@@ -153,20 +154,20 @@ def _run(arguments: argparse.Namespace, suite: Suite, bank: Path | None) -> int:
     result = runner.run_suite(suite, arguments.out, bank=bank, device=arguments.device, progress=not arguments.quiet)
     for item in result.plan.unavailable:
         raise ValueError(item.reason)
-    status = _show(arguments, result)
-    print(f"\nresults in {arguments.out}; `otoscope report --out {arguments.out}` draws them")
+    status = _print_results(arguments, result)
+    print(f"\nresults in {arguments.out}; `otoscope report --out {arguments.out}` writes a report")
     return status
 
 
-def _show(arguments: argparse.Namespace, result: SuiteResult) -> int:
-    """Print the table of all results and the failures; the exit status."""
+def _print_results(arguments: argparse.Namespace, result: SuiteResult) -> int:
+    """Print the table of all results and the failures, and return the exit status."""
     from otoscope.report.rows import summarise
     from otoscope.report.text import summary
 
     if next(iter(result.store), None):
         print(summary.summary_text(summarise(result.store)))
     if not result.plan.runs:
-        print(f"\nnothing to do: all {result.plan.finished} runs were done before")
+        print(f"\nnothing to do: all {result.plan.finished} runs are finished")
     for failure in result.failures:
         print(f"failed: {failure.run}: {failure.traceback if arguments.debug else failure.error}", file=sys.stderr)
     return 1 if result.failures else 0

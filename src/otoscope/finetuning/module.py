@@ -18,10 +18,10 @@ class EncoderWithHead(nn.Module):
 
     Parameters
     ----------
-    encoder : its front end is not used here.
+    encoder : the encoder. Its front end is not used here.
     head : a probe for tokens with the layers `layers`.
     layers : encoder layers that the head reads.
-    depths : trained parameters of the encoder, from input to output, one list per depth.
+    depth_groups : trained parameters of the encoder, one list for each depth, from input to output.
     freezes_batch_norm : whether BatchNorm layers of the encoder keep their statistics in training mode.
     """
 
@@ -30,12 +30,12 @@ class EncoderWithHead(nn.Module):
         encoder: Encoder,
         head: Probe,
         layers: tuple[int, ...],
-        depths: Sequence[Sequence[nn.Parameter]],
+        depth_groups: Sequence[Sequence[nn.Parameter]],
         *,
         freezes_batch_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.encoder, self.head, self.layers, self.depths = encoder, head, layers, depths
+        self.encoder, self.head, self.layers, self.depth_groups = encoder, head, layers, depth_groups
         self.freezes_batch_norm = freezes_batch_norm
 
     def forward(self, features: Features) -> Tensor:

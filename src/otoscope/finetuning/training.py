@@ -39,7 +39,7 @@ class Split:
 
     Parameters
     ----------
-    features : features of each of n clips by itself.
+    features : features of each of the n clips, each a batch of one.
     targets : float [n, C].
     """
 
@@ -50,12 +50,13 @@ class Split:
 class FinetuneRun:
     """A fine-tuning run with its state between epochs, which a checkpoint stores.
 
-    Epochs 0 .. probe_epochs - 1 train the head alone on cached embeddings. The epochs after them train the head and
-    `EncoderWithHead.depths`, with a new optimiser and a new schedule; only these compete for the best epoch.
+    Epochs 0 .. probe_epochs - 1 train the head alone on cached embeddings. Later epochs train the head and the encoder
+    parameters `EncoderWithHead.depth_groups`, with a new optimiser and a new schedule. The best epoch is chosen among
+    the later epochs only.
 
     Parameters
     ----------
-    module : trained in place, on its device.
+    module : the encoder with its head. It is trained in place, on its device.
     recipe : how to train.
     task : kind and metric of the task.
     seed : seed of the order of clips, of the augmentation and of dropout.
@@ -92,7 +93,7 @@ class FinetuneRun:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs of both phases were trained."""
+        """Whether all epochs of both phases have been trained."""
         return self.state.epoch == self.recipe.probe_epochs + self.recipe.epochs
 
     @property
@@ -172,7 +173,7 @@ class FinetuneRun:
         module, recipe = self.module, self.recipe
         groups = parameter_groups(
             module.head,
-            module.depths,
+            module.depth_groups,
             lr=recipe.lr,
             layer_decay=recipe.layer_decay,
             weight_decay=recipe.weight_decay,
@@ -201,7 +202,7 @@ class FinetuneRun:
         return DivergedError(f"fine-tuning: the {what} with lr={self.recipe.lr:g}; try a lower one")
 
     def save(self, epochs: int) -> None:
-        """Write the checkpoint of a run after so many epochs, whole or not at all."""
+        """Write the checkpoint after this number of epochs, atomically."""
         now = time.perf_counter()
         self.seconds += now - self._clock
         if self.checkpoint is not None:
@@ -265,6 +266,6 @@ class _RequireGradient(Callback):
     def on_batch_end(self, state: TrainingState) -> None:  # noqa: ARG002
         if all(p.grad is None for p in self.encoder.parameters()):
             raise ValueError(
-                f"head {self.head!r} gives the encoder no gradient (it takes tokens as frozen); "
+                f"head {self.head!r} gives the encoder no gradient, because it treats tokens as constants; "
                 "fine-tune with another head, for example 'linear'"
             )

@@ -1,6 +1,6 @@
-"""The contract of metrics: named checks that every metric must pass, also a plug-in from outside the package.
+"""The contract of metrics: named checks that every metric must pass, including those of plug-ins.
 
-The checks use small random predictions. In the tests of a plug-in, pytest runs each check as a test of its own:
+The checks use small random predictions. In the tests of a plug-in, pytest runs each check as a separate test:
 
     from otoscope.metrics.contract import CONTRACT
 
@@ -26,7 +26,10 @@ _SETS, _CLIPS, _CLASSES = 3, 40, 4
 
 
 def _problems(metric: Metric) -> Iterator[tuple[Kind, Array, Array]]:
-    """For each kind: scores [_SETS, _CLIPS, _CLASSES] with ties, and targets; the last class has no positive."""
+    """Each kind with scores [_SETS, _CLIPS, _CLASSES], some of them equal, and targets [_CLIPS, _CLASSES].
+
+    The last class has no positive clip.
+    """
     for kind in metric.kinds:
         rng = np.random.default_rng(0)
         targets = np.eye(_CLASSES)[rng.integers(0, _CLASSES - 1, _CLIPS)]
@@ -106,5 +109,5 @@ def _(name: str) -> None:
         metric.resampled(scores[0], targets, np.ones((1, _CLIPS), int), kind)
         expect(
             np.array_equal(scores, before[0]) and np.array_equal(targets, before[1]),
-            f"scores and targets of a {kind} task must stay as they were; they were changed",
+            f"a metric must not change the scores and targets that it receives; it did for a {kind} task",
         )

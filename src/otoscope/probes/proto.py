@@ -18,8 +18,8 @@ class Proto(ClipProbe):
         penalty = orthogonality * |G - I|_F / (C J^2)
 
     Here n runs over the valid tokens and j over the J prototypes of class c. G contains the cosines between prototypes
-    of the same class. These are the prototypes of AudioProtoPNet as a probe. The code of AudioProtoPNet appends two
-    constant channels to z and multiplies by 1/1.01, which is left out here. As in that code, the penalty divides one
+    of the same class. This probe uses the prototypes of AudioProtoPNet. The code of AudioProtoPNet also appends two
+    constant channels to z and multiplies by 1/1.01; this probe does neither. As in that code, the penalty divides one
     norm over all classes by the number of entries.
 
     Input x [B, 1, T, F, D], output [B, C], CJD + CJ + C parameters.

@@ -40,7 +40,7 @@ def reasons(rows: Sequence[Row], others: Sequence[Row]) -> list[str]:
     Returns
     -------
     list of str. Gain over the linear probe, share of the gap to fine-tuning, lead over the second-best probe, and gain
-    over an encoder with random weights, as far as they were measured.
+    over an encoder with random weights. A sentence is omitted where its numbers were not measured.
     """
     best = _best(rows)
     sentences = [_gain(best), _gap(best), _lead(rows, best), _control(best, others)]
@@ -55,8 +55,8 @@ def _best(rows: Sequence[Row]) -> Row:
 def _gain(best: Row) -> str:
     if best.gain is None:
         return ""
-    words = f"On {best.dataset} that is a gain of {percent(best.gain.value)} points over linear"
-    return f"{words}{_within(best.gain)}."
+    gain = f"a gain of {percent(best.gain.value)} points over linear"
+    return f"On {best.dataset} that is {gain}{_interval_text(best.gain)}."
 
 
 def _gap(best: Row) -> str:
@@ -74,7 +74,7 @@ def _lead(rows: Sequence[Row], best: Row) -> str:
     if best.estimate.resampling != second.estimate.resampling:
         return ""
     lead = stats.improvement(best.estimate, second.estimate)
-    return f"Its lead over {second.label} is {percent(lead.value)} points{_within(lead)}."
+    return f"Its lead over {second.label} is {percent(lead.value)} points{_interval_text(lead)}."
 
 
 def _control(best: Row, others: Sequence[Row]) -> str:
@@ -85,8 +85,8 @@ def _control(best: Row, others: Sequence[Row]) -> str:
     return f"With random weights the same probe reaches {control}: pretraining adds {gain} points."
 
 
-def _within(interval: Interval) -> str:
-    """The interval in brackets, with a remark where it contains zero."""
+def _interval_text(interval: Interval) -> str:
+    """The interval in brackets, with a remark if it contains zero."""
     if math.isnan(interval.low):
         return ""
     ends = f" (95 % interval {percent(interval.low)} to {percent(interval.high)}"

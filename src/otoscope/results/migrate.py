@@ -1,7 +1,8 @@
 """Reading records of older versions.
 
-Version 1 had no `version`. Its `config` was free JSON: what the training reported, and under "protocol" what a suite
-declared. Only here are the task and the control derived from the metrics and from the name of the encoder.
+Records of version 1 have no field `version`. Their `config` is JSON without a schema: the values that the training
+reported and, under "protocol", those that a suite declared. They contain neither the task nor whether the encoder is a
+control: both are derived here from the metrics and from the name of the encoder.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from otoscope.results.record import FINETUNE, REVISION, VERSION
 
 _DECLARED = {"batch_size", "epochs", "trials", "search", "fold", "shots", "draw", "views", "validation_cut"}
 _DECLARED |= {"otoscope", "probe", "options", "layer", "lr", "weight_decay", "lrs", "recipe"}
-"""Keys of the protocol of version 1 that are fields now, or not needed any more."""
+"""Keys of the protocol of version 1 that are fields now or no longer needed."""
 _DIGESTS = {"encoder_digest", "dataset_digest"}
 _REPORTED = _DIGESTS | {"bank_layers", "layer", "dtype", "options", "lr", "weight_decay", "epochs", "batch_size"}
 """Keys of the configuration of a probe of version 1, except "protocol"."""
@@ -21,11 +22,11 @@ _WITH_NORM = {"abmilp", "coca", "ep", "linear", "linearc", "map", "mean", "mhca"
 _WITH_NORM |= {"vjepa", "wsum"}
 """Probes of version 1 with the option `norm`; its default was "none"."""
 _LATER_RECIPE = {"probe_epochs": 0, "lora_rank": None, "lora_alpha": None}
-"""Fields that the recipe of the first records lacked, with the values that they had in effect."""
+"""Fields that are missing in the recipes of the oldest records, with the values that those trainings chosen."""
 
 
 def migrate(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Lift the JSON of a record to the present version.
+    """Convert the JSON of a record to the current version.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ def _from_version_1(data: Mapping[str, Any]) -> dict[str, Any]:
     config = data.get("config", {})
     declared = config.get("protocol", {})
     finetuned = declared.get("probe", data["probe"]) == FINETUNE
-    decided = _finetuning(config, declared) if finetuned else _probe(data["probe"], config, declared)
+    specific = _finetuning(config, declared) if finetuned else _probe(data["probe"], config, declared)
     protocol = {
         "encoder_digest": config.get("encoder_digest", ""),
         "dataset_digest": config.get("dataset_digest", ""),
@@ -67,13 +68,13 @@ def _from_version_1(data: Mapping[str, Any]) -> dict[str, Any]:
         "validation_cut": declared.get("validation_cut"),
         "revision": REVISION,
     }
-    kept = {name: value for name, value in data.items() if name not in ("config", "recorded")}
-    used = {"lr": config.get("lr"), "weight_decay": config.get("weight_decay"), "source": data.get("recorded")}
-    return kept | used | {"version": VERSION, "protocol": protocol | decided}
+    unchanged = {name: value for name, value in data.items() if name not in ("config", "recorded")}
+    chosen = {"lr": config.get("lr"), "weight_decay": config.get("weight_decay"), "source": data.get("recorded")}
+    return unchanged | chosen | {"version": VERSION, "protocol": protocol | specific}
 
 
 def _probe(label: str, config: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of the protocol that is of a probe."""
+    """The fields of the protocol that only probes have."""
     probe = declared.get("probe", label)
     options = dict(config.get("options") or declared.get("options") or {})
     unknown = {key: value for key, value in declared.items() if key not in _DECLARED}
@@ -101,7 +102,10 @@ def _search(declared: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _training(config: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Without a suite, nothing says whether the learning rate was chosen by the user: it is taken as declared."""
+    """The training configuration; None for a probe without gradient training.
+
+    A record without the declaration of a suite does not say who chose the learning rate. It counts as declared.
+    """
     if "epochs" not in config:
         return None
     fixed = declared if "trials" in declared else config
@@ -114,7 +118,7 @@ def _training(config: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[st
 
 
 def _finetuning(config: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of the protocol that is of fine-tuning."""
+    """The fields of the protocol that only fine-tuning has."""
     recipe = _LATER_RECIPE | {key: value for key, value in config.items() if key not in _DIGESTS | {"protocol"}}
     rates = declared.get("options", {}).get("lrs") or declared.get("lrs") or []
     settings = {"settings": [{"lr": rate} for rate in rates]}

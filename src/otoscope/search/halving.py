@@ -1,4 +1,4 @@
-"""Successive halving: after a few fixed numbers of epochs only the best trials continue."""
+"""Successive halving: trials are compared after fixed numbers of epochs, and only the best of them continue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Halving:
     Trials of one batch are compared with each other, as in successive halving (Jamieson & Talwalkar, AISTATS 2016), and
     with the trials of earlier batches, as in its asynchronous form (Li et al., "A System for Massively Parallel
     Hyperparameter Tuning", MLSys 2020): a trial continues if it is among the best 1 / `factor` of all that ever reached
-    this epoch. This is the rule of Optuna's `SuccessiveHalvingPruner(min_resource=min_epochs,
+    this epoch. It is the rule of Optuna's `SuccessiveHalvingPruner(min_resource=min_epochs,
     reduction_factor=factor)`, except that there the first trial to reach an epoch always continues.
 
     Parameters
@@ -43,8 +43,8 @@ class Halving:
             epochs //= self.factor
         return epochs == self.min_epochs
 
-    def stopped(self, epochs: int, scores: Sequence[float | None], earlier: Sequence[float]) -> set[int]:
-        """Which trials of a batch stop. Trials with equal scores are treated alike; the best of all never stops.
+    def trials_to_stop(self, epochs: int, scores: Sequence[float | None], earlier: Sequence[float]) -> set[int]:
+        """Choose the trials of a batch that stop. Trials with equal scores stop together; the best one never stops.
 
         Parameters
         ----------
@@ -58,9 +58,9 @@ class Halving:
 
         Examples
         --------
-        >>> sorted(Halving().stopped(5, [0.1, 0.5, None, 0.3], []))
+        >>> sorted(Halving().trials_to_stop(5, [0.1, 0.5, None, 0.3], []))
         [0, 3]
-        >>> sorted(Halving().stopped(5, [0.1, 0.5, None, 0.3], [0.6, 0.7, 0.8]))
+        >>> sorted(Halving().trials_to_stop(5, [0.1, 0.5, None, 0.3], [0.6, 0.7, 0.8]))
         [0, 1, 3]
         """
         running = {position: score for position, score in enumerate(scores) if score is not None}

@@ -1,4 +1,4 @@
-"""Search of Sobol points: each one is trained to the end."""
+"""Search that evaluates the points of a Sobol sequence. Every trial is trained for all epochs."""
 
 from __future__ import annotations
 
@@ -42,18 +42,21 @@ def sobol_points(space: Mapping[str, Range], trials: int, seed: int = 0) -> list
     _check_trials(trials)
     points = qmc.Sobol(len(space), seed=seed).random_base2(math.ceil(math.log2(trials)))[:trials]
     return [
-        {name: _at(limits, float(share)) for (name, limits), share in zip(space.items(), point, strict=True)}
+        {
+            name: _interpolate(limits, float(fraction))
+            for (name, limits), fraction in zip(space.items(), point, strict=True)
+        }
         for point in points
     ]
 
 
 @register("sobol")
 class SobolSearch(PresetSearch):
-    """Sobol points over the ranges, each trained to the end, kept in one JSON file.
+    """Search that trains the points of a Sobol sequence for all epochs, and stores them in one JSON file.
 
     Parameters
     ----------
-    problem : what is searched.
+    problem : the problem to solve.
     trials : number of points.
 
     Raises
@@ -82,6 +85,6 @@ def _check_trials(trials: int) -> None:
         raise ValueError(f"a search needs at least one trial, found {trials}")
 
 
-def _at(limits: Range, share: float) -> float:
-    """The value at `share` of the way from low to high, in the logarithm."""
-    return float(limits.low * (limits.high / limits.low) ** share)
+def _interpolate(limits: Range, fraction: float) -> float:
+    """Interpolate between the ends of a range on a logarithmic scale."""
+    return float(limits.low * (limits.high / limits.low) ** fraction)

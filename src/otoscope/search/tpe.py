@@ -25,7 +25,7 @@ from otoscope.search.base import Outcome, Problem, Search, Setting, Storage, Tri
 from otoscope.search.halving import Halving
 from otoscope.search.sobol import sobol_points
 from otoscope.train import PrunedError
-from otoscope.train.batched import MOST, TRIAL_BYTES
+from otoscope.train.batched import MAX_TRIALS, TRIAL_BYTES
 
 if TYPE_CHECKING:
     import optuna
@@ -84,7 +84,7 @@ class TpeSearch(Search):
     @property
     def options(self) -> dict[str, Any]:
         """The options, and the constants that decide how many trials are trained together."""
-        return super().options | {"rounds": ROUNDS, "trial_bytes": TRIAL_BYTES, "most": MOST}
+        return super().options | {"rounds": ROUNDS, "trial_bytes": TRIAL_BYTES, "most": MAX_TRIALS}
 
     @property
     def trials(self) -> list[Trial]:
@@ -136,7 +136,7 @@ class TpeSearch(Search):
         key = self.problem.sort_key
         earlier = [key(t.intermediate_values[epochs]) for t in compared if epochs in t.intermediate_values]
         keys = [None if score is None else key(score) for score in scores]
-        stopped = self._halving.stopped(epochs, keys, earlier)
+        stopped = self._halving.trials_to_stop(epochs, keys, earlier)
         running = {position: value for position, value in enumerate(keys) if value is not None}
         if running and not any(trial.state.name == "COMPLETE" for trial in compared):
             stopped -= {max(running, key=lambda position: running[position])}

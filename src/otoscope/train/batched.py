@@ -31,7 +31,7 @@ from otoscope.train.rng import RandomStream, seeded
 
 TRIAL_BYTES = 2 * 1024**3
 """Memory for the state of all trials of one pass: float32 weights, gradients, two moments and the best epoch."""
-MOST = 32
+MAX_TRIALS = 32
 """Largest number of trials in one pass."""
 
 
@@ -46,14 +46,14 @@ def trials_at_once(probe: str, bank: Bank, *, options: Mapping[str, Any] | None 
 
     Returns
     -------
-    int. As many trials as have their state in `TRIAL_BYTES`, from 1 to `MOST`.
+    int. As many trials as have their state in `TRIAL_BYTES`, from 1 to `MAX_TRIALS`.
     """
     kind = probes.registry.get(probe)
     if probes.solver_of(probe, options or {}) != "adamw":
-        return MOST
+        return MAX_TRIALS
     shape = chosen_shape(bank.shape, loader.choose_layers(None, kind.uses_all_layers, bank.shape))
     parameters = probes.parameter_count(probe, shape, len(bank.task.classes), **(options or {}))
-    return max(1, min(MOST, TRIAL_BYTES // max(1, 5 * 4 * parameters)))
+    return max(1, min(MAX_TRIALS, TRIAL_BYTES // max(1, 5 * 4 * parameters)))
 
 
 def fit_many(

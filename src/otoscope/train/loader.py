@@ -1,6 +1,7 @@
-"""Loading of the tokens that a probe reads: chosen layers, pooled or as maps, L2-normalised where the probe needs it.
+"""Loaders of the tokens that a probe reads.
 
-What fits in memory is read once. Larger token maps are read from disk batch by batch, in a background thread.
+A loader selects layers, pools token maps and L2-normalises tokens as the probe requires. A split that fits in memory is
+read once. A larger one is read from disk batch by batch, in a background thread.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from otoscope.bank import BankSplit
 from otoscope.types import Tokens, TokenShape
 
 Reads = Literal["summary", "mean", "tokens"]
-"""What a probe reads of a clip, see `Probe.reads`."""
+"""Which tokens of a clip a probe reads, see `Probe.reads`."""
 Loader = Callable[[Tensor], Tokens]
 """Clip indices int64 [B] -> the tokens of these clips."""
 
 IN_MEMORY = 2 * 1024**3
 """Largest token map of a split, in bytes of float32, that is kept in memory."""
-AHEAD = 1
-"""Number of batches that are read from disk in advance and kept in memory beside the present one."""
+PREFETCHED = 1
+"""Number of batches that are read from disk in advance and kept in memory in addition to the current one."""
 _CHUNK = 64
 
 
@@ -66,7 +67,7 @@ def choose_layers(
 
     Raises
     ------
-    ValueError : for a layer that the bank does not hold, or no layer.
+    ValueError : for a layer that the bank does not contain, or an empty sequence.
 
     Examples
     --------
@@ -90,7 +91,7 @@ def choose_layers(
 
 
 def select(tokens: Tokens, reads: Reads, layers: tuple[int, ...]) -> Tokens:
-    """The part of tokens that a probe reads.
+    """Select the layers that a probe reads, and pool the token map if it reads vectors.
 
     Parameters
     ----------
@@ -147,8 +148,8 @@ def clip_order(load: Loader, clips: int, generator: Generator) -> Tensor:
 
     Parameters
     ----------
-    load : loader of the split. For a `DiskLoader` the order goes window by window (`BankSplit.order`), so that few
-        shards are open at once; this equals a permutation of all clips for a split that fits in one window.
+    load : loader of the split. For a `DiskLoader` the order is that of `BankSplit.order`, which opens few shards at a
+        time. For any other loader it is a random permutation.
     clips : number of clips.
     generator : source of the random numbers.
 
@@ -163,10 +164,11 @@ def clip_order(load: Loader, clips: int, generator: Generator) -> Tensor:
 
 @contextmanager
 def prefetch(load: Loader, batches: Sequence[Tensor]) -> Iterator[Iterator[Tokens]]:
-    """The tokens of each batch in order, inside a `with` block.
+    """Iterate over the tokens of each batch, in order.
 
-    With a `DiskLoader`, a thread reads the next `AHEAD` batches in advance. A read error is raised when its batch is
-    requested. The thread ends with the block, after at most the batch that it is reading.
+    With a `DiskLoader`, a thread reads the next `PREFETCHED` batches in advance. If reading a batch fails, the error is
+    raised when this batch is requested. On leaving the `with` block, the thread finishes the batch that it is reading,
+    then ends.
 
     Parameters
     ----------
@@ -193,18 +195,18 @@ def _read_ahead(reader: ThreadPoolExecutor, load: Loader, batches: Sequence[Tens
     pending: deque[Future[Tokens]] = deque()
     for batch in batches:
         pending.append(reader.submit(load, batch))
-        if len(pending) > AHEAD:
+        if len(pending) > PREFETCHED:
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
 
 
 def join(parts: Sequence[Tokens]) -> Tokens:
-    """Tokens of several batches of the same shape as one batch.
+    """Concatenate batches of tokens.
 
     Parameters
     ----------
-    parts : at least one batch; either all have a cls token or none has.
+    parts : at least one batch. All have the same shape apart from the number of clips, and all or none have cls tokens.
     """
     cls = [part.cls for part in parts if part.cls is not None]
     x, mask = torch.cat([part.x for part in parts]), torch.cat([part.mask for part in parts])

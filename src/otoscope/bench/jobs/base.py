@@ -1,4 +1,4 @@
-"""The runs of one study, whatever is trained: the trials of its search, then the final runs with the best setting."""
+"""The runs of one study: the trials of its search, then the final runs with the best setting."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Job(ABC):
     database : URL of the database of trials, for a search that keeps its trials in one; None for a file in `out`.
     device : where to train; None for the CPU.
     progress : whether to print each result to stderr.
-    bars : whether to show progress bars, too. Workers show none.
+    show_bars : whether to show progress bars as well, if `progress` is True. Workers show none.
     failures : the runs that failed.
     """
 
@@ -70,7 +70,7 @@ class Job(ABC):
     database: str | None = None
     device: str | None = None
     progress: bool = False
-    bars: bool = True
+    show_bars: bool = True
     failures: list[Failure] = field(default_factory=list)
     reads_bank: ClassVar[bool] = True
     _outcomes: dict[int, Outcome] = field(default_factory=dict)
@@ -82,10 +82,10 @@ class Job(ABC):
 
     @property
     def digest(self) -> str:
-        """Twelve hexadecimal digits over everything that decides the trials."""
-        tokens = self.resolved.identity.storage if self.reads_bank else None
-        decisive = json.dumps([self.protocol.to_json(), tokens], sort_keys=True)
-        return hashlib.sha256(decisive.encode()).hexdigest()[:12]
+        """Digest of everything that decides the trials, 12 hexadecimal digits."""
+        storage = self.resolved.identity.storage if self.reads_bank else None
+        text = json.dumps([self.protocol.to_json(), storage], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def search_spec(self) -> SearchSpec | None:
@@ -112,7 +112,8 @@ class Job(ABC):
 
         Returns
         -------
-        Final runs with a record, and finished trials: those that the search keeps, or all once every final run is done.
+        The final runs with a record, and the finished trials. While a final run is missing, these are the trials that
+        the search has stored; afterwards, all of them.
         """
         trials, finals = plan.runs_of(self.suite, self.study)
         seeds = {record.seed for record in records if self.matches(record)}
@@ -138,7 +139,7 @@ class Job(ABC):
 
         Returns
         -------
-        The failures. Each is also written to the folder `failures`; the other runs are executed all the same.
+        The failures. Each is also written to the folder `failures`. A failure does not stop the other runs.
         """
         for run in self.runs:
             with self._recording_failure(run):
@@ -146,7 +147,7 @@ class Job(ABC):
         return self.failures
 
     def fail(self, error: Exception) -> None:
-        """Record `error` as the failure of every run that is not finished; for example when no bank could be made."""
+        """Record `error` as the failure of every run that is not finished, for example when a bank is missing."""
         finished = self.finished_runs(list(Store(self.out / "results")))
         for run in self.runs:
             if run not in finished:
@@ -162,7 +163,7 @@ class Job(ABC):
 
     @abstractmethod
     def _problem(self) -> Problem:
-        """What the search of this study searches."""
+        """The problem that the search of this study solves."""
 
     @cached_property
     def _search(self) -> Search:
@@ -180,16 +181,16 @@ class Job(ABC):
             self._outcomes |= self._search.step(self._train_batch)
         outcome = self._outcomes.get(run.trial)
         if outcome is None:
-            self._say(f"{run}: finished by another process")
+            self._print(f"{run}: finished by another process")
         elif isinstance(outcome, DivergedError | PrunedError):
-            self._say(f"{run}: {outcome}")
+            self._print(f"{run}: {outcome}")
         elif isinstance(outcome, Exception):
             raise outcome
         else:
-            self._say(f"{run}: validation {100 * outcome.validation:.1f}")
+            self._print(f"{run}: validation {100 * outcome.validation:.1f}")
 
-    def _say_measured(self, run: Run, record: Record) -> None:
-        self._say(f"{run}: {record.metric} {100 * record.value:.1f} ({record.train_seconds:.0f} s)")
+    def _print_score(self, run: Run, record: Record) -> None:
+        self._print(f"{run}: {record.metric} {100 * record.value:.1f} ({record.train_seconds:.0f} s)")
 
     @contextmanager
     def _recording_failure(self, run: Run) -> Iterator[None]:
@@ -208,11 +209,11 @@ class Job(ABC):
         self.failures.append(failure)
         with replacing(self._failure_file(run)) as temporary:
             temporary.write_text(json.dumps(asdict(failure), indent=1) + "\n", encoding="utf-8")
-        self._say(f"{run} failed: {last_line}")
+        self._print(f"{run} failed: {last_line}")
 
     def _failure_file(self, run: Run) -> Path:
         return self.out / "failures" / f"{run.file_name}.json"
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         if self.progress:
             print(text, file=sys.stderr, flush=True)

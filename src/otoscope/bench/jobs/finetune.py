@@ -58,7 +58,7 @@ class FinetuneJob(Job):
         )
         for other_lr, seed in {(lr, run.seed)} | {(other, 0) for other in self._spec.lrs if other != lr}:
             self._checkpoint(other_lr, seed).unlink(missing_ok=True)
-        self._say_measured(run, record)
+        self._print_score(run, record)
 
     def _finetune(self, lr: float, seed: int) -> FittedFinetune:
         return finetune(
@@ -68,7 +68,7 @@ class FinetuneJob(Job):
             seed=seed,
             device=self.device,
             checkpoint=self._checkpoint(lr, seed),
-            progress=self.progress and self.bars,
+            progress=self.progress and self.show_bars,
         )
 
     def _checkpoint(self, lr: float, seed: int) -> Path:

@@ -61,7 +61,7 @@ class ProbeJob(Job):
             [self._config(setting, seed=0) for setting in batch.values()],
             options=self._spec.options,
             watch=watch,
-            progress=self.progress and self.bars,
+            progress=self.progress and self.show_bars,
         )
         fitted = {n: outcome for n, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, FittedProbe)}
         if fitted:
@@ -85,7 +85,7 @@ class ProbeJob(Job):
             fitted = load(self._kept_probe(best.number))
         else:
             config = self._config(best.setting if best else {}, run.seed)
-            show = self.progress and self.bars
+            show = self.progress and self.show_bars
             fitted = fit(self._spec.name, self.training_bank, config, options=self._spec.options, progress=show)
         fitted = replace(fitted, protocol=self.protocol)
         if run.seed == 0:
@@ -99,7 +99,7 @@ class ProbeJob(Job):
         )
         if run.seed == 0:
             shutil.rmtree(self._kept_folder, ignore_errors=True)
-        self._say_measured(run, record)
+        self._print_score(run, record)
 
     def _config(self, setting: Setting, seed: int) -> TrainingConfig:
         """The configuration of a training with this learning rate and weight decay."""
@@ -109,6 +109,7 @@ class ProbeJob(Job):
             epochs=self.suite.epochs,
             batch_size=self.suite.batch_size,
             layers=self._spec.layer,
+            resolve_head=self._spec.resolve_head,
             seed=seed,
             device=self.device,
         )

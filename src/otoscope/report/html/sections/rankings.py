@@ -20,20 +20,20 @@ class RankingFigures(Section):
     order = 30
 
     def body(self, data: ReportData) -> str | None:
-        """Draw one figure per ranking; None where no ranking is possible."""
+        """Draw one figure for each ranking; None if there is no ranking."""
         all_rankings = data.rankings.rankings
         encoders = list(dict.fromkeys(encoder for ranking in all_rankings for encoder in ranking.encoders))
-        return "\n".join(_one(ranking, encoders) for ranking in all_rankings) or None
+        return "\n".join(_ranking(ranking, encoders) for ranking in all_rankings) or None
 
 
-def _one(ranking: EncoderRanking, encoders: Sequence[str]) -> str:
-    """Write one ranking: verdict, figure and numbers. The place of an encoder in `encoders` sets its colour."""
-    note = f"Rank of each encoder under each probe, best on top; inside, {ranking.metric} in %."
+def _ranking(ranking: EncoderRanking, encoders: Sequence[str]) -> str:
+    """Write one ranking: verdict, figure and numbers. The position of an encoder in `encoders` sets its colour."""
+    note = f"Rank of each encoder under each probe, the best at the top. Numbers are {ranking.metric} in %."
     if ranking.reference:
-        note += f" Under each probe, Kendall's τ to {ranking.reference} with its 95 % interval."
-    note += " Pairs are decided on the same resampled clips, at 5 % after Holm's correction."
+        note += f" Below each probe, Kendall's τ with {ranking.reference} and its 95 % interval."
+    note += " Pairs of encoders are compared on the same resampled clips, at a level of 5 % after Holm's correction."
     decided = all(comparison.decided for comparison in ranking.comparisons)
-    entries = {} if decided else {"undecided": "neighbours that the clips do not decide"}
+    entries = {} if decided else {"undecided": "neighbours whose difference is not significant"}
     numbers = table.document(rankings.tables(ranking), rankings.sentences(ranking), "table")
     return (
         f'<h3>{escape(ranking.dataset)}</h3>\n<p class="verdict">{escape(rankings.verdict(ranking))}</p>\n'

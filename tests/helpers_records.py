@@ -1,4 +1,4 @@
-"""Stores with planted skill: encoders, data sets, probes and seeds whose order is known before anything is measured."""
+"""Stores of simulated results: the skill of every encoder and probe is a given number, so their order is known."""
 
 from __future__ import annotations
 
@@ -19,49 +19,56 @@ TARGETS = (np.random.default_rng(0).random((90, 3)) < 0.4).astype(np.uint8)
 
 
 @dataclass(frozen=True)
-class Ground:
+class LabelledClips:
     """The clips of a data set: ids, and multi-hot targets [n, C]."""
 
     name: str
     targets: np.ndarray
 
     @classmethod
-    def sown(cls, name: str, clips: int = 150, classes: int = 6, rate: float = 0.2, seed: int = 0) -> Ground:
-        return cls(name, (np.random.default_rng(seed).random((clips, classes)) < rate).astype(np.uint8))
+    def random(
+        cls, name: str, n_clips: int = 150, n_classes: int = 6, rate: float = 0.2, seed: int = 0
+    ) -> LabelledClips:
+        return cls(name, (np.random.default_rng(seed).random((n_clips, n_classes)) < rate).astype(np.uint8))
 
     @property
     def ids(self) -> tuple[str, ...]:
         return tuple(f"{self.name}/{i:04d}" for i in range(len(self.targets)))
 
-    def scores(self, skill: float, luck: int, training: int = 0) -> np.ndarray:
-        """Scores with this much skill, noise that trainings share (by `luck`), and a little of their own."""
-        shared, own = (np.random.default_rng(s).normal(size=self.targets.shape) for s in ([7, luck], [luck, training]))
-        return (shared + 0.3 * own + skill * self.targets).astype(np.float32)
+    def scores(self, skill: float, noise_seed: int, training: int = 0) -> np.ndarray:
+        """Scores with this skill, noise that depends on `noise_seed`, and weaker noise that depends on both seeds."""
+        shared, independent = (
+            np.random.default_rng(s).normal(size=self.targets.shape) for s in ([7, noise_seed], [noise_seed, training])
+        )
+        return (shared + 0.3 * independent + skill * self.targets).astype(np.float32)
 
 
-def plant(
+def add_trainings(
     store: Store,
-    ground: Ground,
+    clips: LabelledClips,
     encoder: str,
     skills: Mapping[str, float],
     *,
     seeds: int = 2,
     protocol: Mapping[str, Any] | None = None,
     lr: float | None = None,
-    luck: int = 0,
+    noise_seed: int = 0,
     metric: str = "mAP",
 ) -> None:
-    """Add `seeds` trainings of every probe in `skills` on one encoder and data set; `protocol`: fields that differ."""
+    """Add `seeds` trainings of every probe in `skills` on one encoder and data set.
+
+    `protocol` contains the fields of the protocol that differ from the defaults.
+    """
     for probe, skill in skills.items():
         for seed in range(seeds):
-            scores = ground.scores(skill, luck, seed)
-            values = metrics.evaluate(scores, ground.targets, "multi-label")
+            scores = clips.scores(skill, noise_seed, seed)
+            values = metrics.evaluate(scores, clips.targets, "multi-label")
             record = Record(
                 encoder=encoder,
-                dataset=ground.name,
+                dataset=clips.name,
                 probe=probe,
                 seed=seed,
-                protocol=planted_protocol(f"of {encoder}", f"of {ground.name}", probe, protocol),
+                protocol=make_protocol(f"of {encoder}", f"of {clips.name}", probe, protocol),
                 lr=lr,
                 metric=metric,
                 value=values[metric],
@@ -70,10 +77,10 @@ def plant(
                 train_seconds=2.0,
                 machine="2 cores",
             )
-            store.add(record, Predictions(ground.ids, scores, ground.targets, CLASSES[: ground.targets.shape[1]]))
+            store.add(record, Predictions(clips.ids, scores, clips.targets, CLASSES[: clips.targets.shape[1]]))
 
 
-def planted_protocol(encoder: str, dataset: str, probe: str, changes: Mapping[str, Any] | None = None) -> Protocol:
+def make_protocol(encoder: str, dataset: str, probe: str, changes: Mapping[str, Any] | None = None) -> Protocol:
     """The protocol of a probe on an encoder and a data set of these digests, with other values for some fields."""
     fields = {"encoder_digest": encoder, "dataset_digest": dataset, "probe": probe, "training": TRAINING}
     fields |= {"task": "multi-label"} | dict(changes or {})
@@ -83,7 +90,7 @@ def planted_protocol(encoder: str, dataset: str, probe: str, changes: Mapping[st
 
 
 def scene_scores(skill: float, seed: int) -> np.ndarray:
-    """Scores of the 90 clips of `TARGETS` with this much skill."""
+    """Scores of the 90 clips of `TARGETS` with this skill."""
     noise = np.random.default_rng(5).normal(size=TARGETS.shape) + 0.3 * np.random.default_rng(seed).normal(size=(90, 3))
     return (noise + skill * TARGETS).astype(np.float32)
 
@@ -97,13 +104,13 @@ def scene_record(
     protocol: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Record:
-    """A record of a probe on the scenes; `protocol`: fields of the protocol that differ."""
+    """A record of a probe on the scenes; `protocol` contains the fields that differ from the defaults."""
     record = Record(
         encoder=encoder,
         dataset="scenes",
         probe=probe,
         seed=seed,
-        protocol=planted_protocol(encoder, "d" * 64, probe, protocol),
+        protocol=make_protocol(encoder, "d" * 64, probe, protocol),
         lr=0.001,
         metric="mAP",
         value=value,
@@ -118,7 +125,7 @@ def scene_record(
 
 
 def add_scenes(store: Store, probe: str, skill: float, seeds: int = 2, **changes: Any) -> None:
-    """Add trainings of a probe on the scenes with this much skill; `changes` as of `scene_record`."""
+    """Add trainings of a probe on the scenes with this skill; `changes` are passed to `scene_record`."""
     for seed in range(seeds):
         scores = scene_scores(skill, seed)
         value = metrics.evaluate(scores, TARGETS, "multi-label")["mAP"]

@@ -1,0 +1,76 @@
+"""Extractions in forked processes that are killed; the functions run in an interpreter with one thread."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import save, save_file
+
+from bank_toys import VARIED, Sounds, Toy, quiet
+from otoscope import bank as banks
+from otoscope.bank import _shard as shard
+
+
+class Slow(Toy):
+    name = "toy"
+
+    def front_end(self, batch):
+        time.sleep(0.002)
+        return super().front_end(batch)
+
+
+MANY = partial(Sounds, counts=(41, 9, 10), lengths=VARIED)
+
+
+def start_process(path, die_in=None):
+    """Extract in a forked process; `die_in` is the number of the shard in the middle of which it is killed."""
+    pid = os.fork()
+    if pid == 0:
+        if die_in is not None:
+            shard.save_file = partial(write_half_then_die, iter(range(die_in)))
+        with contextlib.suppress(BaseException):
+            quiet(Slow(), MANY(), path)
+            os._exit(0)
+        os._exit(1)
+    return pid
+
+
+def write_half_then_die(countdown, tensors, file):
+    if next(countdown, None) is not None:
+        return save_file(tensors, file)
+    Path(file).write_bytes(save(tensors)[:-9])
+    return os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_at_random(path):
+    """Start extractions into five folders and kill each at random times; print how many shards each had written."""
+    torch.set_num_threads(1)
+    start = time.monotonic()
+    quiet(Slow(), MANY(), f"{path}/timed")
+    took, rng, shard_counts, ends = time.monotonic() - start, random.Random(0), [], []
+    for folder in (f"{path}/{i}" for i in range(5)):
+        for _ in range(4):
+            pid = start_process(folder)
+            time.sleep(rng.uniform(0, 0.6 * took))
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            shards = len(list(Path(folder).glob("*/shard-*")))
+            with contextlib.suppress(banks.BankError):
+                banks.open(folder)
+                shards = "open"
+            shard_counts.append(shards)
+        os.waitpid(start_process(folder, die_in=0), 0)
+        pair = [start_process(folder), start_process(folder)]  # two at once: one waits for the other
+        ends += [os.waitpid(pid, 0)[1] for pid in pair]
+    os.waitpid(start_process(f"{path}/midway", die_in=7), 0)
+    midway = sorted(str(file.relative_to(f"{path}/midway")) for file in Path(f"{path}/midway").rglob("*shard-*"))
+    try:
+        banks.open(f"{path}/midway")
+    except banks.BankError as error:
+        print(json.dumps({"shard_counts": shard_counts, "ends": ends, "midway": midway, "error": type(error).__name__}))
