@@ -1,9 +1,10 @@
-"""Which sounds of the packages become recordings of the data set `scenes`: a class, where to look, and which series.
+"""The rules that select sounds of the packages as recordings of the data set `scenes`: class, path and series.
 
-Labels come from file names, which may lie. Nobody listened: the spectrograms of animals and of most things were looked
-at one by one (not of fire and footsteps); of people, drums and instruments only durations and a vote of nearest
-neighbours. Left out as doubtful: bellows of bulls and wild pigs, every bird but hens, gates of stone, science-fiction
-guns, palm-muted guitars. MegaGlest's animals may be imitated by people.
+Labels come from file names, which may be wrong. Nobody listened to the recordings. The spectrograms of animals and of
+most objects were inspected one by one, except those of fire and footsteps. For people, drums and instruments, only the
+durations and the classes of the nearest neighbours were checked. The following sounds are excluded because their labels
+are doubtful: bellows of bulls and wild pigs, all birds except hens, gates of stone, science-fiction guns and palm-muted
+guitars. Animals of MegaGlest may be imitations by people.
 """
 
 OAD, GLEST, TEST, UFO = "0ad-data", "megaglest-data", "minetest-data", "ufoai-sound"
@@ -18,7 +19,7 @@ VOICES = {
 PACKAGES = (OAD, GLEST, TEST, UFO, FLUID, SONIC, HYDROGEN, *VOICES)
 PROMPTS = r"/(?:vm-(?!leave)|conf-|queue-|agent-|pbx-|demo-|followme/)[^/]*\.g722"
 
-# class -> (package, pattern searched in the path, series); no series: the file's name without its last number
+# class: (package, pattern of the path, series); without a series, the file name without its number is the series
 Rule = tuple[str, str, str | None]
 RULES: dict[str, list[Rule]] = {
     # animals
@@ -167,7 +168,7 @@ RULES: dict[str, list[Rule]] = {
         (FLUID, r"!(.*(Agogo|Cow ?Bell|Triangle|Metronome Bell|Sleigh Bells)|808 Cowbell)", "fluid"),
         (FLUID, r"!Tubular Bells", None),
     ],
-    # instruments, one series for each that was sampled
+    # instruments; each sampled instrument is one series
     "piano": [(FLUID, r"!P200 Piano", "grand"), (SONIC, r"ambi_piano", None)],
     "organ": [(FLUID, rf"!{name}", name) for name in ("Church Organ", "Rock Organ", "B3 ", "Drawbar Organ")],
     "acoustic_guitar": [

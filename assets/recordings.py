@@ -1,14 +1,15 @@
-"""Selects, checks, splits and encodes the real recordings from which the data set `scenes` mixes its clips.
+"""Select, check, split and encode the recordings from which the data set `scenes` mixes its clips.
 
     python assets/sources.py --into raw          # once: download and unpack the packages
     python assets/recordings.py --raw raw        # rewrites src/otoscope/datasets/scenes_data/
 
-What it holds to:
-- labels come from file names, checked as `recording_rules.py` says;
-- only CC0, public domain, MIT, CC-BY and CC-BY-SA, read file by file from the packages' own copyright files;
-- no recording comes twice, not even at another gain or cut a little differently;
-- a series (one numbered set, one instrument, one speaker, one kit) stays on one side of the split; where a class has
-  too few series for that its largest one is divided, but never between recordings that resemble each other.
+Rules:
+
+- Labels come from file names and were checked as described in `recording_rules.py`.
+- Licences are CC0, public domain, MIT, CC-BY and CC-BY-SA, read for each file from the copyright file of its package.
+- No recording occurs twice, also not with another gain or a slightly different beginning or end.
+- A series (a numbered set, an instrument, a speaker or a kit) is in one split. If a class has too few series, its
+  largest one is divided, but similar recordings are always in the same split.
 """
 
 import argparse
@@ -68,7 +69,7 @@ FREE = {"CC0", "public-domain", "MIT", "CC-BY-3.0", "CC-BY-SA-3.0", "CC-BY-SA-3.
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """One recording; COLUMNS of it make recordings.json."""
+    """One recording. The fields in COLUMNS are written to recordings.json."""
 
     id: str
     class_: str
@@ -95,8 +96,8 @@ class Terms:
 
 @lru_cache
 def terms(copyright_file: Path) -> tuple[Terms, ...]:
-    """The paragraphs about files, in order: the last that matches a file holds for it."""
-    found = []
+    """The paragraphs about files, in order. The last one that matches a file applies to it."""
+    paragraphs = []
     for paragraph in re.split(r"\n\s*\n", copyright_file.read_text(encoding="utf-8")):
         fields: dict[str, str] = {}
         for name, value in re.findall(r"^([A-Z][\w-]*):((?:.*)(?:\n[ \t].*)*)", paragraph, re.MULTILINE):
@@ -105,12 +106,12 @@ def terms(copyright_file: Path) -> tuple[Terms, ...]:
             lines = fields.get("Copyright", "").split("\n")
             holders = [re.sub(r"^[\d\s,-]+|\(?<[^>]*>\)?", "", line.strip()).strip(" ,") for line in lines]
             author = ", ".join(dict.fromkeys(h for h in holders if h))
-            found.append(Terms(tuple(fields["Files"].split()), fields["License"].split("\n")[0].strip(), author))
-    return tuple(found)
+            paragraphs.append(Terms(tuple(fields["Files"].split()), fields["License"].split("\n")[0].strip(), author))
+    return tuple(paragraphs)
 
 
 def name_in_source(sound: Sound) -> str:
-    """The name that the package's copyright file, written for the source tree, uses for an installed sound."""
+    """The name of an installed sound in the source tree, as the copyright file of its package gives it."""
     file, _, member = sound.path.partition("!")
     if sound.package == UFO:
         return f"base/{member}"
@@ -127,7 +128,7 @@ def name_in_source(sound: Sound) -> str:
 
 
 def licence_of(sound: Sound) -> tuple[str, str]:
-    """(licence, author) of one sound, as the package states them."""
+    """Licence and author of a sound, as stated by its package."""
     if sound.package == FLUID:  # a free-form copyright file
         return "MIT", "Frank Wen and contributors, Toby Smithe"
     file = sound.root / sound.package / "usr" / "share" / "doc" / sound.package / "copyright"
@@ -137,20 +138,22 @@ def licence_of(sound: Sound) -> tuple[str, str]:
     return licence, match.author
 
 
-def sobol_points(raw: Path) -> list[Recording]:
-    """Every sound that a rule names and whose licence is free, trimmed and cut, in the order of the rules."""
-    everything: dict[str, list[Sound]] = defaultdict(list)
+def candidates(raw: Path) -> list[Recording]:
+    """All sounds with a free licence that match a rule, trimmed and cut, in the order of the rules."""
+    sounds_of: dict[str, list[Sound]] = defaultdict(list)
     for sound in sounds(raw, PACKAGES):
-        if not (sound.package == FLUID and re.search(r"\(R\)$| ?R$", sound.path)):  # the left channel will do
-            everything[sound.package].append(sound)
-    found = []
-    jobs = [(name, "", rule, LONGEST) for name, rules in RULES.items() for rule in rules]
-    jobs += [(BACKGROUND, split, rule, BACKGROUND_SECONDS) for split, rules in BACKGROUNDS.items() for rule in rules]
-    for name, split, (package, pattern, series), longest in jobs:
-        matching = [s for s in everything[package] if re.search(pattern, s.path)]
+        if not (sound.package == FLUID and re.search(r"\(R\)$| ?R$", sound.path)):  # the left channel is used
+            sounds_of[sound.package].append(sound)
+    recordings = []
+    rules_with_length = [(name, "", rule, LONGEST) for name, rules in RULES.items() for rule in rules]
+    rules_with_length += [
+        (BACKGROUND, split, rule, BACKGROUND_SECONDS) for split, rules in BACKGROUNDS.items() for rule in rules
+    ]
+    for name, split, (package, pattern, series), longest in rules_with_length:
+        matching = [s for s in sounds_of[package] if re.search(pattern, s.path)]
         if not matching:
             raise LookupError(f"{name}: nothing in {package} matches {pattern!r}")
-        if package in VOICES:  # hundreds of prompts: eight of each language, evenly over the alphabet
+        if package in VOICES:  # hundreds of prompts, of which eight are used for each language
             matching = speech(matching)
         for sound in matching:
             licence, author = licence_of(sound)
@@ -163,16 +166,16 @@ def sobol_points(raw: Path) -> list[Recording]:
             if len(wave) < SHORTEST * RATE:
                 continue
             stem = re.sub(r"[\d.]+[ab]?$", "", Path(sound.path.partition("!")[2] or sound.path).with_suffix("").name)
-            found.append(
+            recordings.append(
                 Recording(id="", class_=name, split=split, package=package, path=sound.path, licence=licence,
                           author=author, seconds=round(len(wave) / RATE, 3), sha256="",
                           group=f"{package}:{(series or stem).strip()}", wave=wave, print_=fingerprint(wave))
             )  # fmt: skip
-    return found
+    return recordings
 
 
 def speech(prompts: Sequence[Sound]) -> list[Sound]:
-    """Eight prompts of one to five seconds, evenly over the list."""
+    """Eight prompts of one to five seconds, spaced evenly over the list."""
     good = []
     for sound in prompts[:: max(1, len(prompts) // 24)]:
         try:
@@ -185,7 +188,10 @@ def speech(prompts: Sequence[Sound]) -> list[Sound]:
 
 
 def cut(wave: Wave, longest: float) -> Wave:
-    """At most `longest` seconds, ended at the quietest 50 ms of the last third, with 5 ms and 20 ms fades; peak 0.9."""
+    """Cut a wave to at most `longest` seconds, fade it and scale it to a peak of 0.9.
+
+    A longer wave ends at the quietest 50 ms of the last third. It is faded in over 5 ms and out over 20 ms.
+    """
     limit = int(longest * RATE)
     if len(wave) > limit:
         start, hop = 2 * limit // 3, RATE // 20
@@ -201,13 +207,13 @@ def cut(wave: Wave, longest: float) -> Wave:
 
 
 def distinct(recordings: Sequence[Recording]) -> list[Recording]:
-    """The recordings without every later copy of an earlier one, whatever their classes."""
+    """The recordings without copies of earlier ones; copies in other classes are removed as well."""
     copies = {int(j) for _, j in near_duplicates(np.stack([r.print_ for r in recordings]), SAME)}
     return [r for i, r in enumerate(recordings) if i not in copies]
 
 
 def capped(recordings: Sequence[Recording], most: int) -> list[Recording]:
-    """At most `most` of one class, taken from its series in turn and evenly along each."""
+    """At most `most` recordings of a class, taken from its series in turn and spaced evenly within each series."""
     groups = defaultdict(list)
     for r in recordings:
         groups[r.group].append(r)
@@ -219,7 +225,7 @@ def capped(recordings: Sequence[Recording], most: int) -> list[Recording]:
 
 
 def clusters(recordings: Sequence[Recording]) -> list[list[Recording]]:
-    """Recordings that resemble each other, directly or through others, together."""
+    """The connected components of the recordings whose fingerprints are similar."""
     parent = list(range(len(recordings)))
     for i, j in near_duplicates(np.stack([r.print_ for r in recordings]), ALIKE):
         a, b = parent[i], parent[j]
@@ -228,28 +234,28 @@ def clusters(recordings: Sequence[Recording]) -> list[list[Recording]]:
 
 
 def divide(recordings: Sequence[Recording]) -> tuple[list[Recording], list[str]]:
-    """The recordings of one class with their splits, and the series that had to be divided between splits."""
-    alike = clusters(recordings)
+    """The recordings of a class with their splits, and the names of the series that were divided between splits."""
+    similar = clusters(recordings)
     names = [group for group, _ in Counter(r.group for r in recordings).most_common()]
     least = max(len(recordings) / 10, LEAST if len(recordings) >= 4 * LEAST else 2)
-    for broken in range(len(names) + 1):
-        whole = set(names[broken:])
-        units = merged(alike, whole)
+    for n_divided in range(len(names) + 1):
+        whole = set(names[n_divided:])
+        units = merged(similar, whole)
         sides = assigned([len(u) for u in units])
         counts = [sum(len(u) for u, s in zip(units, sides, strict=True) if s == k) for k in range(3)]
-        if counts[1] > counts[2]:  # the test split gets the larger half of what is held out
+        if counts[1] > counts[2]:  # the larger of the two parts becomes the test split
             sides, counts = [(0, 2, 1)[s] for s in sides], [counts[0], counts[2], counts[1]]
         if min(counts[1:]) >= least and counts[0] >= 0.45 * len(recordings) and counts[0] >= max(counts[1:]):
             split = {id(r): SPLITS[s] for u, s in zip(units, sides, strict=True) for r in u}
-            done = [replace(r, split=split[id(r)]) for r in recordings]
-            return done, [n for n in names if len({r.split for r in done if r.group == n}) > 1]
-    raise ValueError(f"{recordings[0].class_}: {len(recordings)} recordings resemble each other too much to be split")
+            divided = [replace(r, split=split[id(r)]) for r in recordings]
+            return divided, [n for n in names if len({r.split for r in divided if r.group == n}) > 1]
+    raise ValueError(f"{recordings[0].class_}: {len(recordings)} recordings are too similar to each other to be split")
 
 
-def merged(alike: Iterable[list[Recording]], whole: set[str]) -> list[list[Recording]]:
-    """Clusters joined wherever they share one of the series that stay whole, largest first."""
+def merged(similar: Iterable[list[Recording]], whole: set[str]) -> list[list[Recording]]:
+    """Clusters that share a series in `whole` are merged; the result is sorted from the largest to the smallest."""
     units: list[list[Recording]] = []
-    for cluster in alike:
+    for cluster in similar:
         series = {r.group for r in cluster} & whole
         joined = [u for u in units if series & {r.group for r in u}]
         units = [u for u in units if u not in joined] + [[r for u in joined for r in u] + cluster]
@@ -257,16 +263,19 @@ def merged(alike: Iterable[list[Recording]], whole: set[str]) -> list[list[Recor
 
 
 def assigned(sizes: Sequence[int]) -> list[int]:
-    """A side for each unit, closest to SHARES: every way is tried for few units, else each goes where most is missing.
+    """The split of each unit, so that the sizes of the splits are close to SHARES.
+
+    Up to nine units are assigned by trying every assignment; more units are assigned one by one, to the split that is
+    furthest below its share.
 
     >>> assigned([6, 2, 2])
     [0, 1, 2]
     """
     target = np.array(SHARES) * sum(sizes)
     if len(sizes) <= 9:
-        ways = np.array(list(itertools.product(range(3), repeat=len(sizes))))
-        totals = np.stack([np.where(ways == k, sizes, 0).sum(1) for k in range(3)], axis=1)
-        return [int(k) for k in ways[np.argmin((np.square(totals - target) / target).sum(1))]]
+        assignments = np.array(list(itertools.product(range(3), repeat=len(sizes))))
+        totals = np.stack([np.where(assignments == k, sizes, 0).sum(1) for k in range(3)], axis=1)
+        return [int(k) for k in assignments[np.argmin((np.square(totals - target) / target).sum(1))]]
     sides, total = [], np.zeros(3)
     for size in sizes:
         side = int(np.argmax((target - total) / target))
@@ -288,9 +297,9 @@ def crc_table() -> tuple[int, ...]:
 
 
 def same_serial(ogg: bytes) -> bytes:
-    """The Ogg file with stream number 1 in place of a random one, so that encoding again gives the same bytes.
+    """The Ogg file with stream number 1 instead of a random one, so that encoding again gives the same bytes.
 
-    A page is 26 bytes of header (the stream number at 14, the checksum at 22), a count n, n lengths, and the segments.
+    A page has a header of 26 bytes (stream number at byte 14, checksum at byte 22), a count n, n lengths and segments.
     """
     pages, at = bytearray(), 0
     while at < len(ogg):
@@ -308,7 +317,7 @@ def same_serial(ogg: bytes) -> bytes:
 
 
 def written(recording: Recording, number: int, folder: Path) -> Recording:
-    """The recording with its id and sha256, its file written as Ogg Opus."""
+    """Write the recording as Ogg Opus and return it with its id and sha256."""
     name = f"{recording.class_}-{number:02d}"
     file = folder / recording.class_ / f"{name}.ogg"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -323,20 +332,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--raw", type=Path, required=True, help="folder of unpacked packages")
     raw: Path = parser.parse_args().raw
-    found = distinct(sobol_points(raw))
+    recordings = distinct(candidates(raw))
     chosen: list[Recording] = []
     for name in RULES:
-        mine = capped([r for r in found if r.class_ == name], LARGEST)
-        if len(mine) < SMALLEST:
-            raise ValueError(f"{name}: {len(mine)} recordings left, {SMALLEST} needed; drop the class or add a rule")
-        done, broken = divide(mine)
-        counts = Counter(r.split for r in done)
-        print(f"{name:16} {' '.join(f'{counts[s]:3}' for s in SPLITS)}  divided: {', '.join(broken) or '-'}")
-        chosen += done
-    chosen += [r for r in found if r.class_ == BACKGROUND]
-    for old in DATA.glob("*/"):
-        if old.is_dir():
-            shutil.rmtree(old)
+        of_class = capped([r for r in recordings if r.class_ == name], LARGEST)
+        if len(of_class) < SMALLEST:
+            raise ValueError(
+                f"{name}: {len(of_class)} recordings, at least {SMALLEST} are needed; remove the class or add a rule"
+            )
+        divided, divided_series = divide(of_class)
+        counts = Counter(r.split for r in divided)
+        print(f"{name:16} {' '.join(f'{counts[s]:3}' for s in SPLITS)}  divided: {', '.join(divided_series) or '-'}")
+        chosen += divided
+    chosen += [r for r in recordings if r.class_ == BACKGROUND]
+    for folder in DATA.glob("*/"):
+        if folder.is_dir():
+            shutil.rmtree(folder)
     numbers: Counter[str] = Counter()
     shipped = []
     for r in chosen:
@@ -351,7 +362,7 @@ def main() -> None:
 
 
 def attribution(recordings: Sequence[Recording]) -> str:
-    """The table of sources that the licences ask for."""
+    """The table of sources, licences and authors, which the licences require."""
     head = (
         "# Where the recordings of `scenes` come from\n\n"
         "Written by `assets/recordings.py`. Each recording was averaged to one channel, resampled to 16 kHz, trimmed,\n"

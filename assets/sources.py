@@ -1,4 +1,4 @@
-"""Every sound in a folder of unpacked Debian packages, and what is needed to tell two of them apart.
+"""The sounds in a folder of unpacked Debian packages, and fingerprints that detect copies among them.
 
     python assets/sources.py --into raw        # downloads and unpacks PACKAGES (about 3 GB), on a Debian machine
 
@@ -54,11 +54,11 @@ PACKAGES: tuple[str, ...] = (
 )
 AUDIO = {".wav", ".ogg", ".flac", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".g722"}
 ZIPS = {".pk3", ".wz", ".zip"}
-INSIDE = re.compile(r"(.*?\.(?:sf2|rcc|pk3|wz|zip))!(.*)")  # archive ! member; other names may hold a "!" too
+INSIDE = re.compile(r"(.*?\.(?:sf2|rcc|pk3|wz|zip))!(.*)")  # archive ! member; other names may contain a "!" as well
 
 
 class UnreadableSoundError(Exception):
-    """A file that has the name of a sound and cannot be decoded."""
+    """Raised for a file whose name is that of a sound and which cannot be decoded."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ class Sound:
 
 
 def sounds(root: Path, packages: Sequence[str] | None = None) -> Iterator[Sound]:
-    """Every sound of the packages unpacked in `root` (all of PACKAGES unless told), in an order that never changes.
+    """All sounds of packages that are unpacked in `root`, by default of all PACKAGES, in a fixed order.
 
-    Raises FileNotFoundError for a package that is not there.
+    Raises FileNotFoundError if the folder of a package is missing.
     """
     for package in packages or PACKAGES:
         folder = root / package
@@ -106,9 +106,9 @@ def sounds(root: Path, packages: Sequence[str] | None = None) -> Iterator[Sound]
 
 
 def fetch(packages: Sequence[str], into: Path) -> None:
-    """Download the packages and unpack each in its own folder of `into`; needs apt-get and dpkg-deb, not root.
+    """Download the packages and unpack each into a folder of `into`; needs apt-get and dpkg-deb, but not root.
 
-    0 A.D. keeps its sounds in a zip of 1.4 GB: its audio/ is unpacked beside it and the zip removed.
+    0 A.D. has its sounds in a zip of 1.4 GB: the folder audio/ is unpacked next to it and the zip is removed.
     """
     into.mkdir(parents=True, exist_ok=True)
     for package in packages:
@@ -131,7 +131,7 @@ def at_16k(wave: Wave, rate: int) -> Wave:
 
 
 def trim(wave: Wave, floor_db: float = -60.0) -> Wave:
-    """The wave without what lies below `floor_db` of its peak at either end; a silent wave becomes empty.
+    """The wave without the samples at both ends that are below `floor_db` relative to its peak; silence becomes empty.
 
     >>> trim(np.array([0, 0, 1, 0, -1, 0], np.float32)).tolist()
     [1.0, 0.0, -1.0]
@@ -141,22 +141,24 @@ def trim(wave: Wave, floor_db: float = -60.0) -> Wave:
     return wave[loud[0] : loud[-1] + 1] if len(loud) else wave[:0]
 
 
-# A fingerprint is the decibels of 32 mel bands x 32 steps of time over two seconds, differenced along both axes
-# (Haitsma and Kalker 2002 keep the signs of the same differences). The steps grow from 10 ms at the onset to about
-# 200 ms, for two footsteps differ in their first tenth of a second and two melodies later. Without the differences
-# all short sounds are alike (1 pair in 1000 has a cosine over 0.92; with them over 0.18, at the same recall).
+# A fingerprint is the level in dB of 32 mel bands at 32 time steps over two seconds, differenced along both axes
+# (Haitsma and Kalker 2002 use the signs of the same differences). The steps grow from 10 ms at the onset to about
+# 200 ms, because two footsteps differ in their first tenth of a second and two melodies differ later. Without the
+# differences all short sounds are similar (1 pair in 1000 has a cosine above 0.92; with them above 0.18, at the same
+# recall).
 #
-# Of pairs looked at: over 0.8 the same recording (re-encoded, cut, left and right, velocity layers of one hit); 0.5 to
-# 0.8 takes or variants of one source; under 0.4 different events. Of a recording cut by 5 ms, shortened or re-encoded
-# (Opus, Vorbis), 95 in 100 keep 0.43 with the original.
-SAME, ALIKE = 0.8, 0.45  # of cosines: one recording, of which one is kept; one source, not to be divided between splits
+# Inspected pairs with a cosine above 0.8 were the same recording (re-encoded, cut, left and right channel, velocity
+# layers of one hit); from 0.5 to 0.8 they were takes or variants of one source; below 0.4 they were different events.
+# After a cut of 5 ms, shortening or encoding again (Opus, Vorbis), 95 of 100 recordings have a cosine of at least 0.43
+# with the original.
+SAME, ALIKE = 0.8, 0.45  # least cosine of copies, and of recordings of one source (same split)
 _WINDOW, _HOP, _FFT, _BANDS, _STEPS, _SECONDS, _FLOOR_DB = 320, 160, 512, 32, 32, 2, -50.0
 
 
 def fingerprint(wave16k: Wave) -> Wave:
-    """What the first two seconds after the onset look like, as a unit vector [961], whatever the loudness.
+    """An L2-normalised vector [961] that describes the first two seconds after the onset, independent of the gain.
 
-    The cosine of two is 1 for the same recording, also at another gain, cut a little differently or re-encoded.
+    The cosine of two fingerprints is 1 for copies with another gain and high for copies that were cut or encoded again.
     A silent or empty wave gives zeros.
     """
     level = np.abs(wave16k)
@@ -180,12 +182,12 @@ def near_duplicates(prints: Wave, threshold: float, block: int = 2048) -> npt.ND
 
     The same as `[(i, j) for i in range(n) for j in range(i + 1, n) if prints[i] @ prints[j] >= threshold]`.
     """
-    found = [np.zeros((0, 2), np.int64)]
+    pairs = [np.zeros((0, 2), np.int64)]
     for top in range(0, len(prints), block):
         rows, columns = np.nonzero(prints[top : top + block] @ prints[top:].T >= threshold)
         upper = rows < columns
-        found.append(np.stack([rows[upper], columns[upper]], axis=1) + top)
-    return np.concatenate(found)
+        pairs.append(np.stack([rows[upper], columns[upper]], axis=1) + top)
+    return np.concatenate(pairs)
 
 
 def _decode(data: bytes, suffix: str) -> tuple[Wave, int]:
@@ -197,7 +199,7 @@ def _decode(data: bytes, suffix: str) -> tuple[Wave, int]:
 
 
 def _members(file: Path) -> list[str]:
-    """The sounds inside an archive, sorted; nothing for any other file."""
+    """The names of the sounds in an archive, sorted; an empty list for other files."""
     suffix = file.suffix.lower()
     if suffix == ".sf2":
         return sorted(_sf2_samples(file))
@@ -215,14 +217,14 @@ def _members(file: Path) -> list[str]:
 def _sf2_samples(file: Path) -> dict[str, tuple[npt.NDArray[np.int16], int]]:
     """{sample name: (16-bit wave, rate)} of a SoundFont 2 file, in the order of its headers.
 
-    RIFF chunks: "smpl" holds every wave, "shdr" 46 bytes a sample: name[20], start, end, 2 loop points, rate, ...
-    A name that comes again gets a number.
+    The RIFF chunk "smpl" contains all waves, "shdr" 46 bytes per sample: name[20], start, end, 2 loop points, rate, ...
+    A number is added to a name that occurs again.
     """
     data = file.read_bytes()
     wave = np.frombuffer(_chunk(data, b"smpl"), "<i2")
     layout = np.dtype("S20, <u4, <u4, 2<u4, <u4, V6")
     samples: dict[str, tuple[npt.NDArray[np.int16], int]] = {}
-    headers = np.frombuffer(_chunk(data, b"shdr"), layout)[:-1]  # the last one only marks the end
+    headers = np.frombuffer(_chunk(data, b"shdr"), layout)[:-1]  # the last header marks the end
     for raw_name, start, end, _, rate, _ in headers.tolist():
         name = base = raw_name.decode("latin-1").strip()
         again = 1
@@ -277,7 +279,7 @@ def _mel() -> npt.NDArray[np.float64]:
 
 @lru_cache(maxsize=1)
 def _step_starts(frames: int) -> npt.NDArray[np.int64]:
-    """The first frame of each of the 32 steps: every frame at first, then ever longer steps."""
+    """The first frame of each of the 32 time steps, whose length grows from one frame."""
     curve = frames * np.expm1(np.linspace(0, 3, _STEPS, endpoint=False)) / np.expm1(3)
     return np.asarray(np.maximum(np.arange(_STEPS), curve), dtype=np.int64)
 
@@ -286,7 +288,7 @@ def main() -> None:
     """Download and unpack the packages."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--into", type=Path, required=True, help="folder to unpack in")
-    parser.add_argument("packages", nargs="*", default=PACKAGES, help="all of them unless named")
+    parser.add_argument("packages", nargs="*", default=PACKAGES, help="default: all packages")
     options = parser.parse_args()
     fetch(options.packages, options.into)
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from helpers_whisper import save_whisper
-from otoscope import datasets, encoders, metrics, probes
-from toys import Ear, Tones
+from otoscope import datasets, encoders, metrics, probes, search
+from otoscope.report.html import sections
+from toys import Ear, Folded, Tones
 
 TOY_PLUGIN = """
 from toys import Ear, Tones
@@ -33,8 +34,8 @@ class Silent(ClipProbe):
 def isolated_registries() -> Iterator[None]:
     """Undo after the test whatever it registers."""
     with ExitStack() as stack:
-        for registry in (encoders.registry, datasets.registry, metrics.registry, probes.registry):
-            stack.enter_context(registry.isolated())
+        for package in (encoders, datasets, metrics, probes, search, sections):
+            stack.enter_context(package.registry.isolated())
         yield
 
 
@@ -43,6 +44,12 @@ def toy_plugins(isolated_registries: None) -> None:  # noqa: ARG001
     """The encoder `ear` and the data set `tones`, registered for one test."""
     encoders.register("ear")(Ear)
     datasets.register("tones")(Tones)
+
+
+@pytest.fixture
+def toy_suites(toy_plugins: None) -> None:  # noqa: ARG001
+    """The encoder and the data set of `toy_plugins` and the data set `folded`, registered for one test."""
+    datasets.register("folded")(Folded)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
-def laid_out(layout):
+def shards_and_sizes(layout):
     counts, sizes = (torch.tensor(column) for column in zip(*layout, strict=True))
     return torch.arange(len(layout)).repeat_interleave(counts), sizes
 
@@ -25,7 +25,7 @@ def laid_out(layout):
 @settings(deadline=None, max_examples=40)
 @given(LAYOUTS, st.integers(1, 300), st.integers(0, 3))
 def test_order_goes_window_by_window(layout, limit, seed):
-    shard, sizes = laid_out(layout)
+    shard, sizes = shards_and_sizes(layout)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shuffle, "WINDOW_BYTES", limit)
         order = shuffle.shuffle(shard, sizes, seeded(seed))
@@ -57,19 +57,19 @@ def test_every_epoch_has_another_order_and_the_seed_determines_it(monkeypatch):
     assert not torch.equal(first, second)
     assert torch.equal(first, shuffle.shuffle(shard, sizes, seeded(7)))
     assert not torch.equal(first, shuffle.shuffle(shard, sizes, seeded(8)))
-    dealt = [set(shard[window].tolist()) for window in torch.split(first, 16)]
-    assert all(len(window) == 4 for window in dealt)  # four shards in each window
-    assert any(max(window) - min(window) > 4 for window in dealt)  # which are not neighbours
+    shards_of_windows = [set(shard[window].tolist()) for window in torch.split(first, 16)]
+    assert all(len(window) == 4 for window in shards_of_windows)  # four shards in each window
+    assert any(max(window) - min(window) > 4 for window in shards_of_windows)  # which are not neighbours
     assert (first.view(25, 16).diff(dim=1) < 0).any(1).all()  # and whose rows are shuffled
 
 
 def test_rows_and_windows_are_shuffled_evenly(monkeypatch):
     monkeypatch.setattr(shuffle, "WINDOW_BYTES", 8)
     shard, sizes, generator = torch.arange(4).repeat_interleave(2), torch.full((4,), 2), seeded(0)
-    place = torch.zeros(8, 8)
+    frequency = torch.zeros(8, 8)
     for _ in range(1000):
-        place[shuffle.shuffle(shard, sizes, generator), torch.arange(8)] += 1
-    assert (place / 1000 - 1 / 8).abs().max() < 0.04
+        frequency[shuffle.shuffle(shard, sizes, generator), torch.arange(8)] += 1
+    assert (frequency / 1000 - 1 / 8).abs().max() < 0.04
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +84,9 @@ def test_a_small_bank_is_shuffled_as_a_whole(bank):
 
 def test_a_large_split_and_its_subsets_are_read_shard_by_shard(bank, monkeypatch):
     train = bank.split("train")
-    stored = train.stored_bytes
-    assert stored == sum(tensor.nbytes for tensor in train._read(range(48)).values())
-    monkeypatch.setattr(shuffle, "WINDOW_BYTES", stored // 4)
+    stored_bytes = train.stored_bytes
+    assert stored_bytes == sum(tensor.nbytes for tensor in train._read(range(48)).values())
+    monkeypatch.setattr(shuffle, "WINDOW_BYTES", stored_bytes // 4)
     rows = list(range(40, 3, -2))
     subset = train.subset(rows)
     for split, numbers in ((train, range(48)), (subset, rows)):

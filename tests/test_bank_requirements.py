@@ -80,8 +80,8 @@ def stored(bank):
     return bank.size.bytes
 
 
-def in_bytes(words):
-    number, unit = words.strip("[]").split()
+def in_bytes(size):
+    number, unit = size.strip("[]").split()
     return float(number) * {"B": 1, "kB": 1e3, "MB": 1e6}[unit]
 
 
@@ -173,7 +173,9 @@ def test_a_suite_of_pooled_probes_has_pooled_banks(tmp_path):
     load_plugin("toy.py")
 
     def resolved(*names):
-        suite = suites.parse("own", {"about": "", "encoders": ["ear"], "datasets": ["tones"], "probes": list(names)})
+        suite = suites.parse(
+            "example", {"about": "", "encoders": ["ear"], "datasets": ["tones"], "probes": list(names)}
+        )
         (pair,) = resolve(suite, tmp_path / "banks")[0].values()
         return pair
 

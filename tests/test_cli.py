@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers_docs import python_block
 from helpers_records import add_scenes
 from otoscope.bench import demo, suites
 from otoscope.bench.plan import Plan
@@ -31,7 +32,7 @@ class Melody(Tones):
 """
 
 
-def refusal(capsys: pytest.CaptureFixture[str]) -> str:
+def error_line(capsys: pytest.CaptureFixture[str]) -> str:
     """The one line on stderr."""
     out, err = capsys.readouterr()
     assert out == ""
@@ -47,9 +48,9 @@ def test_help_is_fast_and_imports_nothing_heavy() -> None:
         "    try: main(words)\n    except SystemExit as end: assert end.code == 0\n"
         "print([m for m in ('torch', 'numpy', 'scipy', 'matplotlib', 'sklearn') if m in sys.modules])"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.splitlines()[-1] == "[]"
-    assert all(f"usage: otoscope {c}" in ran.stdout for c in COMMANDS)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+    assert all(f"usage: otoscope {c}" in result.stdout for c in COMMANDS)
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
@@ -78,8 +79,8 @@ def test_extract_probe_search_finetune_results_and_report(
     assert run_toy("probe", "--probe", "protobin", "--epochs", "2", "--option", "prototypes_per_class=4") == 0
     assert run_toy("probe", "--probe", "mean", "--epochs", "2", "--layer", "0") == 0
     assert run_toy("finetune", "--epochs", "1") == 0
-    shown = capsys.readouterr().out
-    assert "ear on tones: mAP in %, 95 % intervals over 24 held-out clips" in shown
+    output = capsys.readouterr().out
+    assert "ear on tones: mAP in %, 95 % intervals over 24 held-out clips" in output
     assert main(["results", "--format", "csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [(r["probe"], r["seed"]) for r in rows] == [
@@ -163,9 +164,9 @@ def test_demo_prints_the_table_and_writes_the_report(
 
     monkeypatch.setattr(demo, "run_demo", run_demo)
     assert main(["demo", "--small", "--seeds", "2", "--control"]) == 0
-    words = capsys.readouterr().out
-    assert "protobin ★" in words
-    assert words.splitlines()[-1] == f"report: {plugin_folder / 'otoscope-demo' / 'report.html'}"
+    output = capsys.readouterr().out
+    assert "protobin ★" in output
+    assert output.splitlines()[-1] == f"report: {plugin_folder / 'otoscope-demo' / 'report.html'}"
     assert received["suite"] == "demo-small"
     assert (received["seeds"], received["control"], received["finetune"]) == (2, True, False)
 
@@ -173,16 +174,37 @@ def test_demo_prints_the_table_and_writes_the_report(
 def test_check_encoders_and_data_sets(plugin_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sizes = [f"--option={split}=4" for split in ("train", "validation", "test")]
     assert main(["check", "dataset", "scenes", *sizes]) == 0
-    words = capsys.readouterr().out.splitlines()
-    assert words[0].startswith("scenes: all of")
-    assert words[1:] == ["  rate: the rate of 0 of 12 clips was compared with an audio file"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("scenes: all of")
+    assert lines[1:] == [
+        "  rate: the rate of 0 of 12 clips was compared with an audio file; the others bind no path to load"
+    ]
     (plugin_folder / "melody.py").write_text(MELODY)
     assert main(["check", "dataset", "--plugin", "melody.py"]) == 0
     assert capsys.readouterr().out.startswith("melody: all of")
     assert main(["check", "encoder", "--option", "weights=random"]) == 0
-    words = capsys.readouterr().out.splitlines()
-    assert words[0] == "whisper: not checked, it needs --option path=VALUE"
-    assert words[1].startswith("tiny: all of")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "whisper: not checked, it needs --option path=VALUE"
+    assert lines[1].startswith("tiny: all of")
+
+
+def test_check_metrics_and_search_strategies(plugin_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (plugin_folder / "recipes.py").write_text(
+        python_block("CONTRIBUTING.md", "class TopTwo(") + python_block("CONTRIBUTING.md", "class RandomSearch(")
+    )
+    assert main(["check", "metric", "mAP", "accuracy"]) == 0
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["mAP", "accuracy"]
+    assert main(["check", "metric", "--plugin", "recipes.py"]) == 0
+    assert capsys.readouterr().out.startswith("top-2: all of")
+    assert main(["check", "search", "--plugin", "recipes.py", "--option", "trials=5"]) == 0
+    assert capsys.readouterr().out.startswith("random: all of")
+    assert main(["check", "search", "sobol", "--option", "trials=0"]) == 1
+    assert "at least one trial, found 0" in capsys.readouterr().out
+    assert main(["list", "metrics", "--plugin", "recipes.py"]) == 0
+    assert "top-2" in capsys.readouterr().out
+    assert main(["list", "searches", "--plugin", "recipes.py"]) == 0
+    table = capsys.readouterr().out
+    assert all(name in table for name in ("list", "sobol", "tpe", "random"))
 
 
 @pytest.mark.usefixtures("plugin_folder")
@@ -190,9 +212,9 @@ def test_check_passes_good_probes_and_fails_a_bad_plugin(capsys: pytest.CaptureF
     assert main(["check", "probe", "mean"]) == 0
     assert "mean: all of" in capsys.readouterr().out
     assert main(["check", "probe", "--plugin", "silent.py"]) == 1
-    words = capsys.readouterr().out
-    assert "gradient failed:" in words
-    assert "mean" not in words.split(":")[0]
+    output = capsys.readouterr().out
+    assert "gradient failed:" in output
+    assert "mean" not in output.split(":")[0]
     assert main(["check", "probe", "--plugin", "toy.py", "--plugin", "silent.py", "nosuch"]) == 2
 
 
@@ -211,13 +233,17 @@ def test_check_passes_good_probes_and_fails_a_bad_plugin(capsys: pytest.CaptureF
         (["check", "probe", "--plugin", "toy.py"], "registers no probe"),
         (["check", "encoder", "tiny", "--option", "wieghts=random"], "did you mean 'weights'"),
         (["check", "encoder", "whisper"], "add --option path=VALUE"),
+        (["check", "search", "list"], "add --option settings=VALUE"),
+        (["check", "search", "sobl"], "did you mean 'sobol'"),
+        (["check", "metric", "map"], "did you mean 'mAP'"),
+        (["extract", "--encoder", "whisper"], "needs a value for the option 'path'"),
     ],
 )
 def test_user_errors_print_one_line_and_return_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
-    assert message in refusal(capsys)
+    assert message in error_line(capsys)
 
 
 @pytest.mark.usefixtures("plugin_folder")
@@ -234,10 +260,10 @@ def test_debug_and_bugs_show_the_traceback(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ValueError, match="no such results"):
         main(["results", "--debug"])
 
-    def broken(*_: object, **__: object) -> Store:
+    def failing(*_: object, **__: object) -> Store:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(demo, "run_demo", broken)
+    monkeypatch.setattr(demo, "run_demo", failing)
     with pytest.raises(ZeroDivisionError):
         main(["demo"])
 
@@ -249,11 +275,11 @@ def test_debug_and_bugs_show_the_traceback(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    "words", [["probe", "--probe", "x", "--seeds", "0"], ["probe", "--probe", "x", "--option", "k"], []]
+    "arguments", [["probe", "--probe", "x", "--seeds", "0"], ["probe", "--probe", "x", "--option", "k"], []]
 )
-def test_the_parser_explains_malformed_arguments(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_parser_explains_malformed_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        main(words)
+        main(arguments)
     assert end.value.code == 2
     assert "usage: otoscope" in capsys.readouterr().err
 
@@ -262,5 +288,5 @@ def test_a_closed_pipe_is_no_error(plugin_folder: Path) -> None:
     add_scenes(Store(plugin_folder / "otoscope-demo" / "results"), "linear", 1.0)
     code = "from otoscope.cli import main; import sys; sys.exit(main(['results', '--format', 'json']))"
     shell = f'set -o pipefail; {sys.executable} -c "{code}" | head -c 1'
-    ran = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
-    assert (ran.stdout, ran.stderr) == ("[", "")
+    result = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("[", "")

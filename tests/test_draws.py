@@ -71,14 +71,14 @@ def test_with_one_label_per_clip_a_part_differs_from_its_share_by_less_than_one_
 def test_many_labels_are_split_more_evenly_than_at_random() -> None:
     rng = np.random.default_rng(0)
     targets = rng.random((300, 12)) < np.geomspace(0.02, 0.4, 12)
-    wanted = 0.2 * targets.sum(0)
+    expected = 0.2 * targets.sum(0)
 
     def unevenness(part: np.ndarray) -> float:
-        return float(np.abs(targets[part == 1].sum(0) - wanted).mean())
+        return float(np.abs(targets[part == 1].sum(0) - expected).mean())
 
     part = unevenness(stratify(targets, [0.8, 0.2]))
-    lots = [unevenness((rng.permutation(300) < 60).astype(int)) for _ in range(20)]
-    assert part < 0.6 < min(lots)
+    random_parts = [unevenness((rng.permutation(300) < 60).astype(int)) for _ in range(20)]
+    assert part < 0.6 < min(random_parts)
 
 
 @pytest.mark.parametrize("shares", [[0.5, 0.4], [1.2, -0.2], [[1.0]]])
@@ -92,8 +92,8 @@ def test_shares_that_do_not_sum_to_one_are_refused(shares: list[float]) -> None:
 def test_a_draw_is_balanced_nested_and_distinct(targets: np.ndarray, shots: int, seed: int) -> None:
     rows = few_shot(targets, shots, seed=seed)
     assert len(set(rows.tolist())) == len(rows)
-    held = targets[rows].sum(0)
-    assert (held >= np.minimum(shots, targets.sum(0))).all()
+    counts = targets[rows].sum(0)
+    assert (counts >= np.minimum(shots, targets.sum(0))).all()
     assert few_shot(targets, shots + 3, seed=seed)[: len(rows)].tolist() == rows.tolist()
     for i, row in enumerate(rows):  # every clip is called for: some class of it still lacked one of its shots
         before = targets[rows[:i]].sum(0)

@@ -51,11 +51,11 @@ def test_masks_are_contiguous_and_at_most_as_wide_as_requested(features: Feature
         assert not changed[torch.arange(12) >= features.lengths[:, None]].any()
         rows = changed.any(2)
         for row, clip, value in zip(rows, masked.x, mean, strict=True):
-            place = row.nonzero().flatten()
-            assert len(place) <= 3
-            assert len(place) == 0 or place[-1] - place[0] == len(place) - 1
-            assert torch.allclose(clip[place], value.expand(len(place), 5))
-            widest = max(widest, len(place))
+            positions = row.nonzero().flatten()
+            assert len(positions) <= 3
+            assert len(positions) == 0 or positions[-1] - positions[0] == len(positions) - 1
+            assert torch.allclose(clip[positions], value.expand(len(positions), 5))
+            widest = max(widest, len(positions))
     assert widest == 3
     by_bin = augment.spec_augment(features, np.random.default_rng(1), time=0, freq=2, masks=1).x != features.x
     assert by_bin.any()

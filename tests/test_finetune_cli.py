@@ -54,23 +54,23 @@ class StoppedError(BaseException):
     """Raised in place of a training."""
 
 
-def called_with(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> dict[str, object]:
+def called_with(monkeypatch: pytest.MonkeyPatch, folder: Path, *options: str) -> dict[str, object]:
     """The arguments that `finetune` gets from a command line."""
     arguments: dict[str, object] = {}
 
-    def record(*_: object, **given: object) -> None:
-        arguments.update(given)
+    def record(*_: object, **passed: object) -> None:
+        arguments.update(passed)
         raise StoppedError
 
     monkeypatch.setattr(finetune, "finetune", record)
     with pytest.raises(StoppedError):
-        main(["finetune", "--debug", "--encoder-option", "weights=random", "--out", str(folder), *words])
+        main(["finetune", "--debug", "--encoder-option", "weights=random", "--out", str(folder), *options])
     return arguments
 
 
 def test_every_option_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    words = [word for pair in GIVEN.items() for word in pair]
-    arguments = called_with(monkeypatch, tmp_path, *words, "--no-roll")
+    options = [word for pair in GIVEN.items() for word in pair]
+    arguments = called_with(monkeypatch, tmp_path, *options, "--no-roll")
     assert arguments["recipe"] == EXPECTED
     default = dataclasses.asdict(Recipe())
     assert all(
@@ -82,7 +82,7 @@ def test_every_option_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_another_recipe_or_data_seed_has_another_checkpoint_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    words = ([], ["--lora-rank", "4"], ["--dataset-option", "seed=1"])
-    files = [called_with(monkeypatch, tmp_path, *more)["checkpoint"] for more in words]
+    options = ([], ["--lora-rank", "4"], ["--dataset-option", "seed=1"])
+    files = [called_with(monkeypatch, tmp_path, *more)["checkpoint"] for more in options]
     assert len(set(files)) == 3
     assert called_with(monkeypatch, tmp_path)["checkpoint"] == files[0]

@@ -1,4 +1,4 @@
-"""Only one module opens the test split: in the source, and when fitting, searching and fine-tuning really run."""
+"""Only one module opens the test split: checked in the source, and while fitting, searching and fine-tuning run."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from otoscope.train import TrainingConfig, fit
 from toys import Ear, Tones
 
 SOURCE = Path(otoscope.__file__).parent
-OPENER = "bench/evaluation.py"
-MAKERS = ("bank/", "datasets/", "types/__init__.py", "types/clips.py")
-"""Where the split is made, stored and locked; nothing there trains or selects."""
-DOORS = ("open_held_out", "HELD_OUT", "_open", "splits")
+EVALUATION = "bench/evaluation.py"
+DEFINING_MODULES = ("bank/", "datasets/", "types/__init__.py", "types/clips.py")
+"""Modules that define, store and protect the split; they neither train nor select."""
+NAMES = ("open_held_out", "HELD_OUT", "_open", "splits")
 
 
-def offences(code: str) -> list[str]:
-    """Every way in which a module reaches for the held-out split: its door, its name, or simply every split."""
+def accesses_of(code: str) -> list[str]:
+    """The names and strings with which a module could read the held-out split, or all splits."""
     nodes = list(ast.walk(ast.parse(code)))
     sizes = {id(key) for node in nodes if isinstance(node, ast.Dict) for key in node.keys}
-    found = []
+    accesses = []
     for node in nodes:
         if isinstance(node, ast.ImportFrom):
-            found += [f"imports {alias.name}" for alias in node.names if alias.name in DOORS]
-        elif isinstance(node, ast.Attribute) and node.attr in DOORS:
-            found.append(f"uses .{node.attr}")
+            accesses += [f"imports {alias.name}" for alias in node.names if alias.name in NAMES]
+        elif isinstance(node, ast.Attribute) and node.attr in NAMES:
+            accesses.append(f"uses .{node.attr}")
         elif isinstance(node, ast.Constant) and node.value == "test" and id(node) not in sizes:
-            found.append("names 'test'")
-    return found
+            accesses.append("names 'test'")
+    return accesses
 
 
 @pytest.mark.parametrize(
@@ -50,29 +50,31 @@ def offences(code: str) -> list[str]:
         "from otoscope.bank.read import open_held_out",
         "import otoscope.bank.read as read\nread.open_held_out(bank)",
         "bank.split('test')",
-        "held = 'test'\nbank.split(held)",
+        "name = 'test'\nbank.split(name)",
         "bank._open('te' + 'st')",
         "dataset.clips('test')",
         "from otoscope.types import HELD_OUT",
         "[dataset.clips(split) for split in dataset.splits]",
     ],
 )
-def test_every_known_leak_is_seen(culprit: str) -> None:
-    assert offences(culprit)
+def test_every_known_access_is_detected(culprit: str) -> None:
+    assert accesses_of(culprit)
 
 
-def test_no_module_but_one_reaches_for_the_test_split() -> None:
+def test_only_the_evaluation_module_accesses_the_test_split() -> None:
     modules = {path.relative_to(SOURCE).as_posix(): path.read_text() for path in SOURCE.rglob("*.py")}
-    assert offences(modules.pop(OPENER))
-    found = {name: set(offences(code)) for name, code in modules.items() if not name.startswith(MAKERS)}
-    for name in found:
+    assert accesses_of(modules.pop(EVALUATION))
+    offending = {
+        name: set(accesses_of(code)) for name, code in modules.items() if not name.startswith(DEFINING_MODULES)
+    }
+    for name in offending:
         if name.startswith("cli"):  # the command line names the splits to extract, and prints those of a bank
-            found[name] -= {"uses .splits"}
-    assert {name: what for name, what in found.items() if what} == {}
+            offending[name] -= {"uses .splits"}
+    assert {name: accesses for name, accesses in offending.items() if accesses} == {}
 
 
-def test_one_module_spells_the_name_of_the_held_out_split() -> None:
-    paths = [path for path in SOURCE.rglob("*.py") if "names 'test'" in offences(path.read_text())]
+def test_the_name_of_the_test_split_is_written_in_one_module() -> None:
+    paths = [path for path in SOURCE.rglob("*.py") if "names 'test'" in accesses_of(path.read_text())]
     spelled = {path.relative_to(SOURCE).as_posix() for path in paths}
     assert spelled == {"types/clips.py"}
 
@@ -82,12 +84,12 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
     return otoscope.bank.extract(Ear(), Tones(), tmp_path_factory.mktemp("bank") / "b", progress=False)
 
 
-def test_the_bank_refuses_it(bank: Bank) -> None:
+def test_a_bank_refuses_the_test_split(bank: Bank) -> None:
     with pytest.raises(HeldOutError, match="held out"):
         bank.split("test")
 
 
-def test_fitting_and_searching_leave_it_shut(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fitting_and_searching_do_not_open_the_test_split(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: set[str] = set()
     open_split = Bank._open
     monkeypatch.setattr(Bank, "_open", lambda self, name: opened.add(name) or open_split(self, name))
@@ -95,16 +97,16 @@ def test_fitting_and_searching_leave_it_shut(bank: Bank, monkeypatch: pytest.Mon
     fit_best("linear", bank, SearchSpec("sobol", {"trials": 2}), TrainingConfig(epochs=1))
     assert opened == {"train", "validation"}
     evaluate(fitted, bank)
-    assert opened == {"train", "validation", "test"}  # the spy does see it
+    assert opened == {"train", "validation", "test"}  # so the replaced method records it
 
 
-def test_fine_tuning_leaves_it_shut() -> None:
+def test_fine_tuning_does_not_open_the_test_split() -> None:
     data = Tones()
     finetune(Ear(), data, recipe=Recipe(epochs=1))
     assert set(data.opened) == {"train", "validation"}
 
 
-# A leak planted in a bench
+# Suites whose training reads the test split
 
 
 @pytest.fixture
@@ -117,7 +119,7 @@ def suite(toy_plugins: None) -> Suite:  # noqa: ARG001
     )
 
 
-def test_training_that_reaches_for_the_test_split_fails_and_measures_nothing(
+def test_training_that_opens_the_test_split_fails_without_a_record(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def selects_on_test(probe: str, bank: Bank, config: TrainingConfig, **options: Any) -> object:

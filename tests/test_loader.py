@@ -138,8 +138,8 @@ def open_shards(batches):
     """Largest number of shards that are open at once, from the first to the last reading of one of their clips."""
     shards = [row // 5 for batch in batches for row in batch]
     first = {shard: shards.index(shard) for shard in shards}
-    last = {shard: place for place, shard in enumerate(shards)}
-    return max(sum(first[s] <= place <= last[s] for s in first) for place in range(len(shards)))
+    last = {shard: position for position, shard in enumerate(shards)}
+    return max(sum(first[s] <= position <= last[s] for s in first) for position in range(len(shards)))
 
 
 def train_one(bank):

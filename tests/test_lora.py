@@ -22,8 +22,8 @@ QUICK = Recipe(epochs=3, batch_size=8, lr=0.02, time_mask=4, freq_mask=4, lora_r
 
 
 def adapted(encoder: Encoder, rank: int = 3, alpha: float | None = None) -> tuple[Encoder, lora.Depths]:
-    own = copy.deepcopy(encoder)
-    return own, lora.adapt(own, depth_groups(own), rank=rank, alpha=alpha)
+    copied = copy.deepcopy(encoder)
+    return copied, lora.adapt(copied, depth_groups(copied), rank=rank, alpha=alpha)
 
 
 def tokens_of(encoder: Encoder, waves: torch.Tensor) -> torch.Tensor:
@@ -33,14 +33,14 @@ def tokens_of(encoder: Encoder, waves: torch.Tensor) -> torch.Tensor:
 def test_a_new_update_does_not_change_the_tokens() -> None:
     tiny = encoders.create("tiny", weights="random")
     waves = 0.1 * torch.randn(2, 16000, generator=torch.Generator().manual_seed(0))
-    own, _ = adapted(tiny, rank=8)
-    assert torch.equal(tokens_of(own, waves), tokens_of(tiny, waves))
+    copied, _ = adapted(tiny, rank=8)
+    assert torch.equal(tokens_of(copied, waves), tokens_of(tiny, waves))
 
 
 def test_every_linear_layer_of_every_block_is_adapted_and_nothing_else_is_trained() -> None:
-    own, depths = adapted(encoders.create("tiny", weights="random"), rank=8)
+    copied, depths = adapted(encoders.create("tiny", weights="random"), rank=8)
     assert [len(group) for group in depths] == [0] + [2 * 4] * 6  # qkv, out, up, down; not the patch embedding
-    trained = [p for p in own.parameters() if p.requires_grad]
+    trained = [p for p in copied.parameters() if p.requires_grad]
     assert {id(p) for p in trained} == {id(p) for group in depths for p in group}
     dim = 192
     each = (dim + 3 * dim) + (dim + dim) + (dim + 4 * dim) + (4 * dim + dim)
@@ -48,38 +48,38 @@ def test_every_linear_layer_of_every_block_is_adapted_and_nothing_else_is_traine
 
 
 def test_an_update_has_the_learning_rate_of_the_depth_of_its_layer() -> None:
-    own, depths = adapted(encoders.create("tiny", weights="random"), rank=2)
-    head = probes.create("linear", own.shape, 3)
+    copied, depths = adapted(encoders.create("tiny", weights="random"), rank=2)
+    head = probes.create("linear", copied.shape, 3)
     groups = parameter_groups(head, depths, lr=1.0, layer_decay=0.5, weight_decay=0.1)
     rate = {id(p): group["lr"] for group in groups for p in group["params"]}
     for block, exponent in ((0, 6), (5, 1)):
-        update = own.vit.blocks[block].qkv.parametrizations.weight[0]
+        update = copied.vit.blocks[block].qkv.parametrizations.weight[0]
         assert rate[id(update.down)] == rate[id(update.up)] == 0.5**exponent
     assert rate[id(next(head.parameters()))] == 1.0
 
 
 def test_the_scale_is_alpha_over_rank() -> None:
     for alpha, scale in ((None, 1.0), (6.0, 2.0)):
-        own, ((), (down, up)) = adapted(Ear(), rank=3, alpha=alpha)
+        copied, ((), (down, up)) = adapted(Ear(), rank=3, alpha=alpha)
         nn.init.ones_(up)
-        change = own.mix.weight - own.mix.parametrizations.weight.original
+        change = copied.mix.weight - copied.mix.parametrizations.weight.original
         assert torch.allclose(change, scale * up @ down, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["ear", "tiny"])
 def test_merged_weights_give_the_same_tokens_and_have_their_original_names(name: str) -> None:
     first = Ear() if name == "ear" else encoders.create("tiny", weights="random")
-    own, depths = adapted(first)
+    copied, depths = adapted(first)
     for parameter in (p for group in depths for p in group):
         nn.init.normal_(parameter, std=0.1)
     waves = 0.1 * torch.randn(2, first.sample_rate, generator=torch.Generator().manual_seed(0))
-    before = tokens_of(own, waves)
+    before = tokens_of(copied, waves)
     assert not torch.equal(before, tokens_of(first, waves))
-    assert lora.merge(own) is own
-    assert torch.equal(tokens_of(own, waves), before)
-    assert own.state_dict().keys() == first.state_dict().keys()
-    digest = own.digest
-    assert lora.merge(own).digest == digest != first.digest
+    assert lora.merge(copied) is copied
+    assert torch.equal(tokens_of(copied, waves), before)
+    assert copied.state_dict().keys() == first.state_dict().keys()
+    digest = copied.digest
+    assert lora.merge(copied).digest == digest != first.digest
 
 
 class AttentionEncoder(Encoder):

@@ -29,8 +29,8 @@ def problem(seed: int, n: int = 60, classes: int = 5, ties: bool = True) -> tupl
 @given(st.integers(0, 10_000), st.integers(2, 40), st.booleans())
 def test_average_precision_equals_scikit_learn(seed: int, n: int, ties: bool) -> None:
     scores, targets = problem(seed, n, 3, ties)
-    wanted = [sklearn.metrics.average_precision_score(targets[:, c], scores[:, c]) for c in range(3)]
-    np.testing.assert_allclose(clip.average_precision(scores, targets), wanted, rtol=1e-12)
+    expected = [sklearn.metrics.average_precision_score(targets[:, c], scores[:, c]) for c in range(3)]
+    np.testing.assert_allclose(clip.average_precision(scores, targets), expected, rtol=1e-12)
 
 
 @settings(max_examples=30, deadline=None)
@@ -39,14 +39,14 @@ def test_resampled_average_precision_equals_scikit_learn_with_weights_and_repeat
     scores, targets = problem(seed, 25, 2, ties)
     counts = np.random.default_rng(seed).multinomial(25, np.full(25, 1 / 25), size=4)
     counts[:, 0] += 1
-    found = clip.resampled_average_precision(scores, targets, counts)
+    result = clip.resampled_average_precision(scores, targets, counts)
     for r, weights in enumerate(counts):
         again = np.repeat(np.arange(25), weights)
         for c in range(2):
             y, s = targets[:, c], scores[:, c]
             weighted = sklearn.metrics.average_precision_score(y, s, sample_weight=weights)
             repeated = sklearn.metrics.average_precision_score(y[again], s[again])
-            np.testing.assert_allclose([found[r, c], found[r, c]], [weighted, repeated], rtol=1e-12)
+            np.testing.assert_allclose([result[r, c], result[r, c]], [weighted, repeated], rtol=1e-12)
 
 
 KINDS_AND_METRICS = [(kind, name) for kind in ("multi-label", "multi-class") for name in metrics.names(kind)]
@@ -57,40 +57,40 @@ def test_main_scores_of_many_trials_equal_the_evaluation_of_each(kind: metrics.K
     task, rng = Task(("a", "b", "c", "without positives"), kind, metric), np.random.default_rng(3)
     scores = rng.normal(size=(5, 30, 4)).round(1)
     targets = np.eye(4)[rng.integers(0, 3, 30)]
-    wanted = [metrics.evaluate(s, targets, kind)[metric] for s in scores]
-    np.testing.assert_allclose(metrics.main_scores(scores, targets, task), wanted, rtol=1e-12)
+    expected = [metrics.evaluate(s, targets, kind)[metric] for s in scores]
+    np.testing.assert_allclose(metrics.main_scores(scores, targets, task), expected, rtol=1e-12)
     culprit = metrics.main_scores(scores, np.roll(targets, 1, axis=0), task)
-    assert not np.allclose(culprit, wanted)
+    assert not np.allclose(culprit, expected)
 
 
 def test_main_scores_rank_scores_of_every_type_as_they_are() -> None:
     rng, task = np.random.default_rng(5), Task(("a", "b"), "multi-label", "mAP")
     scores, targets = rng.integers(0, 100, (3, 40, 2)), rng.integers(0, 2, (40, 2))
-    wanted = [metrics.evaluate(s, targets, "multi-label")["mAP"] for s in scores]
+    expected = [metrics.evaluate(s, targets, "multi-label")["mAP"] for s in scores]
     for dtype in (np.uint8, np.int64, np.float16, np.float32, np.float64):
-        np.testing.assert_allclose(metrics.main_scores(scores.astype(dtype), targets, task), wanted, rtol=1e-12)
+        np.testing.assert_allclose(metrics.main_scores(scores.astype(dtype), targets, task), expected, rtol=1e-12)
 
 
 def test_a_resample_without_positives_has_no_average_precision_and_is_dropped_from_the_mean() -> None:
     scores, targets = np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([[1, 0], [0, 1]])
-    found = clip.resampled_average_precision(scores, targets, [[0, 2]])
-    assert np.isnan(found[0, 0])
-    assert found[0, 1] == 1
+    result = clip.resampled_average_precision(scores, targets, [[0, 2]])
+    assert np.isnan(result[0, 0])
+    assert result[0, 1] == 1
     assert metrics.create("mAP").resampled(scores, targets, [[0, 2]], "multi-label") == 1
 
 
 @pytest.mark.parametrize("ties", [True, False])
 def test_multi_label_metrics_equal_scikit_learn(ties: bool) -> None:
     scores, targets = problem(1, ties=ties)
-    found = metrics.evaluate(scores, targets, "multi-label")
-    wanted = {
+    result = metrics.evaluate(scores, targets, "multi-label")
+    expected = {
         "mAP": sklearn.metrics.average_precision_score(targets, scores, average="macro"),
         "mAP_zero": sklearn.metrics.average_precision_score(targets, scores, average="macro"),
         "mAP_micro": sklearn.metrics.average_precision_score(targets, scores, average="micro"),
         "AUROC": sklearn.metrics.roc_auc_score(targets, scores, average="macro"),
         "F1": sklearn.metrics.f1_score(targets, scores > 0, average="macro"),
     }
-    assert found == pytest.approx(wanted)
+    assert result == pytest.approx(expected)
 
 
 def test_multi_class_metrics_equal_scikit_learn() -> None:
@@ -98,16 +98,16 @@ def test_multi_class_metrics_equal_scikit_learn() -> None:
     label = np.r_[np.arange(4), rng.integers(0, 4, 76)]
     scores = rng.normal(size=(80, 4)) + np.eye(4)[label]
     probability = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
-    found = metrics.evaluate(scores, np.eye(4)[label], "multi-class")
-    assert found["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(label, scores.argmax(1)))
-    assert found["F1"] == pytest.approx(sklearn.metrics.f1_score(label, scores.argmax(1), average="macro"))
-    assert found["mAP"] == pytest.approx(sklearn.metrics.average_precision_score(np.eye(4)[label], probability))
-    assert found["AUROC"] == pytest.approx(sklearn.metrics.roc_auc_score(label, probability, multi_class="ovr"))
+    result = metrics.evaluate(scores, np.eye(4)[label], "multi-class")
+    assert result["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(label, scores.argmax(1)))
+    assert result["F1"] == pytest.approx(sklearn.metrics.f1_score(label, scores.argmax(1), average="macro"))
+    assert result["mAP"] == pytest.approx(sklearn.metrics.average_precision_score(np.eye(4)[label], probability))
+    assert result["AUROC"] == pytest.approx(sklearn.metrics.roc_auc_score(label, probability, multi_class="ovr"))
 
 
 def test_both_conventions_for_a_class_without_positives_are_reported() -> None:
-    found = metrics.evaluate([[2.0, 0.0], [1.0, 0.0]], [[1, 0], [0, 0]], "multi-label")
-    assert (found["mAP"], found["mAP_zero"]) == (1.0, 0.5)
+    result = metrics.evaluate([[2.0, 0.0], [1.0, 0.0]], [[1, 0], [0, 0]], "multi-label")
+    assert (result["mAP"], result["mAP_zero"]) == (1.0, 0.5)
 
 
 @pytest.mark.parametrize("kind", ["multi-label", "multi-class"])
@@ -167,17 +167,17 @@ def test_a_resampled_metric_is_its_value_of_the_repeated_clips(kind: metrics.Kin
     targets = np.eye(4)[rng.integers(0, 3, 40)] if kind == "multi-class" else (rng.random((40, 4)) < 0.2) * 1.0
     counts = np.r_[np.ones((1, 40), int), rng.multinomial(40, np.full(40, 1 / 40), size=20)]
     metric = metrics.create(name)
-    found = metric.resampled(scores, targets, counts, kind)
-    np.testing.assert_allclose(found, metrics.Metric.resampled(metric, scores, targets, counts, kind), rtol=1e-12)
-    assert found[0] == pytest.approx(metrics.evaluate(scores, targets, kind)[name], rel=1e-12)
-    assert not np.allclose(found[1:], found[0])
+    result = metric.resampled(scores, targets, counts, kind)
+    np.testing.assert_allclose(result, metrics.Metric.resampled(metric, scores, targets, counts, kind), rtol=1e-12)
+    assert result[0] == pytest.approx(metrics.evaluate(scores, targets, kind)[name], rel=1e-12)
+    assert not np.allclose(result[1:], result[0])
 
 
 def test_resamples_without_positives_are_nan_by_default() -> None:
     scores, targets = np.array([[2.0], [1.0], [0.5]]), np.array([[1], [0], [1]])
-    found = metrics.create("mAP_micro").resampled(scores, targets, [[1, 1, 1], [0, 3, 0]], "multi-label")
-    assert found[0] > 0
-    assert np.isnan(found[1])
+    result = metrics.create("mAP_micro").resampled(scores, targets, [[1, 1, 1], [0, 3, 0]], "multi-label")
+    assert result[0] > 0
+    assert np.isnan(result[1])
 
 
 def test_the_main_score_is_the_metric_of_the_task_and_a_key_of_evaluate() -> None:
@@ -223,8 +223,8 @@ def test_a_metric_of_a_plugin_file_needs_only_its_value(tmp_path: Path) -> None:
         load_plugin(tmp_path / "plugin.py")
         error, accuracy = metrics.create("error_rate"), metrics.create("accuracy")
         task = Task(tuple("abcd"), "multi-class", "error_rate")
-        found = metrics.main_scores(scores, targets, task)
-        np.testing.assert_allclose(found, 1 - accuracy.batched(scores, targets, "multi-class"))
+        result = metrics.main_scores(scores, targets, task)
+        np.testing.assert_allclose(result, 1 - accuracy.batched(scores, targets, "multi-class"))
         counts = rng.multinomial(30, np.full(30, 1 / 30), size=5)
         resampled = (m.resampled(scores[0], targets, counts, "multi-class") for m in (error, accuracy))
         assert sum(resampled) == pytest.approx(np.ones(5))
@@ -247,5 +247,5 @@ FROZEN = {
 
 def test_frozen_values_stay_the_same() -> None:
     scores, targets = problem(7)
-    found = metrics.evaluate(scores, targets, "multi-label")
-    assert found == pytest.approx(FROZEN, abs=1e-12)
+    result = metrics.evaluate(scores, targets, "multi-label")
+    assert result == pytest.approx(FROZEN, abs=1e-12)

@@ -1,4 +1,4 @@
-"""Mixup views of few-shot draws: what is heard, what it is called, and the banks and benches that hold them."""
+"""Mixup views of few-shot draws: their audio, labels and digests, and banks and suites with views."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import otoscope.bank
+from helpers_suites import reproducible
 from otoscope import run_suite
 from otoscope.bank import HeldOutError
 from otoscope.bank import _encode as encoding
@@ -19,7 +20,7 @@ from otoscope.bench.plan import Pair, studies_of
 from otoscope.bench.runner import prepare
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite, SuiteError
-from otoscope.results import Store, Views
+from otoscope.results import Views
 from otoscope.sampling import MixupSet, TrainingSet, add_mixup_views, with_few_shot, with_mixup_views
 from otoscope.sampling.mixup import P
 from otoscope.types import Clip, Event, Task
@@ -34,10 +35,10 @@ def clip(name: str, label: str, length: int = 1000, rate: int = 1000, level: flo
     return Clip(name, lambda: wave, rate, (label,), (Event(0.1, 0.2, label),), "train")
 
 
-def views_of(clips: list[Clip], task: Task = MANY, **how: Any) -> list[Clip]:
-    made = add_mixup_views(clips, task, **{"views": 1} | how)
-    assert made[: len(clips)] == clips
-    return made[len(clips) :]
+def views_of(clips: list[Clip], task: Task = MANY, **options: Any) -> list[Clip]:
+    clips_and_views = add_mixup_views(clips, task, **{"views": 1} | options)
+    assert clips_and_views[: len(clips)] == clips
+    return clips_and_views[len(clips) :]
 
 
 def level(wave: np.ndarray) -> float:
@@ -47,17 +48,17 @@ def level(wave: np.ndarray) -> float:
 def test_a_view_is_the_clip_with_a_partner_up_to_five_decibels_below_it() -> None:
     pair = [clip("one", "a", level=3.0), clip("other", "b", level=0.01)]
     views = views_of(pair, views=30, p=1.0)
-    found = []
+    differences = []
     for view, source in zip(views, pair * 30, strict=True):
-        partner = next(it for it in pair if it is not source).audio
+        partner = next(other for other in pair if other is not source).audio
         added = view.audio - source.audio
         assert np.corrcoef(added, partner)[0, 1] > 0.999
-        found.append(20 * np.log10(level(source.audio) / level(added)))
-    assert 0 <= min(found) < 1 < 4 < max(found) <= 5 + 1e-3
+        differences.append(20 * np.log10(level(source.audio) / level(added)))
+    assert 0 <= min(differences) < 1 < 4 < max(differences) <= 5 + 1e-3
     assert len({view.id for view in views} | {"one", "other"}) == 62
 
 
-def test_a_view_has_the_labels_and_events_of_both_clips_or_of_the_louder_one() -> None:
+def test_a_view_has_the_labels_of_both_clips_or_of_the_louder_one() -> None:
     both, same = [clip("one", "a"), clip("other", "b")], [clip("one", "a"), clip("other", "a")]
     first, second = views_of(both, p=1.0)
     assert (first.labels, second.labels) == (("a", "b"), ("b", "a"))
@@ -74,8 +75,8 @@ def test_a_view_is_as_long_as_the_longer_one_at_the_clips_rate() -> None:
     first, second = views_of([short, long], p=1.0)
     assert (len(first.audio), first.rate) == (1000, 1000)
     assert (len(second.audio), second.rate) == (2000, 2000)
-    assert level(first.audio[300:]) > 0.1 * level(short.audio)  # the partner's end is heard
-    assert np.array_equal(second.audio[600:], long.audio[600:])  # the short one is over after 0.3 s
+    assert level(first.audio[300:]) > 0.1 * level(short.audio)  # the rest of the partner is audible
+    assert np.array_equal(second.audio[600:], long.audio[600:])  # the shorter clip ends after 0.3 s
     assert not np.array_equal(second.audio[:600], long.audio[:600])
 
 
@@ -93,14 +94,14 @@ def test_the_share_of_mixed_views_is_p() -> None:
     assert abs(untouched - 1000 * (1 - P)) < 4 * (1000 * P * (1 - P)) ** 0.5
     assert all(view.load is source.load for view, source in zip(views_of(clips, p=0.0), clips, strict=True))
     assert all(view.load is not source.load for view, source in zip(views_of(clips, p=1.0), clips, strict=True))
-    (alone,) = views_of(clips[:1], p=1.0)
-    assert (alone.load, alone.labels) == (clips[0].load, clips[0].labels)
+    (view,) = views_of(clips[:1], p=1.0)
+    assert (view.load, view.labels) == (clips[0].load, clips[0].labels)
     partners = {view.load.partner.id for view in views_of(clips, views=5, p=1.0)}  # type: ignore[attr-defined]
     assert len(partners) > 190
     assert add_mixup_views(clips, MANY, views=0) == clips
 
 
-def test_a_view_depends_on_draw_clip_and_number_alone() -> None:
+def test_a_view_depends_only_on_draw_clip_and_number() -> None:
     clips = [clip(f"clip-{i}", "abc"[i % 3]) for i in range(12)]
     waves = [view.audio for view in views_of(clips, views=2)]
     again = [view.audio for view in views_of(clips, views=3)[:24]]
@@ -111,16 +112,16 @@ def test_a_view_depends_on_draw_clip_and_number_alone() -> None:
     mixes = [
         [view.load is source.load for view, source in zip(views_of(c), c, strict=True)] for c in (clips[:6], clips)
     ]
-    assert mixes[0] == mixes[1][:6]  # of more clips the same ones are mixed
+    assert mixes[0] == mixes[1][:6]  # the same clips are mixed if there are more clips
 
 
 # Data sets and banks
 
 
-def test_draws_are_nested_with_their_views_and_the_test_split_cannot_be_read() -> None:
+def test_draws_with_views_are_nested_and_do_not_read_the_test_split() -> None:
     data = Tones()
     small, large = (MixupSet(TrainingSet(data, shots=shots, views=2)) for shots in (2, 4))
-    ids = [[clip.id for clip in it.clips("train")] for it in (small, large)]
+    ids = [[clip.id for clip in mixup_set.clips("train")] for mixup_set in (small, large)]
     assert set(ids[0]) < set(ids[1])
     assert len(ids[0]) == 3 * len(TrainingSet(data, shots=2).clips("train"))
     assert set(data.opened) == {"train", "validation"}
@@ -138,14 +139,14 @@ def test_the_digest_covers_everything_that_decides_the_views() -> None:
     assert digests[0] == MixupSet(TrainingSet(Tones(), shots=2, views=2)).digest
 
 
-def test_a_bank_with_views_differs_in_its_train_split_alone(tmp_path: Path) -> None:
+def test_a_bank_with_views_differs_only_in_its_train_split(tmp_path: Path) -> None:
     whole = otoscope.bank.extract(Ear(), Tones(), tmp_path / "whole", progress=False)
     training_set = TrainingSet(Tones(), shots=2, views=2)
     views = otoscope.bank.extract(Ear(), MixupSet(training_set), tmp_path / "views", progress=False)
     mixed = with_mixup_views(whole, views, shots=2, draw=0, number=2)
-    train, drawn = mixed.split("train"), with_few_shot(whole, 2).split("train")
-    assert train.ids[: len(drawn)] == drawn.ids
-    assert torch.equal(train.tokens(slice(0, len(drawn))).x, drawn.tokens(slice(None)).x)
+    train, few_shot = mixed.split("train"), with_few_shot(whole, 2).split("train")
+    assert train.ids[: len(few_shot)] == few_shot.ids
+    assert torch.equal(train.tokens(slice(0, len(few_shot))).x, few_shot.tokens(slice(None)).x)
     assert torch.equal(train.targets, Tones().task.targets(training_set.clips("train")))
     assert mixed.split("validation").ids == whole.split("validation").ids
     assert mixed.identity == whole.identity
@@ -156,7 +157,7 @@ def test_a_bank_with_views_differs_in_its_train_split_alone(tmp_path: Path) -> N
         with_mixup_views(whole, other, shots=2, draw=0, number=2)
 
 
-# Benches
+# Suites
 
 
 @pytest.fixture
@@ -172,68 +173,68 @@ def suite(toy_plugins: None) -> Suite:  # noqa: ARG001
     )
 
 
-def test_a_plan_counts_the_banks_of_views_to_the_byte_and_writes_nothing(suite: Suite, tmp_path: Path) -> None:
+def test_a_plan_gives_the_exact_size_of_banks_with_views_and_writes_nothing(suite: Suite, tmp_path: Path) -> None:
     plan = prepare(suite, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    (scale,) = plan.sizes.values()
-    assert plan.bytes == scale.bytes + sum(views.bytes for views in scale.views.values()) > scale.bytes
+    (size,) = plan.sizes.values()
+    assert plan.bytes == size.bytes + sum(views.bytes for views in size.views.values()) > size.bytes
     plain = prepare(dataclasses.replace(suite, datasets=(DatasetSpec("tones", shots=3),)), tmp_path / "out")
-    assert plain.bytes == scale.bytes
+    assert plain.bytes == size.bytes
     assert plan.seconds > plain.seconds
     run_suite(suite, tmp_path / "out", progress=False)
     files = list((tmp_path / "out/banks").rglob("*.safetensors"))
     headers = sum(8 + int.from_bytes(file.read_bytes()[:8], "little") for file in files)
     assert sum(file.stat().st_size for file in files) - headers == plan.bytes
-    tuned = dataclasses.replace(suite, probes=suite.probes[2:])
-    assert prepare(tuned, tmp_path / "other").bytes == 0
+    only_finetune = dataclasses.replace(suite, probes=suite.probes[2:])
+    assert prepare(only_finetune, tmp_path / "other").bytes == 0
 
 
-def test_probes_and_fine_tuning_learn_from_the_same_clips_and_views(suite: Suite, tmp_path: Path) -> None:
+def test_probes_and_fine_tuning_are_trained_on_the_same_clips_and_views(suite: Suite, tmp_path: Path) -> None:
     outcome = run_suite(suite, tmp_path, progress=False)
     assert outcome.failures == ()
     assert len(list(outcome.store)) == 2 * 3
-    bench = runner.Workspace(suite, tmp_path)
-    seen: dict[str, list[Any]] = {}
-    for place in studies_of(suite, Pair("ear", "tones")):
-        shown = bench.job(place)
-        if place.probe == "finetune":
-            ids = [[clip.id for clip in shown.training_set.clips(split)] for split in ("train", "validation")]  # type: ignore[attr-defined]
+    workspace = runner.Workspace(suite, tmp_path)
+    training_ids: dict[str, list[Any]] = {}
+    for study in studies_of(suite, Pair("ear", "tones")):
+        job = workspace.job(study)
+        if study.probe == "finetune":
+            ids = [[clip.id for clip in job.training_set.clips(split)] for split in ("train", "validation")]  # type: ignore[attr-defined]
         else:
-            ids = [list(shown.training_bank.split(split).ids) for split in ("train", "validation")]
-        seen.setdefault(place.probe, []).append(ids)
-    assert seen["finetune"] == seen["linear"] == seen["knn"]
-    assert any(name.endswith("~1") for name in seen["linear"][0][0])
+            ids = [list(job.training_bank.split(split).ids) for split in ("train", "validation")]
+        training_ids.setdefault(study.probe, []).append(ids)
+    assert training_ids["finetune"] == training_ids["linear"] == training_ids["knn"]
+    assert any(name.endswith("~1") for name in training_ids["linear"][0][0])
     for record in outcome.store:
         assert record.protocol.views == Views(number=2, p=0.9, snr_db=(0.0, 5.0))
     assert prepare(suite, tmp_path).runs == ()
-    fewer = dataclasses.replace(suite, datasets=(DatasetSpec("tones", shots=3, views=1),))
-    assert len(prepare(fewer, tmp_path).runs) == 6
+    fewer_views = dataclasses.replace(suite, datasets=(DatasetSpec("tones", shots=3, views=1),))
+    assert len(prepare(fewer_views, tmp_path).runs) == 6
 
 
-def test_clips_are_encoded_once_and_a_killed_extraction_is_continued(
+def test_each_clip_is_encoded_once_and_an_interrupted_extraction_is_continued(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode, heard = encoding._encode, []
+    encode, encoded_ids = encoding._encode, []
 
-    def spy(encoder: Any, clips: Any, waves: Any) -> Any:
-        heard.extend(clip.id for clip in clips)
+    def recording_encode(encoder: Any, clips: Any, waves: Any) -> Any:
+        encoded_ids.extend(clip.id for clip in clips)
         return encode(encoder, clips, waves)
 
-    monkeypatch.setattr(encoding, "_encode", spy)
+    monkeypatch.setattr(encoding, "_encode", recording_encode)
     suite = dataclasses.replace(suite, probes=suite.probes[:2])
     whole = run_suite(suite, tmp_path / "whole", progress=False)
-    others = [name for name in heard if not name.startswith("train")]
-    assert len(others) == 24 + 24 + 2 * 2  # plan and announcement hear one clip of each split
+    others = [name for name in encoded_ids if not name.startswith("train")]
+    assert len(others) == 24 + 24 + 2 * 2  # the plan and the announced size encode one clip of each split
     calls = 0
 
-    def killed(*rest: Any) -> Any:
+    def interrupted_encode(*rest: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls % 13 == 0:
             raise KeyboardInterrupt
         return encode(*rest)
 
-    monkeypatch.setattr(encoding, "_encode", killed)
+    monkeypatch.setattr(encoding, "_encode", interrupted_encode)
     kills = 0
     while kills < 40:
         try:
@@ -243,10 +244,7 @@ def test_clips_are_encoded_once_and_a_killed_extraction_is_continued(
             kills += 1
     assert kills > 1
 
-    def told(store: Store) -> list[Any]:
-        return [(r.probe, r.seed, r.metrics, r.protocol, r.lr, r.weight_decay) for r in store]
-
-    assert told(outcome.store) == told(whole.store)
+    assert reproducible(outcome.store) == reproducible(whole.store)
 
 
 def test_views_without_shots_are_refused(suite: Suite) -> None:

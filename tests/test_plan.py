@@ -114,9 +114,21 @@ def test_options_of_a_probe_count_in_its_cost() -> None:
     assert seconds(prototypes=8000) > 4 * seconds(prototypes=1000)
 
 
-def test_a_probe_that_cannot_be_built_does_not_stop_the_plan() -> None:
-    suite = dataclasses.replace(SUITE, probes=(ProbeSpec("mhca", "mine", {"heads": 7}),))
-    assert plan.make(suite, {A: SIZE}).runs[0].seconds > 0
+def test_a_probe_that_cannot_be_built_is_unavailable_for_that_pair_only() -> None:
+    suite = dataclasses.replace(SUITE, probes=(ProbeSpec("mhca", "mine", {"heads": 7}), ProbeSpec("linear")))
+    wide = dataclasses.replace(SIZE, shape=dataclasses.replace(SIZE.shape, dim=70))
+    made = plan.make(suite, {A: SIZE, B: wide})
+    assert {(run.study.pair, run.study.probe) for run in made.runs} == {(A, "linear"), (B, "linear"), (B, "mine")}
+    (item,) = made.unavailable
+    assert (item.kind, item.name) == ("study", "tiny x a, mine")
+    assert "heads=7 must divide the token width 192" in item.reason
+    assert "missing study 'tiny x a, mine': probe 'mhca': heads=7" in str(made)
+
+
+def test_a_head_of_finetuning_that_cannot_be_built_is_unavailable() -> None:
+    spec = FinetuneSpec("finetune", options={"head": "mhca", "head_options": {"heads": 7}})
+    (item,) = plan.make(dataclasses.replace(SUITE, probes=(spec,)), {A: SIZE}).unavailable
+    assert item.name == "tiny x a, finetune"
 
 
 @pytest.mark.usefixtures("isolated_registries")
@@ -315,7 +327,8 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
         ({"search": {"trials": 0}}, "at least one trial"),
         ({"search": {"kind": "tpee"}}, "did you mean 'tpe'"),
         ({"search": {"trails": 3}}, "did you mean 'trials'"),
-        ({"seeds": 0}, "seeds"),
+        ({"seeds": 0}, "seeds must be a whole number >= 1, found 0"),
+        ({"seeds": [0]}, r"found \[0\]"),
         ({"encoders": ["tiny", "tiny"]}, "encoder label"),
         ({"probes": []}, "probe"),
         ({"probes": ["cgp", {"name": "cgp", "options": {"prototypes": 9}}]}, "probe label"),
@@ -329,6 +342,11 @@ def test_an_invalid_suite_is_refused(change: dict[str, object], message: str) ->
     suites.parse("x", minimal)
     with pytest.raises(SuiteError, match=message):
         suites.parse("x", minimal | change)
+
+
+def test_a_suite_without_a_key_is_refused() -> None:
+    with pytest.raises(SuiteError, match="missing key 'datasets'; a suite needs about, encoders, datasets and probes"):
+        suites.parse("x", {"about": "x", "encoders": ["tiny"], "probes": ["linear"]})
 
 
 def test_an_unknown_suite_and_a_broken_file(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The search in a PostgreSQL database, where OTOSCOPE_TEST_POSTGRESQL names a server on which databases may be made.
+"""The search in a PostgreSQL database, on the server that OTOSCOPE_TEST_POSTGRESQL names; tests create databases there.
 
 OTOSCOPE_TEST_POSTGRESQL=postgresql+psycopg2://postgres@127.0.0.1:5432/postgres pytest tests/test_postgresql.py
 """
@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
+from helpers_suites import reproducible
 from hills import hill, problem
 from otoscope import run_suite
 from otoscope.bench.runner import prepare
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.bench.suites import Suite
-from otoscope.results import Store
 from otoscope.search import SearchSpec, Storage
 from otoscope.search.tpe import TpeSearch
 
@@ -48,7 +48,7 @@ datasets.register("tones")(Tones)
 """
 
 
-def ask(statement: str) -> None:
+def execute(statement: str) -> None:
     import sqlalchemy
 
     engine = sqlalchemy.create_engine(SERVER, isolation_level="AUTOCOMMIT")
@@ -57,22 +57,22 @@ def ask(statement: str) -> None:
     engine.dispose()
 
 
-def tpe(folder: Path, url: str, **changed: Any) -> TpeSearch:
+def tpe_search(folder: Path, url: str, **changed: Any) -> TpeSearch:
     return TpeSearch(problem(folder, database=url, **changed), trials=6, min_epochs=None)
 
 
 def drop_connections(name: str) -> None:
-    ask(f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'")
+    execute(f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'")
 
 
 @pytest.fixture
 def name() -> Iterator[str]:
     """An empty database."""
     name = f"otoscope_{uuid.uuid4().hex[:12]}"
-    ask(f"create database {name}")
+    execute(f"create database {name}")
     yield name
     drop_connections(name)
-    ask(f"drop database {name}")
+    execute(f"drop database {name}")
 
 
 @pytest.fixture
@@ -86,60 +86,60 @@ def plugin(toy_plugins: None, tmp_path: Path) -> Path:  # noqa: ARG001
     return tmp_path / "toy_plugin.py"
 
 
-def told(store: Store) -> list[tuple[Any, ...]]:
-    return [(r.encoder, r.dataset, r.probe, r.seed, r.metrics, r.protocol, r.lr, r.weight_decay) for r in store]
-
-
-def _bench(out: Path, url: str, plugin: Path) -> None:
+def run_suite_with_workers(out: Path, url: str, plugin: Path) -> None:
     run_suite(SUITE, out, storage=url, workers=2, plugins=[plugin], progress=False)
 
 
-def test_a_bench_of_two_workers_shot_and_resumed_ends_as_one_of_sqlite(tmp_path: Path, url: str, plugin: Path) -> None:
+def test_a_killed_and_resumed_suite_of_two_workers_gives_the_results_of_sqlite(
+    tmp_path: Path, url: str, plugin: Path
+) -> None:
     whole = run_suite(SUITE, tmp_path / "whole", progress=False)
-    rng, shot = random.Random(0), 0
-    while shot < 4:
-        child = multiprocessing.get_context("spawn").Process(target=_bench, args=(tmp_path / "shot", url, plugin))
+    rng, kills = random.Random(0), 0
+    while kills < 4:
+        child = multiprocessing.get_context("spawn").Process(
+            target=run_suite_with_workers, args=(tmp_path / "killed", url, plugin)
+        )
         child.start()
         child.join(rng.uniform(4, 14))
         if not child.is_alive():
             break
         child.kill()
         child.join()
-        shot += 1
-    assert shot
-    last = run_suite(SUITE, tmp_path / "shot", storage=url, workers=2, plugins=[plugin], progress=False)
+        kills += 1
+    assert kills
+    last = run_suite(SUITE, tmp_path / "killed", storage=url, workers=2, plugins=[plugin], progress=False)
     assert last.failures == ()
-    assert told(last.store) == told(whole.store)
-    assert prepare(SUITE, tmp_path / "shot", storage=url).runs == ()
+    assert reproducible(last.store) == reproducible(whole.store)
+    assert prepare(SUITE, tmp_path / "killed", storage=url).runs == ()
 
 
-def test_a_connection_that_was_dropped_between_two_batches_costs_nothing(tmp_path: Path, name: str, url: str) -> None:
-    search = tpe(tmp_path, url, trials_at_once=2)
+def test_a_connection_dropped_between_two_batches_loses_no_trial(tmp_path: Path, name: str, url: str) -> None:
+    search = tpe_search(tmp_path, url, trials_at_once=2)
 
-    def long(batch: Any, watch: Any) -> Any:
+    def hill_after_drop(batch: Any, watch: Any) -> Any:
         drop_connections(name)
         return hill(batch, watch)
 
-    while search.step(long):
+    while search.step(hill_after_drop):
         pass
     assert len(search.trials) == 6
     assert TpeSearch.kept(Storage(folder=tmp_path, name="another", database=url)) == []
     assert all(trial.error is None for trial in search.trials)
 
 
-def _open(url: str, at: float) -> None:
+def prepare_at(url: str, start: float) -> None:
     import optuna  # noqa: F401
     import psycopg2  # noqa: F401
     import sqlalchemy  # noqa: F401
 
-    time.sleep(max(0.0, at - time.time()))
+    time.sleep(max(0.0, start - time.time()))
     TpeSearch.prepare(Storage(folder=Path(), name="s", database=url))
 
 
-def test_processes_that_find_it_empty_at_once_all_open_it(url: str) -> None:
-    at = time.time() + 12
+def test_processes_that_open_an_empty_database_at_the_same_time_all_succeed(url: str) -> None:
+    start = time.time() + 12
     spawn = multiprocessing.get_context("spawn")
-    children = [spawn.Process(target=_open, args=(url, at)) for _ in range(4)]
+    children = [spawn.Process(target=prepare_at, args=(url, start)) for _ in range(4)]
     for child in children:
         child.start()
     for child in children:
@@ -147,19 +147,19 @@ def test_processes_that_find_it_empty_at_once_all_open_it(url: str) -> None:
     assert [child.exitcode for child in children] == [0] * 4
 
 
-def test_two_searches_of_one_study_keep_each_trial_once(tmp_path: Path, url: str) -> None:
-    first, second = (tpe(tmp_path, url, trials_at_once=3) for _ in range(2))
+def test_two_searches_of_one_study_store_each_trial_once(tmp_path: Path, url: str) -> None:
+    first, second = (tpe_search(tmp_path, url, trials_at_once=3) for _ in range(2))
 
-    def meanwhile(batch: Any, watch: Any) -> Any:
+    def hill_after_other_search(batch: Any, watch: Any) -> Any:
         second.step(hill)
         return hill(batch, watch)
 
-    first.step(meanwhile)
+    first.step(hill_after_other_search)
     assert len(first.trials) == 3
     assert first.trials == second.trials
 
 
-def test_a_label_as_long_as_a_name_may_be(tmp_path: Path, url: str, plugin: Path) -> None:
+def test_a_label_of_the_maximal_length_is_stored(tmp_path: Path, url: str, plugin: Path) -> None:
     del plugin
-    long = dataclasses.replace(SUITE, encoders=(EncoderSpec("ear", "e" * 200),), probes=SUITE.probes[:1], epochs=1)
-    assert run_suite(long, tmp_path, storage=url, progress=False).failures == ()
+    suite = dataclasses.replace(SUITE, encoders=(EncoderSpec("ear", "e" * 200),), probes=SUITE.probes[:1], epochs=1)
+    assert run_suite(suite, tmp_path, storage=url, progress=False).failures == ()

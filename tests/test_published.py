@@ -70,7 +70,7 @@ def test_a_row_is_compared_with_its_published_value_before_those_of_other_encode
     assert flat(others[0])["value"] is None
 
 
-def test_figures_in_another_metric_are_not_set_compare_with_published() -> None:
+def test_values_in_another_metric_are_not_compared_with_published_ones() -> None:
     wrong = row("EAT", "linear", "as20k", 0.5, metric="accuracy")
     lines = compare_with_published([wrong])
     assert lines == [PublishedComparison(wrong, None)]
@@ -78,10 +78,10 @@ def test_figures_in_another_metric_are_not_set_compare_with_published() -> None:
 
 
 def test_every_paper_that_prints_a_value_gets_a_line() -> None:
-    found = [line for line in compare_with_published([row("EAT", "linear", "as20k", 0.2)]) if line.row]
+    lines = [line for line in compare_with_published([row("EAT", "linear", "as20k", 0.2)]) if line.row]
     papers = {f.paper for f in published_values() if (f.encoder, f.probe, f.dataset) == ("EAT", "linear", "as20k")}
-    assert len(papers) == len(found) == 2
-    assert {line.published.paper for line in found if line.published} == papers
+    assert len(papers) == len(lines) == 2
+    assert {line.published.paper for line in lines if line.published} == papers
 
 
 def test_filters_apply_to_rows_and_published_values() -> None:
@@ -92,26 +92,26 @@ def test_filters_apply_to_rows_and_published_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mine", "words"),
+    ("names", "note"),
     [
         (("tiny", "linear", "scenes"), "nothing is published for data set scenes; there are values for as20k"),
         (("EAT", "wsum", "as20k"), "nothing is published for wsum on as20k; there are values for linear"),
         (("tiny", "linear", "as20k"), "nothing is published for tiny with linear on as20k; there are values for A-MAE"),
     ],
 )
-def test_a_row_without_a_published_value_gets_a_note_with_the_values_there_are(
-    mine: tuple[str, str, str], words: str
+def test_a_row_without_a_published_value_gets_a_note_with_the_published_values(
+    names: tuple[str, str, str], note: str
 ) -> None:
-    shown = comparison_text(compare_with_published([row(*mine, 0.2)]), "table")
-    assert words in shown
-    assert "difference:" not in shown
+    text = comparison_text(compare_with_published([row(*names, 0.2)]), "table")
+    assert note in text
+    assert "difference:" not in text
 
 
 def test_the_table_contains_points_differences_and_papers() -> None:
-    shown = comparison_text(
+    text = comparison_text(
         compare_with_published([row("A-MAE", "linear", "as20k", 0.0736), row("tiny", "linear", "scenes", 0.2)]), "table"
     )
-    lines = shown.splitlines()
+    lines = text.splitlines()
     assert lines[0] == "as20k: mAP in %, your values and the published ones"
     assert lines[3].split() == ["A-MAE", "linear", "7.4", "–", "8.4", "−1.0", "unmute"]
     assert "scenes: mAP in %, your values and the published ones" in lines

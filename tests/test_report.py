@@ -1,4 +1,4 @@
-"""From a store to tables and a page: what is compared, what is said, what is drawn, and that nothing is loaded."""
+"""The tables, the sentences and the HTML page that are made from a store of results."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from otoscope.results.activation_map import ActivationMap
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    made = Store(tmp_path / "results")
-    for encoder, less in (("tiny", 0.0), ("tiny-random", 0.4)):
+    store = Store(tmp_path / "results")
+    for encoder, reduction in (("tiny", 0.0), ("tiny-random", 0.4)):
         for probe, skill in (("linear", 0.6), ("mhca", 1.2), ("protobin", 1.9)):
             control = {"control": encoder == "tiny-random"}
-            add_scenes(made, probe, skill - less, encoder=encoder, protocol=control)
-    add_scenes(made, "finetune", 2.6, source="recorded with `otoscope demo --finetune`")
-    return made
+            add_scenes(store, probe, skill - reduction, encoder=encoder, protocol=control)
+    add_scenes(store, "finetune", 2.6, source="recorded with `otoscope demo --finetune`")
+    return store
 
 
 @pytest.fixture
-def shown() -> ActivationMap:
+def example() -> ActivationMap:
     activation = np.zeros((62, 8), np.float32)
     activation[20, 3] = 0.5
     events = (np.array([0.5, 1.0]), np.array([2.0, 9.9]), ("dog", "rain"))
@@ -46,7 +46,7 @@ def shown() -> ActivationMap:
     return ActivationMap("t/1", mel, 0.01, activation, 6.25, "dog", 3, *events, ("dog", "rain"), "tiny", "protobin")
 
 
-def cell(rows: list[Row], encoder: str = "tiny") -> dict[str, Row]:
+def rows_of(rows: list[Row], encoder: str = "tiny") -> dict[str, Row]:
     return {row.label: row for row in rows if row.encoder == encoder}
 
 
@@ -73,15 +73,15 @@ def test_searched_rates_name_a_variant_only_where_nothing_declared_does(tmp_path
     assert labels == {"linear (fold=1, lr=0.1)", "linear (fold=2, lr=0.2)", "linear (fold=2, lr=0.3)"}
 
 
-def test_rows_hold_mean_interval_gain_gap_and_winner(store: Store) -> None:
+def test_rows_contain_mean_interval_gain_gap_and_winner(store: Store) -> None:
     rows = summarise(store)
     assert [r.probe for r in rows if r.encoder == "tiny"] == ["linear", "mhca", "protobin", "finetune"]
-    found = cell(rows)
+    rows_by_label = rows_of(rows)
     estimates = {
         p: stats.bootstrap([scene_scores(s, 0), scene_scores(s, 1)], TARGETS, "mAP").value
         for p, s in (("linear", 0.6), ("protobin", 1.9), ("finetune", 2.6))
     }
-    best = found["protobin"]
+    best = rows_by_label["protobin"]
     assert best.value == pytest.approx(estimates["protobin"])
     assert best.interval is not None
     assert best.interval.low < best.value < best.interval.high
@@ -90,27 +90,28 @@ def test_rows_hold_mean_interval_gain_gap_and_winner(store: Store) -> None:
     assert best.gap is not None
     share = (estimates["protobin"] - estimates["linear"]) / (estimates["finetune"] - estimates["linear"])
     assert best.gap.value == pytest.approx(share)
-    assert [label for label, row in found.items() if row.winner] == ["protobin"]
-    assert found["linear"].gain is found["linear"].gap is found["finetune"].gap is None
+    assert [label for label, row in rows_by_label.items() if row.winner] == ["protobin"]
+    assert rows_by_label["linear"].gain is rows_by_label["linear"].gap is rows_by_label["finetune"].gap is None
     assert best.spread == pytest.approx(np.std([r.value for r in best.records], ddof=1))
 
 
 def test_the_order_of_clips_in_a_record_does_not_matter(store: Store) -> None:
-    mixed = np.random.default_rng(1).permutation(90)
-    held = Predictions(tuple(np.array(IDS)[mixed].tolist()), scene_scores(0.6, 0)[mixed], TARGETS[mixed], SCENE_CLASSES)
-    store.add(scene_record("mean", 0, cell(summarise(store))["linear"].records[0].value), held)
-    gain = cell(summarise(store))["mean"].gain
+    permutation = np.random.default_rng(1).permutation(90)
+    ids, scores = tuple(np.array(IDS)[permutation].tolist()), scene_scores(0.6, 0)[permutation]
+    predictions = Predictions(ids, scores, TARGETS[permutation], SCENE_CLASSES)
+    store.add(scene_record("mean", 0, rows_of(summarise(store))["linear"].records[0].value), predictions)
+    gain = rows_of(summarise(store))["mean"].gain
     assert gain is not None
     assert not np.isnan(gain.low)
 
 
-def test_configurations_are_kept_apart_and_the_strongest_linear_is_the_baseline(store: Store) -> None:
+def test_configurations_are_not_merged_and_the_best_linear_probe_is_the_baseline(store: Store) -> None:
     add_scenes(store, "linear", 0.9, lr=0.01, seeds=1)
-    found = cell(summarise(store))
-    assert {"linear (lr=0.001)", "linear (lr=0.01)"} <= set(found)
-    gain = found["protobin"].gain
+    rows_by_label = rows_of(summarise(store))
+    assert {"linear (lr=0.001)", "linear (lr=0.01)"} <= set(rows_by_label)
+    gain = rows_by_label["protobin"].gain
     assert gain is not None
-    assert gain.value == pytest.approx(found["protobin"].value - found["linear (lr=0.01)"].value)
+    assert gain.value == pytest.approx(rows_by_label["protobin"].value - rows_by_label["linear (lr=0.01)"].value)
 
 
 def test_results_of_another_data_set_digest_are_never_compared(store: Store) -> None:
@@ -119,17 +120,17 @@ def test_results_of_another_data_set_digest_are_never_compared(store: Store) -> 
     other = [row for row in rows if row.pair[3].startswith("e")]
     assert [(row.gain, row.gap, row.winner) for row in other] == [(None, None, False)]
     assert "data set eeeeeeee" in summary.summary_text(rows)
-    assert cell([r for r in rows if r not in other])["protobin"].winner
+    assert rows_of([r for r in rows if r not in other])["protobin"].winner
 
 
 def test_a_record_without_predictions_has_a_value_but_no_interval(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     for probe, value in (("linear", 0.2), ("mhca", 0.3), ("finetune", 0.4)):
         store.add(scene_record(probe, 0, value))
-    found = cell(summarise(store))
-    assert found["mhca"].interval is None
-    assert summary.gain(found["mhca"]) == "+10.0"
-    assert summary.gap(found["mhca"]) == "50 %"
+    rows_by_label = rows_of(summarise(store))
+    assert rows_by_label["mhca"].interval is None
+    assert summary.gain(rows_by_label["mhca"]) == "+10.0"
+    assert summary.gap(rows_by_label["mhca"]) == "50 %"
     assert "mhca reaches 30.0 mAP" in write_report(store.path, tmp_path / "r.html").read_text()
 
 
@@ -139,9 +140,9 @@ def test_multi_class_results_are_measured_by_accuracy(tmp_path: Path) -> None:
         logits = (np.random.default_rng(2).normal(size=(90, 3)) + skill * np.eye(3)[label]).astype(np.float32)
         values = metrics.evaluate(logits, np.eye(3)[label], "multi-class")
         task = {"task": "multi-class"}
-        made = scene_record(probe, 0, values["accuracy"], metric="accuracy", metrics=values, protocol=task)
-        store.add(made, Predictions(IDS, logits, np.eye(3)[label].astype(np.uint8), SCENE_CLASSES))
-    best = cell(summarise(store))["mhca"]
+        record = scene_record(probe, 0, values["accuracy"], metric="accuracy", metrics=values, protocol=task)
+        store.add(record, Predictions(IDS, logits, np.eye(3)[label].astype(np.uint8), SCENE_CLASSES))
+    best = rows_of(summarise(store))["mhca"]
     assert best.estimate is not None
     assert best.estimate.value == pytest.approx(best.value)
     assert "accuracy in %" in summary.summary_text([best])
@@ -153,17 +154,17 @@ def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
 
 
 def test_terminal_table_is_aligned_marked_and_explains_its_marks(store: Store) -> None:
-    words = summary.summary_text(summarise(store))
-    lines = words.split("\n\n")[0].splitlines()
+    text = summary.summary_text(summarise(store))
+    lines = text.split("\n\n")[0].splitlines()
     assert lines[0] == "tiny on scenes: mAP in %, 95 % intervals over 90 held-out clips"
     assert len({len(line) for line in lines[1:]}) == 1
     assert [line.split()[:2] for line in lines[3:]][2] == ["protobin", "★"]
-    assert "★ best probe" in words
-    note = next(line for line in words.splitlines() if line.startswith("†"))
+    assert "★ best probe" in text
+    note = next(line for line in text.splitlines() if line.startswith("†"))
     assert all(part in note for part in ("otoscope demo --finetune", "2026-01-02", "2 cores", "1 min 15 s"))
 
 
-def test_markdown_csv_and_json_carry_the_same_numbers(store: Store) -> None:
+def test_markdown_csv_and_json_contain_the_same_numbers(store: Store) -> None:
     rows = summarise(store)
     lines = summary.summary_markdown(rows).splitlines()
     assert lines[2].count("|") == lines[3].count("|") == lines[4].count("|")
@@ -176,7 +177,7 @@ def test_markdown_csv_and_json_carry_the_same_numbers(store: Store) -> None:
     assert numbers.percent(rows[2].value) in lines[6]
 
 
-def test_results_are_one_row_per_seed_with_the_promised_columns(store: Store) -> None:
+def test_results_are_one_row_per_seed_with_the_documented_columns(store: Store) -> None:
     rows = record_values(store)
     assert list(rows[0])[:6] == ["encoder", "dataset", "probe", "seed", "metric", "value"]
     assert len(rows) == len(list(store)) == 14
@@ -185,14 +186,14 @@ def test_results_are_one_row_per_seed_with_the_promised_columns(store: Store) ->
     assert "protocol" not in text.splitlines()[0]
 
 
-def test_the_page_is_whole_and_loads_nothing(store: Store, shown: ActivationMap, tmp_path: Path) -> None:
-    shown.save(activation_map.activation_path(store.path))
-    found = parse_page(write_report(store.path, tmp_path / "report.html"))
-    assert found.open == []
-    assert len(found.loads) == 2
-    assert all(link.startswith("data:image/png;base64,") for link in found.loads)
+def test_the_page_is_complete_and_loads_nothing(store: Store, example: ActivationMap, tmp_path: Path) -> None:
+    example.save(activation_map.activation_path(store.path))
+    page = parse_page(write_report(store.path, tmp_path / "report.html"))
+    assert page.open == []
+    assert len(page.loads) == 2
+    assert all(link.startswith("data:image/png;base64,") for link in page.loads)
     assert not re.search(r"url\(|@import|https?:", (tmp_path / "report.html").read_text())
-    words = " ".join(found.text)
+    text = " ".join(page.text)
     for part in (
         "The comparison",
         "side by side",
@@ -201,33 +202,33 @@ def test_the_page_is_whole_and_loads_nothing(store: Store, shown: ActivationMap,
         "How it was measured",
         "Copy the results",
     ):
-        assert part in words
-    assert found.tags.count("table") == 3
-    assert "<b>siren</b>" in words
-    assert "b" not in found.tags
+        assert part in text
+    assert page.tags.count("table") == 3
+    assert "<b>siren</b>" in text
+    assert "b" not in page.tags
 
 
-def test_the_page_without_a_clip_leaves_that_section_out(store: Store, tmp_path: Path) -> None:
-    words = " ".join(parse_page(write_report(store.path, tmp_path / "report.html")).text)
-    assert "one prototype" not in words
-    assert "Class by class" in words
+def test_the_page_without_an_activation_map_omits_that_section(store: Store, tmp_path: Path) -> None:
+    text = " ".join(parse_page(write_report(store.path, tmp_path / "report.html")).text)
+    assert "one prototype" not in text
+    assert "Class by class" in text
 
 
-def test_the_headline_says_what_the_numbers_carry_and_no_more(store: Store) -> None:
+def test_the_main_claim_states_only_what_the_numbers_support(store: Store) -> None:
     rows = summarise(store)
     tiny = [row for row in rows if row.encoder == "tiny"]
-    best, linear = cell(rows)["protobin"], cell(rows)["linear"]
+    best, linear = rows_of(rows)["protobin"], rows_of(rows)["linear"]
     assert claims.claim(tiny) == (
         f"protobin reaches {100 * best.value:.1f} mAP on frozen tiny, a linear probe {100 * linear.value:.1f}"
     )
     lead = " ".join(claims.reasons(tiny, [row for row in rows if row not in tiny]))
     assert "% of the gap" in lead
     assert "Its lead over mhca" in lead
-    assert "With random weights" in lead
+    assert "which has random weights" in lead
     assert "do not decide" not in lead
 
 
-def test_a_lead_that_may_be_chance_is_called_undecided(tmp_path: Path) -> None:
+def test_an_insignificant_lead_is_called_undecided(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     for probe, seed in (("linear", 3), ("mhca", 4)):
         values = (np.random.default_rng(seed).normal(size=TARGETS.shape) + TARGETS).astype(np.float32)
@@ -238,20 +239,20 @@ def test_a_lead_that_may_be_chance_is_called_undecided(tmp_path: Path) -> None:
     assert "the test clips do not decide it" in " ".join(claims.reasons(rows, []))
 
 
-def test_bars_end_where_the_values_are(store: Store) -> None:
+def test_the_length_of_a_bar_is_proportional_to_its_value(store: Store) -> None:
     rows = [row for row in summarise(store) if row.encoder == "tiny"]
-    drawn = figures.bar_chart(rows)
-    widths = [float(w) for w in re.findall(r'<rect class="bar[^"]*" x="160.0" y="[\d.]+" width="([\d.]+)"', drawn)]
+    svg = figures.bar_chart(rows)
+    widths = [float(w) for w in re.findall(r'<rect class="bar[^"]*" x="160.0" y="[\d.]+" width="([\d.]+)"', svg)]
     assert len(widths) == len(rows)
     np.testing.assert_allclose(np.array(widths) / widths[-1], [r.value / rows[-1].value for r in rows], atol=2e-3)
-    assert drawn.count('class="bar-best"') == 1
+    assert svg.count('class="bar-best"') == 1
 
 
 def test_classes_are_sorted_by_gain_and_only_the_extremes_of_many_are_drawn() -> None:
     names = [f"class{i:03d}" for i in range(100)]
     base, best = dict.fromkeys(names, 0.2), {name: 0.2 + i / 200 for i, name in enumerate(names)}
-    drawn = figures.class_chart({"linear": base, "protobin": best}, "protobin")
-    labels = re.findall(r'class="label"[^>]*>(class\d+)<', drawn)
+    svg = figures.class_chart({"linear": base, "protobin": best}, "protobin")
+    labels = re.findall(r'class="label"[^>]*>(class\d+)<', svg)
     assert labels == names[:69:-1] + names[29::-1]
 
 
@@ -262,24 +263,26 @@ def test_a_class_without_positives_has_no_score(tmp_path: Path) -> None:
     assert set(class_scores(store, summarise(store)[0])) == {"dog", "rain"}
 
 
-def test_the_activation_map_outlines_the_strongest_token_where_it_is(shown: ActivationMap) -> None:
-    drawn = figures.activation_chart(shown)
-    x, width = re.search(r'class="outline" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', drawn).groups()  # type: ignore[union-attr]
-    seconds = (float(x) - figures.LEFT) / figures.PLOT * shown.seconds
+def test_the_activation_map_outlines_the_token_with_the_highest_activation(example: ActivationMap) -> None:
+    svg = figures.activation_chart(example)
+    x, width = re.search(r'class="outline" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', svg).groups()  # type: ignore[union-attr]
+    seconds = (float(x) - figures.LEFT) / figures.PLOT * example.seconds
     assert seconds == pytest.approx(20 / 6.25, abs=0.02)
-    assert float(width) / figures.PLOT * shown.seconds == pytest.approx(1 / 6.25, abs=0.02)
-    assert "event event-shown" in drawn
+    assert float(width) / figures.PLOT * example.seconds == pytest.approx(1 / 6.25, abs=0.02)
+    assert "event event-shown" in svg
 
 
-def test_an_activation_map_survives_its_file_and_bad_files_are_refused(shown: ActivationMap, tmp_path: Path) -> None:
-    shown.save(tmp_path / "activation_map.npz")
+def test_an_activation_map_is_saved_and_loaded_and_bad_files_are_refused(
+    example: ActivationMap, tmp_path: Path
+) -> None:
+    example.save(tmp_path / "activation_map.npz")
     again = activation_map.load(tmp_path / "activation_map.npz")
-    np.testing.assert_array_equal(again.activation, shown.activation)
-    np.testing.assert_allclose(again.log_mel, shown.log_mel, rtol=1e-6)
-    kept = ("clip_id", "event_labels", "true_labels", "prototype", "class_name", "hop_seconds", "encoder", "probe")
-    assert [getattr(again, k) for k in kept] == [getattr(shown, k) for k in kept]
-    assert [type(getattr(again, k)) for k in kept] == [type(getattr(shown, k)) for k in kept]
-    silent = replace(shown, event_onsets=np.zeros(0), event_offsets=np.zeros(0), event_labels=(), true_labels=())
+    np.testing.assert_array_equal(again.activation, example.activation)
+    np.testing.assert_allclose(again.log_mel, example.log_mel, rtol=1e-6)
+    names = ("clip_id", "event_labels", "true_labels", "prototype", "class_name", "hop_seconds", "encoder", "probe")
+    assert [getattr(again, name) for name in names] == [getattr(example, name) for name in names]
+    assert [type(getattr(again, name)) for name in names] == [type(getattr(example, name)) for name in names]
+    silent = replace(example, event_onsets=np.zeros(0), event_offsets=np.zeros(0), event_labels=(), true_labels=())
     silent.save(tmp_path / "silent.npz")
     assert activation_map.load(tmp_path / "silent.npz").event_labels == ()
     assert "<svg" in figures.activation_chart(silent)
@@ -289,20 +292,20 @@ def test_an_activation_map_survives_its_file_and_bad_files_are_refused(shown: Ac
         with pytest.raises(ValueError, match="activation map"):
             activation_map.load(tmp_path / f"{bad}.npz")
     with pytest.raises(ValueError, match="onset, offset and label"):
-        replace(shown, event_labels=("dog",))
+        replace(example, event_labels=("dog",))
     with pytest.raises(ValueError, match=r"\[frames, bins\]"):
-        replace(shown, log_mel=np.zeros(3))
+        replace(example, log_mel=np.zeros(3))
     with pytest.raises(ValueError, match="> 0"):
-        replace(shown, hop_seconds=0)
+        replace(example, hop_seconds=0)
 
 
-def test_fine_tuning_under_any_label_is_no_probe(store: Store, tmp_path: Path) -> None:
+def test_fine_tuning_under_any_label_is_not_a_probe(store: Store, tmp_path: Path) -> None:
     add_scenes(store, "lora", 2.9, protocol={"probe": "finetune"})
     rows = {row.label: row for row in summarise(store) if row.encoder == "tiny"}
     assert (rows["lora"].finetuned, rows["protobin"].finetuned) == (True, False)
     assert [name for name, row in rows.items() if row.winner] == ["protobin"]
     assert rows["protobin"].gap is not None
-    reach = rows["lora"].value - rows["linear"].value  # the stronger of the two references
+    reach = rows["lora"].value - rows["linear"].value  # the better of the two references
     assert rows["protobin"].gap.value == pytest.approx((rows["protobin"].value - rows["linear"].value) / reach)
     assert "lora" not in claims.claim(list(rows.values()))
     assert "lora" in write_report(store.path, tmp_path / "report.html").read_text()

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from helpers_records import IDS, SCENE_CLASSES, TARGETS, scene_record, scene_scores
-from otoscope import datasets
 from otoscope.bench import recorded
 from otoscope.bench.runner import prepare
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
@@ -29,10 +28,9 @@ from otoscope.results import (
 from otoscope.results.migrate import migrate
 from otoscope.results.record import VERSION
 from otoscope.search import SearchSpec
-from toys import Tones
 
 VERSION_1 = Path(__file__).parent / "data" / "results-version-1"
-"""Records and predictions as version 1 wrote them: two benches of toys, a control, and the reference that shipped."""
+"""Records and predictions as version 1 wrote them: two suites of toys, a control, and the shipped reference."""
 
 
 @pytest.fixture
@@ -41,15 +39,15 @@ def old(tmp_path: Path) -> Store:
     return Store(tmp_path / "results")
 
 
-def one(store: Store, **labels: str) -> Record:
-    (found,) = [r for r in store if all(getattr(r, name) == label for name, label in labels.items())]
-    return found
+def record_of(store: Store, **labels: str) -> Record:
+    (record,) = [r for r in store if all(getattr(r, name) == label for name, label in labels.items())]
+    return record
 
 
 # The present version
 
 
-def test_a_record_survives_its_file(tmp_path: Path) -> None:
+def test_a_record_is_written_and_read_without_loss(tmp_path: Path) -> None:
     record = scene_record(
         "linear",
         3,
@@ -178,31 +176,31 @@ def test_a_record_of_version_1_is_the_same_in_the_present_version(old: Store, tm
 
 
 def test_a_record_of_version_1_can_be_removed(old: Store) -> None:
-    record = one(old, dataset="tones", probe="linear")
+    record = record_of(old, dataset="tones", probe="linear")
     old.remove(record)
     assert record not in list(old)
     assert len(list((old.path / "records").iterdir())) == 11
     assert len(list((old.path / "predictions").iterdir())) == 10
 
 
-def test_what_version_1_left_to_names_and_metrics_is_stated(old: Store) -> None:
+def test_fields_that_version_1_derived_from_names_and_metrics_are_filled(old: Store) -> None:
     assert {r.encoder for r in old if r.protocol.control} == {"tiny-random"}
     assert {r.dataset for r in old if r.protocol.task == "multi-class"} == {"folded"}
     assert {r.probe for r in old if r.protocol.finetuned} == {"finetune", "lora"}
-    probe = one(old, dataset="folded", probe="mean-layer").protocol
+    probe = record_of(old, dataset="folded", probe="mean-layer").protocol
     assert (probe.probe, probe.options, probe.norm, probe.layers) == ("mean", {"norm": "layer"}, "layer", (0,))
-    assert one(old, dataset="folded", probe="linear").protocol.norm == "none"
+    assert record_of(old, dataset="folded", probe="linear").protocol.norm == "none"
     assert (probe.fold, probe.shots, probe.draw, probe.views) == (1, 3, 0, None)
     assert probe.validation_cut == ValidationCut(share=0.2, seed=0)
-    views = one(old, dataset="tones", probe="knn").protocol
+    views = record_of(old, dataset="tones", probe="knn").protocol
     assert views.views == Views(number=2, p=0.9, snr_db=(0.0, 5.0))
     assert views.training is views.search is views.norm is None
-    fixed = one(old, dataset="tones", probe="slow").protocol
+    fixed = record_of(old, dataset="tones", probe="slow").protocol
     assert (fixed.probe, fixed.search) == ("protobin", None)
     assert fixed.training == TrainingSettings(epochs=1, batch_size=16, lr=0.01)
-    control = one(old, encoder="tiny-random").protocol
+    control = record_of(old, encoder="tiny-random").protocol
     assert control.search == SearchSettings(kind="sobol", trials=2)
-    tuned = one(old, dataset="tones", probe="lora")
+    tuned = record_of(old, dataset="tones", probe="lora")
     assert tuned.lr == 0.01
     assert tuned.protocol.recipe is not None
     assert (tuned.protocol.recipe["lr"], tuned.protocol.recipe["epochs"]) == (None, 1)
@@ -210,7 +208,7 @@ def test_what_version_1_left_to_names_and_metrics_is_stated(old: Store) -> None:
     assert tuned.protocol.search == SearchSettings(kind="list", trials=2, options={"settings": rates})
 
 
-def test_without_a_suite_the_rate_of_version_1_tells_configurations_apart() -> None:
+def test_without_a_suite_the_learning_rate_of_version_1_distinguishes_configurations() -> None:
     path = next(path for path in (VERSION_1 / "records").iterdir() if "protobin" in path.read_text())
     data = json.loads(path.read_text())
     del data["config"]["protocol"]
@@ -222,19 +220,8 @@ def test_without_a_suite_the_rate_of_version_1_tells_configurations_apart() -> N
     assert protocols[0].fold is protocols[0].shots is None
 
 
-class Folded(Tones):
-    """Tones in folds, without a validation split; the bench of version 1 had the same."""
-
-    name, splits = "folded", ("train", "test")
-
-    def __init__(self, *, fold: int) -> None:
-        super().__init__(kind="multi-class", sizes={"train": 30, "test": 12})
-        self.digest = f"folded-{fold}"
-
-
-@pytest.mark.usefixtures("toy_plugins")
-def test_a_suite_takes_results_of_version_1_for_done(old: Store) -> None:
-    datasets.register("folded")(Folded)
+@pytest.mark.usefixtures("toy_suites")
+def test_a_suite_reuses_results_of_version_1(old: Store) -> None:
     suite = Suite(
         name="toy",
         about="the suite that was measured with version 1",
@@ -255,9 +242,9 @@ def test_a_suite_takes_results_of_version_1_for_done(old: Store) -> None:
     assert len(prepare(dataclasses.replace(suite, epochs=2), old.path.parent).runs) > 0
 
 
-def test_the_shipped_reference_is_the_one_of_version_1(old: Store) -> None:
+def test_the_shipped_reference_equals_that_of_version_1(old: Store) -> None:
     (shipped,) = Store(recorded.SHIPPED)
-    assert shipped == one(old, dataset="scenes", probe="finetune")
+    assert shipped == record_of(old, dataset="scenes", probe="finetune")
     predictions = Store(recorded.SHIPPED).predictions(shipped)
     assert predictions is not None
     assert predictions.scores.shape == (300, 36)

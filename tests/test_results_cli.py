@@ -25,13 +25,13 @@ pytestmark = pytest.mark.usefixtures("store")
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.chdir(tmp_path)
-    made = Store(tmp_path / "otoscope-runs" / "results")
-    add_scenes(made, "linear", 0.6)
-    add_scenes(made, "protobin", 1.9)
-    made.add(
+    store = Store(tmp_path / "otoscope-runs" / "results")
+    add_scenes(store, "linear", 0.6)
+    add_scenes(store, "protobin", 1.9)
+    store.add(
         replace(scene_record("linear", 0, 0.1, "audiomae"), dataset="as20k", metrics={"mAP": 0.1, "auroc": math.nan})
     )
-    return made
+    return store
 
 
 def test_formats_offered_are_those_rendered() -> None:
@@ -49,7 +49,7 @@ def test_compare_prints_the_verdict_and_filters(capsys: pytest.CaptureFixture[st
     assert "did you mean 'protobin'" in capsys.readouterr().err
 
 
-def test_published_sets_cells_beside_the_literature(capsys: pytest.CaptureFixture[str]) -> None:
+def test_published_compares_results_with_published_values(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["results", "--published"]) == 0
     out = capsys.readouterr().out
     assert "nothing is published for data set scenes" in out
@@ -65,8 +65,8 @@ def test_filters_apply_to_every_view(capsys: pytest.CaptureFixture[str]) -> None
         assert main(["results", *view, "--probe", "protobin", "--dataset", "scenes", "--format", "json"]) == 0
         assert {row["probe"] for row in json.loads(capsys.readouterr().out)} == {"protobin"}
         assert main(["results", *view, "--encoder", "tinny"]) == 2
-        words = capsys.readouterr().err
-        assert "there are encoders audiomae, tiny; data sets as20k, scenes; probes linear, protobin" in words
+        error = capsys.readouterr().err
+        assert "there are encoders audiomae, tiny; data sets as20k, scenes; probes linear, protobin" in error
 
 
 @pytest.mark.parametrize("view", [[], ["--summary"], ["--published"]])
@@ -87,7 +87,7 @@ def test_latex_is_balanced_booktabs_in_ascii(view: list[str], capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("ending", ["csv", "json", "md", "tex", "txt"])
-def test_a_file_holds_what_the_terminal_would_show(ending: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_contains_what_the_terminal_shows(ending: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["results", "--summary", "--export", f"out.{ending}"]) == 0
     assert capsys.readouterr().out == f"out.{ending}: 3 rows\n"
     assert main(["results", "--summary", "--format", FORMATS[f".{ending}"]]) == 0
@@ -100,7 +100,7 @@ def test_an_unknown_ending_is_refused_before_anything_is_written(capsys: pytest.
     assert not Path("out.xlsx").exists()
 
 
-def test_parquet_holds_every_seed_with_types(store: Store) -> None:
+def test_parquet_contains_every_seed_with_types(store: Store) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (the extra `parquet`)")
     assert main(["results", "--export", "out.parquet"]) == 0
     table = parquet.read_table("out.parquet")
@@ -108,8 +108,8 @@ def test_parquet_holds_every_seed_with_types(store: Store) -> None:
     assert [row["value"] for row in rows] == [r.value for r in store]
     assert [row["key"] for row in rows] == [r.key for r in store]
     types = {field.name: str(field.type) for field in table.schema}
-    found = [types[name] for name in ("encoder", "seed", "value", "parameters", "protocol", "auroc")]
-    assert found == ["string", "int64", "double", "int64", "string", "double"]
+    column_types = [types[name] for name in ("encoder", "seed", "value", "parameters", "protocol", "auroc")]
+    assert column_types == ["string", "int64", "double", "int64", "string", "double"]
     assert {row["auroc"] for row in rows} == {None}
     assert Protocol.from_json(json.loads(rows[0]["protocol"])) == next(iter(store)).protocol
 

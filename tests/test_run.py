@@ -1,4 +1,4 @@
-"""Measuring, the demo, its activation map and its recorded reference, on toys; and the public surface."""
+"""Evaluation, the demo, its activation map and its recorded reference, on toys; and the public names."""
 
 from __future__ import annotations
 
@@ -57,20 +57,22 @@ def fitted(bank: Bank) -> FittedProbe:
     return fit("protobin", bank, TrainingConfig(epochs=12, batch_size=8, lr=0.03))
 
 
-# Measuring
+# Evaluation
 
 
-def test_a_record_says_what_was_measured_and_what_decided_it(bank: Bank, fitted: FittedProbe, tmp_path: Path) -> None:
+def test_a_record_contains_the_scores_and_the_settings_that_decide_them(
+    bank: Bank, fitted: FittedProbe, tmp_path: Path
+) -> None:
     store = Store(tmp_path)
     search = SearchSettings(kind="list", trials=1)
     searched = dataclasses.replace(fitted.protocol, search=search)
     record = evaluation.evaluate(fitted, bank, store=store, protocol=searched)
-    held = open_held_out(bank)
+    test_split = open_held_out(bank)
     predictions = store.predictions(record)
     assert predictions is not None
-    assert predictions.ids == held.ids
-    assert np.array_equal(predictions.scores, fitted.predict_logits(held).numpy())
-    assert np.array_equal(predictions.targets, held.targets.numpy())
+    assert predictions.ids == test_split.ids
+    assert np.array_equal(predictions.scores, fitted.predict_logits(test_split).numpy())
+    assert np.array_equal(predictions.targets, test_split.targets.numpy())
     assert record.value == record.metrics["mAP"] > 0.7
     assert (record.encoder, record.dataset, record.probe, record.seed) == ("ear", "tones", "protobin", 0)
     assert record.protocol.encoder_digest == Ear().digest
@@ -85,29 +87,29 @@ def test_a_probe_of_another_encoder_is_refused(fitted: FittedProbe, tmp_path: Pa
     with pytest.raises(ValueError, match="trained with encoder"):
         evaluation.evaluate(fitted, other)
     tuned = finetune(Ear(), Tones(), recipe=Recipe(epochs=1))
-    strange = Tones()
-    strange.digest = "tones-2"
+    other_tones = Tones()
+    other_tones.digest = "tones-2"
     with pytest.raises(ValueError, match="trained with data set"):
-        evaluation.evaluate_finetuned(tuned, strange)
+        evaluation.evaluate_finetuned(tuned, other_tones)
 
 
 # The activation map
 
 
-def test_the_activation_map_shows_where_the_sound_is(bank: Bank, fitted: FittedProbe) -> None:
-    shown = evaluation.map_activation(fitted, bank, Ear(), Tones(), name="an ear")
-    assert shown.class_name in shown.true_labels
-    assert shown.encoder == "an ear"
-    assert shown.activation.shape == (10, 2)
-    assert shown.seconds == pytest.approx(1.0)
+def test_the_activation_map_is_highest_within_the_event(bank: Bank, fitted: FittedProbe) -> None:
+    result = evaluation.map_activation(fitted, bank, Ear(), Tones(), name="an ear")
+    assert result.class_name in result.true_labels
+    assert result.encoder == "an ear"
+    assert result.activation.shape == (10, 2)
+    assert result.seconds == pytest.approx(1.0)
     onset, offset = (
-        edges[shown.event_labels.index(shown.class_name)] for edges in (shown.event_onsets, shown.event_offsets)
+        edges[result.event_labels.index(result.class_name)] for edges in (result.event_onsets, result.event_offsets)
     )
-    max_similarity = np.unravel_index(shown.activation.argmax(), shown.activation.shape)[0] / shown.frame_rate
-    assert onset - 0.1 <= max_similarity <= offset
+    seconds = np.unravel_index(result.activation.argmax(), result.activation.shape)[0] / result.frame_rate
+    assert onset - 0.1 <= seconds <= offset
 
 
-def test_several_events_are_preferred_and_errors_avoided() -> None:
+def test_a_correctly_classified_clip_with_several_events_is_chosen() -> None:
     split = type("Split", (), {})()
     split.events = [(1, 2, 3), (1,), (1, 2, 3, 4), (1, 2, 3)]
     split.targets = torch.tensor([[1.0, 0], [1, 0], [0, 1], [1, 1]])
@@ -115,12 +117,12 @@ def test_several_events_are_preferred_and_errors_avoided() -> None:
     assert activation._choose(logits, split) == (2, 1)
 
 
-def test_the_prototype_shown_speaks_louder_than_in_the_average_clip() -> None:
+def test_the_prototype_with_the_highest_similarity_above_its_mean_is_chosen() -> None:
     max_similarity = torch.tensor([[0.9, 0.5], [0.9, 0.1]])
     assert activation._strongest_prototype(torch.tensor([1.0, 1.0]), max_similarity, 0) == 1
 
 
-def test_only_prototypes_can_be_shown(bank: Bank) -> None:
+def test_only_probes_with_prototypes_have_an_activation_map(bank: Bank) -> None:
     with pytest.raises(ValueError, match="'linear' has no single-layer prototypes"):
         evaluation.map_activation(fit("linear", bank, TrainingConfig(epochs=1)), bank, Ear(), Tones())
 
@@ -130,7 +132,7 @@ def test_only_prototypes_can_be_shown(bank: Bank) -> None:
 
 @pytest.fixture
 def toys(isolated_registries: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # noqa: ARG001
-    """`Ear` and `Tones` registered, and nothing shipped."""
+    """`Ear` and `Tones` registered, without recorded results."""
     encoders.register("ear")(_DemoEar)
     datasets.register("tones")(_DemoTones)
     monkeypatch.setattr(recorded, "SHIPPED", tmp_path / "shipped")
@@ -157,49 +159,49 @@ def _values(store: Store) -> dict[tuple[str, str, int], float]:
 
 
 @pytest.mark.usefixtures("toys")
-def test_a_killed_demo_ends_as_an_undisturbed_one_and_a_third_run_does_nothing(
+def test_a_killed_demo_gives_the_results_of_an_uninterrupted_one_and_is_not_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = _values(_run(tmp_path / "whole", control=True))
     assert len(whole) == 2 * 4 * 2
     assert {encoder for encoder, _, _ in whole} == {"ear", "ear-random"}
-    shown = activation_map.load(tmp_path / "whole" / "activation_map.npz")
-    assert (shown.encoder, shown.probe) == ("ear", "protobin")
+    saved = activation_map.load(tmp_path / "whole" / "activation_map.npz")
+    assert (saved.encoder, saved.probe) == ("ear", "protobin")
 
-    measured = []
+    added = []
     add = Store.add
 
-    def dies_now_and_then(self: Store, *args: Any) -> str:
-        measured.append(args)
-        if len(measured) in (1, 4, 7):
+    def interrupted_add(self: Store, *args: Any) -> str:
+        added.append(args)
+        if len(added) in (1, 4, 7):
             raise KeyboardInterrupt
         return add(self, *args)
 
-    monkeypatch.setattr(Store, "add", dies_now_and_then)
+    monkeypatch.setattr(Store, "add", interrupted_add)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             _run(tmp_path / "killed", control=True)
     assert _values(_run(tmp_path / "killed", control=True)) == whole
-    assert len(measured) == 16 + 3
+    assert len(added) == 16 + 3
 
     for module in (demo, job):
         monkeypatch.setattr(module, "load", None)
-    for work in ("fit", "fit_many"):
-        monkeypatch.setattr(job, work, None)
+    for function in ("fit", "fit_many"):
+        monkeypatch.setattr(job, function, None)
     monkeypatch.setattr(resolve.banks, "extract", None)
     monkeypatch.setattr(Ear, "embed", None)
     assert _values(_run(tmp_path / "killed", control=True)) == whole
 
 
 @pytest.mark.usefixtures("toys")
-def test_another_protocol_is_another_cell(tmp_path: Path) -> None:
+def test_another_protocol_gives_another_record(tmp_path: Path) -> None:
     _run(tmp_path, seeds=1)
     records = list(_run(tmp_path, seeds=1, suite=dataclasses.replace(TINY, epochs=1)))
     assert sorted(r.protocol.training.epochs for r in records if r.probe == "mean") == [1, 2]
 
 
 @pytest.mark.usefixtures("toys")
-def test_results_of_other_weights_are_not_taken_for_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_of_other_weights_are_not_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _run(tmp_path, seeds=1)
     monkeypatch.setattr(_DemoEar, "__init__", lambda self: Ear.__init__(self, seed=7))
     records = [record for record in _run(tmp_path, seeds=1) if record.probe == "mean"]
@@ -208,34 +210,34 @@ def test_results_of_other_weights_are_not_taken_for_done(tmp_path: Path, monkeyp
 
 
 @pytest.mark.usefixtures("toys")
-def test_fine_tuning_is_measured_shipped_and_recalled(tmp_path: Path) -> None:
-    made = _run(tmp_path / "made", finetune=True, seeds=1)
-    (measured,) = [r for r in made if r.probe == "finetune"]
+def test_measured_fine_tuning_is_shipped_and_copied(tmp_path: Path) -> None:
+    store = _run(tmp_path / "measured", finetune=True, seeds=1)
+    (measured,) = [r for r in store if r.probe == "finetune"]
     assert measured.lr in LRS
-    assert recorded.ship(made, "the command", shipped=tmp_path / "shipped") == 1
+    assert recorded.ship(store, "the command", shipped=tmp_path / "shipped") == 1
 
     other = _run(tmp_path / "other", seeds=1)
-    (recalled,) = [r for r in other if r.probe == "finetune"]
-    assert recalled.source == "recorded with `the command`"
-    assert (recalled.value, recalled.key) == (measured.value, measured.key)
-    assert other.predictions(recalled) is not None
+    (copied,) = [r for r in other if r.probe == "finetune"]
+    assert copied.source == "recorded with `the command`"
+    assert (copied.value, copied.key) == (measured.value, measured.key)
+    assert other.predictions(copied) is not None
 
     again = _run(tmp_path / "other", finetune=True, seeds=1)
     assert [r.source for r in again if r.probe == "finetune"] == [None]
     assert [r.source for r in _run(tmp_path / "other", seeds=1) if r.probe == "finetune"] == [None]
 
-    strange = BankIdentity.of(Ear(seed=7), Tones())
-    assert recorded.copy_to(Store(tmp_path / "x"), "ear", strange, shipped=tmp_path / "shipped") == 0
+    other_identity = BankIdentity.of(Ear(seed=7), Tones())
+    assert recorded.copy_to(Store(tmp_path / "x"), "ear", other_identity, shipped=tmp_path / "shipped") == 0
     with pytest.raises(ValueError, match="no fine-tuning measured"):
         recorded.ship(Store(tmp_path / "empty"), "the command", shipped=tmp_path / "shipped")
 
 
 @pytest.mark.usefixtures("toys")
-def test_the_demo_tells_its_plan(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_prints_its_plan(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run_demo(tmp_path, suite=TINY, seeds=1)
-    told = capfd.readouterr().err
-    assert "12 runs to do, 0 done" in told  # of four probes two trials and a seed
-    assert "there is no recorded fine-tuning" in told
+    text = capfd.readouterr().err
+    assert "12 runs to do, 0 done" in text  # of four probes two trials and a seed
+    assert "there is no recorded fine-tuning" in text
     run_demo(tmp_path, suite=TINY, seeds=1)
     assert "0 runs to do, 12 done; 0.00 GB of banks to write; about under 1 s" in capfd.readouterr().err
     with pytest.raises(UnknownNameError, match="unknown suite 'huge'"):
@@ -243,7 +245,7 @@ def test_the_demo_tells_its_plan(tmp_path: Path, capfd: pytest.CaptureFixture[st
 
 
 @pytest.mark.usefixtures("toys")
-def test_the_activation_map_is_of_the_probe_that_was_measured_last(tmp_path: Path) -> None:
+def test_the_activation_map_shows_the_probe_that_was_measured_last(tmp_path: Path) -> None:
     _run(tmp_path, seeds=1)
     first = activation_map.load(tmp_path / "activation_map.npz").activation
     _run(tmp_path, seeds=1, suite=dataclasses.replace(TINY, epochs=1))
@@ -256,14 +258,14 @@ def test_the_full_demo_takes_enough_steps_for_prototypes() -> None:
     assert full.epochs * len(data.clips("train")) / full.batch_size > 600
 
 
-# The public surface
+# The public names
 
 
-def test_every_public_name_is_there_and_known_to_type_checkers() -> None:
+def test_every_public_name_exists_and_is_known_to_type_checkers() -> None:
     tree = ast.parse(Path(otoscope.__file__).read_text())
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
-    typed = {alias.asname for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert typed | {"__version__"} == set(dir(otoscope))
+    typed_names = {alias.asname for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert typed_names | {"__version__"} == set(dir(otoscope))
     assert all(getattr(otoscope, name) is not None for name in dir(otoscope))
     assert callable(otoscope.fit)
     assert otoscope.bank.open is Bank
@@ -273,5 +275,5 @@ def test_every_public_name_is_there_and_known_to_type_checkers() -> None:
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = "import otoscope, sys; print(sorted({'torch', 'numpy', 'scipy', 'sklearn'} & set(sys.modules)))"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert shown.strip() == "[]"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"

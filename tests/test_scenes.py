@@ -1,4 +1,4 @@
-"""The data set `scenes`: what ships (recordings, licences, splits) and how it is mixed (plan, render)."""
+"""The data set `scenes`: its recordings, licences and splits, and the mixing of its clips."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def scenes() -> Scenes:
     return Scenes(train=12, validation=2, test=2)
 
 
-# What ships
+# Recordings
 
 
-def test_the_files_are_those_of_the_list():
+def test_the_files_are_those_in_the_list_of_recordings():
     listed = {file_of(row) for row in ROWS}
     assert len(listed) == len(ROWS)
     assert listed == set(mix.DATA.rglob("*.ogg"))
@@ -85,28 +85,28 @@ def test_recordings_decode_to_the_length_listed():
 
 
 def across_splits(
-    prints: np.ndarray, splits: np.ndarray, near_duplicates, threshold: float = 0.5
+    fingerprints: np.ndarray, splits: np.ndarray, near_duplicates, threshold: float = 0.5
 ) -> list[tuple[int, int]]:
-    return [(i, j) for i, j in near_duplicates(prints, threshold).tolist() if splits[i] != splits[j]]
+    return [(i, j) for i, j in near_duplicates(fingerprints, threshold).tolist() if splits[i] != splits[j]]
 
 
 @pytest.mark.slow
 def test_no_similar_recordings_are_in_different_splits(sources):
     rows = sorted(ROWS, key=lambda row: row["id"])
     waves = [mix.decode(f"{row['class']}/{row['id']}.ogg") for row in rows]
-    prints = np.stack([sources.fingerprint(wave) for wave in waves])
+    fingerprints = np.stack([sources.fingerprint(wave) for wave in waves])
     splits = np.array([row["split"] for row in rows])
-    assert across_splits(prints, splits, sources.near_duplicates) == []
+    assert across_splits(fingerprints, splits, sources.near_duplicates) == []
 
     culprit = sources.fingerprint(0.3 * waves[0][40:])  # the first recording, quieter and shorter, in another split
-    pairs = across_splits(np.vstack([prints, culprit]), np.append(splits, "elsewhere"), sources.near_duplicates)
+    pairs = across_splits(np.vstack([fingerprints, culprit]), np.append(splits, "elsewhere"), sources.near_duplicates)
     assert (0, len(rows)) in pairs
 
 
-# How it is mixed
+# Mixing
 
 
-def test_scenes_depend_on_seed_split_and_number_alone():
+def test_scenes_depend_only_on_seed_split_and_number():
     small, large = Scenes(train=3, validation=2, test=1), Scenes(train=8, validation=2, test=1)
     backwards = [clip.audio for clip in reversed(large.clips("train"))][::-1]
     for i, clip in enumerate(small.clips("train")):
@@ -163,11 +163,11 @@ def test_events_have_the_planned_snr():
     planned = []
     for index in range(20):
         plan = mix.plan(0, "test", index)
-        below = mix.background(plan)
-        assert 10 * np.log10(power(below)) == pytest.approx(mix.BACKGROUND_DB, abs=0.01)
+        background = mix.background(plan)
+        assert 10 * np.log10(power(background)) == pytest.approx(mix.BACKGROUND_DB, abs=0.01)
         for placed in plan.placed:
-            under = below[placed.start : placed.start + placed.length]
-            measured = 10 * np.log10(power(mix.event_audio(placed, under)) / power(under))
+            local_background = background[placed.start : placed.start + placed.length]
+            measured = 10 * np.log10(power(mix.event_audio(placed, local_background)) / power(local_background))
             assert measured == pytest.approx(placed.snr, abs=0.01)
             planned.append(placed.snr)
     assert mix.SNR_DB[0] <= min(planned) < mix.SNR_DB[0] + 4
@@ -177,19 +177,18 @@ def test_events_have_the_planned_snr():
 def test_the_audio_differs_from_the_background_only_within_events():
     for index in range(12):
         plan = mix.plan(0, "validation", index)
-        wave, below = mix.render(plan), mix.background(plan)
+        wave, background = mix.render(plan), mix.background(plan)
         extents = [slice(round(e.onset * mix.RATE), round(e.offset * mix.RATE)) for e in plan.events]
         quiet = np.ones(len(wave), bool)
         for extent in extents:
             quiet[extent] = False
         assert quiet.any()
-        scale = (
-            wave[quiet] @ below[quiet] / (below[quiet] @ below[quiet])
-        )  # the mixer scales the whole scene down to its peak
+        # the mixer scales the scene so that its peak is below one
+        scale = wave[quiet] @ background[quiet] / (background[quiet] @ background[quiet])
         assert 0 < scale <= 1 + 1e-5
-        assert np.allclose(wave[quiet], scale * below[quiet], atol=1e-6)
+        assert np.allclose(wave[quiet], scale * background[quiet], atol=1e-6)
         for extent in extents:
-            assert power(wave[extent]) > 2 * power(scale * below[extent])
+            assert power(wave[extent]) > 2 * power(scale * background[extent])
 
 
 @pytest.mark.parametrize(("semitones", "stretch"), [(0.0, 1.0), (3.0, 0.8), (-3.0, 1.2), (2.0, 1.1)])
@@ -225,7 +224,8 @@ def test_noise_has_the_given_slope():
     white = np.random.default_rng(0).standard_normal(160_000).astype(np.float32)
     for slope in (0.0, 1.0, 2.0):
         spectrum = np.abs(np.fft.rfft(effects.coloured_noise(white, slope))) ** 2
-        low, high = spectrum[2_000:4_000].mean(), spectrum[20_000:40_000].mean()  # an octave each, a decade apart
+        # two octaves whose frequencies differ by a factor of ten
+        low, high = spectrum[2_000:4_000].mean(), spectrum[20_000:40_000].mean()
         assert 10 * np.log10(low / high) == pytest.approx(10 * slope, abs=0.5)
 
 

@@ -40,8 +40,8 @@ def one_by_one() -> Iterator[None]:
                 return {number: setting} if number < self.total else {}
 
             def tell(self, outcomes: Mapping[int, Outcome]) -> None:
-                asked = self.ask()
-                self._outcomes += [Trial.of(number, asked[number], outcome) for number, outcome in outcomes.items()]
+                proposed = self.ask()
+                self._outcomes += [Trial.of(number, proposed[number], outcome) for number, outcome in outcomes.items()]
 
             @classmethod
             def kept(cls, storage: Storage) -> list[Trial]:  # noqa: ARG003
@@ -81,7 +81,8 @@ def test_the_strategies_that_come_with_otoscope() -> None:
         (SearchSpec("sobol", {"trials": 0}), "at least one trial, found 0"),
         (SearchSpec("tpe", {"trials": 4, "sobol": 5}), "between 1 and the number of trials, 4, found 5"),
         (SearchSpec("tpe", {"trials": 4, "factor": 1}), "factor >= 2"),
-        (SearchSpec("list"), "at least one setting"),
+        (SearchSpec("list"), "^search 'list' needs a value for the option 'settings'"),
+        (SearchSpec("list", {"settings": []}), "at least one setting"),
     ],
 )
 def test_a_search_that_is_not_possible_is_refused(spec: SearchSpec, message: str) -> None:

@@ -79,5 +79,5 @@ def test_every_strategy_can_be_used(bank: Bank) -> None:
     tpe = fit_best("mean", bank, SearchSpec("tpe", {"trials": 6, "factor": 2}), config)
     assert len(tpe.trials) == 6
     assert any("stopped after epoch" in (trial.error or "") for trial in tpe.trials)
-    given = fit_best("mean", bank, SearchSpec("list", {"settings": [{"lr": 1e-3}, {"lr": 1e-2}]}), config)
-    assert [trial.setting["lr"] for trial in given.trials] == [1e-3, 1e-2]
+    result = fit_best("mean", bank, SearchSpec("list", {"settings": [{"lr": 1e-3}, {"lr": 1e-2}]}), config)
+    assert [trial.setting["lr"] for trial in result.trials] == [1e-3, 1e-2]

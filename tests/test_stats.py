@@ -32,40 +32,42 @@ def estimate(targets: np.ndarray, skill: float, seeds: int = 2, **options: int) 
 def test_bootstrap_equals_repeating_the_clips_averaged_over_seeds() -> None:
     targets = clips(0, n=30)
     scores = [predict(targets, s, 1.0) for s in (1, 2)]
-    found = stats.bootstrap(scores, targets, "mAP", resamples=5, seed=3)
+    estimate = stats.bootstrap(scores, targets, "mAP", resamples=5, seed=3)
     counts = np.random.default_rng(3).multinomial(30, np.full(30, 1 / 30), size=5)
-    for draw, count in zip(found.draws, counts, strict=True):
+    for draw, count in zip(estimate.draws, counts, strict=True):
         again = np.repeat(np.arange(30), count)
         kept = targets[again].any(0)
         of_seed = [sklearn.metrics.average_precision_score(targets[again][:, kept], s[again][:, kept]) for s in scores]
         assert draw == pytest.approx(np.mean(of_seed))
-    assert found.value == pytest.approx(np.mean([sklearn.metrics.average_precision_score(targets, s) for s in scores]))
+    assert estimate.value == pytest.approx(
+        np.mean([sklearn.metrics.average_precision_score(targets, s) for s in scores])
+    )
     values = [metrics.evaluate(s, targets, "multi-label")["mAP"] for s in scores]
-    assert found.per_seed.tolist() == pytest.approx(values)
+    assert estimate.per_seed.tolist() == pytest.approx(values)
 
 
 def test_accuracy_interval_is_close_to_the_binomial_one() -> None:
     rng = np.random.default_rng(0)
     label = rng.integers(0, 5, 500)
     guess = np.where(rng.random(500) < 0.7, label, (label + 1) % 5)
-    found = stats.bootstrap([np.eye(5)[guess]], np.eye(5)[label], "accuracy", "multi-class").interval()
-    wanted = scipy.stats.binomtest(int((guess == label).sum()), 500).proportion_ci(method="wilson")
-    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=0.008)
+    interval = stats.bootstrap([np.eye(5)[guess]], np.eye(5)[label], "accuracy", "multi-class").interval()
+    expected = scipy.stats.binomtest(int((guess == label).sum()), 500).proportion_ci(method="wilson")
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=0.008)
 
 
 def test_the_interval_has_its_coverage_although_resampling_raises_average_precision() -> None:
-    rng, found = np.random.default_rng(0), []
+    rng, estimates = np.random.default_rng(0), []
     for _ in range(120):
         targets = (rng.random((150, 20)) < 0.05).astype(np.float64)
         scores = rng.normal(size=targets.shape) + np.linspace(0.3, 2.5, 20) * targets
-        found.append(stats.bootstrap([scores], targets, "mAP", resamples=200))
-    truth = np.mean([f.value for f in found])
-    ends = np.array([[f.interval().low, f.interval().high] for f in found])
+        estimates.append(stats.bootstrap([scores], targets, "mAP", resamples=200))
+    truth = np.mean([estimate.value for estimate in estimates])
+    ends = np.array([[estimate.interval().low, estimate.interval().high] for estimate in estimates])
     above, below = np.mean(ends[:, 0] > truth), np.mean(ends[:, 1] < truth)
     assert above + below <= 0.1
-    plain = np.array([np.quantile(f.draws, [0.025, 0.975]) for f in found])
+    plain = np.array([np.quantile(estimate.draws, [0.025, 0.975]) for estimate in estimates])
     assert np.mean(plain[:, 0] > truth) - np.mean(plain[:, 1] < truth) > 0.05
-    assert np.mean([np.median(f.draws) - f.value for f in found]) > 0.01
+    assert np.mean([np.median(estimate.draws) - estimate.value for estimate in estimates]) > 0.01
 
 
 def test_an_interval_does_not_leave_the_range_of_the_metric() -> None:
@@ -78,10 +80,10 @@ def test_an_interval_does_not_leave_the_range_of_the_metric() -> None:
 
 
 def test_a_narrower_level_gives_a_narrower_interval_around_the_same_value() -> None:
-    found = estimate(clips(8), 1.0)
-    wide, narrow = found.interval(), found.interval(0.5)
-    assert wide.value == narrow.value == found.value
-    assert wide.low < narrow.low < found.value < narrow.high < wide.high
+    result = estimate(clips(8), 1.0)
+    wide, narrow = result.interval(), result.interval(0.5)
+    assert wide.value == narrow.value == result.value
+    assert wide.low < narrow.low < result.value < narrow.high < wide.high
 
 
 def test_paired_difference_is_tighter_than_its_parts_and_zero_against_itself() -> None:
@@ -89,13 +91,13 @@ def test_paired_difference_is_tighter_than_its_parts_and_zero_against_itself() -
     base = predict(targets, 5, 1.0)
     a = stats.bootstrap([base + 0.3 * targets], targets, "mAP")
     b = stats.bootstrap([base], targets, "mAP")
-    found, apart = stats.paired_bootstrap(a, b), a.interval().high - a.interval().low
-    assert found.value == pytest.approx(a.value - b.value)
-    assert 0 < found.low < found.value < found.high
-    assert found.high - found.low < apart / 2
-    assert found.p < 0.01
-    nothing = stats.paired_bootstrap(a, a)
-    assert (nothing.value, nothing.low, nothing.high, nothing.p) == (0, 0, 0, 1)
+    difference, width = stats.paired_bootstrap(a, b), a.interval().high - a.interval().low
+    assert difference.value == pytest.approx(a.value - b.value)
+    assert 0 < difference.low < difference.value < difference.high
+    assert difference.high - difference.low < width / 2
+    assert difference.p < 0.01
+    zero = stats.paired_bootstrap(a, a)
+    assert (zero.value, zero.low, zero.high, zero.p) == (0, 0, 0, 1)
 
 
 def test_a_tail_is_counted_or_close_to_the_count_of_many_more_resamples() -> None:
@@ -103,35 +105,35 @@ def test_a_tail_is_counted_or_close_to_the_count_of_many_more_resamples() -> Non
 
     def differing(by: float, resamples: int) -> tuple[stats.Estimate, stats.Estimate]:
         scores = predict(targets, 5, 1.0), predict(targets, 6, 1.0) + by * targets
-        a, b = (stats.bootstrap([held], targets, "mAP", resamples=resamples) for held in scores)
+        a, b = (stats.bootstrap([s], targets, "mAP", resamples=resamples) for s in scores)
         return a, b
 
     unclear = differing(0.0, 150)
     assert stats.tail(*unclear) == stats.paired_bootstrap(*unclear).p > 0.1
     clear = differing(0.55, 20_000)
     counted = stats.paired_bootstrap(*clear).p
-    assert 10 / 20_001 < counted < 1 / 151, "many resamples can count it, and few cannot"
+    assert 10 / 20_001 < counted < 1 / 151, "the p-value can be counted with many resamples only"
     assert stats.tail(*clear) == counted
     assert counted / 3 < stats.tail(*differing(0.55, 150)) < 3 * counted
 
 
 def test_equally_good_probes_differ_significantly_no_more_often_than_the_level() -> None:
-    called = 0
+    significant = 0
     for seed in range(80):
         targets = clips(seed, n=60, classes=5)
         a, b = (
             stats.bootstrap([predict(targets, 1000 * k + seed, 1.0)], targets, "mAP", resamples=150) for k in (1, 2)
         )
-        called += stats.paired_bootstrap(a, b).p <= 0.05
-    assert called <= 12
+        significant += stats.paired_bootstrap(a, b).p <= 0.05
+    assert significant <= 12
 
 
-def test_gap_closed_is_the_ratio_with_an_interval_from_nothing_to_everything() -> None:
+def test_gap_closed_is_the_ratio_of_gains_with_an_interval() -> None:
     targets = clips(2, n=300)
     linear, probe, finetune = (estimate(targets, skill) for skill in (0.5, 1.0, 2.0))
-    found = stats.gap_closed(probe, linear, finetune)
-    assert found.value == pytest.approx((probe.value - linear.value) / (finetune.value - linear.value))
-    assert found.low < found.value < found.high
+    gap = stats.gap_closed(probe, linear, finetune)
+    assert gap.value == pytest.approx((probe.value - linear.value) / (finetune.value - linear.value))
+    assert gap.low < gap.value < gap.high
     assert stats.gap_closed(linear, linear, finetune) == stats.Interval(0, 0, 0)
     assert stats.gap_closed(finetune, linear, finetune) == stats.Interval(1, 1, 1)
 
@@ -139,11 +141,11 @@ def test_gap_closed_is_the_ratio_with_an_interval_from_nothing_to_everything() -
 def test_the_share_of_an_insignificant_gap_is_undefined() -> None:
     targets = clips(3, n=60)
     linear, probe, worse = estimate(targets, 1.0), estimate(targets, 1.5), estimate(targets, 0.0)
-    barely = stats.bootstrap([predict(targets, s, 1.0) for s in (5, 6)], targets, "mAP")
-    assert 0 < barely.value - linear.value < 0.05
-    for finetune in (worse, barely, linear):
-        found = stats.gap_closed(probe, linear, finetune)
-        assert np.isnan([found.value, found.low, found.high]).all()
+    slightly_better = stats.bootstrap([predict(targets, s, 1.0) for s in (5, 6)], targets, "mAP")
+    assert 0 < slightly_better.value - linear.value < 0.05
+    for finetune in (worse, slightly_better, linear):
+        gap = stats.gap_closed(probe, linear, finetune)
+        assert np.isnan([gap.value, gap.low, gap.high]).all()
 
 
 def test_only_the_same_resamples_can_be_compared() -> None:
@@ -158,15 +160,15 @@ def test_only_the_same_resamples_can_be_compared() -> None:
 
 def test_kendalls_tau_agrees_with_scipy_and_has_an_interval() -> None:
     targets = clips(6, n=300)
-    far = [estimate(targets, skill, resamples=200) for skill in (0.2, 1.0, 2.0, 4.0)]
-    assert stats.kendall_tau(far, far) == stats.Interval(1, 1, 1)
-    assert stats.kendall_tau(far, far[::-1]).value == -1
-    near = [stats.bootstrap([predict(targets, s, 1.0)], targets, "mAP", resamples=200) for s in range(4)]
-    found = stats.kendall_tau(near, far)
-    assert found.value == scipy.stats.kendalltau([e.value for e in near], [e.value for e in far]).statistic
-    assert found.low < found.value <= found.high
+    different = [estimate(targets, skill, resamples=200) for skill in (0.2, 1.0, 2.0, 4.0)]
+    assert stats.kendall_tau(different, different) == stats.Interval(1, 1, 1)
+    assert stats.kendall_tau(different, different[::-1]).value == -1
+    similar = [stats.bootstrap([predict(targets, s, 1.0)], targets, "mAP", resamples=200) for s in range(4)]
+    tau = stats.kendall_tau(similar, different)
+    assert tau.value == scipy.stats.kendalltau([e.value for e in similar], [e.value for e in different]).statistic
+    assert tau.low < tau.value <= tau.high
     with pytest.raises(ValueError, match="same >= 2 encoders"):
-        stats.kendall_tau(far[:1], far[:1])
+        stats.kendall_tau(different[:1], different[:1])
 
 
 @settings(max_examples=60, deadline=None)
@@ -174,31 +176,31 @@ def test_kendalls_tau_agrees_with_scipy_and_has_an_interval() -> None:
 def test_kendalls_tau_of_all_resamples_equals_scipy_with_ties(seed: int, encoders: int) -> None:
     rng = np.random.default_rng(seed)
     x, y = rng.integers(0, 4, (2, 30, encoders)).astype(np.float64)
-    wanted = [scipy.stats.kendalltau(a, b).statistic for a, b in zip(x, y, strict=True)]
-    np.testing.assert_array_equal(stats._tau(x, y), wanted)
+    expected = [scipy.stats.kendalltau(a, b).statistic for a, b in zip(x, y, strict=True)]
+    np.testing.assert_array_equal(stats._tau(x, y), expected)
 
 
 def test_kendalls_tau_is_undefined_where_all_encoders_tie() -> None:
     targets = clips(6, n=60)
     same = [estimate(targets, 1.0, resamples=20)] * 3
-    apart = [estimate(targets, skill, resamples=20) for skill in (0.5, 1.0, 2.0)]
-    found = stats.kendall_tau(same, apart)
-    assert np.isnan([found.value, found.low, found.high]).all()
+    different = [estimate(targets, skill, resamples=20) for skill in (0.5, 1.0, 2.0)]
+    tau = stats.kendall_tau(same, different)
+    assert np.isnan([tau.value, tau.low, tau.high]).all()
 
 
 def test_kendalls_interval_shifts_the_resamples_of_each_encoder() -> None:
     draws = np.random.default_rng(0).normal(size=(3, 500))
     a = [stats.Estimate(9 - 4 * i, np.zeros(1), 9 + i + d, 9, "r", "mAP") for i, d in enumerate(draws)]
     b = [stats.Estimate(9 - 4 * i, np.zeros(1), 9 - 4 * i + 0 * d, 9, "r", "mAP") for i, d in enumerate(draws)]
-    found = stats.kendall_tau(a, b)
-    assert (found.value, found.low, found.high) == (1, 1, 1), "resamples that lie beside their value are moved onto it"
+    tau = stats.kendall_tau(a, b)
+    assert (tau.value, tau.low, tau.high) == (1, 1, 1), "resamples are shifted so that their median is the value"
 
 
 @pytest.mark.parametrize(("reference", "truth"), [((1.5, 1.7, 1.9), 1.0), ((1.5, 1.9, 1.7), 1 / 3)])
 def test_kendalls_interval_contains_the_true_agreement_of_close_rankings(
     reference: tuple[float, ...], truth: float
 ) -> None:
-    held, surprised = 0, 0
+    covered, different = 0, 0
     for trial in range(40):
         targets = clips(trial, n=120, classes=5, rate=0.1)
         sides = [
@@ -208,11 +210,11 @@ def test_kendalls_interval_contains_the_true_agreement_of_close_rankings(
             ]
             for k, skills in enumerate(((1.0, 1.2, 1.4), reference))
         ]
-        found = stats.kendall_tau(*sides)
-        held += found.low - 1e-9 <= truth <= found.high + 1e-9
-        surprised += abs(found.value - truth) > 1e-9
-    assert held >= 36
-    assert surprised > 8
+        tau = stats.kendall_tau(*sides)
+        covered += tau.low - 1e-9 <= truth <= tau.high + 1e-9
+        different += abs(tau.value - truth) > 1e-9
+    assert covered >= 36
+    assert different > 8
 
 
 def test_a_bootstrap_in_blocks_has_the_same_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,18 +258,18 @@ def test_wins_of_methods_with_other_numbers_of_seeds() -> None:
 
 
 def test_methods_that_tie_everywhere_share_a_rank_and_nothing_is_rejected() -> None:
-    found = stats.average_ranks(np.ones((3, 4)))
-    assert (found.ranks.tolist(), found.statistic, found.p) == ([2.5] * 4, 0.0, 1.0)
+    result = stats.average_ranks(np.ones((3, 4)))
+    assert (result.ranks.tolist(), result.statistic, result.p) == ([2.5] * 4, 0.0, 1.0)
 
 
 def test_ranks_and_friedman_against_brute_force_and_demsars_table() -> None:
     values = np.random.default_rng(0).normal(size=(6, 4)).round(1)
     values[0] = [1, 1, 0, 2]
-    found = stats.average_ranks(values)
+    result = stats.average_ranks(values)
     ranks = [[1 + (row > v).sum() + ((row == v).sum() - 1) / 2 for v in row] for row in values]
-    np.testing.assert_allclose(found.ranks, np.mean(ranks, 0))
-    wanted = scipy.stats.friedmanchisquare(*values.T)
-    assert (found.statistic, found.p) == (wanted.statistic, wanted.pvalue)
+    np.testing.assert_allclose(result.ranks, np.mean(ranks, 0))
+    expected = scipy.stats.friedmanchisquare(*values.T)
+    assert (result.statistic, result.p) == (expected.statistic, expected.pvalue)
     # Demsar 2006, table 5 (a) and section 3.2.4: four classifiers, 14 data sets, q = 2.569, CD = 1.25.
     assert stats.average_ranks(np.random.default_rng(1).normal(size=(14, 4))).critical == pytest.approx(1.25, abs=0.005)
     with pytest.raises(ValueError, match="methods >= 3"):
@@ -277,12 +279,12 @@ def test_ranks_and_friedman_against_brute_force_and_demsars_table() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
 def test_holm_rejects_exactly_what_the_closed_test_of_bonferroni_tests_rejects(p: list[float]) -> None:
-    found = stats.holm(p)
+    corrected = stats.holm(p)
     for i in range(len(p)):
         others = [k for k in range(len(p)) if k != i]
         families = (set(c) | {i} for size in range(len(p)) for c in itertools.combinations(others, size))
         closed = max(min(1.0, len(f) * min(p[k] for k in f)) for f in families)
-        assert found[i] == pytest.approx(closed)
+        assert corrected[i] == pytest.approx(closed)
 
 
 def test_holm_refuses_values_outside_zero_to_one() -> None:

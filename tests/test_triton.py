@@ -29,9 +29,9 @@ def run_cases() -> None:
     """All cases, in a separate process: Triton decides when it is imported whether it interprets."""
     for B, N, K, D in CASES:
         tokens, prototypes, mask = draw(B, N, K, D)
-        for normalise, both, given in ((True, False, mask), (False, True, mask), (True, True, None)):
-            compare(tokens, prototypes, given, normalise, both, 1e-5)
-            compare(tokens, prototypes, given, normalise, both, 1e-5, IN_INT8)
+        for normalise, both, tokens_mask in ((True, False, mask), (False, True, mask), (True, True, None)):
+            compare(tokens, prototypes, tokens_mask, normalise, both, 1e-5)
+            compare(tokens, prototypes, tokens_mask, normalise, both, 1e-5, IN_INT8)
     for dtypes in ((torch.float16, torch.float16), (torch.float16, torch.float32), (torch.float32, torch.float16)):
         tokens, prototypes, mask = draw(2, 20, 7, 24)
         compare(tokens.to(dtypes[0]), prototypes.to(dtypes[1]), mask, True, True, 2e-3)

@@ -47,9 +47,9 @@ def test_log_mel_equals_the_extractor_of_transformers(kind: str) -> None:
     waves = {"noise": noise(3 * RATE), "tone": np.sin(2 * np.pi * 440 * time), "silence": 0 * time}
     wave = waves[kind].astype(np.float32)
     oracle = transformers.WhisperFeatureExtractor(chunk_length=5)
-    wanted = oracle._np_extract_fbank_features(np.pad(wave, (0, 2 * RATE))[None], "cpu")[0].T
+    expected = oracle._np_extract_fbank_features(np.pad(wave, (0, 2 * RATE))[None], "cpu")[0].T
     mel = log_mel(functional.pad(torch.from_numpy(wave)[None], (0, 2 * RATE)), 80)[0].numpy()
-    assert np.abs(mel - wanted).max() < 1e-4
+    assert np.abs(mel - expected).max() < 1e-4
 
 
 def test_the_front_end_pads_every_clip_to_the_window(whisper_path: str) -> None:
@@ -58,8 +58,8 @@ def test_the_front_end_pads_every_clip_to_the_window(whisper_path: str) -> None:
     batch = AudioBatch(torch.cat([torch.from_numpy(wave), torch.ones(500)])[None], torch.tensor([len(wave)]), RATE)
     features = encoder.front_end(batch)
     oracle = transformers.WhisperFeatureExtractor(feature_size=40, chunk_length=1)
-    wanted = oracle(wave, sampling_rate=RATE, return_tensors="pt").input_features
-    assert torch.allclose(features.x.transpose(1, 2), wanted, atol=1e-4)
+    expected = oracle(wave, sampling_rate=RATE, return_tensors="pt").input_features
+    assert torch.allclose(features.x.transpose(1, 2), expected, atol=1e-4)
     assert features.lengths.tolist() == [51]
 
 
@@ -164,7 +164,7 @@ def test_depth_groups_contain_every_parameter_once(whisper_path: str) -> None:
 
 
 class Bands(Dataset):
-    """One second of noise with one of three tones, far apart."""
+    """One second of noise with one of three tones of very different frequencies."""
 
     name, digest = "bands", "bands-1"
     task = Task(("low", "middle", "high"), "multi-class", "accuracy")
@@ -265,28 +265,28 @@ def converter(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def ctranslate2(path: str, dtype: torch.dtype) -> dict[str, Tensor]:
     """The variables of CTranslate2's WhisperSpec for a checkpoint, written down independently of the converter."""
     model = transformers.WhisperModel.from_pretrained(path, dtype=dtype)
-    held: dict[str, Tensor] = {"decoder/embeddings/weight": model.decoder.embed_tokens.weight}
+    variables: dict[str, Tensor] = {"decoder/embeddings/weight": model.decoder.embed_tokens.weight}
 
     def norm(scope: str, module: torch.nn.LayerNorm) -> None:
-        held[f"{scope}/gamma"], held[f"{scope}/beta"] = module.weight, module.bias
+        variables[f"{scope}/gamma"], variables[f"{scope}/beta"] = module.weight, module.bias
 
     def linear(scope: str, *modules: torch.nn.Linear) -> None:
-        held[f"{scope}/weight"] = torch.cat([m.weight for m in modules])
+        variables[f"{scope}/weight"] = torch.cat([m.weight for m in modules])
         biases = [m.weight.new_zeros(len(m.weight)) if getattr(m, "bias", None) is None else m.bias for m in modules]
-        held[f"{scope}/bias"] = torch.cat(biases)
+        variables[f"{scope}/bias"] = torch.cat(biases)
 
     for conv in ("conv1", "conv2"):
         module = getattr(model.encoder, conv)
-        held[f"encoder/{conv}/weight"], held[f"encoder/{conv}/bias"] = module.weight, module.bias
+        variables[f"encoder/{conv}/weight"], variables[f"encoder/{conv}/bias"] = module.weight, module.bias
     for side in ("encoder", "decoder"):
         half = getattr(model, side)
-        held[f"{side}/num_heads"] = torch.tensor(2, dtype=torch.int16)
-        held[f"{side}/position_encodings/encodings"] = half.embed_positions.weight
+        variables[f"{side}/num_heads"] = torch.tensor(2, dtype=torch.int16)
+        variables[f"{side}/position_encodings/encodings"] = half.embed_positions.weight
         norm(f"{side}/layer_norm", half.layer_norm)
         for i, layer in enumerate(half.layers):
-            scope, own = f"{side}/layer_{i}", layer.self_attn
-            linear(f"{scope}/self_attention/linear_0", own.q_proj, own.k_proj, own.v_proj)
-            linear(f"{scope}/self_attention/linear_1", own.out_proj)
+            scope, attention = f"{side}/layer_{i}", layer.self_attn
+            linear(f"{scope}/self_attention/linear_0", attention.q_proj, attention.k_proj, attention.v_proj)
+            linear(f"{scope}/self_attention/linear_1", attention.out_proj)
             norm(f"{scope}/self_attention/layer_norm", layer.self_attn_layer_norm)
             if side == "decoder":
                 cross = layer.encoder_attn
@@ -297,7 +297,7 @@ def ctranslate2(path: str, dtype: torch.dtype) -> dict[str, Tensor]:
             linear(f"{scope}/ffn/linear_0", layer.fc1)
             linear(f"{scope}/ffn/linear_1", layer.fc2)
             norm(f"{scope}/ffn/layer_norm", layer.final_layer_norm)
-    return {name: tensor.detach() for name, tensor in held.items()}
+    return {name: tensor.detach() for name, tensor in variables.items()}
 
 
 def serialise(variables: dict[str, Tensor], *, name: str = "WhisperSpec", version: int = 6) -> bytes:
@@ -322,15 +322,15 @@ def test_a_converted_model_is_the_same_model(
 ) -> None:
     (tmp_path / "model.bin").write_bytes(serialise(ctranslate2(whisper_path, dtype)))
     converter.convert(tmp_path / "model.bin", tmp_path / "out")
-    given = transformers.WhisperModel.from_pretrained(whisper_path, dtype=dtype)
-    found = transformers.WhisperModel.from_pretrained(tmp_path / "out", dtype="auto")
-    assert found.dtype == dtype
-    config = found.config.to_dict()
+    original = transformers.WhisperModel.from_pretrained(whisper_path, dtype=dtype)
+    converted = transformers.WhisperModel.from_pretrained(tmp_path / "out", dtype="auto")
+    assert converted.dtype == dtype
+    config = converted.config.to_dict()
     assert {key: config[key] for key in SIZES} == SIZES
     assert (config["eos_token_id"], config["decoder_start_token_id"]) == (50256, 50257)
-    wanted, state = given.state_dict(), found.state_dict()
-    assert wanted.keys() == state.keys()
-    assert all(torch.equal(wanted[name], state[name]) for name in wanted)
+    expected, state = original.state_dict(), converted.state_dict()
+    assert expected.keys() == state.keys()
+    assert all(torch.equal(expected[name], state[name]) for name in expected)
     converted_tokens = extract_features(Whisper(path=str(tmp_path / "out")), noise(RATE)).x
     assert torch.allclose(
         converted_tokens,

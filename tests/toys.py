@@ -51,6 +51,16 @@ class Tones(Dataset):
         )
 
 
+class Folded(Tones):
+    """Tones in folds, without a validation split."""
+
+    name, splits = "folded", ("train", "test")
+
+    def __init__(self, *, fold: int) -> None:
+        super().__init__(kind="multi-class", sizes={"train": 30, "test": 12})
+        self.digest = f"folded-{fold}"
+
+
 class _Constant:
     """A function that returns its wave and can be pickled."""
 

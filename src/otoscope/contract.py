@@ -1,8 +1,8 @@
 """Contracts: what every plug-in of a kind must do, as named checks that anybody can run.
 
-`otoscope.probes.contract`, `otoscope.encoders.contract` and `otoscope.datasets.contract` each hold one `Contract`. The
-command line runs it by name (`otoscope check probe NAME`), and a plug-in's own test suite runs it through pytest, one
-test for each check:
+The module `contract` of `otoscope.probes`, `otoscope.encoders`, `otoscope.datasets`, `otoscope.metrics` and
+`otoscope.search` has one `Contract`. The command line runs it by name (`otoscope check probe NAME`), and a plug-in's
+own test suite runs it through pytest, one test for each check:
 
     from otoscope.probes.contract import CONTRACT
 
@@ -55,7 +55,7 @@ class Contract(Generic[Subject]):
 
     Parameters
     ----------
-    kind : what is checked: "probe", "encoder" or "dataset".
+    kind : what is checked: "probe", "encoder", "dataset", "metric" or "search".
 
     Examples
     --------

@@ -45,10 +45,13 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     --------
     >>> unknown("probe", "protbin", ["linear", "protobin"])
     "unknown probe 'protbin'; did you mean 'protobin'? known: linear, protobin"
+    >>> unknown("metric", "map", ["F1", "mAP"])
+    "unknown metric 'map'; did you mean 'mAP'? known: F1, mAP"
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, 1)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    folded = {candidate.casefold(): candidate for candidate in names}
+    close = difflib.get_close_matches(name.casefold(), folded, 1)
+    hint = f"; did you mean {folded[close[0]]!r}?" if close else ";"
     return f"unknown {kind} {name!r}{hint} known: {', '.join(names)}"
 
 
@@ -140,9 +143,13 @@ class Registry(Generic[T]):
         Raises
         ------
         UnknownNameError : when no plug-in of this name is registered.
-        TypeError : when the plug-in has no such option.
+        TypeError : when the plug-in has no such option, or when an option without a default is missing.
         """
         self.check_options(name, options)
+        required = [k for k, option in self.options(name).items() if option.default is inspect.Parameter.empty]
+        missing = [option for option in required if option not in options]
+        if missing:
+            raise TypeError(f"{self.kind} {name!r} needs a value for the option {' and '.join(map(repr, missing))}")
         return self.get(name)(*args, **options)
 
     @contextmanager

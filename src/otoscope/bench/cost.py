@@ -97,6 +97,40 @@ class PairSize:
         return clips if shots is None else min(clips, shots * self.classes)
 
 
+def build_error(spec: ProbeSpec | FinetuneSpec, size: PairSize) -> str | None:
+    """Why a probe, or the head of fine-tuning, cannot be built for the tokens of a pair.
+
+    Parameters
+    ----------
+    spec : the probe, or fine-tuning.
+    size : size of the encoder and the data set.
+
+    Returns
+    -------
+    The reason, for example that the number of heads does not divide the token width; None when it can be built.
+
+    Examples
+    --------
+    >>> size = PairSize({"train": 1000}, TokenShape(1, 8, 64, True, 6.25), 63, 2_700_000, 36, 0)
+    >>> build_error(ProbeSpec("mhca", options={"heads": 8}), size) is None
+    True
+    >>> build_error(ProbeSpec("mhca"), size)
+    "probe 'mhca': heads=12 must divide the token width 64; possible here: [1, 2, 4, 8, 16, 32, 64]"
+    """
+    name, options, layer = (
+        (spec.recipe.head, spec.recipe.head_options, None)
+        if isinstance(spec, FinetuneSpec)
+        else (spec.name, spec.options, spec.layer)
+    )
+    try:
+        layers = choose_layers(layer, probes.registry.get(name).uses_all_layers, size.shape)
+        shape = dataclasses.replace(size.shape, layers=len(layers))
+        probes.parameter_count(name, shape, size.classes, **options)
+    except Exception as error:  # a probe of a plug-in may raise anything
+        return str(error)
+    return None
+
+
 def training_seconds(spec: ProbeSpec | FinetuneSpec, size: PairSize, *, epochs: int, shots: int | None = None) -> float:
     """Estimated time of one training: forward and backward passes over the train clips in every epoch.
 
@@ -127,7 +161,7 @@ def training_seconds(spec: ProbeSpec | FinetuneSpec, size: PairSize, *, epochs: 
     shape = dataclasses.replace(size.shape, layers=len(layers))
     try:
         macs = probes.cost(spec.name, shape, size.classes, size.tokens, **spec.options).macs
-    except (ValueError, RuntimeError):  # it cannot be built or counted: if its runs fail, they give the reason
+    except RuntimeError:  # its multiply-accumulates cannot be counted
         macs = 0
     values = shape.layers * size.tokens * shape.dim if kind.reads == "tokens" else 0
     per_clip = _CLIP_SECONDS + _VALUE_SECONDS * values + macs / _PROBE_RATE

@@ -138,9 +138,10 @@ class Plan:
             lines.append(f"{pair}: bank {self._bank_line(pair, to_encode)}")
             lines += [f"  {study.probe:{width}} {_study_line(study, runs)}" for study, runs in studies]
         lines += [f"missing {item.kind} {item.name!r}: {item.reason}" for item in self.unavailable]
+        about = "about " if self.seconds >= 1 else ""
         lines.append(
-            f"{len(self.runs)} runs to do, {self.finished} done; {self.bytes / 1e9:.2f} GB of banks to write; "
-            f"about {_time(self.seconds)} ({self.seconds / 3600:.2f} hours) on 2 cores"
+            f"{_plural(len(self.runs), 'run')} to do, {self.finished} done; {self.bytes / 1e9:.2f} GB of banks "
+            f"to write; {about}{_time(self.seconds)} ({self.seconds / 3600:.2f} hours) on 2 cores"
         )
         return "\n".join(lines)
 
@@ -181,13 +182,15 @@ def make(
 
     Returns
     -------
-    The plan.
+    The plan. A study whose probe cannot be built for the tokens of its pair is listed in `Plan.unavailable`.
     """
-    total, remaining = 0, []
+    total, remaining, missing = 0, [], list(unavailable)
     unusable = {item.name for item in unavailable if item.kind == "probe"}
     for pair, size in sizes.items():
+        errors = {spec.label: cost.build_error(spec, size) for spec in suite.probes if spec.label not in unusable}
+        missing += [Unavailable("study", f"{pair}, {label}", reason) for label, reason in errors.items() if reason]
         for study in studies_of(suite, pair):
-            if study.probe in unusable:
+            if study.probe in unusable or errors[study.probe]:
                 continue
             seconds = (measured or {}).get(study) or cost.training_seconds(
                 suite.probe(study.probe), size, epochs=suite.epochs, shots=study.shots
@@ -196,7 +199,7 @@ def make(
             total += len(trials) + len(finals)
             if any(run not in finished for run in finals):
                 remaining += [run for run in [*trials, *finals] if run not in finished]
-    return Plan(suite, tuple(remaining), total - len(remaining), sizes, tuple(unavailable))
+    return Plan(suite, tuple(remaining), total - len(remaining), sizes, tuple(missing))
 
 
 def runs_of(suite: Suite, study: Study, seconds: float = 0.0) -> tuple[list[Run], list[Run]]:
@@ -232,8 +235,16 @@ def _study_line(study: Study, runs: Sequence[Run]) -> str:
     trials = sum(run.trial is not None for run in runs)
     few = "" if study.shots is None else f"{study.shots} shots, draw {study.draw}: "
     counts = {"trial": trials, "seed": len(runs) - trials}
-    parts = [f"{n} {what}{'s' * (n > 1)}" for what, n in counts.items() if n]
+    parts = [_plural(n, what) for what, n in counts.items() if n]
     return f"{few}{' + '.join(parts)}, {_time(runs[0].seconds)} each"
+
+
+def _plural(number: int, what: str) -> str:
+    """
+    >>> _plural(1, "run"), _plural(0, "run")
+    ('1 run', '0 runs')
+    """
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _time(seconds: float) -> str:

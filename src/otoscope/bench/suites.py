@@ -69,8 +69,9 @@ class Suite:
             if not labels or len(set(labels)) != len(labels):
                 raise SuiteError(f"suite {self.name!r}: each {what} must be listed once, at least one; found {labels}")
         for number in ("seeds", "draws", "epochs", "batch_size"):
-            if not isinstance(getattr(self, number), int) or getattr(self, number) < 1:
-                raise SuiteError(f"suite {self.name!r}: {number} must be a whole number >= 1")
+            value = getattr(self, number)
+            if type(value) is not int or value < 1:
+                raise SuiteError(f"suite {self.name!r}: {number} must be a whole number >= 1, found {value!r}")
         try:
             if self.search is not None:
                 self.search.check()
@@ -98,12 +99,13 @@ class Unavailable:
 
     Parameters
     ----------
-    kind : what it is; "pair" for an encoder that cannot encode a data set.
-    name : label of the encoder or probe, name of the data set, or text of the pair.
+    kind : what it is; "pair" for an encoder that cannot encode a data set, "study" for a probe that cannot be built for
+        a pair.
+    name : label of the encoder or probe, name of the data set, or text of the pair or study.
     reason : why it cannot be used.
     """
 
-    kind: Literal["encoder", "dataset", "probe", "pair"]
+    kind: Literal["encoder", "dataset", "probe", "pair", "study"]
     name: str
     reason: str
 
@@ -162,9 +164,13 @@ def parse(name: str, data: Mapping[str, Any]) -> Suite:
 
     Raises
     ------
-    SuiteError : for an unknown key or a value that is not valid.
+    SuiteError : for an unknown key, a missing key or a value that is not valid.
     """
     _check_keys(f"suite {name!r}", data, Suite, without=("name",))
+    missing = [key for key in ("about", "encoders", "datasets", "probes") if key not in data]
+    if missing:
+        needed = "a suite needs about, encoders, datasets and probes"
+        raise SuiteError(f"suite {name!r}: missing key {missing[0]!r}; {needed}")
     items: dict[str, list[dict[str, Any]]] = {}
     for kind, spec in (("encoders", Spec), ("datasets", DatasetSpec), ("probes", ProbeSpec)):
         items[kind] = [{"name": item} if isinstance(item, str) else dict(item) for item in data.get(kind, ())]

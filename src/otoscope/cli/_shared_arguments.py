@@ -63,7 +63,8 @@ def add_out(to: argparse.ArgumentParser, default: Path | None) -> None:
 def add_filters(to: argparse.ArgumentParser, *names: str) -> None:
     """Add one filter for each name, such as --encoder."""
     for name in names:
-        to.add_argument(f"--{name}", action="append", metavar="NAME", help=f"only this {name}; may be repeated")
+        words = "data set" if name == "dataset" else name
+        to.add_argument(f"--{name}", action="append", metavar="NAME", help=f"only this {words}; may be repeated")
 
 
 def add_plugin(to: argparse.ArgumentParser) -> None:

@@ -22,6 +22,13 @@ from otoscope.cli._shared_arguments import (
     layers,
 )
 
+CHECKED = {
+    "encoder": "encoders",
+    "dataset": "data sets",
+    "probe": "probes",
+    "metric": "metrics",
+    "search": "search strategies",
+}
 FORMATS = ("table", "csv", "json", "markdown", "latex")
 
 
@@ -53,8 +60,8 @@ def parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    _demo(command("demo", benching.demo, "probe the encoder that ships on the data set that ships, and write a report"))
-    _list(command("list", commands.list_, "list encoders, data sets and probes"))
+    _demo(command("demo", benching.demo, "probe the embedded encoder on the embedded data set, and write a report"))
+    _list(command("list", commands.list_, "list encoders, data sets, probes, metrics and search strategies"))
     _extract(command("extract", commands.extract, "encode a data set and store its tokens in a bank"))
     _probe(command("probe", benching.probe, "train and evaluate one probe on one encoder and data set"))
     _bench(
@@ -67,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     _compare(command("compare", reading.compare, "test which of two probes is better, with intervals and p-values"))
     _rank(command("rank", reading.rank, "test whether the choice of the probe changes the ranking of encoders"))
     _report(command("report", reading.report, "write report.html from the results"))
-    _check(command("check", checking.check, "run the contract suite on encoders, data sets or probes"))
+    _check(command("check", checking.check, "run the contract suite of a kind of plug-in"))
     return whole
 
 
@@ -158,8 +165,8 @@ def _bench(to: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a suite of the package (smoke, demo, demo-small, unmute, fewshot-birds, controls) or a .json file",
     )
-    for kind in ("encoders", "datasets", "probes"):
-        to.add_argument(f"--{kind}", metavar="A,B", help=f"names of {kind}, in place of a suite")
+    for kind, words in (("encoders", "encoders"), ("datasets", "data sets"), ("probes", "probes")):
+        to.add_argument(f"--{kind}", metavar="A,B", help=f"names of {words}, in place of a suite")
     add_few_shot(to)
     for name, words in (
         ("trials", "trials of the search before the final runs; 1 for no search"),
@@ -272,13 +279,13 @@ def _report(to: argparse.ArgumentParser) -> None:
 
 def _check(to: argparse.ArgumentParser) -> None:
     kinds = to.add_subparsers(title="what to check", dest="kind", metavar="KIND", required=True)
-    for kind, words in (("encoder", "encoders"), ("dataset", "data sets"), ("probe", "probes")):
+    for kind, words in CHECKED.items():
         about = f"run the contract suite on {words}"
         added = kinds.add_parser(kind, help=about, description=about[0].upper() + about[1:] + ".")
         added.add_argument(
             "names", nargs="*", metavar="NAME", help=f"only these (default: the {words} of the plug-in, or all)"
         )
-        if kind == "probe":
+        if kind in ("probe", "metric"):
             added.set_defaults(option=[])
         else:
             add_option(added, "--option", f"an option of the {words}")

@@ -16,21 +16,41 @@ if TYPE_CHECKING:
     from otoscope.contract import CheckResult, Contract
     from otoscope.registry import Registry
 
+PACKAGES = {
+    "encoder": "encoders",
+    "dataset": "datasets",
+    "probe": "probes",
+    "metric": "metrics",
+    "search": "search",
+}
+"""The kinds of plug-ins that have a contract, with their packages."""
+
 
 def check(arguments: argparse.Namespace) -> int:
     """Run the contract of `arguments.kind` and print the results; the exit status is 1 where a check failed."""
     kind, options = arguments.kind, dict(arguments.option)
-    registry: Registry[Any] = importlib.import_module(f"otoscope.{kind}s").registry
-    contract: Contract[Any] = importlib.import_module(f"otoscope.{kind}s.contract").CONTRACT
+    registry: Registry[Any] = importlib.import_module(f"otoscope.{PACKAGES[kind]}").registry
+    contract: Contract[Any] = importlib.import_module(f"otoscope.{PACKAGES[kind]}.contract").CONTRACT
     names = arguments.names or _creatable(registry, arguments.plugin, options)
     for name in names:
         _expect_options(registry, name, options)
     passed = True
     for name in names:
-        results = contract.run(name, name if kind == "probe" else partial(registry.create, name, **options))
+        results = contract.run(name, _subject(kind, registry, name, options))
         _print(name, results)
         passed = passed and all(result.passed for result in results)
     return int(not passed)
+
+
+def _subject(kind: str, registry: Registry[Any], name: str, options: dict[str, Any]) -> Any:
+    """Return what the contract of this kind is called with."""
+    if kind in ("probe", "metric"):
+        return name
+    if kind == "search":
+        from otoscope.search import SearchSpec
+
+        return SearchSpec(name, options)
+    return partial(registry.create, name, **options)
 
 
 def _creatable(registry: Registry[Any], plugins: Iterable[object] | None, options: Iterable[str]) -> list[str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from otoscope.registry import Registry
     from otoscope.results import Store
 
-KINDS = ("encoders", "datasets", "probes")
+KINDS = ("encoders", "datasets", "probes", "metrics", "searches")
 RUNS, DEMO = Path("otoscope-runs"), Path("otoscope-demo")
 
 
@@ -81,7 +81,8 @@ def extract(arguments: argparse.Namespace) -> int:
 def _registry(kind: str) -> Registry[Any]:
     import importlib
 
-    registry: Registry[Any] = importlib.import_module(f"otoscope.{kind}").registry
+    package = "search" if kind == "searches" else kind
+    registry: Registry[Any] = importlib.import_module(f"otoscope.{package}").registry
     return registry
 
 

@@ -81,8 +81,12 @@ def _control(best: Row, others: Sequence[Row]) -> str:
     same = [r for r in others if (r.dataset, r.label) == (best.dataset, best.label) and r.control]
     if not same or best.control:
         return ""
-    control, gain = percent(same[0].value), percent(best.sort_key - same[0].sort_key)
-    return f"With random weights the same probe reaches {control}: pretraining adds {gain} points."
+    control = max(same, key=lambda r: r.sort_key)
+    gain = best.sort_key - control.sort_key
+    difference = f"{percent(abs(gain))} points {'worse' if gain >= 0 else 'better'}"
+    return (
+        f"The same probe reaches {percent(control.value)} on {control.encoder}, which has random weights: {difference}."
+    )
 
 
 def _interval_text(interval: Interval) -> str:

@@ -1,5 +1,6 @@
 """Search of the learning rate and weight decay on the validation split. One file for each strategy."""
 
+from otoscope.search._preset import PresetSearch
 from otoscope.search.api import SearchResult, fit_best
 from otoscope.search.base import (
     MissingExtraError,
@@ -18,6 +19,7 @@ from otoscope.search.spec import SearchSpec
 __all__ = [
     "MissingExtraError",
     "Outcome",
+    "PresetSearch",
     "Problem",
     "Search",
     "SearchResult",

@@ -27,7 +27,7 @@ class ListSearch(PresetSearch):
     ValueError : without settings.
     """
 
-    def __init__(self, problem: Problem, *, settings: Sequence[Setting] = ()) -> None:
+    def __init__(self, problem: Problem, *, settings: Sequence[Setting]) -> None:
         super().__init__(problem)
         if not settings:
             raise ValueError('settings must list at least one setting, such as [{"lr": 1e-3}, {"lr": 1e-2}]')

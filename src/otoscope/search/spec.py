@@ -63,4 +63,5 @@ class SearchSpec:
         try:
             self.create(Problem(space={}))
         except (UnknownNameError, TypeError, ValueError) as error:
-            raise ValueError(f"search {self.kind!r}: {error}") from error
+            names_kind = repr(self.kind) in str(error)
+            raise ValueError(str(error) if names_kind else f"search {self.kind!r}: {error}") from error
