@@ -1,14 +1,15 @@
-"""The corpus an encoder is pretrained on without labels: every sound of the packages, at 16 kHz mono.
+"""Write the corpus for pretraining an encoder without labels: all sounds of the packages, at 16 kHz mono.
 
     python assets/corpus.py --raw raw --out pretrain [--exclude recordings.json]
 
-makes, in `--out`, `audio.npy` (one flat int16 array of every sound that decodes) and `index.json`, the sounds to train
-on: [{package, path, start, length, sha256, kind}], start and length in samples of `audio.npy`. `kind` is guessed from
-the path and serves the balance, never a label. Duplicates and clips under 0.1 s are in the array and not in the index.
+writes two files to `--out`: `audio.npy`, an int16 array with the samples of all sounds that can be decoded, and
+`index.json`, the sounds used for training: [{package, path, start, length, sha256, kind}], with start and length in
+samples of `audio.npy`. `kind` is derived from the path and is only used to balance the corpus, never as a label.
+Duplicates and clips shorter than 0.1 s are in the array but not in the index.
 
-Decoding is done once (minutes) and kept in `decoded.json` and `prints.npy`; a run with another `--exclude` only writes
-the index again. The file it names is a JSON list of {package, path, split}: whatever is listed as validation or test,
-and whatever sounds alike, is left out.
+Sounds are decoded once, which takes minutes; the results are stored in `decoded.json` and `prints.npy`. A run with
+another `--exclude` writes only the index again. `--exclude` names a JSON list of {package, path, split}: the sounds
+listed as validation or test, and sounds similar to them, are excluded.
 """
 
 import argparse
@@ -94,7 +95,7 @@ def clip(wave: Wave, rate: int) -> Wave:
 
 
 def decode_one(sound: Sound) -> tuple[npt.NDArray[np.int16], Wave] | str:
-    """(samples, fingerprint) of a sound, or why there is none."""
+    """The samples and the fingerprint of a sound, or the reason why it has none."""
     try:
         wave = clip(*sound.read())
     except UnreadableSoundError as error:
@@ -138,14 +139,14 @@ def save_flat(at: Path, waves: list[npt.NDArray[np.int16]]) -> None:
 
 
 def recipe(found: Iterable[Sound]) -> dict[str, Any]:
-    """What the decoded files depend on: stored beside them, and compared before they are used again."""
+    """Everything that decides the decoded files; it is stored with them and compared before they are used again."""
     names = "\n".join(f"{sound.package}/{sound.path}" for sound in found)
     listing = hashlib.sha256(names.encode()).hexdigest()
     return {"version": 3, "rate": RATE, "peak": PEAK, "longest": LONGEST, "sounds": listing}
 
 
 def decoded_once(raw: Path, folder: Path) -> Decoded:
-    """What `decode` has written in `folder` for the same sounds by the same recipe; it is called only if needed."""
+    """The result of `decode` for these sounds in `folder`; `decode` is called only if there is none."""
     found, at = list(sounds(raw)), folder / "decoded.json"
     if not at.exists() or json.loads(at.read_text())["recipe"] != recipe(found):
         decode(found, folder)
@@ -155,7 +156,7 @@ def decoded_once(raw: Path, folder: Path) -> Decoded:
 
 
 def unique(decoded: Decoded) -> tuple[list[int], Counter[str]]:
-    """The sounds to keep, in order, and why the others are dropped; of similar sounds the longest is kept."""
+    """The selected sounds and why others are excluded; of similar sounds the longest is selected."""
     entries, dropped = decoded.entries, Counter[str]()
     alike: dict[int, list[int]] = defaultdict(list)
     for i, j in near_duplicates(decoded.prints, SAME).tolist():
@@ -177,7 +178,7 @@ def unique(decoded: Decoded) -> tuple[list[int], Counter[str]]:
 
 
 def excluded_sounds(decoded: Decoded, file: Path) -> set[int]:
-    """The sounds that are listed in `file` as validation or test, with whatever is the same or alike.
+    """The sounds that are listed in `file` as validation or test, with their copies and similar sounds.
 
     Raises ValueError where a listed sound is not among the decoded ones: it could not be kept out.
     """
@@ -216,7 +217,7 @@ def report(entries: list[Entry]) -> str:
 
 
 def main() -> None:
-    """Make the pretraining corpus, or only its index where the sounds are decoded already."""
+    """Write the corpus, or only its index if the sounds were decoded before."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--raw", type=Path, required=True, help="folder of unpacked packages (assets/sources.py)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")

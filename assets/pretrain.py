@@ -1,9 +1,12 @@
 """Train the embedded encoder `tiny` without labels: masked modelling of mixtures, on spectrograms and acoustic units.
 
-Real recordings are mixed in noise; the encoder sees a part of the mixture's patches. From them
-(1) a narrow decoder reconstructs the clean spectrogram at hidden patches (MAE, He et al. 2022; Audio-MAE, 2022), and
-(2) seen and hidden patches alike name the acoustic unit (assets/units.py) of the recording that dominates them, and the
-    cls token those of all recordings in the mixture (HuBERT, Hsu et al. 2021; mixtures as in SSLAM, 2025).
+Recordings are mixed with noise, and the encoder gets a part of the patches of the mixture. From their tokens
+
+1. a narrow decoder reconstructs the clean spectrogram at masked patches (MAE, He et al. 2022; Audio-MAE, 2022), and
+2. linear heads predict, at visible and at masked patches, the acoustic unit (assets/units.py) of the recording that
+   dominates the patch, and from the cls token the units of all recordings in the mixture (HuBERT, Hsu et al. 2021;
+   mixtures as in SSLAM, 2025).
+
 Decoder and unit heads are discarded. The moving average of the encoder's weights is shipped. Labels and file names are
 not used.
 

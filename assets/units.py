@@ -1,9 +1,9 @@
 """Acoustic units: cluster numbers that describe the sound of a recording, computed without labels.
 
-Each stretch of up to 2.56 s is described by hand-made statistics of its log-mel map (spectral shape, spread, change,
-envelope, modulation, fine harmonic structure), the descriptions are compressed by principal components and clustered by
-k-means at three grains. The numbers are the targets of pretraining, as HuBERT's first iteration used clusters of MFCCs
-(Hsu et al. 2021).
+Each segment of up to 2.56 s is described by statistics of its log-mel map (spectral shape, spread, change, envelope,
+modulation, harmonic structure). The descriptions are reduced by principal components and clustered by k-means, with
+three different numbers of clusters. The cluster numbers are the targets of pretraining; the first iteration of HuBERT
+used clusters of MFCCs (Hsu et al. 2021).
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def tree(path):
     return {str(p.relative_to(path)): p.read_bytes() for p in Path(path).rglob("*") if p.is_file()}
 
 
-def alone(encoder, clip):
+def encode_separately(encoder, clip):
     """Tokens of one clip that is encoded by itself."""
     return encoder.encode(AudioBatch.of([clip.audio], clip.rate))
 

@@ -32,7 +32,7 @@ class Silent(ClipProbe):
 
 @pytest.fixture
 def isolated_registries() -> Iterator[None]:
-    """Undo after the test whatever it registers."""
+    """Remove after the test everything that it registers."""
     with ExitStack() as stack:
         for package in (encoders, datasets, metrics, probes, search, sections):
             stack.enter_context(package.registry.isolated())

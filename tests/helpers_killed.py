@@ -28,12 +28,12 @@ class Slow(Toy):
 MANY = partial(Sounds, counts=(41, 9, 10), lengths=VARIED)
 
 
-def start_process(path, die_in=None):
-    """Extract in a forked process; `die_in` is the number of the shard in the middle of which it is killed."""
+def start_process(path, kill_in_shard=None):
+    """Extract in a forked process; `kill_in_shard` is the number of the shard in the middle of which it is killed."""
     pid = os.fork()
     if pid == 0:
-        if die_in is not None:
-            shard.save_file = partial(write_half_then_die, iter(range(die_in)))
+        if kill_in_shard is not None:
+            shard.save_file = partial(write_half_and_kill, iter(range(kill_in_shard)))
         with contextlib.suppress(BaseException):
             quiet(Slow(), MANY(), path)
             os._exit(0)
@@ -41,7 +41,7 @@ def start_process(path, die_in=None):
     return pid
 
 
-def write_half_then_die(countdown, tensors, file):
+def write_half_and_kill(countdown, tensors, file):
     if next(countdown, None) is not None:
         return save_file(tensors, file)
     Path(file).write_bytes(save(tensors)[:-9])
@@ -53,11 +53,11 @@ def kill_at_random(path):
     torch.set_num_threads(1)
     start = time.monotonic()
     quiet(Slow(), MANY(), f"{path}/timed")
-    took, rng, shard_counts, ends = time.monotonic() - start, random.Random(0), [], []
+    duration, rng, shard_counts, ends = time.monotonic() - start, random.Random(0), [], []
     for folder in (f"{path}/{i}" for i in range(5)):
         for _ in range(4):
             pid = start_process(folder)
-            time.sleep(rng.uniform(0, 0.6 * took))
+            time.sleep(rng.uniform(0, 0.6 * duration))
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             shards = len(list(Path(folder).glob("*/shard-*")))
@@ -65,10 +65,10 @@ def kill_at_random(path):
                 banks.open(folder)
                 shards = "open"
             shard_counts.append(shards)
-        os.waitpid(start_process(folder, die_in=0), 0)
-        pair = [start_process(folder), start_process(folder)]  # two at once: one waits for the other
-        ends += [os.waitpid(pid, 0)[1] for pid in pair]
-    os.waitpid(start_process(f"{path}/midway", die_in=7), 0)
+        os.waitpid(start_process(folder, kill_in_shard=0), 0)
+        pids = [start_process(folder), start_process(folder)]  # two at once: one waits for the other
+        ends += [os.waitpid(pid, 0)[1] for pid in pids]
+    os.waitpid(start_process(f"{path}/midway", kill_in_shard=7), 0)
     midway = sorted(str(file.relative_to(f"{path}/midway")) for file in Path(f"{path}/midway").rglob("*shard-*"))
     try:
         banks.open(f"{path}/midway")

@@ -29,9 +29,8 @@ def save_whisper(folder: Path, **sizes: int | str) -> str:
     with torch.random.fork_rng():
         torch.manual_seed(7)
         model = transformers.WhisperForConditionalGeneration(transformers.WhisperConfig(**(SIZES | sizes)))
-        with (
-            torch.no_grad()
-        ):  # at the deviation of 0.02 that transformers draws, so narrow a model hardly depends on its input
+        # with the standard deviation of 0.02 of transformers, so narrow a model hardly depends on its input
+        with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if "embed_positions" in name:
                     parameter.mul_(0.3)

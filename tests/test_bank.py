@@ -1,10 +1,10 @@
-"""Tokens, labels and layers of a bank: what is read is what the encoder returned."""
+"""Tokens, labels and layers of a bank: reading returns what was encoded."""
 
 import numpy as np
 import pytest
 import torch
 
-from bank_toys import BLOCK, RATE, VARIED, Sounds, Toy, alone, quiet, tree
+from bank_toys import BLOCK, RATE, VARIED, Sounds, Toy, encode_separately, quiet, tree
 from otoscope import bank as banks
 from otoscope.bank.read import open_held_out
 from otoscope.registry import UnknownNameError
@@ -25,7 +25,7 @@ def test_stored_tokens_are_those_of_the_encoder(tmp_path, lengths, has_cls, dtyp
     assert tokens.x.shape == (7, 3, train.steps, 2, 4)
     assert (tokens.cls is None) == (not has_cls)
     for row, clip in enumerate(clips):
-        expected = alone(encoder, clip)
+        expected = encode_separately(encoder, clip)
         steps = expected.x.shape[2]
         torch.testing.assert_close(tokens.x[row, :, :steps], expected.x[0], atol=tolerance, rtol=tolerance)
         assert tokens.mask[row].tolist() == [True] * steps + [False] * (train.steps - steps)
@@ -43,7 +43,7 @@ def test_steps_that_the_encoder_pads_are_stored_as_zeros(tmp_path):
     assert not tokens.x[~tokens.mask[:, None].expand(7, 1, 8)].any()
     assert torch.isfinite(train.pooled().x).all()
     torch.testing.assert_close(
-        tokens.x[0, 0, :4], alone(encoder, data.clips("train")[0]).x[0, -1, :4], atol=1e-3, rtol=0
+        tokens.x[0, 0, :4], encode_separately(encoder, data.clips("train")[0]).x[0, -1, :4], atol=1e-3, rtol=0
     )
 
 
@@ -65,7 +65,7 @@ def test_only_the_selected_layers_are_stored(tmp_path, layers, kept):
     encoder, data = Toy(), Sounds()
     bank = quiet(encoder, data, tmp_path / "b", layers=layers, dtype="float32")
     assert (bank.identity.layers, bank.shape.layers) == (tuple(kept), len(kept))
-    expected = alone(encoder, data.clips("validation")[1]).select_layers(kept)
+    expected = encode_separately(encoder, data.clips("validation")[1]).select_layers(kept)
     tokens = bank.split("validation").tokens([1])
     torch.testing.assert_close(tokens.x, expected.x)
     torch.testing.assert_close(tokens.cls, expected.cls)
@@ -114,12 +114,12 @@ def test_tokens_do_not_depend_on_the_other_clips_of_a_batch(tmp_path):
     encoder, data = Toy(), Sounds(lengths=VARIED)
     waves = [clip.audio for clip in data.clips("train")[:2]]
     padded = encoder.encode(AudioBatch.of(waves, RATE)).x[0, :, :3]
-    unpadded = alone(encoder, data.clips("train")[0]).x[0, :, :3]
+    unpadded = encode_separately(encoder, data.clips("train")[0]).x[0, :, :3]
     assert not torch.allclose(padded, unpadded, atol=1e-3)  # padding would change the tokens
     flat = Sounds(lengths=VARIED)
     one = quiet(Toy(), flat, tmp_path / "1", batch_size=1, shard_clips=7, dtype="float32").split("train")
     for row, clip in enumerate(data.clips("train")):
-        expected = alone(encoder, clip).select_layers([-1])
+        expected = encode_separately(encoder, clip).select_layers([-1])
         torch.testing.assert_close(one.tokens([row]).x[:, :, : expected.x.shape[2]], expected.x)
 
 

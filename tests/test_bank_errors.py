@@ -127,5 +127,7 @@ def test_a_digest_that_does_not_cover_the_labels_is_detected(tmp_path):
     bank = quiet(Toy(), Sounds(), tmp_path / "b")
     (bank.path / "test" / "shard-00000.safetensors").unlink()
     changed = renamed(Sounds, clips=lambda self, split: Sounds.clips(self, split)[::-1])
-    with pytest.raises(banks.BankError, match=r"train.clips\.json lists other clips.*Correct the digest"):
+    with pytest.raises(
+        banks.BankError, match=r"train.clips\.json and the data set list different clips.*Correct the digest"
+    ):
         quiet(Toy(), changed(), bank.path)

@@ -89,7 +89,7 @@ def test_wrong_arguments_are_refused(tmp_path, options, error, message):
     assert not (tmp_path / "b").exists()
 
 
-def test_a_bank_says_whether_its_encoder_is_a_control(tmp_path):
+def test_a_bank_records_whether_its_encoder_is_a_control(tmp_path):
     assert not quiet(Toy(), Sounds(), tmp_path / "a").control
     bank = quiet(renamed(Toy, control=True)(), Sounds(), tmp_path / "b")
     assert bank.control

@@ -99,7 +99,7 @@ def test_pooled_vectors_are_the_means_of_the_tokens_up_to_rounding(tmp_path, dty
 
 
 class Coarse(Toy):
-    """Tokens in bfloat16: 1 and the next larger number in turn, whose mean bfloat16 cannot represent."""
+    """Tokens in bfloat16: alternately 1 and the next larger number, whose mean bfloat16 cannot represent."""
 
     def embed(self, features):
         tokens = super().embed(features)
@@ -156,7 +156,7 @@ def test_a_bank_with_another_content_is_refused(tmp_path):
         quiet(Toy(), Sounds(), tmp_path / "b")
 
 
-# Training on them
+# Training on banks of each kind
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def banks_by_kind(tmp_path_factory):
 
 
 @pytest.mark.parametrize("probe", ["linear", "mean", "wsum", "knn"])
-def test_a_probe_that_reads_means_learns_the_same_from_tokens_and_from_pooled_vectors(banks_by_kind, probe):
+def test_a_probe_that_reads_means_gives_the_same_logits_with_tokens_and_with_pooled_vectors(banks_by_kind, probe):
     whole, pooled = (banks_by_kind[content, "float32"] for content in ("tokens", "pooled"))
     a, b = (fit(probe, bank, TrainingConfig(epochs=3)) for bank in (whole, pooled))
     logits = a.predict_logits(whole.split("validation"))
@@ -189,6 +189,6 @@ def test_a_probe_that_reads_token_maps_is_refused_before_any_training(banks_by_k
             fit_many("protobin", bank, [TrainingConfig(seed=seed, epochs=1) for seed in (0, 1)])
 
 
-def test_a_probe_that_reads_token_maps_learns_from_int8(banks_by_kind):
+def test_a_probe_that_reads_token_maps_can_be_trained_on_int8(banks_by_kind):
     fitted = fit("protobin", banks_by_kind["tokens", "int8"], TrainingConfig(epochs=3))
     assert torch.isfinite(fitted.predict_logits(banks_by_kind["tokens", "int8"].split("validation"))).all()

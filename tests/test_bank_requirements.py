@@ -36,12 +36,12 @@ def test_requirements_follow_from_what_probes_read(names, expected):
 def test_no_probes_and_unknown_probes_are_refused():
     with pytest.raises(UnknownNameError, match="did you mean 'protobin'"):
         requirements(["linear", "protbin"])
-    with pytest.raises(ValueError, match="got no names"):
+    with pytest.raises(ValueError, match="got none"):
         requirements([])
 
 
 @pytest.mark.parametrize("name", [n for n in probes.names() if not issubclass(registry.get(n), probes.FrameProbe)])
-def test_a_probe_learns_the_same_from_the_smallest_bank_and_from_a_larger_one(tmp_path, name):
+def test_a_probe_gives_the_same_logits_with_the_smallest_bank_and_with_a_larger_one(tmp_path, name):
     required, options = requirements([name]), SMALL.get(name)
     whole = banks.extract(Ear(), Tones(), tmp_path / "a", layers="all", dtype="float32", progress=False)
     least = banks.extract(
@@ -115,7 +115,7 @@ def first_line(capsys):
 
 
 @pytest.mark.usefixtures("plugin_folder")
-def test_extract_for_pooled_probes_and_probing_it(first_line):
+def test_extract_for_pooled_probes_and_train_on_the_bank(first_line):
     assert run_toy("extract", "--for", "linear,mean") == 0
     path = "otoscope-runs/banks/ear-tones-last-pooled"
     assert first_line().startswith(f"{path}: train, validation, test of tones by ear, pooled in float16, ")
@@ -126,7 +126,7 @@ def test_extract_for_pooled_probes_and_probing_it(first_line):
 
 
 @pytest.mark.usefixtures("plugin_folder")
-def test_one_bank_serves_probes_with_different_requirements(first_line, capsys):
+def test_one_bank_is_used_by_probes_with_different_requirements(first_line, capsys):
     assert run_toy("extract", "--for", "linear,protobin,cgp", "--dtype", "int8") == 0
     path = "otoscope-runs/banks/ear-tones-all-int8"
     assert first_line().startswith(f"{path}: ")
@@ -140,7 +140,7 @@ def test_one_bank_serves_probes_with_different_requirements(first_line, capsys):
 
 
 @pytest.mark.usefixtures("plugin_folder")
-def test_a_bank_of_another_dtype_makes_another_run(capsys):
+def test_a_bank_of_another_dtype_gives_another_run(capsys):
     assert run_toy("extract", "--for", "linear", "--dtype", "int8") == 0
     for bank, done in (((), 0), (("--bank", "otoscope-runs/banks/ear-tones-last-pooled-int8"), 0), ((), 1)):
         capsys.readouterr()
@@ -157,7 +157,7 @@ def test_a_bank_that_stores_too_little_is_refused(capsys):
 
 
 @pytest.mark.usefixtures("plugin_folder")
-def test_layers_are_given_or_follow_from_probes(capsys):
+def test_layers_are_given_or_determined_by_the_probes(capsys):
     with pytest.raises(SystemExit):
         run_toy("extract", "--for", "linear", "--layers", "all")
     assert "not allowed with argument" in capsys.readouterr().err

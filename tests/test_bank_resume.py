@@ -34,7 +34,7 @@ class FailsInBatch(Toy):
 @pytest.mark.parametrize("fatal", range(3, 12, 2))
 def test_after_an_error_in_the_encoder_one_shard_is_encoded_again(tmp_path, fatal, kind):
     data = Sounds(counts=(8, 4, 4), lengths=VARIED)
-    undisturbed = quiet(Toy(), data, tmp_path / "whole", **kind)
+    uninterrupted = quiet(Toy(), data, tmp_path / "whole", **kind)
     with pytest.raises(RuntimeError, match="the encoder failed") as caught:
         quiet(FailsInBatch(fatal), data, tmp_path / "b", **kind)
     assert re.match(r"in split '(\w+)', clips \1-\d", caught.value.__notes__[0])
@@ -45,7 +45,7 @@ def test_after_an_error_in_the_encoder_one_shard_is_encoded_again(tmp_path, fata
     quiet(encoder, data, tmp_path / "b", **kind)
     done = sum(name.endswith(".safetensors") for name in before)
     assert sum(encoder.calls) == 3 + 16 - 2 * done  # one of each split to estimate the size, then what is missing
-    assert tree(tmp_path / "b") == tree(undisturbed.path)
+    assert tree(tmp_path / "b") == tree(uninterrupted.path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
@@ -61,9 +61,9 @@ def test_an_extraction_that_was_killed_ends_with_the_same_bytes(tmp_path):
     assert report["midway"][1:] == [f"train/shard-{i:05d}.safetensors" for i in range(7)]
     assert report["error"] == "IncompleteError"
     quiet(Toy(), MANY(), tmp_path / "midway")
-    undisturbed = tree(quiet(Toy(), MANY(), tmp_path / "whole").path)
+    uninterrupted = tree(quiet(Toy(), MANY(), tmp_path / "whole").path)
     for folder in ("midway", *range(5)):
-        assert tree(tmp_path / str(folder)) == undisturbed
+        assert tree(tmp_path / str(folder)) == uninterrupted
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no lock")

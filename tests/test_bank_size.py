@@ -23,7 +23,7 @@ def total_bytes(bank):
 
 @every_kind
 @pytest.mark.parametrize("has_cls", [True, False])
-def test_a_disk_with_one_byte_too_little_is_refused_before_anything_is_written(tmp_path, monkeypatch, has_cls, kind):
+def test_an_extraction_without_enough_free_space_is_refused_before_writing(tmp_path, monkeypatch, has_cls, kind):
     options = kind | {"layers": [0, 2]}
     need = total_bytes(quiet(Toy(has_cls=has_cls), Sounds(), tmp_path / "a", **options))
     set_free_bytes(monkeypatch, need - 1)

@@ -1,4 +1,4 @@
-"""The benchmark programs run with tiny sizes, whose values mean nothing; their ways of measuring are tested."""
+"""The benchmark programs run with tiny sizes, and their methods of measurement are correct."""
 
 import importlib
 import re

@@ -116,9 +116,9 @@ def test_pairs_without_common_predictions_are_left_out_and_named(store: Store) -
     store.add(scene_record("protobin", 0, 0.9, "other"), half)
     comparison = compare(store, "protobin", "linear")
     assert [v.a.encoder for v in comparison.verdicts] == ["tiny"]
-    assert "left out: only-linear on scenes has no protobin" in comparison.text()
-    assert "left out: no-predictions on scenes has no predictions of the same clips for both" in comparison.text()
-    assert "left out: other on scenes has no predictions of the same clips for both" in comparison.text()
+    assert "omitted: only-linear on scenes has no protobin" in comparison.text()
+    assert "omitted: no-predictions on scenes has no predictions of the same clips for both" in comparison.text()
+    assert "omitted: other on scenes has no predictions of the same clips for both" in comparison.text()
     with pytest.raises(ValueError, match="only-linear on scenes has no protobin"):
         compare(store, "protobin", "linear", select=lambda encoder, _, probe: (encoder, probe) != ("tiny", "protobin"))
 

@@ -36,7 +36,7 @@ def _isolated() -> Iterator[None]:
 
 
 def load_recipe(class_name: str, folder: Path) -> None:
-    """Load the recipe that defines this class, from a file of its own."""
+    """Load the recipe that defines this class, from a separate file."""
     path = folder / f"recipe_{class_name.lower()}.py"
     path.write_text(python_block("CONTRIBUTING.md", f"class {class_name}("), encoding="utf-8")
     load_plugin(path)

@@ -1,4 +1,4 @@
-"""Stratified parts and few-shot draws: the algorithm of the paper, balance, and banks made from them."""
+"""Stratification and few-shot draws: the algorithm of the paper, balance, and banks with few-shot draws."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_draw_is_balanced_nested_and_distinct(targets: np.ndarray, shots: int,
     counts = targets[rows].sum(0)
     assert (counts >= np.minimum(shots, targets.sum(0))).all()
     assert few_shot(targets, shots + 3, seed=seed)[: len(rows)].tolist() == rows.tolist()
-    for i, row in enumerate(rows):  # every clip is called for: some class of it still lacked one of its shots
+    for i, row in enumerate(rows):  # when a clip is drawn, one of its classes has fewer shots than requested
         before = targets[rows[:i]].sum(0)
         assert (before[targets[row] > 0] < shots).any()
 
@@ -137,7 +137,7 @@ def test_a_missing_validation_split_is_cut_and_can_be_trained_on(bank: Bank) -> 
     again = with_validation(bank).split("validation")
     assert again.ids == validation.ids
     fitted = fit("linear", view, TrainingConfig(epochs=2))
-    assert evaluate(fitted, bank).metrics == evaluate(fitted, view).metrics  # the held-out split is the whole bank's
+    assert evaluate(fitted, bank).metrics == evaluate(fitted, view).metrics  # both have the same held-out split
     with pytest.raises(otoscope.bank.HeldOutError):
         view.split("test")
 

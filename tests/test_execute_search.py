@@ -120,9 +120,8 @@ def test_failed_and_diverged_trials_are_not_repeated_and_the_best_of_the_others_
     monkeypatch.setattr(job, "fit_many", failing_fit_many)
     suite = dataclasses.replace(SEARCHED, probes=probe_specs("linear"))
     outcome = run_quietly(suite, tmp_path)
-    assert [failure.run for failure in outcome.failures] == [
-        "ear x tones, linear, trial 2"
-    ]  # divergence is a result, not a failure
+    # divergence is a result, not a failure
+    assert [failure.run for failure in outcome.failures] == ["ear x tones, linear, trial 2"]
     assert "in failing_fit_many" in outcome.failures[0].traceback
     assert (len(list(outcome.store)), calls) == (2, 3)
     assert prepare(suite, tmp_path).runs == ()

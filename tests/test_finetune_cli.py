@@ -73,9 +73,8 @@ def test_every_option_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch, tmp_pa
     arguments = called_with(monkeypatch, tmp_path, *options, "--no-roll")
     assert arguments["recipe"] == EXPECTED
     default = dataclasses.asdict(Recipe())
-    assert all(
-        value != default[name] for name, value in dataclasses.asdict(EXPECTED).items()
-    )  # every option is tested above
+    # the command line above changes every option
+    assert all(value != default[name] for name, value in dataclasses.asdict(EXPECTED).items())
     assert called_with(monkeypatch, tmp_path)["recipe"] == Recipe()
 
 

@@ -75,8 +75,8 @@ def test_only_the_evaluation_module_accesses_the_test_split() -> None:
 
 def test_the_name_of_the_test_split_is_written_in_one_module() -> None:
     paths = [path for path in SOURCE.rglob("*.py") if "names 'test'" in accesses_of(path.read_text())]
-    spelled = {path.relative_to(SOURCE).as_posix() for path in paths}
-    assert spelled == {"types/clips.py"}
+    names = {path.relative_to(SOURCE).as_posix() for path in paths}
+    assert names == {"types/clips.py"}
 
 
 @pytest.fixture(scope="module")

@@ -80,9 +80,8 @@ def test_tokens_are_normalised_once_and_not_in_each_step(bank, monkeypatch):
     assert sum(counts) == after_one
     counts.clear()
     once.predict_logits(bank.split("validation"))
-    assert sum(counts) == 1 + len(
-        bank.split("validation")
-    )  # the first clip is read once more, to estimate the size of the split
+    # the first clip is read once more, to estimate the size of the split
+    assert sum(counts) == 1 + len(bank.split("validation"))
 
 
 # Splits that are larger than memory

@@ -1,4 +1,4 @@
-"""The training loop by itself: schedule, history, callbacks, resuming and early ends."""
+"""The training loop: schedule, history, callbacks, resuming, and trials that end early."""
 
 from __future__ import annotations
 

@@ -90,8 +90,8 @@ def test_a_silent_clip_is_mixed_without_a_change_of_level() -> None:
 
 def test_the_share_of_mixed_views_is_p() -> None:
     clips = [clip(f"clip-{i}", "abc"[i % 3]) for i in range(200)]
-    untouched = sum(view.load is clips[i % 200].load for i, view in enumerate(views_of(clips, views=5)))
-    assert abs(untouched - 1000 * (1 - P)) < 4 * (1000 * P * (1 - P)) ** 0.5
+    unchanged = sum(view.load is clips[i % 200].load for i, view in enumerate(views_of(clips, views=5)))
+    assert abs(unchanged - 1000 * (1 - P)) < 4 * (1000 * P * (1 - P)) ** 0.5
     assert all(view.load is source.load for view, source in zip(views_of(clips, p=0.0), clips, strict=True))
     assert all(view.load is not source.load for view, source in zip(views_of(clips, p=1.0), clips, strict=True))
     (view,) = views_of(clips[:1], p=1.0)
@@ -153,7 +153,7 @@ def test_a_bank_with_views_differs_only_in_its_train_split(tmp_path: Path) -> No
     with pytest.raises(HeldOutError):
         mixed.split("test")
     other = otoscope.bank.extract(Ear(seed=1), MixupSet(training_set), tmp_path / "other", progress=False)
-    with pytest.raises(ValueError, match="extract the views anew"):
+    with pytest.raises(ValueError, match="extract the views again"):
         with_mixup_views(whole, other, shots=2, draw=0, number=2)
 
 

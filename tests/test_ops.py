@@ -81,7 +81,7 @@ def test_compiled_kernels_equal_torch(B, N, K, D, threads, levels, seed):
         return [*extremes, selected_products(tokens, prototypes, index), total]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("otoscope.ops._compiled._GRAIN", 1 if threads else 1 << 40)
+        patch.setattr("otoscope.ops._compiled._MIN_PER_THREAD", 1 if threads else 1 << 40)
         actual = compute()
         patch.setattr("otoscope.ops._compiled.library", lambda: None)
         expected = compute()

@@ -1,4 +1,4 @@
-"""Suites as declared, and the plan: which runs, in which order, at which cost."""
+"""Suites and their plans: the runs, their order and their cost."""
 
 from __future__ import annotations
 
@@ -63,17 +63,17 @@ def test_a_study_is_searched_and_then_measured() -> None:
 
 
 @pytest.mark.parametrize("search", [None, SearchSpec("tpe", {"trials": 1})])
-def test_one_trial_is_no_search(search: SearchSpec | None) -> None:
+def test_one_trial_is_not_a_search(search: SearchSpec | None) -> None:
     runs = plan.make(dataclasses.replace(SUITE, search=search), {A: SIZE}).runs
     assert all(run.trial is None for run in runs)
 
 
-def test_draws_are_of_data_sets_with_shots() -> None:
+def test_only_data_sets_with_shots_have_draws() -> None:
     studies = {run.study for run in plan.make(SUITE, {A: SIZE, B: SIZE}).runs}
     assert {(p.pair, p.shots, p.draw) for p in studies} == {(A, None, 0), (B, 4, 0), (B, 4, 1)}
 
 
-def test_finished_runs_are_left_out_whatever_their_cost() -> None:
+def test_finished_runs_are_not_in_the_plan() -> None:
     linear = Study(A, "linear")
     done = {Run(linear, 0, 0, 123.0), Run(linear, None, 1, 123.0)}
     whole, remaining = plan.make(SUITE, {A: SIZE}), plan.make(SUITE, {A: SIZE}, finished=done)
@@ -82,16 +82,16 @@ def test_finished_runs_are_left_out_whatever_their_cost() -> None:
     seeds = {Run(linear, None, 0, 0), Run(linear, None, 1, 0)}
     rest = plan.make(SUITE, {A: SIZE}, finished=seeds)
     assert {run.study.probe for run in rest.runs} == {"knn", "protobin"}
-    assert rest.finished == 5  # their search is finished, too
+    assert rest.finished == 5  # because their search is finished as well
 
 
-def test_costs_add_up_and_a_bank_is_paid_once() -> None:
+def test_costs_are_summed_and_each_bank_is_counted_once() -> None:
     whole = plan.make(SUITE, {A: SIZE, B: SIZE})
     assert whole.bytes == 2 * SIZE.bytes
     encoding = 150 * (0.04 + 10**6 * 512 / 5e10)
     assert whole.seconds == pytest.approx(2 * encoding + sum(run.seconds for run in whole.runs))
-    there = plan.make(SUITE, {A: dataclasses.replace(SIZE, bytes=0)})
-    assert (there.bytes, there.seconds) == (0, pytest.approx(sum(run.seconds for run in there.runs)))
+    stored = plan.make(SUITE, {A: dataclasses.replace(SIZE, bytes=0)})
+    assert (stored.bytes, stored.seconds) == (0, pytest.approx(sum(run.seconds for run in stored.runs)))
 
 
 def test_the_cost_of_a_training_depends_on_probe_and_clips() -> None:
@@ -106,7 +106,7 @@ def test_the_cost_of_a_training_depends_on_probe_and_clips() -> None:
     assert seconds("linear", size=uncut) == pytest.approx(0.8 * seconds("linear"))
 
 
-def test_options_of_a_probe_count_in_its_cost() -> None:
+def test_the_cost_of_a_probe_depends_on_its_options() -> None:
     def seconds(**options: int) -> float:
         suite = dataclasses.replace(SUITE, probes=(ProbeSpec("cgp", "mine", options),))
         return plan.make(suite, {A: SIZE}).runs[0].seconds
@@ -117,12 +117,12 @@ def test_options_of_a_probe_count_in_its_cost() -> None:
 def test_a_probe_that_cannot_be_built_is_unavailable_for_that_pair_only() -> None:
     suite = dataclasses.replace(SUITE, probes=(ProbeSpec("mhca", "mine", {"heads": 7}), ProbeSpec("linear")))
     wide = dataclasses.replace(SIZE, shape=dataclasses.replace(SIZE.shape, dim=70))
-    made = plan.make(suite, {A: SIZE, B: wide})
-    assert {(run.study.pair, run.study.probe) for run in made.runs} == {(A, "linear"), (B, "linear"), (B, "mine")}
-    (item,) = made.unavailable
+    result = plan.make(suite, {A: SIZE, B: wide})
+    assert {(run.study.pair, run.study.probe) for run in result.runs} == {(A, "linear"), (B, "linear"), (B, "mine")}
+    (item,) = result.unavailable
     assert (item.kind, item.name) == ("study", "tiny x a, mine")
     assert "heads=7 must divide the token width 192" in item.reason
-    assert "missing study 'tiny x a, mine': probe 'mhca': heads=7" in str(made)
+    assert "missing study 'tiny x a, mine': probe 'mhca': heads=7" in str(result)
 
 
 def test_a_head_of_finetuning_that_cannot_be_built_is_unavailable() -> None:
@@ -160,11 +160,11 @@ def test_fine_tuning_reads_no_bank() -> None:
     assert [(run.trial, run.seed) for run in runs] == [(0, 0), (1, 0), (None, 0), (None, 1), (None, 2)]
     training = 150 * 0.04 + 3 * 100 * 3 * 10**6 * 512 / 6.3e10
     assert [run.seconds for run in runs] == pytest.approx([training, training, 0.0, training, training])
-    alone = plan.make(dataclasses.replace(SUITE, probes=(finetuned(),)), {A: SIZE})
-    assert [(run.trial, run.seed) for run in alone.runs] == [(None, 0), (None, 1)]
-    assert alone.bytes == 0
-    assert alone.seconds == sum(run.seconds for run in alone.runs)
-    assert "bank not needed" in str(alone)
+    only_finetune = plan.make(dataclasses.replace(SUITE, probes=(finetuned(),)), {A: SIZE})
+    assert [(run.trial, run.seed) for run in only_finetune.runs] == [(None, 0), (None, 1)]
+    assert only_finetune.bytes == 0
+    assert only_finetune.seconds == sum(run.seconds for run in only_finetune.runs)
+    assert "bank not needed" in str(only_finetune)
 
 
 def resolved(size: PairSize = SIZE) -> ResolvedPair:
@@ -209,7 +209,7 @@ def test_an_invalid_recipe_is_listed_before_anything_runs(options: dict[str, obj
     assert message in item.reason
 
 
-def test_the_plan_reads_as_one_page() -> None:
+def test_the_plan_is_printed_as_one_page() -> None:
     item = suites.Unavailable("probe", "knn", "not registered")
     text = str(plan.make(SUITE, {A: SIZE, B: dataclasses.replace(SIZE, bytes=0)}, unavailable=[item]))
     assert "linear       3 trials + 2 seeds" in text
@@ -220,7 +220,7 @@ def test_the_plan_reads_as_one_page() -> None:
     assert "knn      " not in text
 
 
-def test_protocols_tell_studies_apart_and_survive_json() -> None:
+def test_protocols_of_studies_differ_and_are_equal_after_json() -> None:
     here = study_protocol(SUITE, Study(A, "linear"), resolved())
     assert Protocol.from_json(json.loads(json.dumps(here.to_json()))) == here
     uncut = dataclasses.replace(SIZE, clips={"train": 100, "test": 30})
@@ -259,7 +259,7 @@ def test_a_probe_without_search_does_not_depend_on_the_number_of_trials() -> Non
     assert protocol(3) == protocol(9)
 
 
-def test_an_estimate_is_the_banks_size(tmp_path: Path) -> None:
+def test_the_estimated_size_is_the_size_of_the_bank(tmp_path: Path) -> None:
     for layers in ("last", "all"):
         guess = estimate_size(Ear(), Tones(), BankIdentity.of(Ear(), Tones(), layers=layers))
         bank = otoscope.bank.extract(Ear(), Tones(), tmp_path / layers, layers=layers, progress=False)
@@ -284,7 +284,7 @@ def test_every_shipped_suite_loads_and_lists_what_is_unavailable(name: str) -> N
     assert all(item.reason == "not registered" for item in missing)
 
 
-def test_what_nobody_registered_is_named_with_its_reason() -> None:
+def test_unregistered_names_are_listed_with_the_reason() -> None:
     suite = dataclasses.replace(
         SUITE,
         encoders=(EncoderSpec("nowhere"), EncoderSpec("tiny", options={"weihgts": "random"})),
@@ -304,7 +304,7 @@ def test_what_nobody_registered_is_named_with_its_reason() -> None:
     assert "fold" in missing["dataset", "scenes"]
 
 
-def test_a_suite_of_ones_own(tmp_path: Path) -> None:
+def test_a_suite_is_read_from_a_file(tmp_path: Path) -> None:
     minimal = {
         "about": "mine",
         "encoders": ["tiny", {"name": "tiny", "label": "other", "options": {"weights": "random"}}],
@@ -349,7 +349,7 @@ def test_a_suite_without_a_key_is_refused() -> None:
         suites.parse("x", {"about": "x", "encoders": ["tiny"], "probes": ["linear"]})
 
 
-def test_an_unknown_suite_and_a_broken_file(tmp_path: Path) -> None:
+def test_an_unknown_suite_and_an_invalid_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'smoke'"):
         suites.load("smok")
     (tmp_path / "broken.json").write_text("{")

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
+from helpers_search import problem, score_trials
 from helpers_suites import reproducible
-from hills import hill, problem
 from otoscope import run_suite
 from otoscope.bench.runner import prepare
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
@@ -40,7 +40,6 @@ SUITE = Suite(
     batch_size=16,
 )
 PLUGIN = """
-from hills import hill, problem
 from otoscope import datasets, encoders
 from toys import Ear, Tones
 encoders.register("ear")(Ear)
@@ -116,11 +115,11 @@ def test_a_killed_and_resumed_suite_of_two_workers_gives_the_results_of_sqlite(
 def test_a_connection_dropped_between_two_batches_loses_no_trial(tmp_path: Path, name: str, url: str) -> None:
     search = tpe_search(tmp_path, url, trials_at_once=2)
 
-    def hill_after_drop(batch: Any, watch: Any) -> Any:
+    def score_after_drop(batch: Any, watch: Any) -> Any:
         drop_connections(name)
-        return hill(batch, watch)
+        return score_trials(batch, watch)
 
-    while search.step(hill_after_drop):
+    while search.step(score_after_drop):
         pass
     assert len(search.trials) == 6
     assert TpeSearch.kept(Storage(folder=tmp_path, name="another", database=url)) == []
@@ -150,11 +149,11 @@ def test_processes_that_open_an_empty_database_at_the_same_time_all_succeed(url:
 def test_two_searches_of_one_study_store_each_trial_once(tmp_path: Path, url: str) -> None:
     first, second = (tpe_search(tmp_path, url, trials_at_once=3) for _ in range(2))
 
-    def hill_after_other_search(batch: Any, watch: Any) -> Any:
-        second.step(hill)
-        return hill(batch, watch)
+    def score_after_other_search(batch: Any, watch: Any) -> Any:
+        second.step(score_trials)
+        return score_trials(batch, watch)
 
-    first.step(hill_after_other_search)
+    first.step(score_after_other_search)
     assert len(first.trials) == 3
     assert first.trials == second.trials
 

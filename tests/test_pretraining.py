@@ -1,4 +1,4 @@
-"""The program that trained `tiny`: mixing, masks, units, and that a run that was stopped ends as one that was not."""
+"""The program that trained `tiny`: mixing, masks, acoustic units, and resuming an interrupted run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published values: what ships with the package, which values belong to a row, and the notes on missing ones."""
+"""Published values: the shipped table, the values that belong to a row, and notes on missing values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def row(encoder: str, probe: str, dataset: str, *values: float, **changes: Any) 
     )
 
 
-def test_published_values_ship_as_fractions_without_repeats() -> None:
+def test_published_values_are_fractions_without_repetitions() -> None:
     assert len(published_values()) == 184
     assert all(0 < f.value < 1 and f.metric in ("mAP", "accuracy") for f in published_values())
     keys = [(f.paper, f.encoder, f.probe, f.dataset, f.metric) for f in published_values()]
@@ -45,7 +45,7 @@ def test_published_values_ship_as_fractions_without_repeats() -> None:
         ("URBAN-SED", "urban-sed"),
     ],
 )
-def test_spellings_and_hub_ids_are_one_name(one: str, other: str) -> None:
+def test_spellings_and_hub_ids_are_mapped_to_one_name(one: str, other: str) -> None:
     assert canonical(one) == canonical(other)
     assert any(canonical(other) in (canonical(f.encoder), canonical(f.dataset)) for f in published_values())
 

@@ -75,8 +75,8 @@ def test_ranks_differences_and_agreements_are_those_of_brute_force(store: Store)
 def test_encoders_are_ordered_by_fine_tuning_and_probes_by_their_mean_value(store: Store) -> None:
     ranking = only_ranking(store)
     assert list(ranking.encoders) == ranking.order("finetune")
-    strength = [np.mean([ranking.standings[p, e].value for e in ranking.encoders]) for p in ranking.probes[:-1]]
-    assert strength == sorted(strength)
+    mean_values = [np.mean([ranking.standings[p, e].value for e in ranking.encoders]) for p in ranking.probes[:-1]]
+    assert mean_values == sorted(mean_values)
     add_trainings(store, CLIPS, "late", {"linear": 3.0, "mhca": 3.0}, noise_seed=9)
     assert only_ranking(store).encoders[0] == "late", "fine-tuning does not rank it, so all probes do"
 
@@ -88,16 +88,16 @@ def test_a_significant_reversal_of_two_encoders_is_reported(tmp_path: Path) -> N
     ranking = only_ranking(store)
     (change,) = ranking.reversals()
     assert change.decided
-    words = verdict(ranking)
-    assert words.startswith("The probe changes the ranking: a beats b under ")
-    assert "and b beats a under protobin by " in words
-    assert "after Holm's correction for 3 comparisons; likewise under " in words
+    text = verdict(ranking)
+    assert text.startswith("The probe changes the ranking: a beats b under ")
+    assert "and b beats a under protobin by " in text
+    assert "after Holm's correction for 3 comparisons; likewise under " in text
     d = ranking.comparison("protobin", "b", "a").difference
     low, high = -d.high, -d.low
     assert 0 < low < high
     best = min(d.p for d in ranking.comparisons if (d.probe, d.leader) == ("protobin", "b"))
     clause = f"by {-100 * d.value:.1f} points (95 % interval {100 * low:.1f} to {100 * high:.1f}, p = {best:.2g} after"
-    assert clause in words
+    assert clause in text
 
 
 def test_a_lead_under_one_probe_and_a_tie_under_the_other_is_no_significant_change(tmp_path: Path) -> None:
@@ -141,9 +141,9 @@ def test_equally_skilled_encoders_with_different_noise_are_not_decided(tmp_path:
 def test_the_verdict_says_that_all_probes_order_the_encoders_alike(store: Store) -> None:
     ranking = rank(store, select=lambda encoder, _, probe: encoder != "tiny" and probe != "mhca").rankings[0]
     assert ranking.reversals() == []
-    firm = int(all(d.decided for d in ranking.comparisons))
-    words = f"all probes order the pair alike; decided under every probe: {firm} of 1."
-    assert verdict(ranking) == f"No probe changes the order of two encoders significantly: {words}"
+    n_decided = int(all(d.decided for d in ranking.comparisons))
+    text = f"all probes order the pair alike; decided under every probe: {n_decided} of 1."
+    assert verdict(ranking) == f"No probe changes the order of two encoders significantly: {text}"
 
 
 def test_the_sign_between_neighbours_shows_whether_their_difference_is_significant(store: Store) -> None:
@@ -179,9 +179,8 @@ def test_fewer_resamples_than_counting_needs_for_a_family_still_give_significanc
             noise_seed=noise_seed,
         )
     ranking = only_ranking(store, resamples=100)
-    assert (
-        len(ranking.comparisons) == 12 > 0.05 * 101
-    )  # the least share that could be counted, times the family, is above 5 %
+    # the smallest share that can be counted with 100 resamples, corrected for 12 comparisons, is above 5 %
+    assert len(ranking.comparisons) == 12 > 0.05 * 101
     assert all(d.decided for d in ranking.comparisons)
 
 
@@ -219,9 +218,9 @@ def test_a_standing_without_one_of_the_folds_is_left_out_and_named(tmp_path: Pat
     add_folds(store, "half", 2.0, folds=2)
     rankings = rank(store)
     assert rankings.rankings[0].encoders == ("a", "b")
-    assert "half on esc under linear was measured on other clips than most" in rankings.left_out
+    assert "half on esc under linear was measured on different clips" in rankings.omitted
     store.remove(next(r for r in store if (r.encoder, r.probe, r.protocol.fold) == ("a", "linear", 1)))
-    assert "a on esc under linear does not have the same seeds and draws in every fold" in rank(store).left_out
+    assert "a on esc under linear does not have the same seeds and draws in every fold" in rank(store).omitted
 
 
 def test_few_shot_draws_are_trainings_and_searched_learning_rates_are_not_configurations(tmp_path: Path) -> None:
@@ -246,7 +245,7 @@ def test_configurations_are_not_merged_and_one_of_a_single_encoder_is_named(stor
     rankings = rank(store)
     labels = {entry.probe for entry in standing_records(store)}
     assert {"linear", "linear (norm=layer)"} <= labels
-    assert "scenes: only tiny has linear (norm=layer)" in rankings.left_out
+    assert "scenes: only tiny has linear (norm=layer)" in rankings.omitted
     add_trainings(store, CLIPS, "whisper", {"linear": 1.4}, protocol={"norm": "layer"})
     assert set(only_ranking(store).ranks("linear (norm=layer)")) == {"tiny", "whisper"}
 
@@ -258,7 +257,7 @@ def test_one_training_with_two_settings_is_left_out(tmp_path: Path) -> None:
     add_trainings(store, CLIPS, "b", {"linear": 1.0})
     rankings = rank(store)
     assert rankings.rankings == ()
-    assert rankings.left_out == (
+    assert rankings.omitted == (
         "a on scenes under linear has several records of the same training, with different settings",
     )
 
@@ -285,9 +284,9 @@ def test_encoders_without_predictions_of_the_same_clips_are_left_out_and_named(s
     probe = first.probe
     assert (
         f"no-predictions on scenes under {probe} does not have predictions of the same clips for every training"
-        in rankings.left_out
+        in rankings.omitted
     )
-    assert f"half on scenes under {probe} was measured on other clips than most" in rankings.left_out
+    assert f"half on scenes under {probe} was measured on different clips" in rankings.omitted
 
 
 def test_the_order_of_clips_in_a_record_does_not_matter(store: Store) -> None:
@@ -349,8 +348,8 @@ def test_wins_and_average_ranks_are_those_of_brute_force(tmp_path: Path) -> None
     assert board.probe_ranks.ranking.critical == pytest.approx(q * np.sqrt(4 * 5 / (6 * 6)))
     rejects = board.probe_ranks.ranking.p < 0.05
     for one, other in itertools.permutations(board.probe_ranks.probes, 2):
-        far = abs(ranks[one] - ranks[other]) > board.probe_ranks.ranking.critical
-        assert (other in board.probe_ranks.different_from(one)) == (far and rejects)
+        significant = abs(ranks[one] - ranks[other]) > board.probe_ranks.ranking.critical
+        assert (other in board.probe_ranks.different_from(one)) == (significant and rejects)
 
 
 def test_a_probe_with_a_single_training_has_no_wins_and_is_named(tmp_path: Path) -> None:
@@ -362,9 +361,9 @@ def test_a_probe_with_a_single_training_has_no_wins_and_is_named(tmp_path: Path)
     assert "cgp" not in rankings.board.probes
     assert (
         "a win needs two trainings of a probe, there is only one of cgp for tiny on birds, tiny on scenes"
-        in rankings.left_out
+        in rankings.omitted
     )
-    assert "average ranks leave out cgp, which some pairs do not have" in rankings.left_out
+    assert "average ranks leave out cgp, which some pairs do not have" in rankings.omitted
     assert rankings.board.probe_ranks is not None
     assert rankings.board.probe_ranks.pairs == 6
 

@@ -61,7 +61,7 @@ def test_the_terminal_shows_values_ranks_differences_and_the_verdict(
 ) -> None:
     out = run_rank([], capsys)
     ranking = ranking_of(rankings, "scenes")
-    line = next(words for words in out.split("scenes: mAP")[1].splitlines() if words.startswith("linear"))
+    line = next(line for line in out.split("scenes: mAP")[1].splitlines() if line.startswith("linear"))
     ranks = ranking.ranks("linear")
     for encoder in ranking.encoders:
         assert f"{100 * ranking.standings['linear', encoder].value:.1f} ({ranks[encoder]:g})" in line
@@ -71,10 +71,10 @@ def test_the_terminal_shows_values_ranks_differences_and_the_verdict(
         == f"{agreement.value:.2f} {agreement.low:.2f} to {agreement.high:.2f}".replace("-", "−").split()
     )
     assert "scenes: differences between encoders, in points of mAP; * decided at 5 % (Holm, 12 comparisons)" in out
-    row = next(words for words in out.split("scenes: differences")[1].splitlines() if words.startswith("tiny − random"))
+    row = next(line for line in out.split("scenes: differences")[1].splitlines() if line.startswith("tiny − random"))
     comparisons = [ranking.comparison(probe, "tiny", "random") for probe in ranking.probes]
-    words = [f"{100 * d.difference.value:+.1f}{'*' * d.decided}".replace("-", "−") for d in comparisons]
-    assert row.split()[3:] == words
+    cells = [f"{100 * d.difference.value:+.1f}{'*' * d.decided}".replace("-", "−") for d in comparisons]
+    assert row.split()[3:] == cells
     assert all(d.decided for d in comparisons)
     assert "Under linear: " in out
     assert "No probe changes the order of two encoders significantly" in out
@@ -189,7 +189,7 @@ def test_dots_are_drawn_at_the_ranks_and_undecided_neighbours_are_linked(ranking
     circle = r'<circle class="rank colour(\d)" cx="([\d.]+)" cy="([\d.]+)" r="13"><title>(\w+), (\w+):'
     dots = re.findall(circle, svg)
     assert len(dots) == 12
-    heights = {rank: charts.HEAD + charts.ROW * (rank - 0.5) for rank in (1, 2, 3)}
+    heights = {rank: charts.HEADER_HEIGHT + charts.ROW_HEIGHT * (rank - 0.5) for rank in (1, 2, 3)}
     for colour, _, y, encoder, probe in dots:
         assert ranking.encoders[int(colour)] == encoder
         assert float(y) == pytest.approx(heights[int(ranking.ranks(probe)[encoder])])
@@ -254,27 +254,27 @@ def test_the_critical_difference_diagram_places_probes_by_rank() -> None:
 
 def test_the_report_shows_rankings_of_several_encoders(store: Store, tmp_path: Path) -> None:
     path = write_report(store.path, tmp_path / "report.html")
-    html, words = path.read_text(), " ".join(parse_page(path).text)
-    assert all(heading in words for heading in HEADINGS)
+    html, text = path.read_text(), " ".join(parse_page(path).text)
+    assert all(heading in text for heading in HEADINGS)
     assert html.count('aria-label="rank of 3 encoders on') == 2
-    assert "No probe changes the order of two encoders significantly" in words
+    assert "No probe changes the order of two encoders significantly" in text
     assert 'aria-label="average rank of each probe' in html
-    assert "Left out" not in words
+    assert "Omitted from rankings" not in text
     assert parse_page(path).open == []
 
 
 def test_the_report_names_what_its_rankings_leave_out(store: Store, tmp_path: Path) -> None:
     add_trainings(store, LabelledClips.random("scenes"), "tiny", {"cgp": 1.0})
-    words = " ".join(parse_page(write_report(store.path, tmp_path / "report.html")).text)
-    assert "Left out of rankings and comparisons" in words
-    assert "scenes: only tiny has cgp" in words
+    text = " ".join(parse_page(write_report(store.path, tmp_path / "report.html")).text)
+    assert "Omitted from rankings and comparisons" in text
+    assert "scenes: only tiny has cgp" in text
 
 
 def test_the_report_of_one_encoder_has_no_rankings(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     add_trainings(store, LabelledClips.random("scenes"), "tiny", {"linear": 0.5, "mean": 0.3, "protobin": 1.0})
-    words = " ".join(parse_page(write_report(store.path, tmp_path / "report.html")).text)
-    assert not any(heading in words for heading in HEADINGS)
+    text = " ".join(parse_page(write_report(store.path, tmp_path / "report.html")).text)
+    assert not any(heading in text for heading in HEADINGS)
     add_trainings(store, LabelledClips.random("birds", seed=1), "tiny", {"linear": 0.5, "mean": 0.3, "protobin": 1.0})
-    words = " ".join(parse_page(write_report(store.path, tmp_path / "report.html")).text)
-    assert [heading in words for heading in HEADINGS] == [False, True]
+    text = " ".join(parse_page(write_report(store.path, tmp_path / "report.html")).text)
+    assert [heading in text for heading in HEADINGS] == [False, True]

@@ -1,4 +1,4 @@
-"""Registries: what is registered inside `isolated` is gone afterwards."""
+"""Registries: registrations inside `isolated` are removed afterwards."""
 
 from __future__ import annotations
 

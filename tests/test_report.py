@@ -63,7 +63,7 @@ def test_variants_are_named_by_the_settings_that_differ(tmp_path: Path) -> None:
     assert labels == {"linear", "linear (search=sobol, trials=4)"}
 
 
-def test_searched_rates_name_a_variant_only_where_nothing_declared_does(tmp_path: Path) -> None:
+def test_searched_learning_rates_name_a_variant_only_if_no_declared_setting_differs(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for fold, lr in ((1, 0.1), (2, 0.2)):
         store.add(scene_record("linear", 0, 0.5, protocol={"fold": fold}, lr=lr))
@@ -305,7 +305,7 @@ def test_fine_tuning_under_any_label_is_not_a_probe(store: Store, tmp_path: Path
     assert (rows["lora"].finetuned, rows["protobin"].finetuned) == (True, False)
     assert [name for name, row in rows.items() if row.winner] == ["protobin"]
     assert rows["protobin"].gap is not None
-    reach = rows["lora"].value - rows["linear"].value  # the better of the two references
-    assert rows["protobin"].gap.value == pytest.approx((rows["protobin"].value - rows["linear"].value) / reach)
+    gap = rows["lora"].value - rows["linear"].value  # the better of the two references
+    assert rows["protobin"].gap.value == pytest.approx((rows["protobin"].value - rows["linear"].value) / gap)
     assert "lora" not in claims.claim(list(rows.values()))
     assert "lora" in write_report(store.path, tmp_path / "report.html").read_text()

@@ -50,7 +50,7 @@ def test_section_of_a_plugin_appears_in_its_place(runs: Path, tmp_path: Path) ->
 
 def test_section_without_content_has_no_heading(runs: Path) -> None:
     assert main(["report", "--out", str(runs)]) == 0
-    assert "One clip, seen through one prototype" not in headings(runs)
+    assert "The activation map of one prototype on one clip" not in headings(runs)
     assert "What it costs" not in headings(runs)
 
 

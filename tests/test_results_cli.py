@@ -42,7 +42,7 @@ def test_compare_prints_the_verdict_and_filters(capsys: pytest.CaptureFixture[st
     assert main(["compare", "protobin", "linear", "--resamples", "200"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("tiny on scenes: protobin beats linear by ")
-    assert out[1:] == ["left out: audiomae on as20k has no protobin"]
+    assert out[1:] == ["omitted: audiomae on as20k has no protobin"]
     assert main(["compare", "protobin", "linear", "--dataset", "scenes", "--encoder", "tiny"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
     assert main(["compare", "protbin", "linear"]) == 2
@@ -147,6 +147,6 @@ def test_help_of_compare_imports_nothing_heavy() -> None:
         "    try: main(words)\n    except SystemExit as end: assert end.code == 0\n"
         "print([m for m in ('torch', 'numpy', 'scipy', 'csv', 'pyarrow') if m in sys.modules])"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.splitlines()[-1] == "[]"
-    assert "usage: otoscope compare" in ran.stdout
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+    assert "usage: otoscope compare" in result.stdout

@@ -1,4 +1,4 @@
-"""The search interface: strategies by name, and what the command line and suites may ask of them."""
+"""The search interface: strategies by name, their options, and their batches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hills import Score, hill, problem
+from helpers_search import Score, problem, score_trials
 from otoscope.registry import UnknownNameError
 from otoscope.results import SearchSettings
 from otoscope.search import Outcome, Problem, Search, SearchSpec, Setting, Storage, Trial, registry
@@ -56,14 +56,14 @@ def test_a_plugin_adds_a_strategy_in_one_class() -> None:
     assert spec.describe() == SearchSettings(kind="one-by-one", trials=2, options={"factor": 0.25})
     search = spec.create(problem(None))
     assert not search.finished
-    while search.step(hill):
+    while search.step(score_trials):
         pass
     assert search.finished
     assert [trial.number for trial in search.trials] == [0, 1]
     assert search.stop(0, [0.1]) == ()
 
 
-def test_the_strategies_that_come_with_otoscope() -> None:
+def test_the_built_in_strategies() -> None:
     assert {"list", "sobol", "tpe"} <= set(registry.names())
     assert SearchSpec("sobol", {"trials": 4}).describe() == SearchSettings(kind="sobol", trials=4)
     tpe = SearchSpec("tpe", {"trials": 9}).describe()
@@ -85,12 +85,12 @@ def test_the_strategies_that_come_with_otoscope() -> None:
         (SearchSpec("list", {"settings": []}), "at least one setting"),
     ],
 )
-def test_a_search_that_is_not_possible_is_refused(spec: SearchSpec, message: str) -> None:
+def test_an_impossible_search_is_refused(spec: SearchSpec, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         spec.check()
 
 
-def test_an_unknown_strategy_is_an_unknown_name() -> None:
+def test_an_unknown_strategy_raises_an_unknown_name_error() -> None:
     with pytest.raises(UnknownNameError, match="unknown search 'tpee'"):
         SearchSpec("tpee").create(problem(None))
 

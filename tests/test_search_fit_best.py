@@ -35,16 +35,16 @@ def test_sobol_points_fill_every_range_evenly() -> None:
         sobol_points(space, 0)
 
 
-def test_the_best_trial_on_validation_wins(bank: Bank) -> None:
+def test_the_trial_with_the_best_validation_score_is_chosen(bank: Bank) -> None:
     config = TrainingConfig(epochs=3, batch_size=16)
     result = fit_best("mean", bank, FOUR, config, space={"lr": Range(1e-5, 1e-1)})
     scores = [trial.validation or 0.0 for trial in result.trials]
-    winner = result.trials[scores.index(max(scores))].setting
+    best_trial = result.trials[scores.index(max(scores))].setting
     assert len(result.trials) == 4
     assert result.best.validation == max(scores) > min(scores)
-    assert {"lr": result.best.lr, "weight_decay": result.best.weight_decay} == winner
+    assert {"lr": result.best.lr, "weight_decay": result.best.weight_decay} == best_trial
     assert result.best.protocol.search == SearchSettings(kind="sobol", trials=4)
-    again = fit("mean", bank, dataclasses.replace(config, **winner))
+    again = fit("mean", bank, dataclasses.replace(config, **best_trial))
     assert again.validation == result.best.validation
 
 
@@ -65,7 +65,7 @@ def test_a_probe_without_gradient_training_is_fitted_once(bank: Bank) -> None:
     assert result.trials[0].validation == result.best.validation
 
 
-def test_what_the_configuration_fixes_is_not_searched(bank: Bank) -> None:
+def test_values_fixed_by_the_configuration_are_not_searched(bank: Bank) -> None:
     result = fit_best("mean", bank, FOUR, TrainingConfig(epochs=1, lr=1e-3))
     assert all(list(trial.setting) == ["weight_decay"] for trial in result.trials)
     assert result.best.lr == result.best.protocol.training.lr == 1e-3  # type: ignore[union-attr]

@@ -95,12 +95,12 @@ def test_tokens_do_not_depend_on_the_other_clips_of_the_batch() -> None:
         batch = AudioBatch.of(waves, RATE)
         return tiny.encode(AudioBatch(batch.waves.double(), batch.lengths, RATE))
 
-    alone, together = encode(short), encode(short, long)
-    steps = int(alone.mask.sum())
-    assert torch.equal(together.mask[0, :steps], alone.mask[0, :steps])
-    assert int(together.mask[0].sum()) == steps
-    assert torch.allclose(together.x[0, :, :steps], alone.x[0, :, :steps], rtol=0, atol=1e-9)
-    assert torch.allclose(together.cls[0], alone.cls[0], rtol=0, atol=1e-9)
+    single, batch = encode(short), encode(short, long)
+    steps = int(single.mask.sum())
+    assert torch.equal(batch.mask[0, :steps], single.mask[0, :steps])
+    assert int(batch.mask[0].sum()) == steps
+    assert torch.allclose(batch.x[0, :, :steps], single.x[0, :, :steps], rtol=0, atol=1e-9)
+    assert torch.allclose(batch.cls[0], single.cls[0], rtol=0, atol=1e-9)
 
 
 def test_the_weights_that_ship_are_small_and_not_random() -> None:

@@ -1,4 +1,4 @@
-"""The Triton kernel against torch, under Triton's interpreter: this needs Triton, but no card."""
+"""The Triton kernel against torch, under Triton's interpreter: no GPU is needed."""
 
 import os
 import subprocess
@@ -66,9 +66,9 @@ def test_the_kernel_equals_torch_under_the_interpreter() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(not torch.cuda.is_available() or not _triton_max.INSTALLED, reason="no CUDA card with Triton")
+@pytest.mark.skipif(not torch.cuda.is_available() or not _triton_max.INSTALLED, reason="no GPU with Triton")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_the_kernel_equals_torch_on_the_card(dtype: torch.dtype) -> None:
+def test_the_kernel_equals_torch_on_the_gpu(dtype: torch.dtype) -> None:
     tokens, prototypes, mask = (t.cuda() for t in draw(3, 300, 70, 96, dtype))
     assert _triton_max.is_usable(tokens, prototypes)
     actual = _triton_max.scan(tokens, prototypes, mask, True, True)

@@ -1,4 +1,4 @@
-"""From a clip to its waveform: one function, used wherever clips are decoded."""
+"""The conversion of a clip to a waveform, which all callers share."""
 
 import numpy as np
 import pytest

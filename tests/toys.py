@@ -105,5 +105,5 @@ class Ear(Encoder):
 
 def run_toy(command: str, *arguments: str) -> int:
     """Run a command on the encoder `ear` and the data set `tones`, which toy.py in the working directory registers."""
-    subject = ["--plugin", "toy.py", "--encoder", "ear", "--dataset", "tones", "--quiet"]
-    return main([command, *subject, *arguments])
+    toy_options = ["--plugin", "toy.py", "--encoder", "ear", "--dataset", "tones", "--quiet"]
+    return main([command, *toy_options, *arguments])

@@ -101,7 +101,7 @@ class Contract(Generic[Subject]):
 
         Returns
         -------
-        One result for each check. An exception of another kind than `ContractError` is a failed check, too.
+        One result for each check. An exception other than `ContractError` counts as a failed check as well.
         """
         results = []
         for check in self.checks if checks is None else checks:
@@ -115,7 +115,7 @@ class Contract(Generic[Subject]):
         return results
 
     def parametrize(self, subjects: Sequence[Subject], names: Sequence[str] | None = None) -> Any:
-        """A pytest decorator that runs every check on every subject, each as a test of its own.
+        """A pytest decorator that runs every check on every subject, each as a separate test.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Writing files completely or not at all, and names of files."""
+"""Writing files atomically, and names of files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary file to write to; on success it replaces `target`, on an error it is deleted.
+    """Yield a temporary file that replaces `target` on success and is deleted on an error.
 
     If the process is killed at any time, `target` is either unchanged or complete.
 
@@ -38,7 +38,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def file_name(text: str) -> str:
-    """Turn a text into the name of a file: a hyphen replaces every run of characters that are not allowed in one.
+    """Turn a text into the name of a file, with hyphens in place of characters that are not allowed in file names.
 
     Examples
     --------

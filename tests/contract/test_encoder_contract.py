@@ -195,7 +195,7 @@ class NamelessFrontEnd(Sound):
 CULPRITS = [
     ("shape", WrongDeclaration, "must be (2, 2, 8, False) as declared, found (2, 2, 8, True)"),
     ("batch", NormalisesOverTheBatch, "must not depend on the other clips in its batch: largest difference"),
-    ("padding", AveragesPadding, "must not depend on the padding behind it: largest difference"),
+    ("padding", AveragesPadding, "must not depend on the padding after it: largest difference"),
     ("mask", MasksNothing, "must have 14.8 valid time steps (within 2), found 40"),
     ("mask", WrongFrameRate, "must have 29.6 valid time steps (within 2), found 15"),
     ("deterministic", DropsInEvaluation, "a second call must give the same tokens"),
@@ -205,7 +205,7 @@ CULPRITS = [
     ("layers", RepeatsALayer, "these pairs are equal: [(0, 1)]"),
     ("silence", DividesByTheLevel, "silence must give finite tokens"),
     ("one sample", NeedsAWholeFrame, "a ValueError that says why not, found RuntimeError"),
-    ("sample rate", AcceptsEveryRate, "must raise ValueError, nothing happened"),
+    ("sample rate", AcceptsEveryRate, "must raise ValueError, but encode() accepted it"),
     ("frozen", KeepsTheGradient, "tokens without a gradient"),
     ("frozen", LeavesTrainingMode, "must leave training=True, found False"),
     ("frozen", CountsItsClips, "must not change weights or buffers"),

@@ -1,4 +1,4 @@
-"""From a clip to its waveform at the encoder's sampling rate: the only place that decodes, checks and resamples."""
+"""The waveform of a clip at the encoder's sampling rate. No other module decodes, checks or resamples audio."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def waveform(clip: Clip, rate: int) -> Wave:
     Raises
     ------
     AudioError : when the audio is not mono float32 [S], is empty, or has NaN or infinite samples. The message names the
-        clip and its split. An error raised by the clip's own `load` gets a note that names them.
+        clip and its split. A note with both names is added to an error raised by `Clip.load`.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""From clips to the tensors of one shard.
+"""Encoding of clips into the tensors of a shard.
 
-The tensors of a shard depend on nothing but its own clips. A batch contains clips of one length only: no clip is padded
-to the length of another, so its tokens do not depend on the other clips of its batch.
+The tensors of a shard depend only on the clips of this shard. All clips of a batch have the same length. No clip is
+padded to the length of another, so its tokens do not depend on the other clips of its batch.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def encode_shard(
     ----------
     encoder : Encoder. The frozen encoder.
     clips : sequence of Clip. The clips of the shard, in their order.
-    identity : BankIdentity. Says which layers are kept, whether maps or pooled vectors, and in which dtype.
-    batch_size : int. Most clips that are encoded at once.
+    identity : BankIdentity. Its layers, content and dtype decide what is stored.
+    batch_size : int. Maximum number of clips encoded at once.
     on_batch : callable. Called after each batch with its number of clips.
 
     Returns
@@ -82,7 +82,7 @@ def encode_shard(
 
 
 def _batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Rows of equal length, at most `batch_size` at a time.
+    """Batches of at most `batch_size` rows with the same length.
 
     >>> list(_batches([5, 9, 5, 5], 2))
     [[0, 2], [3], [1]]

@@ -29,8 +29,8 @@ class ShardReader:
     Attributes
     ----------
     shard_of : int64 [n]. Number of the shard that contains each row.
-    row_bytes : int64 [S]. Stored bytes of one row of each shard.
-    steps : int. Most time steps T of a shard.
+    row_bytes : int64 [S]. Number of bytes that one row takes in each shard.
+    steps : int. Maximum number of time steps T of a shard.
     """
 
     def __init__(self, identity: BankIdentity, shards: Sequence[Shard]) -> None:
@@ -45,10 +45,10 @@ class ShardReader:
         return len(self.shard_of)
 
     def read(self, rows: Sequence[int], layers: list[int] | None = None) -> dict[str, Tensor]:
-        """Copy the stored tensors of some rows and layers; zeros follow the end of a shard's maps.
+        """Copy the stored tensors of some rows and layers. Shorter maps are padded with zeros.
 
-        NumPy copies each run of consecutive rows on the calling thread, at the speed of memory. A torch copy of each
-        row would synchronise all threads each time.
+        NumPy copies each block of consecutive rows on the calling thread, at the speed of memory. With torch, the copy
+        of every row would synchronise all threads.
 
         Parameters
         ----------
@@ -65,17 +65,17 @@ class ShardReader:
         planned = shard_layout(len(rows), self.steps, _with_layers(self._identity, count))
         tensors = {name: allocate(shape, dtype=dtype) for name, (dtype, shape) in planned.items()}
         targets = {name: _as_integers(tensor) for name, tensor in tensors.items()}
-        for places, shard, shard_rows in self._runs(rows):
+        for positions, shard, shard_rows in self._blocks(rows):
             for name, source in self._maps[shard].items():
                 values = source[shard_rows] if name == "mask" else source[shard_rows, part]
                 if self._ragged:
-                    targets[name][(places, *map(slice, values.shape[1:]))] = values
+                    targets[name][(positions, *map(slice, values.shape[1:]))] = values
                 else:
-                    targets[name][places] = values
+                    targets[name][positions] = values
         return tensors
 
-    def _runs(self, rows: Sequence[int]) -> Iterator[tuple[slice, int, slice]]:
-        """Runs of consecutive rows of one shard: their places in `rows`, the shard, their places in the shard."""
+    def _blocks(self, rows: Sequence[int]) -> Iterator[tuple[slice, int, slice]]:
+        """Blocks of consecutive rows of one shard, as positions in `rows`, shard, and rows within the shard."""
         size, start = self._identity.shard_clips, 0
         for end in range(1, len(rows) + 1):
             if end == len(rows) or rows[end] != rows[end - 1] + 1 or rows[end] % size == 0:
@@ -91,7 +91,7 @@ class ShardReader:
 
 @cache
 def _with_layers(identity: BankIdentity, count: int) -> BankIdentity:
-    """The identity of a bank with so many layers; cached, because every batch needs it."""
+    """The identity of a bank with this number of layers. It is cached, because every batch needs it."""
     return replace(identity, shape=replace(identity.shape, layers=count))
 
 
@@ -102,6 +102,6 @@ def _as_slice(layers: list[int]) -> slice | list[int]:
 
 
 def _as_integers(tensor: Tensor) -> npt.NDArray[Any]:
-    """The same memory as a NumPy array of integers: NumPy has no bfloat16, and a copy needs the bits only."""
+    """View a tensor as a NumPy array of integers with the same bits, because NumPy has no bfloat16."""
     integers: npt.NDArray[Any] = tensor.view(_INTEGERS[tensor.itemsize]).numpy()
     return integers

@@ -1,4 +1,4 @@
-"""What a bank must store for some probes, and the size of banks that store something else."""
+"""What a bank must store for given probes, and how its size depends on layers, content and dtype."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from otoscope.bank.size import BankSize
 from otoscope.types import TokenShape
 
 _ANNOUNCED_DTYPES = ("float16", "int8")
-"""Dtypes whose sizes are announced beside that of the bank."""
+"""Dtypes whose sizes are always announced, in addition to the dtype of the bank."""
 
 Kind = tuple[str, int, str]
 """A kind of bank: content, number of layers, dtype."""
@@ -22,7 +22,7 @@ Kind = tuple[str, int, str]
 
 @dataclass(frozen=True)
 class Requirements:
-    """What some probes read: the arguments `layers` and `content` of `extract`.
+    """The layers and the content that a bank must store: the arguments `layers` and `content` of `extract`.
 
     Parameters
     ----------
@@ -34,19 +34,20 @@ class Requirements:
     content: Content
 
     def met_by(self, identity: BankIdentity, count: int) -> bool:
-        """Whether a bank stores all of it.
+        """Whether a bank stores these layers and this content.
 
         Parameters
         ----------
         identity : BankIdentity. The bank.
         count : int. Number of layers of its encoder.
         """
-        every = tuple(range(count))
-        enough = identity.layers == every if self.layers == "all" else identity.layers[-1:] == every[-1:]
-        return enough and (identity.content == "tokens" or self.content == "pooled")
+        all_layers = tuple(range(count))
+        required = all_layers if self.layers == "all" else all_layers[-1:]
+        stored = identity.layers if self.layers == "all" else identity.layers[-1:]
+        return stored == required and (identity.content == "tokens" or self.content == "pooled")
 
     def __or__(self, other: Requirements) -> Requirements:
-        """The least that meets both requirements."""
+        """The smallest requirements that include both."""
         return Requirements(
             layers="all" if "all" in (self.layers, other.layers) else "last",
             content="tokens" if "tokens" in (self.content, other.content) else "pooled",
@@ -54,10 +55,10 @@ class Requirements:
 
 
 def requirements(names: Sequence[str]) -> Requirements:
-    """The least that one bank must store for all of some probes.
+    """What a bank must store, at least, so that all of the given probes can read it.
 
-    Pooled vectors if every probe reads a summary or a mean, otherwise token maps; all layers if one of them uses all
-    layers, otherwise the last one.
+    The content is "pooled" if every probe reads a summary or a mean, otherwise "tokens". The layers are "all" if any
+    probe uses all layers, otherwise "last".
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def requirements(names: Sequence[str]) -> Requirements:
     Requirements(layers='all', content='tokens')
     """
     if not names:
-        raise ValueError("what a bank must store follows from the probes that read it; got no names, give at least one")
+        raise ValueError("requirements needs the name of at least one probe, got none; name the probes to train")
     return reduce(or_, map(_required_by, names))
 
 
@@ -91,7 +92,7 @@ def _required_by(name: str) -> Requirements:
 
 
 def sizes_by_kind(size: BankSize, shape: TokenShape) -> dict[Kind, int]:
-    """Bytes of a bank, and of banks of the same clips that store something else.
+    """Size of a bank in bytes, for every choice of layers, content and dtype.
 
     Parameters
     ----------

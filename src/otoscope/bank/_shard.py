@@ -128,7 +128,7 @@ def check_shard(path: Path, clips: int, identity: BankIdentity) -> Shard:
 
     Raises
     ------
-    DamagedError : when header or length are not those of such a shard.
+    DamagedError : when the header or the length of the file is wrong.
     """
     try:
         with path.open("rb") as file:
@@ -143,7 +143,7 @@ def check_shard(path: Path, clips: int, identity: BankIdentity) -> Shard:
         if file_bytes != shard.data + shard.bytes:
             raise ValueError(f"{file_bytes} bytes, expected {shard.data + shard.bytes}")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise DamagedError(f"{path} is damaged ({error}); run extract again to write this shard anew") from error
+        raise DamagedError(f"{path} is damaged ({error}); run extract again to write this shard again") from error
     return shard
 
 

@@ -73,7 +73,7 @@ def shard_rows(split: str, clips: int, shard_clips: int) -> dict[str, range]:
     ----------
     split : str. Name of the split.
     clips : int. Number of clips of the split.
-    shard_clips : int. Most clips of one shard.
+    shard_clips : int. Maximum number of clips of a shard.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def check_identity(path: Path, requested: BankIdentity) -> None:
 
     Raises
     ------
-    MismatchError : when it has another one. The message lists each field that differs.
+    MismatchError : when its identity differs. The message lists each field that differs.
     """
     expected, stored = json.loads(json.dumps(asdict(requested))), _load(path)["identity"]
     missing = "nothing"
@@ -122,7 +122,7 @@ def check_identity(path: Path, requested: BankIdentity) -> None:
         raise MismatchError(
             "\n".join(
                 [
-                    f"the bank at {path} has another identity than the requested one:",
+                    f"the bank at {path} differs from the requested one:",
                     *differing,
                     "request the stored bank, give another path, or delete the folder to extract the bank again",
                 ]
@@ -131,7 +131,7 @@ def check_identity(path: Path, requested: BankIdentity) -> None:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """The JSON of a manifest. A field that was renamed since it was written gets its new name."""
+    """The JSON of a manifest. Old names of fields are replaced by their new names."""
     file = path / "manifest.json"
     if not file.exists():
         raise BankError(f"no bank at {path}: there is no manifest.json; write a bank with `extract`")

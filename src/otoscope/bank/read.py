@@ -51,7 +51,7 @@ class Bank:
 
     @property
     def identity(self) -> BankIdentity:
-        """Everything that decided its tokens."""
+        """Everything that decides the tokens of the bank."""
         return self._manifest.identity
 
     @property
@@ -61,17 +61,17 @@ class Bank:
 
     @property
     def control(self) -> bool:
-        """True where the encoder is a control with random weights; False in banks written before this was recorded."""
+        """Whether the encoder is a control with random weights. False in banks that are older than this field."""
         return self._manifest.control
 
     @property
     def shape(self) -> TokenShape:
-        """Shape of the token maps, also where pooled vectors are stored."""
+        """Shape of the encoder's token maps, also if the bank stores pooled vectors."""
         return self.identity.shape
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits on disk, the held-out one among them."""
+        """Names of the splits on disk, including the held-out one."""
         return self.identity.splits
 
     @property
@@ -127,7 +127,7 @@ class Bank:
 
         Raises
         ------
-        HeldOutError : when the held-out split is among them.
+        HeldOutError : when `splits` contains the held-out split.
         """
         if HELD_OUT in splits:
             raise HeldOutError(f"split {HELD_OUT!r} of {self.path} is held out: it cannot be replaced")
@@ -137,7 +137,7 @@ class Bank:
         return changed
 
     def _open(self, name: str) -> BankSplit:
-        """A split on disk, the held-out one included."""
+        """Open a split on disk; this also opens the held-out one."""
         if name not in self.splits:
             raise UnknownNameError(f"bank {self.path}: {unknown('split', name, self.splits)}")
         if name not in self._opened:
@@ -145,7 +145,7 @@ class Bank:
             clips, reader = ClipTable.read(file, self.task), ShardReader(self.identity, self._shards[name])
             if len(clips.ids) != len(reader):
                 raise DamagedError(
-                    f"{file} lists {len(clips.ids)} clips, but the shards beside it contain {len(reader)}"
+                    f"{file} lists {len(clips.ids)} clips, but the shards of this split contain {len(reader)}"
                 )
             self._opened[name] = BankSplit(name, self.identity, self.task, clips, reader, range(len(reader)))
         return self._opened[name]

@@ -1,4 +1,4 @@
-"""The size of a bank before anything is written: the only place where it is estimated."""
+"""The size of a bank, measured or estimated before anything is written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from otoscope.encoders import Encoder
 from otoscope.types import Clip
 
 _SAMPLED_CLIPS = 8
-"""Clips of each split that are decoded to estimate the length of its clips."""
+"""Maximum number of clips of each split that are decoded to estimate the length of its clips."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class BankSize:
     ----------
     identity : BankIdentity. The bank.
     clips : dict. Number of clips of each split.
-    steps : dict. Most time steps T of a token map of each split.
+    steps : dict. Maximum number of time steps T of a token map, for each split.
     shards : dict. Bytes of each shard, by its path relative to the bank.
     """
 
@@ -37,9 +37,10 @@ class BankSize:
 
     @classmethod
     def estimate(cls, encoder: Encoder, clips: Mapping[str, Sequence[Clip]], identity: BankIdentity) -> BankSize:
-        """Estimate the size from the longest of a few clips of each split, spread evenly over it.
+        """Estimate the size from a few clips of each split, which are spread evenly over the split.
 
-        Exact where all clips of a split have one length. At most 8 clips of each split are decoded, one is encoded.
+        At most 8 clips of each split are decoded, and the longest one is encoded. The estimate is exact if all clips of
+        a split have the same length.
 
         Parameters
         ----------
@@ -64,7 +65,7 @@ class BankSize:
 
     @property
     def longest(self) -> int:
-        """Most time steps T of a token map."""
+        """Maximum number of time steps T of a token map."""
         return max(self.steps.values())
 
     def missing_bytes(self, path: Path) -> int:

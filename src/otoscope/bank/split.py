@@ -19,7 +19,7 @@ from otoscope.bank.identity import BankIdentity
 from otoscope.types import Event, Task, Tokens
 
 _POOLED_AT_ONCE = 16
-"""Clips whose token maps are in memory at once while they are pooled."""
+"""Number of clips whose token maps are read and pooled at once."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ClipTable:
 
     @classmethod
     def read(cls, file: Path, task: Task) -> ClipTable:
-        """Read `clips.json`; `DamagedError` where it is not what was written."""
+        """Read `clips.json`. Raises `DamagedError` if the file is damaged."""
         try:
             stored = json.loads(file.read_text(encoding="utf-8"))
             rows = list(zip(stored["ids"], stored["labels"], stored["events"], strict=True))
@@ -63,9 +63,9 @@ class BankSplit:
     events : tuple. The events of each clip.
     task : Task. The task of the data set.
     content : "tokens" or "pooled". What the bank stores of each clip.
-    shape : TokenShape. Shape of the encoder's token maps, also where pooled vectors are stored, so that a probe that is
-        fitted on one can be measured on the other.
-    steps : int. Time steps T of what is stored, the most of all shards (pooled: 1).
+    shape : TokenShape. Shape of the encoder's token maps. It is the same for a bank with pooled vectors, so that a
+        probe can be trained on one kind of bank and measured on the other.
+    steps : int. Number of stored time steps T, the maximum over all shards; 1 for pooled vectors.
     """
 
     def __init__(
@@ -164,10 +164,10 @@ class BankSplit:
         return tensors["x"], tensors["scale"], tensors["mask"]
 
     def order(self, generator: torch.Generator) -> Tensor:
-        """The rows in random order for one epoch, such that the disk is read in sequence.
+        """The rows in random order for one epoch. The order opens few shards at a time.
 
-        Where the split fits into a window of `_shuffle.WINDOW_BYTES`, this is `torch.randperm(n, generator=generator)`.
-        Otherwise shards are shuffled and dealt into windows of that size, and rows are shuffled within each window.
+        If the split fits into a window of `_shuffle.WINDOW_BYTES`, this is `torch.randperm(n, generator=generator)`.
+        Otherwise shards are assigned to windows of that size at random, and rows are shuffled within each window.
 
         Returns
         -------
@@ -176,7 +176,7 @@ class BankSplit:
         return shuffle(self._shard_of, self._reader.row_bytes, generator)
 
     def pooled(self) -> Tokens:
-        """Every clip as one token per layer, its masked mean, with its cls. Read once, then kept in memory.
+        """The mean over valid tokens and the cls token of every clip and layer. Read once, then kept in memory.
 
         Returns
         -------

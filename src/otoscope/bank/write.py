@@ -47,8 +47,8 @@ def extract(
 ) -> Bank:
     """Encode a data set once and store its tokens in a folder.
 
-    A complete bank with the same identity is opened as it is, an interrupted one is continued. There is an example in
-    the documentation of the package `otoscope.bank`.
+    A complete bank with the same identity is opened unchanged; an interrupted one is continued. The documentation of
+    the package `otoscope.bank` contains an example.
 
     Parameters
     ----------
@@ -60,10 +60,10 @@ def extract(
     content : "tokens" for token maps, "pooled" for their means. `requirements` gives the layers and the content that a
         probe needs.
     dtype : "float16", "bfloat16", "float32" or "int8". Dtype of the stored tokens.
-    batch_size : int. Most clips that are encoded at once.
-    shard_clips : int. Clips of one file.
-    progress : bool. True to print to stderr a progress bar and, before anything is written, the size of this bank and
-        of banks that store something else. Sizes are estimated as `BankSize.estimate` describes.
+    batch_size : int. Maximum number of clips encoded at once.
+    shard_clips : int. Number of clips in each file.
+    progress : bool. Whether to show a progress bar on stderr. The estimated size (`BankSize.estimate`) is printed
+        first, for this bank and for other choices of layers, content and dtype.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def extract(
 
 
 def _checked_clips(dataset: Dataset, split: str) -> Sequence[Clip]:
-    """The clips of a split; `ValueError` where there are none, an id occurs twice, or a label is unknown."""
+    """The clips of a split. Raises `ValueError` if there are none, an id occurs twice, or a label is unknown."""
     clips = dataset.clips(split)
     ids = [clip.id for clip in clips]
     if not ids:
@@ -125,7 +125,7 @@ def _checked_clips(dataset: Dataset, split: str) -> Sequence[Clip]:
 
 
 def _announce(path: Path, size: BankSize, encoder: Encoder) -> None:
-    """Print the size of the bank, and of banks that store something else, to stderr."""
+    """Print the size of the bank, and the sizes for other choices of layers, content and dtype, to stderr."""
     identity, shape = size.identity, size.identity.shape
     sizes = sizes_by_kind(size, encoder.shape)
     pooled = ", pooled," if identity.content == "pooled" else ","
@@ -142,7 +142,7 @@ def _announce(path: Path, size: BankSize, encoder: Encoder) -> None:
 
 
 def _check_free_space(path: Path, needed: int) -> None:
-    """Raise `OSError` (ENOSPC) where the disk has less than `needed` bytes free."""
+    """Raise `OSError` (ENOSPC) if the disk has less than `needed` bytes free."""
     free = _free_bytes(path)
     if needed > free:
         raise OSError(
@@ -202,7 +202,7 @@ def _write_missing(
     batch_size: int,
     progress: bool,
 ) -> None:
-    """Write all files but the manifest, except those that are complete."""
+    """Write all files except the manifest and the files that are complete."""
     from tqdm import tqdm
 
     for split, members in clips.items():
@@ -228,7 +228,7 @@ def _is_complete(file: Path, clips: int, identity: BankIdentity) -> bool:
 
 
 def _write_clips(file: Path, clips: Sequence[Clip]) -> None:
-    """Write `clips.json`; `BankError` where it exists with other clips."""
+    """Write `clips.json`. Raises `BankError` if the file exists with different contents."""
     table = {
         "ids": [clip.id for clip in clips],
         "labels": [clip.labels for clip in clips],
@@ -237,7 +237,7 @@ def _write_clips(file: Path, clips: Sequence[Clip]) -> None:
     text = json.dumps(table) + "\n"
     if file.exists() and file.read_text(encoding="utf-8") != text:
         raise BankError(
-            f"{file} lists other clips than the data set does now, although the digest of the data set is the same: a "
+            f"{file} and the data set list different clips, although the digest of the data set has not changed; a "
             "digest must cover ids, labels and events. Correct the digest, delete the folder and extract the bank again"
         )
     if not file.exists():

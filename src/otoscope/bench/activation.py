@@ -17,7 +17,7 @@ from otoscope.train import FittedProbe, loader
 from otoscope.types import AudioBatch, Clip
 
 _MIN_EVENTS = 3
-"""Clips with at least so many events are preferred."""
+"""Clips with at least this number of events are preferred."""
 
 
 def map_activation(
@@ -25,9 +25,9 @@ def map_activation(
 ) -> ActivationMap:
     """The activation map of one prototype on one clip of a split.
 
-    The clip has a correct class with the largest logit, among clips with at least three events where there are any. The
-    prototype k contributes most to the logit of this class c relative to its contribution in the average clip,
-    W[c, k] (s[k] - mean s[k]).
+    The clip and its class c have the largest logit of a correct class. If any clip has at least three events, only such
+    clips are considered. The prototype k has the largest contribution to the logit of c, relative to its mean
+    contribution over clips: W[c, k] (s[k] - mean s[k]).
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ class PairSize:
     Parameters
     ----------
     clips : number of clips of each split.
-    shape : shape of the tokens that the encoder makes.
+    shape : shape of the encoder's tokens.
     steps : time steps T of a token map.
     parameters : number of weights of the encoder.
     classes : number of classes of the data set.

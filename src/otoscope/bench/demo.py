@@ -1,11 +1,12 @@
 """`otoscope demo`: a suite with one data set, an activation map and a recorded fine-tuning reference.
 
-The suites `demo` and `demo-small` declare encoders (the first is shown, the others are controls), probes and
-fine-tuning. `run_demo` runs the part that is wanted with `runner.run_suite`, so that a second call takes seconds and a
-killed one continues.
+The suites `demo` and `demo-small` declare probes, fine-tuning and encoders: the encoder to demonstrate, then controls.
+`run_demo` executes the requested part with `runner.run_suite`. A second call therefore takes seconds, and a call after
+an interruption continues.
 
-The batch size is 32 for all probes, where the paper has 128: 1,000 scenes x 30 epochs are then 960 optimiser steps, and
-not 240. Prototypes need several hundred, because each step moves a prototype towards one token of each clip.
+The batch size of all probes is 32. With the 128 of the paper, 30 epochs of 1,000 scenes would be 240 optimiser steps;
+with 32 they are 960. Prototypes need several hundred, because each step moves a prototype towards one token of each
+clip.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from otoscope.results import FINETUNE, Store
 from otoscope.results.activation_map import activation_path
 from otoscope.train import load
 
-SHOWN = "protobin"
+MAP_PROBE = "protobin"
 """The probe whose activation map is saved."""
 
 
@@ -40,16 +41,16 @@ def run_demo(
     device: str | None = None,
     progress: bool = True,
 ) -> SuiteResult:
-    """Execute the runs of the demo that are not finished yet, and save an activation map beside the results.
+    """Execute the runs of the demo that are not finished yet, and save an activation map with the results.
 
     Parameters
     ----------
     out : folder of the demo. The results are in `out/results`, the activation map in `out/activation_map.npz`.
     suite : the suite, or its name.
     seeds : final runs of each probe; None for the number of the suite.
-    control : whether to run the other encoders of the suite, too.
-    finetune : whether to run fine-tuning (15 minutes on two cores for each encoder). Otherwise the record that comes
-        with otoscope is added to the results, marked as recorded, if it is of the same encoder and data set.
+    control : whether to run the other encoders of the suite as well.
+    finetune : whether to run fine-tuning (15 minutes on two cores for each encoder). Otherwise the record that is part
+        of the package is added to the results, marked as recorded, if it has the same encoder and data set.
     device : where to encode and train; None for the CPU.
     progress : whether to print the plan and each result to stderr.
 
@@ -70,7 +71,7 @@ def run_demo(
 
 
 def _select(suite: Suite, seeds: int | None, control: bool, finetune: bool) -> Suite:
-    """The part of the suite that is to be run."""
+    """The requested part of the suite."""
     return replace(
         suite,
         encoders=suite.encoders if control else suite.encoders[:1],
@@ -81,7 +82,7 @@ def _select(suite: Suite, seeds: int | None, control: bool, finetune: bool) -> S
 
 def _save_activation_map(out: Path, pair: Pair, resolved: ResolvedPair) -> None:
     """Save the activation map of the probe of seed 0, unless the saved one is newer than the probe."""
-    path, folder = activation_path(out / "results"), saved_probe(out, Study(pair, SHOWN))
+    path, folder = activation_path(out / "results"), saved_probe(out, Study(pair, MAP_PROBE))
     probe = folder / "probe.json"
     if probe.exists() and not (path.exists() and path.stat().st_mtime >= probe.stat().st_mtime):
         bank, encoder, dataset = banks.open(resolved.path), resolved.create_encoder(), resolved.create_dataset()
@@ -89,14 +90,14 @@ def _save_activation_map(out: Path, pair: Pair, resolved: ResolvedPair) -> None:
 
 
 def _add_recorded_finetuning(store: Store, resolved: ResolvedPair, progress: bool) -> None:
-    """Add the fine-tuning record that comes with otoscope to the results, unless fine-tuning was measured here."""
+    """Add the fine-tuning record of the package to the results, unless they contain a measured one."""
     label, identity = resolved.encoder.label, resolved.identity
     measured = [r for r in store if (r.encoder, r.probe, r.source) == (label, FINETUNE, None)]
     if any(recorded.matches(record, identity) for record in measured):
         return
     if not recorded.copy_to(store, label, identity) and progress:
         print(
-            "there is no recorded fine-tuning of this encoder and data set, so the table has no share of the gap "
-            "closed; `otoscope demo --finetune` measures it",
+            "there is no recorded fine-tuning of this encoder and data set, so the share of the gap closed cannot be "
+            "computed; `otoscope demo --finetune` measures it",
             file=sys.stderr,
         )

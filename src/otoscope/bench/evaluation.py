@@ -43,13 +43,14 @@ def evaluate(
     ----------
     fitted : the trained probe.
     bank : the bank; its held-out split is opened.
-    store : where record and predictions are kept; None returns the record only.
-    encoder, probe : labels in the record; None takes the registered names. Give other labels where options differ.
-    protocol : what was decided before the training, such as a fold; None takes `fitted.protocol`.
+    store : the store to which the record and the predictions are added; None to add them to no store.
+    encoder, probe : labels in the record; None for the registered names. Give different labels to different options.
+    protocol : protocol of the run, for example with its fold; None for `fitted.protocol`.
 
     Returns
     -------
-    Record. With every metric of the task, machine, date and versions; the stored one where the store has it already.
+    Record. It contains every metric of the task, the machine, the date and package versions. If the store already has a
+    record with this key, that record is returned.
 
     Raises
     ------
@@ -104,8 +105,8 @@ def map_activation(
     Parameters
     ----------
     fitted : a trained prototype probe.
-    bank, encoder, dataset : what the probe was trained on.
-    name : label of the encoder; None takes its registered name.
+    bank, encoder, dataset : bank, encoder and data set with which the probe was trained.
+    name : label of the encoder; None for its registered name.
 
     Returns
     -------

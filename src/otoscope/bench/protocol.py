@@ -17,7 +17,7 @@ from otoscope.train.protocol import probe_protocol
 
 
 def study_protocol(suite: Suite, study: Study, resolved: ResolvedPair) -> Protocol:
-    """What decides the runs of a study, apart from their seeds.
+    """Everything that decides the runs of a study, apart from their seeds.
 
     Parameters
     ----------

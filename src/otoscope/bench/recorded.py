@@ -1,4 +1,4 @@
-"""The recorded fine-tuning reference: a store that comes with the package, because fine-tuning takes long.
+"""The recorded fine-tuning reference: a store that is part of the package, because fine-tuning takes long.
 
 `python -m otoscope.bench.recorded demo/results --command "otoscope demo --finetune"` replaces the records in the
 package with the fine-tuning records of a demo.
@@ -28,7 +28,7 @@ def copy_to(store: Store, encoder: str, identity: BankIdentity, *, shipped: Path
 
     Parameters
     ----------
-    store : where the records go; those that it has already are left as they are.
+    store : the store to which the records are added. Records that it already contains are not changed.
     encoder : label of the encoder in the records.
     identity : identity of a bank of the encoder and the data set.
     shipped : folder of the shipped records; None for those of this package.
@@ -38,11 +38,11 @@ def copy_to(store: Store, encoder: str, identity: BankIdentity, *, shipped: Path
     int. Number of the shipped records of this encoder and data set.
     """
     source = Store(shipped or SHIPPED)
-    fitting = [r for r in source if r.encoder == encoder and matches(r, identity)]
-    for record in fitting:
+    matching = [r for r in source if r.encoder == encoder and matches(r, identity)]
+    for record in matching:
         if record.key not in store:
             store.add(record, source.predictions(record))
-    return len(fitting)
+    return len(matching)
 
 
 def remove_from(store: Store) -> None:

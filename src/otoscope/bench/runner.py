@@ -4,8 +4,8 @@
     out/search.db, out/search/                trials        out/failures/   runs that failed, with their traceback
     out/probes/<study>                        seed 0        out/finetune/   checkpoints of fine-tuning
 
-A run is finished once its trial or its record is stored; each file is written whole or not at all. A kill therefore
-loses the runs that are being trained, one for each worker, and of fine-tuning one epoch; the next call continues.
+A run is finished once its trial or its record is stored. Each file is written atomically. A killed process therefore
+loses only the run that each worker is training, or the current epoch of a fine-tuning; the next call continues.
 """
 
 from __future__ import annotations

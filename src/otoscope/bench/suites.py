@@ -67,7 +67,7 @@ class Suite:
             ("probe label", [spec.label for spec in self.probes]),
         ):
             if not labels or len(set(labels)) != len(labels):
-                raise SuiteError(f"suite {self.name!r}: each {what} must be listed once, at least one; found {labels}")
+                raise SuiteError(f"suite {self.name!r}: needs at least one {what}, and each only once; found {labels}")
         for number in ("seeds", "draws", "epochs", "batch_size"):
             value = getattr(self, number)
             if type(value) is not int or value < 1:
@@ -80,9 +80,9 @@ class Suite:
         for dataset in self.datasets:
             where = f"suite {self.name!r}, data set {dataset.name!r}"
             if not dataset.folds or (dataset.shots is not None and dataset.shots < 1):
-                raise SuiteError(f"{where}: folds and shots must not be empty")
+                raise SuiteError(f"{where}: folds must not be empty, and shots must be >= 1")
             if dataset.views < 0 or (dataset.views and dataset.shots is None):
-                raise SuiteError(f"{where}: views need a few-shot draw; give shots, too")
+                raise SuiteError(f"{where}: views need a few-shot draw; give shots as well")
 
     def dataset(self, name: str) -> DatasetSpec:
         """The data set of this name."""
@@ -95,11 +95,11 @@ class Suite:
 
 @dataclass(frozen=True)
 class Unavailable:
-    """Something that a suite names and that cannot be used on this machine.
+    """An encoder, data set, probe, pair or study of a suite that cannot be used on this machine.
 
     Parameters
     ----------
-    kind : what it is; "pair" for an encoder that cannot encode a data set, "study" for a probe that cannot be built for
+    kind : its kind; "pair" for an encoder that cannot encode a data set, "study" for a probe that cannot be built for
         a pair.
     name : label of the encoder or probe, name of the data set, or text of the pair or study.
     reason : why it cannot be used.
@@ -111,7 +111,7 @@ class Unavailable:
 
 
 def names() -> list[str]:
-    """Names of the suites that come with otoscope.
+    """Names of the suites that are part of the package.
 
     >>> names()
     ['controls', 'demo', 'demo-small', 'fewshot-birds', 'smoke', 'unmute']
@@ -124,7 +124,7 @@ def load(suite: str | Path) -> Suite:
 
     Parameters
     ----------
-    suite : name of a suite that comes with otoscope, or path of a file that ends in .json.
+    suite : name of a suite of the package, or path of a file that ends in .json.
 
     Returns
     -------
@@ -194,7 +194,10 @@ def parse(name: str, data: Mapping[str, Any]) -> Suite:
 
 
 def unavailable(suite: Suite) -> list[Unavailable]:
-    """What a suite names and that is not registered here, or has an unknown option. Nothing is created."""
+    """The encoders, data sets and probes of a suite that are not registered or have an unknown option.
+
+    Nothing is created.
+    """
     encoders = [Unavailable("encoder", spec.label, unavailable_reason(spec) or "") for spec in suite.encoders]
     datasets = [Unavailable("dataset", spec.name, unavailable_reason(spec) or "") for spec in suite.datasets]
     probes = [Unavailable("probe", spec.label, unavailable_reason(spec) or "") for spec in suite.probes]

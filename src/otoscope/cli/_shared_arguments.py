@@ -10,15 +10,15 @@ from typing import Any
 from otoscope.cli import commands
 
 
-def add_debug(to: argparse.ArgumentParser, default: bool | str = False) -> None:
+def add_debug(parser: argparse.ArgumentParser, default: bool | str = False) -> None:
     """Add --debug."""
-    to.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
+    parser.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
 
 
-def add_few_shot(to: argparse.ArgumentParser) -> None:
+def add_few_shot(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of few-shot training."""
-    to.add_argument("--shots", type=count, metavar="N", help="training clips per class (default: all)")
-    to.add_argument(
+    parser.add_argument("--shots", type=count, metavar="N", help="training clips per class (default: all)")
+    parser.add_argument(
         "--views",
         type=count,
         default=0,
@@ -27,55 +27,57 @@ def add_few_shot(to: argparse.ArgumentParser) -> None:
     )
 
 
-def add_pair(to: argparse.ArgumentParser, *, bank: bool = True) -> None:
+def add_pair(parser: argparse.ArgumentParser, *, bank: bool = True) -> None:
     """Add the arguments that choose an encoder, a data set, the folder of results and the folder of the bank."""
-    to.add_argument(
+    parser.add_argument(
         "--encoder", default="tiny", help="name of the encoder; see `otoscope list encoders` (default: tiny)"
     )
-    add_option(to, "--encoder-option", "an option of the encoder, such as weights=random")
-    to.add_argument(
+    add_option(parser, "--encoder-option", "an option of the encoder, such as weights=random")
+    parser.add_argument(
         "--dataset", default="scenes", help="name of the data set; see `otoscope list datasets` (default: scenes)"
     )
-    add_option(to, "--dataset-option", "an option of the data set")
-    add_out(to, commands.RUNS)
+    add_option(parser, "--dataset-option", "an option of the data set")
+    add_out(parser, commands.RUNS)
     if bank:
-        to.add_argument("--bank", type=Path, metavar="DIR", help="folder of the bank (default: one in --out)")
-    add_plugin(to)
+        parser.add_argument("--bank", type=Path, metavar="DIR", help="folder of the bank (default: one in --out)")
+    add_plugin(parser)
 
 
-def add_search(to: argparse.ArgumentParser) -> None:
+def add_search(parser: argparse.ArgumentParser) -> None:
     """Add --search."""
-    to.add_argument("--search", metavar="KIND", help="search strategy: sobol, tpe, or a plug-in's (default: sobol)")
+    parser.add_argument("--search", metavar="KIND", help="search strategy: sobol, tpe, or a plug-in's (default: sobol)")
 
 
-def add_machine(to: argparse.ArgumentParser) -> None:
+def add_machine(parser: argparse.ArgumentParser) -> None:
     """Add the device and --quiet."""
-    to.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cpu)")
-    to.add_argument("--quiet", action="store_true", help="show no progress bars and no announcements")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cpu)")
+    parser.add_argument("--quiet", action="store_true", help="show no progress bars and no announcements")
 
 
-def add_out(to: argparse.ArgumentParser, default: Path | None) -> None:
-    """Add the folder of results; None as default means the runs or, without any, the demo."""
+def add_out(parser: argparse.ArgumentParser, default: Path | None) -> None:
+    """Add the folder of results. The default None stands for the runs, or for the demo if there are none."""
     words = default or f"{commands.RUNS}, or {commands.DEMO} if there are no runs"
-    to.add_argument("--out", type=Path, default=default, metavar="DIR", help=f"folder of results (default: {words})")
+    parser.add_argument(
+        "--out", type=Path, default=default, metavar="DIR", help=f"folder of results (default: {words})"
+    )
 
 
-def add_filters(to: argparse.ArgumentParser, *names: str) -> None:
+def add_filters(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add one filter for each name, such as --encoder."""
     for name in names:
         words = "data set" if name == "dataset" else name
-        to.add_argument(f"--{name}", action="append", metavar="NAME", help=f"only this {words}; may be repeated")
+        parser.add_argument(f"--{name}", action="append", metavar="NAME", help=f"only this {words}; may be repeated")
 
 
-def add_plugin(to: argparse.ArgumentParser) -> None:
+def add_plugin(parser: argparse.ArgumentParser) -> None:
     """Add --plugin."""
     words = "a Python file that registers plug-ins of any kind; its code is executed; may be repeated"
-    to.add_argument("--plugin", type=Path, action="append", metavar="FILE", help=words)
+    parser.add_argument("--plugin", type=Path, action="append", metavar="FILE", help=words)
 
 
-def add_option(to: argparse.ArgumentParser, name: str, words: str) -> None:
+def add_option(parser: argparse.ArgumentParser, name: str, words: str) -> None:
     """Add an argument of the form KEY=VALUE."""
-    to.add_argument(
+    parser.add_argument(
         name, type=key_value, action="append", default=[], metavar="KEY=VALUE", help=f"{words}; may be repeated"
     )
 

@@ -228,7 +228,7 @@ def _results(to: argparse.ArgumentParser) -> None:
     to.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
     view = to.add_mutually_exclusive_group()
     view.add_argument("--summary", action="store_true", help="show means over seeds with intervals and gains")
-    view.add_argument("--published", action="store_true", help="show means over seeds beside published values")
+    view.add_argument("--published", action="store_true", help="compare means over seeds with published values")
     to.add_argument(
         "--export",
         type=Path,

@@ -43,7 +43,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def _subject(kind: str, registry: Registry[Any], name: str, options: dict[str, Any]) -> Any:
-    """Return what the contract of this kind is called with."""
+    """Return the argument of the contract of this kind: a name, a search specification or a constructor."""
     if kind in ("probe", "metric"):
         return name
     if kind == "search":
@@ -54,7 +54,7 @@ def _subject(kind: str, registry: Registry[Any], name: str, options: dict[str, A
 
 
 def _creatable(registry: Registry[Any], plugins: Iterable[object] | None, options: Iterable[str]) -> list[str]:
-    """Return the names of the plug-ins in the given files, or of all that `options` suffice to create."""
+    """Return the names of the plug-ins in the given files, or of all plug-ins that `options` can create."""
     from otoscope.registry import PLUGIN_PREFIX
 
     names = registry.names()

@@ -43,11 +43,11 @@ def _costs(arguments: argparse.Namespace, names: Iterable[str]) -> tuple[list[st
     rows = []
     for name in names:
         try:
-            price = cost(name, shape, arguments.classes, arguments.tokens)
+            probe_cost = cost(name, shape, arguments.classes, arguments.tokens)
         except (ValueError, RuntimeError):  # the default options do not fit this width, or MACs cannot be counted
             rows.append([name, "–", "–", "–"])
         else:
-            rows.append([name, f"{price.parameters:,}", f"{price.macs:,}", f"{price.bytes:,}"])
+            rows.append([name, f"{probe_cost.parameters:,}", f"{probe_cost.macs:,}", f"{probe_cost.bytes:,}"])
     return ["probe", "parameters", "MACs per clip", "bytes shipped"], rows
 
 
@@ -55,8 +55,8 @@ def extract(arguments: argparse.Namespace) -> int:
     """Encode a data set into a bank and print where it is."""
     from otoscope import bank
 
-    need = bank.requirements(arguments.probes.split(",")) if arguments.probes else None
-    layers, content = need.layers if need else arguments.layers, need.content if need else "tokens"
+    required = bank.requirements(arguments.probes.split(",")) if arguments.probes else None
+    layers, content = required.layers if required else arguments.layers, required.content if required else "tokens"
     folder = "-".join([layers, *[content] * (content != "tokens"), *[arguments.dtype] * (arguments.dtype != "float16")])
     extracted = bank.extract(
         _encoder(arguments),

@@ -58,7 +58,7 @@ def rank(args: argparse.Namespace) -> int:
     store = store_in(results_folder(args))
     ranked = rankings.rank(store, select=partial(_selected, args), resamples=args.resamples)
     if not (ranked.rankings or ranked.board):
-        raise ValueError(_nothing_to_rank(store, ranked.left_out))
+        raise ValueError(_nothing_to_rank(store, ranked.omitted))
     as_rows = args.format in ("csv", "json")
     print(flat.flat_text(ranking_rows(ranked), args.format) if as_rows else rankings_text(ranked, args.format))
     return 0
@@ -98,7 +98,7 @@ def _summary(args: argparse.Namespace, store: Store) -> View:
 
 
 def _published(args: argparse.Namespace, store: Store) -> View:
-    """Rows beside the published values of the same encoder, data set and probe."""
+    """Rows and the published values of the same encoder, data set and probe."""
     from otoscope.report.published import comparison
     from otoscope.report.published.values import canonical
     from otoscope.report.rows import configurations, with_estimate
@@ -126,8 +126,8 @@ def _selected(
     return all(not names or canonical(name) in map(canonical, names) for names, name in filters)
 
 
-def _nothing_to_rank(store: Store, left_out: Sequence[str]) -> str:
-    reasons = "".join(f"; left out: {sentence}" for sentence in left_out)
+def _nothing_to_rank(store: Store, omitted: Sequence[str]) -> str:
+    reasons = "".join(f"; omitted: {sentence}" for sentence in omitted)
     return (
         f"nothing to rank in {store.path}: a ranking needs a data set with two encoders under the same probe, or two "
         f"pairs of encoder and data set with two probes each{reasons}; `otoscope results` lists all results"

@@ -37,7 +37,7 @@ _SAMPLES = int(SECONDS * RATE)
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording that ships with the package.
+    """A recording of the package.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def _pcm(file: str) -> bytes:
 
 
 def decode(file: str) -> Wave:
-    """Decode a recording that ships, float32 [S] at 16 kHz; its samples are cached in memory as 16-bit integers."""
+    """Decode a recording of the package, float32 [S] at 16 kHz; its samples are cached in memory as 16-bit integers."""
     return np.divide(np.frombuffer(_pcm(file), np.int16), 32768, dtype=np.float32)
 
 

@@ -1,4 +1,4 @@
-"""The base class of data sets: a task and clips by split. Each data set is one file beside this one."""
+"""The base class of data sets: a task and clips by split. Each data set is one file in this folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Dataset(ABC):
     def digest(self) -> str:
         """A text, usually a sha256, that changes whenever audio or labels change.
 
-        It covers the sources, the options and the version of any code that generates audio. Banks are addressed by it.
+        It covers the sources, the options and the version of any code that generates audio. It is part of the identity
+        of banks.
         """
 
     @abstractmethod

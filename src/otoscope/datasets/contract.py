@@ -1,8 +1,8 @@
-"""The contract of data sets: named checks that every data set must pass, also a plug-in from outside the package.
+"""The contract of data sets: named checks that every data set must pass, including those of plug-ins.
 
-Each check builds the data set anew. Labels and events are checked for every clip, audio for at most 64 clips of each
-split. `otoscope check dataset` runs the contract from the command line. In the tests of a plug-in, pytest runs each
-check as a test of its own:
+Each check builds a new instance of the data set. Labels and events are checked for every clip, audio for at most 64
+clips of each split. `otoscope check dataset` runs the contract from the command line. In the tests of a plug-in, pytest
+runs each check as a separate test:
 
     from functools import partial
     from otoscope import datasets
@@ -29,7 +29,7 @@ from otoscope.metrics import main_metric
 from otoscope.types import HELD_OUT, Clip, Wave
 
 CLIPS = 64
-"""Most clips of one split whose audio is checked; they are spread evenly over the split."""
+"""Maximum number of clips of a split whose audio is checked. They are spread evenly over the split."""
 
 DatasetSource = str | Callable[[], Dataset]
 """What the checks are called with: the name of a registered data set, or a function that builds one."""

@@ -1,4 +1,4 @@
-"""The base class of encoders: audio to a token map, in two steps. Each encoder is one file beside this one."""
+"""The base class of encoders: audio to a token map, in two steps. Each encoder is one file in this folder."""
 
 from __future__ import annotations
 

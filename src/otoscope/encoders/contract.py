@@ -1,8 +1,8 @@
-"""The contract of encoders: named checks that every encoder must pass, also a plug-in from outside the package.
+"""The contract of encoders: named checks that every encoder must pass, including those of plug-ins.
 
-Each check builds the encoder anew and encodes a few clips of noise on the CPU. The tokens of an encoder that passes can
+Each check builds a new encoder and encodes a few clips of noise on the CPU. The tokens of an encoder that passes can
 be stored in a bank and probed, and the encoder can be fine-tuned. `otoscope check encoder` runs the contract from the
-command line. In the tests of a plug-in, pytest runs each check as a test of its own:
+command line. In the tests of a plug-in, pytest runs each check as a separate test:
 
     from functools import partial
     from otoscope import encoders
@@ -33,7 +33,7 @@ TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
 """Largest difference between tokens that count as equal, relative to the largest absolute value."""
 
 EncoderSource = str | Callable[[], Encoder]
-"""What the checks are called with: the name of a registered encoder, or a function that builds one."""
+"""The argument of the checks: the name of a registered encoder, or a function that builds one."""
 
 CONTRACT = Contract[EncoderSource]("encoder")
 
@@ -43,7 +43,7 @@ def _build(subject: EncoderSource) -> Encoder:
 
 
 def _build_precise(subject: EncoderSource) -> Encoder:
-    """The encoder in float64 where all of it can compute in float64, else as it was built."""
+    """The encoder in float64 if all of its operations support float64, else in its own dtype."""
     encoder = _build(subject).double()
     try:
         tokens = _encode(encoder, _noise(encoder, _seconds(encoder)))
@@ -126,7 +126,7 @@ def _padded_clip(subject: EncoderSource) -> None:
     seconds = _seconds(encoder)
     short = _noise(encoder, 0.37 * seconds)
     padded = _encode(encoder, short, _noise(encoder, seconds, seed=1))
-    message = "the tokens of a clip must not depend on the padding behind it"
+    message = "the tokens of a clip must not depend on the padding after it"
     _expect_same_clip(padded, 0, _encode(encoder, short), message)
 
 
@@ -220,7 +220,7 @@ def _sample_rate(subject: EncoderSource) -> None:
     except ValueError:
         return
     raise ContractError(
-        f"a batch at another rate than {encoder.sample_rate} Hz must raise ValueError, nothing happened"
+        f"a batch at another rate than {encoder.sample_rate} Hz must raise ValueError, but encode() accepted it"
     )
 
 

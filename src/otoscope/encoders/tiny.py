@@ -1,7 +1,7 @@
 """The encoder `tiny`, which ships with the package: a small ViT over log-mel patches, pretrained without labels.
 
 The features have 128 mel bins and a hop of 10 ms. Patches of 16 x 16 give 64 x 8 tokens for a clip of 10 s, and a cls
-token. MODEL_CARD.md beside the weights describes the training. It used neither labels nor the validation and test
+token. MODEL_CARD.md describes the training. It used neither labels nor the validation and test
 recordings of the data set `scenes`.
 """
 
@@ -95,7 +95,7 @@ def positions(steps: int, dim: int = DIM, start: int = 0) -> Tensor:
 
 
 class PatchViT(nn.Module):
-    """The body of `tiny`: a transformer over patches of a log-mel map. The training program uses it, too.
+    """The body of `tiny`: a transformer over patches of a log-mel map. The training program uses it as well.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ class PatchViT(nn.Module):
         return cast(Tensor, self.patch(patches)) + positions(frames // PATCH, self.dim, start).to(mel)
 
     def layers(self, x: Tensor, valid: Tensor | None = None) -> list[Tensor]:
-        """Compute the output of every block; the final norm is applied to that of the last.
+        """Compute the output of every block. The final norm is applied to the output of the last block.
 
         Parameters
         ----------
@@ -160,7 +160,7 @@ class Tiny(Encoder):
 
     Parameters
     ----------
-    weights : "pretrained" for the weights that ship, or "random" for the same architecture without training, as a
+    weights : "pretrained" for the weights of the package, or "random" for the same architecture without training, as a
         control.
     seed : seed of the random weights.
 

@@ -1,7 +1,7 @@
 """The encoder `whisper`: the encoder of OpenAI's Whisper (Radford et al., ICML 2023), loaded with transformers.
 
-Whisper was trained on 680,000 hours of speech with transcripts, in windows of 30 s. Its weights do not ship with
-otoscope; docs/encoders.md says how to get them. It needs `pip install "otoscope[hf]"`.
+Whisper was trained on 680,000 hours of speech with transcripts, in windows of 30 s. Its weights are not part of
+otoscope; docs/encoders.md describes how to download them. It needs `pip install "otoscope[hf]"`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Whisper(Encoder):
     Raises
     ------
     ImportError : when transformers is not installed.
-    ValueError : when an option or the checkpoint does not fit.
+    ValueError : when an option or the checkpoint is not valid.
 
     Examples
     --------

@@ -40,7 +40,7 @@ class FittedFinetune:
     encoder, dataset : names of the encoder and of the data set.
     task : classes and metric of the data set.
     seed : seed of the training.
-    protocol : what was decided before the training, apart from the seed: the recipe, and the digests of the encoder
+    protocol : everything that decides the training, apart from the seed: the recipe, and the digests of the encoder
         before training and of the data set.
     lr, weight_decay : learning rate of the head, and weight decay.
     history : one row per epoch: `epoch`, `loss` and `validation`.
@@ -73,7 +73,7 @@ class FittedFinetune:
         Parameters
         ----------
         clips : n clips of any sample rate.
-        batch_size : clips that are computed at once.
+        batch_size : number of clips per batch.
 
         Returns
         -------
@@ -92,12 +92,12 @@ def finetune(
     checkpoint: str | Path | None = None,
     progress: bool = False,
 ) -> FittedFinetune:
-    """Fine-tune a copy of an encoder with a head on the train split, and keep its best epoch by the validation split.
+    """Fine-tune a copy of an encoder with a head on the train split. The validation split selects the best epoch.
 
-    Features come from the front end of the encoder once and stay in memory (0.5 MB for 10 s of 128 mel bins). The rest
-    is trained with layer-wise learning rates, warm-up and cosine, time roll, SpecAugment and mixup, in bfloat16 on
-    CUDA. The random numbers of an epoch depend on the seed and on the number of the epoch alone. The held-out split is
-    not opened.
+    The front end computes the features of each clip once; they stay in memory (0.5 MB for 10 s of 128 mel bins). The
+    training uses layer-wise learning rates with warm-up and cosine decay, time roll, SpecAugment and mixup, in bfloat16
+    on CUDA. The random numbers of an epoch depend only on the seed and on the number of the epoch. The held-out split
+    is not opened.
 
     Parameters
     ----------
@@ -106,13 +106,13 @@ def finetune(
     recipe : how to fine-tune; None for the defaults of `Recipe`.
     seed : seed of the head's initial weights, of the order of clips, of the augmentation and of dropout.
     device : where to compute; None for the CPU.
-    checkpoint : file that is written after each epoch, whole or not at all. The same call continues from it and gives
-        the same result as without an interruption.
+    checkpoint : file that is written after each epoch, atomically. The same call continues from it, with the same
+        result as without an interruption.
     progress : whether to show progress bars and the size of the training on stderr.
 
     Returns
     -------
-    FittedFinetune. Encoder and head of the best epoch, the first of equally good ones.
+    FittedFinetune. Encoder and head of the best epoch, or of the first of equally good epochs.
 
     Raises
     ------
@@ -151,10 +151,12 @@ def finetune(
 
 
 def _targets(dataset: Dataset, split: str, clips: Sequence[Clip]) -> Tensor:
-    """The targets of the clips of a split, float [n, C]; they must have a positive label."""
+    """The targets of the clips of a split, float [n, C]. Raises `ValueError` if no label is positive."""
     targets = dataset.task.targets(clips)
     if not bool(targets.any()):
-        raise ValueError(f"the {split} split of {dataset.name!r} has no positive label; fine-tuning needs some")
+        raise ValueError(
+            f"the {split} split of {dataset.name!r} has no positive label; fine-tune on a split with labels"
+        )
     return targets
 
 
@@ -170,7 +172,7 @@ def _protocol(encoder: Encoder, dataset: Dataset, recipe: Recipe) -> Protocol:
 
 
 def _build(encoder: Encoder, recipe: Recipe, classes: int) -> EncoderWithHead:
-    """A copy of the encoder with a new head, and with low-rank updates if the recipe asks for them."""
+    """A copy of the encoder with a new head, and with low-rank updates if the recipe has a `lora_rank`."""
     kind = probes.registry.get(recipe.head)
     if probes.solver_of(recipe.head, recipe.head_options) == "stored":
         raise ValueError(f"head {recipe.head!r} cannot be trained by gradient; choose another probe as head")

@@ -59,7 +59,7 @@ def spec_augment(features: Features, rng: np.random.Generator, *, time: int, fre
 
 
 def mixup(features: Features, targets: Tensor, rng: np.random.Generator, *, alpha: float) -> tuple[Features, Tensor]:
-    """Mix each clip with a random other clip of the batch: features and targets alike, with weights lam and 1 - lam.
+    """Mix the features and targets of each clip with those of a random clip of the batch, by weights lam and 1 - lam.
 
     lam = max(l, 1 - l) with l ~ Beta(alpha, alpha) for each clip (Zhang et al., ICLR 2018). Features are mixed as the
     front end returns them, usually as log-mel.
@@ -73,7 +73,7 @@ def mixup(features: Features, targets: Tensor, rng: np.random.Generator, *, alph
 
     Returns
     -------
-    Features and targets of the mixed clips; a mixed clip is as long as the longer one of the two.
+    Features and targets of the mixed clips. A mixed clip has the length of the longer one of the two.
     """
     B = len(targets)
     draw = rng.beta(alpha, alpha, B)
@@ -84,9 +84,9 @@ def mixup(features: Features, targets: Tensor, rng: np.random.Generator, *, alph
     return Features(x, torch.maximum(features.lengths, features.lengths[other])), mixed
 
 
-def _random_span(rng: np.random.Generator, lengths: np.ndarray, widest: int, size: int) -> Tensor:
-    """One random span of at most `widest` positions within the length of each row, bool [B, size]."""
-    width = np.minimum(rng.integers(0, widest + 1, len(lengths)), lengths)
+def _random_span(rng: np.random.Generator, lengths: np.ndarray, max_width: int, size: int) -> Tensor:
+    """One random span of at most `max_width` positions within the length of each row, bool [B, size]."""
+    width = np.minimum(rng.integers(0, max_width + 1, len(lengths)), lengths)
     start = rng.integers(0, lengths - width + 1)
     position = np.arange(size)
     return torch.from_numpy((position >= start[:, None]) & (position < (start + width)[:, None]))

@@ -35,7 +35,7 @@ def embeddings_loader(
     head : the probe that reads the tokens.
     layers : encoder layers that the head reads.
     features : n batches of one clip each.
-    batch_size : clips that are encoded at once.
+    batch_size : number of clips per batch.
     progress : whether to show a progress bar on stderr.
 
     Returns

@@ -1,4 +1,4 @@
-"""Batches for fine-tuning. What is random in an epoch depends on the seed and on the number of the epoch alone."""
+"""Batches for fine-tuning. The random numbers of an epoch depend only on the seed and on the number of the epoch."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class FinetuneData(ABC):
     Parameters
     ----------
     targets : float [n, C].
-    recipe : gives the size of a batch and the number of its micro-batches.
+    recipe : the recipe with the size of a batch and the number of its micro-batches.
     seed : seed of the training.
-    device : where the learner computes.
+    device : device of the learner.
     """
 
     def __init__(self, targets: Tensor, recipe: Recipe, seed: int, device: torch.device) -> None:
@@ -74,7 +74,7 @@ class AugmentedData(FinetuneData):
 
     Parameters
     ----------
-    features : features of each clip by itself.
+    features : features of each clip, each a batch of one.
     targets, recipe, seed, device : as for `FinetuneData`; the recipe also gives the augmentation.
     """
 
@@ -107,9 +107,9 @@ def features_in_order(
 
     Parameters
     ----------
-    features : features of each clip by itself.
-    batch_size : clips of one batch; the last one may be smaller.
-    device : where the features are moved to.
+    features : features of each clip, each a batch of one.
+    batch_size : number of clips per batch; the last batch may be smaller.
+    device : device to which the features are moved.
     """
     starts = range(0, len(features), batch_size)
     yield (to_device(collate(features[start : start + batch_size]), device) for start in starts)

@@ -19,7 +19,7 @@ def extract_features(encoder: Encoder, clips: Sequence[Clip], *, progress: bool 
 
     Parameters
     ----------
-    encoder : its front end is applied on the device of its weights.
+    encoder : the encoder. Its front end runs on the device of its weights.
     clips : n clips; they are resampled to the rate of the encoder.
     progress : whether to show a progress bar on stderr.
 
@@ -46,7 +46,7 @@ def collate(features: Sequence[Features], frames: int = 0) -> Features:
     Parameters
     ----------
     features : B batches of one clip each.
-    frames : least number of frames of the batch; it is padded to the longest clip in any case.
+    frames : minimum number of frames of the batch, which is at least as long as the longest clip.
 
     Returns
     -------
@@ -70,13 +70,13 @@ def to_device(features: Features, device: torch.device) -> Features:
 
 @torch.no_grad()
 def predict(module: nn.Module, features: Sequence[Features], batch_size: int) -> Tensor:
-    """Logits of clips. The module is left in evaluation mode.
+    """Logits of clips. The module is switched to evaluation mode.
 
     Parameters
     ----------
     module : maps features to logits.
     features : n batches of one clip each.
-    batch_size : clips that are computed at once.
+    batch_size : number of clips per batch.
 
     Returns
     -------

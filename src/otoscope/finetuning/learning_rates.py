@@ -13,11 +13,11 @@ from otoscope.train.optim import decay_groups
 
 
 def depth_groups(encoder: Encoder) -> list[list[nn.Parameter]]:
-    """The parameters of an encoder by depth, checked.
+    """The parameters of an encoder by depth. Checks that every parameter is listed.
 
     Parameters
     ----------
-    encoder : its method `depth_groups` is called.
+    encoder : the encoder, whose method `depth_groups` is called.
 
     Returns
     -------
@@ -47,9 +47,9 @@ def parameter_groups(
 
     Parameters
     ----------
-    head : its parameters get the learning rate `lr`.
-    depths : parameters of the encoder from input to output, one list per depth. Depth g of G, counted from 0, gets
-        lr * layer_decay^(G - g).
+    head : the head, which is trained with the learning rate `lr`.
+    depths : parameters of the encoder from input to output, one list per depth. The learning rate of depth g of G,
+        counted from 0, is lr * layer_decay^(G - g).
     lr : learning rate of the head.
     layer_decay : ratio of the learning rates of neighbouring depths.
     weight_decay : weight decay of all other parameters.

@@ -1,7 +1,7 @@
 """Low-rank adaptation (LoRA): the weights of an encoder are frozen, and low-rank updates of them are trained.
 
 W' = W + (alpha / rank) B A (Hu et al., ICLR 2022, arXiv 2106.09685, section 4.1). An update is a parametrization of the
-weight of a layer. Therefore it works with any encoder, also with one that reads `layer.weight` directly.
+weight of a layer, so it works with every encoder, even if the encoder reads `layer.weight` directly.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The protocol of a fine-tuning run: what a record keeps of how the encoder was trained."""
+"""The protocol of a fine-tuning run, which a record stores."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def finetune_protocol(
     task : kind of the data set's task.
     control : whether the encoder started from random weights.
     sampling : how the train clips were chosen.
-    lrs : learning rates of which validation chooses one, in place of that of the recipe; at most one means no search.
+    lrs : learning rates to search instead of using that of the recipe. With fewer than two there is no search.
 
     Returns
     -------

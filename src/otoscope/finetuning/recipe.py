@@ -14,11 +14,11 @@ class Recipe:
     Parameters
     ----------
     epochs : epochs in which encoder and head are trained.
-    lr : learning rate of the head. Depth group g of G of the encoder, counted from 0 at the input, gets
-        lr * layer_decay^(G - g).
+    lr : learning rate of the head. The learning rate of depth group g of G of the encoder, counted from 0 at the input,
+        is lr * layer_decay^(G - g).
     weight_decay : weight decay of matrices. Vectors (norms, biases) take none.
-    batch_size : clips of one optimiser step.
-    accumulate : number of micro-batches in which a batch is computed; more of them need less memory.
+    batch_size : number of clips per optimiser step.
+    accumulate : number of micro-batches into which a batch is divided; more of them need less memory.
     layer_decay : ratio of the learning rates of neighbouring depth groups.
     warmup : fraction of all steps in which the learning rate rises; a cosine to 0 follows.
     mixup : alpha of the Beta distribution of mixup; 0 for no mixup.
@@ -57,13 +57,13 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch_size, self.accumulate) < 1 or self.accumulate > self.batch_size or self.lr <= 0:
-            raise ValueError(f"epochs, lr and 1 <= accumulate <= batch_size are needed, found {self}")
+            raise ValueError(f"epochs >= 1, lr > 0 and 1 <= accumulate <= batch_size are required, found {self}")
         if not (0 <= self.warmup < 1 and 0 < self.layer_decay <= 1 and (self.ema is None or 0 < self.ema < 1)):
-            raise ValueError(f"0 <= warmup < 1, 0 < layer_decay <= 1 and 0 < ema < 1 are needed, found {self}")
+            raise ValueError(f"0 <= warmup < 1, 0 < layer_decay <= 1 and 0 < ema < 1 are required, found {self}")
         if min(self.mixup, self.time_mask, self.freq_mask, self.weight_decay, self.probe_epochs) < 0:
             raise ValueError(
-                f"mixup, time_mask, freq_mask, weight_decay and probe_epochs >= 0 are needed, found {self}"
+                f"mixup, time_mask, freq_mask, weight_decay and probe_epochs >= 0 are required, found {self}"
             )
         rank, alpha = self.lora_rank, self.lora_alpha
         if (rank is not None and rank < 1) or (alpha is not None and (rank is None or alpha <= 0)):
-            raise ValueError(f"lora_rank >= 1, and with it lora_alpha > 0 or none, are needed, found {self}")
+            raise ValueError(f"lora_rank >= 1, and lora_alpha > 0 only with it, are required, found {self}")

@@ -26,7 +26,7 @@ class AverageRanks:
     ranks : float64 [M]. Average rank of each method, 1 is the best.
     statistic : Friedman's chi-squared statistic.
     p : its p-value.
-    critical : two average ranks that lie further apart differ significantly.
+    critical : critical difference. Average ranks that differ by more than this differ significantly.
     """
 
     ranks: Array
@@ -36,10 +36,10 @@ class AverageRanks:
 
 
 def wins(values: Sequence[npt.ArrayLike]) -> npt.NDArray[np.bool_]:
-    """Return which method wins over which on one encoder and data set: by more than one standard deviation.
+    """Compare M methods on one encoder and data set. A method wins by more than one standard deviation.
 
-    This is the rule of "Unmute the Patch Tokens" (ICLR 2026). The paper does not say whose standard deviation it takes;
-    here it is the larger of the two (our choice, the stricter one).
+    This is the rule of "Unmute the Patch Tokens" (ICLR 2026). The paper does not define which of the two standard
+    deviations it uses. We use the larger one, which is stricter.
 
     Parameters
     ----------

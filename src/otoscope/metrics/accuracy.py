@@ -24,16 +24,16 @@ class Accuracy(Metric):
     kinds: ClassVar[tuple[Kind, ...]] = ("multi-class",)
 
     def value(self, scores: npt.ArrayLike, targets: npt.ArrayLike, kind: Kind) -> float:
-        """Compute it from [n, C] scores and targets, as `Metric.value`."""
+        """Compute the accuracy from [n, C] scores and targets, as `Metric.value`."""
         s = np.asarray(scores)
         return float(self.resampled(s, targets, np.ones((1, len(s))), kind)[0])
 
     def batched(self, scores: npt.NDArray[np.floating], targets: npt.NDArray[np.generic], kind: Kind) -> Array:  # noqa: ARG002
-        """Compute it for R sets of scores, [R, n, C] -> [R]; as `Metric.batched`."""
+        """Compute the accuracy for R sets of scores, [R, n, C] -> [R]; as `Metric.batched`."""
         return np.asarray(targets[np.arange(len(targets)), scores.argmax(2)].mean(1, dtype=np.float64))
 
     def resampled(self, scores: npt.ArrayLike, targets: npt.ArrayLike, counts: npt.ArrayLike, kind: Kind) -> Array:  # noqa: ARG002
-        """Compute it in R resamples; as `Metric.resampled`."""
+        """Compute the accuracy in R resamples; as `Metric.resampled`."""
         s, y, weights = np.asarray(scores), np.asarray(targets), np.asarray(counts, dtype=np.float64)
         right = y[np.arange(len(s)), s.argmax(1)].astype(np.float64)
         return np.asarray(weights @ right / weights.sum(1))

@@ -11,7 +11,9 @@ from otoscope.metrics.registry import ClassMetric, register
 
 @register("AUROC")
 class AUROC(ClassMetric):
-    """Mean over classes of the area under the ROC curve; a class without positives or without negatives is dropped.
+    """Mean over classes of the area under the ROC curve.
+
+    Classes without positives or without negatives are excluded.
 
     Examples
     --------
@@ -24,14 +26,14 @@ class AUROC(ClassMetric):
         return auroc(comparable(scores, kind), targets)
 
     def batched(self, scores: npt.NDArray[np.floating], targets: npt.NDArray[np.generic], kind: Kind) -> Array:
-        """Compute it for R sets of scores, [R, n, C] -> [R]; as `Metric.batched`."""
+        """Compute AUROC for R sets of scores, [R, n, C] -> [R]; as `Metric.batched`."""
         R, n, C = scores.shape
         ranked = comparable(scores.reshape(R * n, C), kind).reshape(R, n, C)
         columns = ranked.transpose(1, 0, 2).reshape(n, R * C)
         return self.mean(auroc(columns, np.tile(targets, (1, R))).reshape(R, C))
 
     def resampled(self, scores: npt.ArrayLike, targets: npt.ArrayLike, counts: npt.ArrayLike, kind: Kind) -> Array:
-        """Compute it in R resamples, with one sort for each class; as `Metric.resampled`."""
+        """Compute AUROC in R resamples, with one sort for each class; as `Metric.resampled`."""
         return self.mean(resampled_auroc(comparable(scores, kind), targets, counts))
 
 

@@ -11,7 +11,7 @@ from otoscope.metrics.registry import ClassMetric, register
 
 @register("F1")
 class F1(ClassMetric):
-    """Mean over classes of the F1 score; a class without positives is dropped.
+    """Mean over classes of the F1 score. Classes without positives are excluded.
 
     A class is predicted where its logit is above 0 (multi-label), or where it is the highest (multi-class).
 
@@ -26,11 +26,11 @@ class F1(ClassMetric):
         return self._of_sets(np.asarray(scores), np.asarray(targets, dtype=bool), kind)
 
     def batched(self, scores: npt.NDArray[np.floating], targets: npt.NDArray[np.generic], kind: Kind) -> Array:
-        """Compute it for R sets of scores, [R, n, C] -> [R]; as `Metric.batched`."""
+        """Compute F1 for R sets of scores, [R, n, C] -> [R]; as `Metric.batched`."""
         return self.mean(self._of_sets(scores, targets.astype(bool), kind))
 
     def resampled(self, scores: npt.ArrayLike, targets: npt.ArrayLike, counts: npt.ArrayLike, kind: Kind) -> Array:
-        """Compute it in R resamples; as `Metric.resampled`."""
+        """Compute F1 in R resamples; as `Metric.resampled`."""
         weights, y = np.asarray(counts, dtype=np.float64), np.asarray(targets, dtype=bool)
         predicted = _predicted(np.asarray(scores), kind)
         return self.mean(_f1(weights @ (predicted & y), weights @ predicted, weights @ y))

@@ -1,4 +1,4 @@
-"""Mean average precision (mAP): the mean over classes of average precision, classes without positives dropped."""
+"""Mean average precision (mAP): the mean over classes of average precision."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from otoscope.metrics.registry import ClassMetric, register
 
 @register("mAP")
 class MeanAveragePrecision(ClassMetric):
-    """Mean over classes of average precision (step-wise, as in scikit-learn); a class without positives is dropped.
+    """Mean over classes of average precision (step-wise, as in scikit-learn).
+
+    Classes without positives are excluded.
 
     Examples
     --------
@@ -31,7 +33,7 @@ class MeanAveragePrecision(ClassMetric):
         return average_precision(comparable(scores, kind), targets)
 
     def batched(self, scores: npt.NDArray[np.floating], targets: npt.NDArray[np.generic], kind: Kind) -> Array:
-        """Compute it for R sets of scores, [R, n, C] -> [R], with one sort; as `Metric.batched`."""
+        """Compute mAP for R sets of scores, [R, n, C] -> [R], with one sort; as `Metric.batched`."""
         R, n, C = scores.shape
         ranked = scores if kind == "multi-label" else comparable(scores.reshape(R * n, C), kind).reshape(R, n, C)
         return self.mean(
@@ -39,5 +41,5 @@ class MeanAveragePrecision(ClassMetric):
         )
 
     def resampled(self, scores: npt.ArrayLike, targets: npt.ArrayLike, counts: npt.ArrayLike, kind: Kind) -> Array:
-        """Compute it in R resamples, with one sort for each class; as `Metric.resampled`."""
+        """Compute mAP in R resamples, with one sort for each class; as `Metric.resampled`."""
         return self.mean(resampled_average_precision(comparable(scores, kind), targets, counts))

@@ -20,6 +20,6 @@ class MicroAveragePrecision(Metric):
     """
 
     def value(self, scores: npt.ArrayLike, targets: npt.ArrayLike, kind: Kind) -> float:
-        """Compute it from [n, C] scores and targets, as `Metric.value`."""
+        """Compute the average precision from [n, C] scores and targets, as `Metric.value`."""
         ranked, y = comparable(scores, kind), np.asarray(targets)
         return float(average_precision(ranked.reshape(-1, 1), y.reshape(-1, 1))[0])

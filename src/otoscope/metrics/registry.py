@@ -1,6 +1,6 @@
 """Metrics by name, and the main score of a task.
 
-A metric is a class in a file of its own beside this module, or in a plug-in file, that is registered under its name.
+A metric is a class that is registered under its name, in a separate file of this folder or in a plug-in file.
 It needs only `Metric.value`; the batched and the resampled form have slow defaults, which a metric replaces where
 speed matters.
 """
@@ -24,7 +24,7 @@ _FIRST = ("mAP", "mAP_zero", "mAP_micro", "AUROC", "F1", "accuracy")
 
 
 class Metric(ABC):
-    """One number between 0 and 1 that says how good the predictions for a set of clips are.
+    """A number between 0 and 1 that measures the predictions for a set of clips.
 
     A metric has no options and no state. `scores` are logits as a probe returns them, `targets` are 0 or 1, and `kind`
     is the kind of the task; `otoscope.metrics.clip` states the conventions.
@@ -271,7 +271,7 @@ def evaluate(scores: npt.ArrayLike, targets: npt.ArrayLike, kind: Kind) -> dict[
     for name in names(kind):
         metric = create(name)
         if isinstance(metric, ClassMetric):
-            # Metrics that average the same values over classes share them: sorting the scores is what takes the time.
+            # Metrics that average the same values over classes share them, because sorting the scores is slow.
             shared = type(metric).per_class
             if shared not in per_class:
                 per_class[shared] = metric.per_class(s, y, kind)

@@ -4,7 +4,7 @@ Conventions
 -----------
 * The resampled unit is the held-out clip (Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 6), so
   intervals describe the variation over other clips of the same kind. Seeds are averaged inside each resample, so
-  intervals do not describe the variation over other seeds; report the spread over seeds beside them.
+  intervals do not describe the variation over other seeds; report the spread over seeds as well.
 * `metric` is the name of a registered metric. Values are fractions, not per cent.
 * Estimates made with the same clips, number of resamples and `seed` use the same resamples, so a difference or a ratio
   of them is paired clip by clip. Estimates from different resamples cannot be combined.

@@ -1,4 +1,4 @@
-"""Exact extremes at the cost of an int8 product: int8 and a bound rule out nearly all tokens, float32 decides.
+"""Exact extremes from an int8 product. A bound excludes nearly all tokens; the others are compared in float32.
 
 Every token u of a clip, minus the clip's mean m, and every prototype p are rounded to 255 levels each,
 u - m = a q + e and p = c r + f with q, r int8. The integer product <q, r> determines their product up to a bound,
@@ -8,12 +8,12 @@ u - m = a q + e and p = c r + f with q, r int8. The integer product <q, r> deter
 The lengths of the rounding errors e and f are measured, not assumed. For each prototype, the largest lower bound rules
 out every token whose upper bound lies below it; the few remaining tokens of hundreds are multiplied in float32.
 Subtracting m does not change the order of the products, and removes what all tokens share, which would only make the
-levels coarser. Extremes, indices and ties are those of float32 throughout, in a third to a half of the time where the
-processor has int8 units and clips are large.
+levels coarser. Extremes, indices and ties equal those of float32. If the processor has int8 units and clips are large,
+this takes a third to a half of the time.
 
 A prototype for which more than 24 tokens remain, because tokens are nearly equal or one coordinate is very large, is
-computed by the float32 product. So are the other prototypes of a clip once this happened to half of a block. The result
-does not depend on it.
+computed by the float32 product. If this happens to half of the prototypes of a block, the following blocks of the same
+clips are computed by the float32 product as well. The result is the same.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from otoscope.ops._scan import Extremes, norm, work_dtype
 from otoscope.ops.int8 import int8_product
 
 _MIN_PROTOTYPES, _MIN_CLIP = 128, 1 << 15
-"""Prototypes, and coordinates of a clip (twice as many for both extremes), from which this is faster: measured."""
+"""Numbers of prototypes and of coordinates of a clip (twice as many for both extremes) from which this was measured to
+be faster."""
 _MIN_PEAK, _MAX_PEAK = 1e-12, 1e12
-"""Largest coordinates between which no length underflows or overflows."""
-_FINEST = 1e-6 / 127
-"""Finest level, relative to the largest coordinate."""
+"""Range of the largest coordinate in which no length underflows or overflows."""
+_MIN_SCALE = 1e-6 / 127
+"""Smallest scale, relative to the largest coordinate."""
 _ROUNDING = 1.0001
 """Factor that covers the rounding errors of a computed length."""
 
@@ -52,8 +53,8 @@ class _Rounded:
     error: Tensor
     length: Tensor
 
-    def __getitem__(self, some: slice) -> _Rounded:
-        return _Rounded(*(getattr(self, field.name)[some] for field in fields(self)))
+    def __getitem__(self, part: slice) -> _Rounded:
+        return _Rounded(*(getattr(self, field.name)[part] for field in fields(self)))
 
 
 def is_faster(tokens: Tensor, prototypes: Tensor, both: bool) -> bool:
@@ -85,13 +86,13 @@ def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: boo
         block = (block / norm(block)[..., None] if normalise else block).contiguous()
         rounded = _rounded(block, centres[clips])
         for k in range(0, K, k_step):
-            some = slice(k, k + k_step)
-            out = high[clips, some], argmax[clips, some], low[clips, some], argmin[clips, some]
+            part = slice(k, k + k_step)
+            out = high[clips, part], argmax[clips, part], low[clips, part], argmin[clips, part]
             if rounded is None or use_float:
-                _scan.scan_block(rows_float[some], block, valid, buffer, out)
+                _scan.scan_block(rows_float[part], block, valid, buffer, out)
             else:
-                undecided = _scan_rounded(rounded, rows[some], shift[some, clips], valid, buffer, out)
-                use_float = 2 * undecided > len(rows[some].scale)
+                recomputed_count = _scan_rounded(rounded, rows[part], shift[part, clips], valid, buffer, out)
+                use_float = 2 * recomputed_count > len(rows[part].scale)
     result = torch.promote_types(tokens.dtype, prototypes.dtype)
     return high.to(result), argmax, low.to(result), argmin
 
@@ -110,7 +111,7 @@ def _rounded(vectors: Tensor, centres: Tensor) -> _Rounded | None:
     peak, D = max(-float(low), float(high)), vectors.shape[-1]
     if not _MIN_PEAK < peak < _MAX_PEAK:
         return None
-    levels, scale, error, length = _compiled.levels(vectors, centres, peak * _FINEST)
+    levels, scale, error, length = _compiled.levels(vectors, centres, peak * _MIN_SCALE)
     float32_error = (16 + D / 16) * 2**-22 * math.sqrt(D) * peak
     return _Rounded(vectors, levels, scale, error * _ROUNDING + float32_error, length * _ROUNDING)
 
@@ -129,8 +130,8 @@ def _scan_rounded(
     grid = scores.view(-1, *tokens.scale.shape)
     _compiled.bounded(grid, valid, token_parts, prototype_parts, shift.contiguous(), out)
     _, argmax, _, argmin = out
-    undecided = (argmax < 0).any(0) | (argmin < 0).any(0) if argmin.numel() else (argmax < 0).any(0)
-    remaining = undecided.nonzero().flatten()
+    unresolved = (argmax < 0).any(0) | (argmin < 0).any(0) if argmin.numel() else (argmax < 0).any(0)
+    remaining = unresolved.nonzero().flatten()
     if len(remaining):
         recomputed = _scan.empty_extremes(tokens.vectors, len(remaining), bool(argmin.numel()), torch.float32)
         _scan.scan_block(rows.vectors[remaining], tokens.vectors, valid, buffer, recomputed)

@@ -1,7 +1,8 @@
-"""The few loops for which torch has no fast kernel, in C, compiled on first use where there is a compiler.
+"""C kernels for loops that torch does not compute efficiently. They are compiled when they are first used.
 
-Without a compiler, or with the environment variable OTOSCOPE_COMPILE=0, `library()` is None and the callers use torch,
-with equal results. The compiled library is cached in the user's cache folder, by source, compiler and processor.
+If there is no compiler, or if the environment variable OTOSCOPE_COMPILE is 0, `library()` is None and the callers use
+torch, with equal results. The compiled library is stored in the user's cache folder, under a digest of source, compiler
+and processor.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from torch import Tensor
 from otoscope.files import replacing
 
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared")
-_GRAIN = 1 << 16
-"""Elements of a thread at least: with fewer, another thread costs more time than it saves."""
+_MIN_PER_THREAD = 1 << 16
+"""Minimum number of elements per thread. For fewer elements, starting a thread takes longer than it saves."""
 
 
 @cache
@@ -80,14 +81,14 @@ def has_integer_units() -> bool:
     return kernels is not None and bool(kernels.has_integer_units()) and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
-def levels(rows: Tensor, centres: Tensor, least: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def levels(rows: Tensor, centres: Tensor, min_scale: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Round rows minus their centre to 255 levels each. Needs `library()`.
 
     Parameters
     ----------
     rows : float32 [*, n, D].
     centres : float32 [*, D].
-    least : float. Finest level.
+    min_scale : float. Lower bound of `scale`.
 
     Returns
     -------
@@ -98,8 +99,10 @@ def levels(rows: Tensor, centres: Tensor, least: float) -> tuple[Tensor, Tensor,
     """
     n, D = rows.shape[-2:]
     values, parts = torch.empty(rows.shape, dtype=torch.int8), torch.empty(3, *rows.shape[:-1])
-    finest = torch.tensor([least])
-    _run_parallel("levels", parts[0].numel(), D, rows.contiguous(), centres.contiguous(), n, D, finest, values, *parts)
+    lower_bound = torch.tensor([min_scale])
+    _run_parallel(
+        "levels", parts[0].numel(), D, rows.contiguous(), centres.contiguous(), n, D, lower_bound, values, *parts
+    )
     return values, parts[0], parts[1], parts[2]
 
 
@@ -111,11 +114,11 @@ def bounded(
     shift: Tensor,
     out: tuple[Tensor, Tensor, Tensor, Tensor],
 ) -> None:
-    """Write the extremes of products of tokens and prototypes that are known up to a bound. Needs `library()`.
+    """Write the extremes of products of tokens and prototypes, computed from rounded products. Needs `library()`.
 
-    A product is score * scale_z * scale_p + shift, off by at most error_z * length_bound_p + length_z * error_p. Only
-    tokens that can be the extreme are multiplied in float32. An index is -1 where there are more than MAX_CANDIDATES
-    (in the C source) of them.
+    A rounded product is score * scale_z * scale_p + shift. It differs from the exact one by at most
+    error_z * length_bound_p + length_z * error_p. Exact products in float32 are computed only for the tokens that can
+    be the extreme. An index is -1 if there are more than MAX_CANDIDATES (in the C source) such tokens.
 
     Parameters
     ----------
@@ -151,7 +154,7 @@ def add_selected(tokens: Tensor, weight: Tensor, index: Tensor, total: Tensor) -
 
 
 def _run_parallel(name: str, rows: int, width: int, *arguments: Tensor | int | None) -> None:
-    """Call a kernel for rows 0 .. rows - 1, divided among as many threads as torch uses."""
+    """Call a kernel for rows 0 .. rows - 1, divided among at most as many threads as torch uses."""
     kernel: Callable[..., object] = getattr(library(), name)
     raw = [
         ctypes.c_void_p(a.data_ptr() if isinstance(a, Tensor) else None)
@@ -159,7 +162,7 @@ def _run_parallel(name: str, rows: int, width: int, *arguments: Tensor | int | N
         else ctypes.c_int64(a)
         for a in arguments
     ]
-    threads = min(torch.get_num_threads(), -(-rows * width // _GRAIN))
+    threads = min(torch.get_num_threads(), -(-rows * width // _MIN_PER_THREAD))
     cuts = [rows * part // threads for part in range(threads + 1)]
 
     def call(part: int) -> None:
@@ -177,7 +180,7 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:  # noqa: ARG001  (a
 
 
 def _compile(compiler: str) -> Path:
-    """Compile the kernels unless they are in the cache; the path of the library."""
+    """Compile the kernels unless they are in the cache, and return the path of the library."""
     source = resources.files("otoscope.ops").joinpath("_kernels.c").read_bytes()
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
     contents = b"\0".join([source, version, _processor().encode(), " ".join(_FLAGS).encode()])

@@ -11,7 +11,7 @@ Extremes = tuple[Tensor, Tensor, Tensor, Tensor]
 """Maximum, argmax, minimum, argmin, each [B, K]; the last two are [B, 0] where only the maximum was requested."""
 
 BUFFER = 1 << 20
-"""Most products in memory at once, in elements, unless a single clip has more tokens than that."""
+"""Maximum number of products in memory at once, unless a single clip has more tokens than that."""
 
 
 def work_dtype(*dtypes: torch.dtype) -> torch.dtype:
@@ -41,7 +41,7 @@ def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: boo
     ----------
     tokens : float [B, N, D].
     prototypes : float [K, D].
-    mask : bool [B, N], or None. True where a token is valid; at least one of each clip is.
+    mask : bool [B, N], or None. True where a token is valid. Each clip needs at least one valid token.
     normalise : bool. True to divide every token by its length.
     both : bool. True for minimum and maximum, False for the maximum only.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from otoscope.ops import _compiled
 
 _GATHERED = 1 << 20
-"""Most elements of gathered tokens in memory at once."""
+"""Maximum number of elements of gathered tokens in memory at once."""
 
 
 def selected_products(tokens: Tensor, prototypes: Tensor, index: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """The forward pass of `otoscope.ops.extremes` as one CUDA kernel in Triton: product and running extremes, fused.
 
 Each program handles one clip and one block of prototypes. It reads the clip's tokens block by block, keeps the products
-in registers, updates the running maximum (and minimum) with its index, and writes only these. Memory traffic is the
-tokens once for each block of prototypes, the prototypes, and O(B K) results.
+in registers, updates the running maximum (and minimum) with its index, and writes only these. It reads the
+prototypes once and the tokens once for each block of prototypes, and writes O(B K) results.
 
 Pairs of float16 or bfloat16 are multiplied as they are and summed in float32; everything else is multiplied in float32,
 with TF32 where `torch.set_float32_matmul_precision` allows it. `scan_int8` multiplies the vectors that
@@ -127,7 +127,7 @@ def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: boo
     """`otoscope.ops._scan.scan`, with the same arguments and, up to rounding, the same result.
 
     One difference: a product that is NaN is ignored, whereas `_scan.scan` returns it. A prototype whose products are
-    all NaN gets -inf and inf.
+    all NaN has the extremes -inf and inf.
     """
     result = torch.promote_types(tokens.dtype, prototypes.dtype)
     work = result if tokens.dtype == prototypes.dtype and result in _HALF else torch.float32

@@ -6,11 +6,12 @@ The tokens are frozen, so the gradient of s[b, k] reaches one token, the argmax 
 
     dL/dp[k] = sum_b g[b, k] u[b, n*(b, k)]
 
-The forward pass computes blocks of clips and prototypes in one buffer of bounded size and keeps only values and argmax,
-O(B K); the backward pass gathers. No tensor of size B x K x N exists. On a CPU with int8 units an int8 product and a
-bound first rule out nearly all tokens (`otoscope.ops._bounded`), with the same result; on a CUDA card the forward pass
-is a Triton kernel (`otoscope.ops._triton_max`), where Triton works. The dot forms also pass a gradient to tokens that
-require one (mixtures of layers with a learned gate); it is scattered from the argmax tokens and costs O(B K D) as well.
+The forward pass computes blocks of clips and prototypes in one buffer of bounded size and stores only values and
+argmax, O(B K). The backward pass gathers the selected tokens. No tensor of size B x K x N exists. On a CPU with int8
+units an int8 product and a bound first rule out nearly all tokens (`otoscope.ops._bounded`), with the same result; on a
+CUDA card the forward pass is a Triton kernel (`otoscope.ops._triton_max`), where Triton works. The dot forms also pass
+a gradient to tokens that require one (mixtures of layers with a learned gate); it is scattered from the argmax tokens
+and costs O(B K D) as well.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ def max_cosine(
 
     Parameters
     ----------
-    tokens : float [B, N, D]. Frozen; divided by their lengths here.
+    tokens : float [B, N, D]. Frozen tokens. The function divides them by their lengths.
     prototypes : float [K, D]. Used as given; the caller normalises them, for example sign(p) / sqrt(D).
-    mask : bool [B, N], or None. True where a token is valid; at least one of each clip is.
+    mask : bool [B, N], or None. True where a token is valid. Each clip needs at least one valid token.
     selection : "exact", "int8" or Screening. How the token is selected. With "int8" it is selected by an int8 product,
         which is faster; it may be another token that is nearly as good (`otoscope.ops.int8` bounds the difference).
         Value and gradient are exact for the selected token. On a CUDA card without a working Triton "int8" is "exact".
@@ -52,7 +53,7 @@ def max_cosine(
     Returns
     -------
     values : float [B, K].
-    argmax : int64 [B, K]. Among equal products the first token.
+    argmax : int64 [B, K]. The first token, if several have the largest product.
 
     Raises
     ------
@@ -234,7 +235,7 @@ class _Extremes(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        """Sets of prototypes that share tokens are computed as one long set; everything else one after another."""
+        """Compute several sets of prototypes, as one long set if they share tokens and mask, else one after another."""
         tokens, prototypes, *rest = arguments
         if in_dims[0] is None and in_dims[1] is not None and in_dims[2] is None:
             all_sets = prototypes.movedim(in_dims[1], 0).flatten(0, 1)

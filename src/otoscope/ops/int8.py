@@ -7,8 +7,8 @@ the selected token in floating point. For binary prototypes r_k = 127 sign(p_k) 
     <z_n, p_k> = a_n c_k <q_n, r_k> + e,    |e| <= a_n |p_k|_1 / 2.
 
 The returned value therefore lies below the true maximum by at most |p_k|_1 (a_selected + a_best) / 2, and equals it
-where the second largest product is further away. Memory traffic is one byte an element, and processors with int8 units
-multiply on these.
+where the second largest product is further away. Only one byte is read for each element, and processors with int8 units
+compute the products with them.
 """
 
 from __future__ import annotations

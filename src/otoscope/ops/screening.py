@@ -1,10 +1,10 @@
 """Extremes among candidates that are selected in a projection to few dimensions and then compared exactly.
 
-With an orthonormal basis V [D, r] of the directions in which tokens differ most, <z, p> ~ <V'z, V'p> at r / D of the
-cost. Tokens are divided into groups; the best token of each group in the projection is a candidate, and the best
-candidate is selected by its exact product. Value and gradient are exact for the selected token. It is the true extreme
-where the projection ranks the true extreme first in its group. With one group per token the selection is exact, but the
-projection saves nothing.
+With an orthonormal basis V [D, r] of the directions in which tokens differ most, <z, p> is approximated by
+<V'z, V'p>, which takes r / D of the operations. Tokens are divided into groups. The best token of each group in the
+projection is a candidate, and the best candidate is selected by its exact product. Value and gradient are exact for the
+selected token. It is the true extreme if the projection ranks the true extreme first in its group. With one group per
+token the selection is exact, but the projection saves nothing.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def scan(
     start = torch.arange(0, G * size, size, device=z.device)[:, None]
 
     def best(index: Tensor, sign: int) -> tuple[Tensor, Tensor]:
-        """The best candidate of each clip and prototype by its exact product; among equals the first."""
+        """The best candidate of each clip and prototype by its exact product; the first of equal ones."""
         where = (index.view(B, G, -1) + start).clamp(max=N - 1)
         values = torch.stack([selected_products(z, p, where[:, g]) for g in range(G)], 1)
         if inverse is not None:

@@ -110,7 +110,7 @@ class LatentAttention(nn.Module):
     """Multi-head cross-attention of one query; W_q, W_v and W_o have a bias, W_k has none.
 
     A bias of the keys adds the same number to all scores of a head, and the softmax cancels it. Public implementations
-    have one (D parameters without gradient); here it is left out. It has 4D^2 + 3D parameters.
+    have one (D parameters without gradient); this module does not. It has 4D^2 + 3D parameters.
 
     Parameters
     ----------

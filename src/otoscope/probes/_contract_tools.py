@@ -1,4 +1,4 @@
-"""What the checks of the probe contract share: small random tokens, a built probe, a short training."""
+"""Helpers of the checks of the probe contract: small random tokens, a built probe, a short training."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def random_targets(clips: int = B) -> Tensor:
 
 
 def build(name: str, layers: int = 1, freq: int = FREQ, cls: bool = True, seed: int = 0) -> Probe:
-    """The probe with default options, in eval mode; a probe that stores clips is given four."""
+    """The probe with default options, in eval mode. A probe that stores training clips stores four."""
     torch.manual_seed(seed)
     probe = create(name, TokenShape(layers, freq, D, cls, 6.25), C)
     if probe.solver == "stored":
@@ -53,19 +53,19 @@ def loss(probe: Probe, tokens: Tokens, targets: Tensor) -> Tensor:
 
 
 def train(probe: Probe, tokens: Tokens, targets: Tensor, steps: int) -> None:
-    """Run AdamW at the probe's largest learning rate. Every fifth step it stops if all labels are right."""
+    """Train with AdamW at the probe's largest learning rate; stop when a check every five steps finds no error."""
     optimiser = torch.optim.AdamW(probe.parameters(), lr=probe.lr.high, weight_decay=0.0)
     for step in range(steps):
         probe.train()
         optimiser.zero_grad()
         loss(probe, tokens, targets).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        if step % 5 == 4 and all_right(probe, tokens, targets):
+        if step % 5 == 4 and all_correct(probe, tokens, targets):
             return
 
 
 @torch.no_grad()
-def all_right(probe: Probe, tokens: Tokens, targets: Tensor) -> bool:
+def all_correct(probe: Probe, tokens: Tokens, targets: Tensor) -> bool:
     """Whether the sign of every logit agrees with its label."""
     logits = probe.eval()(tokens)
     return bool(((logits > 0) == (_for_each_step(targets, logits) > 0.5)).all())

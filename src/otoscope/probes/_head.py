@@ -1,4 +1,4 @@
-"""The linear layer that probes end in, with an optional normalisation in front of it."""
+"""The last layer of probes: a linear layer, with an optional normalisation in front of it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Head(nn.Module):
     def stacked_forward(self, parameters: Mapping[str, Tensor], h: Tensor) -> Tensor:
         """Compute the logits of R heads of this shape at once; not for norm="batch".
 
-        Where all heads share h, their weights are multiplied as one long matrix.
+        If all heads have the same input, their weights are multiplied as one matrix.
 
         Parameters
         ----------

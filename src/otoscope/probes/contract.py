@@ -25,7 +25,7 @@ from otoscope.probes._contract_tools import (
     C,
     D,
     T,
-    all_right,
+    all_correct,
     build,
     close,
     loss,
@@ -138,7 +138,7 @@ def _overfit(name: str) -> None:
         train(probe, tokens, targets, 300)
     else:
         probe.partial_fit(tokens, targets)
-    expect(all_right(probe, tokens, targets), "a probe must be able to memorise 8 clips in 300 steps")
+    expect(all_correct(probe, tokens, targets), "a probe must be able to memorise 8 clips in 300 steps")
 
 
 @CONTRACT.check("seed")

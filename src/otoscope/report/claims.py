@@ -35,7 +35,7 @@ def reasons(rows: Sequence[Row], others: Sequence[Row]) -> list[str]:
     Parameters
     ----------
     rows : rows of one encoder and data set.
-    others : rows of other encoders and data sets, among them those of controls.
+    others : rows of other encoders and data sets, including those of controls.
 
     Returns
     -------

@@ -16,8 +16,8 @@ from otoscope.results import Store
 ALPHA = 0.05
 RESAMPLES = 2000
 PER_COMPARISON = 100
-"""Least resamples for each pair of encoder and data set, so that the smallest p-value, 1/(R + 1), can be significant
-after Holm's correction."""
+"""Minimum number of resamples for each pair of encoder and data set. With fewer, the smallest p-value, 1/(R + 1), could
+not be significant after Holm's correction."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,9 @@ class Verdict:
     Parameters
     ----------
     a, b : rows of the two probes.
-    difference : by how much a is better than b, a fraction; interval and p-value are of this comparison alone.
-    p : p-value after Holm's correction (1979) for the family; the verdict uses this one.
+    difference : difference of a and b, a fraction, positive if a is better. Its interval and its p-value are not
+        corrected.
+    p : p-value after Holm's correction (1979) for the family, which decides the verdict.
     family : number of comparisons in the family.
     """
 
@@ -40,7 +41,7 @@ class Verdict:
 
     @property
     def winner(self) -> Row | None:
-        """The better one; None where the difference is not significant at 5 %."""
+        """The better row; None if the difference is not significant at 5 %."""
         if not self.p < ALPHA:
             return None
         return self.a if self.difference.value > 0 else self.b
@@ -73,16 +74,16 @@ class Comparison:
     ----------
     a, b : labels of the probes.
     verdicts : one for each encoder and data set that has both probes.
-    left_out : sentences about the other pairs, with the reason.
+    omitted : sentences about the other pairs, with the reason.
     """
 
     a: str
     b: str
     verdicts: tuple[Verdict, ...]
-    left_out: tuple[str, ...]
+    omitted: tuple[str, ...]
 
     def text(self) -> str:
-        """Every verdict, the counts where there are several, and what was left out."""
+        """Every verdict, the counts if there are several, and what was omitted."""
         lines = [verdict.sentence() for verdict in self.verdicts]
         if len(lines) > 1:
             won = sum(v.winner is v.a for v in self.verdicts), sum(v.winner is v.b for v in self.verdicts)
@@ -90,7 +91,7 @@ class Comparison:
                 f"Of {len(lines)} pairs of encoder and data set, {self.a} wins {won[0]} and {self.b} wins {won[1]}; "
                 f"{len(lines) - sum(won)} are undecided, at {100 * ALPHA:.0f} % for all of them together (Holm)."
             )
-        return "\n".join([*lines, *(f"left out: {words}" for words in self.left_out)])
+        return "\n".join([*lines, *(f"omitted: {words}" for words in self.omitted)])
 
 
 def compare(
@@ -129,11 +130,11 @@ def compare(
     for name in (a, b):
         if not any(name in (row.label, row.probe) for row in rows):
             raise UnknownNameError(f"{unknown('probe', name, {row.probe for row in rows})} (measured in {store.path})")
-    compared, left_out = list[tuple[Row, Row]](), list[str]()
+    compared, omitted = list[tuple[Row, Row]](), list[str]()
     for _, members in groupby(rows, key=lambda row: row.pair):
         both = _both(list(members), a, b)
         if isinstance(both, str):
-            left_out.append(both)
+            omitted.append(both)
         else:
             compared.append(both)
     count = max(resamples, PER_COMPARISON * len(compared))
@@ -141,11 +142,11 @@ def compare(
         (with_estimate(store, x, resamples=count), with_estimate(store, y, resamples=count)) for x, y in compared
     ]
     unpaired = [_where(x) for x, y in compared if not same_clips(x, y)]
-    left_out += [f"{where} has no predictions of the same clips for both" for where in unpaired]
+    omitted += [f"{where} has no predictions of the same clips for both" for where in unpaired]
     verdicts = _verdicts([both for both in compared if same_clips(*both)])
     if not verdicts:
-        raise ValueError(f"{a} and {b} cannot be compared in {store.path}: {'; '.join(left_out)}")
-    return Comparison(a, b, verdicts, tuple(left_out))
+        raise ValueError(f"{a} and {b} cannot be compared in {store.path}: {'; '.join(omitted)}")
+    return Comparison(a, b, verdicts, tuple(omitted))
 
 
 def _verdicts(compared: Sequence[tuple[Row, Row]]) -> tuple[Verdict, ...]:

@@ -36,7 +36,8 @@ class EncoderComparison:
     ----------
     probe : label of the probe.
     a, b : labels of the encoders.
-    difference : by how much a is better than b, a fraction; interval and p-value are of this comparison alone.
+    difference : difference of a and b, a fraction, positive if a is better. Its interval and its p-value are not
+        corrected.
     p : p-value after the correction for the family.
     """
 
@@ -87,9 +88,10 @@ class EncoderRanking:
     ----------
     dataset, metric : label of the data set, and name of the main score.
     clips : number of held-out clips.
-    encoders : best first, by fine-tuning where it ranks them all, else by their mean rank over probes.
+    encoders : in descending order. They are ordered by fine-tuning if it ranks all of them, else by their mean rank
+        over probes.
     probes : in ascending order of the mean score, fine-tuning last.
-    reference : label of the fine-tuning that probes are compared with; None without.
+    reference : label of the fine-tuning that probes are compared with; None without fine-tuning.
     standings : by (probe, encoder).
     agreements : Kendall's tau-b with its interval, by (probe, probe), where both rank at least two common encoders.
     comparisons : every pair of encoders under every probe.
@@ -106,7 +108,7 @@ class EncoderRanking:
     comparisons: tuple[EncoderComparison, ...]
 
     def ranks(self, probe: str) -> dict[str, float]:
-        """Rank of each encoder under a probe, 1 for the best; equal scores get their mean rank."""
+        """Rank of each encoder under a probe, 1 for the best; equal scores have their mean rank."""
         keys = {e: self.standings[probe, e].sort_key for e in self.encoders if (probe, e) in self.standings}
         return _ranks(keys)
 
@@ -137,13 +139,13 @@ class Rankings:
     Parameters
     ----------
     rankings : one for each data set with at least two encoders.
-    board : probes over all pairs of encoder and data set; None with fewer than two pairs that have two probes.
-    left_out : sentences about what is left out, with the reason.
+    board : comparison of the probes over all pairs of encoder and data set; None unless two pairs have two probes each.
+    omitted : sentences that list what is not ranked, with the reason.
     """
 
     rankings: tuple[EncoderRanking, ...]
     board: Scoreboard | None
-    left_out: tuple[str, ...]
+    omitted: tuple[str, ...]
 
 
 def rank(
@@ -187,7 +189,7 @@ def rank(
     if not records:
         raise ValueError(f"no results in {store.path}; run `otoscope bench` or `otoscope probe` to measure some")
     selected = [r for r in records if select(r.encoder, r.dataset, r.probe)]
-    standings, rankings, left_out = list[Standing](), list[EncoderRanking](), list[str]()
+    standings, rankings, omitted = list[Standing](), list[EncoderRanking](), list[str]()
     for _, members in groupby(standing_records(selected), key=lambda group: group.dataset):
         groups = list(members)
         ranked = max(Counter(group.probe for group in groups).values()) > 1
@@ -196,22 +198,25 @@ def rank(
         ranking, single = _ranking(same)
         standings += same
         rankings += [ranking] if ranking else []
-        left_out += [*(result for result in results if isinstance(result, str)), *others, *single]
+        omitted += [*(result for result in results if isinstance(result, str)), *others, *single]
     board = scoreboard(standings)
-    return Rankings(tuple(rankings), board, (*left_out, *(board.left_out if board else ())))
+    return Rankings(tuple(rankings), board, (*omitted, *(board.omitted if board else ())))
 
 
 def _with_common_clips(standings: Sequence[Standing]) -> tuple[list[Standing], list[str]]:
-    """The standings on the clips that most were measured on, and sentences about the others."""
+    """The standings that share the most common set of clips, and sentences about the other standings."""
     counts = Counter(s.estimate.resampling for s in standings)
     common = max(counts, key=lambda name: counts[name], default="")
     others = [s for s in standings if s.estimate.resampling != common]
-    sentences = [f"{s.encoder} on {s.dataset} under {s.probe} was measured on other clips than most" for s in others]
+    sentences = [f"{s.encoder} on {s.dataset} under {s.probe} was measured on different clips" for s in others]
     return [s for s in standings if s.estimate.resampling == common], sentences
 
 
 def _ranking(standings: Sequence[Standing]) -> tuple[EncoderRanking | None, list[str]]:
-    """The ranking of one data set, None without two encoders; and sentences about probes that have only one."""
+    """The ranking of one data set, and sentences about probes with a single encoder.
+
+    The ranking is None if there are fewer than two encoders.
+    """
     encoders = {s.encoder for s in standings}
     if len(encoders) < 2:
         return None, []
@@ -238,26 +243,28 @@ def _ranking(standings: Sequence[Standing]) -> tuple[EncoderRanking | None, list
 
 
 def _probes(standings: Standings) -> tuple[str, ...]:
-    """In ascending order of the mean over encoders, fine-tuning last."""
+    """The probes in ascending order of the mean over encoders, fine-tuning last."""
     members = {name: [s for (probe, _), s in standings.items() if probe == name] for name, _ in standings}
     means = {name: sum(s.sort_key for s in same) / len(same) for name, same in members.items()}
     return tuple(sorted(members, key=lambda name: (members[name][0].finetuned, means[name], name)))
 
 
 def _reference(standings: Standings) -> str | None:
-    """The fine-tuning of the most encoders; among several such, the first by label."""
+    """The fine-tuning with the largest number of encoders; of several such, the first by label."""
     counts = Counter(probe for (probe, _), s in standings.items() if s.finetuned)
     return min(counts, key=lambda probe: (-counts[probe], probe), default=None)
 
 
 def _encoders(standings: Standings, reference: str | None) -> tuple[str, ...]:
-    """Best first: by the reference where it ranks them all, else by the mean rank under all probes."""
+    """The encoders in descending order, by the reference if it ranks all of them, else by the mean rank over probes."""
     ranks: dict[str, list[float]] = {}
     encoders = {encoder for _, encoder in standings}
     complete = {(reference, encoder) for encoder in encoders} <= set(standings)
     for name in [reference] if reference and complete else dict.fromkeys(probe for probe, _ in standings):
-        for encoder, place in _ranks({e: s.sort_key for (probe, e), s in standings.items() if probe == name}).items():
-            ranks.setdefault(encoder, []).append(place)
+        for encoder, position in _ranks(
+            {e: s.sort_key for (probe, e), s in standings.items() if probe == name}
+        ).items():
+            ranks.setdefault(encoder, []).append(position)
     return tuple(sorted(encoders, key=lambda e: (sum(ranks[e]) / len(ranks[e]), e)))
 
 

@@ -30,8 +30,8 @@ class Row:
     Parameters
     ----------
     records : one record for each seed.
-    variant : settings in which it differs from other configurations of the same probe; "" where there is only one.
-    digests : digests of encoder and data set, as text, where others have the same labels; else "".
+    variant : settings in which this configuration differs from others of the same probe; "" if it is the only one.
+    digests : digests of encoder and data set, as text. Empty unless another pair has the same labels.
     estimate : bootstrap estimate of the main score over clips; None without predictions.
     gain : difference from the linear probe on the same clips; None without one.
     gap : share of the way from the linear probe to fine-tuning; None without both.
@@ -123,7 +123,7 @@ class Row:
 
     @property
     def source(self) -> str | None:
-        """Where the values come from; None where they were measured by this user."""
+        """Source of the values; None if this user measured them."""
         return self.records[0].source
 
 
@@ -185,7 +185,7 @@ def with_estimate(store: Store, row: Row, *, resamples: int = 1000, seed: int = 
 
     Returns
     -------
-    Row. Unchanged where predictions of a seed are missing or seeds were measured on different clips.
+    Row. Unchanged if predictions of a seed are missing or seeds were measured on different clips.
     """
     predictions = [p for p in (store.predictions(r) for r in row.records) if p is not None]
     if len(predictions) < len(row.records):
@@ -240,12 +240,12 @@ def _compare(rows: list[Row]) -> list[Row]:
 
 
 def _best(rows: Iterable[Row]) -> Row | None:
-    """The best of several configurations, so that the baseline is the strongest one."""
+    """The best of several configurations. A baseline is always the best configuration of its probe."""
     return max(rows, key=lambda r: r.sort_key, default=None)
 
 
 def _gain(row: Row, linear: Row | None) -> Difference | None:
-    """The difference from the linear probe; without an interval where they do not share their clips."""
+    """The difference from the linear probe. It has no interval if both were measured on different clips."""
     if linear is None or row is linear:
         return None
     if not same_clips(row, linear):

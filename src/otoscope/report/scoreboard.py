@@ -1,6 +1,6 @@
 """Probes over all pairs of encoder and data set: how often each one wins, and their average ranks.
 
-Fine-tuning is left out, because it is not a probe of a frozen encoder.
+Fine-tuning is omitted, because it is not a probe of a frozen encoder.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Scoreboard:
     wins : int64 [M, M]. In how many pairs row i wins over column j (`otoscope.metrics.stats.wins`).
     compared : int64 [M, M]. In how many pairs both have the two trainings that the rule needs.
     probe_ranks : average ranks; None with fewer than three probes or fewer than two pairs.
-    left_out : sentences about what is left out, with the reason.
+    omitted : sentences that list what is omitted, with the reason.
     """
 
     probes: tuple[str, ...]
@@ -71,7 +71,7 @@ class Scoreboard:
     wins: Counts
     compared: Counts
     probe_ranks: ProbeRanks | None
-    left_out: tuple[str, ...]
+    omitted: tuple[str, ...]
 
 
 def scoreboard(standings: Sequence[Standing]) -> Scoreboard | None:
@@ -121,7 +121,7 @@ def _wins(pairs: Pairs, probes: Sequence[str]) -> tuple[Counts, Counts, list[str
 
 
 def _probe_ranks(pairs: Pairs) -> tuple[ProbeRanks | None, list[str]]:
-    """Average ranks of the probes that every pair with three probes has, and sentences about what is left out."""
+    """Average ranks of the probes that every pair with three probes has, and sentences that list what is omitted."""
     full = {pair: members for pair, members in pairs.items() if len(members) > 2}
     if not full:
         return None, []

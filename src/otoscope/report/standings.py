@@ -71,7 +71,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class StandingRecords:
-    """The records behind one standing.
+    """The records of one standing.
 
     Parameters
     ----------

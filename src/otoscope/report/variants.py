@@ -1,4 +1,4 @@
-"""Names for several configurations of one probe: the settings in which they differ, as "norm=layer, epochs=30"."""
+"""Names for several configurations of one probe. A name lists the settings that differ: "norm=layer, epochs=30"."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from otoscope.results import Protocol, Record
 
 Settings = Mapping[str, Any]
-"""Settings of a run by readable name, without those that are None."""
+"""Settings of a run by readable name. Settings that are None are omitted."""
 
 
 def declared(protocol: Protocol) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def declared(protocol: Protocol) -> dict[str, Any]:
 
     Returns
     -------
-    dict. Everything that the protocol fixes except encoder, data set and task; settings that are None are absent.
+    dict. All settings except encoder, data set and task. Settings that are None are omitted.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def used(record: Record) -> dict[str, Any]:
 
 
 def variants(records: Sequence[Record]) -> list[str]:
-    """Names that tell the configurations of one probe apart.
+    """Names that distinguish the configurations of one probe.
 
     Parameters
     ----------
@@ -63,24 +63,24 @@ def variants(records: Sequence[Record]) -> list[str]:
 
     Returns
     -------
-    list of str. For each record the settings in which it differs from any other, "" where there is no other. The
-    learning rate and weight decay that a search chose count only where the declared settings are the same.
+    list of str. For each record, the settings in which it differs from any other record; "" if it is the only one. The
+    learning rate and weight decay that a search chose are compared only if the declared settings are equal.
     """
     settings = [declared(record.protocol) for record in records]
-    if any(settings.count(own) > 1 for own in settings):
+    if any(settings.count(one) > 1 for one in settings):
         settings = [used(record) for record in records]
-    return [differing(own, settings) for own in settings]
+    return [differing(one, settings) for one in settings]
 
 
-def differing(own: Settings, others: Iterable[Settings]) -> str:
+def differing(settings: Settings, others: Iterable[Settings]) -> str:
     """The settings in which a configuration differs from any of the others, as text.
 
     >>> differing({"lr": 0.1, "epochs": 30}, [{"lr": 0.1, "epochs": 30}, {"lr": 0.2, "epochs": 30}])
     'lr=0.1'
     """
     others = list(others)
-    names = [name for name in own if any(name not in other or other[name] != own[name] for other in others)]
-    return ", ".join(f"{name}={_short(own[name])}" for name in names)
+    names = [name for name in settings if any(name not in other or other[name] != settings[name] for other in others)]
+    return ", ".join(f"{name}={_short(settings[name])}" for name in names)
 
 
 def _layers(layers: Sequence[int]) -> str | None:

@@ -1,4 +1,4 @@
-"""The activation map of one prototype on one held-out clip, kept in a file beside a store of results.
+"""The activation map of one prototype on one held-out clip, stored in a file next to a store of results.
 
 It is written where clip, encoder and probe are available. The report reads it without them, from `activation_path`.
 """

@@ -1,7 +1,7 @@
 """The typed result of a final run: what was measured, under which protocol, and the prediction for every clip.
 
-A `Record` is the border between training and reading. Whatever a reader needs to know about a run is a field of its
-`Protocol`; nothing is guessed from names or from which metrics are present.
+Training writes a `Record`, and reports read it. Everything that a report needs to know about a run is a field of its
+`Protocol`; reports derive nothing from names or from which metrics there are.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Views:
     ----------
     number : views of each clip.
     p : probability that a view is mixed with another clip.
-    snr_db : lowest and highest level of the clip over its partner, in dB.
+    snr_db : lowest and highest level of the clip relative to the other clip, in dB.
     """
 
     number: int
@@ -61,13 +61,13 @@ class ValidationCut:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """Which train clips a training sees. The default is all of them, with the validation split of the data set.
+    """The train clips that a training uses. The default is all of them, with the validation split of the data set.
 
     Parameters
     ----------
     shots : train clips per class of a few-shot draw; None for all clips.
     draw : number of the few-shot draw.
-    views : mixup views of the clips of the few-shot draw; None without.
+    views : mixup views of the clips of the few-shot draw; None without views.
     validation_cut : how the validation split was cut; None where the data set has one.
     """
 
@@ -85,7 +85,7 @@ class SearchSettings:
     ----------
     kind : registered name of the search strategy.
     trials : number of configurations tried.
-    options : all other options of the strategy that decide what it tries.
+    options : all other options of the strategy that influence its choices.
     """
 
     kind: str
@@ -103,7 +103,7 @@ class TrainingSettings:
     Parameters
     ----------
     epochs : passes over the train split.
-    batch_size : clips of one optimiser step.
+    batch_size : number of clips per optimiser step.
     lr, weight_decay : fixed by the user; None where the probe's default or a search decides.
     resolve_head : whether the last linear layer is solved exactly after the training.
     """
@@ -119,8 +119,8 @@ class TrainingSettings:
 class Protocol:
     """Everything that decides a run before it is trained, apart from its seed.
 
-    Two records with the same protocol and different seeds are repetitions of one measurement. A protocol is equal to
-    the one that was read back from its JSON: the values of `options` and `recipe` are made plain JSON values.
+    Two records with the same protocol and different seeds are repetitions of one measurement. The values of `options`
+    and `recipe` are converted to plain JSON values, so that a protocol equals the one that is read from its JSON.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ class Protocol:
     layers : encoder layers that the probe reads, counted from 0 at the input.
     dtype : how the bank stores tokens ("float16", "int8", ...); None where no bank is read.
     fold : fold of the data set that is held out; None for a data set without folds.
-    shots, draw, views, validation_cut : which train clips a training sees; see `Sampling`.
+    shots, draw, views, validation_cut : the train clips that the training uses; see `Sampling`.
     search : the search of learning rate and weight decay; None without a search.
     training : training by gradient; None for a probe without gradient training, and for fine-tuning.
     recipe : the recipe of fine-tuning as plain values; None for a probe.
@@ -201,14 +201,14 @@ class Record:
     ----------
     encoder, dataset, probe : labels by which results are listed.
     seed : training seed.
-    protocol : everything else that was decided before the training.
-    lr, weight_decay : those the run was trained with; None where nothing is trained by gradient.
+    protocol : everything else that decides the run.
+    lr, weight_decay : learning rate and weight decay of the training; None for a probe without gradient training.
     metric : name of the main score; `value` is `metrics[metric]`, a fraction.
     metrics : every metric of the task, as fractions.
     parameters : number of trained parameters.
     train_seconds : wall-clock time of the training.
     machine, date, versions : where, when (ISO 8601, UTC) and with which package versions it was measured.
-    source : None for a value measured by this user, else a sentence that says where it comes from.
+    source : origin of the value, as a sentence; None if this user measured it.
     """
 
     encoder: str
@@ -241,7 +241,7 @@ class Record:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
-        """The record that `to_json` wrote, in this version; `otoscope.results.migrate.migrate` lifts older ones.
+        """The record that `to_json` wrote, in this version; `otoscope.results.migrate.migrate` converts older ones.
 
         Raises
         ------
@@ -255,7 +255,7 @@ class Record:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same values as JSON gives them back: tuples become lists, other types their text."""
+    """The values after a round trip through JSON: tuples become lists, values of other types become text."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(values), default=str))
     return plain
 

@@ -15,9 +15,9 @@ from otoscope.results.record import VERSION, Predictions, Record
 
 
 class Store:
-    """A folder of results: `records/<key>.json` beside `predictions/<key>.npz`, each written whole or not at all.
+    """A folder of results: `records/<key>.json` and `predictions/<key>.npz`. Each file is written atomically.
 
-    Records of older versions are lifted as they are read (`otoscope.results.migrate`); their files are not changed.
+    Records of older versions are converted when they are read (`otoscope.results.migrate`). Their files do not change.
 
     Parameters
     ----------
@@ -47,8 +47,8 @@ class Store:
 
         Parameters
         ----------
-        record : what was measured.
-        predictions : the outputs for every clip of the held-out split; None where they are not known.
+        record : the record.
+        predictions : predictions for every clip of the held-out split, or None.
 
         Returns
         -------
@@ -56,11 +56,11 @@ class Store:
 
         Raises
         ------
-        FileExistsError : where the store has a record of this key.
+        FileExistsError : if the store contains a record with this key.
         """
         if record.key in self:
             raise FileExistsError(
-                f"{self._record(record.key)} exists already; a store is append-only: remove the record to measure anew"
+                f"{self._record(record.key)} exists; a store is append-only: remove the record to measure it again"
             )
         if predictions is not None:
             with replacing(self._predictions(record.key)) as temporary, open(temporary, "wb") as file:
@@ -89,7 +89,7 @@ class Store:
         yield from sorted(records, key=lambda r: (r.encoder, r.dataset, r.probe, r.seed, r.key))
 
     def predictions(self, record: Record) -> Predictions | None:
-        """The outputs for every clip behind a record, or None where the store has none."""
+        """The predictions that belong to a record, or None if the store has none."""
         path = self._predictions(record.key)
         if not path.exists():
             return None
@@ -112,9 +112,9 @@ class Store:
 
     @cached_property
     def _older(self) -> dict[str, str]:
-        """Names of the files of older versions, by the present key of their record.
+        """Names of the files of older versions, by the current key of their record.
 
-        Scanned once: no otoscope of this version adds such files.
+        The folder is scanned only once, because this version of otoscope adds no such files.
         """
         paths = (self.path / "records").glob("*.json")
         older = [path for path in paths if json.loads(path.read_text()).get("version", 1) != VERSION]

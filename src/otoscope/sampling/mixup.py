@@ -92,7 +92,7 @@ def with_mixup_views(bank: Bank, views: Bank, *, shots: int, draw: int, number: 
     if wanted != given:
         raise ValueError(
             f"the views in {views.path} have (encoder, layers, dtype, content) {given}, the clips in {bank.path} "
-            f"{wanted}; both must be the same: extract the views anew"
+            f"{wanted}; both must be the same: extract the views again"
         )
     sampling = replace(bank.sampling, shots=shots, draw=draw, views=mixup_settings(number))
     return bank.with_splits({"train": views.split("train")}, sampling)

@@ -18,7 +18,7 @@ VALIDATION_CUT = ValidationCut(share=0.2, seed=0)
 
 
 def split_validation(targets: npt.ArrayLike) -> tuple[list[int], list[int]]:
-    """Divide train clips into those that stay and those of the validation split, as `VALIDATION_CUT` says.
+    """Divide train clips into a train split and a validation split, with the share and seed of `VALIDATION_CUT`.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ def with_validation(bank: Bank) -> Bank:
         return bank
     except UnknownNameError:
         train = bank.split("train")
-        kept, validation = split_validation(train.targets.numpy())
-        splits = {"train": train.subset(kept, "train"), "validation": train.subset(validation, "validation")}
+        remaining, validation = split_validation(train.targets.numpy())
+        splits = {"train": train.subset(remaining, "train"), "validation": train.subset(validation, "validation")}
         return bank.with_splits(splits, replace(bank.sampling, validation_cut=VALIDATION_CUT))
 
 
@@ -61,7 +61,7 @@ def with_few_shot(bank: Bank, shots: int, *, draw: int = 0) -> Bank:
     ----------
     bank : a bank with a train split.
     shots : train clips per class.
-    draw : number of the draw. Draws are independent; 16 shots are a part of 64 shots of the same draw.
+    draw : number of the draw. Draws are independent; 64 shots of a draw contain its 16 shots.
 
     Returns
     -------

@@ -14,7 +14,7 @@ from otoscope.search.base import Outcome, Problem, Search, Setting, Storage, Tri
 class PresetSearch(Search):
     """Base of strategies that train a fixed sequence of settings and stop none of them.
 
-    The file is written whole after each batch, so that a kill loses the batch that was being trained.
+    The file is written after each batch, atomically. A killed process therefore loses at most the current batch.
     """
 
     def __init__(self, problem: Problem) -> None:

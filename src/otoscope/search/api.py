@@ -100,7 +100,7 @@ def fit_best(
 
 
 def _with_search(best: FittedProbe, settings: SearchSettings, searched: Collection[str]) -> FittedProbe:
-    """The probe with a protocol that says which parameters were searched, and how."""
+    """The probe with a protocol that contains the search and the searched parameters."""
     training = best.protocol.training
     if training is not None:
         lr, weight_decay = (None if name in searched else getattr(training, name) for name in ("lr", "weight_decay"))

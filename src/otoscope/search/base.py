@@ -1,4 +1,4 @@
-"""The search interface: what a caller gives to a strategy, and what every strategy does."""
+"""The search interface: the base class of strategies, and the types that it uses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class TrainedModel(Protocol):
 
 
 Outcome = TrainedModel | Exception
-"""How a trial ended. `PrunedError`: the search stopped it; another exception: it failed."""
+"""The result of a trial: a trained model, a `PrunedError` if the search stopped it, or the exception with which it
+failed."""
 Train = Callable[[Mapping[int, Setting], Watch], Sequence[Outcome]]
 """Trains the settings of one batch (by trial number) together, calls the watch after each epoch, and returns the
 outcome of each trial in the order of the batch."""
@@ -48,10 +49,10 @@ class Trial:
     Parameters
     ----------
     number : number of the trial, counted from 0.
-    setting : the values it was trained with.
+    setting : the value of each searched parameter.
     validation : main score on the validation split; None for a trial that failed or was stopped early.
     seconds : wall-clock time of its training.
-    error : why there is no score; None where there is one.
+    error : reason for a missing score; None for a trial with a score.
     """
 
     number: int
@@ -95,7 +96,7 @@ class Storage:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is searched.
+    """The problem that a search solves.
 
     Parameters
     ----------
@@ -125,13 +126,13 @@ class Search(ABC):
     """A search strategy. Subclass it and register the subclass under a name to add another one.
 
     A strategy proposes batches of settings (`ask`) and receives their outcomes (`tell`). What it proposes depends only
-    on the problem, its options and the trials of earlier batches, so that a search that is killed and opened again ends
-    like an undisturbed one. The constructor reads and writes nothing. Its keyword-only parameters are the options of
-    the strategy; each is stored in an attribute of the same name.
+    on the problem, its options and the trials of earlier batches. A search that is killed and opened again therefore
+    has the same result as one without an interruption. The constructor reads and writes nothing. Its keyword-only
+    parameters are the options of the strategy; each is stored in an attribute of the same name.
 
     Parameters
     ----------
-    problem : what is searched, and where trials are kept.
+    problem : the problem to solve, with the storage of its trials.
     """
 
     name: ClassVar[str]
@@ -186,7 +187,7 @@ class Search(ABC):
 
     @property
     def best(self) -> Trial:
-        """The trial with the best validation score; the first of equals.
+        """The trial with the best validation score, or the first of several such trials.
 
         Raises
         ------
@@ -199,7 +200,7 @@ class Search(ABC):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Every option that decides what the search tries, defaults included, apart from the number of trials."""
+        """All options, including defaults, except the number of trials."""
         return {name: getattr(self, name) for name in registry.options(self.name) if name != "trials"}
 
     def describe(self) -> SearchSettings:
@@ -235,7 +236,7 @@ class Search(ABC):
 
     @classmethod  # noqa: B027
     def prepare(cls, storage: Storage) -> None:
-        """Check that this strategy can keep trials in `storage`, before anything is trained. The default has no needs.
+        """Check that this strategy can keep trials in `storage`, before training. The default checks nothing.
 
         Raises
         ------

@@ -11,14 +11,14 @@ from otoscope.train import DivergedError
 
 @register("list")
 class ListSearch(PresetSearch):
-    """The settings of a list, each trained to the end, kept in one JSON file.
+    """Search that trains every setting of a list for all epochs, and stores the trials in one JSON file.
 
-    A divergence is an outcome. A trial that fails for another reason is not kept: it is trained again when the search
+    Divergence is an outcome. A trial that fails for another reason is not stored. It is trained again when the search
     is opened again, and until then there is no best setting.
 
     Parameters
     ----------
-    problem : what is searched; its ranges are not used.
+    problem : the problem to solve. Its ranges are not used.
     settings : the settings to train, such as [{"lr": 1e-3}, {"lr": 1e-2}]. A parameter that a setting does not name has
         its default.
 
@@ -46,7 +46,7 @@ class ListSearch(PresetSearch):
 
     @property
     def best(self) -> Trial:
-        """The trial with the best validation score, once every setting has an outcome; the first of equals.
+        """The trial with the best validation score, or the first of several such trials.
 
         Raises
         ------

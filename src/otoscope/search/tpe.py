@@ -43,7 +43,7 @@ class TpeSearch(Search):
 
     Parameters
     ----------
-    problem : what is searched. Without a storage, trials are kept in memory.
+    problem : the problem to solve. Without a storage, trials are kept in memory.
     trials : number of trials.
     sobol : how many of them are Sobol points; None for half, rounded up.
     min_epochs : epochs after which trials are first compared; None stops no trial.
@@ -204,7 +204,7 @@ class TpeSearch(Search):
         return study
 
     def _identity(self) -> dict[str, Any]:
-        """What decides the trials, as plain JSON values."""
+        """Everything that decides the trials, as plain JSON values."""
         problem = self.problem
         ranges = {name: [limits.low, limits.high] for name, limits in problem.space.items()}
         numbers = {"trials": self.total, "seed": problem.seed, "trials_at_once": problem.trials_at_once}

@@ -16,8 +16,8 @@ from otoscope.train.loop import Callback, TrainingState
 from otoscope.types import Task
 
 Watch = Callable[[int, Sequence[float | None]], Collection[int]]
-"""Called after each epoch with its number and the validation score of every trial in it (None for a trial that has
-ended), in the order of the trials. Returns the numbers of the trials to stop."""
+"""A function that is called after each epoch. Its arguments are the number of the epoch and the validation score of
+every trial, None for a trial that has ended. It returns the numbers of the trials to stop."""
 
 
 class EndDiverged(Callback):
@@ -34,7 +34,7 @@ class Validation(Callback):
 
     Parameters
     ----------
-    batches : gives all batches of the validation split in order, as the learners take them, inside a `with` block.
+    batches : function that returns a context manager; inside it, all batches of the validation split are read in order.
     targets : uint8 or float [n, C].
     task : names the main score.
     """
@@ -59,7 +59,7 @@ class Validation(Callback):
         state.diverge(dict.fromkeys(diverged, "scores of the validation split became nan or infinite"))
 
     def _score(self, trials: Sequence[int], logits: Tensor, state: TrainingState) -> list[int]:
-        """Note the score of each trial, logits [trials, n, C]; the trials that have none."""
+        """Add the scores of trials to the history. Returns the trials whose logits [trials, n, C] are not finite."""
         finite = logits.isfinite().flatten(1).all(1).tolist()
         scores = metrics.main_scores(logits.nan_to_num_().numpy(), self.targets.numpy(), self.task)
         for trial, score, is_finite in zip(trials, scores, finite, strict=True):
@@ -74,14 +74,14 @@ class SaveBest(Callback):
     Parameters
     ----------
     task : its metric says whether a higher or a lower score is better.
-    first_epoch : epochs before this one do not compete.
+    first_epoch : first epoch that can be the best one.
     """
 
     def __init__(self, task: Task, first_epoch: int = 0) -> None:
         self.metric, self.first_epoch = metrics.main_metric(task), first_epoch
 
     def on_epoch_end(self, state: TrainingState) -> None:
-        """Store the weights of all trials whose present epoch is the best so far."""
+        """Store the weights of all trials whose current epoch is the best so far."""
         for group in state.groups:
             improved = [row for row, trial in enumerate(group.trials) if self._improved(state.history[trial])]
             group.learner.save_best(improved)
@@ -92,7 +92,7 @@ class SaveBest(Callback):
 
 
 class StopTrials(Callback):
-    """Stops trials early by the answer of a `Watch`. Its answer after the last epoch is ignored.
+    """Stops the trials that a `Watch` returns. What it returns after the last epoch is ignored.
 
     Parameters
     ----------

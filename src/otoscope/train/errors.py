@@ -8,7 +8,7 @@ class DivergedError(FloatingPointError):
 
 
 class PrunedError(Exception):
-    """A trial that was stopped early, because it was behind other trials.
+    """A trial that was stopped early, because other trials had better scores.
 
     Parameters
     ----------

@@ -86,7 +86,7 @@ class FittedProbe:
         Parameters
         ----------
         source : a split of a bank, or tokens [n, L, T, F, D] with the layers that `shape` counts.
-        batch_size : clips that are computed at once.
+        batch_size : number of clips per batch.
 
         Returns
         -------
@@ -224,7 +224,7 @@ def predict(module: Probe, load: loader.Loader, clips: int, batch_size: int) -> 
     module : a probe.
     load : loads clips by their index.
     clips : number of clips, 0 .. clips - 1.
-    batch_size : clips that are computed at once.
+    batch_size : number of clips per batch.
 
     Returns
     -------

@@ -21,7 +21,7 @@ Batch = Sequence[tuple[Any, Tensor]]
 Seeds = tuple[int, ...]
 """Seeds of trials. A batch for several seeds holds the clips of each seed's order, one after another."""
 BatchFor = Callable[[Seeds], Batch]
-"""Seeds -> the batch of the present step for trials with these seeds."""
+"""Seeds -> the batch of the current step for trials with these seeds."""
 
 
 class Learner(Protocol):
@@ -58,13 +58,13 @@ class Learner(Protocol):
         """Logits of B clips without a gradient, float [rows, B, C]; call `eval` first."""
 
     def save_best(self, rows: Sequence[int]) -> None:
-        """Store the present weights of these rows, in place of those stored before."""
+        """Store the current weights of these rows; they replace the weights stored before."""
 
     def best(self, row: int) -> dict[str, Tensor]:
         """The state dict that `save_best` stored last for a row."""
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Drop all rows but these, at least one; they are rows 0, 1, ... afterwards."""
+        """Keep only these rows, at least one, and number them from 0."""
 
 
 class SingleLearner:
@@ -140,10 +140,10 @@ class SingleLearner:
         return self.best_state
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Nothing to drop: there is one row."""
+        """Does nothing, because there is only one row."""
 
     def _backward(self, inputs: Any, targets: Tensor, weight: float) -> Tensor:
-        """Accumulate the gradient of a micro-batch with this share of the batch; its weighted loss."""
+        """Accumulate the gradient of the loss of a micro-batch times `weight`. Returns the weighted loss."""
         if self._autocast:
             with torch.autocast("cuda", torch.bfloat16):
                 logits = self.module(inputs)
@@ -209,10 +209,10 @@ class StackedLearner:
         return [seeds for _, seeds in self._parts()]
 
     def train(self) -> None:
-        """Nothing to switch: a probe that can be stacked behaves the same in both modes."""
+        """Does nothing, because a probe that can be stacked behaves the same in both modes."""
 
     def eval(self) -> None:
-        """Nothing to switch: a probe that can be stacked behaves the same in both modes."""
+        """Does nothing, because a probe that can be stacked behaves the same in both modes."""
 
     def step(self, batch_for: BatchFor, lr_factor: float) -> Tensor:
         """See `Learner.step`."""
@@ -241,7 +241,7 @@ class StackedLearner:
         self.optimiser.keep(rows, self.parameters)
 
     def _parts(self) -> list[tuple[slice, Seeds]]:
-        """Rows that are computed together, with the seeds of their batch: one for all rows, or one for each row."""
+        """Slices of rows that are computed together. The seeds of a slice are one common seed or one for each row."""
         if len(set(self.seeds)) > 1 and self.module.reads != "tokens":
             return [(slice(0, self.rows), tuple(self.seeds))]
         sizes = [len(list(same)) for _, same in groupby(self.seeds)]
@@ -249,7 +249,7 @@ class StackedLearner:
         return [(slice(end - size, end), (self.seeds[end - 1],)) for size, end in zip(sizes, ends, strict=True)]
 
     def _step(self, rows: slice, batch: Batch, sets: int) -> Tensor:
-        """Update these rows on a batch with `sets` sets of clips; their losses before the update."""
+        """Update these rows on a batch with `sets` sets of clips. Returns their losses before the update."""
         ((inputs, targets),) = batch
         parameters: Mapping[str, Tensor] = {name: p[rows].requires_grad_() for name, p in self.parameters.items()}
         logits = self.module.stacked_forward(parameters, inputs, sets)

@@ -1,10 +1,10 @@
-"""The training loop of everything that is trained: probes, one or many at a time, and fine-tuned encoders.
+"""The training loop of probes, one or many at a time, and of fine-tuned encoders.
 
     train(state, data, epochs=..., schedule=..., callbacks=[...])
 
 `state` holds the learners (what is trained), `data` yields the batches of each epoch, `schedule` gives the factor of
 the learning rates at each step, and callbacks do everything else: validation, storing the best epoch, ending trials
-that diverge or are behind, checkpoints and progress.
+that diverge or have low scores, checkpoints and progress.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ class Group:
 
 
 class TrainingState:
-    """What is trained, and how far it has come. Callbacks read and change it.
+    """The state of a training: learners, current epoch and history. Callbacks read and change it.
 
     Parameters
     ----------
     groups : every trial with its learner; trials are numbered 0, 1, ... over all groups.
-    diverged : makes the error of a trial that diverged, from the number of the trial and a description of what
-        happened ("loss became nan in epoch 3").
+    diverged : function that creates the error of a trial that diverged, from the number of the trial and a description
+        ("loss became nan in epoch 3").
     """
 
     def __init__(self, groups: Sequence[Group], diverged: Callable[[int, str], DivergedError]) -> None:
         self.groups, self._diverged = list(groups), diverged
         self.epoch = 0
-        """The epoch under way, and between epochs the next one."""
+        """The current epoch; between two epochs, the next one."""
         self.history: list[list[dict[str, float]]] = [[] for group in groups for _ in group.trials]
         """For each trial one row per epoch: `epoch`, `loss`, and `validation` once it was validated."""
         self.ended: dict[int, DivergedError | PrunedError] = {}
@@ -77,7 +77,7 @@ class TrainingState:
         return {trial for group in self.groups for trial in group.trials}
 
     def end(self, errors: Mapping[int, DivergedError | PrunedError]) -> None:
-        """End some trials: their rows are dropped from the learners.
+        """End some trials and remove their rows from the learners.
 
         Parameters
         ----------

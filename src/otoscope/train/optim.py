@@ -41,13 +41,13 @@ def decay_groups(module: nn.Module, no_decay: tuple[str, ...], weight_decay: flo
 
     Parameters
     ----------
-    module : its parameters are grouped.
+    module : the module whose parameters are grouped.
     no_decay : parameters whose names start with one of these prefixes take no weight decay.
     weight_decay : weight decay of all other parameters.
 
     Returns
     -------
-    Parameter groups as `torch.optim.AdamW` takes them; an empty group is left out.
+    Parameter groups for `torch.optim.AdamW`, without empty groups.
     """
     named = list(module.named_parameters())
     decayed = [p for name, p in named if not name.startswith(no_decay)]
@@ -57,7 +57,7 @@ def decay_groups(module: nn.Module, no_decay: tuple[str, ...], weight_decay: flo
 
 
 def adamw(module: Probe, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over the `decay_groups` of a probe, in the fused implementation where the device has one.
+    """AdamW over the `decay_groups` of a probe. The fused implementation is used if the device has one.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class RowwiseAdamW:
         self.moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in parameters.items()}
 
     def keep(self, rows: Sequence[int], parameters: dict[str, Tensor]) -> None:
-        """Drop all rows but some.
+        """Keep some rows and remove the others.
 
         Parameters
         ----------

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from otoscope.train.loop import Callback, TrainingState
 
 TIMED_BATCHES = 4
-"""Number of batches by which the time of an epoch is estimated; the batch before them is not counted."""
+"""Number of batches that are timed to estimate the time of an epoch. The first batch is not timed."""
 
 
 class TrainingBar(Callback):
@@ -46,7 +46,7 @@ class EpochBars(Callback):
     name : name of the training, such as "fine-tuning".
     trained : number of parameters that are trained.
     parameters : number of all parameters.
-    epochs : number of epochs to come.
+    epochs : number of remaining epochs.
     last_epoch : number of the last epoch, counted from 1.
     show : False to write nothing.
     """

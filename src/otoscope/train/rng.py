@@ -30,7 +30,7 @@ class RandomStream:
 
     Parameters
     ----------
-    device : device on which the module draws its random numbers. The stream starts at the present state of torch's
+    device : device on which the module draws its random numbers. The stream starts at the current state of torch's
         global generator of this device.
     """
 

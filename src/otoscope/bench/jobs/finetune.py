@@ -2,8 +2,8 @@
 
 out/finetune/<study>-<digest>-lr<rate>-seed<seed>.pt    checkpoint, written after each epoch
 
-A kill therefore loses at most the epoch that is being trained. The checkpoint of the best learning rate is measured as
-seed 0. A checkpoint is deleted once its run is measured, or once its learning rate was not chosen.
+A killed process therefore loses at most the current epoch. The checkpoint of the best learning rate is measured as seed
+0. Checkpoints are deleted once their run is measured, or once another learning rate is chosen.
 """
 
 from __future__ import annotations

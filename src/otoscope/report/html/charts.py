@@ -15,12 +15,14 @@ from otoscope.report.text import numbers
 from otoscope.report.text.rankings import tau
 
 COLOURS = 10
-NAMES = 150.0
-ROW, HEAD = 46.0, 52.0
+NAME_WIDTH = 150.0
+ROW_HEIGHT, HEADER_HEIGHT = 46.0, 52.0
 
 
 def bump_chart(r: EncoderRanking, encoders: Sequence[str]) -> str:
-    """Draw the rank of every encoder under every probe; a grey bar links neighbours that are not decided.
+    """Draw the rank of every encoder under every probe.
+
+    A grey bar links neighbours whose difference is not significant.
 
     Parameters
     ----------
@@ -32,7 +34,7 @@ def bump_chart(r: EncoderRanking, encoders: Sequence[str]) -> str:
     An SVG element.
     """
     last = max(max(r.ranks(probe).values()) for probe in r.probes)
-    parts = [*_heads(r, HEAD + ROW * last), *_undecided(r)]
+    parts = [*_column_labels(r, HEADER_HEIGHT + ROW_HEIGHT * last), *_undecided(r)]
     for encoder in r.encoders:
         style = f"colour{encoders.index(encoder) % COLOURS}"
         ranks = [(i, r.ranks(probe)[encoder]) for i, probe in enumerate(r.probes) if encoder in r.ranks(probe)]
@@ -45,9 +47,9 @@ def bump_chart(r: EncoderRanking, encoders: Sequence[str]) -> str:
                 svg.dot(x, y, 13, f"rank {style}", hint),
                 svg.text(x, y + 4, _value(value.value), "inside", "middle"),
             ]
-        parts += _ends(encoder, points)
+        parts += _encoder_labels(encoder, points)
     label = f"rank of {len(r.encoders)} encoders on {r.dataset} under {', '.join(r.probes)}"
-    return svg.drawing(WIDTH, HEAD + ROW * last + (52 if r.reference else 8), parts, label)
+    return svg.drawing(WIDTH, HEADER_HEIGHT + ROW_HEIGHT * last + (52 if r.reference else 8), parts, label)
 
 
 def win_matrix(board: Scoreboard) -> str:
@@ -69,30 +71,30 @@ def win_matrix(board: Scoreboard) -> str:
         parts.append(svg.text(LEFT - 12, y + 21, one, "label", "end", LEFT - 12))
         parts.append(svg.text(LEFT + side * (i + 0.5), 18, one, "tick", "middle", side))
         for j, other in enumerate(board.probes):
-            won, met = int(board.wins[i, j]), int(board.compared[i, j])
+            wins, compared = int(board.wins[i, j]), int(board.compared[i, j])
             box = (LEFT + side * j + 1, y + 1, side - 2, 32)
-            if not met:
+            if not compared:
                 parts.append(svg.rect(*box, "blank"))
                 continue
-            hint = f"{one} wins over {other} in {won} of {met} pairs"
-            parts.append(svg.rect(*box, "win", hint, opacity=0.06 + 0.94 * won / met))
-            style = "number on-win" if won / met > 0.5 else "number"
-            parts.append(svg.text(box[0] + box[2] / 2, y + 21.5, f"{won}/{met}", style, "middle"))
+            hint = f"{one} wins over {other} in {wins} of {compared} pairs"
+            parts.append(svg.rect(*box, "win", hint, opacity=0.06 + 0.94 * wins / compared))
+            style = "number on-win" if wins / compared > 0.5 else "number"
+            parts.append(svg.text(box[0] + box[2] / 2, y + 21.5, f"{wins}/{compared}", style, "middle"))
     return svg.drawing(WIDTH, 34 + 34.0 * count, parts, "in how many pairs each probe wins over each other one")
 
 
-def critical_difference(placed: ProbeRanks) -> str:
+def critical_difference(probe_ranks: ProbeRanks) -> str:
     """Draw average ranks on a line (Demsar 2006, figure 1).
 
     Parameters
     ----------
-    placed : the average ranks. Probes under one bar do not differ significantly by Nemenyi's test.
+    probe_ranks : the average ranks. Probes under one bar do not differ significantly by Nemenyi's test.
 
     Returns
     -------
     An SVG element.
     """
-    ranks, count = placed.ranking.ranks, len(placed.probes)
+    ranks, count = probe_ranks.ranking.ranks, len(probe_ranks.probes)
     left, right = LEFT + 60, WIDTH - LEFT - 60
 
     def at(rank: float) -> float:
@@ -101,14 +103,14 @@ def critical_difference(placed: ProbeRanks) -> str:
     parts = [svg.line(left, 58, right, 58, "axis")]
     for rank in range(1, count + 1):
         parts += [svg.line(at(rank), 52, at(rank), 58, "axis"), svg.text(at(rank), 46, rank, "tick", "middle")]
-    reach = min(at(1 + placed.ranking.critical), right)
-    parts += [svg.whisker(left, reach, 22), svg.text(reach + 8, 26, f"CD {placed.ranking.critical:.2f}", "tick")]
-    groups = _groups(ranks, placed.ranking.critical)
+    cd_end = min(at(1 + probe_ranks.ranking.critical), right)
+    parts += [svg.whisker(left, cd_end, 22), svg.text(cd_end + 8, 26, f"CD {probe_ranks.ranking.critical:.2f}", "tick")]
+    groups = _groups(ranks, probe_ranks.ranking.critical)
     for level, (first, final) in enumerate(groups):
         y = 70 + 9.0 * level
         parts.append(svg.line(at(ranks[first]) - 4, y, at(ranks[final]) + 4, y, "group"))
     top, half = 84 + 9.0 * len(groups), (count + 1) // 2
-    for i, (name, rank) in enumerate(zip(placed.probes, ranks, strict=True)):
+    for i, (name, rank) in enumerate(zip(probe_ranks.probes, ranks, strict=True)):
         better = i < half
         y = top + 24 * (i if better else count - 1 - i)
         edge = left - 20 if better else right + 20
@@ -117,12 +119,12 @@ def critical_difference(placed: ProbeRanks) -> str:
         side, anchor = (-1, "end") if better else (1, "start")
         parts.append(svg.text(edge + 8 * side, y + 4.5, f"{rank:.2f}", "number", anchor))
         parts.append(svg.text(edge + 52 * side, y + 4.5, name, "label", anchor, left - 72))
-    return svg.drawing(WIDTH, top + 24 * half, parts, f"average rank of each probe over {placed.pairs} pairs")
+    return svg.drawing(WIDTH, top + 24 * half, parts, f"average rank of each probe over {probe_ranks.pairs} pairs")
 
 
-def _heads(r: EncoderRanking, bottom: float) -> list[str]:
+def _column_labels(r: EncoderRanking, bottom: float) -> list[str]:
     """The name of the probe above each column, and below it Kendall's tau to fine-tuning."""
-    parts, step = [], (WIDTH - 2 * NAMES) / max(len(r.probes) - 1, 1)
+    parts, step = [], (WIDTH - 2 * NAME_WIDTH) / max(len(r.probes) - 1, 1)
     for i, probe in enumerate(r.probes):
         x = _column(i, len(r.probes))
         name, _, variant = probe.partition(" (")
@@ -137,19 +139,22 @@ def _heads(r: EncoderRanking, bottom: float) -> list[str]:
     return parts
 
 
-def _ends(encoder: str, points: Sequence[tuple[float, float]]) -> list[str]:
-    """The name of the encoder at both margins, as far as it is ranked there; otherwise above its first point."""
+def _encoder_labels(encoder: str, points: Sequence[tuple[float, float]]) -> list[str]:
+    """The name of the encoder at the margins beside its first and last point.
+
+    An encoder without a point in the outer columns has its name above its first point.
+    """
     (first, y), (last, end) = points[0], points[-1]
-    space, names = NAMES - 22, []
-    if first == NAMES:
+    space, names = NAME_WIDTH - 22, []
+    if first == NAME_WIDTH:
         names.append(svg.text(first - 22, y + 4.5, encoder, "label", "end", space))
-    if last == WIDTH - NAMES:
+    if last == WIDTH - NAME_WIDTH:
         names.append(svg.text(last + 22, end + 4.5, encoder, "label", "start", space))
     return names or [svg.text(first, y - 17, encoder, "tick", "middle")]
 
 
 def _undecided(r: EncoderRanking) -> list[str]:
-    """A bar behind every two neighbours whose difference is not decided."""
+    """A bar between every two neighbours whose difference is not significant."""
     parts = []
     for i, probe in enumerate(r.probes):
         x, ranks = _column(i, len(r.probes)), r.ranks(probe)
@@ -160,7 +165,7 @@ def _undecided(r: EncoderRanking) -> list[str]:
 
 
 def _groups(ranks: Sequence[float] | np.ndarray, critical: float) -> list[tuple[int, int]]:
-    """The first and last index of each longest run of sorted ranks that lie within the critical difference.
+    """The first and last index of each maximal group of sorted ranks that lie within the critical difference.
 
     >>> _groups([1.0, 1.5, 2.5, 4.0], 1.2)
     [(0, 1), (1, 2)]
@@ -170,11 +175,11 @@ def _groups(ranks: Sequence[float] | np.ndarray, critical: float) -> list[tuple[
 
 
 def _column(i: int, count: int) -> float:
-    return NAMES + (WIDTH - 2 * NAMES) * (i / (count - 1) if count > 1 else 0.5)
+    return NAME_WIDTH + (WIDTH - 2 * NAME_WIDTH) * (i / (count - 1) if count > 1 else 0.5)
 
 
 def _height(rank: float) -> float:
-    return HEAD + ROW * (rank - 0.5)
+    return HEADER_HEIGHT + ROW_HEIGHT * (rank - 0.5)
 
 
 def _value(value: float) -> str:

@@ -76,41 +76,41 @@ def class_chart(scores: Mapping[str, Mapping[str, float]], winner: str) -> str:
     return svg.drawing(WIDTH, y + 2, [*_grid(1.0, 22, y - 8), *head, *parts], "average precision of every class")
 
 
-def activation_chart(shown: ActivationMap) -> str:
+def activation_chart(clip: ActivationMap) -> str:
     """Draw one clip: its events, its spectrogram and the activation map of a prototype, on one time axis.
 
     Parameters
     ----------
-    shown : the clip and its activation map.
+    clip : the clip and its activation map.
 
     Returns
     -------
     An SVG element.
     """
-    lanes = _lanes(shown)
+    lanes = _lanes(clip)
     strips = 30.0 + 20 * len(set(lanes)) + 8
     mel_y, mel_height, map_height = strips, 190.0, 96.0
     map_y = mel_y + mel_height + 12
-    low, high = np.percentile(shown.log_mel, [5, 99.7])
-    mel = (shown.log_mel.T[::-1] - low) / max(high - low, 1e-9)
-    end = shown.activation.shape[0] / shown.frame_rate
-    width = PLOT * min(end / shown.seconds, 1.0)
-    columns = shown.activation[: int(np.ceil(shown.seconds * shown.frame_rate))]
+    low, high = np.percentile(clip.log_mel, [5, 99.7])
+    mel = (clip.log_mel.T[::-1] - low) / max(high - low, 1e-9)
+    end = clip.activation.shape[0] / clip.frame_rate
+    width = PLOT * min(end / clip.seconds, 1.0)
+    columns = clip.activation[: int(np.ceil(clip.seconds * clip.frame_rate))]
     low, high = float(columns.min()), float(columns.max())
     heat = (columns.T[::-1] - low) / max(high - low, 1e-9)
     parts = [
-        *_events(shown, lanes),
+        *_events(clip, lanes),
         svg.image(mel, "magma", (LEFT, mel_y, PLOT, mel_height)),
         svg.image(heat, "cividis", (LEFT, map_y, width, map_height), "pixels"),
-        *_most_similar(shown, columns, (mel_y, mel_height), (map_y, map_height)),
+        *_most_similar(clip, columns, (mel_y, mel_height), (map_y, map_height)),
         *_axis_labels(["log-mel", "spectrogram"], mel_y + mel_height / 2),
-        *_axis_labels([f"prototype {shown.prototype}", f"of “{shown.class_name}”"], map_y + map_height / 2),
+        *_axis_labels([f"prototype {clip.prototype}", f"of “{clip.class_name}”"], map_y + map_height / 2),
         svg.text(WIDTH - RIGHT + 8, map_y + 10, _cosine(high), "tick"),
         svg.text(WIDTH - RIGHT + 8, map_y + 24, "cosine", "tick"),
         svg.text(WIDTH - RIGHT + 8, map_y + map_height, _cosine(low), "tick"),
-        *_seconds(shown.seconds, map_y + map_height + 16),
+        *_seconds(clip.seconds, map_y + map_height + 16),
     ]
-    label = f"clip {shown.clip_id} with its events, spectrogram and the activation of a prototype of {shown.class_name}"
+    label = f"clip {clip.clip_id} with its events, spectrogram and the activation of a prototype of {clip.class_name}"
     return svg.drawing(WIDTH, map_y + map_height + 24, parts, label)
 
 
@@ -136,32 +136,32 @@ def _class_mark(label: str, winner: str, name: str, value: float, y: float) -> s
     return svg.dot(x, y, 3 if style == "dot-other" else 4.5, style, hint)
 
 
-def _lanes(shown: ActivationMap) -> list[int]:
+def _lanes(clip: ActivationMap) -> list[int]:
     """A lane for every event, so that no two events in one lane overlap; assigned in the order of onsets."""
     free: list[float] = []
-    lanes = [0] * len(shown.event_labels)
-    for i in np.argsort(shown.event_onsets, kind="stable"):
-        lane = next((k for k, end in enumerate(free) if end <= shown.event_onsets[i]), len(free))
-        free[lane : lane + 1] = [float(shown.event_offsets[i])]
+    lanes = [0] * len(clip.event_labels)
+    for i in np.argsort(clip.event_onsets, kind="stable"):
+        lane = next((k for k, end in enumerate(free) if end <= clip.event_onsets[i]), len(free))
+        free[lane : lane + 1] = [float(clip.event_offsets[i])]
         lanes[i] = lane
     return lanes
 
 
-def _events(shown: ActivationMap, lanes: Sequence[int]) -> list[str]:
+def _events(clip: ActivationMap, lanes: Sequence[int]) -> list[str]:
     parts = _axis_labels(["events"], 34) if lanes else []
-    for on, off, name, lane in zip(shown.event_onsets, shown.event_offsets, shown.event_labels, lanes, strict=True):
-        x, end = (LEFT + PLOT * min(float(t) / shown.seconds, 1.0) for t in (on, off))
+    for on, off, name, lane in zip(clip.event_onsets, clip.event_offsets, clip.event_labels, lanes, strict=True):
+        x, end = (LEFT + PLOT * min(float(t) / clip.seconds, 1.0) for t in (on, off))
         y = 22 + 20 * lane
-        style = "event event-shown" if name == shown.class_name else "event"
+        style = "event event-shown" if name == clip.class_name else "event"
         parts.append(svg.rect(x, y, end - x, 17, style, f"{name}: {on:.2f} – {off:.2f} s", 3))
-        parts.append(_event_name(x, end, y + 12.5, name, name == shown.class_name))
+        parts.append(_event_name(x, end, y + 12.5, name, name == clip.class_name))
     return parts
 
 
-def _event_name(x: float, end: float, y: float, name: str, shown: bool) -> str:
+def _event_name(x: float, end: float, y: float, name: str, highlighted: bool) -> str:
     """The class of an event inside its bar, or beside a bar that is too short for it."""
     space = 6.3 * len(name) + 10
-    style = "event-name event-name-shown" if shown else "event-name"
+    style = "event-name event-name-shown" if highlighted else "event-name"
     if end - x >= space:
         return svg.text(x + 5, y, name, style)
     if end + space <= WIDTH:
@@ -170,11 +170,11 @@ def _event_name(x: float, end: float, y: float, name: str, shown: bool) -> str:
 
 
 def _most_similar(
-    shown: ActivationMap, columns: np.ndarray, mel: tuple[float, float], heat: tuple[float, float]
+    clip: ActivationMap, columns: np.ndarray, mel: tuple[float, float], heat: tuple[float, float]
 ) -> list[str]:
     """Outlines of the most similar token in both images."""
     t, f = np.unravel_index(int(columns.argmax()), columns.shape)
-    wide = PLOT / (shown.seconds * shown.frame_rate)
+    wide = PLOT / (clip.seconds * clip.frame_rate)
     parts = []
     for y, height in (mel, heat):
         tall = height / columns.shape[1]

@@ -34,7 +34,7 @@ def rect(
     ----------
     x, y, width, height : position of the upper left corner, and size.
     style : CSS class.
-    hint : text that is shown while the pointer is over the rectangle.
+    hint : tooltip of the rectangle.
     round_ : radius of the corners.
     opacity : opacity of the filling, 0 to 1.
     """
@@ -49,7 +49,7 @@ def line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
 
 
 def dot(x: float, y: float, radius: float, style: str, hint: str = "") -> str:
-    """Draw a filled circle around (x, y); `hint` is shown while the pointer is over it."""
+    """Draw a filled circle around (x, y) with the tooltip `hint`."""
     return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}">{_hint(hint)}</circle>'
 
 
@@ -62,8 +62,7 @@ def text(x: float, y: float, content: object, style: str = "", anchor: str = "st
     content : the text.
     style : CSS class.
     anchor : which part of the text lies at x: "start", "middle" or "end".
-    space : width that the text may take. A longer text is cut; the full text is shown while the pointer is over it. 0
-        for no limit.
+    space : maximum width of the text; 0 for no limit. A longer text is cut, and its tooltip shows the full text.
     """
     full, length = str(content), max(int(space / 7.2), 3)
     shown, hint = (f"{full[: length - 1]}…", _hint(full)) if space and len(full) > length else (full, "")
@@ -99,7 +98,7 @@ def image(
 
 
 def drawing(width: float, height: float, parts: Iterable[str], label: str) -> str:
-    """Join elements to a figure.
+    """Join elements into a figure.
 
     Parameters
     ----------

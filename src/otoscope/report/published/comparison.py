@@ -22,7 +22,7 @@ Selects = Callable[[str, str, str], bool]
 
 @dataclass(frozen=True)
 class PublishedComparison:
-    """A row of the user and a published value for the same encoder, data set, probe and metric, or one of them alone.
+    """A row of the user, a published value, or both for the same encoder, data set, probe and metric.
 
     Parameters
     ----------
@@ -35,14 +35,14 @@ class PublishedComparison:
 
     @property
     def named(self) -> Row | PublishedValue:
-        """The one that names encoder, data set, probe and metric: the user's row if there is one."""
+        """The user's row if there is one, else the published value. Both name encoder, data set, probe and metric."""
         named = self.row or self.published
         assert named is not None
         return named
 
     @property
     def difference(self) -> float | None:
-        """The user's value minus the published one, a fraction; None where one of them is missing."""
+        """The user's value minus the published one, a fraction; None if one of them is missing."""
         return self.row.value - self.published.value if self.row and self.published else None
 
 
@@ -61,27 +61,27 @@ def compare_with_published(rows: Sequence[Row], selects: Selects = lambda *_: Tr
     By data set, first each row with every published value that belongs to it, then the published values of other
     encoders under the same probes, best first.
     """
-    kept, used, result = (
+    selected, matched, result = (
         [row for row in rows if selects(*_key(row))],
         set[PublishedValue](),
         list[PublishedComparison](),
     )
-    for row in kept:
+    for row in selected:
         same = [v for v in published_values() if _key(v) == _key(row) and v.metric == row.metric]
-        used.update(same)
+        matched.update(same)
         result += [PublishedComparison(row, value) for value in same] or [PublishedComparison(row, None)]
-    measured = {(canonical(row.dataset), canonical(row.probe), row.metric) for row in kept}
+    measured = {(canonical(row.dataset), canonical(row.probe), row.metric) for row in selected}
     others = [
-        v for v in published_values() if (*_key(v)[1:], v.metric) in measured and v not in used and selects(*_key(v))
+        v for v in published_values() if (*_key(v)[1:], v.metric) in measured and v not in matched and selects(*_key(v))
     ]
     others.sort(key=lambda v: (v.probe, -metrics.create(v.metric).sort_key(v.value)))
     result += [PublishedComparison(None, v) for v in others]
-    order = list(dict.fromkeys((canonical(row.dataset), row.metric) for row in kept))
+    order = list(dict.fromkeys((canonical(row.dataset), row.metric) for row in selected))
     return sorted(result, key=lambda c: order.index((canonical(c.named.dataset), c.named.metric)))
 
 
 def flat(comparison: PublishedComparison) -> dict[str, Any]:
-    """Return a comparison as plain values; fractions, None where one side is missing."""
+    """Return a comparison as plain values. Scores are fractions; None for a missing value."""
     row, published, named = comparison.row, comparison.published, comparison.named
     interval = row.interval if row else None
     return {

@@ -32,12 +32,12 @@ class PublishedValue:
     value: float
 
 
-def _fold(name: str) -> str:
+def _simplify(name: str) -> str:
     return re.sub(r"[-_ ]", "", name.lower())
 
 
 _ALIASES = {
-    _fold(alias): _fold(name)
+    _simplify(alias): _simplify(name)
     for name, aliases in {
         "A-MAE": ("Audio-MAE", "gaunernst/vit_base_patch16_1024_128.audiomae_as2m"),
         "EAT": ("EAT-base", "worstchan/EAT-base_epoch30_pretrain"),
@@ -56,8 +56,8 @@ _ALIASES = {
 def canonical(name: str) -> str:
     """Return the form in which names of encoders, data sets and probes are compared.
 
-    Capitals, hyphens, underscores and spaces are ignored; aliases and hub ids are resolved. An option in the name makes
-    another encoder, and "+" (fine-tuned on AudioSet) is part of the name.
+    Capitals, hyphens, underscores and spaces are ignored; aliases and hub ids are resolved. A name with an option, such
+    as "EAT-random", and a name with "+" (fine-tuned on AudioSet) denote other encoders.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ def canonical(name: str) -> str:
     >>> canonical("EAT-random") == canonical("EAT"), canonical("EAT+") == canonical("EAT")
     (False, False)
     """
-    folded = _fold(name)
-    return _ALIASES.get(folded, folded)
+    simplified = _simplify(name)
+    return _ALIASES.get(simplified, simplified)
 
 
 @cache

@@ -14,7 +14,7 @@ from otoscope.report.scoreboard import Scoreboard
 
 COLUMNS = (
     *("kind", "dataset", "probe", "other_probe", "encoder", "other_encoder", "value", "low", "high", "rank"),
-    *("p", "p_holm", "decided", "trainings", "sd_over_trainings", "cells", "critical"),
+    *("p", "p_holm", "decided", "trainings", "sd_over_trainings", "pairs", "critical"),
 )
 
 
@@ -27,8 +27,8 @@ def ranking_rows(rankings: Rankings) -> list[dict[str, Any]]:
 
     Returns
     -------
-    One dictionary for each row, with the keys `COLUMNS`. `kind` says what a row describes: "standing", "difference",
-    "tau", "wins" or "average rank". Values are fractions, None where a column does not apply.
+    One dictionary for each row, with the keys `COLUMNS`. `kind` is the kind of the row: "standing", "difference",
+    "tau", "wins" or "average rank". Values are fractions; None if a column does not apply.
     """
     rows = [row for r in rankings.rankings for row in (*_standings(r), *_differences(r), *_taus(r))]
     rows += _scoreboard(rankings.board) if rankings.board else []
@@ -69,11 +69,11 @@ def _scoreboard(board: Scoreboard) -> list[dict[str, Any]]:
     for i, one in enumerate(board.probes):
         for j, other in enumerate(board.probes):
             if board.compared[i, j]:
-                counts = {"value": int(board.wins[i, j]), "cells": int(board.compared[i, j])}
+                counts = {"value": int(board.wins[i, j]), "pairs": int(board.compared[i, j])}
                 rows.append({"kind": "wins", "probe": one, "other_probe": other} | counts)
     if board.probe_ranks:
-        ranking, cells = board.probe_ranks.ranking, board.probe_ranks.pairs
-        shared = {"kind": "average rank", "cells": cells, "p": ranking.p, "critical": ranking.critical}
+        ranking, pairs = board.probe_ranks.ranking, board.probe_ranks.pairs
+        shared = {"kind": "average rank", "pairs": pairs, "p": ranking.p, "critical": ranking.critical}
         ranks = zip(board.probe_ranks.probes, ranking.ranks, strict=True)
         rows += [shared | {"probe": probe, "value": float(rank)} for probe, rank in ranks]
     return rows

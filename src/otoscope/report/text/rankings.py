@@ -20,11 +20,11 @@ MAX_LISTED = 4
 
 
 def rankings_text(rankings: Rankings, text_format: TextFormat) -> str:
-    """Write the rankings of every data set, the comparison of probes, and what is left out.
+    """Write the rankings of every data set, the comparison of probes, and what is omitted.
 
     Parameters
     ----------
-    rankings : what to write.
+    rankings : the rankings.
     text_format : "table", "markdown" or "latex".
 
     Returns
@@ -34,8 +34,8 @@ def rankings_text(rankings: Rankings, text_format: TextFormat) -> str:
     blocks = [document(tables(r), sentences(r), text_format) for r in rankings.rankings]
     if rankings.board:
         blocks.append(document(board_tables(rankings.board), board_sentences(rankings.board), text_format))
-    left_out = [f"left out: {reason}" for reason in rankings.left_out]
-    return "\n\n".join(filter(None, [*blocks, document([], left_out, text_format)]))
+    omitted = [f"omitted: {reason}" for reason in rankings.omitted]
+    return "\n\n".join(filter(None, [*blocks, document([], omitted, text_format)]))
 
 
 def tables(ranking: EncoderRanking) -> list[tuple[str, TextTable]]:
@@ -84,7 +84,7 @@ def sentences(ranking: EncoderRanking) -> list[str]:
 
 
 def order(ranking: EncoderRanking, probe: str) -> str:
-    """Write the encoders under a probe, best first: "a > b ≈ c", with ≈ between neighbours that are not decided."""
+    """Write the encoders under a probe, best first: "a > b ≈ c", with ≈ for differences that are not significant."""
     ordered = ranking.order(probe)
     parts = ordered[:1]
     for one, other in pairwise(ordered):
@@ -123,7 +123,7 @@ def board_tables(board: Scoreboard) -> list[tuple[str, TextTable]]:
     body = []
     for i, name in enumerate(board.probes):
         counts = zip(board.wins[i], board.compared[i], strict=True)
-        body.append([name, *(f"{won}/{met}" if met else ABSENT for won, met in counts)])
+        body.append([name, *(f"{wins}/{compared}" if compared else ABSENT for wins, compared in counts)])
     result = [(title, TextTable(["probe", *board.probes], body))] if body else []
     if board.probe_ranks:
         ranks = zip(board.probe_ranks.probes, board.probe_ranks.ranking.ranks, strict=True)

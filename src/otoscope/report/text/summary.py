@@ -37,7 +37,7 @@ def summary_text(rows: Sequence[Row], text_format: TextFormat = "table") -> str:
 
     Parameters
     ----------
-    rows : rows of any encoders and data sets; those of one encoder and data set follow each other.
+    rows : rows of any encoders and data sets. Rows of the same encoder and data set must be consecutive.
     text_format : "table", "markdown" or "latex".
     """
     tables = [(title(pair), summary_table(pair)) for pair in by_pair(rows)]
@@ -63,7 +63,7 @@ def title(rows: Sequence[Row]) -> str:
 
 
 def footnotes(rows: Sequence[Row]) -> list[str]:
-    """Explain the marks of a table, and say where each recorded row comes from."""
+    """Explain the marks of a table, and give the origin of each recorded row."""
     lines = []
     if any(row.winner for row in rows):
         lines.append(f"{WINNER} best probe of the frozen encoder")
@@ -72,7 +72,7 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
 
 
 def origin(row: Row) -> str:
-    """Write where a recorded row comes from: its sentence, date, machine and training time."""
+    """Write the origin of a recorded row: source, date, machine and training time."""
     record = row.records[0]
     cost = f"{duration(row.train_seconds)} per seed" if len(row.records) > 1 else duration(row.train_seconds)
     return "; ".join(part for part in (str(row.source), record.date[:10], record.machine, cost) if part)

@@ -26,7 +26,7 @@ def legend(entries: Mapping[str, str]) -> str:
 
     Parameters
     ----------
-    entries : mapping of str to str. A symbol of this module, and the text beside it.
+    entries : mapping of str to str. A symbol of this module, and the text next to it.
 
     Returns
     -------

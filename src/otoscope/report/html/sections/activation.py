@@ -12,11 +12,11 @@ from otoscope.results import activation_map
 class Activation(Section):
     """A spectrogram, and below it the similarity of every token with one prototype."""
 
-    title = "One clip, seen through one prototype"
+    title = "The activation map of one prototype on one clip"
     order = 70
 
     def body(self, data: ReportData) -> str | None:
-        """Draw the activation map that is stored beside the results; None where there is none."""
+        """Draw the activation map that is stored with the results; None if there is none."""
         path = activation_map.activation_path(data.path)
         if not path.exists():
             return None
@@ -24,6 +24,6 @@ class Activation(Section):
         note = (
             f"Test clip {clip.clip_id}, labelled {', '.join(clip.true_labels) or 'nothing'}. Below its spectrogram: "
             f"the similarity of every token of {clip.encoder} with prototype {clip.prototype} of {clip.probe}, the "
-            f"prototype that adds most to the score of “{clip.class_name}” here. The most similar token is outlined."
+            f"prototype that adds most to the score of “{clip.class_name}”. The most similar token is outlined."
         )
         return f'<p class="note">{escape(note)}</p>\n<figure>{figures.activation_chart(clip)}</figure>'

@@ -1,4 +1,4 @@
-"""What a section of the report is, and the registry of sections."""
+"""The base class of sections of the report, and the registry of sections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from otoscope.results import Store
 
 @dataclass(frozen=True)
 class ReportData:
-    """What every section reads.
+    """The data from which every section is written.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Section(ABC):
 
         Returns
         -------
-        str or None. HTML without the heading; None where the results have nothing to show here. Use
+        str or None. HTML without the heading; None if there is nothing to show. Use
         `otoscope.report.html.svg.escape` for every text that comes from the results.
         """
 

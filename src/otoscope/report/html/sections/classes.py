@@ -21,13 +21,13 @@ class Classes(Section):
     order = 60
 
     def body(self, data: ReportData) -> str | None:
-        """Draw one figure for every pair that has a linear probe and a better one; controls are left out."""
+        """Draw one figure for every pair that has a linear probe and a better one, except controls."""
         pairs = [pair for pair in data.pairs if not pair[0].control]
-        return "\n".join(filter(None, (_one(data.store, pair) for pair in pairs))) or None
+        return "\n".join(filter(None, (_figure(data.store, pair) for pair in pairs))) or None
 
 
-def _one(store: Store, rows: Sequence[Row]) -> str:
-    """Draw the classes of one encoder and data set; an empty string where there is nothing to compare."""
+def _figure(store: Store, rows: Sequence[Row]) -> str:
+    """Draw the classes of one encoder and data set. Returns an empty string if no probe is better than linear."""
     linear, winner = next((r for r in rows if r.probe == LINEAR), None), next((r for r in rows if r.winner), None)
     finetuned = max((r for r in rows if r.finetuned), key=lambda r: r.sort_key, default=None)
     scores = {row.label: class_scores(store, row) for row in rows if not row.finetuned}

@@ -18,7 +18,7 @@ class Copies(Section):
     order = 90
 
     def body(self, data: ReportData) -> str:
-        """Write one folded block of text per format."""
+        """Write one collapsible block of text for each format."""
         formats = {
             "Markdown": summary.summary_markdown(data.rows),
             "CSV, every seed": flat.flat_text(record_values(data.store), "csv"),

@@ -8,11 +8,11 @@ from otoscope.report.rows import Row
 from otoscope.report.variants import used
 
 _FACTS = (
-    "The encoder is frozen; each probe is trained on the train split and keeps its best epoch on the validation split. "
-    "The held-out test split is opened once, to fill these tables.",
-    "mAP is the mean over classes of average precision (step-wise, classes without positives dropped).",
-    "Intervals: 95 %, bootstrap over test clips (1,000 resamples), seeds averaged in each. Gains and shares of the gap "
-    "are paired: every probe is measured on the same resampled clips.",
+    "The encoder is frozen. Each probe is trained on the train split; the validation split selects its best epoch. "
+    "The held-out test split is opened once, to measure the scores in these tables.",
+    "mAP is the mean over classes of average precision (step-wise). Classes without positives are excluded.",
+    "Intervals are 95 % intervals of a bootstrap over test clips (1,000 resamples) of the mean over seeds. Gains and "
+    "shares of the gap are paired: every probe is measured on the same resampled clips.",
     "Share of the gap closed: (probe − linear) / (fine-tuning − linear).",
 )
 
@@ -38,7 +38,7 @@ class Method(Section):
 
 
 def _provenance(data: ReportData) -> list[str]:
-    """When, where and with which versions the records were made, as far as they say."""
+    """When, where and with which versions the records were made, if the records contain them."""
     records = [record for row in data.rows for record in row.records]
     machines = sorted({r.machine for r in records if r.machine})
     dates = sorted({r.date[:10] for r in records if r.date})

@@ -36,6 +36,6 @@ def _table(rows: Sequence[Row]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Write one table cell; an interval in brackets is set smaller."""
+    """Write one table cell; an interval in brackets is written in small type."""
     value, bracket, interval = text.partition(" [")
     return f"{escape(value)} <small>[{escape(interval)}</small>" if bracket else escape(text)

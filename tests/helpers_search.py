@@ -1,4 +1,4 @@
-"""A search problem with a known best learning rate, and objectives for it in place of trainings."""
+"""A search problem with a known best learning rate, and functions that score its trials without training."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ class Score(NamedTuple):
 
 
 def problem(folder: Path | None, name: str = "s", database: str | None = None, **changed: Any) -> Problem:
-    """The problem, with its trials kept in `folder`."""
+    """The search problem, with its trials stored in `folder`."""
     storage = None if folder is None else Storage(folder=folder, name=name, database=database)
     return Problem(**{"space": SPACE, "storage": storage} | changed)
 
 
-def height(setting: Setting) -> float:
+def score_at(setting: Setting) -> float:
     """The score of a setting, highest at `TARGET`."""
     return -abs(math.log(setting["lr"] / TARGET))
 
 
-def hill(batch: Mapping[int, Setting], watch: Watch) -> list[Outcome]:  # noqa: ARG001
-    """Trials that end with their height."""
-    return [Score(height(setting)) for setting in batch.values()]
+def score_trials(batch: Mapping[int, Setting], watch: Watch) -> list[Outcome]:  # noqa: ARG001
+    """Outcomes of trials that are trained to the end."""
+    return [Score(score_at(setting)) for setting in batch.values()]
 
 
-def climb(batch: Mapping[int, Setting], watch: Watch, epochs: int = 20) -> list[Outcome]:
-    """Trials that have their height from the first epoch on, and end when the search stops them."""
+def score_epochs(batch: Mapping[int, Setting], watch: Watch, epochs: int = 20) -> list[Outcome]:
+    """Outcomes of trials with the same score after every epoch, which end early if the search stops them."""
     settings = list(batch.values())
-    outcomes: list[Outcome] = [Score(height(setting)) for setting in settings]
+    outcomes: list[Outcome] = [Score(score_at(setting)) for setting in settings]
     for epoch in range(epochs):
         scores = [None if isinstance(outcome, Exception) else outcome.validation for outcome in outcomes]
         for position in watch(epoch, scores):
-            outcomes[position] = PrunedError(epoch, height(settings[position]), 0.1)
+            outcomes[position] = PrunedError(epoch, score_at(settings[position]), 0.1)
     return outcomes
