@@ -239,7 +239,7 @@ def test_the_demo_prints_its_plan(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert "12 runs to do, 0 done" in text  # of four probes two trials and a seed
     assert "there is no recorded fine-tuning" in text
     run_demo(tmp_path, suite=TINY, seeds=1)
-    assert "0 runs to do, 12 done; 0.00 GB of banks to write; about under 1 s" in capfd.readouterr().err
+    assert "0 runs to do, 12 done; 0.00 GB of banks to write; under 1 s (0.00 hours)" in capfd.readouterr().err
     with pytest.raises(UnknownNameError, match="unknown suite 'huge'"):
         run_demo(tmp_path, suite="huge")
 

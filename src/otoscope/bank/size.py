@@ -54,6 +54,8 @@ class BankSize:
         """
         steps = {}
         for split, members in clips.items():
+            if not members:
+                raise ValueError(f"split {split!r} has no clips; every split of a bank needs at least one")
             spread = range(0, len(members), -(-len(members) // _SAMPLED_CLIPS))
             steps[split] = count_steps(encoder, [members[i] for i in spread])
         return _planned(identity, {split: len(members) for split, members in clips.items()}, steps)

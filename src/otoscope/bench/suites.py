@@ -142,6 +142,10 @@ def load(suite: str | Path) -> Suite:
     (9, 14, 11, 50, 5)
     """
     path = Path(suite) if str(suite).endswith(".json") else FOLDER / f"{suite}.json"
+    if str(suite).endswith(".json") and not path.is_file():
+        raise UnknownNameError(
+            f"no suite file at {path}; give the path of a .json file, or one of {', '.join(names())}"
+        )
     if not path.is_file():
         raise UnknownNameError(f"{unknown('suite', str(suite), names())}; or give the path of a .json file")
     try:

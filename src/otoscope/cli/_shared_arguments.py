@@ -50,7 +50,7 @@ def add_search(parser: argparse.ArgumentParser) -> None:
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
     """Add the device and --quiet."""
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cpu)")
+    parser.add_argument("--device", type=device, help="cpu, cuda, cuda:1 ... (default: cpu)")
     parser.add_argument("--quiet", action="store_true", help="show no progress bars and no announcements")
 
 
@@ -98,6 +98,31 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def bank_layers(text: str) -> str:
+    """Check the layers of a bank: "last", "all", or indices.
+
+    Examples
+    --------
+    >>> bank_layers("0,-1")
+    '0,-1'
+    """
+    if text != "last":
+        layers(text)
+    return text
+
+
+def device(text: str) -> str:
+    """Check that the device exists on this machine."""
+    import torch
+
+    try:
+        torch.empty(0, device=text)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be used on this machine: {reason}") from error
+    return text
 
 
 def layers(text: str) -> int | str | list[int]:

@@ -18,6 +18,7 @@ from otoscope.cli._shared_arguments import (
     add_pair,
     add_plugin,
     add_search,
+    bank_layers,
     count,
     layers,
 )
@@ -116,7 +117,9 @@ def _extract(to: argparse.ArgumentParser) -> None:
     add_pair(to)
     to.add_argument("--splits", metavar="A,B", help="encode only these splits (default: all)")
     kept = to.add_mutually_exclusive_group()
-    kept.add_argument("--layers", default="last", help="last, all, or indices such as 0,5,-1 (default: last)")
+    kept.add_argument(
+        "--layers", type=bank_layers, default="last", help="last, all, or indices such as 0,5,-1 (default: last)"
+    )
     kept.add_argument(
         "--for",
         dest="probes",

@@ -166,6 +166,8 @@ def _print_results(arguments: argparse.Namespace, result: SuiteResult) -> int:
 
     if next(iter(result.store), None):
         print(summary.summary_text(summarise(result.store)))
+    for item in result.plan.unavailable if arguments.quiet else ():
+        print(f"missing {item.kind} {item.name!r}: {item.reason}", file=sys.stderr)
     if not result.plan.runs:
         print(f"\nnothing to do: all {result.plan.finished} runs are finished")
     for failure in result.failures:

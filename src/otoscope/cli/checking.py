@@ -87,6 +87,7 @@ def _expect_options(registry: Registry[Any], name: str, options: Iterable[str]) 
 def _print(name: str, results: list[CheckResult]) -> None:
     failed = sum(not result.passed for result in results)
     print(f"{name}: {len(results) - failed if failed else 'all'} of {len(results)} checks passed")
-    for result in results:
-        if result.message:
-            print(f"  {result.check}{'' if result.passed else ' failed'}: {result.message}")
+    outcomes = dict.fromkeys((result.passed, result.message) for result in results if result.message)
+    for passed, message in outcomes:  # checks with the same outcome share a line
+        checks = [result.check for result in results if (result.passed, result.message) == (passed, message)]
+        print(f"  {', '.join(checks)}{'' if passed else ' failed'}: {message}")

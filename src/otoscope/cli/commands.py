@@ -30,7 +30,7 @@ def list_(arguments: argparse.Namespace) -> int:
         header, body = [kind, ""], [[name, _about(registry.get(name))] for name in registry.names()]
         if kind == "probes" and arguments.cost:
             header, body = _costs(arguments, registry.names())
-        table = TextTable(header, body, left_columns=1 if arguments.cost else 2)
+        table = TextTable(header, body, left_columns=1 if kind == "probes" and arguments.cost else 2)
         print(table.text(), end="\n\n" if not arguments.kind else "\n")
     return 0
 
