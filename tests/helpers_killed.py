@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save, save_file
 
-from bank_toys import VARIED, Sounds, Toy, quiet
+from helpers_banks import VARIED, Sounds, Toy, extract_quietly
 from otoscope import bank as banks
 from otoscope.bank import _shard as shard
 
@@ -35,7 +35,7 @@ def start_process(path, kill_in_shard=None):
         if kill_in_shard is not None:
             shard.save_file = partial(write_half_and_kill, iter(range(kill_in_shard)))
         with contextlib.suppress(BaseException):
-            quiet(Slow(), MANY(), path)
+            extract_quietly(Slow(), MANY(), path)
             os._exit(0)
         os._exit(1)
     return pid
@@ -52,7 +52,7 @@ def kill_at_random(path):
     """Start extractions into five folders and kill each at random times; print how many shards each had written."""
     torch.set_num_threads(1)
     start = time.monotonic()
-    quiet(Slow(), MANY(), f"{path}/timed")
+    extract_quietly(Slow(), MANY(), f"{path}/timed")
     duration, rng, shard_counts, ends = time.monotonic() - start, random.Random(0), [], []
     for folder in (f"{path}/{i}" for i in range(5)):
         for _ in range(4):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bank_toys import BLOCK, RATE, VARIED, Sounds, Toy, encode_separately, quiet, tree
+from helpers_banks import BLOCK, RATE, VARIED, Sounds, Toy, encode_separately, extract_quietly, file_contents
 from otoscope import bank as banks
 from otoscope.bank.read import open_held_out
 from otoscope.registry import UnknownNameError
@@ -16,7 +16,7 @@ from otoscope.types import AudioBatch
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-7), ("float16", 1e-3), ("bfloat16", 8e-3)])
 def test_stored_tokens_are_those_of_the_encoder(tmp_path, lengths, has_cls, dtype, tolerance):
     encoder, data = Toy(has_cls=has_cls), Sounds(lengths=lengths)
-    bank = quiet(encoder, data, tmp_path / "b", dtype=dtype, layers="all")
+    bank = extract_quietly(encoder, data, tmp_path / "b", dtype=dtype, layers="all")
     assert (bank.shape, bank.task, bank.splits) == (encoder.shape, data.task, data.splits)
     train, clips = bank.split("train"), data.clips("train")
     assert train.steps == max(lengths) // BLOCK
@@ -36,7 +36,7 @@ def test_stored_tokens_are_those_of_the_encoder(tmp_path, lengths, has_cls, dtyp
 
 def test_steps_that_the_encoder_pads_are_stored_as_zeros(tmp_path):
     encoder, data = Toy(pad_to=80), Sounds(lengths=VARIED)
-    train = quiet(encoder, data, tmp_path / "b").split("train")
+    train = extract_quietly(encoder, data, tmp_path / "b").split("train")
     tokens = train.tokens(slice(None))
     assert tokens.x.shape[2] == train.steps == 8
     assert tokens.mask.sum(1).tolist() == [4, 6, 2, 6, 4, 4, 6]
@@ -49,7 +49,7 @@ def test_steps_that_the_encoder_pads_are_stored_as_zeros(tmp_path):
 
 def test_ids_labels_and_events_are_stored(tmp_path):
     data = Sounds()
-    train = quiet(Toy(), data, tmp_path / "b").split("train")
+    train = extract_quietly(Toy(), data, tmp_path / "b").split("train")
     clips = data.clips("train")
     assert train.ids == tuple(clip.id for clip in clips)
     assert train.events == tuple(clip.events for clip in clips)
@@ -63,7 +63,7 @@ def test_ids_labels_and_events_are_stored(tmp_path):
 )
 def test_only_the_selected_layers_are_stored(tmp_path, layers, kept):
     encoder, data = Toy(), Sounds()
-    bank = quiet(encoder, data, tmp_path / "b", layers=layers, dtype="float32")
+    bank = extract_quietly(encoder, data, tmp_path / "b", layers=layers, dtype="float32")
     assert (bank.identity.layers, bank.shape.layers) == (tuple(kept), len(kept))
     expected = encode_separately(encoder, data.clips("validation")[1]).select_layers(kept)
     tokens = bank.split("validation").tokens([1])
@@ -72,7 +72,7 @@ def test_only_the_selected_layers_are_stored(tmp_path, layers, kept):
 
 
 def test_rows_are_returned_in_the_requested_order(tmp_path):
-    train = quiet(Toy(), Sounds(lengths=VARIED), tmp_path / "b").split("train")
+    train = extract_quietly(Toy(), Sounds(lengths=VARIED), tmp_path / "b").split("train")
     whole = train.tokens(range(7))
     for index in ([6, 0, 3, 3], [-1, -7], np.random.default_rng(0).permutation(7), torch.tensor([5, 1]), []):
         rows = [int(i) for i in index]
@@ -89,18 +89,18 @@ def test_rows_are_returned_in_the_requested_order(tmp_path):
 
 
 def test_changing_tokens_does_not_change_the_bank(tmp_path):
-    bank = quiet(Toy(), Sounds(), tmp_path / "b")
-    before, train = tree(bank.path), bank.split("train")
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
+    before, train = file_contents(bank.path), bank.split("train")
     first = train.tokens([0]).x.clone()
     train.tokens([0]).x.zero_()
     assert torch.equal(train.tokens([0]).x, first)
-    assert tree(bank.path) == before
+    assert file_contents(bank.path) == before
 
 
 @pytest.mark.parametrize("has_cls", [True, False])
 def test_pooled_is_the_masked_mean_and_is_read_once(tmp_path, has_cls):
     data = Sounds(counts=(35, 1, 1), lengths=VARIED)
-    bank = quiet(Toy(has_cls=has_cls), data, tmp_path / "b", layers="all")
+    bank = extract_quietly(Toy(has_cls=has_cls), data, tmp_path / "b", layers="all")
     train = bank.split("train")
     pooled, whole = train.pooled(), train.tokens(slice(None))
     assert pooled.x.shape == (35, 3, 1, 1, 4)
@@ -117,7 +117,7 @@ def test_tokens_do_not_depend_on_the_other_clips_of_a_batch(tmp_path):
     unpadded = encode_separately(encoder, data.clips("train")[0]).x[0, :, :3]
     assert not torch.allclose(padded, unpadded, atol=1e-3)  # padding would change the tokens
     flat = Sounds(lengths=VARIED)
-    one = quiet(Toy(), flat, tmp_path / "1", batch_size=1, shard_clips=7, dtype="float32").split("train")
+    one = extract_quietly(Toy(), flat, tmp_path / "1", batch_size=1, shard_clips=7, dtype="float32").split("train")
     for row, clip in enumerate(data.clips("train")):
         expected = encode_separately(encoder, clip).select_layers([-1])
         torch.testing.assert_close(one.tokens([row]).x[:, :, : expected.x.shape[2]], expected.x)
@@ -125,12 +125,14 @@ def test_tokens_do_not_depend_on_the_other_clips_of_a_batch(tmp_path):
 
 def test_a_batch_contains_clips_of_one_length_and_one_shard(tmp_path):
     encoder = Toy()
-    quiet(encoder, Sounds(counts=(7, 1, 1), lengths=(60, 60, 35)), tmp_path / "b", shard_clips=4, splits=["train"])
+    extract_quietly(
+        encoder, Sounds(counts=(7, 1, 1), lengths=(60, 60, 35)), tmp_path / "b", shard_clips=4, splits=["train"]
+    )
     assert encoder.calls == [1, 1, 2, 1, 1, 2]  # one clip to estimate the size, then shards (35 | 60 60, 60 ...) ...
 
 
 def test_clips_at_another_rate_are_resampled(tmp_path):
-    bank = quiet(Toy(), Sounds(rate=2 * RATE, lengths=(120,)), tmp_path / "b")
+    bank = extract_quietly(Toy(), Sounds(rate=2 * RATE, lengths=(120,)), tmp_path / "b")
     assert bank.split("train").steps == 6
 
 
@@ -138,7 +140,7 @@ def test_clips_at_another_rate_are_resampled(tmp_path):
 
 
 def test_only_open_held_out_opens_the_test_split(tmp_path):
-    bank = quiet(Toy(), Sounds(), tmp_path / "b")
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
     with pytest.raises(banks.HeldOutError, match=r"held out.*otoscope\.bench"):
         bank.split("test")
     assert open_held_out(bank).ids == tuple(f"test-{i}" for i in range(4))
@@ -147,6 +149,6 @@ def test_only_open_held_out_opens_the_test_split(tmp_path):
 
 
 def test_a_bank_without_test_split_has_no_held_out_split(tmp_path):
-    bank = quiet(Toy(), Sounds(), tmp_path / "b", splits=["train"])
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b", splits=["train"])
     with pytest.raises(UnknownNameError, match="unknown split 'test'; known: train"):
         open_held_out(bank)

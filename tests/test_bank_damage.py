@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from bank_toys import Sounds, Toy, every_kind, quiet, tree
+from helpers_banks import Sounds, Toy, every_kind, extract_quietly, file_contents
 from otoscope import bank as banks
 from otoscope.bank import manifest
 
@@ -29,27 +29,27 @@ DAMAGES = {
 @every_kind
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_shard_is_named_and_written_again_by_extract(tmp_path, damage, kind):
-    bank = quiet(Toy(), Sounds(), tmp_path / "b", **kind)
-    before, shard = tree(bank.path), bank.path / "train" / "shard-00001.safetensors"
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b", **kind)
+    before, shard = file_contents(bank.path), bank.path / "train" / "shard-00001.safetensors"
     shard.write_bytes(DAMAGES[damage](shard.read_bytes()))
-    assert tree(bank.path) != before
+    assert file_contents(bank.path) != before
     with pytest.raises(banks.DamagedError, match=r"train.shard-00001\.safetensors is damaged .*run extract again"):
         banks.open(bank.path)
     encoder = Toy()
-    quiet(encoder, Sounds(), bank.path, **kind)
+    extract_quietly(encoder, Sounds(), bank.path, **kind)
     assert sum(encoder.calls) == 3 + 2
-    assert tree(bank.path) == before
+    assert file_contents(bank.path) == before
 
 
 def test_a_shard_that_was_copied_to_another_place_is_damaged(tmp_path):
-    bank = quiet(Toy(), Sounds(), tmp_path / "b")
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
     shutil.copy(bank.path / "train" / "shard-00003.safetensors", bank.path / "train" / "shard-00000.safetensors")
     with pytest.raises(banks.DamagedError, match=r"shard-00000.*cls is F16 \[1, 1, 4\], expected .*\[2, 1, 4\]"):
         banks.open(bank.path)
 
 
 def test_damaged_clips_are_named(tmp_path):
-    bank = quiet(Toy(), Sounds(), tmp_path / "b")
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
     file = bank.path / "train" / "clips.json"
     text = file.read_text()
     for wrong, message in [
@@ -65,7 +65,7 @@ def test_damaged_clips_are_named(tmp_path):
 
 
 def test_a_damaged_manifest_is_named(tmp_path):
-    bank = quiet(Toy(), Sounds(), tmp_path / "b")
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
     for wrong in ("", "{}", "[]", '{"identity": '):
         (bank.path / "manifest.json").write_text(wrong)
         with pytest.raises(banks.BankError, match=r"manifest\.json is damaged"):
@@ -73,7 +73,7 @@ def test_a_damaged_manifest_is_named(tmp_path):
 
 
 def test_another_format_is_refused(tmp_path, monkeypatch):
-    bank = quiet(Toy(), Sounds(), tmp_path / "b")
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
     monkeypatch.setattr(manifest, "FORMAT", 99)
     with pytest.raises(banks.BankError, match="has format 2, this version of otoscope reads format 99"):
         banks.open(bank.path)
@@ -84,7 +84,7 @@ def test_a_folder_with_other_files_is_refused_and_not_changed(tmp_path):
         banks.open(tmp_path / "nowhere")
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(banks.BankError, match=r"not empty and has no manifest\.json"):
-        quiet(Toy(), Sounds(), tmp_path)
+        extract_quietly(Toy(), Sounds(), tmp_path)
     with pytest.raises(banks.BankError, match=r"thesis\.txt is a file"):
-        quiet(Toy(), Sounds(), tmp_path / "thesis.txt")
-    assert tree(tmp_path) == {"thesis.txt": b"years of work"}
+        extract_quietly(Toy(), Sounds(), tmp_path / "thesis.txt")
+    assert file_contents(tmp_path) == {"thesis.txt": b"years of work"}

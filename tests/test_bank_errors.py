@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bank_toys import Sounds, Toy, every_kind, quiet, renamed
+from helpers_banks import Sounds, Toy, every_kind, extract_quietly, subclass_with
 from otoscope import bank as banks
 from otoscope.audio.decode import AudioError
 from otoscope.types import Clip, Tokens
@@ -49,12 +49,12 @@ def test_tokens_that_are_not_finite_or_overflow_are_refused(tmp_path, factor, me
         pytest.skip("a float32 scale stores it")
     expected = "clip 'validation-1' of split 'validation': .*" + message.format(title)
     with pytest.raises(banks.BankError, match=expected):
-        quiet(Loud(factor, part), OneLoud(), tmp_path / "b", **kind)
+        extract_quietly(Loud(factor, part), OneLoud(), tmp_path / "b", **kind)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "int8"])
 def test_wider_dtypes_store_values_that_overflow_float16(tmp_path, dtype):
-    bank = quiet(Loud(1e6), OneLoud(), tmp_path / "b", dtype=dtype)
+    bank = extract_quietly(Loud(1e6), OneLoud(), tmp_path / "b", dtype=dtype)
     assert bank.split("validation").tokens([1]).x.abs().max() > 1e5
 
 
@@ -81,7 +81,7 @@ class WrongShape(Toy):
 )
 def test_an_encoder_with_another_shape_than_declared_is_refused_before_anything_is_written(tmp_path, change, message):
     with pytest.raises(banks.BankError, match=message):
-        quiet(WrongShape(change), Sounds(), tmp_path / "b")
+        extract_quietly(WrongShape(change), Sounds(), tmp_path / "b")
     assert not (tmp_path / "b").exists()
 
 
@@ -95,9 +95,9 @@ def test_an_encoder_with_another_shape_than_declared_is_refused_before_anything_
     ],
 )
 def test_audio_that_cannot_be_used_is_named(tmp_path, wave, message):
-    broken = renamed(Sounds, wave=lambda self, id, n: wave if id == "train-3" else Sounds.wave(self, id, n))
+    broken = subclass_with(Sounds, wave=lambda self, id, n: wave if id == "train-3" else Sounds.wave(self, id, n))
     with pytest.raises(AudioError, match=f"clip 'train-3' of split 'train': its audio {message}"):
-        quiet(Toy(), broken(), tmp_path / "b")
+        extract_quietly(Toy(), broken(), tmp_path / "b")
 
 
 def test_an_error_while_loading_names_the_clip(tmp_path):
@@ -105,7 +105,7 @@ def test_an_error_while_loading_names_the_clip(tmp_path):
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone") as caught:
-        quiet(Toy(), renamed(Sounds, wave=unplugged)(), tmp_path / "b")
+        extract_quietly(Toy(), subclass_with(Sounds, wave=unplugged)(), tmp_path / "b")
     assert caught.value.__notes__ == ["in split 'train', clips train-0"]
 
 
@@ -119,15 +119,15 @@ def test_an_error_while_loading_names_the_clip(tmp_path):
 )
 def test_an_inconsistent_data_set_is_refused(tmp_path, clips, message):
     with pytest.raises(ValueError, match=message):
-        quiet(Toy(), renamed(Sounds, clips=clips)(), tmp_path / "b")
+        extract_quietly(Toy(), subclass_with(Sounds, clips=clips)(), tmp_path / "b")
     assert not (tmp_path / "b").exists()
 
 
 def test_a_digest_that_does_not_cover_the_labels_is_detected(tmp_path):
-    bank = quiet(Toy(), Sounds(), tmp_path / "b")
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
     (bank.path / "test" / "shard-00000.safetensors").unlink()
-    changed = renamed(Sounds, clips=lambda self, split: Sounds.clips(self, split)[::-1])
+    changed = subclass_with(Sounds, clips=lambda self, split: Sounds.clips(self, split)[::-1])
     with pytest.raises(
         banks.BankError, match=r"train.clips\.json and the data set list different clips.*Correct the digest"
     ):
-        quiet(Toy(), changed(), bank.path)
+        extract_quietly(Toy(), changed(), bank.path)

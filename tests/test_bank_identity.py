@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from bank_toys import Sounds, Toy, quiet, renamed, tree
+from helpers_banks import Sounds, Toy, extract_quietly, file_contents, subclass_with
 from otoscope import bank as banks
 from otoscope.bank import identity
 from otoscope.registry import UnknownNameError
@@ -18,11 +18,11 @@ def other_version(monkeypatch):
 
 
 OTHERS = {
-    "encoder": lambda _: (renamed(Toy, name="toy2")(), Sounds(), {}),
+    "encoder": lambda _: (subclass_with(Toy, name="toy2")(), Sounds(), {}),
     "encoder_digest": lambda _: (Toy(scale=1.001), Sounds(), {}),
-    "front_end": lambda _: (renamed(Toy, front_end_id="blocks-11")(), Sounds(), {}),
-    "dataset": lambda _: (Toy(), renamed(Sounds, name="sounds2")(), {}),
-    "dataset_digest": lambda _: (Toy(), renamed(Sounds, digest="sounds-2")(), {}),
+    "front_end": lambda _: (subclass_with(Toy, front_end_id="blocks-11")(), Sounds(), {}),
+    "dataset": lambda _: (Toy(), subclass_with(Sounds, name="sounds2")(), {}),
+    "dataset_digest": lambda _: (Toy(), subclass_with(Sounds, digest="sounds-2")(), {}),
     "splits": lambda _: (Toy(), Sounds(), {"splits": ["train", "test"]}),
     "layers": lambda _: (Toy(), Sounds(), {"layers": [0]}),
     "content": lambda _: (Toy(), Sounds(), {"content": "pooled"}),
@@ -41,25 +41,25 @@ def test_every_field_of_the_identity_is_tested():
 
 @pytest.mark.parametrize("field", OTHERS)
 def test_a_bank_with_another_identity_is_refused_and_not_changed(tmp_path, monkeypatch, field):
-    bank = quiet(Toy(), Sounds(), tmp_path / "b")
-    before = tree(bank.path)
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
+    before = file_contents(bank.path)
     encoder, data, options = OTHERS[field](monkeypatch)
     with pytest.raises(banks.MismatchError, match=rf"\n  {field}: requested .*, stored ") as caught:
-        quiet(encoder, data, bank.path, **options)
+        extract_quietly(encoder, data, bank.path, **options)
     assert len(str(caught.value).splitlines()) == 3  # the bank, the one field, what to do
-    assert tree(bank.path) == before
+    assert file_contents(bank.path) == before
     assert encoder.calls == []
 
 
 def test_every_field_that_differs_is_named(tmp_path):
-    bank = quiet(Toy(), Sounds(), tmp_path / "b")
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
     with pytest.raises(banks.MismatchError, match=r"(?s)layers: requested \[0, 1, 2\], stored \[2\].*dtype: .*shape: "):
-        quiet(Toy(), Sounds(), bank.path, layers="all", dtype="float32")
+        extract_quietly(Toy(), Sounds(), bank.path, layers="all", dtype="float32")
 
 
 def test_the_manifest_contains_the_identity(tmp_path):
     encoder, data = Toy(), Sounds()
-    bank = quiet(encoder, data, tmp_path / "b")
+    bank = extract_quietly(encoder, data, tmp_path / "b")
     assert bank.identity == banks.BankIdentity.of(encoder, data, shard_clips=2)
     assert banks.open(bank.path).identity == bank.identity
     stored = json.loads((bank.path / "manifest.json").read_text())
@@ -85,25 +85,25 @@ def test_the_manifest_contains_the_identity(tmp_path):
 )
 def test_wrong_arguments_are_refused(tmp_path, options, error, message):
     with pytest.raises(error, match=message):
-        quiet(Toy(), Sounds(), tmp_path / "b", **options)
+        extract_quietly(Toy(), Sounds(), tmp_path / "b", **options)
     assert not (tmp_path / "b").exists()
 
 
 def test_a_bank_records_whether_its_encoder_is_a_control(tmp_path):
-    assert not quiet(Toy(), Sounds(), tmp_path / "a").control
-    bank = quiet(renamed(Toy, control=True)(), Sounds(), tmp_path / "b")
+    assert not extract_quietly(Toy(), Sounds(), tmp_path / "a").control
+    bank = extract_quietly(subclass_with(Toy, control=True)(), Sounds(), tmp_path / "b")
     assert bank.control
     assert banks.open(bank.path).control
     assert bank.identity == banks.open(tmp_path / "a").identity  # two encoders differ in the digest of their weights
 
 
 def test_a_manifest_of_an_older_version_is_read(tmp_path):
-    bank = quiet(Toy(), Sounds(), tmp_path / "b")
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
     file = bank.path / "manifest.json"
     stored = json.loads(file.read_text())
     del stored["control"]
     stored["identity"]["holds"] = stored["identity"].pop("content")
     file.write_text(json.dumps(stored))
-    old = quiet(Toy(), Sounds(), bank.path)
+    old = extract_quietly(Toy(), Sounds(), bank.path)
     assert old.identity == bank.identity
     assert not old.control

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bank_toys import VARIED, Sounds, Toy, every_kind, quiet
+from helpers_banks import VARIED, Sounds, Toy, every_kind, extract_quietly
 from otoscope import bank as banks
 from otoscope.bank._shard import layout_bytes
 from otoscope.bank.read import open_held_out
@@ -18,7 +18,7 @@ ROUNDING = {"float32": 1e-6, "float16": 2**-11, "bfloat16": 2**-8, "int8": 1 / 2
 
 
 def split_of(path, *, has_cls=True, lengths=VARIED, **kind):
-    return quiet(Toy(has_cls=has_cls), Sounds(lengths=lengths), path, layers="all", **kind).split("train")
+    return extract_quietly(Toy(has_cls=has_cls), Sounds(lengths=lengths), path, layers="all", **kind).split("train")
 
 
 # int8
@@ -73,7 +73,7 @@ def test_a_token_of_zeros_is_stored_as_zeros(tmp_path):
             tokens.x[:, :, 1] = 0
             return tokens
 
-    train = quiet(WithZeros(), Sounds(), tmp_path / "b", dtype="int8").split("train")
+    train = extract_quietly(WithZeros(), Sounds(), tmp_path / "b", dtype="int8").split("train")
     assert not train.tokens(range(7)).x[:, :, 1].any()
     assert train.tokens(range(7)).x[:, :, 0].any()
 
@@ -109,12 +109,12 @@ class Coarse(Toy):
 
 
 def test_means_are_computed_before_they_are_cast(tmp_path):
-    train = quiet(Coarse(), Sounds(), tmp_path / "b", content="pooled", dtype="float32").split("train")
+    train = extract_quietly(Coarse(), Sounds(), tmp_path / "b", content="pooled", dtype="float32").split("train")
     assert torch.equal(train.pooled().x, torch.full((7, 1, 1, 1, 4), 1 + 2**-8))
 
 
 def test_a_pooled_bank_has_no_token_maps(tmp_path):
-    bank = quiet(Toy(), Sounds(lengths=VARIED), tmp_path / "b", content="pooled")
+    bank = extract_quietly(Toy(), Sounds(lengths=VARIED), tmp_path / "b", content="pooled")
     subset = bank.with_splits({"train": bank.split("train").subset([5, 1, 3])})
     for split in (bank.split("train"), open_held_out(bank), subset.split("train")):
         with pytest.raises(banks.BankError, match=r"but its bank stores pooled.*Use pooled\(\).*content='tokens'"):
@@ -151,9 +151,9 @@ def test_selected_layers_are_those_of_all_layers(tmp_path, dtype, lengths):
 
 
 def test_a_bank_with_another_content_is_refused(tmp_path):
-    quiet(Toy(), Sounds(), tmp_path / "b", content="pooled")
+    extract_quietly(Toy(), Sounds(), tmp_path / "b", content="pooled")
     with pytest.raises(banks.MismatchError, match=r"content: requested 'tokens', stored 'pooled'\n"):
-        quiet(Toy(), Sounds(), tmp_path / "b")
+        extract_quietly(Toy(), Sounds(), tmp_path / "b")
 
 
 # Training on banks of each kind

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from bank_toys import Sounds, Toy, quiet
+from helpers_banks import Sounds, Toy, extract_quietly
 from otoscope import bank as banks
 from otoscope import datasets, encoders, load_plugin, probes
 from otoscope.bank import Requirements, requirements
@@ -60,10 +60,10 @@ def test_a_probe_gives_the_same_logits_with_the_smallest_bank_and_with_a_larger_
 
 
 def test_requirements_are_met_by_banks_that_store_enough(tmp_path):
-    pooled = quiet(Toy(), Sounds(), tmp_path / "a", content="pooled").identity
-    last = quiet(Toy(), Sounds(), tmp_path / "b").identity
-    first = quiet(Toy(), Sounds(), tmp_path / "c", layers=[0]).identity
-    every = quiet(Toy(), Sounds(), tmp_path / "d", layers="all").identity
+    pooled = extract_quietly(Toy(), Sounds(), tmp_path / "a", content="pooled").identity
+    last = extract_quietly(Toy(), Sounds(), tmp_path / "b").identity
+    first = extract_quietly(Toy(), Sounds(), tmp_path / "c", layers=[0]).identity
+    every = extract_quietly(Toy(), Sounds(), tmp_path / "d", layers="all").identity
     met = {
         Requirements("last", "pooled"): [True, True, False, True],
         Requirements("last", "tokens"): [False, True, False, True],
@@ -99,7 +99,7 @@ def test_announced_sizes_are_those_of_the_banks(tmp_path, capsys):
     assert len(announced) == 2 * 3 * 3
     assert [kind for kind, size in announced.items() if "[" in size] == [("tokens", 2, "bfloat16")]
     for i, ((content, count, dtype), size) in enumerate(announced.items()):
-        bank = quiet(Toy(), data, tmp_path / str(i), layers=list(range(count)), content=content, dtype=dtype)
+        bank = extract_quietly(Toy(), data, tmp_path / str(i), layers=list(range(count)), content=content, dtype=dtype)
         assert in_bytes(size) == pytest.approx(stored(bank), rel=6e-3)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bank_toys import VARIED, Sounds, Toy, every_kind, quiet, tree
+from helpers_banks import VARIED, Sounds, Toy, every_kind, extract_quietly, file_contents
 from helpers_killed import MANY
 from otoscope import bank as banks
 
@@ -34,18 +34,18 @@ class FailsInBatch(Toy):
 @pytest.mark.parametrize("fatal", range(3, 12, 2))
 def test_after_an_error_in_the_encoder_one_shard_is_encoded_again(tmp_path, fatal, kind):
     data = Sounds(counts=(8, 4, 4), lengths=VARIED)
-    uninterrupted = quiet(Toy(), data, tmp_path / "whole", **kind)
+    uninterrupted = extract_quietly(Toy(), data, tmp_path / "whole", **kind)
     with pytest.raises(RuntimeError, match="the encoder failed") as caught:
-        quiet(FailsInBatch(fatal), data, tmp_path / "b", **kind)
+        extract_quietly(FailsInBatch(fatal), data, tmp_path / "b", **kind)
     assert re.match(r"in split '(\w+)', clips \1-\d", caught.value.__notes__[0])
-    before = set(tree(tmp_path / "b"))
+    before = set(file_contents(tmp_path / "b"))
     with pytest.raises(banks.IncompleteError, match=r"is missing \d of its 8 shards.*run extract again"):
         banks.open(tmp_path / "b")
     encoder = Toy()
-    quiet(encoder, data, tmp_path / "b", **kind)
+    extract_quietly(encoder, data, tmp_path / "b", **kind)
     done = sum(name.endswith(".safetensors") for name in before)
     assert sum(encoder.calls) == 3 + 16 - 2 * done  # one of each split to estimate the size, then what is missing
-    assert tree(tmp_path / "b") == tree(uninterrupted.path)
+    assert file_contents(tmp_path / "b") == file_contents(uninterrupted.path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
@@ -60,10 +60,10 @@ def test_an_extraction_that_was_killed_ends_with_the_same_bytes(tmp_path):
     assert report["midway"][0].startswith("train/.shard-00007.safetensors.")
     assert report["midway"][1:] == [f"train/shard-{i:05d}.safetensors" for i in range(7)]
     assert report["error"] == "IncompleteError"
-    quiet(Toy(), MANY(), tmp_path / "midway")
-    uninterrupted = tree(quiet(Toy(), MANY(), tmp_path / "whole").path)
+    extract_quietly(Toy(), MANY(), tmp_path / "midway")
+    uninterrupted = file_contents(extract_quietly(Toy(), MANY(), tmp_path / "whole").path)
     for folder in ("midway", *range(5)):
-        assert tree(tmp_path / str(folder)) == uninterrupted
+        assert file_contents(tmp_path / str(folder)) == uninterrupted
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no lock")
@@ -74,26 +74,26 @@ def test_two_extractions_into_one_folder_run_one_after_the_other(tmp_path):
     folder.mkdir()
     handle = os.open(folder, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)  # as another process does
-    second = threading.Thread(target=quiet, args=(Toy(), Sounds(), folder))
+    second = threading.Thread(target=extract_quietly, args=(Toy(), Sounds(), folder))
     second.start()
     second.join(0.3)
     assert second.is_alive()
-    assert tree(folder) == {}
+    assert file_contents(folder) == {}
     os.close(handle)
     second.join(10)
     assert len(banks.open(folder).split("train")) == 7
 
 
 def test_a_complete_bank_is_opened_without_encoding(tmp_path):
-    quiet(Toy(), Sounds(), tmp_path / "b")
-    assert quiet(FailsInBatch(0), Sounds(), tmp_path / "b").splits == ("train", "validation", "test")
+    extract_quietly(Toy(), Sounds(), tmp_path / "b")
+    assert extract_quietly(FailsInBatch(0), Sounds(), tmp_path / "b").splits == ("train", "validation", "test")
 
 
 def test_a_missing_clips_file_makes_a_bank_incomplete(tmp_path):
-    bank = quiet(Toy(), Sounds(), tmp_path / "b")
-    before = tree(bank.path)
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
+    before = file_contents(bank.path)
     (bank.path / "train" / "clips.json").unlink()
     with pytest.raises(banks.IncompleteError, match=r"is missing train/clips\.json"):
         banks.open(bank.path)
-    quiet(Toy(), Sounds(), bank.path)
-    assert tree(bank.path) == before
+    extract_quietly(Toy(), Sounds(), bank.path)
+    assert file_contents(bank.path) == before

@@ -7,7 +7,7 @@ from collections import namedtuple
 import pytest
 from safetensors.torch import load_file
 
-from bank_toys import BLOCK, Sounds, Toy, every_kind, quiet
+from helpers_banks import BLOCK, Sounds, Toy, every_kind, extract_quietly
 from otoscope import bank as banks
 from otoscope.bank.write import _format_bytes
 
@@ -25,25 +25,25 @@ def total_bytes(bank):
 @pytest.mark.parametrize("has_cls", [True, False])
 def test_an_extraction_without_enough_free_space_is_refused_before_writing(tmp_path, monkeypatch, has_cls, kind):
     options = kind | {"layers": [0, 2]}
-    need = total_bytes(quiet(Toy(has_cls=has_cls), Sounds(), tmp_path / "a", **options))
+    need = total_bytes(extract_quietly(Toy(has_cls=has_cls), Sounds(), tmp_path / "a", **options))
     set_free_bytes(monkeypatch, need - 1)
     with pytest.raises(OSError, match=r"needs .*B more, but the disk has .*B free") as caught:
-        quiet(Toy(has_cls=has_cls), Sounds(), tmp_path / "deep" / "b", **options)
+        extract_quietly(Toy(has_cls=has_cls), Sounds(), tmp_path / "deep" / "b", **options)
     assert caught.value.errno == errno.ENOSPC
     assert not (tmp_path / "deep").exists()
     set_free_bytes(monkeypatch, need)
-    quiet(Toy(has_cls=has_cls), Sounds(), tmp_path / "deep" / "b", **options)
+    extract_quietly(Toy(has_cls=has_cls), Sounds(), tmp_path / "deep" / "b", **options)
 
 
 def test_only_missing_shards_need_free_space(tmp_path, monkeypatch):
-    bank = quiet(Toy(), Sounds(), tmp_path / "b")
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
     shard = bank.path / "train" / "shard-00000.safetensors"
     shard.unlink()
     set_free_bytes(monkeypatch, 2 * ((6 * 2 + 1) * 4 * 2 + 6) - 1)
     with pytest.raises(OSError, match="needs 220 B more, but the disk has 219 B free"):
-        quiet(Toy(), Sounds(), bank.path)
+        extract_quietly(Toy(), Sounds(), bank.path)
     set_free_bytes(monkeypatch, 220)
-    quiet(Toy(), Sounds(), bank.path)
+    extract_quietly(Toy(), Sounds(), bank.path)
 
 
 def test_a_shard_larger_than_estimated_is_refused_before_it_is_written(tmp_path, monkeypatch):
@@ -52,7 +52,7 @@ def test_a_shard_larger_than_estimated_is_refused_before_it_is_written(tmp_path,
     data = Sounds(counts=(16, 1, 1), lengths=tuple(lengths))
     set_free_bytes(monkeypatch, 16 * ((6 * 2 + 1) * 4 * 2 + 6))
     with pytest.raises(OSError, match="needs 204 kB more"):
-        quiet(Toy(), data, tmp_path / "b", splits=["train"])
+        extract_quietly(Toy(), data, tmp_path / "b", splits=["train"])
     assert len(list((tmp_path / "b" / "train").glob("shard-*"))) == 2
 
 
@@ -86,5 +86,5 @@ def test_the_size_is_announced_before_anything_is_written(tmp_path, capsys):
     (tmp_path / "b" / "train" / "shard-00000.safetensors").unlink()
     banks.extract(Toy(), Sounds(), tmp_path / "b", shard_clips=2, batch_size=2)
     assert "1.54 kB, 220 B still to write" in capsys.readouterr().err
-    quiet(Toy(), Sounds(), tmp_path / "c")
+    extract_quietly(Toy(), Sounds(), tmp_path / "c")
     assert capsys.readouterr().err == ""

@@ -6,7 +6,7 @@
     fitted = oto.fit("protobin", bank)
     record = oto.evaluate(fitted, bank, store=oto.Store("results"))
 
-Everything below is loaded when it is first used, so that `import otoscope` alone costs nothing.
+Public names are imported when they are first used, so that `import otoscope` is fast.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _HOME = {
     "run_suite": "bench.runner",
     "write_report": "report.html.page",
 }
-"""Where each public name lives."""
+"""The module of each public name."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Contracts: what every plug-in of a kind must do, as named checks that anybody can run.
+"""Contracts: named checks that every plug-in of a kind must pass, and that anybody can run.
 
 The module `contract` of `otoscope.probes`, `otoscope.encoders`, `otoscope.datasets`, `otoscope.metrics` and
 `otoscope.search` has one `Contract`. The command line runs it by name (`otoscope check probe NAME`), and a plug-in's
@@ -22,7 +22,7 @@ Subject = TypeVar("Subject")
 
 
 class ContractError(AssertionError):
-    """A promise of a contract that is not kept. The message says what was expected and what was found."""
+    """A check of a contract failed. The message describes what was expected and what was found."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class CheckResult:
 
     Parameters
     ----------
-    subject : name of what was checked.
+    subject : name of the plug-in.
     check : name of the check.
-    passed : whether the promise is kept.
-    message : what was expected and what was found, where the promise is not kept; for a check that passed, what it left
-        unchecked, if anything.
+    passed : whether the check passed.
+    message : for a check that failed, what was expected and what was found. For a check that passed, a note on anything
+        that it did not check, or "".
     """
 
     subject: str
@@ -55,7 +55,7 @@ class Contract(Generic[Subject]):
 
     Parameters
     ----------
-    kind : what is checked: "probe", "encoder", "dataset", "metric" or "search".
+    kind : kind of the plug-ins: "probe", "encoder", "dataset", "metric" or "search".
 
     Examples
     --------
@@ -80,8 +80,8 @@ class Contract(Generic[Subject]):
 
         Returns
         -------
-        A decorator. The function takes the subject and raises `ContractError` where the promise is not kept. It may
-        return a note on what it left unchecked.
+        A decorator. The function takes the subject and raises `ContractError` if the check fails. It may return a note
+        on anything that it did not check.
         """
 
         def add(function: Callable[[Subject], str | None]) -> Callable[[Subject], str | None]:
@@ -96,7 +96,7 @@ class Contract(Generic[Subject]):
         Parameters
         ----------
         name : name of the subject in the results.
-        subject : what every check is called with.
+        subject : argument of every check.
         checks : names of the checks to run; None for all.
 
         Returns
@@ -119,7 +119,7 @@ class Contract(Generic[Subject]):
 
         Parameters
         ----------
-        subjects : what to check.
+        subjects : the subjects to check.
         names : a name for each of them in the test ids; None for `str(subject)`.
 
         Returns

@@ -1,6 +1,6 @@
 """The identity of a bank: everything that decides its tokens.
 
-A bank is addressed by its identity. A bank with another identity is refused, never reused.
+A bank is used only if its identity is the requested one.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch
 """Dtypes in which tokens can be stored; int8 with a scale for each token (`otoscope.ops.quantise`)."""
 
 CLS_DTYPES = DTYPES | {"int8": torch.float16}
-"""Dtypes in which the cls token is stored: it is one vector a layer, so rounding it to int8 would save little."""
+"""Dtypes in which the cls token is stored. It is one vector per layer, so rounding it to int8 would save little."""
 
 CONTENTS = ("tokens", "pooled")
-"""What can be stored of a clip: its token map, or the mean of the map, one vector a layer. Its cls is always stored."""
+"""The contents of a bank: token maps, or their means, one vector per layer. The cls token is always stored."""
 
 Content = Literal["tokens", "pooled"]
 Layers = Literal["last", "all"] | Sequence[int]
@@ -80,7 +80,7 @@ class BankIdentity:
     content : "tokens" or "pooled". See `CONTENTS`.
     dtype : str. One of `DTYPES`.
     shape : TokenShape. Shape of the token maps, with the layers of the bank; the same for pooled vectors.
-    shard_clips : int. Clips of a shard.
+    shard_clips : int. Maximum number of clips of a shard.
     format : int. `FORMAT`.
     otoscope, torch : str. Versions of the packages.
     """
@@ -142,7 +142,7 @@ class BankIdentity:
 
     @property
     def storage(self) -> dict[str, Any]:
-        """The arguments of `extract` that say what is stored of each clip, and in which files."""
+        """The arguments of `extract` that decide what is stored of each clip, and in which files."""
         return {name: getattr(self, name) for name in ("layers", "content", "dtype", "shard_clips")}
 
     @property

@@ -1,7 +1,7 @@
 """The plan of a suite: every run with its estimated time, before anything is trained. Pure functions.
 
 A run is one training: a trial of the search, judged on the validation split, or a final run with the best setting and
-one seed, measured on the held-out split. Runs that differ only in trial and seed form a `Study` and follow each other.
+one seed, measured on the held-out split. Runs that differ only in trial and seed form a `Study` and are consecutive.
 Studies do not depend on each other.
 """
 
@@ -97,7 +97,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be run.
+    """The runs of a suite that are to be executed.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class Plan:
     runs : the runs to execute, in order.
     finished : number of runs that need not be executed again.
     sizes : size of each pair, in the order of the suite.
-    unavailable : what the suite names and this machine does not have.
+    unavailable : the parts of the suite that cannot be used on this machine.
     """
 
     suite: Suite
@@ -146,7 +146,7 @@ class Plan:
         return "\n".join(lines)
 
     def _bank_line(self, pair: Pair, to_encode: Mapping[Pair, set[int]]) -> str:
-        """What has to be encoded of the bank of a pair."""
+        """The bytes that are still to be encoded for a pair, and the estimated time, as text."""
         if pair not in to_encode:
             return "not needed"
         size, draws = self.sizes[pair], to_encode[pair]
@@ -177,8 +177,8 @@ def make(
     suite : the suite.
     sizes : size of each pair that can be used.
     finished : runs that need not be executed again. A study with all final runs finished needs no search either.
-    unavailable : what the suite names and this machine does not have.
-    measured : seconds that a training of a study took before, used in place of the estimate.
+    unavailable : the parts of the suite that cannot be used on this machine.
+    measured : measured seconds of an earlier training of a study; they replace the estimate.
 
     Returns
     -------

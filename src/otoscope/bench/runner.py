@@ -1,4 +1,4 @@
-"""Running a suite: the runs of its plan and nothing else.
+"""Execution of the runs in the plan of a suite.
 
     out/banks/<encoder>-<data set>-<digest>   tokens        out/results/    records and predictions
     out/search.db, out/search/                trials        out/failures/   runs that failed, with their traceback
@@ -34,7 +34,7 @@ from otoscope.results import Store
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """What a call of `run_suite` did.
+    """The result of `run_suite`.
 
     Parameters
     ----------
@@ -79,8 +79,8 @@ def run_suite(
 ) -> SuiteResult:
     """Execute the runs of a suite that are not finished yet.
 
-    A run that fails is written to `out/failures`, and the others are executed all the same. The next call repeats a
-    failed final run; a failed trial is finished.
+    A run that fails is written to `out/failures`, and does not stop the others. The next call repeats a failed final
+    run; a failed trial is finished.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ class Workspace:
 
 
 def _with_banks(jobs: Sequence[Job]) -> Iterator[Job]:
-    """Each job once its bank is complete. A job whose bank cannot be made fails."""
+    """Yield each job when its bank is complete. A job whose bank cannot be extracted fails."""
     for _, group in groupby(jobs, lambda job: (job.resolved.path, job.study.draw, job.reads_bank)):
         same_bank = list(group)
         if not same_bank[0].reads_bank:

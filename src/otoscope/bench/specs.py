@@ -1,4 +1,4 @@
-"""What a suite compares: an encoder, a data set, a probe or fine-tuning, each as the suite's file declares it."""
+"""Specifications of the encoders, data sets, probes and fine-tuning that a suite compares."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from otoscope.search import SearchSpec
 
 @dataclass(frozen=True)
 class Spec:
-    """Something to create by its registered name.
+    """An encoder, data set or probe of a suite, by its registered name.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ class FinetuneSpec(Spec):
     Parameters
     ----------
     name, label : as in `Spec`.
-    options : fields of `Recipe`; `lrs`, learning rates of which validation chooses one (in place of `lr`); `seeds`,
+    options : fields of `Recipe`; `lrs`, learning rates to search instead of using `lr`; `seeds`,
         final runs (default: those of the suite).
     """
 
@@ -152,14 +152,14 @@ class FinetuneSpec(Spec):
         Raises
         ------
         TypeError : for an option that does not exist.
-        ValueError : for a value that is not possible.
+        ValueError : for a value outside its range.
         """
         known = {f.name for f in fields(Recipe)} | {"lrs", "seeds"}
         for option in self.options:
             if option not in known:
                 raise TypeError(f"{FINETUNE}: {unknown('option', option, known)}")
         if "lrs" in self.options and ("lr" in self.options or not self.options["lrs"]):
-            raise ValueError(f"{FINETUNE}: lrs lists the learning rates to choose from; give it, or lr, not both")
+            raise ValueError(f"{FINETUNE}: lrs must list at least one learning rate; give either lrs or lr, not both")
         if self.options.get("seeds", 1) < 1:
             raise ValueError(f"{FINETUNE}: seeds must be a whole number >= 1, found {self.options['seeds']}")
         if self.recipe.head not in probes.names():
@@ -190,11 +190,11 @@ class FinetuneSpec(Spec):
 
 
 def unavailable_reason(spec: EncoderSpec | DatasetSpec | ProbeSpec | FinetuneSpec) -> str | None:
-    """Why something cannot be created on this machine. Nothing is created.
+    """The reason why a part of a suite cannot be created on this machine. Nothing is created.
 
     Parameters
     ----------
-    spec : what a suite names.
+    spec : the part of the suite.
 
     Returns
     -------

@@ -1,4 +1,7 @@
-"""The subcommands that read results: `results`, `compare`, `rank`, `report`. Imports stand inside, as in `commands`."""
+"""The subcommands that read results: `results`, `compare`, `rank` and `report`.
+
+Imports are inside functions, as in `commands`.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,7 @@ def report(args: argparse.Namespace) -> int:
 
 
 def results_folder(args: argparse.Namespace) -> Path:
-    """The folder given by `--out`; else that of the runs, or of the demo where there are no runs."""
+    """The folder given by `--out`, else the folder of the runs, or of the demo if there are no runs."""
     return args.out or next((f for f in (RUNS, DEMO) if (f / "results").is_dir()), RUNS)
 
 

@@ -1,4 +1,4 @@
-"""Data sets: labelled clips by split. One file each.
+"""Data sets: labelled clips by split. Each data set is one file in this folder.
 
 A plug-in subclasses `Dataset` and registers itself with `register`. `otoscope.datasets.contract` checks it.
 """

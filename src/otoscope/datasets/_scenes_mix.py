@@ -20,7 +20,7 @@ import soundfile
 from otoscope.datasets._scenes_effects import RATE, change_pitch_and_duration, coloured_noise, make_loop
 from otoscope.types import HELD_OUT, Event, Wave
 
-VERSION = 1  # must be raised whenever a plan gives other audio or a seed gives another plan
+VERSION = 1  # increase it whenever the audio of a plan or the plan of a seed changes
 SECONDS = 10.0
 EVENTS = (1, 6)  # fewest and most events of a scene
 SNR_DB = (6.0, 30.0)

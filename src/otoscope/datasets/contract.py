@@ -32,7 +32,7 @@ CLIPS = 64
 """Maximum number of clips of a split whose audio is checked. They are spread evenly over the split."""
 
 DatasetSource = str | Callable[[], Dataset]
-"""What the checks are called with: the name of a registered data set, or a function that builds one."""
+"""The argument of the checks: the name of a registered data set, or a function that builds one."""
 
 CONTRACT = Contract[DatasetSource]("dataset")
 
@@ -56,7 +56,7 @@ def _samples(dataset: Dataset) -> dict[str, list[Clip]]:
 
 
 def _unchecked(dataset: Dataset) -> str:
-    """A note on the splits of which only a sample of clips was checked; empty where all clips were."""
+    """A note on the splits of which only a sample of clips was checked; empty if all clips were checked."""
     sizes = {split: len(dataset.clips(split)) for split in dataset.splits}
     large = [f"{CLIPS} of {size:,} clips of {split}" for split, size in sizes.items() if size > CLIPS]
     return f"the audio of {', '.join(large)} was checked" if large else ""
@@ -87,7 +87,7 @@ def _splits(subject: DatasetSource) -> None:
         clips = dataset.clips(split)
         expect(len(clips) > 0, f"every split needs clips, {split!r} has none")
         wrong = {clip.split for clip in clips} - {split}
-        expect(not wrong, f"the clips of split {split!r} must say so, found split={sorted(wrong)}")
+        expect(not wrong, f"the clips of split {split!r} must have split={split!r}, found {sorted(wrong)}")
 
 
 @CONTRACT.check("unknown split")
@@ -99,7 +99,7 @@ def _unknown_split(subject: DatasetSource) -> None:
         return
     except Exception as error:
         raise ContractError(f"an unknown split must raise ValueError, found {type(error).__name__}: {error}") from error
-    raise ContractError("an unknown split must raise ValueError, nothing happened")
+    raise ContractError("an unknown split must raise ValueError, but clips() accepted it")
 
 
 @CONTRACT.check("labels")
@@ -227,7 +227,7 @@ def _content(wave: Wave) -> str:
 
 @CONTRACT.check("stable")
 def _stable(subject: DatasetSource) -> None:
-    """Two calls of one data set, and two data sets built alike, must give the same clips; audio of eight per split."""
+    """Two calls of one data set, and two equal data sets, must give the same clips (audio: 8 clips per split)."""
     dataset = _build(subject)
     for split in dataset.splits:
         first = dataset.clips(split)

@@ -1,4 +1,4 @@
-"""Encoders: from audio to tokens. One file each.
+"""Encoders compute tokens from audio. Each encoder is one file in this folder.
 
 A plug-in subclasses `Encoder`, returns `Features` from its front end, and registers itself with `register`.
 `otoscope.encoders.contract` checks it.

@@ -1,14 +1,14 @@
-"""What the metrics of clip-level predictions share: conventions, checks, and average precision.
+"""Conventions and checks of the metrics of clip-level predictions, and average precision.
 
 Conventions
 -----------
 * `scores` [n, C] are logits, a higher one means that the class is more likely; `targets` [n, C] are 0 or 1.
-* `kind` is "multi-label" (a clip carries any number of classes) or "multi-class" (a clip carries exactly one).
+* `kind` is "multi-label" (a clip has any number of classes) or "multi-class" (a clip has exactly one).
 * Scores are ranked as they are, without a sigmoid, which creates ties in float32. The multi-class logits of a clip are
   defined only up to a constant, so clips are ranked by their log-softmax there.
 * Average precision is the step-wise sum over recall, AP = sum_k (R_k - R_{k-1}) P_k over distinct scores, as in
   scikit-learn and the AudioSet literature: it is not interpolated, and tied clips share one threshold.
-* A class without positives has no average precision. `mAP` drops such classes, `mAP_zero` counts them as 0.
+* A class without positives has no average precision. `mAP` excludes such classes, `mAP_zero` counts them as 0.
 * All metrics are fractions between 0 and 1.
 """
 

@@ -120,11 +120,11 @@ def improvement(a: Estimate, b: Estimate, level: float = LEVEL) -> Difference:
 
 
 def tail(a: Estimate, b: Estimate) -> float:
-    """Compute the p-value of `paired_bootstrap`, also where it is too small to be counted in so few resamples.
+    """Compute the p-value of `paired_bootstrap`, even if it is too small to be counted with this number of resamples.
 
-    It is the same share where ten or more resamples lie in the tails. Where fewer do, it is the two-sided tail of a
-    normal distribution with the standard deviation of the differences (our choice): counting alone would need 40 m
-    resamples to decide anything after a correction for m comparisons.
+    If ten or more resamples lie in the tails, the p-value is the same. If there are fewer, it is the two-sided tail of
+    a normal distribution with the standard deviation of the differences (our choice). By counting, a difference could
+    be significant after a correction for m comparisons only with 40 m resamples.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def kendall_tau(a: Sequence[Estimate], b: Sequence[Estimate], level: float = LEV
 
     Parameters
     ----------
-    a, b : estimates under the one and the other; `a[i]` and `b[i]` belong to encoder i.
+    a, b : estimates under the first and the second; `a[i]` and `b[i]` belong to encoder i.
     level : level of the interval.
 
     Returns

@@ -47,7 +47,7 @@ def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: boo
 
     Returns
     -------
-    Extremes. Among equal products the first token is returned.
+    Extremes. The index is that of the first token, if several have the extreme product.
     """
     (B, N, _), K = tokens.shape, len(prototypes)
     result, work = torch.promote_types(tokens.dtype, prototypes.dtype), work_dtype(tokens.dtype, prototypes.dtype)
@@ -94,7 +94,7 @@ def empty_extremes(tokens: Tensor, count: int, both: bool, dtype: torch.dtype) -
 
     Parameters
     ----------
-    tokens : float [B, N, D]. Decide B and the device.
+    tokens : float [B, N, D]. The result has the same B and device.
     count : int. Number of prototypes K.
     both : bool. False for a minimum and an argmin of size [B, 0].
     dtype : torch.dtype. Dtype of the values.

@@ -1,4 +1,4 @@
-"""Probes map tokens to logits. Each is one file.
+"""Probes map tokens to logits. Each probe is one file in this folder.
 
 A plug-in subclasses `ClipProbe` or `FrameProbe` and registers itself with `register`; it may build on `Head`,
 `LayerGate`, `SharedPrototypes` and `only_layer`. `otoscope.probes.contract` checks it.

@@ -1,4 +1,4 @@
-"""What a probe costs: its parameters, the work for one clip and the size of the saved probe."""
+"""The cost of a probe: parameters, multiply-accumulates for one clip, and size of the saved probe."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def count_macs(probe: nn.Module, shape: TokenShape, n_tokens: int, *, pooled: bo
     Parameters
     ----------
     probe : the probe; its parameters may be on the meta device.
-    shape : what the probe was built for.
+    shape : shape of the tokens for which the probe was built.
     n_tokens : number of tokens of the clip, T * F.
     pooled : whether the probe is given the masked mean instead of the token map.
 

@@ -117,7 +117,7 @@ def _wins(pairs: Pairs, probes: Sequence[str]) -> tuple[Counts, Counts, list[str
         wins[grid] += stats.wins([members[name].sort_keys for name in several])
         compared[grid] += 1 - np.eye(len(several), dtype=np.int64)
     sentence = "a win needs two trainings of a probe, there is only one of {} for {}"
-    return wins, compared, [sentence.format(names, ", ".join(where)) for names, where in single.items()]
+    return wins, compared, [sentence.format(names, ", ".join(labels)) for names, labels in single.items()]
 
 
 def _probe_ranks(pairs: Pairs) -> tuple[ProbeRanks | None, list[str]]:

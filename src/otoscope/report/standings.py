@@ -9,7 +9,7 @@ Conventions
   complete ones.
 * Configurations of a probe are distinguished by their protocol, and not by the learning rate and weight decay that the
   search chose for each encoder, fold and draw.
-* Encoders or data sets with the same label and different digests are kept apart, and named with the digest.
+* Encoders or data sets with the same label and different digests are separate; the digest is added to their label.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class StandingRecords:
 
         Returns
         -------
-        Standing or str. A sentence with the reason where it cannot be estimated.
+        Standing or str. A sentence with the reason if it cannot be estimated.
         """
         rows = [row for _, row in self.folds]
         trainings = [[_training(r) for r in row.records] for row in rows]

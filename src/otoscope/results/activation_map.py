@@ -1,6 +1,6 @@
 """The activation map of one prototype on one held-out clip, stored in a file next to a store of results.
 
-It is written where clip, encoder and probe are available. The report reads it without them, from `activation_path`.
+Computing it needs the clip, the encoder and the probe. The report only reads the file at `activation_path`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class ActivationMap:
         return float(len(self.log_mel) * self.hop_seconds)
 
     def save(self, path: str | Path) -> None:
-        """Write an .npz file completely or not at all; an existing file is replaced."""
+        """Write an .npz file atomically. An existing file is replaced."""
         arrays: dict[str, Any] = {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
         for name in _LABELS:
             arrays[name] = np.array(getattr(self, name), dtype=np.str_)
@@ -93,7 +93,7 @@ class ActivationMap:
 
 
 def activation_path(store: str | Path) -> Path:
-    """Where the activation map of a store is kept.
+    """The path of the activation map of a store.
 
     >>> activation_path("demo/results").as_posix()
     'demo/activation_map.npz'

@@ -1,4 +1,4 @@
-"""Which clips a probe is trained on: stratified cuts, few-shot draws and mixup views.
+"""Selection of train clips: stratified cuts, few-shot draws and mixup views.
 
 `with_validation`, `with_few_shot` and `with_mixup_views` choose clips of a bank; `TrainingSet` chooses the same clips
 of a data set, for training that reads audio.

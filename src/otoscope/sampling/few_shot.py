@@ -11,9 +11,9 @@ from otoscope.sampling.stratify import multi_hot
 def few_shot(targets: npt.ArrayLike, shots: int, *, seed: int = 0) -> npt.NDArray[np.int64]:
     """Draw at least `shots` clips of every class, or all clips of a class that has fewer.
 
-    The draw proceeds in rounds. In round r, each class that has fewer than r clips in the draw gets another of its
-    clips at random, the rarest class first. So a draw of 16 shots is the beginning of the draw of 64 shots with the
-    same seed. With one label per clip, each class gets exactly `shots` clips; with several, a clip counts for all of
+    The draw proceeds in rounds. In round r, another random clip is drawn for each class that has fewer than
+    r clips in the draw, the rarest class first. A draw of 16 shots is the beginning of the draw of 64 shots with the
+    same seed. With one label per clip, each class has exactly `shots` clips; with several, a clip counts for all of
     its classes, which keeps the number of surplus clips small.
 
     Parameters

@@ -1,7 +1,7 @@
 """Mixup views of a few-shot draw: waveforms are mixed before they are encoded, so that a bank can contain the views.
 
 The few-shot protocol with cached embeddings ("Unmute the Patch Tokens", ICLR 2026) has 64 clips per class and five
-views of each, mixed in advance with p = 0.9. The paper does not say how they are mixed; here they are mixed as in
+views of each, mixed in advance with p = 0.9. The paper does not describe how they are mixed; otoscope mixes them as in
 BirdSet (arXiv 2403.10380), by the same group.
 """
 
@@ -19,7 +19,7 @@ from otoscope.results import Views
 from otoscope.types import Clip, Task, Wave
 
 P, SNR_DB = 0.9, (0.0, 5.0)
-"""The probability that a view is mixed, and the lowest and highest level of a clip over its partner in dB."""
+"""The probability that a view is mixed, and the lowest and highest level of a clip relative to its partner in dB."""
 
 
 def mixup_settings(number: int) -> Views:
@@ -39,7 +39,7 @@ def add_mixup_views(clips: Sequence[Clip], task: Task, *, views: int, draw: int 
     partner is added at an RMS level of 0 to 5 dB (uniform) below that of the clip. Both start together, and the view is
     as long as the longer one, so that no event is cut off. A multi-label view has the labels and events of both clips.
     These are the defaults of BirdSet's `MultilabelMix`. Two choices are ours: a multi-class view has the label of its
-    clip, which is the louder one; and the clips themselves are kept besides their views.
+    clip, which is the louder one; and the clips themselves are kept in addition to their views.
 
     The random numbers of a view depend on `draw`, the id of the clip and the number of the view; the choice of the
     partner also depends on the number of clips. A single clip has no partner. Audio is decoded when a view is read.
@@ -86,13 +86,13 @@ def with_mixup_views(bank: Bank, views: Bank, *, shots: int, draw: int, number: 
     ------
     ValueError : when the two banks have different encoders, layers, dtypes or contents.
     """
-    wanted, given = (
+    expected, given = (
         (b.identity.encoder_digest, b.identity.layers, b.identity.dtype, b.identity.content) for b in (bank, views)
     )
-    if wanted != given:
+    if expected != given:
         raise ValueError(
             f"the views in {views.path} have (encoder, layers, dtype, content) {given}, the clips in {bank.path} "
-            f"{wanted}; both must be the same: extract the views again"
+            f"{expected}; both must be the same: extract the views again"
         )
     sampling = replace(bank.sampling, shots=shots, draw=draw, views=mixup_settings(number))
     return bank.with_splits({"train": views.split("train")}, sampling)

@@ -1,4 +1,4 @@
-"""The clips of a data set that a training sees, for training that reads audio, and for banks of mixup views."""
+"""The clips of a data set that a training uses, for training that reads audio, and for banks of mixup views."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Search of the learning rate and weight decay on the validation split. One file for each strategy."""
+"""Search of the learning rate and weight decay on the validation split. Each strategy is one file in this folder."""
 
 from otoscope.search._preset import PresetSearch
 from otoscope.search.api import SearchResult, fit_best

@@ -35,23 +35,22 @@ def fit_best(
 ) -> SearchResult:
     """Train a probe with several learning rates and weight decays and keep the best one on the validation split.
 
-    Trials that the memory allows are trained together. A trial that diverges is listed with its error. A probe that is
-    not trained by gradient has nothing to search, and is fitted once.
+    As many trials as fit in memory are trained together. A trial that diverges is listed with its error. A probe
+    without gradient training is fitted once, without a search.
 
     Parameters
     ----------
     probe : registered name of the probe.
-    bank : its train and validation splits are read.
+    bank : the bank, whose train and validation splits are read.
     search : the strategy and its options.
-    config : how to train. A learning rate or weight decay given here is fixed, and not searched. All trials have its
-        seed.
+    config : how to train. A learning rate or weight decay in it is fixed, and not searched. All trials use its seed.
     space : ranges to search in place of those that the probe declares, by parameter ("lr", "weight_decay").
     options : options of the probe.
     progress : whether to show progress bars.
 
     Returns
     -------
-    The probe of the best trial (of equals the first) and all trials.
+    All trials and the probe of the best one, or of the first of several such trials.
 
     Raises
     ------
@@ -71,10 +70,10 @@ def fit_best(
     ranges = {name: limits for name, limits in ranges.items() if getattr(config, name) is None}
     if not ranges:
         raise ValueError("the configuration fixes lr and weight_decay, so there is nothing to search; use fit")
-    width = trials_at_once(probe, bank, options=options)
+    batch_trials = trials_at_once(probe, bank, options=options)
     metric = metrics.main_metric(bank.task)
     strategy = search.create(
-        Problem(space=ranges, trials_at_once=width, seed=config.seed, higher_is_better=metric.higher_is_better)
+        Problem(space=ranges, trials_at_once=batch_trials, seed=config.seed, higher_is_better=metric.higher_is_better)
     )
     best: FittedProbe | None = None
     last_error: Exception | None = None

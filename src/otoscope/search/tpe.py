@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import optuna
 
 ROUNDS = 4
-"""Smallest number of batches in which TPE makes its proposals, if it makes as many."""
+"""Minimum number of batches of TPE proposals, unless there are fewer proposals."""
 
 
 @register("tpe")
@@ -51,7 +51,7 @@ class TpeSearch(Search):
 
     Raises
     ------
-    ValueError : for numbers that are not possible.
+    ValueError : for a number outside its range.
     """
 
     def __init__(
@@ -94,10 +94,10 @@ class TpeSearch(Search):
 
     @property
     def best(self) -> Trial:
-        """The trial with the best validation score; the first of equals.
+        """The trial with the best validation score, or the first of several such trials.
 
-        Only trials that were trained to the end count. When each of those failed after all others were stopped, it is
-        the best of the trials that were trained longest.
+        Only trials that were trained for all epochs are considered. If all of these failed, the result is the best of
+        the trials that were trained for the largest number of epochs.
 
         Raises
         ------
@@ -124,7 +124,7 @@ class TpeSearch(Search):
     def stop(self, epoch: int, scores: Sequence[float | None]) -> set[int]:
         """The trials that successive halving stops; their scores are recorded by number of epochs trained.
 
-        As long as no trial was trained to the end, the best of the batch is not stopped.
+        Until a trial has been trained for all epochs, the best trial of the batch is not stopped.
         """
         epochs = epoch + 1
         for position, score in enumerate(scores):
@@ -143,7 +143,7 @@ class TpeSearch(Search):
         return stopped
 
     def tell(self, outcomes: Mapping[int, Outcome]) -> None:
-        """Keep the outcomes of a batch, unless another process has kept them meanwhile."""
+        """Keep the outcomes of a batch, unless another process has already stored them."""
         scores = dict(zip(self._batch, self._scores, strict=True))
         for number, outcome in outcomes.items():
             if number >= len(self._finished()):
@@ -193,13 +193,13 @@ class TpeSearch(Search):
             direction=self._direction,
             load_if_exists=True,
         )
-        mine, other = self._identity(), study.user_attrs.get("search")
+        expected, other = self._identity(), study.user_attrs.get("search")
         if other is None:
-            study.set_user_attr("search", mine)
-        elif other != mine:
+            study.set_user_attr("search", expected)
+        elif other != expected:
             raise ValueError(
                 f"the database holds another search named {storage.name!r}: it was started with {other}, this one has "
-                f"{mine}; choose another name"
+                f"{expected}; choose another name"
             )
         return study
 

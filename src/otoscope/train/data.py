@@ -25,8 +25,8 @@ class BankData:
     load : loads clips by their index.
     targets : float [n, C].
     seeds : seeds of the trials.
-    batch_size : clips of one step.
-    device : where the learners compute.
+    batch_size : number of clips per step.
+    device : device of the learners.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ def batches_in_order(
     ----------
     load : loads clips by their index.
     clips : number of clips.
-    batch_size : clips of one batch; the last one may be smaller.
-    device : where the tokens are moved to.
+    batch_size : number of clips per batch; the last batch may be smaller.
+    device : device to which the tokens are moved.
     """
     with loader.prefetch(load, torch.split(torch.arange(clips), batch_size)) as loaded:
         yield (tokens.to(device) for tokens in loaded)

@@ -19,7 +19,7 @@ def fit(
     options: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> FittedProbe:
-    """Train a probe on the train split of a bank and keep its best epoch by the validation split.
+    """Train a probe on the train split of a bank. The validation split selects the best epoch.
 
     The optimiser is AdamW with a learning rate that falls to 0 along a cosine; parameters that the probe lists in
     `no_decay` take no weight decay. The loss is the asymmetric loss (multi-label) or cross-entropy (multi-class), plus
@@ -36,7 +36,7 @@ def fit(
 
     Returns
     -------
-    FittedProbe. The probe of the best epoch, the first of equally good ones.
+    FittedProbe. The probe of the best epoch, or of the first of equally good epochs.
 
     Raises
     ------

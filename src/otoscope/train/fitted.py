@@ -38,7 +38,7 @@ class FittedProbe:
     shape : shape of the tokens of the bank, with all its layers.
     config : the configuration of the training, with every default replaced by the value that was used; `layers` are
         indices into the layers of the bank. `lr` and `weight_decay` are None for a probe without gradient training.
-    protocol : what was decided before the training, apart from the seed.
+    protocol : everything that decides the training, apart from the seed.
     history : one row per epoch: `epoch`, `loss` (with gradient training) and `validation`.
     validation : main score of the best epoch on the validation split.
     train_seconds : wall-clock time of the training.
@@ -123,8 +123,8 @@ class FittedProbe:
 
         Parameters
         ----------
-        folder : gets the files `probe.safetensors` (weights) and `probe.json` (everything else). Each is written whole
-            or not at all.
+        folder : the folder. The files `probe.safetensors` (weights) and `probe.json` (everything else) are written,
+            each atomically.
         """
         folder = Path(folder)
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
@@ -146,11 +146,11 @@ def fitted_on(
     history: list[dict[str, float]],
     train_seconds: float,
 ) -> FittedProbe:
-    """The `FittedProbe` of a training that is over.
+    """The `FittedProbe` of a finished training.
 
     Parameters
     ----------
-    bank : the bank it was trained on.
+    bank : the bank of the training.
     module, protocol, config, history, train_seconds : fields of `FittedProbe`.
     """
     return FittedProbe(
@@ -168,7 +168,7 @@ def fitted_on(
 
 
 def load(folder: str | Path) -> FittedProbe:
-    """Read a probe that `FittedProbe.save` wrote. Its logits are the same to the bit.
+    """Read a probe that `FittedProbe.save` wrote. Its logits are bitwise equal.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def load(folder: str | Path) -> FittedProbe:
     Raises
     ------
     FileNotFoundError : if no probe was saved there.
-    ValueError : if another version of otoscope wrote it, or the weights do not fit the probe that `probe.json` names.
+    ValueError : if another version of otoscope wrote it, or the weights do not belong to the probe in `probe.json`.
     """
     folder = Path(folder)
     if not (folder / "probe.json").is_file():

@@ -1,4 +1,4 @@
-"""What a worker does for one study: its search, then its final runs."""
+"""Jobs of worker processes: the search of one study, then its final runs."""
 
 from otoscope.bench.jobs.base import Failure, Job
 from otoscope.bench.jobs.finetune import FinetuneJob

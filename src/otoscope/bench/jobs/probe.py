@@ -31,9 +31,9 @@ def saved_probe(out: Path, study: Study) -> Path:
 
 
 class ProbeJob(Job):
-    """The runs of a study of a probe. Its bank must exist before it is executed.
+    """The runs of a study of a probe. The bank must exist before the runs are executed.
 
-    The best trial's probe is kept and measured as seed 0, which saves one training.
+    The probe of the best trial is kept and measured as seed 0, which saves one training.
     """
 
     @cached_property

@@ -26,7 +26,7 @@ def escape(text: object) -> str:
 
 
 def rect(
-    x: float, y: float, width: float, height: float, style: str, hint: str = "", round_: float = 2, opacity: float = 1
+    x: float, y: float, width: float, height: float, style: str, hint: str = "", radius: float = 2, opacity: float = 1
 ) -> str:
     """Draw a rectangle.
 
@@ -35,12 +35,12 @@ def rect(
     x, y, width, height : position of the upper left corner, and size.
     style : CSS class.
     hint : tooltip of the rectangle.
-    round_ : radius of the corners.
+    radius : radius of the corners.
     opacity : opacity of the filling, 0 to 1.
     """
-    where = f'x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{height:.1f}" rx="{round_:g}"'
+    attributes = f'x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{height:.1f}" rx="{radius:g}"'
     alpha = f' fill-opacity="{opacity:.2f}"' if opacity < 1 else ""
-    return f'<rect class="{style}" {where}{alpha}>{_hint(hint)}</rect>'
+    return f'<rect class="{style}" {attributes}{alpha}>{_hint(hint)}</rect>'
 
 
 def line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
@@ -93,8 +93,8 @@ def image(
     file = io.BytesIO()
     imsave(file, colormaps[colours](np.clip(pixels, 0, 1), bytes=True), format="png")
     x, y, width, height = box
-    where = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" preserveAspectRatio="none"'
-    return f'<image class="{style}" {where} href="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"/>'
+    attributes = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" preserveAspectRatio="none"'
+    return f'<image class="{style}" {attributes} href="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"/>'
 
 
 def drawing(width: float, height: float, parts: Iterable[str], label: str) -> str:

@@ -1,1 +1,1 @@
-"""Values that the literature prints, and results compared with them."""
+"""Values from papers, and their comparison with results."""

@@ -1,4 +1,4 @@
-"""The sections of the HTML report. Each is one file.
+"""The sections of the HTML report. Each section is one file in this folder.
 
 A plug-in subclasses `Section` and registers itself with `register`. It may draw with `otoscope.report.html.svg` and
 `legend`.

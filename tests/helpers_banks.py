@@ -71,12 +71,12 @@ class Sounds(Dataset):
 
 
 VARIED = (35, 60, 12, 60, 35)
-quiet = partial(banks.extract, progress=False, shard_clips=2, batch_size=2)
+extract_quietly = partial(banks.extract, progress=False, shard_clips=2, batch_size=2)
 KINDS = [{}, {"dtype": "int8"}, {"content": "pooled"}, {"content": "pooled", "dtype": "int8"}]
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(kind.values()) or "plain")
 
 
-def tree(path):
+def file_contents(path):
     """The bytes of every file in a folder, by relative path."""
     return {str(p.relative_to(path)): p.read_bytes() for p in Path(path).rglob("*") if p.is_file()}
 
@@ -86,6 +86,6 @@ def encode_separately(encoder, clip):
     return encoder.encode(AudioBatch.of([clip.audio], clip.rate))
 
 
-def renamed(cls, **attributes):
+def subclass_with(cls, **attributes):
     """A subclass of the same name with other attributes."""
     return type(cls.__name__, (cls,), attributes)
