@@ -118,7 +118,7 @@ OUT_OF_RANGE = [
 
 @pytest.mark.parametrize("wrong", OUT_OF_RANGE)
 def test_recipes_with_values_out_of_range_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="are needed"):
+    with pytest.raises(ValueError, match="are required, found Recipe"):
         Recipe(**wrong)
 
 

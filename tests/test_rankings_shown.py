@@ -168,7 +168,7 @@ def test_the_error_without_a_ranking_names_what_a_ranking_needs(capsys: pytest.C
     assert main(["rank", "--encoder", "tiny", "--dataset", "scenes"]) == 2
     assert "needs a data set with two encoders under the same probe" in capsys.readouterr().err
     assert main(["rank", "--encoder", "tinny"]) == 2
-    assert "otoscope results" in capsys.readouterr().err
+    assert "there are encoders random, tiny, whisper" in capsys.readouterr().err
     assert main(["rank", "--out", "nowhere"]) == 2
     assert "nowhere" in capsys.readouterr().err
 

@@ -94,7 +94,8 @@ def image(
     imsave(file, colormaps[colours](np.clip(pixels, 0, 1), bytes=True), format="png")
     x, y, width, height = box
     attributes = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" preserveAspectRatio="none"'
-    return f'<image class="{style}" {attributes} href="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"/>'
+    data = base64.b64encode(file.getvalue()).decode()
+    return f'<image class="{style}" {attributes} href="data:image/png;base64,{data}"/>'
 
 
 def drawing(width: float, height: float, parts: Iterable[str], label: str) -> str:
