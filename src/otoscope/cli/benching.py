@@ -155,7 +155,8 @@ def _run(arguments: argparse.Namespace, suite: Suite, bank: Path | None) -> int:
     for item in result.plan.unavailable:
         raise ValueError(item.reason)
     status = _print_results(arguments, result)
-    print(f"\nresults in {arguments.out}; `otoscope report --out {arguments.out}` writes a report")
+    if next(iter(result.store), None):
+        print(f"\nresults in {arguments.out}; `otoscope report --out {arguments.out}` writes a report")
     return status
 
 
