@@ -227,6 +227,7 @@ def test_check_passes_good_probes_and_fails_a_bad_plugin(capsys: pytest.CaptureF
         (["probe", "--probe", "linear", "--encoder", "tinny"], "did you mean 'tiny'"),
         (["probe", "--probe", "linear", "--lr", "1", "--trials", "3"], "give either these options"),
         (["list", "--plugin", "nowhere.py"], "no plug-in file"),
+        (["probe", "--probe", "linearc", "--option", "bias=true"], "unknown option 'bias'"),
         (["results", "--out", "nowhere"], "no such results"),
         (["report", "--out", "nowhere"], "otoscope demo"),
         (["check", "probe", "nosuch"], "unknown probe"),
@@ -250,6 +251,14 @@ def test_user_errors_print_one_line_and_return_2(
 ) -> None:
     assert main(arguments) == 2
     assert message in error_line(capsys)
+
+
+def test_a_plugin_with_a_syntax_error_is_an_error_of_one_line(
+    plugin_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (plugin_folder / "broken.py").write_text("import torch\nclass (")
+    assert main(["list", "--plugin", "broken.py"]) == 2
+    assert "broken.py, line 2: invalid syntax" in error_line(capsys)
 
 
 @pytest.mark.usefixtures("plugin_folder")

@@ -191,3 +191,8 @@ def test_fine_tuning_keeps_the_epoch_with_the_lowest_loss() -> None:
     recipe = Recipe(head="linear", epochs=4, batch_size=16, lr=0.05)
     fitted = oto.finetune(Ear(), TonesMeasuredBy(metric="ranking_loss"), recipe=recipe)
     assert fitted.validation == min(row["validation"] for row in fitted.history)
+
+
+def test_an_unknown_metric_of_a_record_points_at_plugins() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown metric 'top-2'; known: .*load its file"):
+        metrics.create("top-2")

@@ -59,3 +59,17 @@ def test_names_and_orders_of_built_in_sections_are_unique() -> None:
     assert orders == sorted(set(orders))
     with sections.registry.isolated(), pytest.raises(DuplicateNameError, match="registered twice"):
         sections.register("bars")(type("Other", (sections.Section,), {"order": 1}))
+
+
+def test_a_section_without_an_order_lies_below_the_figures() -> None:
+    with sections.registry.isolated():
+
+        @sections.register("note")
+        class Note(sections.Section):
+            """A paragraph."""
+
+            def body(self, data: sections.ReportData) -> str | None:  # noqa: ARG002
+                return "<p>note</p>"
+
+        names = [section.name for section in sections.ordered()]
+    assert names[names.index("note") - 1 :][:3] == ["activation", "note", "method"]

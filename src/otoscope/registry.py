@@ -52,7 +52,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     folded = {candidate.casefold(): candidate for candidate in names}
     close = difflib.get_close_matches(name.casefold(), folded, 1)
     hint = f"; did you mean {folded[close[0]]!r}?" if close else ";"
-    return f"unknown {kind} {name!r}{hint} known: {', '.join(names)}"
+    return f"unknown {kind} {name!r}{hint} known: {', '.join(names) or 'none'}"
 
 
 class Registry(Generic[T]):
@@ -191,7 +191,7 @@ def load_plugin(path: str | Path) -> None:
     Raises
     ------
     FileNotFoundError : when there is no such file.
-    ImportError : when it is not a Python file.
+    ImportError : when it is not a Python file, or when its syntax is not valid.
     """
     path = Path(path).resolve()
     if not path.is_file():
@@ -206,6 +206,8 @@ def load_plugin(path: str | Path) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[name]
+        if isinstance(error, SyntaxError):
+            raise ImportError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
         raise

@@ -165,4 +165,5 @@ def training_seconds(spec: ProbeSpec | FinetuneSpec, size: PairSize, *, epochs: 
         macs = 0
     values = shape.layers * size.tokens * shape.dim if kind.reads == "tokens" else 0
     per_clip = _CLIP_SECONDS + _VALUE_SECONDS * values + macs / _PROBE_RATE
-    return (epochs if kind.trained else 1) * clips * per_clip
+    passes = epochs if probes.solver_of(spec.name, spec.options) == "adamw" else 1
+    return passes * clips * per_clip

@@ -156,6 +156,11 @@ def _probe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layer", type=layers, help="index of a layer, indices such as 0,5, or all (default: what the probe reads)"
     )
+    parser.add_argument(
+        "--resolve-head",
+        action="store_true",
+        help="solve the last linear layer exactly after the training, and keep it if it is better on validation",
+    )
     add_machine(parser)
 
 

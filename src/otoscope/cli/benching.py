@@ -43,7 +43,7 @@ def bench(arguments: argparse.Namespace) -> int:
 def probe(arguments: argparse.Namespace) -> int:
     from otoscope.bench.specs import ProbeSpec
 
-    fixed = {name: getattr(arguments, name) for name in ("layer", "lr", "weight_decay")}
+    fixed = {name: getattr(arguments, name) for name in ("layer", "lr", "weight_decay", "resolve_head")}
     spec = ProbeSpec(arguments.probe, options=dict(arguments.option), **fixed)
     search = _search(arguments, None)
     if search and (arguments.lr, arguments.weight_decay) != (None, None):
@@ -155,7 +155,8 @@ def _run(arguments: argparse.Namespace, suite: Suite, bank: Path | None) -> int:
     for item in result.plan.unavailable:
         raise ValueError(item.reason)
     status = _print_results(arguments, result)
-    print(f"\nresults in {arguments.out}; `otoscope report --out {arguments.out}` writes a report")
+    if next(iter(result.store), None):
+        print(f"\nresults in {arguments.out}; `otoscope report --out {arguments.out}` writes a report")
     return status
 
 

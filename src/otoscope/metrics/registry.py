@@ -167,7 +167,10 @@ def create(name: str) -> Metric:
     >>> create("AUROC").higher_is_better
     True
     """
-    return registry.get(name)()
+    try:
+        return registry.get(name)()
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{error}; for a metric of a plug-in, load its file (--plugin FILE)") from error
 
 
 def names(kind: Kind | None = None) -> list[str]:

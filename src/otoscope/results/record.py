@@ -105,12 +105,14 @@ class TrainingSettings:
     epochs : passes over the train split.
     batch_size : number of clips per optimiser step.
     lr, weight_decay : fixed by the user; None where the probe's default or a search decides.
+    resolve_head : whether the last linear layer is solved exactly after the training.
     """
 
     epochs: int
     batch_size: int
     lr: float | None = None
     weight_decay: float | None = None
+    resolve_head: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

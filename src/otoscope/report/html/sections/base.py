@@ -43,7 +43,8 @@ class Section(ABC):
     ----------
     name : str. The registered name.
     title : str. The heading; an empty title gives a section without a heading.
-    order : int. Sections appear in ascending order. The built-in sections have the orders 10, 20, ...
+    order : int. Sections appear in ascending order. The built-in sections have the orders 10, 20, ...; the default, 75,
+        is below all figures.
 
     Examples
     --------
@@ -54,7 +55,7 @@ class Section(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str] = ""
-    order: ClassVar[int]
+    order: ClassVar[int] = 75
 
     @abstractmethod
     def body(self, data: ReportData) -> str | None:
