@@ -118,6 +118,35 @@ def test_every_field_that_decides_a_run_changes_the_key() -> None:
     assert same.key == record.key
 
 
+def test_a_field_that_a_later_version_adds_does_not_change_the_key() -> None:
+    record = scene_record("linear", 0, 0.5)
+    record = dataclasses.replace(
+        record, protocol=dataclasses.replace(record.protocol, training=TrainingSettings(epochs=1, batch_size=8))
+    )
+    later = {
+        kind: dataclasses.make_dataclass(
+            "Later", [("added", str, dataclasses.field(default="none"))], bases=(kind,), frozen=True, kw_only=True
+        )
+        for kind in (Protocol, TrainingSettings)
+    }
+    plain = {name: getattr(record.protocol, name) for name in record.protocol.__dataclass_fields__}
+    plain["training"] = later[TrainingSettings](epochs=1, batch_size=8)
+    assert dataclasses.replace(record, protocol=later[Protocol](**plain)).key == record.key
+    assert dataclasses.replace(record, protocol=later[Protocol](**plain, added="some")).key != record.key
+
+
+def test_files_under_another_name_than_the_key_are_found_with_their_predictions(tmp_path: Path) -> None:
+    store, record = Store(tmp_path), scene_record("linear", 0, 0.5)
+    key = store.add(record, Predictions(IDS, scene_scores(0.5, 0), TARGETS, SCENE_CLASSES))
+    for folder, ending in (("records", "json"), ("predictions", "npz")):
+        (tmp_path / folder / f"{key}.{ending}").rename(tmp_path / folder / f"old.{ending}")
+    again = Store(tmp_path)
+    assert list(again) == [record]
+    assert again.predictions(record) is not None
+    with pytest.raises(FileExistsError, match="append-only"):
+        again.add(record)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -230,9 +230,14 @@ class Record:
 
     @property
     def key(self) -> str:
-        """Address of the record: a digest of labels, seed, protocol, learning rate and weight decay."""
+        """Address of the record: a digest of labels, seed, protocol, learning rate and weight decay.
+
+        Fields of the protocol that have their default are left out, so that a later version may add fields. The default
+        of a field must therefore never change. `revision` always counts.
+        """
         names = ("encoder", "dataset", "probe", "seed", "lr", "weight_decay")
-        identity = {name: getattr(self, name) for name in names} | {"protocol": self.protocol.to_json()}
+        identity = {name: getattr(self, name) for name in names} | {"revision": self.protocol.revision}
+        identity |= {"protocol": _plain(_without_defaults(self.protocol))}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
@@ -258,6 +263,18 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values after a round trip through JSON: tuples become lists, values of other types become text."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(values), default=str))
     return plain
+
+
+def _without_defaults(settings: Any) -> Any:
+    """The fields of a dataclass whose values are not their defaults; other values as they are."""
+    if not is_dataclass(settings):
+        return settings
+    result = {}
+    for f in fields(settings):
+        value, default = getattr(settings, f.name), f.default_factory() if callable(f.default_factory) else f.default
+        if value != default:
+            result[f.name] = _without_defaults(value)
+    return result
 
 
 def _check_fields(name: str, data: Mapping[str, Any], kind: type[Any]) -> None:

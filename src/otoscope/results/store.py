@@ -11,7 +11,7 @@ import numpy as np
 
 from otoscope.files import replacing
 from otoscope.results.migrate import migrate
-from otoscope.results.record import VERSION, Predictions, Record
+from otoscope.results.record import Predictions, Record
 
 
 class Store:
@@ -105,20 +105,19 @@ class Store:
         return self.path / "predictions" / f"{self._name(key)}.npz"
 
     def _name(self, key: str) -> str:
-        """The name of the files of a record: its key, or the key that an older version gave it."""
+        """The name of the files of a record: its key, or the name that an older version gave them."""
         if (self.path / "records" / f"{key}.json").exists():
             return key
         return self._older.get(key, key)
 
     @cached_property
     def _older(self) -> dict[str, str]:
-        """Names of the files of older versions, by the current key of their record.
+        """Names of files that are not the key of their record, by that key.
 
         The folder is scanned only once, because this version of otoscope adds no such files.
         """
-        paths = (self.path / "records").glob("*.json")
-        older = [path for path in paths if json.loads(path.read_text()).get("version", 1) != VERSION]
-        return {_read(path).key: path.stem for path in older}
+        names = {_read(path).key: path.stem for path in (self.path / "records").glob("*.json")}
+        return {key: name for key, name in names.items() if name != key}
 
 
 def _read(path: Path) -> Record:
