@@ -81,7 +81,7 @@ def row(name: str, store: Store) -> Row:
         f"{100 * estimates['int8'].value:.1f}",
         _text(paired_bootstrap(estimates["int8"], estimates["float16"])),
         _text(paired_bootstrap(estimates["rounded"], estimates["float16"])),
-        settings(name)["epochs"] if probes.registry.get(name).trained else 0,
+        settings(name)["epochs"] if probes.solver_of(name, {}) == "adamw" else 0,
     )
 
 

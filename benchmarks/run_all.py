@@ -15,6 +15,7 @@ from pathlib import Path
 
 import evaluation
 import growth
+import heads
 import neighbours
 import prototypes
 import reading
@@ -26,7 +27,7 @@ from otoscope.files import replacing
 from rows import Section
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PROGRAMS = (prototypes, trials, reading, growth, evaluation, neighbours, screened)
+PROGRAMS = (prototypes, trials, reading, growth, evaluation, neighbours, screened, heads)
 OPENING = """\
 `make bench` writes this page; to change its text, edit the programs under `benchmarks/`. Every ratio is measured
 within one run: both implementations run once to warm up and then alternately. The tables give the median over the

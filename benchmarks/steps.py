@@ -105,7 +105,7 @@ def cgp_as_convolution(probe: Probe) -> Forward:
     def forward(tokens: Tokens) -> Tensor:
         p = probe.prototypes.normalised()
         similarity = F.conv2d(mixture(tokens.x).permute(0, 3, 1, 2), p[:, :, None, None]).flatten(2)
-        return probe.logits(similarity.amin(2), mixture(tokens.cls) @ p.T, similarity.amax(2))
+        return probe.head(probe.concatenate(similarity.amin(2), mixture(tokens.cls) @ p.T, similarity.amax(2)))
 
     return forward
 

@@ -135,7 +135,7 @@ def test_a_head_of_finetuning_that_cannot_be_built_is_unavailable() -> None:
 def test_a_probe_whose_work_cannot_be_counted_does_not_stop_the_plan() -> None:
     @probes.register("centroids")
     class Centroids(probes.ClipProbe):
-        trained = False
+        solver = "stored"
 
         def forward(self, tokens: Tokens) -> Tensor:  # noqa: ARG002
             raise RuntimeError("no clips are stored")

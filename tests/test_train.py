@@ -60,7 +60,7 @@ class _Heavy(probes.ClipProbe):
 class _Centroids(_Heavy):
     """A probe without gradient training, which stores the sum over the clips of each class."""
 
-    trained = False
+    solver = "stored"
 
     def __init__(self, shape: TokenShape, n_classes: int) -> None:
         super().__init__(shape, n_classes)

@@ -1,4 +1,4 @@
-"""`otoscope demo --small` from end to end: the embedded encoder, the embedded data set, all probes, table and page."""
+"""`otoscope demo --small` from end to end: the built-in encoder, the built-in data set, all probes, table and page."""
 
 from __future__ import annotations
 

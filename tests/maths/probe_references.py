@@ -96,7 +96,7 @@ def mean(probe, tokens, b):
 @equation("mlp")
 @per_clip
 def mlp(probe, tokens, b):
-    return affine(probe.linear, gelu(affine(probe.hidden, summary(tokens, b))))
+    return affine(probe.head, gelu(affine(probe.hidden, summary(tokens, b))))
 
 
 @equation("linearc")
@@ -123,7 +123,7 @@ def conv(probe, tokens, b):
                     if 0 <= t + i < T and 0 <= f + j < F and tokens.mask[b, t + i]:
                         local = local + probe.depthwise.weight[:, 0, i + 1, j + 1] * tokens.x[b, 0, t + i, f + j]
             out.append(gelu(affine(probe.pointwise, local)))
-    return affine(probe.linear, mean_of(out))
+    return affine(probe.head, mean_of(out))
 
 
 @equation("linpre")
@@ -226,6 +226,16 @@ def protobin(probe, tokens, b):
 @per_clip
 def protofloat(probe, tokens, b):
     return affine(probe.head, max_similarity(valid(tokens, b), [normalised(p) for p in probe.prototypes.weight]))
+
+
+@equation("fixedproto")
+@per_clip
+def fixedproto(probe, tokens, b):
+    s = [
+        max_similarity(valid(tokens, b, layer), [normalised(p) for p in prototypes])
+        for layer, prototypes in enumerate(probe.prototypes)
+    ]
+    return affine(probe.head.linear, torch.cat(s))
 
 
 @equation("proto")

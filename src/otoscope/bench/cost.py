@@ -1,8 +1,8 @@
 """Estimated time of encoding and training, before anything runs. Pure functions.
 
-The constants were measured on two cores. Those of reading a token map, of the multiply-accumulates of a probe and of
-the encoder are fitted to the times of `linear`, `mhca` and `protobin` in the demo; those of fine-tuning to 65 s for an
-epoch of `tiny` on 1,000 clips.
+The constants were measured on two cores. The rates of reading token maps, of probes and of encoders reproduce the times
+of `linear`, `mhca` and `protobin` in the demo. The rate of fine-tuning reproduces 65 s for an epoch of `tiny` on 1,000
+clips.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class PairSize:
 
         Returns
         -------
-        The number, without the clips that are cut for validation where there is no such split; with views, the number
+        The number of train clips that remain after a validation cut, if the data set needs one. With views, the number
         of clips and views of the largest draw.
         """
         if self.views:
@@ -165,4 +165,5 @@ def training_seconds(spec: ProbeSpec | FinetuneSpec, size: PairSize, *, epochs: 
         macs = 0
     values = shape.layers * size.tokens * shape.dim if kind.reads == "tokens" else 0
     per_clip = _CLIP_SECONDS + _VALUE_SECONDS * values + macs / _PROBE_RATE
-    return (epochs if kind.trained else 1) * clips * per_clip
+    passes = epochs if probes.solver_of(spec.name, spec.options) == "adamw" else 1
+    return passes * clips * per_clip

@@ -64,7 +64,11 @@ def _probe_protocol(suite: Suite, spec: ProbeSpec, resolved: ResolvedPair, sampl
         layers=choose_layers(spec.layer, kind.uses_all_layers, identity.shape),
         options=spec.options,
         training=TrainingSettings(
-            epochs=suite.epochs, batch_size=suite.batch_size, lr=spec.lr, weight_decay=spec.weight_decay
+            epochs=suite.epochs,
+            batch_size=suite.batch_size,
+            lr=spec.lr,
+            weight_decay=spec.weight_decay,
+            resolve_head=spec.resolve_head,
         ),
         sampling=sampling,
     )

@@ -88,11 +88,13 @@ class ProbeSpec(Spec):
     layer : layers of the bank to read, as `TrainingConfig.layers`.
     lr, weight_decay : fixed values. None searches them if the suite has a search, and otherwise takes the middle of the
         probe's range.
+    resolve_head : whether the last linear layer is solved exactly after the training, see `TrainingConfig`.
     """
 
     layer: int | str | Sequence[int] | None = field(default=None, hash=False)
     lr: float | None = None
     weight_decay: float | None = None
+    resolve_head: bool = False
 
     def check(self) -> None:
         """Check name and options; raises as `EncoderSpec.check` does.
@@ -126,13 +128,17 @@ class ProbeSpec(Spec):
         not trained by gradient.
         """
         fixed = self.lr is not None or self.weight_decay is not None
-        if search is None or fixed or search.total < 2 or not probes.registry.get(self.name).trained:
+        if search is None or fixed or search.total < 2 or not self._by_gradient:
             return None
         return search
 
     def count_seeds(self, seeds: int) -> int:
         """Number of final runs in a suite with `seeds`: one for a probe that is not trained by gradient."""
-        return seeds if probes.registry.get(self.name).trained else 1
+        return seeds if self._by_gradient else 1
+
+    @property
+    def _by_gradient(self) -> bool:
+        return probes.solver_of(self.name, self.options) == "adamw"
 
 
 @dataclass(frozen=True)
@@ -165,7 +171,7 @@ class FinetuneSpec(Spec):
         if self.recipe.head not in probes.names():
             raise ValueError(f"{FINETUNE}: {unknown('head', self.recipe.head, probes.names())}")
         probes.registry.check_options(self.recipe.head, self.recipe.head_options)
-        if not probes.registry.get(self.recipe.head).trained:
+        if probes.solver_of(self.recipe.head, self.recipe.head_options) == "stored":
             raise ValueError(f"{FINETUNE}: head {self.recipe.head!r} is not trained by gradient; choose another probe")
 
     @cached_property

@@ -61,12 +61,14 @@ def parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    _demo(command("demo", benching.demo, "probe the embedded encoder on the embedded data set, and write a report"))
+    _demo(command("demo", benching.demo, "probe the encoder tiny on the data set scenes, and write a report"))
     _list(command("list", commands.list_, "list encoders, data sets, probes, metrics and search strategies"))
     _extract(command("extract", commands.extract, "encode a data set and store its tokens in a bank"))
     _probe(command("probe", benching.probe, "train and evaluate one probe on one encoder and data set"))
     _bench(
-        command("bench", benching.bench, "compare encoders, data sets and probes; run what is missing in the results")
+        command(
+            "bench", benching.bench, "compare encoders, data sets and probes; only runs without a result are executed"
+        )
     )
     _finetune(command("finetune", benching.finetune, "fine-tune a whole encoder, as a reference for probes"))
     _results(
@@ -79,25 +81,25 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-def _demo(to: argparse.ArgumentParser) -> None:
-    add_out(to, commands.DEMO)
-    to.add_argument(
+def _demo(parser: argparse.ArgumentParser) -> None:
+    add_out(parser, commands.DEMO)
+    parser.add_argument(
         "--small", action="store_true", help="a reduced size that takes a minute or two; its scores are not meaningful"
     )
-    to.add_argument("--seeds", type=count, metavar="N", help="training seeds for each probe (default: 3, small: 1)")
-    to.add_argument(
+    parser.add_argument("--seeds", type=count, metavar="N", help="training seeds for each probe (default: 3, small: 1)")
+    parser.add_argument(
         "--finetune",
         action="store_true",
         help="train the fine-tuning reference on this machine (15 min on 2 cores for each encoder)",
     )
-    to.add_argument("--control", action="store_true", help="also probe the encoder with random weights")
-    to.add_argument("--no-report", action="store_true", help="print the table and write no report")
-    add_machine(to)
+    parser.add_argument("--control", action="store_true", help="also probe the encoder with random weights")
+    parser.add_argument("--no-report", action="store_true", help="print the table and write no report")
+    add_machine(parser)
 
 
-def _list(to: argparse.ArgumentParser) -> None:
-    to.add_argument("kind", nargs="?", choices=commands.KINDS, help="list only this kind")
-    to.add_argument(
+def _list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", nargs="?", choices=commands.KINDS, help="list only this kind")
+    parser.add_argument(
         "--cost",
         action="store_true",
         help="show the cost of each probe for tokens of the shape given by the options below",
@@ -109,14 +111,14 @@ def _list(to: argparse.ArgumentParser) -> None:
         ("freq", 8, "number of frequency bands of the tokens"),
         ("layers", 1, "number of layers"),
     ):
-        to.add_argument(f"--{name}", type=count, default=default, metavar="N", help=f"{words} (default: {default})")
-    add_plugin(to)
+        parser.add_argument(f"--{name}", type=count, default=default, metavar="N", help=f"{words} (default: {default})")
+    add_plugin(parser)
 
 
-def _extract(to: argparse.ArgumentParser) -> None:
-    add_pair(to)
-    to.add_argument("--splits", metavar="A,B", help="encode only these splits (default: all)")
-    kept = to.add_mutually_exclusive_group()
+def _extract(parser: argparse.ArgumentParser) -> None:
+    add_pair(parser)
+    parser.add_argument("--splits", metavar="A,B", help="encode only these splits (default: all)")
+    kept = parser.add_mutually_exclusive_group()
     kept.add_argument(
         "--layers", type=bank_layers, default="last", help="last, all, or indices such as 0,5,-1 (default: last)"
     )
@@ -126,46 +128,51 @@ def _extract(to: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help="store only what these probes read: layers, and token maps or their means",
     )
-    to.add_argument("--dtype", default="float16", help="float16, bfloat16, float32 or int8 (default: float16)")
-    to.add_argument("--batch-size", type=count, default=16, metavar="N", help="clips per batch (default: 16)")
-    add_machine(to)
+    parser.add_argument("--dtype", default="float16", help="float16, bfloat16, float32 or int8 (default: float16)")
+    parser.add_argument("--batch-size", type=count, default=16, metavar="N", help="clips per batch (default: 16)")
+    add_machine(parser)
 
 
-def _probe(to: argparse.ArgumentParser) -> None:
-    to.add_argument("--probe", required=True, help="name of the probe; see `otoscope list probes`")
-    add_option(to, "--option", "an option of the probe, such as prototypes_per_class=10")
-    add_pair(to)
-    add_few_shot(to)
-    to.add_argument("--draws", type=count, default=1, metavar="N", help="few-shot draws (default: 1)")
-    to.add_argument("--seeds", type=count, default=1, metavar="N", help="training seeds 0 .. N-1 (default: 1)")
-    to.add_argument("--lr", type=float, help="learning rate (default: the middle of the probe's range)")
-    to.add_argument("--weight-decay", type=float, help="weight decay (default: the middle of the probe's range)")
-    to.add_argument(
+def _probe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--probe", required=True, help="name of the probe; see `otoscope list probes`")
+    add_option(parser, "--option", "an option of the probe, such as prototypes_per_class=10")
+    add_pair(parser)
+    add_few_shot(parser)
+    parser.add_argument("--draws", type=count, default=1, metavar="N", help="few-shot draws (default: 1)")
+    parser.add_argument("--seeds", type=count, default=1, metavar="N", help="training seeds 0 .. N-1 (default: 1)")
+    parser.add_argument("--lr", type=float, help="learning rate (default: the middle of the probe's range)")
+    parser.add_argument("--weight-decay", type=float, help="weight decay (default: the middle of the probe's range)")
+    parser.add_argument(
         "--trials",
         type=count,
         metavar="N",
         help="search learning rate and weight decay in N trials on the validation split",
     )
-    add_search(to)
-    to.add_argument("--epochs", type=count, default=30, metavar="N", help="epochs of training (default: 30)")
-    to.add_argument(
+    add_search(parser)
+    parser.add_argument("--epochs", type=count, default=30, metavar="N", help="epochs of training (default: 30)")
+    parser.add_argument(
         "--batch-size", type=count, default=128, metavar="N", help="clips per optimiser step (default: 128)"
     )
-    to.add_argument(
+    parser.add_argument(
         "--layer", type=layers, help="index of a layer, indices such as 0,5, or all (default: what the probe reads)"
     )
-    add_machine(to)
+    parser.add_argument(
+        "--resolve-head",
+        action="store_true",
+        help="solve the last linear layer exactly after the training, and keep it if it is better on validation",
+    )
+    add_machine(parser)
 
 
-def _bench(to: argparse.ArgumentParser) -> None:
-    to.add_argument(
+def _bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--suite",
         metavar="NAME",
         help="a suite of the package (smoke, demo, demo-small, unmute, fewshot-birds, controls) or a .json file",
     )
     for kind, words in (("encoders", "encoders"), ("datasets", "data sets"), ("probes", "probes")):
-        to.add_argument(f"--{kind}", metavar="A,B", help=f"names of {words}, in place of a suite")
-    add_few_shot(to)
+        parser.add_argument(f"--{kind}", metavar="A,B", help=f"names of {words}, in place of a suite")
+    add_few_shot(parser)
     for name, words in (
         ("trials", "trials of the search before the final runs; 1 for no search"),
         ("seeds", "training seeds of the final runs"),
@@ -173,25 +180,27 @@ def _bench(to: argparse.ArgumentParser) -> None:
         ("epochs", "epochs of each run"),
         ("batch-size", "clips per optimiser step"),
     ):
-        to.add_argument(f"--{name}", type=count, metavar="N", help=f"{words} (default: the suite's)")
-    to.add_argument(
+        parser.add_argument(f"--{name}", type=count, metavar="N", help=f"{words} (default: the suite's)")
+    parser.add_argument(
         "--dry-run", action="store_true", help="print the plan (runs, bytes, estimated time) and run nothing"
     )
-    add_search(to)
-    to.add_argument("--storage", metavar="URL", help="database of trials of the search tpe (default: in --out)")
-    to.add_argument("--workers", type=count, default=1, metavar="N", help="number of training processes (default: 1)")
-    add_out(to, commands.RUNS)
-    add_machine(to)
-    add_plugin(to)
+    add_search(parser)
+    parser.add_argument("--storage", metavar="URL", help="database of trials of the search tpe (default: in --out)")
+    parser.add_argument(
+        "--workers", type=count, default=1, metavar="N", help="number of training processes (default: 1)"
+    )
+    add_out(parser, commands.RUNS)
+    add_machine(parser)
+    add_plugin(parser)
 
 
-def _finetune(to: argparse.ArgumentParser) -> None:
-    add_pair(to, bank=False)
-    add_few_shot(to)
-    to.add_argument("--draws", type=count, default=1, metavar="N", help="few-shot draws (default: 1)")
-    to.add_argument("--seeds", type=count, default=1, metavar="N", help="training seeds 0 .. N-1 (default: 1)")
-    to.add_argument("--head", help="the probe that computes logits from the tokens (default: linear)")
-    add_option(to, "--head-option", "an option of the head, such as norm=layer")
+def _finetune(parser: argparse.ArgumentParser) -> None:
+    add_pair(parser, bank=False)
+    add_few_shot(parser)
+    parser.add_argument("--draws", type=count, default=1, metavar="N", help="few-shot draws (default: 1)")
+    parser.add_argument("--seeds", type=count, default=1, metavar="N", help="training seeds 0 .. N-1 (default: 1)")
+    parser.add_argument("--head", help="the probe that computes logits from the tokens (default: linear)")
+    add_option(parser, "--head-option", "an option of the head, such as norm=layer")
     for name, kind, words in (
         ("epochs", count, "epochs of training (default: 30)"),
         ("batch-size", count, "clips per optimiser step (default: 32)"),
@@ -201,7 +210,7 @@ def _finetune(to: argparse.ArgumentParser) -> None:
         ("time-mask", int, "largest number of frames masked by SpecAugment, 0 for none (default: 96)"),
         ("freq-mask", int, "largest number of bins masked by SpecAugment, 0 for none (default: 24)"),
     ):
-        to.add_argument(f"--{name}", type=kind, metavar="N", help=words)
+        parser.add_argument(f"--{name}", type=kind, metavar="N", help=words)
     for name, words in (
         ("lr", "learning rate of the head; --layer-decay reduces that of the encoder (default: 1e-3)"),
         (
@@ -214,69 +223,69 @@ def _finetune(to: argparse.ArgumentParser) -> None:
         ("ema", "decay of the exponential moving average of weights, such as 0.999 (default: none)"),
         ("lora-alpha", "scale of LoRA updates times their rank (default: the rank)"),
     ):
-        to.add_argument(f"--{name}", type=float, metavar="X", help=words)
-    to.add_argument(
+        parser.add_argument(f"--{name}", type=float, metavar="X", help=words)
+    parser.add_argument(
         "--no-roll", dest="roll", action="store_false", default=None, help="do not shift clips circularly in time"
     )
-    add_machine(to)
+    add_machine(parser)
 
 
-def _results(to: argparse.ArgumentParser) -> None:
-    add_out(to, None)
-    to.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
-    view = to.add_mutually_exclusive_group()
+def _results(parser: argparse.ArgumentParser) -> None:
+    add_out(parser, None)
+    parser.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
+    view = parser.add_mutually_exclusive_group()
     view.add_argument("--summary", action="store_true", help="show means over seeds with intervals and gains")
     view.add_argument("--published", action="store_true", help="compare means over seeds with published values")
-    to.add_argument(
+    parser.add_argument(
         "--export",
         type=Path,
         metavar="FILE",
         help="write a file in the format of its suffix: .parquet, .csv, .json, .md, .tex or .txt",
     )
-    add_filters(to, "encoder", "dataset", "probe")
-    add_plugin(to)
+    add_filters(parser, "encoder", "dataset", "probe")
+    add_plugin(parser)
 
 
-def _compare(to: argparse.ArgumentParser) -> None:
-    to.add_argument("a", metavar="A", help="a probe, or its label in `otoscope results --summary`")
-    to.add_argument("b", metavar="B", help="another probe")
-    add_out(to, None)
-    add_filters(to, "encoder", "dataset")
-    to.set_defaults(probe=None)
-    to.add_argument(
+def _compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("a", metavar="A", help="a probe, or its label in `otoscope results --summary`")
+    parser.add_argument("b", metavar="B", help="another probe")
+    add_out(parser, None)
+    add_filters(parser, "encoder", "dataset")
+    parser.set_defaults(probe=None)
+    parser.add_argument(
         "--resamples",
         type=count,
         default=2000,
         metavar="N",
         help="bootstrap resamples of the held-out clips (default: 2000)",
     )
-    add_plugin(to)
+    add_plugin(parser)
 
 
-def _rank(to: argparse.ArgumentParser) -> None:
-    add_out(to, None)
-    to.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
-    add_filters(to, "encoder", "dataset", "probe")
-    to.add_argument(
+def _rank(parser: argparse.ArgumentParser) -> None:
+    add_out(parser, None)
+    parser.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
+    add_filters(parser, "encoder", "dataset", "probe")
+    parser.add_argument(
         "--resamples",
         type=count,
         default=2000,
         metavar="N",
         help="bootstrap resamples of the held-out clips (default: 2000)",
     )
-    add_plugin(to)
+    add_plugin(parser)
 
 
-def _report(to: argparse.ArgumentParser) -> None:
-    add_out(to, None)
-    to.add_argument(
+def _report(parser: argparse.ArgumentParser) -> None:
+    add_out(parser, None)
+    parser.add_argument(
         "--html", type=Path, metavar="FILE", help="file to write (default: report.html in the folder of results)"
     )
-    add_plugin(to)
+    add_plugin(parser)
 
 
-def _check(to: argparse.ArgumentParser) -> None:
-    kinds = to.add_subparsers(title="what to check", dest="kind", metavar="KIND", required=True)
+def _check(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(title="what to check", dest="kind", metavar="KIND", required=True)
     for kind, words in CHECKED.items():
         about = f"run the contract suite on {words}"
         added = kinds.add_parser(kind, help=about, description=about[0].upper() + about[1:] + ".")

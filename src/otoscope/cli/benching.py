@@ -43,7 +43,7 @@ def bench(arguments: argparse.Namespace) -> int:
 def probe(arguments: argparse.Namespace) -> int:
     from otoscope.bench.specs import ProbeSpec
 
-    fixed = {name: getattr(arguments, name) for name in ("layer", "lr", "weight_decay")}
+    fixed = {name: getattr(arguments, name) for name in ("layer", "lr", "weight_decay", "resolve_head")}
     spec = ProbeSpec(arguments.probe, options=dict(arguments.option), **fixed)
     search = _search(arguments, None)
     if search and (arguments.lr, arguments.weight_decay) != (None, None):

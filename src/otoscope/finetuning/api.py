@@ -174,8 +174,8 @@ def _protocol(encoder: Encoder, dataset: Dataset, recipe: Recipe) -> Protocol:
 def _build(encoder: Encoder, recipe: Recipe, classes: int) -> EncoderWithHead:
     """A copy of the encoder with a new head, and with low-rank updates if the recipe has a `lora_rank`."""
     kind = probes.registry.get(recipe.head)
-    if not kind.trained:
-        raise ValueError(f"head {recipe.head!r} is not trained by gradient; choose another probe as head")
+    if probes.solver_of(recipe.head, recipe.head_options) == "stored":
+        raise ValueError(f"head {recipe.head!r} cannot be trained by gradient; choose another probe as head")
     layers = loader.choose_layers(None, kind.uses_all_layers, encoder.shape)
     head = probes.create(recipe.head, chosen_shape(encoder.shape, layers), classes, **recipe.head_options)
     body = copy.deepcopy(encoder).requires_grad_(True)

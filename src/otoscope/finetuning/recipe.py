@@ -66,4 +66,4 @@ class Recipe:
             )
         rank, alpha = self.lora_rank, self.lora_alpha
         if (rank is not None and rank < 1) or (alpha is not None and (rank is None or alpha <= 0)):
-            raise ValueError(f"lora_rank >= 1, and lora_alpha > 0 only with it, are required, found {self}")
+            raise ValueError(f"lora_rank >= 1, and lora_alpha > 0 only if lora_rank is set, are required, found {self}")

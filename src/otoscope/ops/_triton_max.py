@@ -1,8 +1,8 @@
 """The forward pass of `otoscope.ops.extremes` as one CUDA kernel in Triton: product and running extremes, fused.
 
 Each program handles one clip and one block of prototypes. It reads the clip's tokens block by block, keeps the products
-in registers, updates the running maximum (and minimum) with its index, and writes only these. It reads the
-prototypes once and the tokens once for each block of prototypes, and writes O(B K) results.
+in registers, updates the running maximum (and minimum) with its index, and writes only these. The tokens are therefore
+read once for each block of prototypes, and O(B K) results are written.
 
 Pairs of float16 or bfloat16 are multiplied as they are and summed in float32; everything else is multiplied in float32,
 with TF32 where `torch.set_float32_matmul_precision` allows it. `scan_int8` multiplies the vectors that
@@ -77,17 +77,17 @@ if INSTALLED:
                 else:
                     product = tl.dot(p, z, product, input_precision=PRECISION)
             similarity = product.to(tl.float32)
-            here = n < N
+            in_range = n < N
             if SCALED:
-                similarity *= tl.load(factor + clip * N + n, here, 0.0)[None, :]
+                similarity *= tl.load(factor + clip * N + n, in_range, 0.0)[None, :]
             if MASKED:
-                here = here & (tl.load(valid + clip * N + n, here, 0) != 0)
-            bounded = tl.where(here[None, :], similarity, float("-inf"))
+                in_range = in_range & (tl.load(valid + clip * N + n, in_range, 0) != 0)
+            bounded = tl.where(in_range[None, :], similarity, float("-inf"))
             value, at = tl.max(bounded, 1), start + tl.argmax(bounded, 1)
             best_at = tl.where(value > best, at, best_at)
             best = tl.maximum(value, best)
             if BOTH:
-                bounded = tl.where(here[None, :], similarity, float("inf"))
+                bounded = tl.where(in_range[None, :], similarity, float("inf"))
                 value, at = tl.min(bounded, 1), start + tl.argmin(bounded, 1)
                 worst_at = tl.where(value < worst, at, worst_at)
                 worst = tl.minimum(value, worst)

@@ -5,9 +5,10 @@ A plug-in subclasses `ClipProbe` or `FrameProbe` and registers itself with `regi
 """
 
 from otoscope.probes._cost import Cost
-from otoscope.probes._create import cost, create, parameter_count
+from otoscope.probes._create import cost, create, parameter_count, solver_of
 from otoscope.probes._head import Head
 from otoscope.probes._layer_gate import LayerGate
+from otoscope.probes._linear_head import FixedFeatureProbe, LinearHeadProbe
 from otoscope.probes._prototypes import BinaryPrototypes, FloatPrototypes, Prototypes, SharedPrototypes
 from otoscope.probes.base import ClipProbe, FrameProbe, Probe, Range, names, only_layer, register, registry
 
@@ -15,10 +16,12 @@ __all__ = [
     "BinaryPrototypes",
     "ClipProbe",
     "Cost",
+    "FixedFeatureProbe",
     "FloatPrototypes",
     "FrameProbe",
     "Head",
     "LayerGate",
+    "LinearHeadProbe",
     "Probe",
     "Prototypes",
     "Range",
@@ -30,4 +33,5 @@ __all__ = [
     "parameter_count",
     "register",
     "registry",
+    "solver_of",
 ]

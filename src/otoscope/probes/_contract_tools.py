@@ -39,7 +39,7 @@ def build(name: str, layers: int = 1, freq: int = FREQ, cls: bool = True, seed: 
     """The probe with default options, in eval mode. A probe that stores training clips stores four."""
     torch.manual_seed(seed)
     probe = create(name, TokenShape(layers, freq, D, cls, 6.25), C)
-    if not probe.trained:
+    if probe.solver == "stored":
         probe.partial_fit(random_tokens(layers=layers, freq=freq, cls=cls, seed=7), random_targets())
     return probe.eval()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from otoscope.probes._cost import Cost
 from otoscope.probes._layer_gate import gated
+from otoscope.probes._linear_head import FixedFeatureProbe, side_by_side
 from otoscope.probes.base import Probe, registry
 from otoscope.types import TokenShape
 
@@ -17,8 +19,9 @@ _COSTS: dict[tuple[type[Probe], TokenShape, int, int, str], Cost] = {}
 def create(name: str, shape: TokenShape, n_classes: int, **options: Any) -> Probe:
     """Build a probe by name.
 
-    A trained probe of a single layer that is given several layers is put behind a softmax `LayerGate`, its attribute
-    `layer_gate`; its class is then a subclass of the registered one.
+    A probe of a single layer that is given several layers becomes a subclass of its class. A probe that is trained by
+    gradient is put behind a softmax `LayerGate`, its attribute `layer_gate`; a probe that is solved exactly reads the
+    features of the layers side by side.
 
     Parameters
     ----------
@@ -39,6 +42,8 @@ def create(name: str, shape: TokenShape, n_classes: int, **options: Any) -> Prob
     1930
     >>> create("linear", TokenShape(4, 8, 192, True, 6.25), 10).layer_gate.shares.tolist()
     [0.25, 0.25, 0.25, 0.25]
+    >>> create("linear", TokenShape(4, 8, 192, True, 6.25), 10, solver="exact").head.linear.in_features
+    768
     """
     return _class_for(name, shape, options)(shape, n_classes, **options)
 
@@ -83,10 +88,28 @@ def parameter_count(name: str, shape: TokenShape, n_classes: int, **options: Any
     return _parameters(_without_values(name, shape, n_classes, options))
 
 
+def solver_of(name: str, options: Mapping[str, Any]) -> str:
+    """How a probe with these options is fitted: "adamw", "exact" or "stored", see `Probe.solver`.
+
+    Examples
+    --------
+    >>> solver_of("linear", {}), solver_of("linear", {"solver": "exact"}), solver_of("knn", {})
+    ('adamw', 'exact', 'stored')
+    """
+    declared = registry.options(name).get("solver")
+    solver: str = registry.get(name).solver if declared is None else options.get("solver", declared.default)
+    return solver
+
+
 def _class_for(name: str, shape: TokenShape, options: dict[str, Any]) -> type[Probe]:
     registry.check_options(name, options)
     cls = registry.get(name)
-    return gated(cls) if shape.layers > 1 and not cls.uses_all_layers and cls.trained else cls
+    if shape.layers == 1 or cls.uses_all_layers:
+        return cls
+    solver = solver_of(name, options)
+    if solver == "exact" and issubclass(cls, FixedFeatureProbe):
+        return cls if cls.reads_layers_side_by_side else side_by_side(cls)
+    return gated(cls) if solver == "adamw" else cls
 
 
 def _without_values(name: str, shape: TokenShape, n_classes: int, options: dict[str, Any]) -> Probe:

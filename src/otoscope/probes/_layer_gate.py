@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from otoscope.ops import weighted_sum
+from otoscope.probes._linear_head import LinearHeadProbe
 from otoscope.probes.base import Probe
 from otoscope.types import Tokens, TokenShape
 
@@ -62,10 +63,22 @@ def gated(cls: type[Probe]) -> type[Probe]:
             self.shape = shape
             self.layer_gate = LayerGate(shape.layers)
 
-        def forward(self, tokens: Tokens) -> Tensor:
+        def mix(self, tokens: Tokens) -> Tokens:
+            """The tokens of the mixed layer."""
             summary = None if tokens.cls is None else self.layer_gate(tokens.cls)
-            out: Tensor = super().forward(Tokens(self.layer_gate(tokens.x), tokens.mask, summary))
-            return out
+            return Tokens(self.layer_gate(tokens.x), tokens.mask, summary)
+
+        if issubclass(cls, LinearHeadProbe):
+
+            def features(self, tokens: Tokens) -> Tensor:
+                out: Tensor = super().features(self.mix(tokens))
+                return out
+
+        else:
+
+            def forward(self, tokens: Tokens) -> Tensor:
+                out: Tensor = super().forward(self.mix(tokens))
+                return out
 
         def macs(self, n_tokens: int) -> int:
             macs: int = super().macs(n_tokens)

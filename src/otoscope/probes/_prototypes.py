@@ -118,7 +118,7 @@ class BinaryPrototypes(Prototypes):
 class SharedPrototypes(Probe):
     """Base of probes whose prototypes are shared by all classes, followed by a linear layer: logits = W s + b.
 
-    A subclass sets `prototype_class` and uses `clip_logits` or `frame_logits` as its `forward`.
+    A subclass sets `prototype_class` and uses `clip_features` as its `features` or `frame_logits` as its `forward`.
 
     Parameters
     ----------
@@ -145,11 +145,10 @@ class SharedPrototypes(Probe):
         self.prototypes = self.prototype_class(n_classes * prototypes_per_class, shape.dim)
         self.head = nn.Linear(n_classes * prototypes_per_class, n_classes)
 
-    def clip_logits(self, tokens: Tokens) -> Tensor:
-        """Logits, float [B, C], of the largest cosines over all valid tokens of a clip."""
+    def clip_features(self, tokens: Tokens) -> Tensor:
+        """Largest cosines over all valid tokens of a clip, float [B, K]."""
         z, mask = only_layer(tokens.normalised().flat), tokens.token_mask
-        out: Tensor = self.head(self.prototypes.max_similarity(z, mask, selection=self.selection))
-        return out
+        return self.prototypes.max_similarity(z, mask, selection=self.selection)
 
     def frame_logits(self, tokens: Tokens) -> Tensor:
         """Logits, float [B, T, C], of the largest cosines over frequency at each time step."""

@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 from otoscope.probes._attention import softmax_average
 from otoscope.probes._head import Head, Norm
-from otoscope.probes.base import ClipProbe, only_layer, register
+from otoscope.probes._linear_head import LinearHeadProbe
+from otoscope.probes.base import only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("abmilp")
-class Abmilp(ClipProbe):
+class Abmilp(LinearHeadProbe):
     """Attention-based multiple-instance pooling: a small network scores each token.
 
         a_n = softmax_n(v . tanh(V z_n + d) + e)
@@ -44,11 +45,10 @@ class Abmilp(ClipProbe):
         self.scorer = nn.Sequential(nn.Linear(shape.dim, shape.dim), nn.Tanh(), nn.Linear(shape.dim, 1))
         self.head = Head(shape.dim, n_classes, norm)
 
-    def forward(self, tokens: Tokens) -> Tensor:
+    def features(self, tokens: Tokens) -> Tensor:
         x = only_layer(tokens.flat)
         pooled = softmax_average(x, self.scorer(x).transpose(1, 2), tokens.token_mask)
-        out: Tensor = self.head(torch.flatten(pooled, 1))
-        return out
+        return torch.flatten(pooled, 1)
 
     def macs(self, n_tokens: int) -> int:
         D = self.shape.dim

@@ -7,7 +7,7 @@ its options, with the defaults of its paper. Class attributes tell the training 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -71,7 +71,9 @@ class Probe(nn.Module, ABC):
     lr, weight_decay : search ranges.
     no_decay : names (prefixes) of parameters without weight decay.
     no_gradient : names of parameters that a published count includes although no gradient can reach them.
-    trained : False for a probe that stores the training clips (`partial_fit`) instead of following a gradient.
+    solver : how the probe is fitted. "adamw": by gradient; "exact": its linear layer is solved to the optimum, see
+        `FixedFeatureProbe`; "stored": it stores the training clips (`partial_fit`). A probe that offers a choice has
+        the option `solver`.
     stackable : True if many copies of the probe may be computed as one (`stacked_forward`). It needs a probe without
         dropout, without penalty and without state other than its parameters. It pays where the copies share work:
         products with the same tokens, or many small operations.
@@ -85,7 +87,7 @@ class Probe(nn.Module, ABC):
     weight_decay: ClassVar[Range] = Range(1e-5, 5e-4)
     no_decay: ClassVar[tuple[str, ...]] = ()
     no_gradient: ClassVar[tuple[str, ...]] = ()
-    trained: ClassVar[bool] = True
+    solver: Literal["adamw", "exact", "stored"] = "adamw"
     stackable: ClassVar[bool] = False
 
     def __init__(self, shape: TokenShape, n_classes: int) -> None:
@@ -130,8 +132,17 @@ class Probe(nn.Module, ABC):
         states = [dict(zip(parameters, one, strict=True)) for one in each]
         return torch.stack([functional_call(self, *pair) for pair in zip(states, batches, strict=True)])
 
+    def prepare(self, load: Callable[[Tensor], Tokens], clips: int) -> None:
+        """Take what the probe needs from the train clips before it is fitted; nothing by default.
+
+        Parameters
+        ----------
+        load : loads the tokens of train clips, by their index int64 [B].
+        clips : number of train clips.
+        """
+
     def partial_fit(self, tokens: Tokens, targets: Tensor) -> None:
-        """Store one batch of training clips; only for probes with `trained = False`.
+        """Store one batch of training clips; only for probes with `solver = "stored"`.
 
         Parameters
         ----------
@@ -139,7 +150,7 @@ class Probe(nn.Module, ABC):
         targets : float [B, C]. Labels from 0 to 1.
         """
         raise NotImplementedError(
-            f"probe {self.name!r} is trained by gradient; only probes with trained = False store clips"
+            f"probe {self.name!r} has solver {self.solver!r}; only a probe with solver 'stored' stores clips"
         )
 
     def predictions_per_clip(self, n_tokens: int) -> int:

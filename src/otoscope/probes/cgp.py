@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from otoscope.ops import min_max_dot
 from otoscope.probes._layer_gate import LayerGate
+from otoscope.probes._linear_head import LinearHeadProbe
 from otoscope.probes._prototypes import PROTOTYPE_LR, FloatPrototypes
-from otoscope.probes.base import ClipProbe, FrameProbe, Probe, only_layer, register
+from otoscope.probes.base import FrameProbe, Probe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -42,9 +43,9 @@ class _ConvexGated(Probe):
         """sum_l a_l x_l of L2-normalised tokens: float [B, L, ..., D] to [B, ..., D]."""
         return only_layer(x if self.shape.layers == 1 else self.layer_gate(x))
 
-    def logits(self, low: Tensor, middle: Tensor, high: Tensor) -> Tensor:
-        """Dropout and the linear layer on the concatenated features, each float [..., K]."""
-        out: Tensor = self.head(self.dropout(torch.cat([low, middle, high], -1)))
+    def concatenate(self, low: Tensor, middle: Tensor, high: Tensor) -> Tensor:
+        """Features side by side, each float [..., K], with dropout."""
+        out: Tensor = self.dropout(torch.cat([low, middle, high], -1))
         return out
 
     def macs(self, n_tokens: int) -> int:
@@ -54,7 +55,7 @@ class _ConvexGated(Probe):
 
 
 @register("cgp")
-class Cgp(_ConvexGated, ClipProbe):
+class Cgp(_ConvexGated, LinearHeadProbe):
     """Convex gated probing: many prototypes are compared with a learned mixture of all layers.
 
         y_n = sum_l a_l z_ln / |z_ln|, a = softmax(w)
@@ -85,7 +86,7 @@ class Cgp(_ConvexGated, ClipProbe):
     torch.Size([2, 5])
     """
 
-    def forward(self, tokens: Tokens) -> Tensor:
+    def features(self, tokens: Tokens) -> Tensor:
         tokens = tokens.normalised()
         p, mask = self.prototypes.normalised(), tokens.token_mask
         mixed = self.mixture(tokens.flat)
@@ -95,7 +96,7 @@ class Cgp(_ConvexGated, ClipProbe):
             middle = (mixed * valid).sum(1) / valid.sum(1)
         else:
             middle = self.mixture(tokens.cls)
-        return self.logits(low, middle @ p.T, high)
+        return self.concatenate(low, middle @ p.T, high)
 
 
 @register("cgp-frame")
@@ -115,4 +116,5 @@ class CgpFrame(_ConvexGated, FrameProbe):
         p, mixed = self.prototypes.normalised(), self.mixture(tokens.normalised().x)
         low, _, high, _ = min_max_dot(mixed.flatten(0, 1), p, selection=self.selection)
         grid = (*mixed.shape[:2], -1)
-        return self.logits(low.view(grid), mixed.mean(2) @ p.T, high.view(grid))
+        out: Tensor = self.head(self.concatenate(low.view(grid), mixed.mean(2) @ p.T, high.view(grid)))
+        return out

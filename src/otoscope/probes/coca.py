@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 from otoscope.probes._attention import LatentAttention
 from otoscope.probes._head import Head, Norm
-from otoscope.probes.base import ClipProbe, only_layer, register
+from otoscope.probes._linear_head import LinearHeadProbe
+from otoscope.probes.base import only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("coca")
-class Coca(ClipProbe):
+class Coca(LinearHeadProbe):
     """The attentional pooler of CoCa: one learned query attends to normalised tokens.
 
         h = MHA(LN_q(q), LN_k(z))
@@ -48,10 +49,9 @@ class Coca(ClipProbe):
         self.attention = LatentAttention(D, heads, "coca")
         self.head = Head(D, n_classes, norm)
 
-    def forward(self, tokens: Tokens) -> Tensor:
+    def features(self, tokens: Tokens) -> Tensor:
         query = self.latent_norm(self.latent)
-        h = self.attention(query, only_layer(tokens.flat), tokens.token_mask, self.token_norm)
-        out: Tensor = self.head(h)
+        out: Tensor = self.attention(query, only_layer(tokens.flat), tokens.token_mask, self.token_norm)
         return out
 
     def macs(self, n_tokens: int) -> int:

@@ -34,7 +34,7 @@ from otoscope.probes._contract_tools import (
     state,
     train,
 )
-from otoscope.probes._create import cost, create
+from otoscope.probes._create import cost, create, solver_of
 from otoscope.probes.base import ClipProbe, FrameProbe, registry
 from otoscope.types import Tokens
 
@@ -118,7 +118,7 @@ def _inputs(name: str) -> None:
 
 @CONTRACT.check("gradient")
 def _gradient(name: str) -> None:
-    if not registry.get(name).trained:
+    if solver_of(name, {}) == "stored":
         return
     for layers in (2,) if registry.get(name).uses_all_layers else (1, 2):
         probe = build(name, layers=layers).train()
@@ -134,7 +134,7 @@ def _gradient(name: str) -> None:
 @CONTRACT.check("overfit")
 def _overfit(name: str) -> None:
     probe, tokens, targets = build(name), random_tokens(8, seed=3), random_targets(8)
-    if probe.trained:
+    if probe.solver != "stored":
         train(probe, tokens, targets, 300)
     else:
         probe.partial_fit(tokens, targets)
@@ -146,7 +146,7 @@ def _seed(name: str) -> None:
     states = []
     for _ in range(2):
         probe = build(name, seed=5)
-        if probe.trained:
+        if probe.solver != "stored":
             train(probe, random_tokens(), random_targets(), 2)
         states.append(state(probe))
     differing = [key for key in states[0] if not torch.equal(states[0][key], states[1][key])]
@@ -158,7 +158,7 @@ def _save(name: str) -> None:
     from safetensors.torch import load, save
 
     probe, tokens = build(name), random_tokens()
-    if probe.trained:
+    if probe.solver != "stored":
         train(probe, tokens, random_targets(), 2)
     saved = load(save(state(probe)))
     torch.manual_seed(99)

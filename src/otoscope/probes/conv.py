@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from otoscope.probes.base import ClipProbe, only_layer, register
+from otoscope.probes._linear_head import LinearHeadProbe
+from otoscope.probes.base import only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("conv")
-class Conv(ClipProbe):
+class Conv(LinearHeadProbe):
     """A separable 3x3 convolution over the token map, then the mean.
 
         logits = W mean_n(GELU(P (K * z))_n) + b
@@ -36,15 +37,15 @@ class Conv(ClipProbe):
         super().__init__(shape, n_classes)
         self.depthwise = nn.Conv2d(shape.dim, shape.dim, 3, padding=1, groups=shape.dim)
         self.pointwise = nn.Linear(shape.dim, shape.dim)
-        self.linear = nn.Linear(shape.dim, n_classes)
+        self.head = nn.Linear(shape.dim, n_classes)
 
-    def forward(self, tokens: Tokens) -> Tensor:
+    def features(self, tokens: Tokens) -> Tensor:
         x = only_layer(tokens.x)
         valid_only = x.masked_fill(~tokens.mask[:, :, None, None], 0)
         local = self.depthwise(valid_only.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         per_time = F.gelu(self.pointwise(local)).mean(2)
         valid = tokens.mask[:, :, None].to(x.dtype)
-        out: Tensor = self.linear((per_time * valid).sum(1) / valid.sum(1))
+        out: Tensor = (per_time * valid).sum(1) / valid.sum(1)
         return out
 
     def macs(self, n_tokens: int) -> int:

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from otoscope.probes._attention import attend, check_divides, project_values
 from otoscope.probes._head import Head, Norm
-from otoscope.probes.base import ClipProbe, only_layer, register
+from otoscope.probes._linear_head import LinearHeadProbe
+from otoscope.probes.base import only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("ep")
-class EfficientProbing(ClipProbe):
+class EfficientProbing(LinearHeadProbe):
     """Efficient probing: many learned queries attend to the tokens without a key projection.
 
         A_jn = softmax_n(<u_j, z_n> / sqrt(D))
@@ -51,11 +52,10 @@ class EfficientProbing(ClipProbe):
         self.value = nn.Linear(shape.dim, shape.dim, bias=False)
         self.head = Head(shape.dim, n_classes, norm)
 
-    def forward(self, tokens: Tokens) -> Tensor:
+    def features(self, tokens: Tokens) -> Tensor:
         scaled = self.queries / math.sqrt(self.shape.dim)
         pooled = attend(only_layer(tokens.flat), scaled, tokens.token_mask)
-        out: Tensor = self.head(project_values(pooled, self.value.weight))
-        return out
+        return project_values(pooled, self.value.weight)
 
     def macs(self, n_tokens: int) -> int:
         M, D = self.queries.shape

@@ -50,7 +50,7 @@ class Knn(ClipProbe):
     """
 
     reads = "summary"
-    trained = False
+    solver = "stored"
     keys: Tensor
     labels: Tensor
 

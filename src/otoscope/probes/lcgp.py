@@ -6,12 +6,13 @@ from torch import Tensor, nn
 
 from otoscope.probes._head import Head
 from otoscope.probes._layer_gate import LayerGate
-from otoscope.probes.base import ClipProbe, only_layer, register
+from otoscope.probes._linear_head import LinearHeadProbe
+from otoscope.probes.base import only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("lcgp")
-class Lcgp(ClipProbe):
+class Lcgp(LinearHeadProbe):
     """Linear convex gated probing: a linear layer on a learned mixture of the layers' cls tokens.
 
         logits = W LN(sum_l softmax(w)_l c_l) + b
@@ -41,15 +42,19 @@ class Lcgp(ClipProbe):
     uses_all_layers = True
     no_decay = ("layer_gate",)
 
+    head: Head
+
     def __init__(self, shape: TokenShape, n_classes: int, *, dropout: float = 0.2) -> None:
         super().__init__(shape, n_classes)
         self.layer_gate = LayerGate(shape.layers)
         self.dropout = nn.Dropout(dropout)
         self.head = Head(shape.dim, n_classes, "layer")
 
+    def features(self, tokens: Tokens) -> Tensor:
+        return only_layer(self.layer_gate(tokens.summary))
+
     def forward(self, tokens: Tokens) -> Tensor:
-        mixed = self.head.norm(only_layer(self.layer_gate(tokens.summary)))
-        out: Tensor = self.head.linear(self.dropout(mixed))
+        out: Tensor = self.head.linear(self.dropout(self.linear_input(tokens)))
         return out
 
     def macs(self, n_tokens: int) -> int:  # noqa: ARG002

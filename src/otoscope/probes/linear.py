@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from otoscope.probes._head import Head, Norm
-from otoscope.probes.base import ClipProbe, FrameProbe, only_layer, register
+from otoscope.probes._linear_head import FixedFeatureProbe, Solver
+from otoscope.probes.base import FrameProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("linear")
-class Linear(ClipProbe):
+class Linear(FixedFeatureProbe):
     """The standard linear probe, on the cls token of a clip.
 
         logits = W norm(c) + b
@@ -25,6 +26,7 @@ class Linear(ClipProbe):
     ----------
     norm : normalisation in front of the linear layer. "none" as in "Unmute the Patch Tokens" (Rauch et al., arXiv
         2509.24901), "layer" as in BAT (arXiv 2602.16305), "batch" as in efficient probing (arXiv 2506.10178).
+    solver : "exact" solves the layer to its optimum, "adamw" trains it by gradient, see `FixedFeatureProbe`.
 
     Examples
     --------
@@ -37,13 +39,11 @@ class Linear(ClipProbe):
     reads = "summary"
     stackable = True
 
-    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none") -> None:
-        super().__init__(shape, n_classes)
-        self.head = Head(shape.dim, n_classes, norm)
+    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none", solver: Solver = "adamw") -> None:
+        super().__init__(shape, n_classes, shape.dim, norm, solver)
 
-    def forward(self, tokens: Tokens) -> Tensor:
-        out: Tensor = self.head(only_layer(tokens.summary))
-        return out
+    def features(self, tokens: Tokens) -> Tensor:
+        return only_layer(tokens.summary)
 
     def stacked_forward(self, parameters: Mapping[str, Tensor], tokens: Tokens, sets: int) -> Tensor:
         """Logits of R probes, see `Probe.stacked_forward`; one matrix product."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from otoscope.probes._head import Head, Norm
-from otoscope.probes.base import ClipProbe, only_layer, register
+from otoscope.probes._head import Norm
+from otoscope.probes._linear_head import FixedFeatureProbe, Solver
+from otoscope.probes.base import only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("linearc")
-class LinearConcat(ClipProbe):
+class LinearConcat(FixedFeatureProbe):
     """A linear layer on the cls token and the mean over time of each frequency, concatenated.
 
         logits = W norm([c; m_1; ..; m_F]) + b
@@ -25,6 +26,7 @@ class LinearConcat(ClipProbe):
     Parameters
     ----------
     norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
+    solver : "exact" solves the layer to its optimum, "adamw" trains it by gradient, see `FixedFeatureProbe`.
 
     References
     ----------
@@ -37,16 +39,14 @@ class LinearConcat(ClipProbe):
     (torch.Size([5, 3]), 12)
     """
 
-    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none") -> None:
-        super().__init__(shape, n_classes)
-        self.head = Head((shape.freq + 1) * shape.dim, n_classes, norm)
+    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none", solver: Solver = "adamw") -> None:
+        super().__init__(shape, n_classes, (shape.freq + 1) * shape.dim, norm, solver)
 
-    def forward(self, tokens: Tokens) -> Tensor:
+    def features(self, tokens: Tokens) -> Tensor:
         x = only_layer(tokens.x)
         valid = tokens.mask[:, :, None, None].to(x.dtype)
         per_frequency = (x * valid).sum(1) / valid.sum(1)
-        out: Tensor = self.head(torch.cat([only_layer(tokens.summary), per_frequency.flatten(1)], 1))
-        return out
+        return torch.cat([only_layer(tokens.summary), per_frequency.flatten(1)], 1)
 
     def macs(self, n_tokens: int) -> int:  # noqa: ARG002
         return self.head.macs()

@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 from otoscope.probes._attention import FeedForward, LatentAttention
 from otoscope.probes._head import Head, Norm
-from otoscope.probes.base import ClipProbe, only_layer, register
+from otoscope.probes._linear_head import LinearHeadProbe
+from otoscope.probes.base import only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("map")
-class MapHead(ClipProbe):
+class MapHead(LinearHeadProbe):
     """The multi-head attention pooling of SigLIP: one learned query, then a residual MLP.
 
         h = MHA(q, z)
@@ -48,9 +49,9 @@ class MapHead(ClipProbe):
         self.mlp_norm, self.mlp = nn.LayerNorm(D), FeedForward(D)
         self.head = Head(D, n_classes, norm)
 
-    def forward(self, tokens: Tokens) -> Tensor:
+    def features(self, tokens: Tokens) -> Tensor:
         h = self.attention(self.latent, only_layer(tokens.flat), tokens.token_mask)
-        out: Tensor = self.head(h + self.mlp(self.mlp_norm(h)))
+        out: Tensor = h + self.mlp(self.mlp_norm(h))
         return out
 
     def macs(self, n_tokens: int) -> int:

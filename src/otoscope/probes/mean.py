@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from otoscope.probes._head import Head, Norm
-from otoscope.probes.base import ClipProbe, only_layer, register
+from otoscope.probes._head import Norm
+from otoscope.probes._linear_head import FixedFeatureProbe, Solver
+from otoscope.probes.base import only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("mean")
-class Mean(ClipProbe):
+class Mean(FixedFeatureProbe):
     """A linear layer on the mean token.
 
         logits = W norm(mean_n z_n) + b
@@ -25,6 +26,7 @@ class Mean(ClipProbe):
     ----------
     norm : normalisation in front of the linear layer, see `Head`. "none" as in the global average pooling of "Unmute
         the Patch Tokens" (Rauch et al., arXiv 2509.24901), "batch" as in efficient probing (arXiv 2506.10178).
+    solver : "exact" solves the layer to its optimum, "adamw" trains it by gradient, see `FixedFeatureProbe`.
 
     Examples
     --------
@@ -36,13 +38,11 @@ class Mean(ClipProbe):
     reads = "mean"
     stackable = True
 
-    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none") -> None:
-        super().__init__(shape, n_classes)
-        self.head = Head(shape.dim, n_classes, norm)
+    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none", solver: Solver = "adamw") -> None:
+        super().__init__(shape, n_classes, shape.dim, norm, solver)
 
-    def forward(self, tokens: Tokens) -> Tensor:
-        out: Tensor = self.head(only_layer(tokens.mean))
-        return out
+    def features(self, tokens: Tokens) -> Tensor:
+        return only_layer(tokens.mean)
 
     def stacked_forward(self, parameters: Mapping[str, Tensor], tokens: Tokens, sets: int) -> Tensor:
         """Logits of R probes, see `Probe.stacked_forward`; one matrix product."""

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from otoscope.probes._attention import attend, check_divides, map_query, project_values
 from otoscope.probes._head import Head, Norm
-from otoscope.probes.base import ClipProbe, FrameProbe, Probe, only_layer, register
+from otoscope.probes._linear_head import LinearHeadProbe
+from otoscope.probes.base import FrameProbe, Probe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -45,7 +46,7 @@ class _Mhca(Probe):
 
 
 @register("mhca")
-class Mhca(_Mhca, ClipProbe):
+class Mhca(_Mhca, LinearHeadProbe):
     """Multi-head cross-attention of one learned query.
 
         a_hn = softmax_n(<q_h, (W_k z_n)_h> / sqrt(D / H))
@@ -76,8 +77,8 @@ class Mhca(_Mhca, ClipProbe):
 
     stackable = True
 
-    def forward(self, tokens: Tokens) -> Tensor:
-        out: Tensor = self.head(self.attention(only_layer(tokens.flat), tokens.token_mask))
+    def features(self, tokens: Tokens) -> Tensor:
+        out: Tensor = self.attention(only_layer(tokens.flat), tokens.token_mask)
         return out
 
 

@@ -6,12 +6,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from otoscope.probes._head import Norm, make_norm, norm_macs
-from otoscope.probes.base import ClipProbe, only_layer, register
+from otoscope.probes._linear_head import LinearHeadProbe
+from otoscope.probes.base import only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("mlp")
-class Mlp(ClipProbe):
+class Mlp(LinearHeadProbe):
     """One hidden layer on the cls token.
 
         logits = W_2 GELU(W_1 norm(c) + b_1) + b_2
@@ -41,11 +42,11 @@ class Mlp(ClipProbe):
         width = hidden or shape.dim
         self.norm = make_norm(norm, shape.dim)
         self.hidden = nn.Linear(shape.dim, width)
-        self.linear = nn.Linear(width, n_classes)
+        self.head = nn.Linear(width, n_classes)
 
-    def forward(self, tokens: Tokens) -> Tensor:
-        out: Tensor = self.linear(F.gelu(self.hidden(self.norm(only_layer(tokens.summary)))))
+    def features(self, tokens: Tokens) -> Tensor:
+        out: Tensor = F.gelu(self.hidden(self.norm(only_layer(tokens.summary))))
         return out
 
     def macs(self, n_tokens: int) -> int:  # noqa: ARG002
-        return self.hidden.weight.numel() + norm_macs(self.norm, self.shape.dim) + self.linear.weight.numel()
+        return self.hidden.weight.numel() + norm_macs(self.norm, self.shape.dim) + self.head.weight.numel()

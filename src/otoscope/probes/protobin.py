@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from otoscope.probes._linear_head import LinearHeadProbe
 from otoscope.probes._prototypes import BinaryPrototypes, SharedPrototypes
-from otoscope.probes.base import ClipProbe, FrameProbe, register
+from otoscope.probes.base import FrameProbe, register
 
 
 @register("protobin")
-class Protobin(SharedPrototypes, ClipProbe):
+class Protobin(SharedPrototypes, LinearHeadProbe):
     """Binary prototypes that all classes share: the largest cosine of each with any token, then a linear layer.
 
         p_k = sign(v_k) in {-1, +1}^D
@@ -43,7 +44,7 @@ class Protobin(SharedPrototypes, ClipProbe):
 
     prototype_class = BinaryPrototypes
     stackable = True
-    forward = SharedPrototypes.clip_logits
+    features = SharedPrototypes.clip_features
 
 
 @register("protobin-frame")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from otoscope.probes._linear_head import LinearHeadProbe
 from otoscope.probes._prototypes import FloatPrototypes, SharedPrototypes
-from otoscope.probes.base import ClipProbe, FrameProbe, register
+from otoscope.probes.base import FrameProbe, register
 
 
 @register("protofloat")
-class Protofloat(SharedPrototypes, ClipProbe):
+class Protofloat(SharedPrototypes, LinearHeadProbe):
     """`protobin` with real-valued prototypes.
 
         s_k = max_n <z_n / |z_n|, p_k / |p_k|>
@@ -37,7 +38,7 @@ class Protofloat(SharedPrototypes, ClipProbe):
 
     prototype_class = FloatPrototypes
     stackable = True
-    forward = SharedPrototypes.clip_logits
+    features = SharedPrototypes.clip_features
 
 
 @register("protofloat-frame")

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from otoscope.probes._attention import check_divides
 from otoscope.probes._head import Head, Norm
 from otoscope.probes._layer_gate import LayerGate
-from otoscope.probes.base import ClipProbe, only_layer, register
+from otoscope.probes._linear_head import LinearHeadProbe
+from otoscope.probes.base import only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -32,7 +33,7 @@ class _Block(nn.Module):
 
 
 @register("selfattn")
-class SelfAttention(ClipProbe):
+class SelfAttention(LinearHeadProbe):
     """Self-attention over a learned mixture of layers, then the mean.
 
         x = sum_l softmax(w)_l z_l
@@ -84,13 +85,13 @@ class SelfAttention(ClipProbe):
         self.dropout = nn.Dropout(dropout)
         self.head = Head(shape.dim, n_classes, norm)
 
-    def forward(self, tokens: Tokens) -> Tensor:
+    def features(self, tokens: Tokens) -> Tensor:
         mask = tokens.token_mask
         x = only_layer(self.layer_gate(tokens.flat))
         for block in self.blocks:
             x = self.dropout(block(x, mask))
         valid = mask[:, :, None].to(x.dtype)
-        out: Tensor = self.head(self.dropout((x * valid).sum(1) / valid.sum(1)))
+        out: Tensor = self.dropout((x * valid).sum(1) / valid.sum(1))
         return out
 
     def macs(self, n_tokens: int) -> int:

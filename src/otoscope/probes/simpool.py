@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from otoscope.probes._attention import attend
 from otoscope.probes._head import Head, Norm
-from otoscope.probes.base import ClipProbe, only_layer, register
+from otoscope.probes._linear_head import LinearHeadProbe
+from otoscope.probes.base import only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("simpool")
-class SimPool(ClipProbe):
+class SimPool(LinearHeadProbe):
     """Attention pooling whose query is the mean token.
 
         q = W_q mean_n(z_n)
@@ -47,11 +48,10 @@ class SimPool(ClipProbe):
         self.token_norm = nn.LayerNorm(D, eps=1e-6)
         self.head = Head(D, n_classes, norm)
 
-    def forward(self, tokens: Tokens) -> Tensor:
+    def features(self, tokens: Tokens) -> Tensor:
         query = self.query(only_layer(tokens.mean)) @ self.key.weight / math.sqrt(self.shape.dim)
         pooled = attend(only_layer(tokens.flat), query[:, None], tokens.token_mask, self.token_norm)
-        out: Tensor = self.head(torch.flatten(pooled, 1))
-        return out
+        return torch.flatten(pooled, 1)
 
     def macs(self, n_tokens: int) -> int:
         D = self.shape.dim

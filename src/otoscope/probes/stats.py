@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from otoscope.probes._head import Head, Norm
-from otoscope.probes.base import ClipProbe, only_layer, register
+from otoscope.probes._head import Norm
+from otoscope.probes._linear_head import FixedFeatureProbe, Solver
+from otoscope.probes.base import only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("stats")
-class Stats(ClipProbe):
+class Stats(FixedFeatureProbe):
     """A linear layer on the mean, standard deviation and maximum of the tokens.
 
         logits = W norm([mean_n z_n; std_n z_n; max_n z_n]) + b
@@ -24,6 +25,7 @@ class Stats(ClipProbe):
     Parameters
     ----------
     norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
+    solver : "exact" solves the layer to its optimum, "adamw" trains it by gradient, see `FixedFeatureProbe`.
 
     References
     ----------
@@ -35,18 +37,16 @@ class Stats(ClipProbe):
     torch.Size([5, 3])
     """
 
-    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none") -> None:
-        super().__init__(shape, n_classes)
-        self.head = Head(3 * shape.dim, n_classes, norm)
+    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none", solver: Solver = "adamw") -> None:
+        super().__init__(shape, n_classes, 3 * shape.dim, norm, solver)
 
-    def forward(self, tokens: Tokens) -> Tensor:
+    def features(self, tokens: Tokens) -> Tensor:
         x, mask = only_layer(tokens.flat), tokens.token_mask[:, :, None]
         count = mask.sum(1).to(x.dtype)
         mean = x.masked_fill(~mask, 0).sum(1) / count
         variance = (x - mean[:, None]).square().masked_fill(~mask, 0).sum(1) / count
         highest = x.masked_fill(~mask, -torch.inf).amax(1)
-        out: Tensor = self.head(torch.cat([mean, variance.clamp_min(1e-12).sqrt(), highest], 1))
-        return out
+        return torch.cat([mean, variance.clamp_min(1e-12).sqrt(), highest], 1)
 
     def macs(self, n_tokens: int) -> int:
         return n_tokens * self.shape.dim + self.head.macs()

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from otoscope.probes._attention import FeedForward, LatentAttention
 from otoscope.probes._head import Head, Norm
-from otoscope.probes.base import ClipProbe, only_layer, register
+from otoscope.probes._linear_head import LinearHeadProbe
+from otoscope.probes.base import only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("vjepa")
-class VJepa(ClipProbe):
+class VJepa(LinearHeadProbe):
     """The attentive probe of V-JEPA: cross-attention of one learned query, then a residual MLP.
 
         h = q + MHA(q, LN(z))
@@ -62,9 +63,9 @@ class VJepa(ClipProbe):
         for last in (self.attention.out, self.mlp.contract):
             last.weight.div_(math.sqrt(2))
 
-    def forward(self, tokens: Tokens) -> Tensor:
+    def features(self, tokens: Tokens) -> Tensor:
         h = self.latent + self.attention(self.latent, only_layer(tokens.flat), tokens.token_mask, self.token_norm)
-        out: Tensor = self.head(h + self.mlp(self.mlp_norm(h)))
+        out: Tensor = h + self.mlp(self.mlp_norm(h))
         return out
 
     def macs(self, n_tokens: int) -> int:

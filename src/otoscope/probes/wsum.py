@@ -6,12 +6,13 @@ from torch import Tensor
 
 from otoscope.probes._head import Head, Norm
 from otoscope.probes._layer_gate import LayerGate
-from otoscope.probes.base import ClipProbe, only_layer, register
+from otoscope.probes._linear_head import LinearHeadProbe
+from otoscope.probes.base import only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
 @register("wsum")
-class WeightedSum(ClipProbe):
+class WeightedSum(LinearHeadProbe):
     """The weighted sum of layers of SUPERB: a linear layer on the mean token of a learned mixture of layers.
 
         logits = W norm(mean_n sum_l softmax(w)_l z_ln) + b
@@ -46,9 +47,8 @@ class WeightedSum(ClipProbe):
         self.layer_gate = LayerGate(shape.layers)
         self.head = Head(shape.dim, n_classes, norm)
 
-    def forward(self, tokens: Tokens) -> Tensor:
-        out: Tensor = self.head(only_layer(self.layer_gate(tokens.mean)))
-        return out
+    def features(self, tokens: Tokens) -> Tensor:
+        return only_layer(self.layer_gate(tokens.mean))
 
     def macs(self, n_tokens: int) -> int:  # noqa: ARG002
         return self.shape.layers * self.shape.dim + self.head.macs()

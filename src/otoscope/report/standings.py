@@ -27,7 +27,7 @@ from otoscope import metrics
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Estimate
 from otoscope.report.rows import Row, with_estimate
-from otoscope.report.variants import declared, differing
+from otoscope.report.variants import declared_settings, differing
 from otoscope.results import Protocol, Record, Store
 
 Part = Literal["encoder", "dataset"]
@@ -149,8 +149,8 @@ def _by_configuration(records: Sequence[Record]) -> list[tuple[str, list[Record]
     labelled = []
     for group in groups:
         probe = group[0].probe
-        settings = [declared(_configuration(other[0])) for other in groups if other[0].probe == probe]
-        variant = differing(declared(_configuration(group[0])), settings)
+        settings = [declared_settings(_configuration(other[0])) for other in groups if other[0].probe == probe]
+        variant = differing(declared_settings(_configuration(group[0])), settings)
         labelled.append((f"{probe} ({variant})" if variant else probe, group))
     return labelled
 

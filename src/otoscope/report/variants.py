@@ -11,7 +11,7 @@ Settings = Mapping[str, Any]
 """Settings of a run by readable name. Settings that are None are omitted."""
 
 
-def declared(protocol: Protocol) -> dict[str, Any]:
+def declared_settings(protocol: Protocol) -> dict[str, Any]:
     """The settings of a protocol by readable name.
 
     Parameters
@@ -24,7 +24,8 @@ def declared(protocol: Protocol) -> dict[str, Any]:
 
     Examples
     --------
-    >>> declared(Protocol(encoder_digest="e", dataset_digest="d", task="multi-label", probe="linear", layers=(5,)))
+    >>> digests = {"encoder_digest": "e", "dataset_digest": "d"}
+    >>> declared_settings(Protocol(**digests, task="multi-label", probe="linear", layers=(5,)))
     {'probe': 'linear', 'layers': '5', 'revision': 1}
     """
     settings = {"probe": protocol.probe, **protocol.options, "norm": protocol.norm, "layers": _layers(protocol.layers)}
@@ -48,10 +49,10 @@ def declared(protocol: Protocol) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def used(record: Record) -> dict[str, Any]:
+def used_settings(record: Record) -> dict[str, Any]:
     """The settings of a record, with the learning rate and the weight decay that a search chose."""
     chosen = {"lr": record.lr, "weight_decay": record.weight_decay}
-    return declared(record.protocol) | {name: value for name, value in chosen.items() if value is not None}
+    return declared_settings(record.protocol) | {name: value for name, value in chosen.items() if value is not None}
 
 
 def variants(records: Sequence[Record]) -> list[str]:
@@ -66,9 +67,9 @@ def variants(records: Sequence[Record]) -> list[str]:
     list of str. For each record, the settings in which it differs from any other record; "" if it is the only one. The
     learning rate and weight decay that a search chose are compared only if the declared settings are equal.
     """
-    settings = [declared(record.protocol) for record in records]
+    settings = [declared_settings(record.protocol) for record in records]
     if any(settings.count(one) > 1 for one in settings):
-        settings = [used(record) for record in records]
+        settings = [used_settings(record) for record in records]
     return [differing(one, settings) for one in settings]
 
 

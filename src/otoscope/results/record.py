@@ -1,7 +1,7 @@
 """The typed result of a final run: what was measured, under which protocol, and the prediction for every clip.
 
 Training writes a `Record`, and reports read it. Everything that a report needs to know about a run is a field of its
-`Protocol`; reports derive nothing from names or from which metrics there are.
+`Protocol`; reports derive nothing from names or from the set of metrics.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VERSION = 2
 """Version of a record's JSON. Older versions are read through `otoscope.results.migrate`."""
 
 REVISION = 1
-"""Revision of the training and evaluation code. Raise it when the same protocol would give another result."""
+"""Revision of the training and evaluation code. Increase it when the results of the same protocol change."""
 
 FINETUNE = "finetune"
 """`Protocol.probe` of a run that fine-tunes the whole encoder."""
@@ -105,12 +105,14 @@ class TrainingSettings:
     epochs : passes over the train split.
     batch_size : number of clips per optimiser step.
     lr, weight_decay : fixed by the user; None where the probe's default or a search decides.
+    resolve_head : whether the last linear layer is solved exactly after the training.
     """
 
     epochs: int
     batch_size: int
     lr: float | None = None
     weight_decay: float | None = None
+    resolve_head: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,7 +63,7 @@ def fit_best(
     0.41
     """
     kind = probes.registry.get(probe)
-    if not kind.trained:
+    if probes.solver_of(probe, options or {}) != "adamw":
         fitted = fit(probe, bank, config, options=options, progress=progress)
         return SearchResult(fitted, (Trial.of(0, {}, fitted),))
     ranges = {"lr": kind.lr, "weight_decay": kind.weight_decay} | dict(space or {})

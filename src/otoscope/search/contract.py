@@ -105,7 +105,10 @@ def _resume(spec: SearchSpec) -> None:
         reopened = spec.create(problems[1])
         expect(set(found) == {t.number for t in reopened.trials}, "a search that is opened again must keep its trials")
         found |= _settings(_run(reopened))
-        expect(found == expected, "a search that is stopped and opened again must try the same settings as without")
+        expect(
+            found == expected,
+            "a search that is stopped and opened again must try the same settings as an uninterrupted one",
+        )
 
 
 @CONTRACT.check("best")

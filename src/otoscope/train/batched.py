@@ -9,21 +9,21 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
-
 from otoscope import metrics, probes
-from otoscope.bank import Bank, BankSplit
+from otoscope.bank import Bank
 from otoscope.probes import FrameProbe, Probe
 from otoscope.results import Protocol
 from otoscope.train import loader
+from otoscope.train._prepare import create_probe, device_of, load_split
 from otoscope.train.callbacks import EndDiverged, SaveBest, StopTrials, Validation, Watch
 from otoscope.train.config import TrainingConfig
 from otoscope.train.data import BankData, batches_in_order
 from otoscope.train.errors import DivergedError, PrunedError
-from otoscope.train.fitted import FittedProbe, chosen_shape, fitted_on, layers_of, predict
+from otoscope.train.fitted import FittedProbe, chosen_shape, fitted_on
 from otoscope.train.learners import SingleLearner, StackedLearner, can_stack
 from otoscope.train.loop import Callback, Group, TrainingState, train
 from otoscope.train.losses import Loss, loss_for
+from otoscope.train.once import fit_once, resolve_head
 from otoscope.train.optim import adamw, warmup_cosine
 from otoscope.train.progress import TrainingBar
 from otoscope.train.protocol import protocol_of
@@ -49,7 +49,7 @@ def trials_at_once(probe: str, bank: Bank, *, options: Mapping[str, Any] | None 
     int. As many trials as have their state in `TRIAL_BYTES`, from 1 to `MAX_TRIALS`.
     """
     kind = probes.registry.get(probe)
-    if not kind.trained:
+    if probes.solver_of(probe, options or {}) != "adamw":
         return MAX_TRIALS
     shape = chosen_shape(bank.shape, loader.choose_layers(None, kind.uses_all_layers, bank.shape))
     parameters = probes.parameter_count(probe, shape, len(bank.task.classes), **(options or {}))
@@ -98,11 +98,12 @@ def fit_many(
     kind, options = probes.registry.get(probe), dict(options or {})
     if issubclass(kind, FrameProbe):
         raise TypeError(f"probe {probe!r} emits frame logits, bank targets are for clips; fit a clip probe")
-    trials = _resolve(configs, kind, bank)
+    solver = probes.solver_of(probe, options)
+    trials = _resolve(configs, kind, bank, solver)
     _check_labels(bank)
     protocols = [protocol_of(probe, bank, options, replace(c, layers=trials[0].layers)) for c in configs]
-    if not kind.trained:
-        return [_memorise(bank, trial, protocol) for trial, protocol in zip(trials, protocols, strict=True)]
+    if solver != "adamw":
+        return [fit_once(bank, trial, protocol) for trial, protocol in zip(trials, protocols, strict=True)]
     batch = _Trials(bank, trials, protocols)
     batch.train(watch, progress)
     return batch.results(time.perf_counter() - start)
@@ -113,16 +114,16 @@ class _Trials:
 
     def __init__(self, bank: Bank, trials: Sequence[TrainingConfig], protocols: Sequence[Protocol]) -> None:
         self.bank, self.trials, self.protocols = bank, trials, protocols
-        self.device = _device(trials[0])
+        self.device = device_of(trials[0])
         self.modules: list[Probe] = []
         self.streams: list[RandomStream] = []
         for trial, protocol in zip(trials, protocols, strict=True):
             with seeded(trial.seed, self.device):
-                self.modules.append(_create(bank, trial, protocol))
+                self.modules.append(create_probe(bank, trial, protocol))
                 self.streams.append(RandomStream(self.device))
         self.training, self.validation = bank.split("train"), bank.split("validation")
         self.load, self.load_validation = (
-            _load(split, self.modules[0], trials[0]) for split in (self.training, self.validation)
+            load_split(split, self.modules[0], trials[0]) for split in (self.training, self.validation)
         )
         self.state = TrainingState(self._groups(), self._diverged)
 
@@ -157,6 +158,8 @@ class _Trials:
                 module, history = self.modules[number].cpu(), self.state.history[number]
                 module.load_state_dict(group.learner.best(row))
                 trial, protocol = self.trials[number], self.protocols[number]
+                if trial.resolve_head:
+                    history = resolve_head(module, self.bank, trial, history)
                 results[number] = fitted_on(self.bank, module, protocol, trial, history, shares[number])
         return [results[number] for number in range(len(self.trials))]
 
@@ -185,18 +188,18 @@ class _Trials:
         )
 
 
-def _resolve(configs: Sequence[TrainingConfig], kind: type[Probe], bank: Bank) -> list[TrainingConfig]:
+def _resolve(configs: Sequence[TrainingConfig], kind: type[Probe], bank: Bank, solver: str) -> list[TrainingConfig]:
     """The configurations with every default replaced by its value for this probe and bank."""
     if not configs:
         raise ValueError("fit_many needs at least one configuration, found none; fit trains a single one")
-    shared = [(c.epochs, c.batch_size, c.layers, c.device) for c in configs]
+    shared = [(c.epochs, c.batch_size, c.layers, c.device, c.resolve_head) for c in configs]
     if any(other != shared[0] for other in shared):
         raise ValueError(
             "fit_many needs configurations that differ in seed, lr and weight_decay alone, found several values of "
-            f"(epochs, batch_size, layers, device): {shared}; train them in separate calls"
+            f"(epochs, batch_size, layers, device, resolve_head): {shared}; train them in separate calls"
         )
     layers = loader.choose_layers(configs[0].layers, kind.uses_all_layers, bank.shape)
-    if not kind.trained:
+    if solver != "adamw":
         return [replace(c, layers=layers, lr=None, weight_decay=None) for c in configs]
     return [
         replace(
@@ -209,41 +212,11 @@ def _resolve(configs: Sequence[TrainingConfig], kind: type[Probe], bank: Bank) -
     ]
 
 
-def _memorise(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedProbe:
-    """Fit a probe without gradient training, which reads the train split once."""
-    start, device = time.perf_counter(), _device(trial)
-    training, validation = bank.split("train"), bank.split("validation")
-    with seeded(trial.seed, device):
-        module = _create(bank, trial, protocol)
-        load = _load(training, module, trial)
-        for index in torch.split(torch.arange(len(training)), trial.batch_size):
-            module.partial_fit(load(index).to(device), training.targets[index].to(device))
-        logits = predict(module, _load(validation, module, trial), len(validation), trial.batch_size)
-    if not bool(logits.isfinite().all()):
-        raise DivergedError(f"probe {module.name!r}: scores of the validation split are nan or infinite")
-    score = float(metrics.main_scores(logits[None].numpy(), validation.targets.numpy(), bank.task)[0])
-    history = [{"epoch": 0, "validation": score}]
-    return fitted_on(bank, module, protocol, trial, history, time.perf_counter() - start)
-
-
-def _create(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> Probe:
-    shape = chosen_shape(bank.shape, layers_of(trial))
-    return probes.create(protocol.probe, shape, len(bank.task.classes), **protocol.options).to(_device(trial))
-
-
-def _load(split: BankSplit, module: Probe, trial: TrainingConfig) -> loader.Loader:
-    return loader.split_loader(split, module.reads, layers_of(trial), normalise=module.normalises_tokens)
-
-
 def _rates(trial: TrainingConfig) -> tuple[float, float]:
     """Learning rate and weight decay of a trial with gradient training."""
     assert trial.lr is not None
     assert trial.weight_decay is not None
     return trial.lr, trial.weight_decay
-
-
-def _device(trial: TrainingConfig) -> torch.device:
-    return torch.device("cpu" if trial.device is None else trial.device)
 
 
 def _check_labels(bank: Bank) -> None:

@@ -19,6 +19,8 @@ class TrainingConfig:
     batch_size : clips of one optimiser step.
     layers : layers of the bank to read: an index (negative counts from the end), several indices, or "all". None takes
         the last layer, or all of them for a probe that uses all layers.
+    resolve_head : whether the last linear layer of the best epoch's probe is solved exactly on its features. It is kept
+        where it is better on the validation split.
     seed : seed of the initial weights and of the order of clips.
     device : where to compute; None for the CPU.
 
@@ -37,6 +39,7 @@ class TrainingConfig:
     epochs: int = 30
     batch_size: int = 128
     layers: int | str | Sequence[int] | None = None
+    resolve_head: bool = False
     seed: int = 0
     device: str | torch.device | None = None
 

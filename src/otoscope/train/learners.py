@@ -19,7 +19,7 @@ from otoscope.train.rng import RandomStream
 Batch = Sequence[tuple[Any, Tensor]]
 """The clips of one step: (inputs of a module, targets [b, C]) for each micro-batch. Their gradients are accumulated."""
 Seeds = tuple[int, ...]
-"""Seeds of trials. A batch for several seeds holds the clips of each seed's order, one after another."""
+"""Seeds of trials. A batch for several seeds contains one set of clips for each seed, one after another."""
 BatchFor = Callable[[Seeds], Batch]
 """Seeds -> the batch of the current step for trials with these seeds."""
 

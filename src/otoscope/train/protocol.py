@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from otoscope import probes
 from otoscope.bank import Bank, BankIdentity
-from otoscope.probes import Probe
+from otoscope.probes import LinearHeadProbe, Probe
 from otoscope.results import Protocol, Sampling, TrainingSettings
 from otoscope.train.config import TrainingConfig
 from otoscope.train.fitted import layers_of
@@ -43,6 +44,8 @@ def probe_protocol(
     Protocol. Without fold and search, which only the caller knows.
     """
     kind = probes.registry.get(probe)
+    resolve_head = training.resolve_head and issubclass(kind, LinearHeadProbe)
+    by_gradient = probes.solver_of(probe, options) == "adamw"
     return Protocol(
         encoder_digest=identity.encoder_digest,
         dataset_digest=identity.dataset_digest,
@@ -53,7 +56,7 @@ def probe_protocol(
         norm=_norm(kind, options),
         layers=tuple(identity.layers[index] for index in layers),
         dtype=identity.dtype,
-        training=training if kind.trained else None,
+        training=replace(training, resolve_head=resolve_head) if by_gradient else None,
         **vars(sampling),
     )
 
@@ -76,7 +79,11 @@ def protocol_of(probe: str, bank: Bank, options: Mapping[str, Any], config: Trai
         layers=layers_of(config),
         options=options,
         training=TrainingSettings(
-            epochs=config.epochs, batch_size=config.batch_size, lr=config.lr, weight_decay=config.weight_decay
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            resolve_head=config.resolve_head,
         ),
         sampling=bank.sampling,
     )

@@ -109,6 +109,7 @@ class ProbeJob(Job):
             epochs=self.suite.epochs,
             batch_size=self.suite.batch_size,
             layers=self._spec.layer,
+            resolve_head=self._spec.resolve_head,
             seed=seed,
             device=self.device,
         )

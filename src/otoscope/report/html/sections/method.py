@@ -5,7 +5,7 @@ from __future__ import annotations
 from otoscope.report.html.sections.base import ReportData, Section, register
 from otoscope.report.html.svg import escape
 from otoscope.report.rows import Row
-from otoscope.report.variants import used
+from otoscope.report.variants import used_settings
 
 _FACTS = (
     "The encoder is frozen. Each probe is trained on the train split; the validation split selects its best epoch. "
@@ -52,5 +52,5 @@ def _provenance(data: ReportData) -> list[str]:
 
 def _configuration(row: Row) -> str:
     """Write the training configuration of a row."""
-    text = ", ".join(f"{name} = {value}" for name, value in used(row.records[0]).items())
+    text = ", ".join(f"{name} = {value}" for name, value in used_settings(row.records[0]).items())
     return f"<code>{escape(text)}</code>"

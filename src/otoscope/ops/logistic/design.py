@@ -1,0 +1,149 @@
+"""The feature matrix of a logistic regression: standardised, in memory or read by blocks, with its principal axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+RANK = 1e-12
+"""Principal axes with less than this fraction of the largest variance are rounding errors and are left out."""
+IN_MEMORY = 4 * 1024**3
+"""Largest design, in bytes of the computation's dtype, that is standardised once and kept in memory."""
+
+
+class Design:
+    """Standardised features, and the products that a solver needs.
+
+    With fewer clips than features, the problem is solved in the coordinates z [n, r] of the clips along their
+    principal axes, because no direction outside of their span lowers the loss. Otherwise it is solved in the
+    standardised features, block by block, and the principal axes serve as preconditioner. Either way a product costs
+    n min(n, D) multiplications for each class.
+
+    Parameters
+    ----------
+    features : [n, D], any floating dtype; may be a memory-mapped file, of which `block` rows are read at a time.
+    dtype : of the computation. float64 reaches the tolerance for every penalty that is of use.
+    block : rows that are converted to `dtype` at once.
+    device : where to compute; None for the device of `features`.
+
+    Attributes
+    ----------
+    mean, scale : float [D]. Features are standardised by (x - mean) / scale; a constant feature becomes 0.
+    width : number of coordinates that are solved for, D or r.
+
+    Raises
+    ------
+    ValueError : for features that are not [n, D] with n >= 1, or that are not finite.
+
+    Examples
+    --------
+    >>> design = Design(torch.randn(5, 9, generator=torch.Generator().manual_seed(0)))
+    >>> design.width, design.times(torch.zeros(4, 2, dtype=torch.float64)).shape
+    (4, torch.Size([5, 2]))
+    """
+
+    def __init__(
+        self,
+        features: Tensor,
+        *,
+        dtype: torch.dtype = torch.float64,
+        block: int = 4096,
+        device: torch.device | None = None,
+    ) -> None:
+        if features.ndim != 2 or not len(features):
+            raise ValueError(f"features must be [n, D] with n >= 1, found {list(features.shape)}")
+        self._features, self._block, self._dtype = features, block, dtype
+        self.device = features.device if device is None else device
+        n, width = features.shape
+        self._standardise()
+        if n < width:
+            values, vectors = _principal_axes(self._outer())
+            self._z: Tensor | None = vectors * values.sqrt()
+            self._axes = self._transposed(vectors / values.sqrt())
+            self._variances, self.width = values / n, len(values)
+        else:
+            values, self._axes = _principal_axes(self._inner(), whole=True)
+            self._z, self._variances, self.width = None, values / n, width
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def times(self, weight: Tensor) -> Tensor:
+        """Features times weights: [width, C] to [n, C]."""
+        if self._z is not None:
+            return self._z @ weight
+        return torch.cat([x @ weight for x in self._blocks()])
+
+    def transposed_times(self, clips: Tensor) -> Tensor:
+        """Transposed features times values of clips: [n, C] to [width, C]."""
+        return self._z.T @ clips if self._z is not None else self._transposed(clips)
+
+    def precondition(self, gradient: Tensor, curvature: Tensor, penalty: float) -> Tensor:
+        """Solve with the Hessian that constant curvatures would give: [width, C], curvature [C], to [width, C]."""
+        scaled = self._variances[:, None] * curvature + penalty
+        if self._z is not None:
+            return gradient / scaled
+        return self._axes @ ((self._axes.T @ gradient) / scaled)
+
+    def restore(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights [D, C] and bias [C] for the features before standardisation, from weights [width, C]."""
+        standardised = self._axes @ weight if self._z is not None else weight
+        original = standardised / self.scale[:, None]
+        return original, bias - self.mean @ original
+
+    def _standardise(self) -> None:
+        total = torch.zeros(self._features.shape[1], dtype=self._dtype, device=self.device)
+        square, largest = total.clone(), total.clone()
+        for x in self._raw_blocks():
+            total += x.sum(0)
+            largest = torch.maximum(largest, x.abs().amax(0))
+        self.mean = total / len(self)
+        if not bool(self.mean.isfinite().all()):
+            raise ValueError("features must be finite, found NaN or infinite values")
+        for x in self._raw_blocks():
+            square += (x - self.mean).square().sum(0)
+        spread = (square / len(self)).sqrt()
+        constant = spread <= 1e-6 * largest
+        self.scale = torch.where(constant, torch.ones_like(spread), spread)
+        self._factor = torch.where(constant, torch.zeros_like(spread), 1 / self.scale)
+        whole = self._features.numel() * self._dtype.itemsize <= IN_MEMORY
+        self._standardised = [(x - self.mean) * self._factor for x in self._raw_blocks()] if whole else None
+
+    def _raw_blocks(self) -> Iterator[Tensor]:
+        for start in range(0, len(self), self._block):
+            yield self._features[start : start + self._block].to(self.device, self._dtype)
+
+    def _blocks(self) -> Iterator[Tensor]:
+        if self._standardised is not None:
+            yield from self._standardised
+        else:
+            yield from ((x - self.mean) * self._factor for x in self._raw_blocks())
+
+    def _transposed(self, clips: Tensor) -> Tensor:
+        parts = torch.split(clips, self._block)
+        return _sum(x.T @ rows for x, rows in zip(self._blocks(), parts, strict=True))
+
+    def _inner(self) -> Tensor:
+        return _sum(x.T @ x for x in self._blocks())
+
+    def _outer(self) -> Tensor:
+        blocks = list(self._blocks())
+        return torch.cat([torch.cat([x @ other.T for other in blocks], 1) for x in blocks])
+
+
+def _sum(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of tensors of one shape, at least one."""
+    return reduce(torch.add, parts)
+
+
+def _principal_axes(gram: Tensor, *, whole: bool = False) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and vectors, largest first; without those that are zero to rounding, unless `whole`."""
+    values, vectors = torch.linalg.eigh(gram)
+    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+    if whole:
+        return values, vectors
+    kept = values > values[0] * max(RANK, len(gram) * torch.finfo(gram.dtype).eps)
+    return values[kept], vectors[:, kept]

@@ -1,0 +1,213 @@
+"""The truncated Newton method that solves a logistic regression."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from otoscope.ops.logistic.design import Design
+from otoscope.ops.logistic.problem import MultiClass, MultiLabel, Problem
+
+Kind = Literal["multi-label", "multi-class"]
+
+RELATIVE_TOLERANCE = 1e-8
+"""A solution is optimal when its objective lies at most this fraction above the minimum, by the bound of `solve`."""
+MAX_NEWTON_STEPS = 100
+MAX_CG_STEPS = 400
+_ARMIJO = 1e-4
+_HALVINGS = 30
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The weights of a solved problem, in the coordinates of its design (`Design.restore` leads back to the features).
+
+    Parameters
+    ----------
+    weight : float [width, C].
+    bias : float [C].
+    objective : float [P]. f of each of P independent problems: C for "multi-label", 1 for "multi-class".
+    gap : float [P]. Upper bound of objective minus minimum.
+    converged : bool [P]. Whether `gap` is within the tolerance.
+    steps : Newton steps taken.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    objective: Tensor
+    gap: Tensor
+    converged: Tensor
+    steps: int
+
+
+def solve(
+    design: Design,
+    targets: Tensor,
+    penalty: float,
+    *,
+    kind: Kind,
+    start: Solution | None = None,
+    positive_weight: Tensor | None = None,
+    tolerance: float = RELATIVE_TOLERANCE,
+) -> Solution:
+    """Minimise f.
+
+    f is `penalty`-strongly convex in W, so f - min f <= ||gradient||^2 / (2 penalty) where b is optimal for W. The
+    gradient of b enters the bound with the curvature along b.
+
+    A class of a "multi-label" problem without positives, or without negatives, has no finite optimum. It gets zero
+    weights and the log odds of one half of a clip, and counts as converged.
+
+    Parameters
+    ----------
+    design : the standardised features of n clips.
+    targets : float [n, C] in 0..1; for "multi-class" every row sums to 1.
+    penalty : > 0.
+    kind : "multi-label" for C independent problems, "multi-class" for one softmax.
+    start : a solution of a neighbouring penalty to start from; None starts at zero.
+    positive_weight : float [C]. Factor of the loss of positive targets, for "multi-label"; None for 1.
+    tolerance : largest accepted (objective - minimum) / objective.
+
+    Returns
+    -------
+    Solution. `converged` is False for a problem that did not reach the tolerance in `MAX_NEWTON_STEPS` steps.
+
+    Raises
+    ------
+    ValueError : for a penalty that is not above 0, or targets that do not fit.
+
+    Examples
+    --------
+    >>> design = Design(torch.tensor([[-1.0], [0.0], [1.0]]))
+    >>> solution = solve(design, torch.tensor([[0.0], [0.0], [1.0]]), 0.1, kind="multi-label")
+    >>> bool(solution.converged.all()), round(float(solution.weight), 4)
+    (True, 1.4957)
+    """
+    if not penalty > 0:
+        raise ValueError(f"the penalty must be above 0, found {penalty}")
+    if targets.ndim != 2 or len(targets) != len(design):
+        raise ValueError(f"targets must be [n, C] with n = {len(design)}, found {list(targets.shape)}")
+    if kind == "multi-class" and positive_weight is not None:
+        raise ValueError("positive_weight belongs to multi-label problems; a multi-class problem has none")
+    y = targets.to(design.mean)
+    if kind == "multi-class":
+        if not torch.allclose(y.sum(1), y.new_ones(len(y))):
+            raise ValueError("the targets of a multi-class problem must sum to 1 for each clip")
+        return _Newton(MultiClass(design, y), penalty, tolerance).run(start)
+    ones = torch.ones_like(y[0])
+    return _Newton(
+        MultiLabel(design, y, ones if positive_weight is None else positive_weight.to(y)), penalty, tolerance
+    ).run(start)
+
+
+class _Newton:
+    """The iteration of one penalty over all problems; those that have converged take no further steps."""
+
+    def __init__(self, problem: Problem, penalty: float, tolerance: float) -> None:
+        self.problem, self.penalty, self.tolerance = problem, penalty, tolerance
+
+    def run(self, start: Solution | None) -> Solution:
+        design, y, count = self.problem.design, self.problem.targets, self.problem.count
+        like = design.mean
+        weight = like.new_zeros(design.width, y.shape[1]) if start is None else start.weight.to(like).clone()
+        bias = like.new_zeros(y.shape[1]) if start is None else start.bias.to(like).clone()
+        objective, gap = like.new_full((count,), math.inf), like.new_full((count,), math.inf)
+        active = torch.arange(count, device=like.device)
+        if isinstance(self.problem, MultiLabel):
+            active = self._settle_constant(weight, bias, objective, gap)
+        steps = 0
+        while len(active) and steps <= MAX_NEWTON_STEPS:
+            columns = slice(None) if isinstance(self.problem, MultiClass) else active
+            step = _Step(self.problem.select(active), self.penalty, weight[:, columns], bias[columns])
+            objective[active], gap[active] = step.value, step.bound
+            solved = step.bound <= self.tolerance * step.value
+            if bool(solved.all()) or steps == MAX_NEWTON_STEPS:
+                break
+            length = step.take() * ~solved
+            weight[:, columns] += length * step.direction[0]
+            bias[columns] += length * step.direction[1]
+            active = active[length > 0]
+            steps += 1
+        return Solution(weight, bias, objective, gap, gap <= self.tolerance * objective, steps)
+
+    def _settle_constant(self, weight: Tensor, bias: Tensor, objective: Tensor, gap: Tensor) -> Tensor:
+        """Set the classes whose targets are all 0 or all 1; the numbers of the others."""
+        y = self.problem.targets
+        constant = (y.amax(0) == 0) | (y.amin(0) == 1)
+        share = (y.sum(0) + 0.5) / (len(y) + 1)
+        weight[:, constant] = 0
+        bias[constant] = (share / (1 - share)).log()[constant]
+        objective[constant], gap[constant] = self.problem.loss(bias.expand_as(y))[constant], 0
+        return (~constant).nonzero().flatten()
+
+
+class _Step:
+    """One Newton step from given weights: the objective with its bound there, and the step itself."""
+
+    def __init__(self, problem: Problem, penalty: float, weight: Tensor, bias: Tensor) -> None:
+        self.problem, self.penalty, self.weight, self.bias = problem, penalty, weight, bias
+        design, n = problem.design, len(problem.targets)
+        self.margin = design.times(weight) + bias
+        self.value = problem.loss(self.margin) + penalty / 2 * problem.dot(weight, weight)
+        residual = problem.residual(self.margin) / n
+        self.slope_w, self.slope_b = design.transposed_times(residual) + penalty * weight, residual.sum(0)
+        self.hessian, diagonal = problem.curvature(self.margin)
+        self.diagonal = diagonal.clamp(min=torch.finfo(diagonal.dtype).eps)
+        self.bound = problem.dot(self.slope_w, self.slope_w) / (2 * penalty)
+        self.bound = self.bound + problem.dot(self.slope_b[None], (self.slope_b / self.diagonal)[None])
+
+    def take(self) -> Tensor:
+        """Find `direction`; the length of each problem's step along it, 0 where no step lowers the objective."""
+        self.direction = self._conjugate_gradients()
+        return self._line_search(*self.direction)
+
+    def _inner(self, a_w: Tensor, a_b: Tensor, b_w: Tensor, b_b: Tensor) -> Tensor:
+        return self.problem.dot(a_w, b_w) + self.problem.dot(a_b[None], b_b[None])
+
+    def _conjugate_gradients(self) -> tuple[Tensor, Tensor]:
+        """A direction d with H d close to minus the gradient.
+
+        The preconditioner is the Hessian where every clip has the mean curvature `diagonal` [C]. The residual is
+        reduced to between 0.1 and 0.001 of the gradient in its norm, the less the closer the optimum is.
+        """
+        design, n = self.problem.design, len(self.problem.targets)
+        tiny = torch.finfo(self.diagonal.dtype).tiny
+        d_w, d_b = torch.zeros_like(self.slope_w), torch.zeros_like(self.slope_b)
+        r_w, r_b = -self.slope_w, -self.slope_b
+        p_w, p_b = s_w, s_b = design.precondition(r_w, self.diagonal, self.penalty), r_b / self.diagonal
+        rho = first = self._inner(r_w, r_b, s_w, s_b)
+        forcing = rho.sqrt().clamp(1e-3, 0.1) ** 2
+        for _ in range(MAX_CG_STEPS):
+            change = self.hessian(design.times(p_w) + p_b) / n
+            h_w, h_b = design.transposed_times(change) + self.penalty * p_w, change.sum(0)
+            alpha = rho / self._inner(p_w, p_b, h_w, h_b).clamp(min=tiny)
+            d_w, d_b = d_w + alpha * p_w, d_b + alpha * p_b
+            r_w, r_b = r_w - alpha * h_w, r_b - alpha * h_b
+            s_w, s_b = design.precondition(r_w, self.diagonal, self.penalty), r_b / self.diagonal
+            following = self._inner(r_w, r_b, s_w, s_b)
+            if bool((following <= forcing * first).all()):
+                break
+            beta = following / rho.clamp(min=tiny)
+            p_w, p_b, rho = s_w + beta * p_w, s_b + beta * p_b, following
+        return d_w, d_b
+
+    def _line_search(self, d_w: Tensor, d_b: Tensor) -> Tensor:
+        """The largest of 1, 1/2, 1/4, ... that lowers f enough (Armijo), for every problem; 0 where none does."""
+        problem = self.problem
+        change = problem.design.times(d_w) + d_b
+        slope = self._inner(self.slope_w, self.slope_b, d_w, d_b)
+        squares = problem.dot(self.weight, self.weight), problem.dot(self.weight, d_w), problem.dot(d_w, d_w)
+        rounding = 4 * torch.finfo(slope.dtype).eps * self.value.abs()
+        length, accepted = torch.ones_like(slope), torch.zeros_like(slope, dtype=torch.bool)
+        for _ in range(_HALVINGS):
+            norm = squares[0] + 2 * length * squares[1] + length.square() * squares[2]
+            reached = problem.loss(self.margin + length * change) + self.penalty / 2 * norm
+            accepted = reached <= self.value + _ARMIJO * length * slope + rounding
+            if bool(accepted.all()):
+                break
+            length = torch.where(accepted, length, length / 2)
+        return torch.where(accepted, length, torch.zeros_like(length))

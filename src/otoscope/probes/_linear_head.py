@@ -1,0 +1,110 @@
+"""Probes whose logits are a linear layer on features of the clip."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import replace
+from functools import cache
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from otoscope.probes._head import Head, Norm
+from otoscope.probes.base import ClipProbe
+from otoscope.types import Tokens, TokenShape
+
+Solver = Literal["exact", "adamw"]
+SOLVERS = ("exact", "adamw")
+
+
+class LinearHeadProbe(ClipProbe):
+    """Base of clip probes with logits = head(features(tokens)), where the last layer of `head` is linear.
+
+    A subclass sets `head`, a `Head` or `nn.Linear`, in its constructor.
+    """
+
+    @abstractmethod
+    def features(self, tokens: Tokens) -> Tensor:
+        """The input of `head`, float [B, W]."""
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        head = self.get_submodule("head")
+        out: Tensor = head(self.features(tokens))
+        return out
+
+    def linear_input(self, tokens: Tokens) -> Tensor:
+        """The input of the last linear layer, float [B, W]: the features, normalised where the head does so."""
+        head, features = self.get_submodule("head"), self.features(tokens)
+        out: Tensor = head.norm(features) if isinstance(head, Head) else features
+        return out
+
+    @property
+    def last_layer(self) -> nn.Linear:
+        """The last linear layer."""
+        head = self.get_submodule("head")
+        layer = head.linear if isinstance(head, Head) else head
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+
+class FixedFeatureProbe(LinearHeadProbe):
+    """Base of probes that are linear in features without trained parameters.
+
+    Such a probe is a logistic regression with one optimum. With `solver="exact"` it is solved to that optimum, with the
+    penalty chosen on the validation split (`otoscope.train.exact`): no learning rate, number of epochs or seed takes
+    part. `solver="adamw"` trains it by gradient, as papers do.
+
+    Given several layers, the exact probe reads their features side by side; the trained one mixes the layers by a
+    softmax gate.
+
+    Attributes
+    ----------
+    reads_layers_side_by_side : True for a class that reads several layers by itself.
+
+    Parameters
+    ----------
+    width : number of features, W; of one layer unless `reads_layers_side_by_side`.
+    norm : normalisation in front of the linear layer, see `Head`.
+    solver : "exact" or "adamw".
+
+    Raises
+    ------
+    ValueError : for an unknown solver, or for norm="batch" with the exact solver, which standardises features itself.
+    """
+
+    solver: Literal["adamw", "exact", "stored"] = "exact"
+    head: Head
+    reads_layers_side_by_side: ClassVar[bool] = False
+
+    def __init__(self, shape: TokenShape, n_classes: int, width: int, norm: Norm, solver: Solver) -> None:
+        super().__init__(shape, n_classes)
+        if solver not in SOLVERS:
+            raise ValueError(f"solver {solver!r}; allowed: {', '.join(map(repr, SOLVERS))}")
+        if solver == "exact" and norm == "batch":
+            raise ValueError(
+                "norm='batch' belongs to solver='adamw': the exact solver standardises every feature by the train "
+                "clips; leave norm out, or train with solver='adamw'"
+            )
+        self.solver = solver
+        self.head = Head(width, n_classes, norm)
+
+
+@cache
+def side_by_side(cls: type[FixedFeatureProbe]) -> type[FixedFeatureProbe]:
+    """The class of a single-layer probe that reads the features of several layers, concatenated."""
+
+    class SideBySide(cls):  # type: ignore[valid-type, misc]
+        def __init__(self, shape: TokenShape, n_classes: int, **options: Any) -> None:
+            super().__init__(replace(shape, layers=1), n_classes, **options)
+            self.shape = shape
+            width = shape.layers * self.last_layer.in_features
+            self.head = Head(width, n_classes, options.get("norm", "none"))
+
+        def features(self, tokens: Tokens) -> Tensor:
+            parts = [super(SideBySide, self).features(tokens.select_layers([i])) for i in range(self.shape.layers)]
+            return torch.cat(parts, 1)
+
+    SideBySide.__name__, SideBySide.__qualname__ = f"SideBySide{cls.__name__}", f"SideBySide{cls.__qualname__}"
+    SideBySide.__doc__ = cls.__doc__
+    return SideBySide

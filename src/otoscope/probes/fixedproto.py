@@ -1,0 +1,123 @@
+"""`fixedproto`: prototypes that are not trained, and a linear layer that is solved exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from otoscope.ops import max_dot
+from otoscope.probes._linear_head import FixedFeatureProbe
+from otoscope.probes.base import register
+from otoscope.types import Tokens, TokenShape
+
+Source = Literal["signs", "tokens", "random"]
+SOURCES = ("signs", "tokens", "random")
+
+
+@register("fixedproto")
+class FixedPrototypes(FixedFeatureProbe):
+    """The largest cosine of each of K fixed prototypes over the tokens of a clip, and a linear layer.
+
+        s_k = max_n <z_n / |z_n|, p_k / |p_k|>
+        logits = W s + b
+
+    Here n runs over the valid tokens. s_k is the support function of the clip's set of L2-normalised tokens in the
+    direction p_k (Rockafellar, "Convex Analysis", 1970): K directions describe the convex hull of the tokens. No
+    prototype is trained and the linear layer is solved to its optimum, so the probe has no learning rate, and reads the
+    tokens once. It is a random feature map (Rahimi and Recht 2007) whose features are extremes.
+
+    Several layers are read side by side, each with K prototypes.
+
+    Input x [B, L, T, F, D], output [B, C], LKC + C parameters.
+
+    Parameters
+    ----------
+    prototypes : number of prototypes of each layer, K.
+    source : "signs", the signs of random tokens of the train clips minus the mean token; "tokens", these tokens
+        themselves; "random", random signs, which do not depend on the data.
+    seed : seed of the choice.
+
+    Raises
+    ------
+    ValueError : for an unknown source, or fewer than one prototype.
+
+    Examples
+    --------
+    >>> probe = FixedPrototypes(TokenShape(1, 2, 8, True, 6.25), 3, prototypes=5, source="random")
+    >>> probe(Tokens(torch.randn(4, 1, 6, 2, 8))).shape, probe.prototypes.unique().tolist()
+    (torch.Size([4, 3]), [-1.0, 1.0])
+    """
+
+    normalises_tokens = True
+    reads_layers_side_by_side = True
+    prototypes: Tensor
+
+    def __init__(
+        self,
+        shape: TokenShape,
+        n_classes: int,
+        *,
+        prototypes: int = 2000,
+        source: Source = "signs",
+        seed: int = 0,
+    ) -> None:
+        if source not in SOURCES:
+            raise ValueError(f"source {source!r}; allowed: {', '.join(map(repr, SOURCES))}")
+        if prototypes < 1:
+            raise ValueError(f"fixedproto needs at least one prototype, found {prototypes}")
+        super().__init__(shape, n_classes, shape.layers * prototypes, "none", "exact")
+        self.source, self.seed = source, seed
+        signs = torch.randint(0, 2, (shape.layers, prototypes, shape.dim), generator=self._generator(), device="cpu")
+        self.register_buffer("prototypes", 2.0 * signs.to(self.head.linear.weight) - 1)
+
+    def prepare(self, load: Callable[[Tensor], Tokens], clips: int) -> None:
+        """Choose the prototypes among the tokens of the train clips, unless they are random signs.
+
+        Tokens are drawn with replacement, first the clip and then one of its valid tokens. The mean token that is
+        subtracted is the mean of all tokens drawn.
+
+        Parameters
+        ----------
+        load : loads the tokens of train clips by their index.
+        clips : number of train clips.
+        """
+        if self.source == "random":
+            return
+        generator, count = self._generator(), self.prototypes.shape[1]
+        chosen = torch.randint(0, clips, (count,), generator=generator).sort().values
+        parts = []
+        for index in torch.split(chosen, _BATCH):
+            tokens = load(index)
+            odds = tokens.token_mask.float().cpu()
+            token = torch.multinomial(odds, 1, generator=generator)[:, 0].to(tokens.x.device)
+            parts.append(tokens.normalised().flat[torch.arange(len(index)), :, token])
+        drawn = torch.cat(parts).transpose(0, 1)
+        centred = drawn - drawn.mean(1, keepdim=True)
+        self.prototypes = torch.where(centred >= 0, 1.0, -1.0) if self.source == "signs" else centred
+
+    def features(self, tokens: Tokens) -> Tensor:
+        z, mask = tokens.normalised().flat, tokens.token_mask
+        directions = F.normalize(self.prototypes, dim=2)
+        return torch.cat([max_dot(z[:, i], directions[i], mask)[0] for i in range(self.shape.layers)], 1)
+
+    def macs(self, n_tokens: int) -> int:
+        K, D, L = self.prototypes.shape[1], self.shape.dim, self.shape.layers
+        return n_tokens * L * (D + K * D) + self.head.macs()
+
+    @property
+    def shipped_bytes(self) -> int:
+        """The linear layer in float32, and one bit for each sign or four bytes for each value of a prototype."""
+        values = self.prototypes.numel()
+        stored = 4 * values if self.source == "tokens" else values // self.shape.dim * -(-self.shape.dim // 8)
+        return super().shipped_bytes - 4 * values + stored
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed)
+
+
+_BATCH = 64
+"""Clips whose tokens are loaded at once."""

@@ -1,0 +1,179 @@
+"""Exact heads: the linear layer of a probe as a convex problem, with its penalty chosen by validation.
+
+A probe that is linear in features without trained parameters is an L2-regularised logistic regression and has one
+optimum (`otoscope.ops.logistic`). Only the strength of the penalty is left to choose. `fit_path` solves the problem for
+a path of penalties, from strong to weak, each from the solution before it, and keeps the one that is best on
+validation. Neither a seed nor a learning rate takes part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from otoscope.ops.logistic import Design, Solution, solve
+from otoscope.ops.logistic.solver import Kind
+
+FIRST_PENALTIES = tuple(10.0**exponent for exponent in np.arange(0, -4.5, -0.5))
+"""Penalties that are always tried: half a decade apart, from strong to weak."""
+RATIO = 10.0**0.5
+LIMITS = (1e-8, 1e3)
+"""Weakest and strongest penalty to which a path extends itself."""
+
+Score = Callable[[Tensor], float]
+"""Logits of the validation clips, float32 [n, C], to their score; higher is better."""
+
+
+@dataclass(frozen=True)
+class PathPoint:
+    """One penalty of a path.
+
+    Parameters
+    ----------
+    penalty : of f, see `otoscope.ops.logistic`.
+    validation : score on the validation clips.
+    converged : whether the solution is at its optimum.
+    """
+
+    penalty: float
+    validation: float
+    converged: bool
+
+
+@dataclass(frozen=True)
+class ExactHead:
+    """A solved head, for features as they come (the standardisation is folded into the weights).
+
+    Parameters
+    ----------
+    weight : float32 [C, D].
+    bias : float32 [C].
+    penalty : the chosen one.
+    validation : score of the head on the validation clips.
+    path : every penalty tried, from strong to weak.
+    at_edge : whether the best penalty is the weakest or strongest of `LIMITS`, so that a better one may lie beyond.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    penalty: float
+    validation: float
+    path: tuple[PathPoint, ...]
+    at_edge: bool
+
+    @property
+    def converged(self) -> bool:
+        """Whether the chosen solution is at its optimum."""
+        return next(point.converged for point in self.path if point.penalty == self.penalty)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits [n, C] of features [n, D]."""
+        return torch.nn.functional.linear(features, self.weight.to(features), self.bias.to(features))
+
+
+def fit_path(
+    train: Tensor,
+    targets: Tensor,
+    validation: Tensor,
+    score: Score,
+    *,
+    kind: Kind,
+    positive_weight: Tensor | None = None,
+    device: torch.device | None = None,
+) -> ExactHead:
+    """Solve the head for a path of penalties and keep the one that scores best on the validation clips.
+
+    The path holds `FIRST_PENALTIES`. While the best of all is the strongest or the weakest penalty tried, another one
+    beyond it is tried, up to `LIMITS`. Of equal scores the stronger penalty wins.
+
+    Parameters
+    ----------
+    train : [n, D]. Features of the train clips; may be memory-mapped (`Design`).
+    targets : float [n, C]. Their targets.
+    validation : [m, D]. Features of the validation clips.
+    score : the main score as a function of validation logits.
+    kind : kind of the task.
+    positive_weight : float [C]. Factor of the loss of positive targets, for "multi-label".
+    device : where to solve; None for the device of `train`.
+
+    Returns
+    -------
+    ExactHead.
+
+    Raises
+    ------
+    ValueError : for features that are not finite, or shapes that do not fit.
+
+    Examples
+    --------
+    >>> x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    >>> y = (x[:, :1] > 0).float()
+    >>> right = lambda logits: float(((logits > 0) == (y[40:] > 0)).float().mean())
+    >>> head = fit_path(x[:40], y[:40], x[40:], right, kind="multi-label")
+    >>> head.converged, head.validation >= 0.9
+    (True, True)
+    """
+    if validation.ndim != 2 or validation.shape[1:] != train.shape[1:]:
+        raise ValueError(f"validation features must be [m, {train.shape[-1]}], found {list(validation.shape)}")
+    path = _Path(Design(train, device=device), targets, validation, score, kind, positive_weight)
+    for penalty in FIRST_PENALTIES:
+        path.add(penalty)
+    path.extend()
+    return path.best()
+
+
+class _Path:
+    def __init__(
+        self,
+        design: Design,
+        targets: Tensor,
+        validation: Tensor,
+        score: Score,
+        kind: Kind,
+        positive_weight: Tensor | None,
+    ) -> None:
+        self.design, self.targets, self.validation, self.score = design, targets.to(design.device), validation, score
+        self.kind, self.positive_weight = kind, positive_weight
+        self.solutions: dict[float, Solution] = {}
+        self.heads: dict[float, ExactHead] = {}
+
+    def add(self, penalty: float) -> None:
+        """Solve for one penalty, from the solution of the nearest one, and score it."""
+        near = min(self.solutions, key=lambda other: abs(np.log(other / penalty)), default=None)
+        solution = solve(
+            self.design,
+            self.targets,
+            penalty,
+            kind=self.kind,
+            start=None if near is None else self.solutions[near],
+            positive_weight=self.positive_weight,
+        )
+        weight, bias = self.design.restore(solution.weight, solution.bias)
+        point = PathPoint(penalty, 0.0, bool(solution.converged.all()))
+        head = ExactHead(weight.T.float().cpu(), bias.float().cpu(), penalty, 0.0, (point,), False)
+        value = self.score(head.logits(self.validation.float().cpu()))
+        self.solutions[penalty] = solution
+        self.heads[penalty] = replace(head, validation=value, path=(replace(point, validation=value),))
+
+    def extend(self) -> None:
+        """Try further penalties while the best one lies at an edge."""
+        while True:
+            best, strongest, weakest = self._best(), max(self.heads), min(self.heads)
+            if best == weakest and weakest / RATIO >= LIMITS[0]:
+                self.add(weakest / RATIO)
+            elif best == strongest and strongest * RATIO <= LIMITS[1]:
+                self.add(strongest * RATIO)
+            else:
+                return
+
+    def best(self) -> ExactHead:
+        penalty = self._best()
+        path = tuple(self.heads[other].path[0] for other in sorted(self.heads, reverse=True))
+        return replace(self.heads[penalty], path=path, at_edge=penalty in (max(self.heads), min(self.heads)))
+
+    def _best(self) -> float:
+        return max(self.heads, key=lambda penalty: (self.heads[penalty].validation, penalty))

@@ -1,0 +1,130 @@
+"""Probes that are fitted without epochs: they store the train clips, or solve their linear layer exactly."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from otoscope import metrics
+from otoscope.bank import Bank, BankSplit
+from otoscope.probes import LinearHeadProbe, Probe
+from otoscope.results import Protocol
+from otoscope.train import loader
+from otoscope.train._prepare import create_probe, device_of, load_split
+from otoscope.train.config import TrainingConfig
+from otoscope.train.errors import DivergedError
+from otoscope.train.exact import ExactHead, fit_path
+from otoscope.train.fitted import FittedProbe, fitted_on, predict
+from otoscope.train.rng import seeded
+
+
+def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedProbe:
+    """Fit a probe whose solver is "stored" or "exact".
+
+    Parameters
+    ----------
+    bank : the bank to fit on.
+    trial : the configuration, with every default replaced by its value.
+    protocol : the protocol of the result.
+
+    Raises
+    ------
+    DivergedError : if a score on the validation split is nan or infinite.
+    """
+    start, device = time.perf_counter(), device_of(trial)
+    with seeded(trial.seed, device):
+        module = create_probe(bank, trial, protocol)
+        training = bank.split("train")
+        module.prepare(load_split(training, module, trial), len(training))
+        if isinstance(module, LinearHeadProbe):
+            head = solve_head(module, bank, trial)
+            set_head(module, head)
+            history = [{"penalty": point.penalty, "validation": point.validation} for point in head.path]
+        else:
+            history = _store(module, bank, trial)
+    return fitted_on(bank, module, protocol, trial, history, time.perf_counter() - start)
+
+
+def solve_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> ExactHead:
+    """Solve the last linear layer of a probe on its features; the penalty is chosen on the validation split.
+
+    Parameters
+    ----------
+    module : the probe; it is not changed.
+    bank : the bank to fit on.
+    trial : the configuration.
+
+    Returns
+    -------
+    ExactHead. The solution, for the input of the last linear layer.
+    """
+    training, validation = bank.split("train"), bank.split("validation")
+    features, validation_features = (_features(module, split, trial) for split in (training, validation))
+    return fit_path(
+        features,
+        training.targets,
+        validation_features,
+        partial(_score, validation, bank),
+        kind=bank.task.kind,
+        device=device_of(trial),
+    )
+
+
+def resolve_head(
+    module: Probe, bank: Bank, trial: TrainingConfig, history: list[dict[str, float]]
+) -> list[dict[str, float]]:
+    """Solve the last linear layer of a trained probe, and keep the solution if it is better on the validation split.
+
+    Parameters
+    ----------
+    module : the probe of the best epoch; its last layer is overwritten where the solution is better.
+    bank, trial : what it was trained on, and how.
+    history : the epochs of its training.
+
+    Returns
+    -------
+    The history, with one more row (`penalty`, `validation`) where the solution was kept.
+    """
+    if not isinstance(module, LinearHeadProbe):
+        return history
+    head = solve_head(module, bank, trial)
+    if not head.validation > max(row["validation"] for row in history):
+        return history
+    set_head(module, head)
+    return [*history, {"penalty": head.penalty, "validation": head.validation}]
+
+
+@torch.no_grad()
+def set_head(module: LinearHeadProbe, head: ExactHead) -> None:
+    """Write a solved head into the last linear layer of a probe."""
+    module.last_layer.weight.copy_(head.weight)
+    module.last_layer.bias.copy_(head.bias)
+
+
+@torch.no_grad()
+def _features(module: LinearHeadProbe, split: BankSplit, trial: TrainingConfig) -> Tensor:
+    """The input of the last linear layer for every clip of a split, float32 [n, W]."""
+    device = device_of(trial)
+    module.eval()
+    batches = torch.split(torch.arange(len(split)), trial.batch_size)
+    with loader.prefetch(load_split(split, module, trial), batches) as loaded:
+        return torch.cat([module.linear_input(tokens.to(device)).float() for tokens in loaded])
+
+
+def _score(split: BankSplit, bank: Bank, logits: Tensor) -> float:
+    return float(metrics.main_scores(logits[None].numpy(), split.targets.numpy(), bank.task)[0])
+
+
+def _store(module: Probe, bank: Bank, trial: TrainingConfig) -> list[dict[str, float]]:
+    """Let the probe store the train clips; one row of history."""
+    training, validation, device = bank.split("train"), bank.split("validation"), device_of(trial)
+    load = load_split(training, module, trial)
+    for index in torch.split(torch.arange(len(training)), trial.batch_size):
+        module.partial_fit(load(index).to(device), training.targets[index].to(device))
+    logits = predict(module, load_split(validation, module, trial), len(validation), trial.batch_size)
+    if not bool(logits.isfinite().all()):
+        raise DivergedError(f"probe {module.name!r}: scores of the validation split are nan or infinite")
+    return [{"epoch": 0, "validation": _score(validation, bank, logits)}]

@@ -1,0 +1,229 @@
+"""Probes that are solved exactly, prototypes that are not trained, and heads that are solved after the training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch.nn import functional
+
+import otoscope
+from otoscope import encoders, probes
+from otoscope.bank import Bank
+from otoscope.probes import LinearHeadProbe
+from otoscope.train import FittedProbe, TrainingConfig, fit, load
+from otoscope.types import Tokens, TokenShape
+from toys import Ear, Tones
+
+EXACT = {"solver": "exact"}
+FIXED = ("linear", "mean", "stats", "linearc")
+SHORT = TrainingConfig(epochs=4, batch_size=16)
+
+
+class ScaledEar(Ear):
+    """`Ear` with tokens multiplied by `scale` and moved by `shift`: the same information."""
+
+    def __init__(self, *, scale: float = 1.0, shift: float = 0.0) -> None:
+        super().__init__()
+        self.scale, self.shift = scale, shift
+        self.front_end_id = f"{Ear.front_end_id}-{scale:g}-{shift:g}"
+
+    def embed(self, features: encoders.Features) -> Tokens:
+        tokens = super().embed(features)
+        assert tokens.cls is not None
+        return Tokens(tokens.x * self.scale + self.shift, tokens.mask, tokens.cls * self.scale + self.shift)
+
+
+@pytest.fixture(scope="module")
+def make_bank(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bank]:
+    made: dict[tuple[object, ...], Bank] = {}
+
+    def make(kind: str = "multi-label", **options: float) -> Bank:
+        key = (kind, *sorted(options.items()))
+        if key not in made:
+            folder = tmp_path_factory.mktemp("bank") / "b"
+            encoder, dataset = ScaledEar(**options), Tones(kind=kind)
+            made[key] = otoscope.bank.extract(encoder, dataset, folder, layers="all", dtype="float32", progress=False)
+        return made[key]
+
+    return make
+
+
+def features_of(fitted: FittedProbe, bank: Bank, split: str) -> torch.Tensor:
+    assert isinstance(fitted.module, LinearHeadProbe)
+    tokens = bank.split(split).tokens(slice(None)).select_layers(fitted.layers)
+    return fitted.module.linear_input(tokens.normalised() if fitted.module.normalises_tokens else tokens).detach()
+
+
+def objective(x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, penalty: float) -> float:
+    """Mean loss over clips, summed over classes, with the penalty of weights [C, D] for standardised features."""
+    loss = functional.binary_cross_entropy_with_logits(x @ weight.T + bias, y, reduction="none").mean(0).sum()
+    return float(loss + penalty / 2 * weight.square().sum())
+
+
+@pytest.mark.parametrize("probe", FIXED)
+def test_the_layer_is_at_the_optimum_of_scikit_learn(make_bank: Callable[..., Bank], probe: str) -> None:
+    bank = make_bank()
+    fitted = fit(probe, bank, options=EXACT)
+    x, y = features_of(fitted, bank, "train").double(), bank.split("train").targets.double()
+    best = max(fitted.history, key=lambda row: (row["validation"], row["penalty"]))
+    mean, scale = x.mean(0), x.std(0, correction=0)
+    standardised = (x - mean) / scale
+    assert isinstance(fitted.module, LinearHeadProbe)
+    layer = fitted.module.last_layer
+    weight = layer.weight.detach().double() * scale
+    ours = objective(
+        standardised, y, weight, layer.bias.detach().double() + layer.weight.detach().double() @ mean, best["penalty"]
+    )
+    options = {"C": 1 / (len(x) * best["penalty"]), "tol": 1e-10, "max_iter": 10_000}
+    models = [LogisticRegression(**options).fit(standardised.numpy(), column.numpy()) for column in y.T]
+    weights, biases = (
+        torch.from_numpy(np.concatenate([getattr(m, name) for m in models])) for name in ("coef_", "intercept_")
+    )
+    theirs = objective(standardised, y, weights, biases, best["penalty"])
+    assert ours <= theirs * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("kind", ["multi-label", "multi-class"])
+@pytest.mark.parametrize("probe", FIXED)
+@pytest.mark.parametrize("change", [{"scale": 0.02}, {"scale": 50.0}, {"shift": 3.0}])
+def test_scale_and_shift_of_all_tokens_change_no_exact_probe(
+    make_bank: Callable[..., Bank], probe: str, kind: str, change: dict[str, float]
+) -> None:
+    plain, changed = make_bank(kind), make_bank(kind, **change)
+    logits = [fit(probe, bank, options=EXACT).predict_logits(bank.split("validation")) for bank in (plain, changed)]
+    torch.testing.assert_close(logits[0], logits[1], rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("scale", [0.02, 50.0])
+@pytest.mark.parametrize("source", ["signs", "tokens", "random"])
+def test_scale_of_all_tokens_changes_no_fixed_prototypes(
+    make_bank: Callable[..., Bank], scale: float, source: str
+) -> None:
+    options = {"prototypes": 50, "source": source}
+    values = [fit("fixedproto", bank, options=options).validation for bank in (make_bank(), make_bank(scale=scale))]
+    assert values[0] == pytest.approx(values[1], abs=1e-3)
+
+
+def test_neither_seed_nor_learning_rate_nor_epochs_take_part(make_bank: Callable[..., Bank]) -> None:
+    configs = TrainingConfig(), TrainingConfig(seed=3, lr=0.5, epochs=1)
+    first, second = (fit("stats", make_bank(), config, options=EXACT) for config in configs)
+    assert all(torch.equal(a, b) for a, b in zip(first.module.parameters(), second.module.parameters(), strict=True))
+    assert first.lr is None
+    assert first.protocol.training is None
+    assert first.protocol == second.protocol
+
+
+def test_several_layers_are_read_side_by_side(make_bank: Callable[..., Bank]) -> None:
+    bank = make_bank()
+    both = fit("linear", bank, TrainingConfig(layers="all"), options=EXACT)
+    assert isinstance(both.module, LinearHeadProbe)
+    tokens = bank.split("train").tokens(slice(None))
+    assert torch.equal(both.module.features(tokens), tokens.summary.flatten(1))
+    assert both.module.last_layer.in_features == bank.shape.layers * bank.shape.dim
+
+
+def test_a_saved_exact_probe_gives_the_same_logits(make_bank: Callable[..., Bank], tmp_path: Path) -> None:
+    bank = make_bank()
+    for probe, options in (("stats", EXACT), ("fixedproto", {"prototypes": 20})):
+        fitted = fit(probe, bank, options=options)
+        fitted.save(tmp_path / probe)
+        split = bank.split("validation")
+        assert torch.equal(load(tmp_path / probe).predict_logits(split), fitted.predict_logits(split))
+
+
+def test_batch_norm_and_unknown_solvers_are_refused() -> None:
+    shape = TokenShape(1, 2, 4, True, 6.25)
+    with pytest.raises(ValueError, match="norm='batch' belongs to solver='adamw'"):
+        probes.create("linear", shape, 3, solver="exact", norm="batch")
+    with pytest.raises(ValueError, match="solver 'sgd'; allowed: 'exact', 'adamw'"):
+        probes.create("mean", shape, 3, solver="sgd")
+    with pytest.raises(ValueError, match="source 'noise'; allowed: 'signs', 'tokens', 'random'"):
+        probes.create("fixedproto", shape, 3, source="noise")
+    with pytest.raises(ValueError, match="at least one prototype, found 0"):
+        probes.create("fixedproto", shape, 3, prototypes=0)
+
+
+class TestFixedPrototypes:
+    def test_signs_are_those_of_train_tokens_minus_their_mean(self, make_bank: Callable[..., Bank]) -> None:
+        bank = make_bank()
+        drawn, signs = (
+            fit("fixedproto", bank, options={"prototypes": 30, "source": source}).module.prototypes
+            for source in ("tokens", "signs")
+        )
+        assert torch.equal(torch.where(drawn >= 0, 1.0, -1.0), signs)
+        layer = bank.split("train").tokens(slice(None)).select_layers([-1]).normalised()
+        tokens = layer.flat[:, 0][layer.token_mask]
+        apart = drawn[0][1:] - drawn[0][:1]  # the mean is subtracted from all, so differences are those of tokens
+        differences = tokens[None] - tokens[:, None]
+        assert all(float((differences - pair).norm(dim=-1).min()) < 1e-5 for pair in apart[:5])
+
+    def test_the_seed_decides_the_prototypes(self, make_bank: Callable[..., Bank]) -> None:
+        modules = [
+            fit("fixedproto", make_bank(), options={"prototypes": 30, "source": source, "seed": seed}).module.prototypes
+            for source in ("signs", "random")
+            for seed in (0, 0, 1)
+        ]
+        for same, again, other in (modules[:3], modules[3:]):
+            assert torch.equal(same, again)
+            assert not torch.equal(same, other)
+
+    def test_padded_tokens_are_never_drawn(self) -> None:
+        probe = probes.create("fixedproto", TokenShape(1, 1, 4, False, 1.0), 2, prototypes=64, source="tokens")
+        x = torch.cat([torch.eye(4)[None, :2], torch.full((1, 2, 4), 100.0)], 1)[:, None, :, None]
+        probe.prepare(lambda index: Tokens(x, torch.tensor([[True, True, False, False]])).select_clips(index), 1)
+        assert set(map(tuple, probe.prototypes[0].sign().tolist())) <= {(1, -1, 0, 0), (-1, 1, 0, 0)}
+
+    def test_signs_ship_as_bits(self) -> None:
+        shape = TokenShape(2, 2, 20, True, 6.25)
+        head = 4 * (2 * 10 * 3 + 3)
+        assert probes.cost("fixedproto", shape, 3, 8, prototypes=10).bytes == head + 2 * 10 * 3
+        assert probes.cost("fixedproto", shape, 3, 8, prototypes=10, source="tokens").bytes == head + 2 * 10 * 20 * 4
+
+
+class TestResolvedHeads:
+    @pytest.mark.parametrize("probe", ["mhca", "protobin", "cgp", "conv", "mlp", "linear"])
+    def test_the_solution_is_kept_where_it_is_better_on_validation(
+        self, make_bank: Callable[..., Bank], probe: str
+    ) -> None:
+        options = {"mhca": {"heads": 2}, "cgp": {"prototypes": 30}, "protobin": {"prototypes_per_class": 5}}.get(
+            probe, {}
+        )
+        bank = make_bank()
+        plain = fit(probe, bank, SHORT, options=options)
+        resolved = fit(probe, bank, TrainingConfig(epochs=4, batch_size=16, resolve_head=True), options=options)
+        assert resolved.history[: len(plain.history)] == plain.history
+        if len(resolved.history) > len(plain.history):
+            assert resolved.validation == resolved.history[-1]["validation"] > plain.validation
+            assert not torch.equal(resolved.module.last_layer.weight, plain.module.last_layer.weight)
+        else:
+            assert torch.equal(resolved.module.last_layer.weight, plain.module.last_layer.weight)
+        others = [name for name in dict(plain.module.named_parameters()) if not name.startswith("head.")]
+        assert all(torch.equal(plain.module.get_parameter(n), resolved.module.get_parameter(n)) for n in others)
+
+    def test_an_undertrained_probe_gains_and_its_protocol_says_how(self, make_bank: Callable[..., Bank]) -> None:
+        config = TrainingConfig(epochs=1, batch_size=16, lr=1e-4, resolve_head=True)
+        fitted = fit("mhca", make_bank(), config, options={"heads": 2})
+        assert fitted.history[-1].keys() == {"penalty", "validation"}
+        assert fitted.protocol.training is not None
+        assert fitted.protocol.training.resolve_head
+
+    def test_a_probe_without_a_linear_head_is_left_alone(self, make_bank: Callable[..., Bank]) -> None:
+        fitted = fit("linpre", make_bank(), TrainingConfig(epochs=2, batch_size=16, resolve_head=True))
+        assert all("epoch" in row for row in fitted.history)
+        assert fitted.protocol.training is not None
+        assert not fitted.protocol.training.resolve_head
+
+    def test_the_head_behind_a_layer_gate_is_solved_on_mixed_layers(self, make_bank: Callable[..., Bank]) -> None:
+        bank = make_bank()
+        config = TrainingConfig(epochs=1, batch_size=16, lr=1e-4, layers="all", resolve_head=True)
+        fitted = fit("mean", bank, config)
+        tokens = bank.split("train").tokens(slice(None))
+        assert isinstance(fitted.module, LinearHeadProbe)
+        mixed = torch.einsum("l,bld->bd", fitted.module.layer_gate.shares, tokens.mean)
+        torch.testing.assert_close(fitted.module.linear_input(tokens), mixed)
+        torch.testing.assert_close(fitted.module(tokens), fitted.module.last_layer(mixed))

@@ -1,0 +1,191 @@
+"""Exact logistic regression against scikit-learn, its certificate, and its invariances."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+from otoscope.ops.logistic import Design, Solution, solve
+from otoscope.ops.logistic import design as design_module
+from otoscope.train.exact import LIMITS, fit_path
+
+KINDS = ("multi-label", "multi-class")
+
+
+def problem(n: int, width: int, classes: int, kind: str, *, condition: float = 1.0, seed: int = 0):
+    """Features whose standard deviations span `condition` in a rotated basis, and targets that depend on them."""
+    random = torch.Generator().manual_seed(seed)
+    spread = torch.logspace(0, -np.log10(condition), width, dtype=torch.float64)
+    axes = torch.linalg.qr(torch.randn(width, width, generator=random, dtype=torch.float64))[0]
+    x = torch.randn(n, width, generator=random, dtype=torch.float64) * spread @ axes
+    margin = x / x.std(0) @ torch.randn(width, classes, generator=random, dtype=torch.float64) / width**0.5
+    margin = 2 * margin + torch.randn(n, classes, generator=random, dtype=torch.float64)
+    y = (margin > 0.5).double() if kind == "multi-label" else torch.eye(classes, dtype=torch.float64)[margin.argmax(1)]
+    return x, y
+
+
+def objective(x, y, weight, bias, penalty, kind):
+    """f as its definition says, [P]."""
+    margin = x @ weight + bias
+    if kind == "multi-label":
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(margin, y, reduction="none").mean(0)
+        return loss + penalty / 2 * weight.square().sum(0)
+    return (torch.nn.functional.cross_entropy(margin, y) + penalty / 2 * weight.square().sum())[None]
+
+
+def by_sklearn(x, y, penalty, kind):
+    """Weights [D, C] and bias [C] of scikit-learn's solution, solved far beyond its default tolerance."""
+    options = {"C": 1 / (len(x) * penalty), "tol": 1e-11, "max_iter": 20_000, "solver": "newton-cg"}
+    columns = y.T if kind == "multi-label" else [y.argmax(1)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        models = [LogisticRegression(**options).fit(x.numpy(), column.numpy()) for column in columns]
+    weight, bias = np.concatenate([m.coef_ for m in models]).T, np.concatenate([m.intercept_ for m in models])
+    return torch.from_numpy(weight), torch.from_numpy(bias)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("penalty", [1e-1, 1e-3, 1e-6])
+@pytest.mark.parametrize(("n", "width", "condition"), [(300, 20, 1.0), (80, 150, 1.0), (300, 40, 1e4)])
+def test_the_objective_is_that_of_scikit_learn(kind, penalty, n, width, condition) -> None:
+    x, y = problem(n, width, 4, kind, condition=condition)
+    design = Design(x)
+    solution = solve(design, y, penalty, kind=kind)
+    standardised = (x - design.mean) / design.scale
+    weight, bias = design.restore(solution.weight, solution.bias)
+    ours = objective(standardised, y, weight * design.scale[:, None], bias + design.mean @ weight, penalty, kind)
+    theirs = objective(standardised, y, *by_sklearn(standardised, y, penalty, kind), penalty, kind)
+    assert bool(solution.converged.all())
+    torch.testing.assert_close(solution.objective, ours, rtol=1e-9, atol=0)
+    assert (ours <= theirs * (1 + 1e-6)).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gap_bounds_the_distance_to_the_minimum(kind) -> None:
+    x, y = problem(120, 10, 3, kind)
+    design = Design(x)
+    best = solve(design, y, 1e-3, kind=kind, tolerance=1e-14)
+    for tolerance in (1e-1, 1e-2, 1e-4):
+        rough = solve(design, y, 1e-3, kind=kind, tolerance=tolerance)
+        assert (rough.objective - best.objective <= rough.gap + 1e-15).all()
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    kind=st.sampled_from(KINDS),
+    factor=st.sampled_from([1e-3, 0.02, 50.0, 1e3]),
+    shift=st.floats(-100, 100),
+    seed=st.integers(0, 5),
+)
+def test_scale_and_shift_of_features_change_nothing(kind, factor, shift, seed) -> None:
+    x, y = problem(60, 8, 3, kind, seed=seed)
+    logits = []
+    for features in (x, factor * x + shift * factor):
+        design = Design(features)
+        weight, bias = design.restore(*_weights(solve(design, y, 1e-2, kind=kind, tolerance=1e-12)))
+        logits.append(features @ weight + bias)
+    torch.testing.assert_close(logits[0], logits[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("n", "width"), [(100, 12), (30, 50)])
+def test_features_in_blocks_give_the_same_solution(kind, n, width, monkeypatch) -> None:
+    x, y = problem(n, width, 3, kind)
+    whole = Design(x)
+    monkeypatch.setattr(design_module, "IN_MEMORY", 0)
+    blocks = Design(x, block=7)
+    for ours, theirs in zip(
+        whole.restore(*_weights(solve(whole, y, 1e-2, kind=kind, tolerance=1e-12))),
+        blocks.restore(*_weights(solve(blocks, y, 1e-2, kind=kind, tolerance=1e-12))),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_start_near_the_solution_takes_fewer_steps() -> None:
+    x, y = problem(200, 20, 3, "multi-label")
+    design = Design(x)
+    before = solve(design, y, 1e-3, kind="multi-label")
+    cold, warm = (solve(design, y, 5e-4, kind="multi-label", start=start) for start in (None, before))
+    assert warm.steps < cold.steps
+    torch.testing.assert_close(cold.objective, warm.objective, rtol=1e-7, atol=0)
+
+
+def test_constant_features_and_constant_classes_are_harmless() -> None:
+    x, y = problem(50, 5, 3, "multi-label")
+    x[:, 2], y[:, 1] = 7.0, 0.0
+    design = Design(x)
+    solution = solve(design, y, 1e-2, kind="multi-label")
+    weight, bias = design.restore(solution.weight, solution.bias)
+    assert bool(solution.converged.all())
+    assert bool(weight.isfinite().all())
+    assert weight[2].abs().max() < 1e-9
+    assert weight[:, 1].abs().max() == 0
+    assert bias[1] < -4
+
+
+def test_weighted_positives_equal_repeated_ones() -> None:
+    x, y = problem(60, 4, 1, "multi-label")
+    positive = y[:, 0] > 0
+    twice, twice_y = torch.cat([x, x[positive]]), torch.cat([y, y[positive]])
+    design, repeated = Design(x), Design(twice)
+    # the same standardisation and the same penalty for the sum of losses make both problems one
+    repeated.mean, repeated.scale = design.mean, design.scale
+    repeated._standardised = [(twice - design.mean) / design.scale]
+    ours = solve(design, y, 1e-2, kind="multi-label", positive_weight=torch.tensor([2.0]), tolerance=1e-12)
+    theirs = solve(repeated, twice_y, 1e-2 * len(x) / len(twice), kind="multi-label", tolerance=1e-12)
+    torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-5, atol=1e-6)
+
+
+def test_what_cannot_be_solved_is_refused() -> None:
+    x, y = problem(20, 3, 2, "multi-label")
+    with pytest.raises(ValueError, match="penalty must be above 0"):
+        solve(Design(x), y, 0.0, kind="multi-label")
+    with pytest.raises(ValueError, match="must sum to 1"):
+        solve(Design(x), torch.ones(20, 2), 1.0, kind="multi-class")
+    with pytest.raises(ValueError, match=r"\[n, C\] with n = 20"):
+        solve(Design(x), y[:10], 1.0, kind="multi-label")
+    x[3, 1] = torch.nan
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        Design(x)
+
+
+class TestPath:
+    def test_the_penalty_that_scores_best_is_kept_and_the_stronger_of_equals(self) -> None:
+        x, y = problem(200, 10, 3, "multi-class")
+        truth = y[100:].argmax(1)
+        head = fit_path(
+            x[:100], y[:100], x[100:], lambda s: float((s.argmax(1) == truth).double().mean()), kind=KINDS[1]
+        )
+        best = max(point.validation for point in head.path)
+        assert head.validation == best
+        assert head.penalty == max(point.penalty for point in head.path if point.validation == best)
+        assert head.converged
+
+    @pytest.mark.parametrize(("sign", "limit"), [(1, LIMITS[0]), (-1, LIMITS[1])])
+    def test_a_path_whose_edge_wins_extends_itself_to_the_limit_and_says_so(self, sign, limit) -> None:
+        x, y = problem(60, 5, 2, "multi-label")
+        head = fit_path(x, y, x, lambda logits: sign * float(logits.square().mean()), kind="multi-label")
+        assert head.at_edge
+        assert 1 / 10**0.5 <= head.penalty / limit <= 10**0.5
+
+    def test_a_best_penalty_inside_is_not_at_an_edge(self) -> None:
+        x, y = problem(60, 5, 2, "multi-label")
+        head = fit_path(x, y, x, lambda logits: -abs(float(logits.square().mean()) - 0.5), kind="multi-label")
+        assert not head.at_edge
+
+    def test_logits_are_those_of_the_folded_weights(self) -> None:
+        x, y = problem(60, 5, 2, "multi-label")
+        seen = []
+        head = fit_path(x, y, x, lambda logits: seen.append(logits) or float(len(seen) == 3), kind="multi-label")
+        torch.testing.assert_close(head.logits(x.float()), seen[2])
+
+
+def _weights(solution: Solution) -> tuple[torch.Tensor, torch.Tensor]:
+    return solution.weight, solution.bias
