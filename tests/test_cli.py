@@ -61,7 +61,8 @@ def test_help_is_fast_and_imports_nothing_heavy() -> None:
 
 def test_list_names_plugins_and_costs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
-    assert {"encoders", "datasets", "probes", "tiny", "protobin"} <= set(capsys.readouterr().out.split())
+    names = {"encoders", "datasets", "probes", "metrics", "searches", "tiny", "protobin", "mAP", "sobol"}
+    assert names <= set(capsys.readouterr().out.split())
     assert main(["list", "probes", "--cost", "--dim", "768", "--classes", "527"]) == 0
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
     assert lines["linear"][1] == "405,263"
@@ -312,3 +313,17 @@ def test_a_closed_pipe_is_no_error(plugin_folder: Path) -> None:
     shell = f'set -o pipefail; {sys.executable} -c "{code}" | head -c 1'
     result = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
     assert (result.stdout, result.stderr) == ("[", "")
+
+
+def test_a_probe_that_cannot_be_built_is_reported_also_with_quiet(
+    plugin_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    probes = ["linear", {"name": "mhca", "options": {"heads": 7}}]
+    suite = {"about": "toys", "encoders": ["ear"], "datasets": ["tones"], "probes": probes, "epochs": 1}
+    (plugin_folder / "toys.json").write_text(json.dumps(suite))
+    assert main(["bench", "--suite", "toys.json", "--plugin", "toy.py", "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert "linear" in captured.out
+    assert captured.err.startswith("missing study 'ear x tones, mhca': probe 'mhca': heads=7 must divide")
+    assert main(["rank", "--probe", "mhca"]) == 2
+    assert "no such results in otoscope-runs/results; there are encoders ear" in error_line(capsys)

@@ -6,8 +6,7 @@ import re
 
 import pytest
 
-from otoscope.search import SearchSpec, register, registry
-from otoscope.search._preset import PresetSearch
+from otoscope.search import PresetSearch, SearchSpec, register, registry
 from otoscope.search.contract import CONTRACT
 
 OPTIONS = {"list": {"settings": [{"lr": 1e-2}, {"lr": 1e-3, "weight_decay": 1e-4}, {"lr": 2e-3}]}}

@@ -8,10 +8,9 @@ The tokens are frozen, so the gradient of s[b, k] reaches one token, the argmax 
 
 The forward pass computes blocks of clips and prototypes in one buffer of bounded size and stores only values and
 argmax, O(B K). The backward pass gathers the selected tokens. No tensor of size B x K x N exists. On a CPU with int8
-units an int8 product and a bound first rule out nearly all tokens (`otoscope.ops._bounded`), with the same result; on a
-CUDA card the forward pass is a Triton kernel (`otoscope.ops._triton_max`), where Triton works. The dot forms also pass
-a gradient to tokens that require one (mixtures of layers with a learned gate); it is scattered from the argmax tokens
-and costs O(B K D) as well.
+units, an int8 product and a bound first exclude nearly all tokens (`otoscope.ops._bounded`), with the same result. On a
+CUDA card, the forward pass is a Triton kernel (`otoscope.ops._triton_max`) if Triton works. The dot forms also pass a
+gradient to tokens that require one (layers mixed by a learned gate), scattered from the argmax tokens in O(B K D).
 """
 
 from __future__ import annotations
