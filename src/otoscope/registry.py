@@ -15,6 +15,7 @@ import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -53,6 +54,13 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name.casefold(), folded, 1)
     hint = f"; did you mean {folded[close[0]]!r}?" if close else ";"
     return f"unknown {kind} {name!r}{hint} known: {', '.join(names) or 'none'}"
+
+
+@cache
+def _keyword_only(cls: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The keyword-only parameters of a class's constructor, by name."""
+    parameters = inspect.signature(cls).parameters
+    return {name: p for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 class Registry(Generic[T]):
@@ -121,8 +129,8 @@ class Registry(Generic[T]):
 
     def options(self, name: str) -> dict[str, inspect.Parameter]:
         """Return the options of a plug-in: the keyword-only parameters of its constructor, by name."""
-        parameters = inspect.signature(self.get(name)).parameters
-        return {k: p for k, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        cls: Any = self.get(name)
+        return dict(_keyword_only(cls))
 
     def check_options(self, name: str, options: Iterable[str]) -> None:
         """Raise `TypeError` with a suggestion if the plug-in does not have one of these options."""

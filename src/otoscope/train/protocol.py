@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from otoscope import probes
 from otoscope.bank import Bank, BankIdentity
-from otoscope.probes import LinearHeadProbe, Probe
+from otoscope.probes import LinearHeadProbe
 from otoscope.results import Protocol, Sampling, TrainingSettings
 from otoscope.train.config import TrainingConfig
 from otoscope.train.fitted import layers_of
@@ -53,7 +52,7 @@ def probe_protocol(
         control=control,
         probe=probe,
         options=options,
-        norm=_norm(kind, options),
+        norm=_norm(probe, options),
         layers=tuple(identity.layers[index] for index in layers),
         dtype=identity.dtype,
         training=replace(training, resolve_head=resolve_head) if by_gradient else None,
@@ -89,9 +88,9 @@ def protocol_of(probe: str, bank: Bank, options: Mapping[str, Any], config: Trai
     )
 
 
-def _norm(kind: type[Probe], options: Mapping[str, Any]) -> str | None:
+def _norm(probe: str, options: Mapping[str, Any]) -> str | None:
     """The option `norm` of a probe, given or by default; None for a probe without it."""
-    declared = inspect.signature(kind).parameters.get("norm")
+    declared = probes.registry.options(probe).get("norm")
     if declared is None:
         return None
     norm: str = options.get("norm", declared.default)

@@ -143,6 +143,12 @@ class Tokens:
         return Tokens(self.mean[:, :, None, None], None, self.cls)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Tokens:
-        """Move to a device and cast to a dtype, as `torch.Tensor.to`; the mask remains bool."""
+        """Move to a device and cast to a dtype, as `torch.Tensor.to`; the mask remains bool.
+
+        Tokens that have this device and dtype already are returned as they are.
+        """
+        x, mask = self.x.to(device, dtype), self.mask.to(device)
         cls = None if self.cls is None else self.cls.to(device, dtype)
-        return Tokens(self.x.to(device, dtype), self.mask.to(device), cls, is_normalised=self.is_normalised)
+        if x is self.x and mask is self.mask and cls is self.cls:
+            return self
+        return Tokens(x, mask, cls, is_normalised=self.is_normalised)
