@@ -1,16 +1,15 @@
 """Results: typed records with per-clip predictions, kept in an append-only store."""
 
-from otoscope.results.record import (
+from otoscope.results.protocol import (
     FINETUNE,
-    Predictions,
     Protocol,
-    Record,
     Sampling,
     SearchSettings,
     TrainingSettings,
     ValidationCut,
     Views,
 )
+from otoscope.results.record import Predictions, Record
 from otoscope.results.store import Store
 
 __all__ = [

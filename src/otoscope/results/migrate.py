@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from otoscope.results.record import FINETUNE, REVISION, VERSION
+from otoscope.results.protocol import FINETUNE, REVISION
+from otoscope.results.record import VERSION
 
 _DECLARED = {"batch_size", "epochs", "trials", "search", "fold", "shots", "draw", "views", "validation_cut"}
 _DECLARED |= {"otoscope", "probe", "options", "layer", "lr", "weight_decay", "lrs", "recipe"}

@@ -46,5 +46,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch_size) < 1:
             raise ValueError(f"epochs and batch_size must be at least 1, found {self.epochs} and {self.batch_size}")
-        if (self.lr is not None and not self.lr > 0) or (self.weight_decay is not None and not self.weight_decay >= 0):
-            raise ValueError(f"lr must be > 0 and weight_decay >= 0, found {self.lr} and {self.weight_decay}")
+        if self.lr is not None and not self.lr > 0:
+            raise ValueError(f"lr must be > 0, found {self.lr}")
+        if self.weight_decay is not None and not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay must be >= 0, found {self.weight_decay}")
