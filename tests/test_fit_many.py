@@ -187,7 +187,7 @@ def test_a_diverging_trial_does_not_change_the_others(probe: str, bank: Bank) ->
 def test_trials_at_once_follows_from_the_number_of_parameters(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     assert trials_at_once("mean", bank) == 32
     state = 5 * 4 * probes.parameter_count("protobin", dataclasses.replace(bank.shape, layers=1), 3)
-    monkeypatch.setattr(batched, "TRIAL_BYTES", 3 * state)
+    monkeypatch.setattr(batched, "MAX_STATE_BYTES", 3 * state)
     assert trials_at_once("protobin", bank) == 3
     assert trials_at_once("protobin", bank, options={"prototypes_per_class": 100}) == 1
     assert trials_at_once("knn", bank) == 32

@@ -98,7 +98,7 @@ def test_scale_and_shift_of_features_change_nothing(kind, factor, shift, seed) -
 def test_features_in_blocks_give_the_same_solution(kind, n, width, monkeypatch) -> None:
     x, y = problem(n, width, 3, kind)
     whole = Design(x)
-    monkeypatch.setattr(design_module, "IN_MEMORY", 0)
+    monkeypatch.setattr(design_module, "MAX_BYTES_IN_MEMORY", 0)
     blocks = Design(x, block=7)
     for ours, theirs in zip(
         whole.restore(*_weights(solve(whole, y, 1e-2, kind=kind, tolerance=1e-12))),

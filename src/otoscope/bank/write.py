@@ -1,8 +1,8 @@
-"""Writing a bank: one pass of a frozen encoder over a data set without augmentation, shard by shard.
+"""Write a bank: encode a data set with a frozen encoder, without augmentation, and store the tokens in shards.
 
-A shard is written completely or not at all. An extraction that was killed therefore continues with the first missing
-shard and ends with the same bytes (given the same batch size and number of threads, on which the last bits of a matrix
-product may depend).
+A shard is written completely or not at all. If an extraction was killed, the next one therefore continues with
+the first missing shard. The bank then contains the same bytes as without interruption, if the batch size and the number
+of threads are the same; the rounding of a matrix product can depend on both.
 """
 
 from __future__ import annotations
@@ -154,12 +154,12 @@ def _check_free_space(path: Path, needed: int) -> None:
 
 
 def _free_bytes(path: Path) -> int:
-    existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
-    return shutil.disk_usage(existing).free
+    existing_folder = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    return shutil.disk_usage(existing_folder).free
 
 
 def _format_bytes(count: float) -> str:
-    """A number of bytes with three digits and a decimal unit."""
+    """Format a number of bytes with three digits and a decimal unit."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
@@ -202,7 +202,7 @@ def _write_missing(
     batch_size: int,
     progress: bool,
 ) -> None:
-    """Write all files except the manifest and the files that are complete."""
+    """Write `clips.json` of every split, and all shards that are missing or incomplete."""
     from tqdm import tqdm
 
     for split, members in clips.items():

@@ -1,8 +1,8 @@
-"""The plan of a suite: every run with its estimated time, before anything is trained. Pure functions.
+"""The plan of a suite: all runs with their estimated times, computed before training. All functions are pure.
 
 A run is one training: a trial of the search, judged on the validation split, or a final run with the best setting and
 one seed, measured on the held-out split. Runs that differ only in trial and seed form a `Study` and are consecutive.
-Studies do not depend on each other.
+Studies are independent of each other.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Study:
     draw: int = 0
 
     def __str__(self) -> str:
-        few = "" if self.shots is None else f", {self.shots} shots, draw {self.draw}"
-        return f"{self.pair}, {self.probe}{few}"
+        few_shot = "" if self.shots is None else f", {self.shots} shots, draw {self.draw}"
+        return f"{self.pair}, {self.probe}{few_shot}"
 
     @property
     def file_name(self) -> str:
@@ -78,7 +78,7 @@ class Run:
     study : the study.
     trial : number of the trial; None for a final run.
     seed : training seed.
-    seconds : estimated time. It is not compared.
+    seconds : estimated time in seconds. Comparisons of runs ignore it.
     """
 
     study: Study
@@ -116,17 +116,17 @@ class Plan:
 
     @property
     def bytes(self) -> int:
-        """Bytes of the banks that are to be written."""
+        """Number of bytes that must still be written to banks."""
         return sum(self.sizes[pair].missing_bytes(draws) for pair, draws in self._draws_to_encode().items())
 
     @property
     def seconds(self) -> float:
-        """Estimated time of all runs and of the encoding that they need, one after the other."""
+        """Estimated time, in seconds, of all runs and of the encoding for them, without parallel execution."""
         encoding = sum(self.sizes[pair].encoding_seconds(draws) for pair, draws in self._draws_to_encode().items())
         return encoding + sum(run.seconds for run in self.runs)
 
     def studies(self) -> Iterator[tuple[Study, list[Run]]]:
-        """The runs, grouped by study."""
+        """Iterate over the studies, each with its runs."""
         for study, runs in groupby(self.runs, lambda run: run.study):
             yield study, list(runs)
 
@@ -138,15 +138,15 @@ class Plan:
             lines.append(f"{pair}: bank {self._bank_line(pair, to_encode)}")
             lines += [f"  {study.probe:{width}} {_study_line(study, runs)}" for study, runs in studies]
         lines += [f"missing {item.kind} {item.name!r}: {item.reason}" for item in self.unavailable]
-        about = "about " if self.seconds >= 1 else ""
+        prefix = "about " if self.seconds >= 1 else ""
         lines.append(
             f"{_plural(len(self.runs), 'run')} to do, {self.finished} done; {self.bytes / 1e9:.2f} GB of banks "
-            f"to write; {about}{_time(self.seconds)} ({self.seconds / 3600:.2f} hours) on 2 cores"
+            f"to write; {prefix}{_time(self.seconds)} ({self.seconds / 3600:.2f} hours) on 2 cores"
         )
         return "\n".join(lines)
 
     def _bank_line(self, pair: Pair, to_encode: Mapping[Pair, set[int]]) -> str:
-        """The bytes that are still to be encoded for a pair, and the estimated time, as text."""
+        """Describe the bank of a pair: the bytes to encode and the estimated time."""
         if pair not in to_encode:
             return "not needed"
         size, draws = self.sizes[pair], to_encode[pair]
@@ -154,7 +154,7 @@ class Plan:
         return f"{missing / 1e6:.1f} MB to encode, {_time(size.encoding_seconds(draws))}" if missing else "complete"
 
     def _draws_to_encode(self) -> dict[Pair, set[int]]:
-        """The few-shot draws of each pair whose bank these runs read."""
+        """Return the few-shot draws of each pair that these runs read from a bank."""
         finetuned = {spec.label for spec in self.suite.probes if isinstance(spec, FinetuneSpec)}
         draws: dict[Pair, set[int]] = {}
         for study in (run.study for run in self.runs if run.study.probe not in finetuned):
@@ -176,7 +176,8 @@ def make(
     ----------
     suite : the suite.
     sizes : size of each pair that can be used.
-    finished : runs that need not be executed again. A study with all final runs finished needs no search either.
+    finished : runs that need not be executed again. If all final runs of a study are finished, its search is
+        not planned either.
     unavailable : the parts of the suite that cannot be used on this machine.
     measured : measured seconds of an earlier training of a study; they replace the estimate.
 
@@ -203,7 +204,7 @@ def make(
 
 
 def runs_of(suite: Suite, study: Study, seconds: float = 0.0) -> tuple[list[Run], list[Run]]:
-    """All runs of a study. The best trial is measured as seed 0, so that this final run costs no training.
+    """Return all runs of a study. The final run with seed 0 reuses the best trial and needs no training.
 
     Parameters
     ----------
@@ -224,19 +225,19 @@ def runs_of(suite: Suite, study: Study, seconds: float = 0.0) -> tuple[list[Run]
 
 
 def studies_of(suite: Suite, pair: Pair) -> list[Study]:
-    """Every probe of the suite on this pair, for every few-shot draw."""
+    """Return the studies of a pair: one for each probe and few-shot draw."""
     shots = suite.dataset(pair.dataset).shots
     draws = range(1 if shots is None else suite.draws)
     return [Study(pair, spec.label, shots, draw) for draw in draws for spec in suite.probes]
 
 
 def _study_line(study: Study, runs: Sequence[Run]) -> str:
-    """Number and time of the runs of a study."""
+    """Describe the number of runs of a study and the time of each."""
     trials = sum(run.trial is not None for run in runs)
-    few = "" if study.shots is None else f"{study.shots} shots, draw {study.draw}: "
+    few_shot = "" if study.shots is None else f"{study.shots} shots, draw {study.draw}: "
     counts = {"trial": trials, "seed": len(runs) - trials}
     parts = [_plural(n, what) for what, n in counts.items() if n]
-    return f"{few}{' + '.join(parts)}, {_time(runs[0].seconds)} each"
+    return f"{few_shot}{' + '.join(parts)}, {_time(runs[0].seconds)} each"
 
 
 def _plural(number: int, what: str) -> str:

@@ -1,4 +1,4 @@
-"""Probes by name: build one, or compute what it costs."""
+"""Build a probe by name, or compute its cost."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _COSTS: dict[tuple[type[Probe], TokenShape, int, int, str], Cost] = {}
 def create(name: str, shape: TokenShape, n_classes: int, **options: Any) -> Probe:
     """Build a probe by name.
 
-    A probe of a single layer that is given several layers becomes a subclass of its class. A probe that is trained by
-    gradient is put behind a softmax `LayerGate`, its attribute `layer_gate`; a probe that is solved exactly reads the
-    features of the layers side by side.
+    If a probe of a single layer gets several layers, an instance of a subclass is returned. A probe that is trained by
+    gradient reads a mixture of the layers, computed by the softmax `LayerGate` in its attribute `layer_gate`. A probe
+    that is solved exactly reads the concatenated features of all layers.
 
     Parameters
     ----------
@@ -49,10 +49,10 @@ def create(name: str, shape: TokenShape, n_classes: int, **options: Any) -> Prob
 
 
 def cost(name: str, shape: TokenShape, n_classes: int, n_tokens: int, **options: Any) -> Cost:
-    """Compute the cost of a probe from the module on torch's meta device. Results are cached.
+    """Compute the cost of a probe. Results are cached.
 
-    The state of the random number generator does not change. No parameter is allocated, unless the class uses the
-    default `Probe.macs`, which runs the probe once.
+    The state of the random number generator does not change. The probe is built on torch's meta device, so no memory is
+    allocated, unless the class uses the default `Probe.macs`, which runs the probe once.
 
     Parameters
     ----------
@@ -66,13 +66,13 @@ def cost(name: str, shape: TokenShape, n_classes: int, n_tokens: int, **options:
     """
     key = (_class_for(name, shape, options), shape, n_classes, n_tokens, repr(sorted(options.items())))
     if key not in _COSTS:
-        probe = _without_values(name, shape, n_classes, options)
+        probe = _build_on_meta(name, shape, n_classes, options)
         _COSTS[key] = Cost(_parameters(probe), probe.macs(n_tokens), probe.shipped_bytes)
     return _COSTS[key]
 
 
 def parameter_count(name: str, shape: TokenShape, n_classes: int, **options: Any) -> int:
-    """Number of trainable parameters, including a softmax layer gate where `create` adds one.
+    """Compute the number of trainable parameters, including a softmax layer gate where `create` adds one.
 
     Parameters
     ----------
@@ -85,11 +85,11 @@ def parameter_count(name: str, shape: TokenShape, n_classes: int, **options: Any
     >>> parameter_count("mean", TokenShape(12, 8, 768, True, 6.25), 527)
     405275
     """
-    return _parameters(_without_values(name, shape, n_classes, options))
+    return _parameters(_build_on_meta(name, shape, n_classes, options))
 
 
 def solver_of(name: str, options: Mapping[str, Any]) -> str:
-    """How a probe with these options is fitted: "adamw", "exact" or "stored", see `Probe.solver`.
+    """Return how a probe with these options is fitted: "adamw", "exact" or "stored", see `Probe.solver`.
 
     Examples
     --------
@@ -112,8 +112,8 @@ def _class_for(name: str, shape: TokenShape, options: dict[str, Any]) -> type[Pr
     return gated(cls) if solver == "adamw" else cls
 
 
-def _without_values(name: str, shape: TokenShape, n_classes: int, options: dict[str, Any]) -> Probe:
-    """The probe on torch's meta device, where tensors have shapes but no values and no random number is drawn.
+def _build_on_meta(name: str, shape: TokenShape, n_classes: int, options: dict[str, Any]) -> Probe:
+    """Build a probe on torch's meta device, where tensors have no values and no random numbers are drawn.
 
     A probe whose constructor reads the values of tensors is built on the CPU instead.
     """

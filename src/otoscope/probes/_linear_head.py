@@ -1,4 +1,4 @@
-"""Probes whose logits are a linear layer on features of the clip."""
+"""Base classes of probes with a linear layer on features of the clip."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LinearHeadProbe(ClipProbe):
         return out
 
     def linear_input(self, tokens: Tokens) -> Tensor:
-        """The input of the last linear layer, float [B, W]: the features, normalised where the head does so."""
+        """The input of the last linear layer, float [B, W]: the features, normalised if the head has a norm."""
         head, features = self.get_submodule("head"), self.features(tokens)
         out: Tensor = head.norm(features) if isinstance(head, Head) else features
         return out
@@ -51,20 +51,19 @@ class LinearHeadProbe(ClipProbe):
 class FixedFeatureProbe(LinearHeadProbe):
     """Base of probes that are linear in features without trained parameters.
 
-    Such a probe is a logistic regression with one optimum. With `solver="exact"` it is solved to that optimum, with the
-    penalty chosen on the validation split (`otoscope.train.exact`): no learning rate, number of epochs or seed takes
-    part. `solver="adamw"` trains it by gradient, as papers do.
+    Such a probe is a logistic regression with one optimum. `solver="exact"` finds that optimum and chooses the penalty
+    on the validation split (`otoscope.train.exact`), without learning rate, number of epochs or seed. `solver="adamw"`
+    trains the probe by gradient, as papers do.
 
-    Given several layers, the exact probe reads their features side by side; the trained one mixes the layers by a
-    softmax gate.
+    With several layers, "exact" concatenates their features, and "adamw" mixes the layers in a softmax gate.
 
     Attributes
     ----------
-    reads_layers_side_by_side : True for a class that reads several layers by itself.
+    reads_layers_side_by_side : True for a class that concatenates the features of several layers itself.
 
     Parameters
     ----------
-    width : number of features, W; of one layer unless `reads_layers_side_by_side`.
+    width : number of features, W; those of one layer, or of all layers if `reads_layers_side_by_side`.
     norm : normalisation in front of the linear layer, see `Head`.
     solver : "exact" or "adamw".
 
@@ -92,7 +91,7 @@ class FixedFeatureProbe(LinearHeadProbe):
 
 @cache
 def side_by_side(cls: type[FixedFeatureProbe]) -> type[FixedFeatureProbe]:
-    """The class of a single-layer probe that reads the features of several layers, concatenated."""
+    """Return a subclass of a single-layer probe that concatenates the features of several layers."""
 
     class SideBySide(cls):  # type: ignore[valid-type, misc]
         def __init__(self, shape: TokenShape, n_classes: int, **options: Any) -> None:

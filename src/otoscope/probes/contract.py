@@ -1,7 +1,7 @@
-"""The contract of probes: named checks that every probe must pass, also a plug-in from outside the package.
+"""The contract of probes: named checks that every probe must pass, including plug-ins.
 
 Each check builds the probe with its default options and runs it on small random tokens of width 96. A probe that passes
-can be trained, saved, shipped and compared like those of the package. `otoscope check probe` runs the contract from the
+can be trained, saved, exported and compared like the built-in probes. `otoscope check probe` runs the contract from the
 command line; in the tests of a plug-in, pytest runs each check as a separate test:
 
     from otoscope.probes.contract import CONTRACT
@@ -87,9 +87,9 @@ def _sequence(name: str) -> None:
 @CONTRACT.check("padding")
 def _padding(name: str) -> None:
     probe, plain = build(name), random_tokens()
-    junk = 100 * torch.randn(B, 1, 3, FREQ, D, generator=torch.Generator().manual_seed(2))
+    padding = 100 * torch.randn(B, 1, 3, FREQ, D, generator=torch.Generator().manual_seed(2))
     mask = torch.arange(T + 3).expand(B, -1) < T
-    padded = Tokens(torch.cat([plain.x, junk], 2), mask, plain.cls)
+    padded = Tokens(torch.cat([plain.x, padding], 2), mask, plain.cls)
     logits = probe(padded)
     logits = logits[:, :T] if isinstance(probe, FrameProbe) else logits
     close(logits, probe(plain), "padded time steps must change nothing")
@@ -200,11 +200,13 @@ def _cost(name: str) -> None:
     for layers in (1, 3):
         probe = build(name, layers=layers)
         before = torch.get_rng_state()
-        price = cost(name, probe.shape, C, T * FREQ)
+        computed = cost(name, probe.shape, C, T * FREQ)
         expect(torch.equal(before, torch.get_rng_state()), "cost() must not draw random numbers")
         count = sum(p.numel() for p in probe.parameters())
-        expect(price.parameters == count, f"cost() counts {price.parameters} parameters, the module has {count}")
-        expect(price.macs > 0 and price.bytes > 0, f"macs() and shipped_bytes must be above zero, found {price}")
+        expect(computed.parameters == count, f"cost() counts {computed.parameters} parameters, the module has {count}")
+        expect(
+            computed.macs > 0 and computed.bytes > 0, f"macs() and shipped_bytes must be above zero, found {computed}"
+        )
 
 
 @CONTRACT.check("options")

@@ -20,26 +20,26 @@ SOURCES = ("signs", "tokens", "random")
 
 @register("fixedproto")
 class FixedPrototypes(FixedFeatureProbe):
-    """The largest cosine of each of K fixed prototypes over the tokens of a clip, and a linear layer.
+    """The largest cosine of each of K fixed prototypes with any token of a clip, then a linear layer.
 
         s_k = max_n <z_n / |z_n|, p_k / |p_k|>
         logits = W s + b
 
     Here n runs over the valid tokens. s_k is the support function of the clip's set of L2-normalised tokens in the
-    direction p_k (Rockafellar, "Convex Analysis", 1970): K directions describe the convex hull of the tokens. No
-    prototype is trained and the linear layer is solved to its optimum, so the probe has no learning rate, and reads the
-    tokens once. It is a random feature map (Rahimi and Recht 2007) whose features are extremes.
+    direction p_k (Rockafellar, "Convex Analysis", 1970), so the features approximate the convex hull of the tokens. No
+    prototype is trained and the linear layer is solved to its optimum, so the probe has no learning rate and reads the
+    tokens once. The features are random, as those of Rahimi and Recht (2007), but each one is a maximum over tokens.
 
-    Several layers are read side by side, each with K prototypes.
+    Each of several layers has K prototypes, and the features of all layers are concatenated.
 
     Input x [B, L, T, F, D], output [B, C], LKC + C parameters.
 
     Parameters
     ----------
     prototypes : number of prototypes of each layer, K.
-    source : "signs", the signs of random tokens of the train clips minus the mean token; "tokens", these tokens
-        themselves; "random", random signs, which do not depend on the data.
-    seed : seed of the choice.
+    source : "tokens" for random tokens of the train clips minus their mean; "signs" for the signs of these
+        differences; "random" for random signs that do not depend on the data.
+    seed : seed of the random choice of prototypes.
 
     Raises
     ------
@@ -77,8 +77,8 @@ class FixedPrototypes(FixedFeatureProbe):
     def prepare(self, load: Callable[[Tensor], Tokens], clips: int) -> None:
         """Choose the prototypes among the tokens of the train clips, unless they are random signs.
 
-        Tokens are drawn with replacement, first the clip and then one of its valid tokens. The mean token that is
-        subtracted is the mean of all tokens drawn.
+        Tokens are drawn with replacement: first a clip, then one of its valid tokens. The mean of all drawn tokens is
+        subtracted from each.
 
         Parameters
         ----------
@@ -90,10 +90,10 @@ class FixedPrototypes(FixedFeatureProbe):
         generator, count = self._generator(), self.prototypes.shape[1]
         chosen = torch.randint(0, clips, (count,), generator=generator).sort().values
         parts = []
-        for index in torch.split(chosen, _BATCH):
+        for index in torch.split(chosen, _BATCH_SIZE):
             tokens = load(index)
-            odds = tokens.token_mask.float().cpu()
-            token = torch.multinomial(odds, 1, generator=generator)[:, 0].to(tokens.x.device)
+            valid = tokens.token_mask.float().cpu()
+            token = torch.multinomial(valid, 1, generator=generator)[:, 0].to(tokens.x.device)
             parts.append(tokens.normalised().flat[torch.arange(len(index)), :, token])
         drawn = torch.cat(parts).transpose(0, 1)
         centred = drawn - drawn.mean(1, keepdim=True)
@@ -112,12 +112,12 @@ class FixedPrototypes(FixedFeatureProbe):
     def shipped_bytes(self) -> int:
         """The linear layer in float32, and one bit for each sign or four bytes for each value of a prototype."""
         values = self.prototypes.numel()
-        stored = 4 * values if self.source == "tokens" else values // self.shape.dim * -(-self.shape.dim // 8)
-        return super().shipped_bytes - 4 * values + stored
+        prototype_bytes = 4 * values if self.source == "tokens" else values // self.shape.dim * -(-self.shape.dim // 8)
+        return super().shipped_bytes - 4 * values + prototype_bytes
 
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed)
 
 
-_BATCH = 64
-"""Clips whose tokens are loaded at once."""
+_BATCH_SIZE = 64
+"""Number of clips whose tokens are loaded at once."""

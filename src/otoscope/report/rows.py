@@ -1,6 +1,6 @@
-"""Rows of results: one for each encoder, data set and probe, over its seeds.
+"""Rows of results: each combines the seeds of one configuration of a probe on one encoder and data set.
 
-Everything is computed from the stored predictions. Nothing is trained, and no encoder or data set is opened.
+All values are computed from stored records and predictions, without training and without encoders or data sets.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ LINEAR = "linear"
 
 @dataclass(frozen=True)
 class Row:
-    """One configuration of a probe on one encoder and data set, over its seeds.
+    """The results of one configuration of a probe on one encoder and data set, over all seeds.
 
     Parameters
     ----------
     records : one record for each seed.
     variant : settings in which this configuration differs from others of the same probe; "" if it is the only one.
-    digests : digests of encoder and data set, as text. Empty unless another pair has the same labels.
+    digests : digests of encoder and data set, as text. Empty unless a pair with other digests has the same labels.
     estimate : bootstrap estimate of the main score over clips; None without predictions.
-    gain : difference from the linear probe on the same clips; None without one.
-    gap : share of the way from the linear probe to fine-tuning; None without both.
+    gain : difference from the linear probe on the same clips; None if there is no linear probe.
+    gap : share of the gap between the linear probe and fine-tuning that is closed; None unless both exist.
     winner : True for the best of several probes of this encoder and data set.
     """
 
@@ -78,7 +78,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        """Label of the probe, with the variant where there are several."""
+        """Label of the probe, followed by the variant if there are several."""
         return f"{self.probe} ({self.variant})" if self.variant else self.probe
 
     @property
@@ -93,7 +93,7 @@ class Row:
 
     @property
     def value(self) -> float:
-        """Mean of the main score over seeds, a fraction."""
+        """Mean of the main score over seeds, in 0..1 for metrics that are fractions."""
         return float(np.mean([r.value for r in self.records]))
 
     @property
@@ -123,7 +123,7 @@ class Row:
 
     @property
     def source(self) -> str | None:
-        """Source of the values; None if this user measured them."""
+        """Source of published values; None for values that were measured with this store."""
         return self.records[0].source
 
 
@@ -136,7 +136,7 @@ def configurations(store: Store) -> list[Row]:
 
     Returns
     -------
-    list of Row. One for each encoder, data set, probe and configuration, without estimates.
+    list of Row. One row for each encoder, data set, probe and configuration, without estimates.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def configurations(store: Store) -> list[Row]:
 
 
 def summarise(store: Store, *, resamples: int = 1000) -> list[Row]:
-    """The rows of a store with estimates, gains and shares of the gap to fine-tuning.
+    """Compute the rows of a store, with estimates, gains and closed gaps.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def summarise(store: Store, *, resamples: int = 1000) -> list[Row]:
 
     Returns
     -------
-    list of Row. Within each pair of encoder and data set, probes in ascending order, fine-tuning last.
+    list of Row, grouped by pair. Each pair lists its probes in ascending order of the score, then fine-tuning.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def summarise(store: Store, *, resamples: int = 1000) -> list[Row]:
 
 
 def with_estimate(store: Store, row: Row, *, resamples: int = 1000, seed: int = 0) -> Row:
-    """The row with its bootstrap estimate.
+    """Return a row with its bootstrap estimate.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def with_estimate(store: Store, row: Row, *, resamples: int = 1000, seed: int = 
 
 
 def same_clips(*rows: Row) -> bool:
-    """Whether all rows have estimates over the same resamples of the same clips."""
+    """Whether all rows have estimates from the same resamples of the same clips."""
     return all(r.estimate for r in rows) and len({r.estimate.resampling for r in rows if r.estimate}) == 1
 
 
@@ -208,22 +208,22 @@ def _pair(record: Record) -> tuple[str, ...]:
 
 
 def _configurations(records: Sequence[Record]) -> list[Row]:
-    """The records of one encoder and data set, grouped by probe and configuration over seeds."""
+    """Group the records of one encoder and data set by probe and configuration."""
 
     def identity(r: Record) -> tuple[str, str]:
         return r.probe, json.dumps([r.protocol.to_json(), r.lr, r.weight_decay], sort_keys=True)
 
     rows = [Row(tuple(group)) for _, group in groupby(sorted(records, key=identity), key=identity)]
-    named = []
+    labelled = []
     for _, group in groupby(rows, key=lambda row: row.probe):
         same_probe = list(group)
         names = variants([row.records[0] for row in same_probe])
-        named += [replace(row, variant=name) for row, name in zip(same_probe, names, strict=True)]
-    return named
+        labelled += [replace(row, variant=name) for row, name in zip(same_probe, names, strict=True)]
+    return labelled
 
 
 def _compare(rows: list[Row]) -> list[Row]:
-    """Rows of one encoder and data set, each compared with its linear probe and its fine-tuning."""
+    """Compare the rows of one encoder and data set with the linear probe and with fine-tuning."""
     ordered = sorted(rows, key=lambda r: (r.finetuned, r.sort_key))
     linear = _best(row for row in rows if row.probe == LINEAR)
     finetune = _best(row for row in rows if row.finetuned)
@@ -240,12 +240,12 @@ def _compare(rows: list[Row]) -> list[Row]:
 
 
 def _best(rows: Iterable[Row]) -> Row | None:
-    """The best of several configurations. A baseline is always the best configuration of its probe."""
+    """Return the best row; None without rows."""
     return max(rows, key=lambda r: r.sort_key, default=None)
 
 
 def _gain(row: Row, linear: Row | None) -> Difference | None:
-    """The difference from the linear probe. It has no interval if both were measured on different clips."""
+    """Compute the difference from the linear probe. Its interval is nan if the two were measured on different clips."""
     if linear is None or row is linear:
         return None
     if not same_clips(row, linear):
@@ -256,7 +256,7 @@ def _gain(row: Row, linear: Row | None) -> Difference | None:
 
 
 def _gap(row: Row, linear: Row | None, finetune: Row | None) -> Interval | None:
-    """The share of the way from the linear probe to fine-tuning; nan where fine-tuning is not better."""
+    """Compute the closed share of the gap to fine-tuning; nan if fine-tuning is not better than the linear probe."""
     if linear is None or finetune is None or row in (linear, finetune):
         return None
     if not same_clips(row, linear, finetune):

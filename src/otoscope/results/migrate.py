@@ -23,7 +23,7 @@ _WITH_NORM = {"abmilp", "coca", "ep", "linear", "linearc", "map", "mean", "mhca"
 _WITH_NORM |= {"vjepa", "wsum"}
 """Probes of version 1 with the option `norm`; its default was "none"."""
 _LATER_RECIPE = {"probe_epochs": 0, "lora_rank": None, "lora_alpha": None}
-"""Fields that are missing in the recipes of the oldest records, with the values that those trainings chosen."""
+"""Fields that are missing in the recipes of the oldest records, with the values that those trainings used."""
 
 
 def migrate(data: Mapping[str, Any]) -> dict[str, Any]:

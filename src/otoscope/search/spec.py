@@ -1,4 +1,4 @@
-"""A search strategy as a suite declares it: a name and options."""
+"""The declaration of a search in a suite: a strategy and its options."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class SearchSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SearchSpec:
-        """The search that a suite declares as {"kind": ..., and one key for each option}."""
+        """Build a specification from a mapping with the key "kind" and one key for each option."""
         return cls(data.get("kind", cls.kind), {name: value for name, value in data.items() if name != "kind"})
 
     def create(self, problem: Problem) -> Search:
-        """The search of a problem.
+        """Create the search for a problem.
 
         Raises
         ------
@@ -51,11 +51,11 @@ class SearchSpec:
 
     @property
     def total(self) -> int:
-        """Number of trials that the search makes."""
+        """Number of trials of the search."""
         return self.describe().trials
 
     def describe(self) -> SearchSettings:
-        """The description of the search in a record."""
+        """Return the description of the search for a record."""
         return self.create(Problem(space={})).describe()
 
     def check(self) -> None:
@@ -63,5 +63,5 @@ class SearchSpec:
         try:
             self.create(Problem(space={}))
         except (UnknownNameError, TypeError, ValueError) as error:
-            names_kind = repr(self.kind) in str(error)
-            raise ValueError(str(error) if names_kind else f"search {self.kind!r}: {error}") from error
+            message_has_kind = repr(self.kind) in str(error)
+            raise ValueError(str(error) if message_has_kind else f"search {self.kind!r}: {error}") from error

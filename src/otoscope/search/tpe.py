@@ -25,7 +25,7 @@ from otoscope.search.base import Outcome, Problem, Search, Setting, Storage, Tri
 from otoscope.search.halving import Halving
 from otoscope.search.sobol import sobol_points
 from otoscope.train import PrunedError
-from otoscope.train.batched import MAX_TRIALS, TRIAL_BYTES
+from otoscope.train.batched import MAX_STATE_BYTES, MAX_TRIALS
 
 if TYPE_CHECKING:
     import optuna
@@ -84,7 +84,7 @@ class TpeSearch(Search):
     @property
     def options(self) -> dict[str, Any]:
         """The options, and the constants that decide how many trials are trained together."""
-        return super().options | {"rounds": ROUNDS, "trial_bytes": TRIAL_BYTES, "most": MAX_TRIALS}
+        return super().options | {"rounds": ROUNDS, "trial_bytes": MAX_STATE_BYTES, "most": MAX_TRIALS}
 
     @property
     def trials(self) -> list[Trial]:

@@ -1,4 +1,4 @@
-"""What every kind of fit does first: build the probe, and load what it reads."""
+"""Steps that all ways of fitting share: build the probe, and load its tokens."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from otoscope.train.fitted import chosen_shape, layers_of
 
 
 def create_probe(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> Probe:
-    """The probe of a trial on its device, with weights from torch's current random state."""
+    """Build the probe of a trial on its device. The weights depend on the current random state of torch."""
     shape = chosen_shape(bank.shape, layers_of(trial))
     return probes.create(protocol.probe, shape, len(bank.task.classes), **protocol.options).to(device_of(trial))
 
 
 def load_split(split: BankSplit, module: Probe, trial: TrainingConfig) -> loader.Loader:
-    """Loads the clips of a split as the probe reads them."""
+    """Return a loader of the tokens of a split, with the content and layers that the probe reads."""
     return loader.split_loader(split, module.reads, layers_of(trial), normalise=module.normalises_tokens)
 
 
 def device_of(trial: TrainingConfig) -> torch.device:
-    """Where a trial is computed."""
+    """Return the device of a trial; the CPU by default."""
     return torch.device("cpu" if trial.device is None else trial.device)

@@ -1,4 +1,4 @@
-"""Training of many trials of one probe in the same pass over a bank."""
+"""Train several trials of one probe in a single pass over a bank."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from otoscope.train.progress import TrainingBar
 from otoscope.train.protocol import protocol_of
 from otoscope.train.rng import RandomStream, seeded
 
-TRIAL_BYTES = 2 * 1024**3
-"""Memory for the state of all trials of one pass: float32 weights, gradients, two moments and the best epoch."""
+MAX_STATE_BYTES = 2 * 1024**3
+"""Memory limit for the float32 state of the trials in one pass: weights, gradients, AdamW moments and best weights."""
 MAX_TRIALS = 32
 """Largest number of trials in one pass."""
 
@@ -46,14 +46,15 @@ def trials_at_once(probe: str, bank: Bank, *, options: Mapping[str, Any] | None 
 
     Returns
     -------
-    int. As many trials as have their state in `TRIAL_BYTES`, from 1 to `MAX_TRIALS`.
+    int, from 1 to `MAX_TRIALS`. The largest number of trials whose state fits in `MAX_STATE_BYTES`. For a probe without
+    gradient training it is `MAX_TRIALS`.
     """
     kind = probes.registry.get(probe)
     if probes.solver_of(probe, options or {}) != "adamw":
         return MAX_TRIALS
     shape = chosen_shape(bank.shape, loader.choose_layers(None, kind.uses_all_layers, bank.shape))
     parameters = probes.parameter_count(probe, shape, len(bank.task.classes), **(options or {}))
-    return max(1, min(MAX_TRIALS, TRIAL_BYTES // max(1, 5 * 4 * parameters)))
+    return max(1, min(MAX_TRIALS, MAX_STATE_BYTES // max(1, 5 * 4 * parameters)))
 
 
 def fit_many(
@@ -67,21 +68,23 @@ def fit_many(
 ) -> list[FittedProbe | DivergedError | PrunedError]:
     """Train one probe with several configurations in the same pass over a bank.
 
-    The results equal those of `fit` with each configuration up to rounding (1e-5 in tests). Where a gradient or the
-    sign of a weight depends on rounding (equal tokens, a binary prototype's weight at 0), they may differ more.
+    Each result equals that of `fit` with the same configuration, up to rounding errors (1e-5 in the tests). The
+    difference can be larger where a rounding error changes a gradient or the sign of a weight, for example if tokens
+    are equal or a weight of a binary prototype is 0.
 
-    Probes that declare `stackable`, read one layer and have no buffers are computed with a leading dimension of trials;
-    of these, probes that read token maps are computed seed by seed, because other seeds read other batches. All other
-    probes take their steps one after another on each batch that is loaded.
+    If a probe is `stackable`, reads one layer and has no buffers, its trials are computed together: every parameter has
+    a leading dimension of trials. If such a probe reads token maps, only trials with the same seed are computed
+    together, because trials with different seeds read different batches. For all other probes, the trials take their
+    steps one after another.
 
     Parameters
     ----------
     probe : registered name of the probe.
     bank : tokens of a data set, with the splits "train" and "validation".
-    configs : one for each trial. They may differ in seed, learning rate and weight decay alone.
+    configs : one configuration for each trial. They may differ only in seed, learning rate and weight decay.
     options : options of the probe.
-    watch : may stop trials after each epoch; they cost nothing afterwards. It is not called for probes without gradient
-        training, and its answer after the last epoch is ignored.
+    watch : callback that may stop trials after each epoch; stopped trials are not trained further. It is not called for
+        probes without gradient training, and its return value after the last epoch is ignored.
     progress : whether to show a progress bar on stderr.
 
     Returns
@@ -91,15 +94,15 @@ def fit_many(
 
     Raises
     ------
-    ValueError : without configurations, for configurations that differ in what trials share, or if `watch` stops a
-        trial that is not running. All other errors are those of `fit`.
+    ValueError : if there are no configurations, if they differ in a setting other than seed, learning rate and weight
+        decay, or if `watch` stops a trial that is not running. All other errors are those of `fit`.
     """
     start = time.perf_counter()
     kind, options = probes.registry.get(probe), dict(options or {})
     if issubclass(kind, FrameProbe):
         raise TypeError(f"probe {probe!r} emits frame logits, bank targets are for clips; fit a clip probe")
     solver = probes.solver_of(probe, options)
-    trials = _resolve(configs, kind, bank, solver)
+    trials = _with_defaults(configs, kind, bank, solver)
     _check_labels(bank)
     protocols = [protocol_of(probe, bank, options, replace(c, layers=trials[0].layers)) for c in configs]
     if solver != "adamw":
@@ -128,7 +131,7 @@ class _Trials:
         self.state = TrainingState(self._groups(), self._diverged)
 
     def train(self, watch: Watch | None, progress: bool) -> None:
-        """Train all trials. The random numbers of a trial depend on its seed alone."""
+        """Train all trials. The random numbers of a trial depend only on its seed."""
         first, module = self.trials[0], self.modules[0]
         seeds, targets = {trial.seed for trial in self.trials}, self.validation.targets
         data = BankData(self.load, self.training.targets, seeds, first.batch_size, self.device)
@@ -146,13 +149,13 @@ class _Trials:
             train(self.state, data, epochs=range(first.epochs), schedule=schedule, callbacks=callbacks)
 
     def results(self, seconds: float) -> list[FittedProbe | DivergedError | PrunedError]:
-        """The result of each trial, after a training of this many seconds."""
+        """Return the result of each trial. `seconds` is the training time of all trials together."""
         epochs = [len(history) for history in self.state.history]
-        shares = [seconds * own / sum(epochs) for own in epochs]
+        trial_seconds = [seconds * count / sum(epochs) for count in epochs]
         results: dict[int, FittedProbe | DivergedError | PrunedError] = dict(self.state.ended)
         for number, error in self.state.ended.items():
             if isinstance(error, PrunedError):
-                error.train_seconds = shares[number]
+                error.train_seconds = trial_seconds[number]
         for group in self.state.groups:
             for row, number in enumerate(group.trials):
                 module, history = self.modules[number].cpu(), self.state.history[number]
@@ -160,22 +163,22 @@ class _Trials:
                 trial, protocol = self.trials[number], self.protocols[number]
                 if trial.resolve_head:
                     history = resolve_head(module, self.bank, trial, history)
-                results[number] = fitted_on(self.bank, module, protocol, trial, history, shares[number])
+                results[number] = fitted_on(self.bank, module, protocol, trial, history, trial_seconds[number])
         return [results[number] for number in range(len(self.trials))]
 
     def _groups(self) -> list[Group]:
-        """One stacked learner for all trials where the probe can be stacked, else one learner for each; by seed."""
+        """Return one stacked learner if the probe can be stacked, else one learner for each trial, sorted by seed."""
         trials, modules, loss = self.trials, self.modules, loss_for(self.bank.task.kind)
         order = sorted(range(len(trials)), key=lambda i: trials[i].seed)
         if len(trials) > 1 and can_stack(modules[0]):
             rows = [modules[i] for i in order]
-            lr, weight_decay = zip(*(_rates(trials[i]) for i in order), strict=True)
+            lr, weight_decay = zip(*(_lr_and_weight_decay(trials[i]) for i in order), strict=True)
             return [Group(order, StackedLearner(rows, lr, weight_decay, [trials[i].seed for i in order], loss))]
         return [Group([i], self._single(i, loss)) for i in order]
 
     def _single(self, number: int, loss: Loss) -> SingleLearner:
         trial, module = self.trials[number], self.modules[number]
-        optimiser = adamw(module, *_rates(trial))
+        optimiser = adamw(module, *_lr_and_weight_decay(trial))
         stream = self.streams[number] if len(self.trials) > 1 else None
         return SingleLearner(module, optimiser, loss, seed=trial.seed, random=stream, penalty=module.penalty)
 
@@ -188,8 +191,10 @@ class _Trials:
         )
 
 
-def _resolve(configs: Sequence[TrainingConfig], kind: type[Probe], bank: Bank, solver: str) -> list[TrainingConfig]:
-    """The configurations with every default replaced by its value for this probe and bank."""
+def _with_defaults(
+    configs: Sequence[TrainingConfig], kind: type[Probe], bank: Bank, solver: str
+) -> list[TrainingConfig]:
+    """Return the configurations with every default replaced by its value for this probe and bank."""
     if not configs:
         raise ValueError("fit_many needs at least one configuration, found none; fit trains a single one")
     shared = [(c.epochs, c.batch_size, c.layers, c.device, c.resolve_head) for c in configs]
@@ -212,14 +217,15 @@ def _resolve(configs: Sequence[TrainingConfig], kind: type[Probe], bank: Bank, s
     ]
 
 
-def _rates(trial: TrainingConfig) -> tuple[float, float]:
-    """Learning rate and weight decay of a trial with gradient training."""
+def _lr_and_weight_decay(trial: TrainingConfig) -> tuple[float, float]:
+    """Return the learning rate and weight decay of a trial with gradient training."""
     assert trial.lr is not None
     assert trial.weight_decay is not None
     return trial.lr, trial.weight_decay
 
 
 def _check_labels(bank: Bank) -> None:
+    """Raise `ValueError` if the train or validation split has no positive label."""
     metrics.main_metric(bank.task)
     for name in ("train", "validation"):
         split = bank.split(name)

@@ -1,9 +1,9 @@
 """Exact heads: the linear layer of a probe as a convex problem, with its penalty chosen by validation.
 
-A probe that is linear in features without trained parameters is an L2-regularised logistic regression and has one
-optimum (`otoscope.ops.logistic`). Only the strength of the penalty is left to choose. `fit_path` solves the problem for
-a path of penalties, from strong to weak, each from the solution before it, and keeps the one that is best on
-validation. Neither a seed nor a learning rate takes part.
+A linear probe on features without trained parameters is an L2-regularised logistic regression and has one optimum
+(`otoscope.ops.logistic`). The strength of the penalty is its only hyperparameter. `fit_path` solves the problem for
+several penalties, from strong to weak, and starts each from the nearest earlier solution. It returns the solution with
+the best score on the validation split. The result does not depend on a seed or a learning rate.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from otoscope.ops.logistic import Design, Solution, solve
 from otoscope.ops.logistic.solver import Kind
 
 FIRST_PENALTIES = tuple(10.0**exponent for exponent in np.arange(0, -4.5, -0.5))
-"""Penalties that are always tried: half a decade apart, from strong to weak."""
+"""Penalties that are always tried, from strong to weak. The ratio of neighbours is the square root of 10."""
 RATIO = 10.0**0.5
+"""Ratio of neighbouring penalties beyond `FIRST_PENALTIES`."""
 LIMITS = (1e-8, 1e3)
-"""Weakest and strongest penalty to which a path extends itself."""
+"""Weakest and strongest penalty that may be tried."""
 
 Score = Callable[[Tensor], float]
-"""Logits of the validation clips, float32 [n, C], to their score; higher is better."""
+"""Function from the logits of the validation clips, float32 [n, C], to their score. Higher is better."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class PathPoint:
 
     Parameters
     ----------
-    penalty : of f, see `otoscope.ops.logistic`.
+    penalty : factor of the L2 penalty, see `otoscope.ops.logistic`.
     validation : score on the validation clips.
-    converged : whether the solution is at its optimum.
+    converged : whether the solution has converged to its optimum.
     """
 
     penalty: float
@@ -46,16 +47,16 @@ class PathPoint:
 
 @dataclass(frozen=True)
 class ExactHead:
-    """A solved head, for features as they come (the standardisation is folded into the weights).
+    """A solved head. Its weights apply to features that are not standardised.
 
     Parameters
     ----------
     weight : float32 [C, D].
     bias : float32 [C].
-    penalty : the chosen one.
+    penalty : the chosen penalty.
     validation : score of the head on the validation clips.
     path : every penalty tried, from strong to weak.
-    at_edge : whether the best penalty is the weakest or strongest of `LIMITS`, so that a better one may lie beyond.
+    at_edge : whether the chosen penalty is the weakest or strongest of `path`, so that one beyond it may be better.
     """
 
     weight: Tensor
@@ -67,7 +68,7 @@ class ExactHead:
 
     @property
     def converged(self) -> bool:
-        """Whether the chosen solution is at its optimum."""
+        """Whether the chosen solution has converged to its optimum."""
         return next(point.converged for point in self.path if point.penalty == self.penalty)
 
     def logits(self, features: Tensor) -> Tensor:
@@ -87,13 +88,13 @@ def fit_path(
 ) -> ExactHead:
     """Solve the head for a path of penalties and keep the one that scores best on the validation clips.
 
-    The path holds `FIRST_PENALTIES`. While the best of all is the strongest or the weakest penalty tried, another one
-    beyond it is tried, up to `LIMITS`. Of equal scores the stronger penalty wins.
+    All of `FIRST_PENALTIES` are tried. While the best penalty is the strongest or the weakest one so far, the next one
+    beyond it is tried, within `LIMITS`. If several penalties have the same score, the strongest is chosen.
 
     Parameters
     ----------
     train : [n, D]. Features of the train clips; may be memory-mapped (`Design`).
-    targets : float [n, C]. Their targets.
+    targets : float [n, C]. Targets of the train clips.
     validation : [m, D]. Features of the validation clips.
     score : the main score as a function of validation logits.
     kind : kind of the task.
@@ -106,14 +107,14 @@ def fit_path(
 
     Raises
     ------
-    ValueError : for features that are not finite, or shapes that do not fit.
+    ValueError : for features that are not finite, or shapes that do not match.
 
     Examples
     --------
     >>> x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
     >>> y = (x[:, :1] > 0).float()
-    >>> right = lambda logits: float(((logits > 0) == (y[40:] > 0)).float().mean())
-    >>> head = fit_path(x[:40], y[:40], x[40:], right, kind="multi-label")
+    >>> accuracy = lambda logits: float(((logits > 0) == (y[40:] > 0)).float().mean())
+    >>> head = fit_path(x[:40], y[:40], x[40:], accuracy, kind="multi-label")
     >>> head.converged, head.validation >= 0.9
     (True, True)
     """
@@ -127,6 +128,8 @@ def fit_path(
 
 
 class _Path:
+    """The solutions for all penalties tried so far."""
+
     def __init__(
         self,
         design: Design,
@@ -142,14 +145,14 @@ class _Path:
         self.heads: dict[float, ExactHead] = {}
 
     def add(self, penalty: float) -> None:
-        """Solve for one penalty, from the solution of the nearest one, and score it."""
-        near = min(self.solutions, key=lambda other: abs(np.log(other / penalty)), default=None)
+        """Solve for one penalty, starting at the solution of the nearest penalty, and compute its score."""
+        nearest = min(self.solutions, key=lambda other: abs(np.log(other / penalty)), default=None)
         solution = solve(
             self.design,
             self.targets,
             penalty,
             kind=self.kind,
-            start=None if near is None else self.solutions[near],
+            start=None if nearest is None else self.solutions[nearest],
             positive_weight=self.positive_weight,
         )
         weight, bias = self.design.restore(solution.weight, solution.bias)
@@ -160,9 +163,9 @@ class _Path:
         self.heads[penalty] = replace(head, validation=value, path=(replace(point, validation=value),))
 
     def extend(self) -> None:
-        """Try further penalties while the best one lies at an edge."""
+        """Try further penalties while the best one is the strongest or the weakest."""
         while True:
-            best, strongest, weakest = self._best(), max(self.heads), min(self.heads)
+            best, strongest, weakest = self._best_penalty(), max(self.heads), min(self.heads)
             if best == weakest and weakest / RATIO >= LIMITS[0]:
                 self.add(weakest / RATIO)
             elif best == strongest and strongest * RATIO <= LIMITS[1]:
@@ -171,9 +174,10 @@ class _Path:
                 return
 
     def best(self) -> ExactHead:
-        penalty = self._best()
+        """Return the head with the best score, and the path of all penalties."""
+        penalty = self._best_penalty()
         path = tuple(self.heads[other].path[0] for other in sorted(self.heads, reverse=True))
         return replace(self.heads[penalty], path=path, at_edge=penalty in (max(self.heads), min(self.heads)))
 
-    def _best(self) -> float:
+    def _best_penalty(self) -> float:
         return max(self.heads, key=lambda penalty: (self.heads[penalty].validation, penalty))

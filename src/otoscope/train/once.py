@@ -1,4 +1,4 @@
-"""Probes that are fitted without epochs: they store the train clips, or solve their linear layer exactly."""
+"""Probes that are fitted without epochs: the train clips are stored, or the linear layer is solved exactly."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
             set_head(module, head)
             history = [{"penalty": point.penalty, "validation": point.validation} for point in head.path]
         else:
-            history = _store(module, bank, trial)
+            history = _store_clips(module, bank, trial)
     return fitted_on(bank, module, protocol, trial, history, time.perf_counter() - start)
 
 
 def solve_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> ExactHead:
-    """Solve the last linear layer of a probe on its features; the penalty is chosen on the validation split.
+    """Solve the last linear layer of a probe, and choose the penalty on the validation split.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def solve_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> Ex
 
     Returns
     -------
-    ExactHead. The solution, for the input of the last linear layer.
+    ExactHead. The weights and bias of the last linear layer.
     """
     training, validation = bank.split("train"), bank.split("validation")
     features, validation_features = (_features(module, split, trial) for split in (training, validation))
@@ -80,13 +80,14 @@ def resolve_head(
 
     Parameters
     ----------
-    module : the probe of the best epoch; its last layer is overwritten where the solution is better.
-    bank, trial : what it was trained on, and how.
-    history : the epochs of its training.
+    module : the probe with the weights of its best epoch. Its last layer is overwritten if the solution is better.
+    bank : the bank on which the probe was trained.
+    trial : the configuration with which it was trained.
+    history : one row for each epoch of its training.
 
     Returns
     -------
-    The history, with one more row (`penalty`, `validation`) where the solution was kept.
+    The history. If the solution was kept, it has one more row, with the keys `penalty` and `validation`.
     """
     if not isinstance(module, LinearHeadProbe):
         return history
@@ -99,14 +100,14 @@ def resolve_head(
 
 @torch.no_grad()
 def set_head(module: LinearHeadProbe, head: ExactHead) -> None:
-    """Write a solved head into the last linear layer of a probe."""
+    """Copy a solved head into the last linear layer of a probe."""
     module.last_layer.weight.copy_(head.weight)
     module.last_layer.bias.copy_(head.bias)
 
 
 @torch.no_grad()
 def _features(module: LinearHeadProbe, split: BankSplit, trial: TrainingConfig) -> Tensor:
-    """The input of the last linear layer for every clip of a split, float32 [n, W]."""
+    """Compute the input of the last linear layer for every clip of a split, float32 [n, W]."""
     device = device_of(trial)
     module.eval()
     batches = torch.split(torch.arange(len(split)), trial.batch_size)
@@ -118,8 +119,8 @@ def _score(split: BankSplit, bank: Bank, logits: Tensor) -> float:
     return float(metrics.main_scores(logits[None].numpy(), split.targets.numpy(), bank.task)[0])
 
 
-def _store(module: Probe, bank: Bank, trial: TrainingConfig) -> list[dict[str, float]]:
-    """Let the probe store the train clips; one row of history."""
+def _store_clips(module: Probe, bank: Bank, trial: TrainingConfig) -> list[dict[str, float]]:
+    """Let the probe store the train clips, and return a history of one row."""
     training, validation, device = bank.split("train"), bank.split("validation"), device_of(trial)
     load = load_split(training, module, trial)
     for index in torch.split(torch.arange(len(training)), trial.batch_size):

@@ -1,4 +1,4 @@
-"""The protocol of a run: what a record keeps of how a probe was trained."""
+"""The protocol of a run: how a probe was trained, as stored in a record."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def probe_protocol(
     training: TrainingSettings,
     sampling: Sampling,
 ) -> Protocol:
-    """The protocol of a probe on a bank.
+    """Return the protocol of a probe on a bank.
 
     Parameters
     ----------
@@ -35,12 +35,12 @@ def probe_protocol(
     control : whether the encoder has random weights.
     layers : layers that the probe reads, as indices into the layers of the bank.
     options : options given to the probe.
-    training : how the probe is trained by gradient; not kept for a probe that is not.
+    training : settings of gradient training. They are left out for a probe that is not trained by gradient.
     sampling : how the train clips were chosen.
 
     Returns
     -------
-    Protocol. Without fold and search, which only the caller knows.
+    Protocol. The caller sets its fold and search.
     """
     kind = probes.registry.get(probe)
     resolve_head = training.resolve_head and issubclass(kind, LinearHeadProbe)
@@ -61,14 +61,14 @@ def probe_protocol(
 
 
 def protocol_of(probe: str, bank: Bank, options: Mapping[str, Any], config: TrainingConfig) -> Protocol:
-    """The protocol of a probe that is trained on a bank.
+    """Return the protocol of a probe that is trained on a bank with this configuration.
 
     Parameters
     ----------
     probe : registered name of the probe.
     bank : the bank to train on.
     options : options given to the probe.
-    config : how to train; `layers` are resolved to indices, `lr` and `weight_decay` are as the caller declared them.
+    config : the training configuration. `layers` must be indices; `lr` and `weight_decay` are stored unchanged.
     """
     return probe_protocol(
         probe,
@@ -89,7 +89,7 @@ def protocol_of(probe: str, bank: Bank, options: Mapping[str, Any], config: Trai
 
 
 def _norm(probe: str, options: Mapping[str, Any]) -> str | None:
-    """The option `norm` of a probe, given or by default; None for a probe without it."""
+    """Return the value of the option `norm` or its default; None for a probe without this option."""
     declared = probes.registry.options(probe).get("norm")
     if declared is None:
         return None

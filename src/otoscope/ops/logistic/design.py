@@ -1,4 +1,4 @@
-"""The feature matrix of a logistic regression: standardised, in memory or read by blocks, with its principal axes."""
+"""The feature matrix of a logistic regression: standardised features, kept in memory or read in blocks."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-RANK = 1e-12
-"""Principal axes with less than this fraction of the largest variance are rounding errors and are left out."""
-IN_MEMORY = 4 * 1024**3
-"""Largest design, in bytes of the computation's dtype, that is standardised once and kept in memory."""
+MIN_VARIANCE = 1e-12
+"""Principal axes with less than this fraction of the largest variance are treated as rounding errors and removed."""
+MAX_BYTES_IN_MEMORY = 4 * 1024**3
+"""Largest size of the standardised features at which they are kept in memory."""
 
 
 class Design:
     """Standardised features, and the products that a solver needs.
 
     With fewer clips than features, the problem is solved in the coordinates z [n, r] of the clips along their
-    principal axes, because no direction outside of their span lowers the loss. Otherwise it is solved in the
-    standardised features, block by block, and the principal axes serve as preconditioner. Either way a product costs
-    n min(n, D) multiplications for each class.
+    principal axes, because directions outside their span do not change the loss. Otherwise it is solved in the
+    standardised features, block by block, and the principal axes are used for preconditioning. In both cases a product
+    needs n min(n, D) multiplications for each class.
 
     Parameters
     ----------
-    features : [n, D], any floating dtype; may be a memory-mapped file, of which `block` rows are read at a time.
-    dtype : of the computation. float64 reaches the tolerance for every penalty that is of use.
-    block : rows that are converted to `dtype` at once.
+    features : [n, D], any floating dtype; may be a memory-mapped file, which is read `block` rows at a time.
+    dtype : dtype of the computation. float64 reaches the default tolerance for all useful penalties.
+    block : number of rows that are converted to `dtype` at once.
     device : where to compute; None for the device of `features`.
 
     Attributes
     ----------
     mean, scale : float [D]. Features are standardised by (x - mean) / scale; a constant feature becomes 0.
-    width : number of coordinates that are solved for, D or r.
+    width : number of coordinates of the solution, D or r.
 
     Raises
     ------
@@ -65,31 +65,31 @@ class Design:
             self._axes = self._transposed(vectors / values.sqrt())
             self._variances, self.width = values / n, len(values)
         else:
-            values, self._axes = _principal_axes(self._inner(), whole=True)
+            values, self._axes = _principal_axes(self._inner(), keep_all=True)
             self._z, self._variances, self.width = None, values / n, width
 
     def __len__(self) -> int:
         return len(self._features)
 
     def times(self, weight: Tensor) -> Tensor:
-        """Features times weights: [width, C] to [n, C]."""
+        """Multiply the features [n, width] by weights [width, C]; returns [n, C]."""
         if self._z is not None:
             return self._z @ weight
         return torch.cat([x @ weight for x in self._blocks()])
 
     def transposed_times(self, clips: Tensor) -> Tensor:
-        """Transposed features times values of clips: [n, C] to [width, C]."""
+        """Multiply the transposed features [width, n] by values of the clips [n, C]; returns [width, C]."""
         return self._z.T @ clips if self._z is not None else self._transposed(clips)
 
     def precondition(self, gradient: Tensor, curvature: Tensor, penalty: float) -> Tensor:
-        """Solve with the Hessian that constant curvatures would give: [width, C], curvature [C], to [width, C]."""
+        """Divide a gradient [width, C] by the Hessian for a constant curvature [C] of the clips; returns [width, C]."""
         scaled = self._variances[:, None] * curvature + penalty
         if self._z is not None:
             return gradient / scaled
         return self._axes @ ((self._axes.T @ gradient) / scaled)
 
     def restore(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights [D, C] and bias [C] for the features before standardisation, from weights [width, C]."""
+        """Convert weights [width, C] and bias [C] to those for the features before standardisation, [D, C] and [C]."""
         standardised = self._axes @ weight if self._z is not None else weight
         original = standardised / self.scale[:, None]
         return original, bias - self.mean @ original
@@ -109,8 +109,8 @@ class Design:
         constant = spread <= 1e-6 * largest
         self.scale = torch.where(constant, torch.ones_like(spread), spread)
         self._factor = torch.where(constant, torch.zeros_like(spread), 1 / self.scale)
-        whole = self._features.numel() * self._dtype.itemsize <= IN_MEMORY
-        self._standardised = [(x - self.mean) * self._factor for x in self._raw_blocks()] if whole else None
+        fits_in_memory = self._features.numel() * self._dtype.itemsize <= MAX_BYTES_IN_MEMORY
+        self._standardised = [(x - self.mean) * self._factor for x in self._raw_blocks()] if fits_in_memory else None
 
     def _raw_blocks(self) -> Iterator[Tensor]:
         for start in range(0, len(self), self._block):
@@ -139,11 +139,11 @@ def _sum(parts: Iterable[Tensor]) -> Tensor:
     return reduce(torch.add, parts)
 
 
-def _principal_axes(gram: Tensor, *, whole: bool = False) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and vectors, largest first; without those that are zero to rounding, unless `whole`."""
+def _principal_axes(gram: Tensor, *, keep_all: bool = False) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues and eigenvectors, largest first. Unless `keep_all`, eigenvalues near zero are removed."""
     values, vectors = torch.linalg.eigh(gram)
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
-    if whole:
+    if keep_all:
         return values, vectors
-    kept = values > values[0] * max(RANK, len(gram) * torch.finfo(gram.dtype).eps)
+    kept = values > values[0] * max(MIN_VARIANCE, len(gram) * torch.finfo(gram.dtype).eps)
     return values[kept], vectors[:, kept]

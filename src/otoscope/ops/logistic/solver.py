@@ -15,7 +15,7 @@ from otoscope.ops.logistic.problem import MultiClass, MultiLabel, Problem
 Kind = Literal["multi-label", "multi-class"]
 
 RELATIVE_TOLERANCE = 1e-8
-"""A solution is optimal when its objective lies at most this fraction above the minimum, by the bound of `solve`."""
+"""A solution is optimal when its objective is at most this fraction above the minimum, by the bound in `solve`."""
 MAX_NEWTON_STEPS = 100
 MAX_CG_STEPS = 400
 _ARMIJO = 1e-4
@@ -24,16 +24,16 @@ _HALVINGS = 30
 
 @dataclass(frozen=True)
 class Solution:
-    """The weights of a solved problem, in the coordinates of its design (`Design.restore` leads back to the features).
+    """The solution of a problem, in the coordinates of its design. `Design.restore` converts them to the features.
 
     Parameters
     ----------
     weight : float [width, C].
     bias : float [C].
-    objective : float [P]. f of each of P independent problems: C for "multi-label", 1 for "multi-class".
-    gap : float [P]. Upper bound of objective minus minimum.
+    objective : float [P]. The value of f for each of P independent problems: C for "multi-label", 1 for "multi-class".
+    gap : float [P]. Upper bound of the objective minus its minimum.
     converged : bool [P]. Whether `gap` is within the tolerance.
-    steps : Newton steps taken.
+    steps : number of Newton steps.
     """
 
     weight: Tensor
@@ -54,21 +54,21 @@ def solve(
     positive_weight: Tensor | None = None,
     tolerance: float = RELATIVE_TOLERANCE,
 ) -> Solution:
-    """Minimise f.
+    """Minimise the objective f of `otoscope.ops.logistic`.
 
-    f is `penalty`-strongly convex in W, so f - min f <= ||gradient||^2 / (2 penalty) where b is optimal for W. The
-    gradient of b enters the bound with the curvature along b.
+    f is `penalty`-strongly convex in W, so f - min f <= ||gradient||^2 / (2 penalty) if b is optimal for W. To this
+    bound, the squared gradient in b is added, divided by the curvature in b.
 
-    A class of a "multi-label" problem without positives, or without negatives, has no finite optimum. It gets zero
-    weights and the log odds of one half of a clip, and counts as converged.
+    A class of a "multi-label" problem without positives, or without negatives, has no finite optimum. Its weights are
+    0, its bias is the log odds after half a positive and half a negative clip are added, and it counts as converged.
 
     Parameters
     ----------
     design : the standardised features of n clips.
     targets : float [n, C] in 0..1; for "multi-class" every row sums to 1.
-    penalty : > 0.
+    penalty : factor of the L2 penalty, above 0.
     kind : "multi-label" for C independent problems, "multi-class" for one softmax.
-    start : a solution of a neighbouring penalty to start from; None starts at zero.
+    start : the initial solution, for example that of a similar penalty; None for zeros.
     positive_weight : float [C]. Factor of the loss of positive targets, for "multi-label"; None for 1.
     tolerance : largest accepted (objective - minimum) / objective.
 
@@ -78,7 +78,7 @@ def solve(
 
     Raises
     ------
-    ValueError : for a penalty that is not above 0, or targets that do not fit.
+    ValueError : for a penalty that is not above 0, or targets of a wrong shape or, for "multi-class", a wrong sum.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def solve(
 
 
 class _Newton:
-    """The iteration of one penalty over all problems; those that have converged take no further steps."""
+    """The Newton iteration for one penalty. Problems that have converged take no further steps."""
 
     def __init__(self, problem: Problem, penalty: float, tolerance: float) -> None:
         self.problem, self.penalty, self.tolerance = problem, penalty, tolerance
@@ -118,7 +118,7 @@ class _Newton:
         objective, gap = like.new_full((count,), math.inf), like.new_full((count,), math.inf)
         active = torch.arange(count, device=like.device)
         if isinstance(self.problem, MultiLabel):
-            active = self._settle_constant(weight, bias, objective, gap)
+            active = self._solve_constant(weight, bias, objective, gap)
         steps = 0
         while len(active) and steps <= MAX_NEWTON_STEPS:
             columns = slice(None) if isinstance(self.problem, MultiClass) else active
@@ -127,15 +127,15 @@ class _Newton:
             solved = step.bound <= self.tolerance * step.value
             if bool(solved.all()) or steps == MAX_NEWTON_STEPS:
                 break
-            length = step.take() * ~solved
+            length = step.find_step() * ~solved
             weight[:, columns] += length * step.direction[0]
             bias[columns] += length * step.direction[1]
             active = active[length > 0]
             steps += 1
         return Solution(weight, bias, objective, gap, gap <= self.tolerance * objective, steps)
 
-    def _settle_constant(self, weight: Tensor, bias: Tensor, objective: Tensor, gap: Tensor) -> Tensor:
-        """Set the classes whose targets are all 0 or all 1; the numbers of the others."""
+    def _solve_constant(self, weight: Tensor, bias: Tensor, objective: Tensor, gap: Tensor) -> Tensor:
+        """Set the solution of classes whose targets are all 0 or all 1, and return the indices of the others."""
         y = self.problem.targets
         constant = (y.amax(0) == 0) | (y.amin(0) == 1)
         share = (y.sum(0) + 0.5) / (len(y) + 1)
@@ -146,7 +146,7 @@ class _Newton:
 
 
 class _Step:
-    """One Newton step from given weights: the objective with its bound there, and the step itself."""
+    """The objective and its bound at given weights, and the Newton step from there."""
 
     def __init__(self, problem: Problem, penalty: float, weight: Tensor, bias: Tensor) -> None:
         self.problem, self.penalty, self.weight, self.bias = problem, penalty, weight, bias
@@ -160,8 +160,8 @@ class _Step:
         self.bound = problem.dot(self.slope_w, self.slope_w) / (2 * penalty)
         self.bound = self.bound + problem.dot(self.slope_b[None], (self.slope_b / self.diagonal)[None])
 
-    def take(self) -> Tensor:
-        """Find `direction`; the length of each problem's step along it, 0 where no step lowers the objective."""
+    def find_step(self) -> Tensor:
+        """Set `direction`, and return the step length of each problem; 0 if no step lowers its objective."""
         self.direction = self._conjugate_gradients()
         return self._line_search(*self.direction)
 
@@ -169,10 +169,10 @@ class _Step:
         return self.problem.dot(a_w, b_w) + self.problem.dot(a_b[None], b_b[None])
 
     def _conjugate_gradients(self) -> tuple[Tensor, Tensor]:
-        """A direction d with H d close to minus the gradient.
+        """Find a direction d with H d close to minus the gradient.
 
-        The preconditioner is the Hessian where every clip has the mean curvature `diagonal` [C]. The residual is
-        reduced to between 0.1 and 0.001 of the gradient in its norm, the less the closer the optimum is.
+        The preconditioner is the Hessian for clips that all have the mean curvature `diagonal` [C]. The iteration stops
+        when the norm of the residual is 0.1 to 0.001 of its initial value; the factor is smaller near the optimum.
         """
         design, n = self.problem.design, len(self.problem.targets)
         tiny = torch.finfo(self.diagonal.dtype).tiny
@@ -188,15 +188,15 @@ class _Step:
             d_w, d_b = d_w + alpha * p_w, d_b + alpha * p_b
             r_w, r_b = r_w - alpha * h_w, r_b - alpha * h_b
             s_w, s_b = design.precondition(r_w, self.diagonal, self.penalty), r_b / self.diagonal
-            following = self._inner(r_w, r_b, s_w, s_b)
-            if bool((following <= forcing * first).all()):
+            new_rho = self._inner(r_w, r_b, s_w, s_b)
+            if bool((new_rho <= forcing * first).all()):
                 break
-            beta = following / rho.clamp(min=tiny)
-            p_w, p_b, rho = s_w + beta * p_w, s_b + beta * p_b, following
+            beta = new_rho / rho.clamp(min=tiny)
+            p_w, p_b, rho = s_w + beta * p_w, s_b + beta * p_b, new_rho
         return d_w, d_b
 
     def _line_search(self, d_w: Tensor, d_b: Tensor) -> Tensor:
-        """The largest of 1, 1/2, 1/4, ... that lowers f enough (Armijo), for every problem; 0 where none does."""
+        """Find the largest length of 1, 1/2, 1/4, ... with a sufficient decrease (Armijo); 0 if there is none."""
         problem = self.problem
         change = problem.design.times(d_w) + d_b
         slope = self._inner(self.slope_w, self.slope_b, d_w, d_b)
@@ -205,8 +205,8 @@ class _Step:
         length, accepted = torch.ones_like(slope), torch.zeros_like(slope, dtype=torch.bool)
         for _ in range(_HALVINGS):
             norm = squares[0] + 2 * length * squares[1] + length.square() * squares[2]
-            reached = problem.loss(self.margin + length * change) + self.penalty / 2 * norm
-            accepted = reached <= self.value + _ARMIJO * length * slope + rounding
+            objective = problem.loss(self.margin + length * change) + self.penalty / 2 * norm
+            accepted = objective <= self.value + _ARMIJO * length * slope + rounding
             if bool(accepted.all()):
                 break
             length = torch.where(accepted, length, length / 2)
