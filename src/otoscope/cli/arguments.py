@@ -252,13 +252,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add_out(parser, None)
     add_filters(parser, "encoder", "dataset")
     parser.set_defaults(probe=None)
-    parser.add_argument(
-        "--resamples",
-        type=count,
-        default=2000,
-        metavar="N",
-        help="bootstrap resamples of the held-out clips (default: 2000)",
-    )
+    _add_resamples(parser)
     add_plugin(parser)
 
 
@@ -266,6 +260,11 @@ def _rank(parser: argparse.ArgumentParser) -> None:
     add_out(parser, None)
     parser.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
     add_filters(parser, "encoder", "dataset", "probe")
+    _add_resamples(parser)
+    add_plugin(parser)
+
+
+def _add_resamples(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resamples",
         type=count,
@@ -273,7 +272,6 @@ def _rank(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="bootstrap resamples of the held-out clips (default: 2000)",
     )
-    add_plugin(parser)
 
 
 def _report(parser: argparse.ArgumentParser) -> None:

@@ -185,10 +185,10 @@ def _rate(subject: DatasetSource) -> str:
                 f"{info.samplerate} Hz and {info.duration:g} s",
             )
             compared += 1
-    found = (
+    actual = (
         f"the rate of {compared} of {len(clips)} clips was compared with an audio file; the others bind no path to load"
     )
-    return found if compared < len(clips) else _unchecked(dataset)
+    return actual if compared < len(clips) else _unchecked(dataset)
 
 
 def _audio_file(clip: Clip) -> Path | None:

@@ -81,20 +81,20 @@ def _seconds(encoder: Encoder) -> float:
     raise ContractError(f"an encoder must accept clips of {SECONDS[-1]} s, but it raised: {refusal}")
 
 
-def _expect_close(found: Tensor, expected: Tensor, message: str) -> None:
-    expect(found.shape == expected.shape, f"{message}: shapes {list(found.shape)} and {list(expected.shape)}")
-    largest_difference = float((found - expected).abs().max())
+def _expect_close(actual: Tensor, expected: Tensor, message: str) -> None:
+    expect(actual.shape == expected.shape, f"{message}: shapes {list(actual.shape)} and {list(expected.shape)}")
+    largest_difference = float((actual - expected).abs().max())
     allowed = TOLERANCE.get(expected.dtype, 5e-2) * float(expected.abs().max())
     expect(largest_difference <= allowed, f"{message}: largest difference {largest_difference:.3g}")
 
 
-def _expect_same_clip(found: Tokens, row: int, alone: Tokens, message: str) -> None:
-    """Row `row` of `found` must hold the valid tokens and the cls token of the one clip in `alone`."""
-    steps, valid = int(found.mask[row].sum()), int(alone.mask[0].sum())
+def _expect_same_clip(actual: Tokens, row: int, alone: Tokens, message: str) -> None:
+    """Row `row` of `actual` must hold the valid tokens and the cls token of the one clip in `alone`."""
+    steps, valid = int(actual.mask[row].sum()), int(alone.mask[0].sum())
     expect(steps == valid, f"{message}: {steps} valid time steps instead of {valid}")
-    _expect_close(found.x[row][:, found.mask[row]], alone.x[0][:, alone.mask[0]], message)
-    if found.cls is not None and alone.cls is not None:
-        _expect_close(found.cls[row], alone.cls[0], f"{message} (cls)")
+    _expect_close(actual.x[row][:, actual.mask[row]], alone.x[0][:, alone.mask[0]], message)
+    if actual.cls is not None and alone.cls is not None:
+        _expect_close(actual.cls[row], alone.cls[0], f"{message} (cls)")
 
 
 @CONTRACT.check("shape")
@@ -104,8 +104,8 @@ def _shape(subject: EncoderSource) -> None:
     _, layers, _, freq, dim = tokens.x.shape
     declared = encoder.shape
     expected = (declared.layers, declared.freq, declared.dim, declared.has_cls)
-    found = (layers, freq, dim, tokens.cls is not None)
-    expect(found == expected, f"(layers, freq, dim, has_cls) must be {expected} as declared, found {found}")
+    actual = (layers, freq, dim, tokens.cls is not None)
+    expect(actual == expected, f"(layers, freq, dim, has_cls) must be {expected} as declared, found {actual}")
     expect(bool(tokens.x.isfinite().all()), "the tokens of noise must be finite")
 
 
@@ -172,11 +172,11 @@ def _time_axis(subject: EncoderSource) -> None:
         click, clicked = _noise(encoder, 0.02, seed=1, level=0.5), wave.copy()
         clicked[round(start * rate) :][: len(click)] += click
         change = (_encode(encoder, clicked).x[0, 0] - plain).flatten(1).norm(dim=1)
-        found, expected = int(change.argmax()), int((start + 0.01) * frame_rate)
+        actual, expected = int(change.argmax()), int((start + 0.01) * frame_rate)
         expect(
-            abs(found - expected) <= tolerance,
+            abs(actual - expected) <= tolerance,
             f"a click at {start:g} s must change time step {expected} of {len(change)} most (within {tolerance}), "
-            f"found step {found}",
+            f"found step {actual}",
         )
 
 

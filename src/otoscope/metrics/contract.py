@@ -38,10 +38,10 @@ def _problems(metric: Metric) -> Iterator[tuple[Kind, Array, Array]]:
         yield kind, rng.normal(size=(_SETS, _CLIPS, _CLASSES)).round(1) + targets, targets
 
 
-def _expect_equal(found: Array, expected: Array, what: str) -> None:
-    found = np.asarray(found)
-    equal = found.shape == expected.shape and np.allclose(found, expected, rtol=1e-9, atol=1e-12, equal_nan=True)
-    expect(equal, f"{what}: expected {expected.tolist()}, found {found.tolist()}")
+def _expect_equal(actual: Array, expected: Array, what: str) -> None:
+    actual = np.asarray(actual)
+    equal = actual.shape == expected.shape and np.allclose(actual, expected, rtol=1e-9, atol=1e-12, equal_nan=True)
+    expect(equal, f"{what}: expected {expected.tolist()}, found {actual.tolist()}")
 
 
 @CONTRACT.check("declares kinds of tasks")

@@ -101,12 +101,12 @@ def _resume(spec: SearchSpec) -> None:
         expect(not Path(folder, "uninterrupted").exists(), "kept must not create files")
         uninterrupted, stopped = (spec.create(problem) for problem in problems)
         expected = _settings(_run(uninterrupted))
-        found = _settings(_run(stopped, limit=1))
+        actual = _settings(_run(stopped, limit=1))
         reopened = spec.create(problems[1])
-        expect(set(found) == {t.number for t in reopened.trials}, "a search that is opened again must keep its trials")
-        found |= _settings(_run(reopened))
+        expect(set(actual) == {t.number for t in reopened.trials}, "a search that is opened again must keep its trials")
+        actual |= _settings(_run(reopened))
         expect(
-            found == expected,
+            actual == expected,
             "a search that is stopped and opened again must try the same settings as an uninterrupted one",
         )
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from otoscope.ops.logistic import Design, Solution, solve
 from otoscope.ops.logistic.solver import Kind
 
-FIRST_PENALTIES = tuple(10.0**exponent for exponent in np.arange(0, -4.5, -0.5))
+FIRST_PENALTIES = tuple(10.0**exponent for exponent in np.arange(0, -4.5, -0.5).tolist())
 """Penalties that are always tried, from strong to weak. The ratio of neighbours is the square root of 10."""
 RATIO = 10.0**0.5
 """Ratio of neighbouring penalties beyond `FIRST_PENALTIES`."""
