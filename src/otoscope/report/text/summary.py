@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from otoscope.report.rows import LINEAR, Row
-from otoscope.report.text.numbers import ABSENT, duration, percent, signed, span, whole_percent
+from otoscope.report.text.numbers import ABSENT, difference, duration, percent, span, whole_percent
 from otoscope.report.text.table import RECORDED, WINNER, TextFormat, TextTable, document
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
@@ -85,10 +85,7 @@ def marked_label(row: Row) -> str:
 
 def gain(row: Row) -> str:
     """Write the gain over the linear probe in points, with its interval: "+7.1 [6.0, 8.2]"."""
-    if row.gain is None:
-        return ABSENT
-    ends = "" if math.isnan(row.gain.low) else f" [{signed(row.gain.low)}, {signed(row.gain.high)}]"
-    return f"{signed(row.gain.value)}{ends}"
+    return difference(row.gain)
 
 
 def gap(row: Row) -> str:
