@@ -54,7 +54,7 @@ class Section(ABC):
     --------
     >>> from otoscope.report.html import sections
     >>> [section.name for section in sections.ordered()][:3]
-    ['tables', 'bars', 'rankings']
+    ['tables', 'bars', 'layers']
     """
 
     name: ClassVar[str]
