@@ -46,7 +46,7 @@ def layer_suite(
     --------
     >>> suite = layer_suite(EncoderSpec("tiny"), DatasetSpec("scenes"), ["stats"], layers=[0, -1])
     >>> [spec.label for spec in suite.probes]
-    ['stats, layer 0', 'stats, layer 11', 'stats, layers 0, 11']
+    ['stats, layer 0', 'stats, layer 5', 'stats, layers 0, 5']
     """
     for name in names:
         if probes.registry.get(name).uses_all_layers:

@@ -14,7 +14,7 @@ from otoscope.report.html.charts import COLOURS
 from otoscope.report.html.figures import WIDTH
 from otoscope.report.text import numbers
 
-LEFT, RIGHT, TOP, HEIGHT = 60.0, 190.0, 16.0, 300.0
+LEFT, RIGHT, TOP, HEIGHT = 60.0, 150.0, 16.0, 300.0
 _NAME_HEIGHT = 17.0
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25)
 
@@ -139,7 +139,7 @@ def _points(curve: Curve, frame: _Frame) -> list[str]:
         if layer == curve.best:
             parts.append(svg.dot(frame.x(layer), frame.y(value.value), 7, f"{style} ring"))
     if curve.together:
-        value, x = curve.together, frame.x(None, 7.0 * (curve.colour % COLOURS - 1))
+        value, x = curve.together, frame.x(None, 12.0 * (curve.colour % COLOURS - 1))
         if not (curve.dashed or math.isnan(value.low)):
             parts.append(svg.line(x, frame.y(value.low), x, frame.y(value.high), f"{style} range"))
         hint = f"{curve.name}, layers together: {_words(value)}"
