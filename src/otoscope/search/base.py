@@ -6,15 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 from otoscope.files import file_name
 from otoscope.probes import Range
 from otoscope.registry import Registry
 from otoscope.results import SearchSettings
 from otoscope.results.convergence import HIGHEST_RATE, LOWEST_RATE, Reasons
-from otoscope.train import DivergedError, PrunedError, Watch
-from otoscope.train.convergence import MARGIN
+from otoscope.search._edge import Edge, find_edge
+from otoscope.train import Watch
 
 Setting = Mapping[str, float]
 """The value of each searched parameter, such as {"lr": 1e-3, "weight_decay": 1e-4}."""
@@ -69,12 +69,6 @@ class Trial:
         if isinstance(outcome, Exception):
             return cls(number, dict(setting), None, 0.0, f"{type(outcome).__name__}: {outcome}")
         return cls(number, dict(setting), outcome.validation, outcome.train_seconds)
-
-    @property
-    def judged(self) -> bool:
-        """Whether its setting was judged: by a score, by divergence, or by being stopped in favour of better trials."""
-        judging = (DivergedError.__name__, PrunedError.__name__)
-        return self.validation is not None or (self.error or "").startswith(judging)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,31 +206,16 @@ class Search(ABC):
             raise RuntimeError(self._no_score())
         return max(scored, key=lambda trial: self.problem.sort_key(trial.validation or 0.0))
 
-    def edge(self) -> Literal["lowest", "highest"] | None:
+    def edge(self) -> Edge | None:
         """The end of the tried learning rates at which the best trial lies, if the score still rises there.
 
         Returns
         -------
-        "lowest" or "highest" if no trial with a lower, or a higher, learning rate was judged (`Trial.judged`), and the
-        best trial exceeds the one with the neighbouring learning rate by more than `otoscope.train.convergence.MARGIN`.
-        None otherwise, without a score, and with scores of fewer than `min_rates` learning rates.
+        "lowest" or "highest" if no trial with a score has a lower, or a higher, learning rate, none with such a rate
+        diverged or was stopped early, and the best trial exceeds the one with the neighbouring learning rate by more
+        than `otoscope.train.convergence.MARGIN`. None otherwise, and with fewer than `min_rates` scored learning rates.
         """
-        trials = [trial for trial in self.trials if trial.judged and "lr" in trial.setting]
-        scores: dict[float, float] = {}
-        for trial in trials:
-            if trial.validation is not None:
-                lr, key = trial.setting["lr"], self.problem.sort_key(trial.validation)
-                scores[lr] = max(key, scores.get(lr, key))
-        if len(scores) < self.min_rates:
-            return None
-        best = self.best.setting.get("lr")
-        if best is None:
-            return None
-        neighbour = min((lr for lr in scores if lr != best), key=lambda lr: max(lr / best, best / lr))
-        if not scores[best] - scores[neighbour] > MARGIN:
-            return None
-        ends = min(trial.setting["lr"] for trial in trials), max(trial.setting["lr"] for trial in trials)
-        return "lowest" if best == ends[0] else "highest" if best == ends[1] else None
+        return find_edge(self.trials, lambda: self.best, self.problem.sort_key, self.min_rates)
 
     @property
     def not_converged(self) -> Reasons:
