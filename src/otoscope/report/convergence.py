@@ -122,7 +122,7 @@ def caveat(
         verb, reasons, its = "has", incomplete[0][1].reasons(noun), "its"
     else:
         verb, reasons, its = "have", "; ".join(f"{label}: {side.reasons(noun)}" for label, side in incomplete), "their"
-    actions = "; ".join(dict.fromkeys(side.advice for _, side in incomplete if side.advice))
+    actions = advice(reason for _, side in incomplete for reason, _ in side.counts)
     statement = f"{comparison} is a statement about {its} training, not about {about}"
     return f"{start}{names} {verb} not converged ({reasons}): {statement}{_after(actions)}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import combinations, pairwise
 
 from otoscope import metrics
@@ -130,13 +130,20 @@ def board_tables(board: Scoreboard) -> list[tuple[str, TextTable]]:
     for i, name in enumerate(board.probes):
         counts = zip(board.wins[i], board.compared[i], strict=True)
         body.append(
-            [name + _mark(board, name), *(f"{wins}/{compared}" if compared else ABSENT for wins, compared in counts)]
+            [
+                marked(name, board.not_converged),
+                *(f"{wins}/{compared}" if compared else ABSENT for wins, compared in counts),
+            ]
         )
     result = [(title, TextTable(["probe", *board.probes], body))] if body else []
     if board.probe_ranks:
         ranks = zip(board.probe_ranks.probes, board.probe_ranks.ranking.ranks, strict=True)
         rows = [
-            [name + _mark(board, name), f"{rank:.2f}", ", ".join(board.probe_ranks.different_from(name)) or ABSENT]
+            [
+                marked(name, board.not_converged),
+                f"{rank:.2f}",
+                ", ".join(board.probe_ranks.different_from(name)) or ABSENT,
+            ]
             for name, rank in ranks
         ]
         title = (
@@ -166,8 +173,9 @@ def board_sentences(board: Scoreboard) -> list[str]:
     ]
 
 
-def _mark(board: Scoreboard, probe: str) -> str:
-    return NOT_CONVERGED if probe in board.not_converged else ""
+def marked(probe: str, not_converged: Container[str]) -> str:
+    """Write the label of a probe, with ‡ if it is among those that have not converged."""
+    return probe + (NOT_CONVERGED if probe in not_converged else "")
 
 
 def tau(value: float) -> str:

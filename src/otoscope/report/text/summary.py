@@ -9,7 +9,7 @@ from itertools import groupby
 from otoscope.report.convergence import note
 from otoscope.report.rows import LINEAR, Row
 from otoscope.report.text.numbers import ABSENT, duration, percent, signed, span, whole_percent
-from otoscope.report.text.table import RECORDED, WINNER, TextFormat, TextTable, document
+from otoscope.report.text.table import NOT_CONVERGED, RECORDED, WINNER, TextFormat, TextTable, document
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "95 % interval": lambda row: span(row.interval),
@@ -28,7 +28,7 @@ def summary_table(rows: Sequence[Row]) -> TextTable:
     ----------
     rows : its rows, one for each line of the table.
     """
-    header = ["probe", rows[0].metric, *COLUMNS]
+    header = ["probe", rows[0].metric, *(name + _reference_mark(name, rows) for name in COLUMNS)]
     scores = marked_scores(rows)
     body = [
         [marked_label(row), score, *(write(row) for write in COLUMNS.values())]
@@ -98,6 +98,13 @@ def marked_scores(rows: Sequence[Row]) -> list[str]:
     """
     other = " " if any(row.convergence.incomplete for row in rows) else ""
     return [percent(row.value) + (row.convergence.mark or other) for row in rows]
+
+
+def _reference_mark(column: str, rows: Sequence[Row]) -> str:
+    """The mark of a column whose values are relative to a row that has not converged."""
+    references = [row for row in rows if row.probe == LINEAR or (row.finetuned and column == "gap closed")]
+    relative = column in ("gain over linear", "gap closed")
+    return NOT_CONVERGED if relative and any(row.convergence.incomplete for row in references) else ""
 
 
 def gain(row: Row) -> str:
