@@ -198,7 +198,7 @@ class Job(ABC):
     def _print_score(self, run: Run, record: Record) -> None:
         self._print(f"{run}: {record.metric} {100 * record.value:.1f} ({record.train_seconds:.0f} s)")
         if record.not_converged:
-            self._print(f"{run} has not converged: {'; '.join(record.not_converged)}. {advice(record.not_converged)}")
+            self._print(f"{run} has not converged: {'; '.join(record.not_converged)}; {advice(record.not_converged)}")
 
     @contextmanager
     def _recording_failure(self, run: Run) -> Iterator[None]:
