@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from otoscope.report.convergence import note
 from otoscope.report.layers import LayerProfile
 from otoscope.report.rows import Row
 from otoscope.report.text.numbers import ABSENT, difference, percent
@@ -53,10 +54,12 @@ def layer_tables(profiles: Sequence[LayerProfile]) -> list[tuple[str, TextTable]
 
 
 def notes(profiles: Sequence[LayerProfile]) -> list[str]:
-    """Explain the mark of the best layer; empty where no layer is marked."""
-    if all(profile.best_layer is None for profile in profiles):
-        return []
-    return [f"{BEST_LAYER} single layer with the best score on the validation split"]
+    """Explain the mark of the best layer, and list the rows that have not converged."""
+    marked = any(profile.best_layer is not None for profile in profiles)
+    lines = [f"{BEST_LAYER} single layer with the best score on the validation split"] if marked else []
+    shown = [profile for one in profiles for profile in (one, one.control) if profile]
+    rows = {f"{row.encoder}, {row.dataset}, {row.label}": row for profile in shown for row in profile.rows}
+    return [*lines, *(note(name, row.convergence) for name, row in rows.items() if row.convergence.incomplete)]
 
 
 def layer_name(row: Row) -> str:
@@ -86,7 +89,7 @@ def _score(profile: LayerProfile, row: Row) -> str:
     interval = row.interval
     ends = f" [{percent(interval.low)}, {percent(interval.high)}]" if interval else ""
     best = profile.best_layer is not None and row is profile.single[profile.best_layer]
-    return f"{percent(row.value)}{ends}" + (f" {BEST_LAYER}" if best else "")
+    return f"{percent(row.value)}{row.convergence.mark}{ends}" + (f" {BEST_LAYER}" if best else "")
 
 
 def _difference(profile: LayerProfile, row: Row) -> str:

@@ -41,7 +41,7 @@ def _profiles(profiles: Sequence[LayerProfile]) -> str:
     names = sorted({p.control.rows[0].encoder for p in profiles if p.control})
     entries = {"band": "95 % interval over clips"} if any(r.interval for p in profiles for r in p.rows) else {}
     entries |= {"dashed": f"the same with {' and '.join(names)}"} if names else {}
-    entries |= {"ring": "best layer on the validation split"} if layers.notes(profiles) else {}
+    entries |= {"ring": "best layer on the validation split"} if any(curve.best is not None for curve in scores) else {}
     label = f"{row.metric} of every layer of {row.encoder} on {row.dataset}"
     parts = [
         f"<h3>{escape(f'{row.encoder} on {row.dataset}')}</h3>",
