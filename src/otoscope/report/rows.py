@@ -16,6 +16,7 @@ import numpy as np
 from otoscope import metrics
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference, Estimate, Interval
+from otoscope.report.selectivity import find_control
 from otoscope.report.variants import variants
 from otoscope.results import Record, Store
 
@@ -35,7 +36,8 @@ class Row:
     estimate : bootstrap estimate of the main score over clips; None without predictions.
     gain : difference from the linear probe on the same clips; None if there is no linear probe.
     gap : share of the gap between the linear probe and fine-tuning that is closed; None unless both exist.
-    winner : True for the best of several probes of this encoder and data set.
+    beyond : difference from the same probe on the control, the same encoder with random weights; None without it.
+    winner : True for the best of several probes of this encoder and data set, unless the encoder is a control.
     """
 
     records: tuple[Record, ...]
@@ -44,6 +46,7 @@ class Row:
     estimate: Estimate | None = None
     gain: Difference | None = None
     gap: Interval | None = None
+    beyond: Difference | None = None
     winner: bool = False
 
     @property
@@ -70,6 +73,11 @@ class Row:
     def control(self) -> bool:
         """Whether the encoder has random weights."""
         return self.records[0].protocol.control
+
+    @property
+    def control_of(self) -> str | None:
+        """Label of the encoder whose control this encoder is; None where the records do not say."""
+        return self.records[0].control_of
 
     @property
     def pair(self) -> tuple[str, ...]:
@@ -154,7 +162,7 @@ def configurations(store: Store) -> list[Row]:
 
 
 def summarise(store: Store, *, resamples: int = 1000) -> list[Row]:
-    """Compute the rows of a store, with estimates, gains and closed gaps.
+    """Compute the rows of a store, with estimates, gains, closed gaps, and what probes read beyond the control.
 
     Parameters
     ----------
@@ -170,7 +178,12 @@ def summarise(store: Store, *, resamples: int = 1000) -> list[Row]:
     ValueError : for an empty store.
     """
     rows = [with_estimate(store, row, resamples=resamples) for row in configurations(store)]
-    return [row for _, pair in groupby(rows, key=lambda r: r.pair) for row in _compare(list(pair))]
+    compared = [row for _, pair in groupby(rows, key=lambda r: r.pair) for row in _compare(list(pair))]
+    controls = [find_control(row, rows) for row in compared]
+    return [
+        replace(row, beyond=difference(row, control) if control else None)
+        for row, control in zip(compared, controls, strict=True)
+    ]
 
 
 def with_estimate(store: Store, row: Row, *, resamples: int = 1000, seed: int = 0) -> Row:
@@ -198,6 +211,24 @@ def with_estimate(store: Store, row: Row, *, resamples: int = 1000, seed: int = 
     return replace(row, estimate=stats.bootstrap(scores, targets, row.metric, row.kind, resamples=resamples, seed=seed))
 
 
+def difference(row: Row, other: Row) -> Difference:
+    """Compute by how much a row is better than another one.
+
+    Parameters
+    ----------
+    row, other : rows with estimates.
+
+    Returns
+    -------
+    Difference. Its interval is nan if the two were not measured on the same clips.
+    """
+    if not same_clips(row, other):
+        return Difference(row.sort_key - other.sort_key, np.nan, np.nan, np.nan)
+    assert row.estimate
+    assert other.estimate
+    return stats.improvement(row.estimate, other.estimate)
+
+
 def same_clips(*rows: Row) -> bool:
     """Whether all rows have estimates from the same resamples of the same clips."""
     return all(r.estimate for r in rows) and len({r.estimate.resampling for r in rows if r.estimate}) == 1
@@ -208,12 +239,25 @@ def _pair(record: Record) -> tuple[str, ...]:
 
 
 def _configurations(records: Sequence[Record]) -> list[Row]:
-    """Group the records of one encoder and data set by probe and configuration."""
+    """Group the records of one encoder and data set by probe and configuration.
 
-    def identity(r: Record) -> tuple[str, str]:
-        return r.probe, json.dumps([r.protocol.to_json(), r.lr, r.weight_decay], sort_keys=True)
+    The final runs of one study may have different learning rates and weight decays (`SearchSettings.near_best`).
+    Records with one protocol are therefore one configuration, unless a seed occurs twice.
+    """
 
-    rows = [Row(tuple(group)) for _, group in groupby(sorted(records, key=identity), key=identity)]
+    def study(r: Record) -> tuple[str, str]:
+        return r.probe, json.dumps(r.protocol.to_json(), sort_keys=True)
+
+    def setting(r: Record) -> str:
+        return json.dumps([r.lr, r.weight_decay])
+
+    rows: list[Row] = []
+    for _, equal in groupby(sorted(records, key=study), key=study):
+        same = list(equal)
+        if len({r.seed for r in same}) == len(same):
+            rows.append(Row(tuple(same)))
+        else:
+            rows += [Row(tuple(part)) for _, part in groupby(sorted(same, key=setting), key=setting)]
     labelled = []
     for _, group in groupby(rows, key=lambda row: row.probe):
         same_probe = list(group)
@@ -231,9 +275,9 @@ def _compare(rows: list[Row]) -> list[Row]:
     return [
         replace(
             row,
-            gain=_gain(row, linear),
+            gain=None if linear is None or row is linear else difference(row, linear),
             gap=_gap(row, linear, finetune),
-            winner=len(probes) > 1 and row is probes[-1],
+            winner=len(probes) > 1 and row is probes[-1] and not row.control,
         )
         for row in ordered
     ]
@@ -242,17 +286,6 @@ def _compare(rows: list[Row]) -> list[Row]:
 def _best(rows: Iterable[Row]) -> Row | None:
     """Return the best row; None without rows."""
     return max(rows, key=lambda r: r.sort_key, default=None)
-
-
-def _gain(row: Row, linear: Row | None) -> Difference | None:
-    """Compute the difference from the linear probe. Its interval is nan if the two were measured on different clips."""
-    if linear is None or row is linear:
-        return None
-    if not same_clips(row, linear):
-        return Difference(row.sort_key - linear.sort_key, np.nan, np.nan, np.nan)
-    assert row.estimate
-    assert linear.estimate
-    return stats.improvement(row.estimate, linear.estimate)
 
 
 def _gap(row: Row, linear: Row | None, finetune: Row | None) -> Interval | None:

@@ -40,6 +40,7 @@ def declared_settings(protocol: Protocol) -> dict[str, Any]:
     if protocol.search:
         settings |= {"search": protocol.search.kind, "trials": protocol.search.trials}
         settings |= {f"search {name}": value for name, value in protocol.search.options.items()}
+        settings |= {"search near_best": protocol.search.near_best or None}
     if protocol.training:
         training = protocol.training
         settings |= {"epochs": training.epochs, "batch_size": training.batch_size}

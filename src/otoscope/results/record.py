@@ -37,6 +37,8 @@ class Record:
     train_seconds : wall-clock time of the training.
     machine, date, versions : where, when (ISO 8601, UTC) and with which package versions it was measured.
     source : origin of the value, as a sentence; None if this user measured it.
+    control_of : for an encoder with random weights, the label of the trained encoder whose control it is; None for
+        other encoders, and in records that do not say.
     """
 
     encoder: str
@@ -55,6 +57,7 @@ class Record:
     date: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     source: str | None = None
+    control_of: str | None = None
 
     @property
     def key(self) -> str:

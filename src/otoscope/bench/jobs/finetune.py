@@ -47,14 +47,15 @@ class FinetuneJob(Job):
             return [error]
 
     def _final_run(self, run: Run) -> None:
-        best = self._best_trial()
-        lr = best.setting["lr"] if best else self._spec.recipe.lr
+        trial = self._chosen_trial(run.seed)
+        lr = trial.setting["lr"] if trial else self._spec.recipe.lr
         record = evaluation.evaluate_finetuned(
             dataclasses.replace(self._finetune(lr, run.seed), protocol=self.protocol),
             self.resolved.create_dataset(),
             store=Store(self.out / "results"),
             encoder=self.study.pair.encoder,
             probe=self.study.probe,
+            control_of=self.resolved.control_of,
         )
         for other_lr, seed in {(lr, run.seed)} | {(other, 0) for other in self._spec.lrs if other != lr}:
             self._checkpoint(other_lr, seed).unlink(missing_ok=True)

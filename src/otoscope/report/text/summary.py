@@ -6,18 +6,24 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
+from otoscope.metrics.stats import Difference
 from otoscope.report.rows import LINEAR, Row
 from otoscope.report.text.numbers import ABSENT, duration, percent, signed, span, whole_percent
 from otoscope.report.text.table import RECORDED, WINNER, TextFormat, TextTable, document
 
+BEYOND, SPREAD = "beyond random weights", "sd over seeds"
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "95 % interval": lambda row: span(row.interval),
-    "gain over linear": lambda row: gain(row),
+    "gain over linear": lambda row: points(row.gain),
     "gap closed": lambda row: gap(row),
+    BEYOND: lambda row: points(row.beyond),
     "parameters": lambda row: f"{row.parameters:,}",
     "train time": lambda row: duration(row.train_seconds),
     "seeds": lambda row: str(len(row.records)),
+    SPREAD: lambda row: ABSENT if row.spread is None else percent(row.spread),
 }
+OPTIONAL: dict[str, Callable[[Row], object]] = {BEYOND: lambda row: row.beyond, SPREAD: lambda row: row.spread}
+"""Columns that a table has only where a row of it has the value."""
 
 
 def summary_table(rows: Sequence[Row]) -> TextTable:
@@ -27,8 +33,10 @@ def summary_table(rows: Sequence[Row]) -> TextTable:
     ----------
     rows : its rows, one for each line of the table.
     """
-    header = ["probe", rows[0].metric, *COLUMNS]
-    body = [[marked_label(row), percent(row.value), *(write(row) for write in COLUMNS.values())] for row in rows]
+    absent = {name for name, value in OPTIONAL.items() if all(value(row) is None for row in rows)}
+    columns = {name: write for name, write in COLUMNS.items() if name not in absent}
+    header = ["probe", rows[0].metric, *columns]
+    body = [[marked_label(row), percent(row.value), *(write(row) for write in columns.values())] for row in rows]
     return TextTable(header, body)
 
 
@@ -67,6 +75,10 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
     lines = []
     if any(row.winner for row in rows):
         lines.append(f"{WINNER} best probe of the frozen encoder")
+    if any(row.beyond for row in rows):
+        lines.append(f"{BEYOND}: score minus that of the same probe on the same encoder with random weights")
+    if any(len({(r.lr, r.weight_decay) for r in row.records}) > 1 for row in rows):
+        lines.append(f"{SPREAD}: includes the luck of the search, because seeds have different near-best settings")
     notes = {f"{RECORDED} {row.encoder}, {row.dataset}, {row.label}: {origin(row)}" for row in rows if row.source}
     return [*lines, *sorted(notes)]
 
@@ -83,12 +95,12 @@ def marked_label(row: Row) -> str:
     return row.label + (f" {WINNER}" if row.winner else "") + (f" {RECORDED}" if row.source else "")
 
 
-def gain(row: Row) -> str:
-    """Write the gain over the linear probe in points, with its interval: "+7.1 [6.0, 8.2]"."""
-    if row.gain is None:
+def points(difference: Difference | None) -> str:
+    """Write a difference in points, with its interval: "+7.1 [+6.0, +8.2]"."""
+    if difference is None:
         return ABSENT
-    ends = "" if math.isnan(row.gain.low) else f" [{signed(row.gain.low)}, {signed(row.gain.high)}]"
-    return f"{signed(row.gain.value)}{ends}"
+    ends = "" if math.isnan(difference.low) else f" [{signed(difference.low)}, {signed(difference.high)}]"
+    return f"{signed(difference.value)}{ends}"
 
 
 def gap(row: Row) -> str:
