@@ -7,14 +7,16 @@ selectivity; their control is a random task, ours is a random encoder.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from otoscope.results import Protocol
+from otoscope.results import Protocol, Record
 
 if TYPE_CHECKING:
     from otoscope.report.rows import Row
+
+Measured = TypeVar("Measured", "Row", Record)
 
 
 def find_control(row: Row, rows: Iterable[Row]) -> Row | None:
@@ -41,6 +43,24 @@ def find_control(row: Row, rows: Iterable[Row]) -> Row | None:
     if not linked and len(trained) == 1:
         linked = unnamed
     return linked[0] if len(linked) == 1 else None
+
+
+def without_controls(measured: Sequence[Measured]) -> list[Measured]:
+    """Leave out the controls of encoders that are measured on the same data set.
+
+    A control does not compete with other encoders. It would also make the family of comparisons larger, which needs
+    stricter corrections. A control alone, for example one that the user selected by its label, is not left out.
+
+    Parameters
+    ----------
+    measured : rows, or records.
+
+    Returns
+    -------
+    list of the others, in the same order.
+    """
+    encoders = {(one.dataset, one.encoder) for one in measured}
+    return [one for one in measured if (one.dataset, one.control_of) not in encoders]
 
 
 def _key(row: Row) -> tuple[str, str, Protocol]:
