@@ -5,8 +5,7 @@ All values are computed from stored records and predictions, without training an
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -16,8 +15,9 @@ import numpy as np
 from otoscope import metrics
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference, Estimate, Interval
+from otoscope.report.convergence import Convergence
 from otoscope.report.selectivity import find_control
-from otoscope.report.variants import variants
+from otoscope.report.variants import named_configurations
 from otoscope.results import Record, Store
 
 LINEAR = "linear"
@@ -129,6 +129,11 @@ class Row:
         """Mean training time over seeds, in seconds."""
         return float(np.mean([r.train_seconds for r in self.records]))
 
+    @cached_property
+    def convergence(self) -> Convergence:
+        """What is known about the convergence of its trainings."""
+        return Convergence.of(self.records)
+
     @property
     def source(self) -> str | None:
         """Source of published values; None for values that were measured with this store."""
@@ -157,7 +162,8 @@ def configurations(store: Store) -> list[Row]:
     for pair, members in groupby(sorted(records, key=_pair), key=_pair):
         same_labels = {_pair(r) for r in records if _pair(r)[:2] == pair[:2]}
         digests = f"encoder {pair[2][:8]}, data set {pair[3][:8]}" if len(same_labels) > 1 else ""
-        rows += [replace(row, digests=digests) for row in _configurations(list(members))]
+        named = named_configurations(list(members))
+        rows += [Row(tuple(same), variant=variant, digests=digests) for same, variant in named]
     return rows
 
 
@@ -236,34 +242,6 @@ def same_clips(*rows: Row) -> bool:
 
 def _pair(record: Record) -> tuple[str, ...]:
     return record.encoder, record.dataset, record.protocol.encoder_digest, record.protocol.dataset_digest
-
-
-def _configurations(records: Sequence[Record]) -> list[Row]:
-    """Group the records of one encoder and data set by probe and configuration.
-
-    The final runs of one study may have different learning rates and weight decays (`SearchSettings.near_best`).
-    Records with one protocol are therefore one configuration, unless a seed occurs twice.
-    """
-
-    def study(r: Record) -> tuple[str, str]:
-        return r.probe, json.dumps(r.protocol.to_json(), sort_keys=True)
-
-    def setting(r: Record) -> str:
-        return json.dumps([r.lr, r.weight_decay])
-
-    rows: list[Row] = []
-    for _, equal in groupby(sorted(records, key=study), key=study):
-        same = list(equal)
-        if len({r.seed for r in same}) == len(same):
-            rows.append(Row(tuple(same)))
-        else:
-            rows += [Row(tuple(part)) for _, part in groupby(sorted(same, key=setting), key=setting)]
-    labelled = []
-    for _, group in groupby(rows, key=lambda row: row.probe):
-        same_probe = list(group)
-        names = variants([row.records[0] for row in same_probe])
-        labelled += [replace(row, variant=name) for row, name in zip(same_probe, names, strict=True)]
-    return labelled
 
 
 def _compare(rows: list[Row]) -> list[Row]:

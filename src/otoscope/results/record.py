@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from otoscope.results.convergence import Reasons
 from otoscope.results.protocol import Protocol, check_fields, plain, without_defaults
 
 VERSION = 2
@@ -39,6 +40,8 @@ class Record:
     source : origin of the value, as a sentence; None if this user measured it.
     control_of : for an encoder with random weights, the label of the trained encoder whose control it is; None for
         other encoders, and in records that do not say.
+    not_converged : reasons why the training has not converged (`otoscope.results.convergence`); empty if it has
+        converged, None if that is not known, as for records of older versions.
     """
 
     encoder: str
@@ -58,6 +61,11 @@ class Record:
     versions: Mapping[str, str] = field(default_factory=dict)
     source: str | None = None
     control_of: str | None = None
+    not_converged: Reasons | None = None
+
+    def __post_init__(self) -> None:
+        if self.not_converged is not None:
+            object.__setattr__(self, "not_converged", tuple(self.not_converged))
 
     @property
     def key(self) -> str:

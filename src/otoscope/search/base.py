@@ -13,6 +13,8 @@ from otoscope.files import file_name
 from otoscope.probes import Range
 from otoscope.registry import Registry
 from otoscope.results import SearchSettings
+from otoscope.results.convergence import HIGHEST_RATE, LOWEST_RATE, Reasons
+from otoscope.search._edge import Edge, find_edge
 from otoscope.train import Watch
 
 NEAR_BEST = 0.01
@@ -138,9 +140,15 @@ class Search(ABC):
     Parameters
     ----------
     problem : the problem to solve, with the storage of its trials.
+
+    Attributes
+    ----------
+    name : the registered name.
+    min_rates : smallest number of learning rates with a score among which `edge` names an edge.
     """
 
     name: ClassVar[str]
+    min_rates: ClassVar[int] = 3
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -228,6 +236,23 @@ class Search(ABC):
     def _sort_key(self, trial: Trial) -> float:
         """The key that sorts trials from worst to best; minus infinity for a trial without a score."""
         return -math.inf if trial.validation is None else self.problem.sort_key(trial.validation)
+
+    def edge(self) -> Edge | None:
+        """The end of the tried learning rates at which the best trial lies, if the score still rises there.
+
+        Returns
+        -------
+        "lowest" or "highest" if no trial with a score has a lower, or a higher, learning rate, none with such a rate
+        diverged or was stopped early, and the best trial exceeds the one with the neighbouring learning rate by more
+        than `otoscope.train.convergence.MARGIN`. None otherwise, and with fewer than `min_rates` scored learning rates.
+        """
+        return find_edge(self.trials, lambda: self.best, self.problem.sort_key, self.min_rates)
+
+    @property
+    def not_converged(self) -> Reasons:
+        """The reason why this search has not converged; empty if `edge` is None."""
+        edge = self.edge()
+        return () if edge is None else (LOWEST_RATE if edge == "lowest" else HIGHEST_RATE,)
 
     @property
     def options(self) -> dict[str, Any]:
