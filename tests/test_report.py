@@ -172,7 +172,7 @@ def test_a_record_without_predictions_has_a_value_but_no_interval(tmp_path: Path
         store.add(scene_record(probe, 0, value))
     rows_by_label = rows_of(summarise(store))
     assert rows_by_label["mhca"].interval is None
-    assert summary.points(rows_by_label["mhca"].gain) == "+10.0"
+    assert numbers.difference(rows_by_label["mhca"].gain) == "+10.0"
     assert summary.gap(rows_by_label["mhca"]) == "50 %"
     assert "mhca reaches 30.0 mAP" in write_report(store.path, tmp_path / "r.html").read_text()
 

@@ -6,18 +6,17 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
-from otoscope.metrics.stats import Difference
 from otoscope.report.convergence import note
 from otoscope.report.rows import LINEAR, Row
-from otoscope.report.text.numbers import ABSENT, duration, percent, signed, span, whole_percent
+from otoscope.report.text.numbers import ABSENT, difference, duration, percent, span, whole_percent
 from otoscope.report.text.table import NOT_CONVERGED, RECORDED, WINNER, TextFormat, TextTable, document
 
 BEYOND, SPREAD = "beyond random weights", "sd over seeds"
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "95 % interval": lambda row: span(row.interval),
-    "gain over linear": lambda row: points(row.gain),
+    "gain over linear": lambda row: difference(row.gain),
     "gap closed": lambda row: gap(row),
-    BEYOND: lambda row: points(row.beyond),
+    BEYOND: lambda row: difference(row.beyond),
     "parameters": lambda row: f"{row.parameters:,}",
     "train time": lambda row: duration(row.train_seconds),
     "seeds": lambda row: str(len(row.records)),
@@ -117,14 +116,6 @@ def _reference_mark(column: str, rows: Sequence[Row]) -> str:
     references = [row for row in rows if row.probe == LINEAR or (row.finetuned and column == "gap closed")]
     relative = column in ("gain over linear", "gap closed")
     return NOT_CONVERGED if relative and any(row.convergence.incomplete for row in references) else ""
-
-
-def points(difference: Difference | None) -> str:
-    """Write a difference in points, with its interval: "+7.1 [+6.0, +8.2]"."""
-    if difference is None:
-        return ABSENT
-    ends = "" if math.isnan(difference.low) else f" [{signed(difference.low)}, {signed(difference.high)}]"
-    return f"{signed(difference.value)}{ends}"
 
 
 def gap(row: Row) -> str:
