@@ -139,7 +139,7 @@ class Search(ABC):
     Attributes
     ----------
     name : the registered name.
-    min_rates : smallest number of learning rates with a score among which `edge` names an edge.
+    min_rates : smallest number of learning rates among which `edge` names an end.
     """
 
     name: ClassVar[str]
@@ -207,13 +207,16 @@ class Search(ABC):
         return max(scored, key=lambda trial: self.problem.sort_key(trial.validation or 0.0))
 
     def edge(self) -> Edge | None:
-        """The end of the tried learning rates at which the best trial lies, if the score still rises there.
+        """The end of the tried learning rates at which the best trial lies, if the score rises until there.
 
         Returns
         -------
-        "lowest" or "highest" if no trial with a score has a lower, or a higher, learning rate, none with such a rate
-        diverged or was stopped early, and the best trial exceeds the one with the neighbouring learning rate by more
-        than `otoscope.train.convergence.MARGIN`. None otherwise, and with fewer than `min_rates` scored learning rates.
+        "highest" if three conditions hold. The learning rate of the best trial is within half a decade of the highest
+        one; trials with a higher learning rate are worse by no more than `otoscope.train.convergence.MARGIN`, and none
+        of them diverged or was stopped early; and the best trial exceeds all trials further than half a decade below
+        the highest learning rate by more than this margin. "lowest" if the same holds at the other end. None otherwise,
+        and with fewer than `min_rates` learning rates. Among learning rates within half a decade, the two ends are
+        compared.
         """
         return find_edge(self.trials, lambda: self.best, self.problem.sort_key, self.min_rates)
 
