@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from otoscope.search.trial import Trial
 from otoscope.train import DivergedError, PrunedError
 from otoscope.train.convergence import HALF_DECADE, MARGIN
-
-if TYPE_CHECKING:
-    from otoscope.search.base import Trial
 
 Edge = Literal["lowest", "highest"]
 
