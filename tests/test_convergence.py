@@ -120,6 +120,8 @@ def finished_list(outcomes: Sequence[tuple[float, float | Exception]], *, higher
         ([(1e-2, 0.2), (1e-3, 0.3)], "lowest"),
         ([(1e-3, 0.298), (1e-2, 0.3)], None),
         ([(1e-3, 0.2), (2e-3, 0.3)], "highest"),
+        ([(1e-3, 0.298), (2e-3, 0.3)], None),
+        ([(1e-3, 0.2), (2e-3, 0.3), (1e-2, 0.3)], None),
         ([(1e-3, 0.2), (7e-3, 0.3), (9e-3, 0.302), (1e-2, 0.298)], "highest"),
         ([(1e-3, 0.2), (7e-3, 0.3), (9e-3, 0.302), (1e-2, 0.29)], None),
         ([(1e-3, 0.2), (7e-3, 0.3), (9e-3, 0.304), (3e-2, 0.3)], None),
@@ -161,7 +163,7 @@ def test_trials_that_were_all_stopped_early_are_worse_than_the_end(needs_optuna:
     search = registry.create("tpe", Problem(space={"lr": Range(1e-4, 1e-2)}, trials_at_once=8), trials=8, sobol=8)
     batch = search.ask()
     top = max(batch, key=lambda number: batch[number]["lr"])
-    search.tell({number: Trained(0.3) if number == top else PrunedError(4, 0.1) for number in batch})
+    search.tell({number: Trained(0.2) if number == top else PrunedError(4, 0.1) for number in batch})
     assert search.edge() == "highest"
 
 

@@ -50,8 +50,7 @@ def _rises_to_highest(keys: dict[float, float], chosen: float) -> bool:
     start = max(keys) / HALF_DECADE
     before = [key for lr, key in keys.items() if lr < start] or [keys[min(keys)]]
     after = [key for lr, key in keys.items() if lr > chosen]
-    at_end = chosen >= start and all(keys[chosen] - key <= MARGIN for key in after)
-    return at_end and keys[chosen] - max(before) > MARGIN
+    return all(keys[chosen] - key <= MARGIN for key in after) and keys[chosen] - max(before) > MARGIN
 
 
 def _judged(trial: Trial) -> bool:
