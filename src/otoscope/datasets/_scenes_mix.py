@@ -104,6 +104,12 @@ class Mix:
         """The events, sorted by onset."""
         return tuple(sorted((p.event for p in self.placed), key=lambda e: (e.onset, e.offset, e.label)))
 
+    @property
+    def recordings(self) -> tuple[str, ...]:
+        """Identifiers of the recordings of the events and of the background, sorted, each once."""
+        wind = [] if self.wind is None else [self.wind]
+        return tuple(sorted({recording.id for recording in (*wind, *(p.recording for p in self.placed))}))
+
 
 @cache
 def catalogue() -> dict[tuple[str, str], tuple[Recording, ...]]:

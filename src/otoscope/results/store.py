@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from otoscope.files import replacing
 from otoscope.results.migrate import migrate
@@ -70,6 +72,7 @@ class Store:
                     scores=predictions.scores,
                     targets=predictions.targets,
                     classes=np.array(predictions.classes),
+                    **_packed(predictions.groups),
                 )
         with replacing(self._record(record.key)) as temporary:
             temporary.write_text(json.dumps(record.to_json(), indent=1, sort_keys=True) + "\n")
@@ -94,9 +97,8 @@ class Store:
         if not path.exists():
             return None
         with np.load(path, allow_pickle=False) as arrays:
-            return Predictions(
-                tuple(arrays["ids"].tolist()), arrays["scores"], arrays["targets"], tuple(arrays["classes"].tolist())
-            )
+            ids, classes = tuple(arrays["ids"].tolist()), tuple(arrays["classes"].tolist())
+            return Predictions(ids, arrays["scores"], arrays["targets"], classes, _unpacked(arrays))
 
     def _record(self, key: str) -> Path:
         return self.path / "records" / f"{self._name(key)}.json"
@@ -118,6 +120,24 @@ class Store:
         """
         names = {_read(path).key: path.stem for path in (self.path / "records").glob("*.json")}
         return {key: name for key, name in names.items() if name != key}
+
+
+def _packed(groups: Sequence[Sequence[str]]) -> dict[str, npt.NDArray[Any]]:
+    """Groups of clips as two arrays: all groups in the order of the clips, and the number of groups of each clip."""
+    if not groups:
+        return {}
+    return {
+        "groups": np.array([name for of_clip in groups for name in of_clip], str),
+        "group_counts": np.array([*map(len, groups)]),
+    }
+
+
+def _unpacked(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[tuple[str, ...], ...]:
+    """The groups of each clip from the arrays of `_packed`; empty if there are none."""
+    if "groups" not in arrays:
+        return ()
+    names, ends = arrays["groups"].tolist(), np.cumsum(arrays["group_counts"]).tolist()
+    return tuple(tuple(names[start:end]) for start, end in zip([0, *ends], ends, strict=False))
 
 
 def _read(path: Path) -> Record:
