@@ -37,21 +37,21 @@ class ClipTable:
         try:
             stored = json.loads(file.read_text(encoding="utf-8"))
             ids, events = tuple(stored["ids"]), stored["events"]
-            groups = stored.get("groups", [()] * len(ids))
+            groups = stored.get("groups") or [[]] * len(ids)
             if not len(ids) == len(stored["labels"]) == len(events) == len(groups):
                 raise ValueError("its lists have different lengths")
             targets = torch.zeros(len(ids), len(task.classes))
             for row, labels in enumerate(stored["labels"]):
                 targets[row, [task.classes.index(label) for label in labels]] = 1
-            of_clips = tuple(tuple(Event(*event) for event in of_clip) for of_clip in events)
-            return cls(ids, targets, of_clips, tuple(tuple(of_clip) for of_clip in groups))
+            events_of_clips = tuple(tuple(Event(*event) for event in of_clip) for of_clip in events)
+            return cls(ids, targets, events_of_clips, tuple(tuple(names) for names in groups))
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedError(f"{file} is damaged ({error!r}); delete it and run extract again") from error
 
     def select(self, rows: Sequence[int]) -> ClipTable:
         """Only these rows, in this order."""
-        ids, events, groups = (tuple(values[row] for row in rows) for values in (self.ids, self.events, self.groups))
-        return ClipTable(ids, self.targets[list(rows)], events, groups)
+        ids, events = tuple(self.ids[row] for row in rows), tuple(self.events[row] for row in rows)
+        return ClipTable(ids, self.targets[list(rows)], events, tuple(self.groups[row] for row in rows))
 
 
 class BankSplit:

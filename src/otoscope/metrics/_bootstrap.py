@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from otoscope.metrics._resampling import CLIPS, GROUPS, SURPLUS, Resampling
 from otoscope.metrics.clip import Array, Kind
 from otoscope.metrics.registry import create
 
@@ -42,10 +42,12 @@ class Estimate:
     ----------
     value : mean over training seeds.
     per_seed : float64 [seeds]. The value of each training seed.
-    draws : float64 [R]. The mean over seeds in each resample.
+    draws : float64 [R]. The mean over seeds in each resample. float64 [3, R] where a clip has several groups: in
+        resamples of clips, of groups, and of the surplus of groups (`combined`).
     clips : number of clips.
     resampling : a text that identifies the clips, R and the seed; estimates with the same text are paired.
     metric : name of the metric.
+    groups : number of groups that were resampled; None where clips were.
     """
 
     value: float
@@ -54,6 +56,7 @@ class Estimate:
     clips: int
     resampling: str
     metric: str
+    groups: int | None = None
 
     def interval(self, level: float = LEVEL) -> Interval:
         """Return the interval at this level, cut to 0..1."""
@@ -67,6 +70,7 @@ def bootstrap(
     metric: str,
     kind: Kind = "multi-label",
     *,
+    groups: Sequence[Sequence[str]] = (),
     resamples: int = 1000,
     seed: int = 0,
 ) -> Estimate:
@@ -78,6 +82,7 @@ def bootstrap(
     targets : 0 or 1 [n, C].
     metric : name of a registered metric.
     kind : kind of the task.
+    groups : the groups of each clip (`Clip.groups`), n of them; empty for clips that are independent of each other.
     resamples : number of resamples R.
     seed : seed of the resamples.
 
@@ -103,16 +108,19 @@ def bootstrap(
         raise ValueError("a bootstrap needs the predictions of at least one seed, found none")
     resampled, y = create(metric).resampled, np.asarray(targets, dtype=np.float64)
     n = len(y)
-    rng, rows = np.random.default_rng(seed), max(BLOCK // n, 1)
+    resampling, block = Resampling(n, tuple(map(tuple, groups))), max(BLOCK // n, 1)
     per_seed = np.array([resampled(s, y, np.ones((1, n)), kind)[0] for s in scores])
-    blocks = []
-    for start in range(0, resamples, rows):
-        counts = rng.multinomial(n, np.full(n, 1 / n), size=min(rows, resamples - start))
-        blocks.append(np.mean([resampled(s, y, counts, kind) for s in scores], axis=0))
-    draws = np.concatenate(blocks)
-    digest = hashlib.sha256(y.astype(np.uint8).tobytes()).hexdigest()[:12]
-    resampling = f"{n} clips {digest}, {resamples} resamples, seed {seed}"
-    return Estimate(float(per_seed.mean()), per_seed, draws, n, resampling, metric)
+    value, rng, draws = float(per_seed.mean()), np.random.default_rng(seed), []
+    for row in resampling.rows:
+        parts = []
+        for start in range(0, resamples, block):
+            counts = resampling.counts(rng, min(block, resamples - start), row)
+            parts.append(np.mean([resampled(s, y, counts, kind) for s in scores], axis=0))
+        drawn = np.concatenate(parts)
+        # In resamples of groups, the counts of clips vary K times less than they should.
+        draws.append(drawn if row == CLIPS else value + resampling.most * (drawn - value))
+    text, number = resampling.text(y, resamples, seed), resampling.number_of_groups
+    return Estimate(value, per_seed, np.stack(draws) if len(draws) > 1 else draws[0], n, text, metric, number)
 
 
 def averaged(parts: Sequence[Estimate]) -> Estimate:
@@ -141,13 +149,44 @@ def averaged(parts: Sequence[Estimate]) -> Estimate:
     """
     if len(parts) == 1:
         return parts[0]
-    alike = len({(e.metric, len(e.per_seed), len(e.draws)) for e in parts}) == 1
+    alike = len({(e.metric, len(e.per_seed), e.draws.shape[-1]) for e in parts}) == 1
     if not alike or len({e.resampling for e in parts}) < len(parts):
         listed = "; ".join(f"{e.metric}, {e.resampling}, {len(e.per_seed)} trainings" for e in parts)
         raise ValueError(f"only the same trainings on different resamples can be averaged, found {listed or 'nothing'}")
-    per_seed, draws = (np.mean([getattr(e, name) for e in parts], axis=0) for name in ("per_seed", "draws"))
-    value, clips = float(np.mean([e.value for e in parts])), sum(e.clips for e in parts)
-    return Estimate(value, per_seed, draws, clips, "; ".join(e.resampling for e in parts), parts[0].metric)
+    several = any(e.draws.ndim > 1 for e in parts)
+    draws = np.mean([_three_rows(e.draws) if several else e.draws for e in parts], axis=0)
+    value, per_seed = float(np.mean([e.value for e in parts])), np.mean([e.per_seed for e in parts], axis=0)
+    clips, numbers = sum(e.clips for e in parts), [e.groups for e in parts if e.groups is not None]
+    text, groups = "; ".join(e.resampling for e in parts), sum(numbers) if numbers else None
+    return Estimate(value, per_seed, draws, clips, text, parts[0].metric, groups)
+
+
+def _three_rows(draws: Array) -> Array:
+    """Draws [R] as draws [3, R] with the same interval, for a mean with draws of clips that have several groups."""
+    return draws if draws.ndim > 1 else np.stack([draws, draws, np.zeros_like(draws)])
+
+
+def combined(draws: Array) -> Array:
+    """Draws whose spread is that of the statistic over other test sets, float64 [R].
+
+    Parameters
+    ----------
+    draws : float64 [R], which are returned, or float64 [3, R]. Values of a statistic in resamples.
+
+    Returns
+    -------
+    float64 [R]. The draws of clips, with deviations from their median multiplied so that their variance is that of the
+    draws of groups minus that of the surplus. They are never narrower than the draws of clips.
+    """
+    if draws.ndim == 1:
+        return draws
+    clips: Array = draws[CLIPS]
+    variances = np.nanvar(draws, axis=1)
+    if variances[CLIPS] == 0:
+        return clips
+    ratio = (variances[GROUPS] - variances[SURPLUS]) / variances[CLIPS]
+    centre = np.nanmedian(clips)
+    return np.asarray(centre + np.sqrt(max(float(ratio), 1.0)) * (clips - centre))
 
 
 def check_paired(estimates: Sequence[Estimate]) -> None:
@@ -169,5 +208,6 @@ def around(value: float, draws: Array, level: float) -> Interval:
 
 
 def shifted(value: float, draws: Array) -> Array:
-    """The draws, shifted so that their median is the value."""
-    return draws + (value - float(np.nanmedian(draws)))
+    """The combined draws, shifted so that their median is the value."""
+    spread = combined(draws)
+    return np.asarray(spread + (value - float(np.nanmedian(spread))))

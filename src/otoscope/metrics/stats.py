@@ -31,6 +31,7 @@ from otoscope.metrics._bootstrap import (
     averaged,
     bootstrap,
     check_paired,
+    combined,
     quantiles,
     shifted,
 )
@@ -87,7 +88,7 @@ def paired_bootstrap(a: Estimate, b: Estimate, level: float = LEVEL) -> Differen
     >>> difference.value, difference.low, round(difference.p, 3)
     (1.0, 1.0, 0.001)
     """
-    draws, value = _paired(a, b), a.value - b.value
+    draws, value = combined(_paired(a, b)), a.value - b.value
     ends = around(value, draws, level)
     extreme = np.abs(draws - np.nanmedian(draws)) >= abs(value)
     return Difference(value, ends.low, ends.high, float((1 + extreme.sum()) / (1 + len(draws))))
@@ -134,7 +135,7 @@ def tail(a: Estimate, b: Estimate) -> float:
     -------
     The p-value.
     """
-    draws, value = _paired(a, b), abs(a.value - b.value)
+    draws, value = combined(_paired(a, b)), abs(a.value - b.value)
     extreme, spread = int((np.abs(draws - np.nanmedian(draws)) >= value).sum()), float(np.nanstd(draws))
     if extreme >= _COUNTED or spread == 0:
         return (1 + extreme) / (1 + len(draws))
@@ -160,7 +161,7 @@ def gap_closed(probe: Estimate, linear: Estimate, finetune: Estimate, level: flo
     if gap.low <= 0:
         return Interval(np.nan, np.nan, np.nan)
     value = (probe.value - linear.value) / (finetune.value - linear.value)
-    share = np.divide(_improvements(probe, linear), gaps, out=np.full(len(gaps), np.nan), where=gaps > 0)
+    share = np.divide(_improvements(probe, linear), gaps, out=np.full(gaps.shape, np.nan), where=gaps > 0)
     return around(value, share, level)
 
 
@@ -195,13 +196,13 @@ def kendall_tau(a: Sequence[Estimate], b: Sequence[Estimate], level: float = LEV
 
 
 def _paired(a: Estimate, b: Estimate) -> Array:
-    """The difference a - b in every resample, [R]."""
+    """The difference a - b in every resample, [R] or [3, R]."""
     check_paired([a, b])
     return a.draws - b.draws
 
 
 def _improvements(a: Estimate, b: Estimate) -> Array:
-    """By how much `a` is better than `b` in every resample, [R]."""
+    """By how much `a` is better than `b` in every resample, [R] or [3, R]."""
     return _paired(a, b) if create(a.metric).higher_is_better else _paired(b, a)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Store:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._known_groups: dict[str, dict[str, tuple[str, ...]]] | None = None
 
     def add(self, record: Record, predictions: Predictions | None = None) -> str:
         """Append a record.
@@ -64,16 +66,10 @@ class Store:
             raise FileExistsError(
                 f"{self._record(record.key)} exists; a store is append-only: remove the record to measure it again"
             )
+        self._known_groups = None
         if predictions is not None:
             with replacing(self._predictions(record.key)) as temporary, open(temporary, "wb") as file:
-                np.savez_compressed(
-                    file,
-                    ids=np.array(predictions.ids),
-                    scores=predictions.scores,
-                    targets=predictions.targets,
-                    classes=np.array(predictions.classes),
-                    **_packed(predictions.groups),
-                )
+                np.savez_compressed(file, allow_pickle=False, **_packed(predictions))
         with replacing(self._record(record.key)) as temporary:
             temporary.write_text(json.dumps(record.to_json(), indent=1, sort_keys=True) + "\n")
         return record.key
@@ -92,13 +88,32 @@ class Store:
         yield from sorted(records, key=lambda r: (r.encoder, r.dataset, r.probe, r.seed, r.key))
 
     def predictions(self, record: Record) -> Predictions | None:
-        """The predictions that belong to a record, or None if the store has none."""
+        """The predictions that belong to a record, or None if the store has none.
+
+        Predictions without groups, which an older version stored, get the groups that another record of the same data
+        set stores for the same clips. Their intervals are then computed in the same way.
+        """
         path = self._predictions(record.key)
         if not path.exists():
             return None
         with np.load(path, allow_pickle=False) as arrays:
             ids, classes = tuple(arrays["ids"].tolist()), tuple(arrays["classes"].tolist())
-            return Predictions(ids, arrays["scores"], arrays["targets"], classes, _unpacked(arrays))
+            stored = Predictions(ids, arrays["scores"], arrays["targets"], classes, _unpacked(arrays))
+        known = {} if stored.groups else self._groups_of(record.protocol.dataset_digest)
+        return replace(stored, groups=tuple(known[name] for name in ids)) if known.keys() >= set(ids) else stored
+
+    def _groups_of(self, dataset_digest: str) -> Mapping[str, tuple[str, ...]]:
+        """The groups of the clips of a data set, by clip id, from all records that store them."""
+        if self._known_groups is None:
+            self._known_groups = {}
+            for record in self:
+                known = self._known_groups.setdefault(record.protocol.dataset_digest, {})
+                path = self._predictions(record.key)
+                if path.exists():
+                    with np.load(path, allow_pickle=False) as arrays:
+                        if groups := _unpacked(arrays):
+                            known.update(zip(arrays["ids"].tolist(), groups, strict=True))
+        return self._known_groups.get(dataset_digest, {})
 
     def _record(self, key: str) -> Path:
         return self.path / "records" / f"{self._name(key)}.json"
@@ -122,14 +137,14 @@ class Store:
         return {key: name for key, name in names.items() if name != key}
 
 
-def _packed(groups: Sequence[Sequence[str]]) -> dict[str, npt.NDArray[Any]]:
-    """Groups of clips as two arrays: all groups in the order of the clips, and the number of groups of each clip."""
-    if not groups:
-        return {}
-    return {
-        "groups": np.array([name for of_clip in groups for name in of_clip], str),
-        "group_counts": np.array([*map(len, groups)]),
-    }
+def _packed(predictions: Predictions) -> dict[str, npt.NDArray[Any]]:
+    """Predictions as arrays. Groups are all names in the order of the clips, and the number of names of each clip."""
+    arrays = {"ids": np.array(predictions.ids), "scores": predictions.scores, "targets": predictions.targets}
+    arrays["classes"] = np.array(predictions.classes)
+    if predictions.groups:
+        arrays["groups"] = np.array([name for names in predictions.groups for name in names], str)
+        arrays["group_counts"] = np.array([len(names) for names in predictions.groups])
+    return arrays
 
 
 def _unpacked(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[tuple[str, ...], ...]:

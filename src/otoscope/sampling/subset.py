@@ -38,7 +38,7 @@ def split_validation(targets: npt.ArrayLike, groups: Sequence[Sequence[str]] = (
     Examples
     --------
     >>> split_validation([[1]] * 10, [("a",), ("b",), ("c",), ("d",), ("e",)] * 2)
-    ([0, 1, 3, 4, 5, 6, 8, 9], [2, 7])
+    ([0, 2, 3, 4, 5, 7, 8, 9], [1, 6])
     """
     share = VALIDATION_CUT.share
     for numbers in [connected(groups), None] if any(groups) else [None]:
