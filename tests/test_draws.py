@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 import otoscope.bank
 from otoscope.bank import Bank
 from otoscope.bench import evaluate
-from otoscope.sampling import VALIDATION_CUT, few_shot, stratify, with_few_shot, with_validation
+from otoscope.sampling import VALIDATION_CUT, few_shot, split_validation, stratify, with_few_shot, with_validation
 from otoscope.train import TrainingConfig, fit
 from toys import SIZES, Ear, Tones
 
@@ -106,6 +106,39 @@ def test_a_draw_of_one_label_per_clip_is_exact_and_seeds_differ() -> None:
     assert few_shot(targets, 8).tolist() == few_shot(targets, 8).tolist() != few_shot(targets, 8, seed=1).tolist()
     with pytest.raises(ValueError, match="at least one"):
         few_shot(targets, 0)
+
+
+@few_examples
+@given(LABELS, st.data())
+def test_stratify_keeps_groups_together_and_equals_the_paper_for_groups_of_one(
+    targets: np.ndarray, data: st.DataObject
+) -> None:
+    groups = data.draw(st.lists(st.integers(0, 9), min_size=len(targets), max_size=len(targets)))
+    part = stratify(targets, [0.7, 0.3], groups=groups)
+    assert all(len(set(part[np.array(groups) == group])) == 1 for group in groups)
+    single = stratify(targets, [0.7, 0.3], groups=list(range(len(targets))))
+    assert single.tolist() == stratify(targets, [0.7, 0.3]).tolist()
+
+
+def test_a_validation_cut_separates_speakers_and_keeps_shares_of_classes() -> None:
+    rng = np.random.default_rng(0)
+    speaker = np.repeat(np.arange(40), rng.integers(2, 20, 40))
+    targets = np.eye(4)[rng.integers(0, 4, len(speaker))]
+    train, validation = split_validation(targets, [(f"speaker {s}",) for s in speaker])
+    assert sorted(train + validation) == list(range(len(speaker)))
+    assert not set(speaker[train]) & set(speaker[validation])
+    assert len(validation) == pytest.approx(VALIDATION_CUT.share * len(speaker), rel=0.1)
+    assert targets[validation].sum(0) == pytest.approx(VALIDATION_CUT.share * targets.sum(0), rel=0.35)
+    assert set(speaker[split_validation(targets)[0]]) & set(speaker[validation])
+
+
+def test_a_validation_cut_ignores_groups_that_connect_all_clips() -> None:
+    targets = np.eye(3)[np.arange(60) % 3]
+    chained = [(f"recording {i}", f"recording {i + 1}") for i in range(60)]
+    assert split_validation(targets, chained) == split_validation(targets)
+    assert split_validation(targets, [("a",)] * 30 + [("b",)] * 30) == split_validation(targets)
+    pairs = [(f"recording {i // 2}",) for i in range(60)]
+    assert split_validation(targets, pairs) != split_validation(targets)
 
 
 # Views

@@ -106,9 +106,8 @@ class Mix:
 
     @property
     def recordings(self) -> tuple[str, ...]:
-        """Identifiers of the recordings of the events and of the background, sorted, each once."""
-        wind = [] if self.wind is None else [self.wind]
-        return tuple(sorted({recording.id for recording in (*wind, *(p.recording for p in self.placed))}))
+        """Identifiers of the recordings of the events, sorted, each once."""
+        return tuple(sorted({p.recording.id for p in self.placed}))
 
 
 @cache

@@ -25,8 +25,8 @@ class Scenes(Dataset):
     """Scenes of 10 s at 16 kHz, mixed from short recordings of 36 classes; multi-label, with events.
 
     A scene depends only on the seed, its split and its number, so a larger data set begins with the scenes of a smaller
-    one. A recording is used in one split only, but in many of its scenes; the groups of a scene are its recordings.
-    Labels and events are known without rendering any audio.
+    one. A recording is used in one split only, but in several of its scenes; the groups of a scene are the recordings
+    of its events. Labels and events are known without rendering any audio.
 
     Parameters
     ----------
