@@ -23,6 +23,17 @@ def signed(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "−")
 
 
+def held_out(clips: int, groups: int | None) -> str:
+    """Write how many held-out clips were resampled, and by how many groups where clips have groups.
+
+    Examples
+    --------
+    >>> held_out(300, None), held_out(300, 241)
+    ('300 held-out clips', '300 held-out clips, resampled by group (241 groups)')
+    """
+    return f"{clips} held-out clips" + ("" if groups is None else f", resampled by group ({groups} groups)")
+
+
 def span(interval: Interval | None) -> str:
     """Write the ends of an interval in per cent, "19.8 – 23.1", or a dash for None."""
     return ABSENT if interval is None else f"{percent(interval.low)} – {percent(interval.high)}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from otoscope.report.rows import LINEAR, Row
-from otoscope.report.text.numbers import ABSENT, duration, percent, signed, span, whole_percent
+from otoscope.report.text.numbers import ABSENT, duration, held_out, percent, signed, span, whole_percent
 from otoscope.report.text.table import RECORDED, WINNER, TextFormat, TextTable, document
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
@@ -56,8 +56,8 @@ def by_pair(rows: Iterable[Row]) -> list[list[Row]]:
 
 def title(rows: Sequence[Row]) -> str:
     """Write the title of a table: "tiny on scenes: mAP in %, 95 % intervals over 300 held-out clips"."""
-    clips = sorted({row.estimate.clips for row in rows if row.estimate})
-    over = f", 95 % intervals over {' or '.join(map(str, clips))} held-out clips" if clips else ""
+    samples = sorted({held_out(row.estimate.clips, row.estimate.groups) for row in rows if row.estimate})
+    over = f", 95 % intervals over {' or '.join(samples)}" if samples else ""
     subject = f" ({rows[0].digests})" if rows[0].digests else ""
     return f"{rows[0].encoder} on {rows[0].dataset}{subject}: {rows[0].metric} in %{over}"
 
