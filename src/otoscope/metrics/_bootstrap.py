@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.metrics._resampling import CLIPS, GROUPS, SURPLUS, Resampling
+from otoscope.metrics._resampling import Replicates, Resampling
 from otoscope.metrics.clip import Array, Kind
 from otoscope.metrics.registry import create
 
@@ -42,12 +42,12 @@ class Estimate:
     ----------
     value : mean over training seeds.
     per_seed : float64 [seeds]. The value of each training seed.
-    draws : float64 [R]. The mean over seeds in each resample. float64 [3, R] where a clip has several groups: in
-        resamples of clips, of groups, and of the surplus of groups (`combined`).
+    draws : float64 [R]. The mean over seeds in each resample.
     clips : number of clips.
     resampling : a text that identifies the clips, R and the seed; estimates with the same text are paired.
     metric : name of the metric.
-    groups : number of groups that were resampled; None where clips were.
+    groups : number of groups of the clips; None for clips without groups.
+    deleted, weights : float64 [J] and [2, J]. The value without some clips, see `Replicates`.
     """
 
     value: float
@@ -57,10 +57,17 @@ class Estimate:
     resampling: str
     metric: str
     groups: int | None = None
+    deleted: Array = field(default_factory=lambda: np.zeros(0))
+    weights: Array = field(default_factory=lambda: np.zeros((2, 0)))
+
+    @property
+    def replicates(self) -> Replicates:
+        """The values in resamples and without some clips."""
+        return Replicates(self.draws, self.deleted, self.weights)
 
     def interval(self, level: float = LEVEL) -> Interval:
         """Return the interval at this level, cut to 0..1."""
-        interval = around(self.value, self.draws, level)
+        interval = around(self.value, self.replicates, level)
         return Interval(interval.value, max(interval.low, 0.0), min(interval.high, 1.0))
 
 
@@ -93,7 +100,7 @@ def bootstrap(
     Raises
     ------
     UnknownNameError : when no metric of this name is registered.
-    ValueError : without predictions.
+    ValueError : without predictions, or when the groups belong to another number of clips.
 
     Examples
     --------
@@ -108,19 +115,21 @@ def bootstrap(
         raise ValueError("a bootstrap needs the predictions of at least one seed, found none")
     resampled, y = create(metric).resampled, np.asarray(targets, dtype=np.float64)
     n = len(y)
-    resampling, block = Resampling(n, tuple(map(tuple, groups))), max(BLOCK // n, 1)
-    per_seed = np.array([resampled(s, y, np.ones((1, n)), kind)[0] for s in scores])
-    value, rng, draws = float(per_seed.mean()), np.random.default_rng(seed), []
-    for row in resampling.rows:
-        parts = []
-        for start in range(0, resamples, block):
-            counts = resampling.counts(rng, min(block, resamples - start), row)
-            parts.append(np.mean([resampled(s, y, counts, kind) for s in scores], axis=0))
-        drawn = np.concatenate(parts)
-        # In resamples of groups, the counts of clips vary K times less than they should.
-        draws.append(drawn if row == CLIPS else value + resampling.most * (drawn - value))
+    resampling, rng, rows = Resampling(n, tuple(map(tuple, groups))), np.random.default_rng(seed), max(BLOCK // n, 1)
+
+    def values(counts: npt.NDArray[np.int64]) -> Array:
+        return np.asarray(np.mean([resampled(s, y, counts, kind) for s in scores], axis=0))
+
+    per_seed = np.array([resampled(s, y, np.ones((1, n), dtype=np.int64), kind)[0] for s in scores])
+    starts = range(0, resamples, rows)
+    draws = np.concatenate([values(resampling.draw(rng, min(rows, resamples - start))) for start in starts])
+    deleted, weights = np.zeros(0), np.zeros((2, 0))
+    if resampling.several:
+        kept, weights = resampling.deletions()
+        parts = [kept[start : start + rows] for start in range(0, len(kept), rows)]
+        deleted = np.concatenate([values(part.astype(np.int64)) for part in parts])
     text, number = resampling.text(y, resamples, seed), resampling.number_of_groups
-    return Estimate(value, per_seed, np.stack(draws) if len(draws) > 1 else draws[0], n, text, metric, number)
+    return Estimate(float(per_seed.mean()), per_seed, draws, n, text, metric, number, deleted, weights)
 
 
 def averaged(parts: Sequence[Estimate]) -> Estimate:
@@ -149,44 +158,18 @@ def averaged(parts: Sequence[Estimate]) -> Estimate:
     """
     if len(parts) == 1:
         return parts[0]
-    alike = len({(e.metric, len(e.per_seed), e.draws.shape[-1]) for e in parts}) == 1
+    alike = len({(e.metric, len(e.per_seed), len(e.draws)) for e in parts}) == 1
     if not alike or len({e.resampling for e in parts}) < len(parts):
         listed = "; ".join(f"{e.metric}, {e.resampling}, {len(e.per_seed)} trainings" for e in parts)
         raise ValueError(f"only the same trainings on different resamples can be averaged, found {listed or 'nothing'}")
-    several = any(e.draws.ndim > 1 for e in parts)
-    draws = np.mean([_three_rows(e.draws) if several else e.draws for e in parts], axis=0)
-    value, per_seed = float(np.mean([e.value for e in parts])), np.mean([e.per_seed for e in parts], axis=0)
-    clips, numbers = sum(e.clips for e in parts), [e.groups for e in parts if e.groups is not None]
-    text, groups = "; ".join(e.resampling for e in parts), sum(numbers) if numbers else None
-    return Estimate(value, per_seed, draws, clips, text, parts[0].metric, groups)
-
-
-def _three_rows(draws: Array) -> Array:
-    """Draws [R] as draws [3, R] with the same interval, for a mean with draws of clips that have several groups."""
-    return draws if draws.ndim > 1 else np.stack([draws, draws, np.zeros_like(draws)])
-
-
-def combined(draws: Array) -> Array:
-    """Draws whose spread is that of the statistic over other test sets, float64 [R].
-
-    Parameters
-    ----------
-    draws : float64 [R], which are returned, or float64 [3, R]. Values of a statistic in resamples.
-
-    Returns
-    -------
-    float64 [R]. The draws of clips, with deviations from their median multiplied so that their variance is that of the
-    draws of groups minus that of the surplus. They are never narrower than the draws of clips.
-    """
-    if draws.ndim == 1:
-        return draws
-    clips: Array = draws[CLIPS]
-    variances = np.nanvar(draws, axis=1)
-    if variances[CLIPS] == 0:
-        return clips
-    ratio = (variances[GROUPS] - variances[SURPLUS]) / variances[CLIPS]
-    centre = np.nanmedian(clips)
-    return np.asarray(centre + np.sqrt(max(float(ratio), 1.0)) * (clips - centre))
+    per_seed, draws = (np.mean([getattr(e, name) for e in parts], axis=0) for name in ("per_seed", "draws"))
+    value, clips = float(np.mean([e.value for e in parts])), sum(e.clips for e in parts)
+    groups, text = [e.groups for e in parts if e.groups is not None], "; ".join(e.resampling for e in parts)
+    deleted = np.concatenate([value + (e.deleted - e.value) / len(parts) for e in parts])
+    weights = np.concatenate([e.weights for e in parts], axis=1)
+    return Estimate(
+        value, per_seed, draws, clips, text, parts[0].metric, sum(groups) if groups else None, deleted, weights
+    )
 
 
 def check_paired(estimates: Sequence[Estimate]) -> None:
@@ -202,12 +185,6 @@ def quantiles(draws: Array, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def around(value: float, draws: Array, level: float) -> Interval:
+def around(value: float, replicates: Replicates, level: float) -> Interval:
     """The percentile interval of the draws, shifted so that its median lies on the value."""
-    return Interval(value, *quantiles(shifted(value, draws), level))
-
-
-def shifted(value: float, draws: Array) -> Array:
-    """The combined draws, shifted so that their median is the value."""
-    spread = combined(draws)
-    return np.asarray(spread + (value - float(np.nanmedian(spread))))
+    return Interval(value, *quantiles(value + replicates.deviations(value), level))

@@ -31,11 +31,10 @@ from otoscope.metrics._bootstrap import (
     averaged,
     bootstrap,
     check_paired,
-    combined,
     quantiles,
-    shifted,
 )
 from otoscope.metrics._multiple import AverageRanks, average_ranks, holm, wins
+from otoscope.metrics._resampling import Replicates
 from otoscope.metrics.clip import Array
 from otoscope.metrics.registry import create
 
@@ -88,10 +87,9 @@ def paired_bootstrap(a: Estimate, b: Estimate, level: float = LEVEL) -> Differen
     >>> difference.value, difference.low, round(difference.p, 3)
     (1.0, 1.0, 0.001)
     """
-    draws, value = combined(_paired(a, b)), a.value - b.value
-    ends = around(value, draws, level)
-    extreme = np.abs(draws - np.nanmedian(draws)) >= abs(value)
-    return Difference(value, ends.low, ends.high, float((1 + extreme.sum()) / (1 + len(draws))))
+    replicates, value = _paired(a, b), a.value - b.value
+    ends, extreme = around(value, replicates, level), np.abs(_deviations(a, b)) >= abs(value)
+    return Difference(value, ends.low, ends.high, float((1 + extreme.sum()) / (1 + len(extreme))))
 
 
 def improvement(a: Estimate, b: Estimate, level: float = LEVEL) -> Difference:
@@ -135,10 +133,11 @@ def tail(a: Estimate, b: Estimate) -> float:
     -------
     The p-value.
     """
-    draws, value = combined(_paired(a, b)), abs(a.value - b.value)
-    extreme, spread = int((np.abs(draws - np.nanmedian(draws)) >= value).sum()), float(np.nanstd(draws))
+    value = abs(a.value - b.value)
+    deviations = _deviations(a, b)
+    extreme, spread = int((np.abs(deviations) >= value).sum()), float(np.nanstd(deviations))
     if extreme >= _COUNTED or spread == 0:
-        return (1 + extreme) / (1 + len(draws))
+        return (1 + extreme) / (1 + len(deviations))
     return math.erfc(value / spread / math.sqrt(2))
 
 
@@ -161,8 +160,7 @@ def gap_closed(probe: Estimate, linear: Estimate, finetune: Estimate, level: flo
     if gap.low <= 0:
         return Interval(np.nan, np.nan, np.nan)
     value = (probe.value - linear.value) / (finetune.value - linear.value)
-    share = np.divide(_improvements(probe, linear), gaps, out=np.full(gaps.shape, np.nan), where=gaps > 0)
-    return around(value, share, level)
+    return around(value, _improvements(probe, linear).map(_share, gaps), level)
 
 
 def kendall_tau(a: Sequence[Estimate], b: Sequence[Estimate], level: float = LEVEL) -> Interval:
@@ -191,19 +189,31 @@ def kendall_tau(a: Sequence[Estimate], b: Sequence[Estimate], level: float = LEV
     value = float(_tau(*(np.array([[e.value for e in side]]) for side in (a, b)))[0])
     if np.isnan(value):
         return Interval(value, np.nan, np.nan)
-    low, high = quantiles(_tau(*(np.stack([shifted(e.value, e.draws) for e in side], 1) for side in (a, b))), level)
+    low, high = quantiles(
+        _tau(*(np.stack([e.value + e.replicates.deviations(e.value) for e in side], 1) for side in (a, b))), level
+    )
     return Interval(value, low, high)
 
 
-def _paired(a: Estimate, b: Estimate) -> Array:
-    """The difference a - b in every resample, [R] or [3, R]."""
+def _paired(a: Estimate, b: Estimate) -> Replicates:
+    """The difference a - b in every resample."""
     check_paired([a, b])
-    return a.draws - b.draws
+    return a.replicates.map(np.subtract, b.replicates)
 
 
-def _improvements(a: Estimate, b: Estimate) -> Array:
-    """By how much `a` is better than `b` in every resample, [R] or [3, R]."""
+def _deviations(a: Estimate, b: Estimate) -> Array:
+    """The differences a - b in R resamples around their median, [R]."""
+    return _paired(a, b).deviations(a.value - b.value)
+
+
+def _improvements(a: Estimate, b: Estimate) -> Replicates:
+    """By how much `a` is better than `b` in every resample."""
     return _paired(a, b) if create(a.metric).higher_is_better else _paired(b, a)
+
+
+def _share(part: Array, whole: Array) -> Array:
+    """part / whole; nan where the whole is not positive."""
+    return np.asarray(np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0))
 
 
 def _tau(x: Array, y: Array) -> Array:
