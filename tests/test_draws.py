@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,18 @@ from hypothesis.extra import numpy as hnp
 import otoscope.bank
 from otoscope.bank import Bank
 from otoscope.bench import evaluate
-from otoscope.sampling import VALIDATION_CUT, few_shot, split_validation, stratify, with_few_shot, with_validation
+from otoscope.results import Store
+from otoscope.sampling import (
+    VALIDATION_CUT,
+    TrainingSet,
+    few_shot,
+    split_validation,
+    stratify,
+    with_few_shot,
+    with_validation,
+)
 from otoscope.train import TrainingConfig, fit
+from otoscope.types import Clip
 from toys import SIZES, Ear, Tones
 
 LABELS = hnp.arrays(np.uint8, st.tuples(st.integers(1, 30), st.integers(1, 5)), elements=st.integers(0, 1))
@@ -145,9 +156,12 @@ def test_a_validation_cut_ignores_groups_that_connect_all_clips() -> None:
 
 
 class Unsplit(Tones):
-    """Tones without a validation split."""
+    """Tones without a validation split; two clips are from each tape."""
 
     name, splits = "unsplit", ("train", "test")
+
+    def clips(self, split: str) -> list[Clip]:
+        return [replace(clip, groups=(f"{split}-tape-{i // 2}",)) for i, clip in enumerate(super().clips(split))]
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +170,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
     return otoscope.bank.extract(Ear(), Unsplit(), path / "b", progress=False)
 
 
-def test_a_missing_validation_split_is_cut_and_can_be_trained_on(bank: Bank) -> None:
+def test_a_missing_validation_split_is_cut_and_can_be_trained_on(bank: Bank, tmp_path: Path) -> None:
     view = with_validation(bank)
     train, validation = view.split("train"), view.split("validation")
     assert len(validation) == pytest.approx(VALIDATION_CUT.share * SIZES["train"], abs=1)
@@ -167,10 +181,17 @@ def test_a_missing_validation_split_is_cut_and_can_be_trained_on(bank: Bank) -> 
     assert torch.equal(validation.pooled().x, whole.pooled().x[rows])
     assert torch.equal(validation.targets, whole.targets[rows])
     assert validation.events == tuple(whole.events[row] for row in rows)
+    assert validation.groups == tuple(whole.groups[row] for row in rows)
+    assert not set(validation.groups) & set(train.groups)
+    assert tuple(clip.id for clip in TrainingSet(Unsplit(), cut=True).clips("validation")) == validation.ids
     again = with_validation(bank).split("validation")
     assert again.ids == validation.ids
     fitted = fit("linear", view, TrainingConfig(epochs=2))
     assert evaluate(fitted, bank).metrics == evaluate(fitted, view).metrics  # both have the same held-out split
+    store = Store(tmp_path)
+    predictions = store.predictions(evaluate(fitted, view, store=store))
+    assert predictions is not None
+    assert predictions.groups == tuple((f"test-tape-{i // 2}",) for i in range(SIZES["test"]))
     with pytest.raises(otoscope.bank.HeldOutError):
         view.split("test")
 

@@ -1,10 +1,16 @@
-"""Bootstrap over clips: intervals, paired differences, the share of a gap that is closed, and rank agreement.
+"""Bootstrap over clips or their groups: intervals, paired differences, the closed share of a gap, rank agreement.
 
 Conventions
 -----------
 * The resampled unit is the held-out clip (Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 6), so
   intervals describe the variation over other clips of the same kind. Seeds are averaged inside each resample, so
   intervals do not describe the variation over other seeds; report the spread over seeds as well.
+* Clips that share a recording, a speaker or a site (`Clip.groups`) are not independent, and intervals over clips are
+  too narrow. If each clip has one group, groups are resampled instead of clips (cluster bootstrap; Davison & Hinkley
+  1997, section 3.8). If clips have several groups, as scenes that are mixed from several recordings, the resampled
+  unit is the clip, and deviations are multiplied by the ratio of two standard deviations from the jackknife, by groups
+  and by clips (`otoscope.metrics._resampling`), or by one if it is less. The ratio is that of the statistic itself, so
+  a paired difference is widened only by what its two sides do not share. See "Coverage with groups" below.
 * `metric` is the name of a registered metric. Values are fractions, not per cent.
 * Estimates made with the same clips, number of resamples and `seed` use the same resamples, so a difference or a ratio
   of them is paired clip by clip. Estimates from different resamples cannot be combined.
@@ -13,6 +19,10 @@ Conventions
   most for rare classes. In a simulation with 300 clips, 30 classes and 4 % positives, the plain 95 % percentile
   interval contained the true value in 88 % of 300 test sets and BCa (Efron 1987) in 85 %, both erring to one side;
   the shifted interval did so in 95 %, erring to both sides.
+
+Coverage with groups
+--------------------
+COVERAGE
 """
 
 from __future__ import annotations
