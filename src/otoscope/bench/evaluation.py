@@ -36,6 +36,7 @@ def evaluate(
     encoder: str | None = None,
     probe: str | None = None,
     protocol: Protocol | None = None,
+    control_of: str | None = None,
 ) -> Record:
     """Measure a probe on the held-out split of the bank that it was trained on.
 
@@ -46,6 +47,7 @@ def evaluate(
     store : the store to which the record and the predictions are added; None to add them to no store.
     encoder, probe : labels in the record; None for the registered names. Give different labels to different options.
     protocol : protocol of the run, for example with its fold; None for `fitted.protocol`.
+    control_of : for an encoder with random weights, the label of the trained encoder whose control it is.
 
     Returns
     -------
@@ -63,7 +65,7 @@ def evaluate(
     logits = fitted.predict_logits(split)
     labels = {"encoder": encoder or identity.encoder, "dataset": identity.dataset, "probe": probe or fitted.probe}
     predictions = _predictions(fitted, split.ids, logits, split.targets, split.groups)
-    return _record(fitted, labels, predictions, store, protocol)
+    return _record(fitted, labels, predictions, store, protocol, control_of)
 
 
 def evaluate_finetuned(
@@ -74,6 +76,7 @@ def evaluate_finetuned(
     encoder: str | None = None,
     probe: str | None = None,
     protocol: Protocol | None = None,
+    control_of: str | None = None,
 ) -> Record:
     """Measure a fine-tuned encoder on the held-out split of its data set.
 
@@ -81,7 +84,7 @@ def evaluate_finetuned(
     ----------
     fitted : the fine-tuned encoder.
     dataset : the data set; its held-out split is opened.
-    store, encoder, probe, protocol : as in `evaluate`.
+    store, encoder, probe, protocol, control_of : as in `evaluate`.
 
     Returns
     -------
@@ -96,7 +99,7 @@ def evaluate_finetuned(
     logits, targets = fitted.predict_logits(clips), fitted.task.targets(clips)
     labels = {"encoder": encoder or fitted.encoder, "dataset": dataset.name, "probe": probe or fitted.probe}
     ids, groups = tuple(clip.id for clip in clips), tuple(clip.groups for clip in clips)
-    return _record(fitted, labels, _predictions(fitted, ids, logits, targets, groups), store, protocol)
+    return _record(fitted, labels, _predictions(fitted, ids, logits, targets, groups), store, protocol, control_of)
 
 
 def map_activation(
@@ -154,6 +157,7 @@ def _record(
     predictions: Predictions,
     store: Store | None,
     protocol: Protocol | None,
+    control_of: str | None,
 ) -> Record:
     task = fitted.task
     values = metrics.evaluate(predictions.scores, predictions.targets, task.kind)
@@ -164,10 +168,12 @@ def _record(
         value=values[metrics.main_score(task)],
         parameters=fitted.parameters,
         train_seconds=fitted.train_seconds,
+        validation=fitted.validation,
         metrics=values,
         protocol=protocol or fitted.protocol,
         lr=fitted.lr,
         weight_decay=fitted.weight_decay,
+        control_of=control_of,
         not_converged=fitted.not_converged,
         machine=machine(),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -15,6 +15,12 @@ def add_debug(parser: argparse.ArgumentParser, default: bool | str = False) -> N
     parser.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
 
 
+def add_control(parser: argparse.ArgumentParser, default: bool | None) -> None:
+    """Add --control and --no-control. The default None stands for what the suite declares."""
+    words = "probe every encoder with random weights as well, to show what probes read beyond them (default: yes)"
+    parser.add_argument("--control", action=argparse.BooleanOptionalAction, default=default, help=words)
+
+
 def add_few_shot(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of few-shot training."""
     parser.add_argument("--shots", type=count, metavar="N", help="training clips per class (default: all)")
@@ -109,7 +115,7 @@ def bank_layers(text: str) -> str:
     '0,-1'
     """
     if text != "last":
-        layers(text)
+        read_layers(text)
     return text
 
 
@@ -125,7 +131,13 @@ def device(text: str) -> str:
     return text
 
 
-def layers(text: str) -> int | str | list[int]:
+def layer_indices(text: str) -> list[int] | None:
+    """Parse "all", or indices of layers; None for all."""
+    parsed = read_layers(text)
+    return None if isinstance(parsed, str) else [parsed] if isinstance(parsed, int) else parsed
+
+
+def read_layers(text: str) -> int | str | list[int]:
     """Parse "all", the index of a layer, or several indices."""
     if text == "all":
         return text

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from otoscope.cli import benching, checking, commands, reading
+from otoscope.cli import benching, checking, commands, layers, reading
 from otoscope.cli._shared_arguments import (
+    add_control,
     add_debug,
     add_few_shot,
     add_filters,
@@ -20,7 +21,7 @@ from otoscope.cli._shared_arguments import (
     add_search,
     bank_layers,
     count,
-    layers,
+    read_layers,
 )
 
 CHECKED = {
@@ -65,11 +66,8 @@ def parser() -> argparse.ArgumentParser:
     _list(command("list", commands.list_, "list encoders, data sets, probes, metrics and search strategies"))
     _extract(command("extract", commands.extract, "encode a data set and store its tokens in a bank"))
     _probe(command("probe", benching.probe, "train and evaluate one probe on one encoder and data set"))
-    _bench(
-        command(
-            "bench", benching.bench, "compare encoders, data sets and probes; only runs without a result are executed"
-        )
-    )
+    _bench(command("bench", benching.bench, "compare encoders, data sets and probes; finished runs are not repeated"))
+    layers.add_arguments(command("layers", layers.layers, "measure every layer of an encoder with exact probes"))
     _finetune(command("finetune", benching.finetune, "fine-tune a whole encoder, as a reference for probes"))
     _results(
         command("results", reading.results, "list or export the results, one row per encoder, data set, probe and seed")
@@ -90,9 +88,9 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--finetune",
         action="store_true",
-        help="train the fine-tuning reference on this machine (15 min on 2 cores for each encoder)",
+        help="train the fine-tuning reference on this machine (15 min on 2 cores)",
     )
-    parser.add_argument("--control", action="store_true", help="also probe the encoder with random weights")
+    add_control(parser, default=True)
     parser.add_argument("--no-report", action="store_true", help="print the table and write no report")
     add_machine(parser)
 
@@ -154,7 +152,9 @@ def _probe(parser: argparse.ArgumentParser) -> None:
         "--batch-size", type=count, default=128, metavar="N", help="clips per optimiser step (default: 128)"
     )
     parser.add_argument(
-        "--layer", type=layers, help="index of a layer, indices such as 0,5, or all (default: what the probe reads)"
+        "--layer",
+        type=read_layers,
+        help="index of a layer, indices such as 0,5, or all (default: what the probe reads)",
     )
     parser.add_argument(
         "--resolve-head",
@@ -184,6 +184,7 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the plan (runs, bytes, estimated time) and run nothing"
     )
+    add_control(parser, default=None)
     add_search(parser)
     parser.add_argument("--storage", metavar="URL", help="database of trials of the search tpe (default: in --out)")
     parser.add_argument(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from otoscope.metrics.stats import Interval
+import math
+
+from otoscope.metrics.stats import Difference, Interval
 
 ABSENT = "–"
 """Printed where there is no value."""
@@ -32,6 +34,14 @@ def held_out(clips: int, groups: int | None) -> str:
     ('300 held-out clips', '300 held-out clips, resampled by group (241 groups)')
     """
     return f"{clips} held-out clips" + ("" if groups is None else f", resampled by group ({groups} groups)")
+
+
+def difference(value: Difference | None) -> str:
+    """Write a difference in percentage points with its interval, "+7.1 [+6.0, +8.2]", or a dash for None."""
+    if value is None:
+        return ABSENT
+    ends = "" if math.isnan(value.low) else f" [{signed(value.low)}, {signed(value.high)}]"
+    return f"{signed(value.value)}{ends}"
 
 
 def span(interval: Interval | None) -> str:
