@@ -37,7 +37,8 @@ TINY = Suite(
     encoders=(EncoderSpec("ear"), EncoderSpec("ear", "ear-random", {"weights": "random"})),
     datasets=(DatasetSpec("tones", {"train": 32, "validation": 16, "test": 20}),),
     probes=(
-        *map(ProbeSpec, ("linear", "mean", "mhca", "protobin")),
+        *(ProbeSpec(name, options={"solver": "adamw"}) for name in ("linear", "mean")),
+        *map(ProbeSpec, ("mhca", "protobin")),
         FinetuneSpec("finetune", options={"epochs": 1, "lrs": LRS, "seeds": 1}),
     ),
     search=SearchSpec("sobol", {"trials": 2}),
