@@ -35,7 +35,11 @@ from toys import Ear, Tones
 
 SIZES = {"train": 22, "validation": 12, "test": 2}
 ADAMW = {"solver": "adamw"}
-OPTIONS: dict[str, dict[str, Any]] = {"ep": {"queries": 4}, "mhca": {"heads": 3}, "protobin": {"prototypes_per_class": 2}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "ep": {"queries": 4},
+    "mhca": {"heads": 3},
+    "protobin": {"prototypes_per_class": 2},
+}
 OPTIONS |= {"linear": ADAMW, "mean": ADAMW}
 OPTIONS |= {"protofloat": OPTIONS["protobin"], "cgp": {"prototypes": 5}, "linpre": {}}
 TRIALS = [
@@ -173,7 +177,9 @@ def test_a_batch_that_trials_share_is_loaded_once(bank: Bank, monkeypatch: pytes
     monkeypatch.setattr(
         otoscope.bank.BankSplit, "tokens", lambda self, i: (isinstance(i, list) and read.extend(i)) or tokens(self, i)
     )
-    fit_many("cgp", bank, [TrainingConfig(lr=1e-3, epochs=1, batch_size=8, resolve_head=False)] * 3, options=OPTIONS["cgp"])
+    fit_many(
+        "cgp", bank, [TrainingConfig(lr=1e-3, epochs=1, batch_size=8, resolve_head=False)] * 3, options=OPTIONS["cgp"]
+    )
     assert len(read) == SIZES["train"] + SIZES["validation"]
 
 
@@ -339,7 +345,7 @@ class LargeTokens(Ear):
 
 def test_infinite_validation_scores_are_a_divergence(tmp_path: Path) -> None:
     bank = otoscope.bank.extract(LargeTokens(), Tones(sizes=SIZES), tmp_path / "b", progress=False)
-    configs = [TrainingConfig(lr=lr, epochs=1, batch_size=22) for lr in (3e37, None)]
+    configs = [TrainingConfig(lr=lr, epochs=1, batch_size=22, resolve_head=False) for lr in (3e37, None)]
     with pytest.raises(DivergedError, match="scores of the validation split"):
         fit("mean", bank, configs[0], options=ADAMW)
     bad, good = fit_many("mean", bank, configs, options=ADAMW)

@@ -37,7 +37,7 @@ def test_sobol_points_fill_every_range_evenly() -> None:
 
 
 def test_the_trial_with_the_best_validation_score_is_chosen(bank: Bank) -> None:
-    config = TrainingConfig(epochs=3, batch_size=16)
+    config = TrainingConfig(epochs=3, batch_size=16, resolve_head=False)
     result = fit_best("mean", bank, FOUR, config, options=ADAMW, space={"lr": Range(1e-5, 1e-1)})
     scores = [trial.validation or 0.0 for trial in result.trials]
     best_trial = result.trials[scores.index(max(scores))].setting

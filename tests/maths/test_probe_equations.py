@@ -72,7 +72,9 @@ def test_every_probe_has_a_reference():
     assert set(probes.names()) == set(REFERENCES)
 
 
-@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in REFERENCES), *((name, ADAMW) for name in EXACT)])
+@pytest.mark.parametrize(
+    ("name", "options"), [*((name, {}) for name in REFERENCES), *((name, ADAMW) for name in EXACT)]
+)
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(
     B=st.integers(1, 2),

@@ -29,7 +29,12 @@ def declared_settings(protocol: Protocol) -> dict[str, Any]:
     {'probe': 'linear', 'layers': '5', 'revision': 1}
     """
     settings = {"probe": protocol.probe, "solver": protocol.solver, **protocol.options, "norm": protocol.norm}
-    settings |= {"layers": _layers(protocol.layers), "dtype": protocol.dtype, "fold": protocol.fold, "shots": protocol.shots}
+    settings |= {
+        "layers": _layers(protocol.layers),
+        "dtype": protocol.dtype,
+        "fold": protocol.fold,
+        "shots": protocol.shots,
+    }
     settings |= {} if protocol.shots is None else {"draw": protocol.draw}
     if protocol.views:
         low, high = protocol.views.snr_db
