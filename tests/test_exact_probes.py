@@ -22,9 +22,13 @@ from toys import Ear, Tones
 
 FIXED = ("linear", "mean", "stats", "linearc")
 SHORT = TrainingConfig(epochs=4, batch_size=16)
-SMALL = dict.fromkeys(("mhca", "map", "coca", "vjepa", "selfattn"), {"heads": 2})
-SMALL |= dict.fromkeys(("protobin", "protofloat"), {"prototypes_per_class": 5})
-SMALL |= {"ep": {"queries": 4}, "cgp": {"prototypes": 30}} | dict.fromkeys(FIXED, {"solver": "adamw"})
+SMALL = {
+    "ep": {"queries": 4},
+    "cgp": {"prototypes": 30},
+    **{name: {"heads": 2} for name in ("mhca", "map", "coca", "vjepa", "selfattn")},
+    **{name: {"prototypes_per_class": 5} for name in ("protobin", "protofloat")},
+    **{name: {"solver": "adamw"} for name in FIXED},
+}
 TRAINED_WITH_LINEAR_HEAD = [
     name
     for name in probes.names()

@@ -16,14 +16,19 @@ from torch import Tensor
 from otoscope import metrics, probes
 from otoscope.bank import Bank, BankSplit
 from otoscope.files import replacing
-from otoscope.probes import Probe
+from otoscope.probes import FixedFeatureProbe, Probe
 from otoscope.results import Protocol
+from otoscope.results.convergence import Reasons
 from otoscope.train import loader
 from otoscope.train.config import TrainingConfig
+from otoscope.train.convergence import head_reasons, training_reasons
+from otoscope.train.exact import ExactHead
 from otoscope.types import Task, Tokens, TokenShape
 
 _FORMAT = 2
 _SAVED = ("probe", "options", "task", "shape", "config", "protocol", "history", "validation", "train_seconds")
+_SAVED_LATER = {"not_converged": None}
+"""Fields that files of older versions do not have, with the values they get."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +47,8 @@ class FittedProbe:
     history : one row per epoch: `epoch`, `loss` (with gradient training) and `validation`.
     validation : main score of the best epoch on the validation split.
     train_seconds : wall-clock time of the training.
+    not_converged : reasons why the training has not converged (`otoscope.train.convergence`); empty if it has
+        converged, None if that is not known, as for probes that an older version saved.
     """
 
     module: Probe
@@ -54,6 +61,7 @@ class FittedProbe:
     history: list[dict[str, float]]
     validation: float
     train_seconds: float
+    not_converged: Reasons | None = None
 
     @property
     def seed(self) -> int:
@@ -131,7 +139,7 @@ class FittedProbe:
         with replacing(folder / "probe.safetensors") as temporary:
             save_file(state, temporary)
         device = None if self.config.device is None else str(self.config.device)
-        saved = {name: getattr(self, name) for name in _SAVED} | {"format": _FORMAT}
+        saved = {name: getattr(self, name) for name in (*_SAVED, *_SAVED_LATER)} | {"format": _FORMAT}
         saved |= {"config": asdict(self.config) | {"device": device}, "protocol": self.protocol.to_json()}
         saved |= {"task": asdict(self.task), "shape": asdict(self.shape)}
         with replacing(folder / "probe.json") as temporary:
@@ -145,6 +153,7 @@ def fitted_on(
     config: TrainingConfig,
     history: list[dict[str, float]],
     train_seconds: float,
+    head: ExactHead | None = None,
 ) -> FittedProbe:
     """The `FittedProbe` of a finished training.
 
@@ -152,7 +161,10 @@ def fitted_on(
     ----------
     bank : the bank of the training.
     module, protocol, config, history, train_seconds : fields of `FittedProbe`.
+    head : the exact head of the probe; None if its head was trained by gradient, or if it has none.
     """
+    sort_key = metrics.main_metric(bank.task).sort_key
+    trained = () if head and isinstance(module, FixedFeatureProbe) else training_reasons(history, sort_key)
     return FittedProbe(
         module=module.cpu().eval(),
         probe=protocol.probe,
@@ -162,8 +174,9 @@ def fitted_on(
         config=config,
         protocol=protocol,
         history=history,
-        validation=max((row["validation"] for row in history), key=metrics.main_metric(bank.task).sort_key),
+        validation=max((row["validation"] for row in history), key=sort_key),
         train_seconds=train_seconds,
+        not_converged=(*trained, *(head_reasons(head) if head else ())),
     )
 
 
@@ -182,8 +195,8 @@ def load(folder: str | Path) -> FittedProbe:
     folder = Path(folder)
     if not (folder / "probe.json").is_file():
         raise FileNotFoundError(f"no saved probe in {folder} (probe.json is not there); FittedProbe.save writes one")
-    saved = json.loads((folder / "probe.json").read_text())
-    if saved.pop("format", None) != _FORMAT or set(saved) != set(_SAVED):
+    saved = _SAVED_LATER | json.loads((folder / "probe.json").read_text())
+    if saved.pop("format", None) != _FORMAT or set(saved) != {*_SAVED, *_SAVED_LATER}:
         raise ValueError(f"{folder / 'probe.json'} was written by another version of otoscope; fit the probe again")
     task = Task(tuple(saved["task"]["classes"]), saved["task"]["kind"], saved["task"]["metric"])
     shape = TokenShape(**saved["shape"])
@@ -196,6 +209,7 @@ def load(folder: str | Path) -> FittedProbe:
     except RuntimeError as error:
         raise ValueError(f"the weights in {folder} do not fit the probe that probe.json names: {error}") from error
     loaded = {"task": task, "shape": shape, "config": config, "protocol": Protocol.from_json(saved["protocol"])}
+    loaded |= {"not_converged": saved["not_converged"] and tuple(saved["not_converged"])}
     return FittedProbe(**saved | loaded, module=module.eval())
 
 

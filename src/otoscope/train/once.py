@@ -39,13 +39,14 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
         module = create_probe(bank, trial, protocol)
         training = bank.split("train")
         module.prepare(load_split(training, module, trial), len(training))
+        head = None
         if isinstance(module, LinearHeadProbe):
             head = solve_head(module, bank, trial)
             set_head(module, head)
             history = [{"penalty": point.penalty, "validation": point.validation} for point in head.path]
         else:
             history = _store_clips(module, bank, trial)
-    return fitted_on(bank, module, protocol, trial, history, time.perf_counter() - start)
+    return fitted_on(bank, module, protocol, trial, history, time.perf_counter() - start, head)
 
 
 def solve_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> ExactHead:
@@ -76,7 +77,7 @@ def solve_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> Ex
 
 def resolve_head(
     module: Probe, bank: Bank, trial: TrainingConfig, history: list[dict[str, float]]
-) -> list[dict[str, float]]:
+) -> tuple[list[dict[str, float]], ExactHead | None]:
     """Solve the last linear layer of a trained probe, and keep the solution if it is better on the validation split.
 
     Parameters
@@ -88,16 +89,17 @@ def resolve_head(
 
     Returns
     -------
-    The history. If the solution was kept, it has one more row, with the keys `penalty` and `validation`.
+    The history, and the solution if it was kept. In that case the history has one more row, with the keys `penalty` and
+    `validation`.
     """
     if not isinstance(module, LinearHeadProbe):
-        return history
+        return history, None
     head = solve_head(module, bank, trial)
     metric = metrics.main_metric(bank.task)
     if not metric.is_better(head.validation, max((row["validation"] for row in history), key=metric.sort_key)):
-        return history
+        return history, None
     set_head(module, head)
-    return [*history, {"penalty": head.penalty, "validation": head.validation}]
+    return [*history, {"penalty": head.penalty, "validation": head.validation}], head
 
 
 @torch.no_grad()
