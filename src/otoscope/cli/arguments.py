@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from otoscope.cli import benching, checking, commands, reading
+from otoscope.cli import benching, checking, commands, layers, reading
 from otoscope.cli._shared_arguments import (
     add_debug,
     add_few_shot,
@@ -20,7 +20,7 @@ from otoscope.cli._shared_arguments import (
     add_search,
     bank_layers,
     count,
-    layers,
+    read_layers,
 )
 
 CHECKED = {
@@ -65,11 +65,8 @@ def parser() -> argparse.ArgumentParser:
     _list(command("list", commands.list_, "list encoders, data sets, probes, metrics and search strategies"))
     _extract(command("extract", commands.extract, "encode a data set and store its tokens in a bank"))
     _probe(command("probe", benching.probe, "train and evaluate one probe on one encoder and data set"))
-    _bench(
-        command(
-            "bench", benching.bench, "compare encoders, data sets and probes; only runs without a result are executed"
-        )
-    )
+    _bench(command("bench", benching.bench, "compare encoders, data sets and probes; finished runs are not repeated"))
+    layers.add_arguments(command("layers", layers.layers, "measure every layer of an encoder with exact probes"))
     _finetune(command("finetune", benching.finetune, "fine-tune a whole encoder, as a reference for probes"))
     _results(
         command("results", reading.results, "list or export the results, one row per encoder, data set, probe and seed")
@@ -154,7 +151,9 @@ def _probe(parser: argparse.ArgumentParser) -> None:
         "--batch-size", type=count, default=128, metavar="N", help="clips per optimiser step (default: 128)"
     )
     parser.add_argument(
-        "--layer", type=layers, help="index of a layer, indices such as 0,5, or all (default: what the probe reads)"
+        "--layer",
+        type=read_layers,
+        help="index of a layer, indices such as 0,5, or all (default: what the probe reads)",
     )
     parser.add_argument(
         "--no-resolve-head",
