@@ -36,6 +36,7 @@ def evaluate(
     encoder: str | None = None,
     probe: str | None = None,
     protocol: Protocol | None = None,
+    control_of: str | None = None,
 ) -> Record:
     """Measure a probe on the held-out split of the bank that it was trained on.
 
@@ -46,6 +47,7 @@ def evaluate(
     store : the store to which the record and the predictions are added; None to add them to no store.
     encoder, probe : labels in the record; None for the registered names. Give different labels to different options.
     protocol : protocol of the run, for example with its fold; None for `fitted.protocol`.
+    control_of : for an encoder with random weights, the label of the trained encoder whose control it is.
 
     Returns
     -------
@@ -62,7 +64,7 @@ def evaluate(
     split = open_held_out(bank)
     logits = fitted.predict_logits(split)
     labels = {"encoder": encoder or identity.encoder, "dataset": identity.dataset, "probe": probe or fitted.probe}
-    return _record(fitted, labels, split.ids, logits, split.targets, store, protocol)
+    return _record(fitted, labels, split.ids, logits, split.targets, store, protocol, control_of)
 
 
 def evaluate_finetuned(
@@ -73,6 +75,7 @@ def evaluate_finetuned(
     encoder: str | None = None,
     probe: str | None = None,
     protocol: Protocol | None = None,
+    control_of: str | None = None,
 ) -> Record:
     """Measure a fine-tuned encoder on the held-out split of its data set.
 
@@ -80,7 +83,7 @@ def evaluate_finetuned(
     ----------
     fitted : the fine-tuned encoder.
     dataset : the data set; its held-out split is opened.
-    store, encoder, probe, protocol : as in `evaluate`.
+    store, encoder, probe, protocol, control_of : as in `evaluate`.
 
     Returns
     -------
@@ -94,7 +97,7 @@ def evaluate_finetuned(
     clips = dataset.clips(HELD_OUT)
     logits, targets = fitted.predict_logits(clips), fitted.task.targets(clips)
     labels = {"encoder": encoder or fitted.encoder, "dataset": dataset.name, "probe": probe or fitted.probe}
-    return _record(fitted, labels, tuple(clip.id for clip in clips), logits, targets, store, protocol)
+    return _record(fitted, labels, tuple(clip.id for clip in clips), logits, targets, store, protocol, control_of)
 
 
 def map_activation(
@@ -142,6 +145,7 @@ def _record(
     targets: Tensor,
     store: Store | None,
     protocol: Protocol | None,
+    control_of: str | None,
 ) -> Record:
     task = fitted.task
     scores = logits.numpy()
@@ -158,6 +162,7 @@ def _record(
         protocol=protocol or fitted.protocol,
         lr=fitted.lr,
         weight_decay=fitted.weight_decay,
+        control_of=control_of,
         not_converged=fitted.not_converged,
         machine=machine(),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -4,7 +4,8 @@
      "datasets": ["scenes", {"name": "esc50", "folds": [1, 2, 3, 4, 5]}, {"name": "hsn", "shots": 64, "views": 5}],
      "probes": ["linear", {"name": "cgp", "label": "cgp-1000", "options": {"prototypes": 1000}},
                 {"name": "finetune", "options": {"epochs": 12, "lrs": [5e-4, 2e-3], "seeds": 1}}],
-     "search": {"kind": "tpe", "trials": 50}, "seeds": 5, "draws": 1, "epochs": 30, "batch_size": 128}
+     "search": {"kind": "tpe", "trials": 50}, "seeds": 5, "draws": 1, "epochs": 30, "batch_size": 128,
+     "control": true}
 
 The probe `finetune` is the whole encoder, trained end to end; its options are a recipe (`FinetuneSpec`). A suite may
 name encoders, data sets and probes that are not registered on this machine: `unavailable` lists them with the reason.
@@ -40,9 +41,10 @@ class Suite:
     encoders, datasets, probes : what is compared.
     search : search of learning rate and weight decay before the final runs; None takes the middle of each probe's
         ranges.
-    seeds : final runs with the best setting.
+    seeds : final runs, each with one of the best settings of the search (`SearchSettings.near_best`).
     draws : few-shot draws of a data set with `shots`.
     epochs, batch_size : as in `TrainingConfig`.
+    control : whether every encoder is measured with random weights as well (`otoscope.bench.controls`).
 
     Raises
     ------
@@ -59,6 +61,7 @@ class Suite:
     draws: int = 1
     epochs: int = 30
     batch_size: int = 128
+    control: bool = True
 
     def __post_init__(self) -> None:
         for what, labels in (
@@ -72,6 +75,8 @@ class Suite:
             value = getattr(self, number)
             if type(value) is not int or value < 1:
                 raise SuiteError(f"suite {self.name!r}: {number} must be a whole number >= 1, found {value!r}")
+        if type(self.control) is not bool:
+            raise SuiteError(f"suite {self.name!r}: control must be true or false, found {self.control!r}")
         try:
             if self.search is not None:
                 self.search.check()
@@ -84,6 +89,15 @@ class Suite:
             if dataset.views < 0 or (dataset.views and dataset.shots is None):
                 raise SuiteError(f"{where}: views need a few-shot draw; give shots as well")
 
+    def encoder(self, label: str) -> EncoderSpec:
+        """The encoder of this label."""
+        return next(spec for spec in self.encoders if spec.label == label)
+
+    def probes_of(self, encoder: str) -> list[ProbeSpec | FinetuneSpec]:
+        """The probes, and fine-tuning, that are run on the encoder of this label: only probes on an added control."""
+        finetune = not self.encoder(encoder).added
+        return [spec for spec in self.probes if finetune or not isinstance(spec, FinetuneSpec)]
+
     def dataset(self, name: str) -> DatasetSpec:
         """The data set of this name."""
         return next(spec for spec in self.datasets if spec.name == name)
@@ -95,17 +109,17 @@ class Suite:
 
 @dataclass(frozen=True)
 class Unavailable:
-    """An encoder, data set, probe, pair or study of a suite that cannot be used on this machine.
+    """An encoder, data set, probe, pair, study or control of a suite that cannot be used on this machine.
 
     Parameters
     ----------
     kind : its kind; "pair" for an encoder that cannot encode a data set, "study" for a probe that cannot be built for
-        a pair.
+        a pair, "control" for an encoder that cannot be created with random weights.
     name : label of the encoder or probe, name of the data set, or text of the pair or study.
     reason : why it cannot be used.
     """
 
-    kind: Literal["encoder", "dataset", "probe", "pair", "study"]
+    kind: Literal["encoder", "dataset", "probe", "pair", "study", "control"]
     name: str
     reason: str
 

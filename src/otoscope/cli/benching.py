@@ -106,8 +106,8 @@ def _suite(arguments: argparse.Namespace) -> Suite:
         suite = suites.parse("command-line", data)
     else:
         raise ValueError(f"give --suite ({', '.join(suites.names())}), or all of --encoders, --datasets and --probes")
-    changes = {name: getattr(arguments, name) for name in ("seeds", "draws", "epochs", "batch_size")}
-    changes = {name: number for name, number in changes.items() if number is not None}
+    changes = {name: getattr(arguments, name) for name in ("seeds", "draws", "epochs", "batch_size", "control")}
+    changes = {name: value for name, value in changes.items() if value is not None}
     return replace(suite, **changes, search=_search(arguments, suite.search))
 
 
@@ -144,6 +144,7 @@ def _single_study(arguments: argparse.Namespace, spec: ProbeSpec | FinetuneSpec)
         probes=(spec,),
         seeds=arguments.seeds,
         draws=arguments.draws,
+        control=False,
     )
 
 
@@ -173,6 +174,8 @@ def _print_results(arguments: argparse.Namespace, result: SuiteResult) -> int:
 def print_outcome(arguments: argparse.Namespace, result: SuiteResult) -> int:
     """Print what is missing, finished or failed after a suite, and return the exit status."""
     for item in result.plan.unavailable if arguments.quiet else ():
+        if item.kind == "control":
+            continue
         print(f"missing {item.kind} {item.name!r}: {item.reason}", file=sys.stderr)
     if not result.plan.runs:
         print(f"\nnothing to do: all {result.plan.finished} runs are finished")

@@ -39,6 +39,8 @@ class Record:
     validation : main score on the validation split, a fraction; None in records that are older than this field.
     machine, date, versions : where, when (ISO 8601, UTC) and with which package versions it was measured.
     source : origin of the value, as a sentence; None if this user measured it.
+    control_of : for an encoder with random weights, the label of the trained encoder whose control it is; None for
+        other encoders, and in records that do not say.
     not_converged : reasons why the training has not converged (`otoscope.results.convergence`); empty if it has
         converged, None if that is not known, as for records of older versions.
     """
@@ -60,6 +62,7 @@ class Record:
     date: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     source: str | None = None
+    control_of: str | None = None
     not_converged: Reasons | None = None
 
     def __post_init__(self) -> None:

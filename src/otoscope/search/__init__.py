@@ -3,6 +3,7 @@
 from otoscope.search._preset import PresetSearch
 from otoscope.search.api import SearchResult, fit_best
 from otoscope.search.base import (
+    NEAR_BEST,
     MissingExtraError,
     Outcome,
     Problem,
@@ -17,6 +18,7 @@ from otoscope.search.base import (
 from otoscope.search.spec import SearchSpec
 
 __all__ = [
+    "NEAR_BEST",
     "MissingExtraError",
     "Outcome",
     "PresetSearch",

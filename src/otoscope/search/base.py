@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from otoscope.results import SearchSettings
 from otoscope.results.convergence import HIGHEST_RATE, LOWEST_RATE, Reasons
 from otoscope.search._edge import Edge, find_edge
 from otoscope.train import Watch
+
+NEAR_BEST = 0.01
+"""How far below the best validation score a trial may be, so that a suite still gives its setting to a final run. In
+the demo, trials with different settings are this close to each other, and chance decides which one is best."""
 
 Setting = Mapping[str, float]
 """The value of each searched parameter, such as {"lr": 1e-3, "weight_decay": 1e-4}."""
@@ -201,10 +206,36 @@ class Search(ABC):
         ------
         RuntimeError : when no trial has a score.
         """
-        scored = [trial for trial in self.trials if trial.validation is not None]
-        if not scored:
+        if all(trial.validation is None for trial in self.trials):
             raise RuntimeError(self._no_score())
-        return max(scored, key=lambda trial: self.problem.sort_key(trial.validation or 0.0))
+        return max(self.trials, key=self._sort_key)
+
+    def near_best(self, within: float) -> list[Trial]:
+        """The trials that are almost as good as the best one, which is the first of them.
+
+        Parameters
+        ----------
+        within : largest difference of the validation score from the best one, a fraction; 0 for the best trial alone.
+
+        Returns
+        -------
+        list of Trial. The best one first; equal trials are ordered by their numbers.
+
+        Raises
+        ------
+        RuntimeError : when no trial has a score.
+        """
+        best = self.best
+        if within == 0:
+            return [best]
+        lowest = self._sort_key(best) - within
+        return sorted(
+            (trial for trial in self.trials if self._sort_key(trial) >= lowest), key=self._sort_key, reverse=True
+        )
+
+    def _sort_key(self, trial: Trial) -> float:
+        """The key that sorts trials from worst to best; minus infinity for a trial without a score."""
+        return -math.inf if trial.validation is None else self.problem.sort_key(trial.validation)
 
     def edge(self) -> Edge | None:
         """The end of the tried learning rates at which the best trial lies, if the score still rises there.

@@ -51,6 +51,8 @@ def _provenance(data: ReportData) -> list[str]:
 
 
 def _configuration(row: Row) -> str:
-    """Write the training configuration of a row."""
-    text = ", ".join(f"{name} = {value}" for name, value in used_settings(row.records[0]).items())
+    """Write the training configuration of a row; a value that differs between seeds is listed for each of them."""
+    seeds = [used_settings(record) for record in row.records]
+    values = {name: list(dict.fromkeys(str(settings.get(name)) for settings in seeds)) for name in seeds[0]}
+    text = ", ".join(f"{name} = {' / '.join(different)}" for name, different in values.items())
     return f"<code>{escape(text)}</code>"
