@@ -245,3 +245,40 @@ def test_the_report_marks_rankings(rankings_store: Store, tmp_path: Path) -> Non
 
 def test_a_caveat_needs_a_reason() -> None:
     assert caveat([("a", Convergence()), ("b", Convergence(unknown=1))], "the encoder") == ""
+
+
+# Controls
+
+
+@pytest.fixture
+def control_store(tmp_path: Path) -> Store:
+    """`protobin` and `linear` on tiny and on its control, where `protobin` has not converged."""
+    store = Store(tmp_path / "results")
+    for probe, skill in (("linear", 0.6), ("protobin", 1.9)):
+        add_scenes(store, probe, skill)
+        control = {"encoder": "tiny-random", "control_of": "tiny", "protocol": {"control": True}}
+        add_scenes(store, probe, skill / 2, **control)
+    for seed in range(2):
+        change(store, "protobin", seed, (IMPROVING,), encoder="tiny-random")
+    return store
+
+
+def test_a_difference_from_a_control_that_has_not_converged_is_marked(control_store: Store) -> None:
+    rows = {row.probe: row for row in summarise(control_store) if row.encoder == "tiny"}
+    text = summary_text(list(rows.values()))
+    (line,) = [line for line in text.splitlines() if line.startswith("protobin ")]
+    assert line.count("‡") == 1
+    assert "]‡" in line
+    assert "‡ where the probe has not converged on random weights" in text
+    assert "‡" not in summary_text([rows["linear"]])
+
+
+def test_sentences_about_a_control_say_that_it_has_not_converged(control_store: Store) -> None:
+    (verdict,) = compare(control_store, "protobin", "linear", resamples=200).verdicts
+    assert "protobin beats linear" in verdict.sentence()
+    clause = f"protobin on random weights has not converged ({IMPROVING}): this is a statement about its training"
+    assert f"), but {clause}" in verdict.beyond_sentence()
+    rows = summarise(control_store)
+    tiny = [row for row in rows if row.encoder == "tiny"]
+    lead = " ".join(claims.reasons(tiny, [row for row in rows if row not in tiny]))
+    assert f"protobin on tiny-random has not converged ({IMPROVING}): a comparison with it" in lead
