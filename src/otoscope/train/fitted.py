@@ -128,17 +128,14 @@ class FittedProbe:
             raise ValueError(f"probe {self.probe!r} was trained on tokens with a cls token, these have none")
 
     def save(self, folder: str | Path, *, head_dtype: HeadDtype = "float32") -> None:
-        """Write the probe to a folder; `load` reads it.
-
-        Signs of prototypes are stored as bits, and random signs as their seed (`Probe.shipped_state`).
+        """Write the probe to a folder, in few bytes (`Probe.shipped_state`); `load` reads it.
 
         Parameters
         ----------
         folder : the folder. The files `probe.safetensors` (weights) and `probe.json` (everything else) are written,
             each atomically.
-        head_dtype : "float32", "float16" or "int8". Dtype of the weights of the last linear layer, which are most of a
-            probe with many features. The loaded probe gives bitwise equal logits with "float32", and logits with
-            rounded weights otherwise (`otoscope.train.shipping.pack`).
+        head_dtype : "float32", "float16" or "int8". Dtype of the weights of the last linear layer. The loaded probe
+            gives bitwise equal logits with "float32", and those of rounded weights otherwise (`shipping.pack`).
 
         Raises
         ------
