@@ -218,11 +218,11 @@ def test_rows_of_rankings_contain_the_reasons(rankings_store: Store, capsys: pyt
 def test_the_claim_and_its_reasons_say_that_a_side_has_not_converged(store: Store) -> None:
     rows = summarise(store)
     assert claims.claim(rows).endswith(f"a linear probe {100 * rows[0].value:.1f} (not converged)")
-    assert f"{CAVEAT}: a comparison with it is a statement about its training" in " ".join(claims.reasons(rows, []))
+    assert f"{CAVEAT}: a comparison with it is a statement about its training" in " ".join(claims.reasons(rows))
     change(store, "protobin", 0, (IMPROVING,))
     rows = summarise(store)
     assert f"{100 * rows[-1].value:.1f} (not converged) mAP" in claims.claim(rows)
-    assert "protobin has not converged" in " ".join(claims.reasons(rows, []))
+    assert "protobin has not converged" in " ".join(claims.reasons(rows))
 
 
 def test_the_report_marks_scores_with_a_tooltip_and_a_footnote(store: Store, tmp_path: Path) -> None:

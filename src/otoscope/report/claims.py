@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Interval
 from otoscope.report.convergence import caveat
-from otoscope.report.rows import LINEAR, Row, difference
-from otoscope.report.selectivity import find_control
+from otoscope.report.rows import LINEAR, Row
 from otoscope.report.text.numbers import percent
 
 
@@ -31,22 +30,21 @@ def claim(rows: Sequence[Row]) -> str:
     return f"{statement}, a linear probe {_score(linear)}"
 
 
-def reasons(rows: Sequence[Row], others: Sequence[Row]) -> list[str]:
+def reasons(rows: Sequence[Row]) -> list[str]:
     """Sentences that support the claim.
 
     Parameters
     ----------
     rows : rows of one encoder and data set.
-    others : rows of other encoders and data sets, including those of controls.
 
     Returns
     -------
     list of str. Gain over the linear probe, share of the gap to fine-tuning, lead over the second-best probe, and gain
-    over an encoder with random weights; then which of these have not converged. A sentence is omitted where its numbers
-    were not measured.
+    over the same encoder with random weights; then which of these have not converged. A sentence is omitted where its
+    numbers were not measured.
     """
     best = _best(rows)
-    sentences = [_gain(best), _gap(best), _lead(rows, best), _control(best, [*rows, *others]), *_caveats(rows, best)]
+    sentences = [_gain(best), _gap(best), _lead(rows, best), _control(best), *_caveats(rows, best)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -97,15 +95,14 @@ def _second(rows: Sequence[Row], best: Row) -> list[Row]:
     return sorted(others, key=lambda r: r.sort_key)[-1:]
 
 
-def _control(best: Row, rows: Sequence[Row]) -> str:
-    control = find_control(best, rows)
-    if control is None:
+def _control(best: Row) -> str:
+    control, beyond = best.control_row, best.beyond
+    if control is None or beyond is None:
         return ""
-    beyond = difference(best, control)
-    words = f"{percent(abs(beyond.value))} points {'worse' if beyond.value >= 0 else 'better'}"
+    value = percent(beyond.value).replace("-", "−")
     return (
-        f"The same probe reaches {percent(control.value)} on {control.encoder}, which has random weights, and is "
-        f"{words} there{_interval_text(beyond)}."
+        f"The same probe reaches {_score(control)} on {control.encoder}, which has random weights; it reads {value} "
+        f"points beyond that{_interval_text(beyond)}."
     )
 
 

@@ -10,7 +10,7 @@ from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.report.convergence import caveat
-from otoscope.report.rows import Row, configurations, difference, same_clips, with_estimate
+from otoscope.report.rows import Row, configurations, same_clips, with_estimate
 from otoscope.report.selectivity import find_control, without_controls
 from otoscope.report.text.numbers import percent
 from otoscope.results import Store
@@ -80,6 +80,8 @@ class Verdict:
             if row.beyond is None:
                 return ""
             ends = f"95 % interval {percent(row.beyond.low)} to {percent(row.beyond.high)}"
+            if row.control_row and row.control_row.convergence.incomplete:
+                ends += "; the probe of random weights has not converged"
             parts.append(f"{row.label} {percent(row.beyond.value)} points ({ends})")
         return f"Beyond the same encoder with random weights: {', '.join(parts)}.".replace("-", "−")
 
@@ -176,11 +178,11 @@ def compare(
 
 
 def _estimated(store: Store, row: Row, rows: Sequence[Row], resamples: int) -> Row:
-    """A row with its estimate, and its difference from the control if `rows` contain one."""
-    estimated, control = with_estimate(store, row, resamples=resamples), find_control(row, rows)
-    if control is None:
-        return estimated
-    return replace(estimated, beyond=difference(estimated, with_estimate(store, control, resamples=resamples)))
+    """A row with its estimate, and with that of its control if `rows` contain one."""
+    control = find_control(row, rows)
+    if control is not None:
+        control = with_estimate(store, control, resamples=resamples)
+    return replace(with_estimate(store, row, resamples=resamples), control_row=control)
 
 
 def _verdicts(compared: Sequence[tuple[Row, Row]]) -> tuple[Verdict, ...]:

@@ -16,7 +16,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "95 % interval": lambda row: span(row.interval),
     "gain over linear": lambda row: difference(row.gain),
     "gap closed": lambda row: gap(row),
-    BEYOND: lambda row: difference(row.beyond),
+    BEYOND: lambda row: beyond(row),
     "parameters": lambda row: f"{row.parameters:,}",
     "train time": lambda row: duration(row.train_seconds),
     "seeds": lambda row: str(len(row.records)),
@@ -109,6 +109,12 @@ def marked_scores(rows: Sequence[Row]) -> list[str]:
     """
     other = " " if any(row.convergence.incomplete for row in rows) else ""
     return [percent(row.value) + (row.convergence.mark or other) for row in rows]
+
+
+def beyond(row: Row) -> str:
+    """Write what a probe reads beyond the control, with ‡ if the probe has not converged on the control."""
+    mark = row.control_row.convergence.mark if row.control_row else ""
+    return difference(row.beyond) + mark
 
 
 def _reference_mark(column: str, rows: Sequence[Row]) -> str:
