@@ -17,6 +17,7 @@ from helpers_records import IDS, SCENE_CLASSES, TARGETS, add_scenes, scene_recor
 from otoscope import compare, metrics, write_report
 from otoscope.metrics import stats
 from otoscope.report import claims
+from otoscope.report.compare import compare
 from otoscope.report.html import figures
 from otoscope.report.rows import Row, configurations, summarise
 from otoscope.report.text import numbers, summary
@@ -205,6 +206,24 @@ def test_multi_class_results_are_measured_by_accuracy(tmp_path: Path) -> None:
 def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="otoscope demo"):
         summarise(Store(tmp_path))
+
+
+def test_tables_and_verdicts_say_that_groups_were_resampled_also_for_older_records(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    add_scenes(store, "linear", 0.6)
+    narrow = summarise(store)[0].interval
+    groups = tuple((f"recording {i % 30}",) for i in range(len(IDS)))
+    predictions = Predictions(IDS, scene_scores(1.9, 0), TARGETS, SCENE_CLASSES, groups)
+    store.add(scene_record("protobin", 0, 0.9), predictions)
+    rows = summarise(store)
+    assert summary.title(rows) == (
+        "tiny on scenes: mAP in %, 95 % intervals over 90 held-out clips, resampled by group (30 groups)"
+    )
+    assert [row.estimate.groups for row in rows if row.estimate] == [30, 30]
+    assert rows[0].interval != narrow
+    assert (
+        "; the same 90 held-out clips, resampled by group (30 groups);" in compare(store, "protobin", "linear").text()
+    )
 
 
 def test_terminal_table_is_aligned_marked_and_explains_its_marks(store: Store) -> None:

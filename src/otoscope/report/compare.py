@@ -12,7 +12,7 @@ from otoscope.registry import UnknownNameError, unknown
 from otoscope.report.convergence import caveat
 from otoscope.report.rows import Row, configurations, same_clips, with_estimate
 from otoscope.report.selectivity import find_control, without_controls
-from otoscope.report.text.numbers import percent
+from otoscope.report.text.numbers import held_out, percent
 from otoscope.results import Store
 
 ALPHA = 0.05
@@ -68,9 +68,10 @@ class Verdict:
         values = f"{percent(high.value)} against {percent(low.value)}"
         interval = f"95 % interval {percent(ends[0])} to {percent(ends[1])}".replace("-", "−")
         assert high.estimate
+        sample = held_out(high.estimate.clips, high.estimate.groups)
         return (
             f"{_where(self.a)}: {verdict} by {percent(abs(d.value))} points of {high.metric} ({values}; {interval}, "
-            f"{_p(d.p)}{adjusted}; the same {high.estimate.clips} held-out clips; {_seeds(high, low)}){doubt}."
+            f"{_p(d.p)}{adjusted}; the same {sample}; {_seeds(high, low)}){doubt}."
         )
 
     def beyond_sentence(self) -> str:
@@ -132,9 +133,10 @@ def compare(
 ) -> Comparison:
     """Compare two probes on every pair of encoder and data set that has both.
 
-    The main score is averaged over the seeds of each probe and resampled over clips, with the same resamples for both
-    (`otoscope.metrics.stats.improvement`). P-values of several pairs are corrected together (Holm 1979). Controls are
-    not compared themselves, unless `select` leaves out the encoder to which they belong.
+    The main score is averaged over the seeds of each probe. Clips are resampled, by their groups where they have some,
+    with the same resamples for both probes (`otoscope.metrics.stats.improvement`). P-values of several pairs are
+    corrected together (Holm 1979). Controls are not compared themselves, unless `select` leaves out the encoder to
+    which they belong.
 
     Parameters
     ----------

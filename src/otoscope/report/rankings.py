@@ -88,7 +88,7 @@ class EncoderRanking:
     Parameters
     ----------
     dataset, metric : label of the data set, and name of the main score.
-    clips : number of held-out clips.
+    clips, groups : number of held-out clips, and of the groups that are resampled; None without groups.
     encoders : in descending order. They are ordered by fine-tuning if it ranks all of them, else by their mean rank
         over probes.
     probes : in ascending order of the mean score, fine-tuning last.
@@ -101,6 +101,7 @@ class EncoderRanking:
     dataset: str
     metric: str
     clips: int
+    groups: int | None
     encoders: tuple[str, ...]
     probes: tuple[str, ...]
     reference: str | None
@@ -236,6 +237,7 @@ def _ranking(standings: Sequence[Standing]) -> tuple[EncoderRanking | None, list
         dataset=first.dataset,
         metric=first.metric,
         clips=first.estimate.clips,
+        groups=first.estimate.groups,
         encoders=ordered,
         probes=probes,
         reference=reference,

@@ -215,7 +215,9 @@ def with_estimate(store: Store, row: Row, *, resamples: int = 1000, seed: int = 
         return row
     scores = [p.scores[o] for p, o in zip(predictions, order, strict=True)]
     targets = predictions[0].targets[order[0]]
-    return replace(row, estimate=stats.bootstrap(scores, targets, row.metric, row.kind, resamples=resamples, seed=seed))
+    groups = [predictions[0].groups[i] for i in order[0]] if predictions[0].groups else []
+    estimate = stats.bootstrap(scores, targets, row.metric, row.kind, groups=groups, resamples=resamples, seed=seed)
+    return replace(row, estimate=estimate)
 
 
 def improvement(row: Row, other: Row) -> Difference:

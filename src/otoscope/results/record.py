@@ -110,12 +110,18 @@ class Predictions:
     scores : logits, float32 [n, C].
     targets : multi-hot labels, uint8 [n, C].
     classes : class names, C of them.
+    groups : the groups of each clip (`Clip.groups`), n tuples; empty where none are stored.
+
+    Raises
+    ------
+    ValueError : when the number of clips or classes differs between the fields.
     """
 
     ids: tuple[str, ...]
     scores: npt.NDArray[np.float32]
     targets: npt.NDArray[np.uint8]
     classes: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         n, c = len(self.ids), len(self.classes)
@@ -124,3 +130,5 @@ class Predictions:
                 f"predictions of {n} clips and {c} classes need scores and targets [{n}, {c}], "
                 f"found {list(self.scores.shape)} and {list(self.targets.shape)}"
             )
+        if self.groups and len(self.groups) != n:
+            raise ValueError(f"predictions of {n} clips need the groups of {n} clips or none, found {len(self.groups)}")

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from otoscope.report.convergence import note
 from otoscope.report.rows import LINEAR, Row
-from otoscope.report.text.numbers import ABSENT, difference, duration, percent, span, whole_percent
+from otoscope.report.text.numbers import ABSENT, difference, duration, held_out, percent, span, whole_percent
 from otoscope.report.text.table import NOT_CONVERGED, RECORDED, WINNER, TextFormat, TextTable, document
 
 BEYOND, SPREAD = "beyond random weights", "sd over seeds"
@@ -68,8 +68,8 @@ def by_pair(rows: Iterable[Row]) -> list[list[Row]]:
 
 def title(rows: Sequence[Row]) -> str:
     """Write the title of a table: "tiny on scenes: mAP in %, 95 % intervals over 300 held-out clips"."""
-    clips = sorted({row.estimate.clips for row in rows if row.estimate})
-    over = f", 95 % intervals over {' or '.join(map(str, clips))} held-out clips" if clips else ""
+    samples = sorted({held_out(row.estimate.clips, row.estimate.groups) for row in rows if row.estimate})
+    over = f", 95 % intervals over {' or '.join(samples)}" if samples else ""
     subject = f" ({rows[0].digests})" if rows[0].digests else ""
     return f"{rows[0].encoder} on {rows[0].dataset}{subject}: {rows[0].metric} in %{over}"
 
