@@ -17,7 +17,6 @@ from helpers_records import IDS, SCENE_CLASSES, TARGETS, add_scenes, scene_recor
 from otoscope import compare, metrics, write_report
 from otoscope.metrics import stats
 from otoscope.report import claims
-from otoscope.report.compare import compare
 from otoscope.report.html import figures
 from otoscope.report.rows import Row, configurations, summarise
 from otoscope.report.text import numbers, summary
