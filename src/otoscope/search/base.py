@@ -1,4 +1,4 @@
-"""The search interface: the base class of strategies, and the types that it uses."""
+"""The search interface: the base class of strategies, its problem and its storage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from otoscope.files import file_name
 from otoscope.probes import Range
@@ -15,65 +15,21 @@ from otoscope.registry import Registry
 from otoscope.results import SearchSettings
 from otoscope.results.convergence import HIGHEST_RATE, LOWEST_RATE, Reasons
 from otoscope.search._edge import Edge, find_edge
+from otoscope.search.trial import Outcome, Setting, Trial
 from otoscope.train import Watch
 
 NEAR_BEST = 0.01
 """How far below the best validation score a trial may be, so that a suite still gives its setting to a final run. In
 the demo, trials with different settings are this close to each other, and chance decides which one is best."""
 
-Setting = Mapping[str, float]
-"""The value of each searched parameter, such as {"lr": 1e-3, "weight_decay": 1e-4}."""
-
 
 class MissingExtraError(ImportError):
     """A strategy needs a package that is not installed."""
 
 
-class TrainedModel(Protocol):
-    """A finished training: its best main score on the validation split, and the seconds it took."""
-
-    @property
-    def validation(self) -> float:
-        """The main score of the best epoch on the validation split."""
-
-    @property
-    def train_seconds(self) -> float:
-        """Wall-clock time of the training in seconds."""
-
-
-Outcome = TrainedModel | Exception
-"""The result of a trial: a trained model, a `PrunedError` if the search stopped it, or the exception with which it
-failed."""
 Train = Callable[[Mapping[int, Setting], Watch], Sequence[Outcome]]
 """Trains the settings of one batch (by trial number) together, calls the watch after each epoch, and returns the
 outcome of each trial in the order of the batch."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One finished trial of a search.
-
-    Parameters
-    ----------
-    number : number of the trial, counted from 0.
-    setting : the value of each searched parameter.
-    validation : main score on the validation split; None for a trial that failed or was stopped early.
-    seconds : wall-clock time of its training.
-    error : reason for a missing score; None for a trial with a score.
-    """
-
-    number: int
-    setting: Setting
-    validation: float | None
-    seconds: float
-    error: str | None = None
-
-    @classmethod
-    def of(cls, number: int, setting: Setting, outcome: Outcome) -> Trial:
-        """The trial with this outcome."""
-        if isinstance(outcome, Exception):
-            return cls(number, dict(setting), None, 0.0, f"{type(outcome).__name__}: {outcome}")
-        return cls(number, dict(setting), outcome.validation, outcome.train_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +100,7 @@ class Search(ABC):
     Attributes
     ----------
     name : the registered name.
-    min_rates : smallest number of learning rates with a score among which `edge` names an edge.
+    min_rates : smallest number of learning rates among which `edge` names an end.
     """
 
     name: ClassVar[str]
@@ -238,13 +194,16 @@ class Search(ABC):
         return -math.inf if trial.validation is None else self.problem.sort_key(trial.validation)
 
     def edge(self) -> Edge | None:
-        """The end of the tried learning rates at which the best trial lies, if the score still rises there.
+        """The end of the tried learning rates at which the best trial lies, if the score rises until there.
 
         Returns
         -------
-        "lowest" or "highest" if no trial with a score has a lower, or a higher, learning rate, none with such a rate
-        diverged or was stopped early, and the best trial exceeds the one with the neighbouring learning rate by more
-        than `otoscope.train.convergence.MARGIN`. None otherwise, and with fewer than `min_rates` scored learning rates.
+        "highest" if three conditions hold. The learning rate of the best trial is within half a decade of the highest
+        one; trials with a higher learning rate are worse by no more than `otoscope.train.convergence.MARGIN`, and none
+        of them diverged or was stopped early; and the best trial exceeds all trials further than half a decade below
+        the highest learning rate by more than this margin. "lowest" if the same holds at the other end. None otherwise,
+        and with fewer than `min_rates` learning rates. Among learning rates within half a decade, the two ends are
+        compared.
         """
         return find_edge(self.trials, lambda: self.best, self.problem.sort_key, self.min_rates)
 

@@ -176,7 +176,7 @@ def fitted_on(
         history=history,
         validation=max((row["validation"] for row in history), key=sort_key),
         train_seconds=train_seconds,
-        not_converged=(*trained, *(head_reasons(head) if head else ())),
+        not_converged=(*trained, *(head_reasons(head, sort_key) if head else ())),
     )
 
 
