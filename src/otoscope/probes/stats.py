@@ -37,7 +37,7 @@ class Stats(FixedFeatureProbe):
     torch.Size([5, 3])
     """
 
-    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none", solver: Solver = "adamw") -> None:
+    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none", solver: Solver = "exact") -> None:
         super().__init__(shape, n_classes, 3 * shape.dim, norm, solver)
 
     def features(self, tokens: Tokens) -> Tensor:

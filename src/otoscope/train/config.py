@@ -39,7 +39,7 @@ class TrainingConfig:
     epochs: int = 30
     batch_size: int = 128
     layers: int | str | Sequence[int] | None = None
-    resolve_head: bool = False
+    resolve_head: bool = True
     seed: int = 0
     device: str | torch.device | None = None
 
