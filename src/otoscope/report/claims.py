@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Interval
 from otoscope.report.convergence import caveat
-from otoscope.report.rows import LINEAR, Row
+from otoscope.report.rows import LINEAR, Row, difference
+from otoscope.report.selectivity import find_control
 from otoscope.report.text.numbers import percent
 
 
@@ -30,21 +31,23 @@ def claim(rows: Sequence[Row]) -> str:
     return f"{statement}, a linear probe {_score(linear)}"
 
 
-def reasons(rows: Sequence[Row]) -> list[str]:
+def reasons(rows: Sequence[Row], others: Sequence[Row]) -> list[str]:
     """Sentences that support the claim.
 
     Parameters
     ----------
     rows : rows of one encoder and data set.
+    others : rows of other encoders and data sets, including those of controls.
 
     Returns
     -------
     list of str. Gain over the linear probe, share of the gap to fine-tuning, lead over the second-best probe, and gain
-    over the same encoder with random weights; then which of these have not converged. A sentence is omitted where its
-    numbers were not measured.
+    over an encoder with random weights; then which of these have not converged. A sentence is omitted where its numbers
+    were not measured.
     """
     best = _best(rows)
-    sentences = [_gain(best), _gap(best), _lead(rows, best), _control(best), *_caveats(rows, best)]
+    control = find_control(best, [*rows, *others])
+    sentences = [_gain(best), _gap(best), _lead(rows, best), _control(best, control), *_caveats(rows, best, control)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -52,10 +55,11 @@ def _score(row: Row) -> str:
     return percent(row.value) + (" (not converged)" if row.convergence.incomplete else "")
 
 
-def _caveats(rows: Sequence[Row], best: Row) -> list[str]:
+def _caveats(rows: Sequence[Row], best: Row, control: Row | None) -> list[str]:
     """A sentence for each row that the other sentences compare and that has not converged."""
     compared = [best, *(row for row in rows if row.probe == LINEAR or row.finetuned), *_second(rows, best)]
     sides = {row.label: row.convergence for row in compared}
+    sides |= {f"{control.label} on {control.encoder}": control.convergence} if control else {}
     clauses = [caveat([side], "the encoder", comparison="a comparison with it") for side in sides.items()]
     return [f"{clause}." for clause in clauses if clause]
 
@@ -95,14 +99,14 @@ def _second(rows: Sequence[Row], best: Row) -> list[Row]:
     return sorted(others, key=lambda r: r.sort_key)[-1:]
 
 
-def _control(best: Row) -> str:
-    control, beyond = best.control_row, best.beyond
-    if control is None or beyond is None:
+def _control(best: Row, control: Row | None) -> str:
+    if control is None:
         return ""
-    value = percent(beyond.value).replace("-", "−")
+    beyond = difference(best, control)
+    words = f"{percent(abs(beyond.value))} points {'worse' if beyond.value >= 0 else 'better'}"
     return (
-        f"The same probe reaches {_score(control)} on {control.encoder}, which has random weights; it reads {value} "
-        f"points beyond that{_interval_text(beyond)}."
+        f"The same probe reaches {percent(control.value)} on {control.encoder}, which has random weights, and is "
+        f"{words} there{_interval_text(beyond)}."
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from otoscope import metrics
 from otoscope.metrics.stats import Difference
-from otoscope.report.rows import Row, improvement
+from otoscope.report.rows import Row, difference
 from otoscope.report.selectivity import find_control
 from otoscope.report.variants import variants
 from otoscope.results import Record
@@ -66,7 +66,7 @@ class LayerProfile:
         same = next((other for other in self.control.rows if _layers(other) == layers), None)
         if same is None:
             return None
-        return improvement(row, same)
+        return difference(row, same)
 
 
 def validation_score(row: Row) -> float | None:

@@ -6,7 +6,7 @@ All values are computed from stored records and predictions, without training an
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 
@@ -36,7 +36,8 @@ class Row:
     estimate : bootstrap estimate of the main score over clips; None without predictions.
     gain : difference from the linear probe on the same clips; None if there is no linear probe.
     gap : share of the gap between the linear probe and fine-tuning that is closed; None unless both exist.
-    control_row : row of the same probe on the control, the same encoder with random weights; None without it.
+    beyond : difference from the same probe on the control, the same encoder with random weights; None without it.
+    control_convergence : what is known about the convergence of the trainings on the control.
     winner : True for the best of several probes of this encoder and data set, unless the encoder is a control.
     """
 
@@ -46,7 +47,8 @@ class Row:
     estimate: Estimate | None = None
     gain: Difference | None = None
     gap: Interval | None = None
-    control_row: Row | None = None
+    beyond: Difference | None = None
+    control_convergence: Convergence = field(default_factory=Convergence)
     winner: bool = False
 
     @property
@@ -78,11 +80,6 @@ class Row:
     def control_of(self) -> str | None:
         """Label of the encoder whose control this encoder is; None where the records do not say."""
         return self.records[0].control_of
-
-    @cached_property
-    def beyond(self) -> Difference | None:
-        """Difference from the same probe on the control; None without it."""
-        return None if self.control_row is None else improvement(self, self.control_row)
 
     @property
     def pair(self) -> tuple[str, ...]:
@@ -190,7 +187,14 @@ def summarise(store: Store, *, resamples: int = 1000) -> list[Row]:
     """
     rows = [with_estimate(store, row, resamples=resamples) for row in configurations(store)]
     compared = [row for _, pair in groupby(rows, key=lambda r: r.pair) for row in _compare(list(pair))]
-    return [replace(row, control_row=find_control(row, rows)) for row in compared]
+    return [beyond_control(row, find_control(row, rows)) for row in compared]
+
+
+def beyond_control(row: Row, control: Row | None) -> Row:
+    """Return a row with its difference from the row of its control; unchanged without a control."""
+    if control is None:
+        return row
+    return replace(row, beyond=difference(row, control), control_convergence=control.convergence)
 
 
 def with_estimate(store: Store, row: Row, *, resamples: int = 1000, seed: int = 0) -> Row:
@@ -220,7 +224,7 @@ def with_estimate(store: Store, row: Row, *, resamples: int = 1000, seed: int = 
     return replace(row, estimate=estimate)
 
 
-def improvement(row: Row, other: Row) -> Difference:
+def difference(row: Row, other: Row) -> Difference:
     """Compute by how much a row is better than another one.
 
     Parameters
@@ -256,7 +260,7 @@ def _compare(rows: list[Row]) -> list[Row]:
     return [
         replace(
             row,
-            gain=None if linear is None or row is linear else improvement(row, linear),
+            gain=None if linear is None or row is linear else difference(row, linear),
             gap=_gap(row, linear, finetune),
             winner=len(probes) > 1 and row is probes[-1] and not row.control,
         )

@@ -54,7 +54,7 @@ def write_report(store_path: str | Path, out_html: str | Path) -> Path:
     ValueError : when the store is empty.
     """
     data = _prepare(Store(store_path))
-    parts = [_top(data.pairs[0]), *(section.html(data) for section in sections.ordered())]
+    parts = [_top(data.pairs[0], data.rows), *(section.html(data) for section in sections.ordered())]
     style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
     page = _PAGE.format(title=escape(claims.claim(data.pairs[0])), style=style, body="\n".join(filter(None, parts)))
     out = Path(out_html)
@@ -78,11 +78,12 @@ def _labels(row: Row) -> tuple[str, str, str]:
     return row.encoder, row.dataset, row.probe
 
 
-def _top(pair: Sequence[Row]) -> str:
+def _top(pair: Sequence[Row], rows: Sequence[Row]) -> str:
     """Write the main sentence and the reasons for it."""
+    others = [row for row in rows if row not in pair]
     claim = escape(claims.claim(pair))
     for row in pair:
         if row.winner:
             claim = claim.replace(escape(row.label), f"<em>{escape(row.label)}</em>", 1)
-    lead = " ".join(claims.reasons(pair)).replace(" %", "\u00a0%")
+    lead = " ".join(claims.reasons(pair, others)).replace(" %", "\u00a0%")
     return f'<p class="brand">otoscope report</p>\n<h1>{claim}</h1>\n<p class="lead">{escape(lead)}</p>'
