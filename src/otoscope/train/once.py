@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 
 from otoscope import metrics
 from otoscope.bank import Bank, BankSplit
+from otoscope.metrics import Kind
 from otoscope.probes import LinearHeadProbe, Probe
 from otoscope.results import Protocol
-from otoscope.train import loader
+from otoscope.sampling import split_folds
+from otoscope.train._head_inputs import head_inputs
 from otoscope.train._prepare import create_probe, device_of, load_split
+from otoscope.train._splits import count_folds, has_validation
 from otoscope.train.config import TrainingConfig
 from otoscope.train.errors import DivergedError
-from otoscope.train.exact import ExactHead, fit_path
+from otoscope.train.exact import ExactHead, SortKey, cross_validate, fit_path
 from otoscope.train.fitted import FittedProbe, fitted_on, predict
 from otoscope.train.rng import seeded
+
+
+class _Settings(TypedDict):
+    """Arguments that `fit_path` and `cross_validate` share."""
+
+    kind: Kind
+    sort_key: SortKey
+    positive_weight: Tensor | None
+    device: torch.device
 
 
 def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedProbe:
@@ -52,6 +65,8 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
 def solve_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> ExactHead:
     """Solve the last linear layer of a probe, and choose the penalty on the validation split.
 
+    Without a validation split, the penalty is chosen by cross-validation on the train split (`split_folds`).
+
     Parameters
     ----------
     module : the probe; it is not changed.
@@ -61,18 +76,33 @@ def solve_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> Ex
     Returns
     -------
     ExactHead. The weights and bias of the last linear layer.
+
+    Raises
+    ------
+    ValueError : for a positive weight other than 1 if every clip has exactly one label.
     """
-    training, validation = bank.split("train"), bank.split("validation")
-    features, validation_features = (_features(module, split, trial) for split in (training, validation))
-    return fit_path(
-        features,
-        training.targets,
-        validation_features,
-        partial(_score, validation, bank),
-        kind=bank.task.kind,
-        sort_key=metrics.main_metric(bank.task).sort_key,
-        device=device_of(trial),
-    )
+    training, device = bank.split("train"), device_of(trial)
+    weight, classes = module.positive_weight, len(bank.task.classes)
+    if weight != 1 and bank.task.kind == "multi-class":
+        raise ValueError(
+            f"positive_weight={weight} weighs positive labels against negative ones, but the task of {bank.path} has "
+            "one label per clip; leave positive_weight out"
+        )
+    settings: _Settings = {
+        "kind": bank.task.kind,
+        "sort_key": metrics.main_metric(bank.task).sort_key,
+        "positive_weight": None if weight == 1 else torch.full((classes,), weight),
+        "device": device,
+    }
+    module.eval()
+    with head_inputs(module, load_split(training, module, trial), len(training), device) as features:
+        if not has_validation(bank):
+            folds = split_folds(training.targets, training.groups, folds=count_folds(training))
+            score = partial(_score, training, bank)
+            return cross_validate(features, training.targets, torch.from_numpy(folds), score, **settings)
+        validation = bank.split("validation")
+        with head_inputs(module, load_split(validation, module, trial), len(validation), device) as inputs:
+            return fit_path(features, training.targets, inputs, partial(_score, validation, bank), **settings)
 
 
 def resolve_head(
@@ -107,16 +137,6 @@ def set_head(module: LinearHeadProbe, head: ExactHead) -> None:
     """Copy a solved head into the last linear layer of a probe."""
     module.last_layer.weight.copy_(head.weight)
     module.last_layer.bias.copy_(head.bias)
-
-
-@torch.no_grad()
-def _features(module: LinearHeadProbe, split: BankSplit, trial: TrainingConfig) -> Tensor:
-    """Compute the input of the last linear layer for every clip of a split, float32 [n, W]."""
-    device = device_of(trial)
-    module.eval()
-    batches = torch.split(torch.arange(len(split)), trial.batch_size)
-    with loader.prefetch(load_split(split, module, trial), batches) as loaded:
-        return torch.cat([module.linear_input(tokens.to(device)).float() for tokens in loaded])
 
 
 def _score(split: BankSplit, bank: Bank, logits: Tensor) -> float:
