@@ -41,7 +41,7 @@ def split_folds(
     Examples
     --------
     >>> split_folds([[1]] * 6, [("a",), ("b",), ("c",)] * 2, folds=3).tolist()
-    [0, 1, 2, 0, 1, 2]
+    [1, 2, 0, 1, 2, 0]
     """
     count = len(np.asarray(targets))
     if not 2 <= folds <= count:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +18,11 @@ from otoscope.train import loader
 IN_MEMORY = 2 * 1024**3
 """Largest size of the features of a split, in bytes of float32, that are kept in memory."""
 _CLIPS_AT_ONCE = 128
+
+
+def fits_in_memory(shape: Sequence[int]) -> bool:
+    """Whether features of this shape [n, W] are kept in memory."""
+    return 4 * math.prod(shape) <= IN_MEMORY
 
 
 @contextmanager
@@ -51,7 +57,7 @@ def head_inputs(module: LinearHeadProbe, load: loader.Loader, clips: int, device
 @contextmanager
 def _storage(clips: int, width: int, device: torch.device) -> Iterator[Tensor]:
     """A tensor for features, float32 [clips, width]."""
-    if 4 * clips * width <= IN_MEMORY:
+    if fits_in_memory((clips, width)):
         yield torch.empty(clips, width, device=device)
         return
     with tempfile.TemporaryDirectory(prefix="otoscope-", ignore_cleanup_errors=True) as folder:

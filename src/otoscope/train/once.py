@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TypedDict
 
@@ -15,7 +17,8 @@ from otoscope.metrics import Kind
 from otoscope.probes import LinearHeadProbe, Probe
 from otoscope.results import Protocol
 from otoscope.sampling import split_folds
-from otoscope.train._head_inputs import head_inputs
+from otoscope.train import _layer_features
+from otoscope.train._head_inputs import fits_in_memory, head_inputs
 from otoscope.train._prepare import create_probe, device_of, load_split
 from otoscope.train._splits import count_folds, has_validation
 from otoscope.train.config import TrainingConfig
@@ -54,7 +57,7 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
         module.prepare(load_split(training, module, trial), len(training))
         head = None
         if isinstance(module, LinearHeadProbe):
-            head = solve_head(module, bank, trial)
+            head = solve_head(module, bank, trial, protocol)
             set_head(module, head)
             history = [{"penalty": point.penalty, "validation": point.validation} for point in head.path]
         else:
@@ -62,7 +65,9 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
     return fitted_on(bank, module, protocol, trial, history, time.perf_counter() - start, head)
 
 
-def solve_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> ExactHead:
+def solve_head(
+    module: LinearHeadProbe, bank: Bank, trial: TrainingConfig, protocol: Protocol | None = None
+) -> ExactHead:
     """Solve the last linear layer of a probe, and choose the penalty on the validation split.
 
     Without a validation split, the penalty is chosen by cross-validation on the train split (`split_folds`).
@@ -72,6 +77,8 @@ def solve_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> Ex
     module : the probe; it is not changed.
     bank : the bank to fit on.
     trial : the configuration.
+    protocol : the protocol of a probe whose features are not trained; those of a single layer are then kept for other
+        probes. None for a trained probe.
 
     Returns
     -------
@@ -94,14 +101,13 @@ def solve_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> Ex
         "positive_weight": None if weight == 1 else torch.full((classes,), weight),
         "device": device,
     }
-    module.eval()
-    with head_inputs(module, load_split(training, module, trial), len(training), device) as features:
+    with _features(module, training, trial, protocol) as features:
         if not has_validation(bank):
             folds = split_folds(training.targets, training.groups, folds=count_folds(training))
             score = partial(_score, training, bank)
             return cross_validate(features, training.targets, torch.from_numpy(folds), score, **settings)
         validation = bank.split("validation")
-        with head_inputs(module, load_split(validation, module, trial), len(validation), device) as inputs:
+        with _features(module, validation, trial, protocol) as inputs:
             return fit_path(features, training.targets, inputs, partial(_score, validation, bank), **settings)
 
 
@@ -137,6 +143,22 @@ def set_head(module: LinearHeadProbe, head: ExactHead) -> None:
     """Copy a solved head into the last linear layer of a probe."""
     module.last_layer.weight.copy_(head.weight)
     module.last_layer.bias.copy_(head.bias)
+
+
+@contextmanager
+def _features(
+    module: LinearHeadProbe, split: BankSplit, trial: TrainingConfig, protocol: Protocol | None
+) -> Iterator[Tensor]:
+    """The input of the last linear layer for every clip of a split, float32 [n, W]."""
+    known = None if protocol is None else _layer_features.recall(split, module, trial, protocol)
+    if known is not None:
+        yield known
+        return
+    module.eval()
+    with head_inputs(module, load_split(split, module, trial), len(split), device_of(trial)) as features:
+        if protocol is not None and fits_in_memory(features.shape):
+            _layer_features.keep(features, split, module, trial, protocol)
+        yield features
 
 
 def _score(split: BankSplit, bank: Bank, logits: Tensor) -> float:
