@@ -23,6 +23,7 @@ from otoscope.train import loader
 from otoscope.train.config import TrainingConfig
 from otoscope.train.convergence import head_reasons, training_reasons
 from otoscope.train.exact import ExactHead
+from otoscope.train.shipping import HeadDtype, pack, unpack
 from otoscope.types import Task, Tokens, TokenShape
 
 _FORMAT = 2
@@ -126,16 +127,21 @@ class FittedProbe:
         if self.shape.has_cls and tokens.cls is None:
             raise ValueError(f"probe {self.probe!r} was trained on tokens with a cls token, these have none")
 
-    def save(self, folder: str | Path) -> None:
-        """Write the probe to a folder; `load` reads it.
+    def save(self, folder: str | Path, *, head_dtype: HeadDtype = "float32") -> None:
+        """Write the probe to a folder, in few bytes (`Probe.shipped_state`); `load` reads it.
 
         Parameters
         ----------
         folder : the folder. The files `probe.safetensors` (weights) and `probe.json` (everything else) are written,
             each atomically.
+        head_dtype : "float32", "float16" or "int8". Dtype of the weights of the last linear layer. The loaded probe
+            gives bitwise equal logits with "float32", and those of rounded weights otherwise (`shipping.pack`).
+
+        Raises
+        ------
+        ValueError : for another dtype than float32 if the probe has no last linear layer, or if a weight overflows.
         """
-        folder = Path(folder)
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
+        folder, state = Path(folder), pack(self.module, head_dtype)
         with replacing(folder / "probe.safetensors") as temporary:
             save_file(state, temporary)
         device = None if self.config.device is None else str(self.config.device)
@@ -181,7 +187,7 @@ def fitted_on(
 
 
 def load(folder: str | Path) -> FittedProbe:
-    """Read a probe that `FittedProbe.save` wrote. Its logits are bitwise equal.
+    """Read a probe that `FittedProbe.save` wrote. Its logits are bitwise equal, unless its head was rounded.
 
     Parameters
     ----------
@@ -205,7 +211,7 @@ def load(folder: str | Path) -> FittedProbe:
         saved["probe"], chosen_shape(shape, layers_of(config)), len(task.classes), **saved["options"]
     )
     try:
-        module.load_state_dict(load_file(folder / "probe.safetensors"))
+        unpack(module, load_file(folder / "probe.safetensors"))
     except RuntimeError as error:
         raise ValueError(f"the weights in {folder} do not fit the probe that probe.json names: {error}") from error
     loaded = {"task": task, "shape": shape, "config": config, "protocol": Protocol.from_json(saved["protocol"])}
