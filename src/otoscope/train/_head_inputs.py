@@ -17,7 +17,7 @@ from otoscope.train import loader
 
 IN_MEMORY = 2 * 1024**3
 """Largest size of the features of a split, in bytes of float32, that are kept in memory."""
-_CLIPS_AT_ONCE = 128
+_CLIPS_AT_ONCE = 32
 
 
 def fits_in_memory(shape: Sequence[int]) -> bool:
