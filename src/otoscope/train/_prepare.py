@@ -20,8 +20,14 @@ def create_probe(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> Probe
 
 
 def load_split(split: BankSplit, module: Probe, trial: TrainingConfig) -> loader.Loader:
-    """Return a loader of the tokens of a split, with the content and layers that the probe reads."""
-    return loader.split_loader(split, module.reads, layers_of(trial), normalise=module.normalises_tokens)
+    """Return a loader of the tokens of a split, with the content and layers that the probe reads.
+
+    Tokens are kept in memory for a probe that is trained by gradient, because others load each clip once.
+    """
+    in_memory = None if module.solver == "adamw" else 0
+    return loader.split_loader(
+        split, module.reads, layers_of(trial), normalise=module.normalises_tokens, in_memory=in_memory
+    )
 
 
 def device_of(trial: TrainingConfig) -> torch.device:

@@ -112,7 +112,9 @@ class FittedProbe:
         else:
             if source.shape != self.shape:
                 raise ValueError(f"probe {self.probe!r} was trained on {self.shape}, this split holds {source.shape}")
-            load = loader.split_loader(source, module.reads, self.layers, normalise=module.normalises_tokens)
+            load = loader.split_loader(
+                source, module.reads, self.layers, normalise=module.normalises_tokens, in_memory=0
+            )
         return predict(module, load, len(source), batch_size)
 
     def _check(self, tokens: Tokens) -> None:

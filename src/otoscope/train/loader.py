@@ -117,10 +117,12 @@ def tokens_loader(tokens: Tokens, reads: Reads, layers: tuple[int, ...], *, norm
     return lambda index: selected.select_clips(index)
 
 
-def split_loader(split: BankSplit, reads: Reads, layers: tuple[int, ...], *, normalise: bool = False) -> Loader:
+def split_loader(
+    split: BankSplit, reads: Reads, layers: tuple[int, ...], *, normalise: bool = False, in_memory: int | None = None
+) -> Loader:
     """A loader of the clips of a split of a bank.
 
-    Pooled vectors, and token maps of up to `IN_MEMORY` bytes, are read once; larger token maps are read by each call.
+    Pooled vectors, and token maps of up to `in_memory` bytes, are read once; larger token maps are read by each call.
 
     Parameters
     ----------
@@ -128,6 +130,8 @@ def split_loader(split: BankSplit, reads: Reads, layers: tuple[int, ...], *, nor
     reads : `Probe.reads`; anything but "tokens" reads pooled vectors.
     layers : indices of the layers.
     normalise : whether to L2-normalise every token and cls as it is read (`Probe.normalises_tokens`).
+    in_memory : largest token map of a split, in bytes of float32, that is kept in memory; None for `IN_MEMORY`. With 0,
+        nothing is kept, which is faster if each clip is loaded only once.
     """
     if reads != "tokens":
         return tokens_loader(split.pooled(), reads, layers, normalise=normalise)
@@ -137,7 +141,7 @@ def split_loader(split: BankSplit, reads: Reads, layers: tuple[int, ...], *, nor
         tokens = split.tokens(rows) if all_layers else split.tokens(rows, layers)
         return tokens.normalised() if normalise else tokens
 
-    if read(slice(0, 1)).x.numel() * 4 * len(split) > IN_MEMORY:
+    if read(slice(0, 1)).x.numel() * 4 * len(split) > (IN_MEMORY if in_memory is None else in_memory):
         return DiskLoader(split, read)
     tokens = join([read(slice(start, start + _CHUNK)) for start in range(0, len(split), _CHUNK)])
     return lambda index: tokens.select_clips(index)

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 
 from otoscope import metrics
 from otoscope.bank import Bank, BankSplit
+from otoscope.metrics import Kind
 from otoscope.probes import LinearHeadProbe, Probe
 from otoscope.results import Protocol
-from otoscope.train import _layer_features, loader
+from otoscope.sampling import split_folds
+from otoscope.train import _layer_features
+from otoscope.train._head_inputs import fits_in_memory, head_inputs
 from otoscope.train._prepare import create_probe, device_of, load_split
+from otoscope.train._splits import count_folds, has_validation
 from otoscope.train.config import TrainingConfig
 from otoscope.train.errors import DivergedError
-from otoscope.train.exact import ExactHead, fit_path
+from otoscope.train.exact import ExactHead, SortKey, cross_validate, fit_path
 from otoscope.train.fitted import FittedProbe, fitted_on, predict
 from otoscope.train.rng import seeded
+
+
+class _Settings(TypedDict):
+    """Arguments that `fit_path` and `cross_validate` share."""
+
+    kind: Kind
+    sort_key: SortKey
+    positive_weight: Tensor | None
+    device: torch.device
 
 
 def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedProbe:
@@ -54,6 +70,8 @@ def solve_head(
 ) -> ExactHead:
     """Solve the last linear layer of a probe, and choose the penalty on the validation split.
 
+    Without a validation split, the penalty is chosen by cross-validation on the train split (`split_folds`).
+
     Parameters
     ----------
     module : the probe; it is not changed.
@@ -65,18 +83,32 @@ def solve_head(
     Returns
     -------
     ExactHead. The weights and bias of the last linear layer.
+
+    Raises
+    ------
+    ValueError : for a positive weight other than 1 if every clip has exactly one label.
     """
-    training, validation = bank.split("train"), bank.split("validation")
-    features, validation_features = (_features(module, split, trial, protocol) for split in (training, validation))
-    return fit_path(
-        features,
-        training.targets,
-        validation_features,
-        partial(_score, validation, bank),
-        kind=bank.task.kind,
-        sort_key=metrics.main_metric(bank.task).sort_key,
-        device=device_of(trial),
-    )
+    training, device = bank.split("train"), device_of(trial)
+    weight, classes = module.positive_weight, len(bank.task.classes)
+    if weight != 1 and bank.task.kind == "multi-class":
+        raise ValueError(
+            f"positive_weight={weight} weighs positive labels against negative ones, but the task of {bank.path} has "
+            "one label per clip; leave positive_weight out"
+        )
+    settings: _Settings = {
+        "kind": bank.task.kind,
+        "sort_key": metrics.main_metric(bank.task).sort_key,
+        "positive_weight": None if weight == 1 else torch.full((classes,), weight),
+        "device": device,
+    }
+    with _features(module, training, trial, protocol) as features:
+        if not has_validation(bank):
+            folds = split_folds(training.targets, training.groups, folds=count_folds(training))
+            score = partial(_score, training, bank)
+            return cross_validate(features, training.targets, torch.from_numpy(folds), score, **settings)
+        validation = bank.split("validation")
+        with _features(module, validation, trial, protocol) as inputs:
+            return fit_path(features, training.targets, inputs, partial(_score, validation, bank), **settings)
 
 
 def resolve_head(
@@ -113,22 +145,20 @@ def set_head(module: LinearHeadProbe, head: ExactHead) -> None:
     module.last_layer.bias.copy_(head.bias)
 
 
-@torch.no_grad()
-def _features(module: LinearHeadProbe, split: BankSplit, trial: TrainingConfig, protocol: Protocol | None) -> Tensor:
+@contextmanager
+def _features(
+    module: LinearHeadProbe, split: BankSplit, trial: TrainingConfig, protocol: Protocol | None
+) -> Iterator[Tensor]:
     """The input of the last linear layer for every clip of a split, float32 [n, W]."""
     known = None if protocol is None else _layer_features.recall(split, module, trial, protocol)
-    features = _compute_features(module, split, trial) if known is None else known
-    if known is None and protocol is not None:
-        _layer_features.keep(features, split, module, trial, protocol)
-    return features
-
-
-def _compute_features(module: LinearHeadProbe, split: BankSplit, trial: TrainingConfig) -> Tensor:
-    device = device_of(trial)
+    if known is not None:
+        yield known
+        return
     module.eval()
-    batches = torch.split(torch.arange(len(split)), trial.batch_size)
-    with loader.prefetch(load_split(split, module, trial), batches) as loaded:
-        return torch.cat([module.linear_input(tokens.to(device)).float() for tokens in loaded])
+    with head_inputs(module, load_split(split, module, trial), len(split), device_of(trial)) as features:
+        if protocol is not None and fits_in_memory(features.shape):
+            _layer_features.keep(features, split, module, trial, protocol)
+        yield features
 
 
 def _score(split: BankSplit, bank: Bank, logits: Tensor) -> float:
