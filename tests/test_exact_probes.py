@@ -55,8 +55,8 @@ def make_bank(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bank]:
 
 def features_of(fitted: FittedProbe, bank: Bank, split: str) -> torch.Tensor:
     assert isinstance(fitted.module, LinearHeadProbe)
-    tokens = bank.split(split).tokens(slice(None)).select_layers(fitted.layers)
-    return fitted.module.linear_input(tokens.normalised() if fitted.module.normalises_tokens else tokens).detach()
+    clips = bank.split(split)
+    return fitted.module.linear_input(fitted.loader(clips)(torch.arange(len(clips)))).detach()
 
 
 def objective(x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, penalty: float) -> float:
@@ -151,12 +151,12 @@ def test_batch_norm_and_unknown_solvers_are_refused() -> None:
 class TestFixedPrototypes:
     def test_signs_are_those_of_train_tokens_minus_their_mean(self, make_bank: Callable[..., Bank]) -> None:
         bank = make_bank()
-        drawn, signs = (
-            fit("fixedproto", bank, options={"prototypes": 30, "source": source}).module.prototypes
-            for source in ("tokens", "signs")
+        fitted, signed = (
+            fit("fixedproto", bank, options={"prototypes": 30, "source": source}) for source in ("tokens", "signs")
         )
+        drawn, signs = fitted.module.prototypes, signed.module.prototypes
         assert torch.equal(torch.where(drawn >= 0, 1.0, -1.0), signs)
-        layer = bank.split("train").tokens(slice(None)).select_layers([-1]).normalised()
+        layer = fitted.loader(bank.split("train"))(torch.arange(len(bank.split("train"))))
         tokens = layer.flat[:, 0][layer.token_mask]
         apart = drawn[0][1:] - drawn[0][:1]  # the mean is subtracted from all, so differences are those of tokens
         differences = tokens[None] - tokens[:, None]

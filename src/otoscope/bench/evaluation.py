@@ -155,6 +155,7 @@ def _record(
         train_seconds=fitted.train_seconds,
         metrics=values,
         protocol=protocol or fitted.protocol,
+        epochs=fitted.epochs,
         lr=fitted.lr,
         weight_decay=fitted.weight_decay,
         machine=machine(),

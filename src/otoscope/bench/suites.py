@@ -4,7 +4,8 @@
      "datasets": ["scenes", {"name": "esc50", "folds": [1, 2, 3, 4, 5]}, {"name": "hsn", "shots": 64, "views": 5}],
      "probes": ["linear", {"name": "cgp", "label": "cgp-1000", "options": {"prototypes": 1000}},
                 {"name": "finetune", "options": {"epochs": 12, "lrs": [5e-4, 2e-3], "seeds": 1}}],
-     "search": {"kind": "tpe", "trials": 50}, "seeds": 5, "draws": 1, "epochs": 30, "batch_size": 128}
+     "search": {"kind": "tpe", "trials": 50}, "seeds": 5, "draws": 1, "epochs": 30, "batch_size": 128,
+     "standardise": false}
 
 The probe `finetune` is the whole encoder, trained end to end; its options are a recipe (`FinetuneSpec`). A suite may
 name encoders, data sets and probes that are not registered on this machine: `unavailable` lists them with the reason.
@@ -22,6 +23,8 @@ from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSp
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.results import FINETUNE
 from otoscope.search import SearchSpec
+from otoscope.train import TrainingConfig
+from otoscope.train.config import MIN_STEPS, count_epochs
 
 FOLDER = Path(__file__).with_suffix("")
 
@@ -42,7 +45,8 @@ class Suite:
         ranges.
     seeds : final runs with the best setting.
     draws : few-shot draws of a data set with `shots`.
-    epochs, batch_size : as in `TrainingConfig`.
+    epochs, min_steps, batch_size : as in `TrainingConfig`.
+    standardise : as in `TrainingConfig`; a probe may differ (`ProbeSpec.standardise`).
 
     Raises
     ------
@@ -57,8 +61,10 @@ class Suite:
     search: SearchSpec | None = None
     seeds: int = 1
     draws: int = 1
-    epochs: int = 30
+    epochs: int | None = None
+    min_steps: int = MIN_STEPS
     batch_size: int = 128
+    standardise: bool = True
 
     def __post_init__(self) -> None:
         for what, labels in (
@@ -68,10 +74,10 @@ class Suite:
         ):
             if not labels or len(set(labels)) != len(labels):
                 raise SuiteError(f"suite {self.name!r}: needs at least one {what}, and each only once; found {labels}")
-        for number in ("seeds", "draws", "epochs", "batch_size"):
+        for number, lowest in (("seeds", 1), ("draws", 1), ("epochs", 1), ("batch_size", 1), ("min_steps", 0)):
             value = getattr(self, number)
-            if type(value) is not int or value < 1:
-                raise SuiteError(f"suite {self.name!r}: {number} must be a whole number >= 1, found {value!r}")
+            if (type(value) is not int or value < lowest) and (number, value) != ("epochs", None):
+                raise SuiteError(f"suite {self.name!r}: {number} must be a whole number >= {lowest}, found {value!r}")
         try:
             if self.search is not None:
                 self.search.check()
@@ -87,6 +93,23 @@ class Suite:
     def dataset(self, name: str) -> DatasetSpec:
         """The data set of this name."""
         return next(spec for spec in self.datasets if spec.name == name)
+
+    def training_config(self, spec: ProbeSpec) -> TrainingConfig:
+        """How a probe of the suite is trained: with seed 0 and without the values that a search chooses."""
+        return TrainingConfig(
+            lr=spec.lr,
+            weight_decay=spec.weight_decay,
+            epochs=self.epochs,
+            min_steps=self.min_steps,
+            batch_size=self.batch_size,
+            layers=spec.layer,
+            resolve_head=spec.resolve_head,
+            standardise=self.standardise if spec.standardise is None else spec.standardise,
+        )
+
+    def count_epochs(self, clips: float) -> int:
+        """Number of epochs of a probe on this number of train clips."""
+        return count_epochs(self.epochs, self.min_steps, self.batch_size, clips)
 
     def probe(self, label: str) -> ProbeSpec | FinetuneSpec:
         """The probe, or fine-tuning, of this label."""

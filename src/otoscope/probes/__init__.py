@@ -5,7 +5,7 @@ A plug-in subclasses `ClipProbe` or `FrameProbe` and registers itself with `regi
 """
 
 from otoscope.probes._cost import Cost
-from otoscope.probes._create import cost, create, parameter_count, solver_of
+from otoscope.probes._create import cost, create, parameter_count, solver_of, standardisation_of
 from otoscope.probes._head import Head
 from otoscope.probes._layer_gate import LayerGate
 from otoscope.probes._linear_head import FixedFeatureProbe, LinearHeadProbe
@@ -34,4 +34,5 @@ __all__ = [
     "register",
     "registry",
     "solver_of",
+    "standardisation_of",
 ]

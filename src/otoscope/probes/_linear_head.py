@@ -60,6 +60,8 @@ class FixedFeatureProbe(LinearHeadProbe):
     Attributes
     ----------
     reads_layers_side_by_side : True for a class that concatenates the features of several layers itself.
+    affine_features : True if a scale and an offset of each channel only scale and shift each feature. The exact solver,
+        which standardises every feature, then needs no standardised tokens.
 
     Parameters
     ----------
@@ -75,6 +77,7 @@ class FixedFeatureProbe(LinearHeadProbe):
     solver: Literal["adamw", "exact", "stored"] = "exact"
     head: Head
     reads_layers_side_by_side: ClassVar[bool] = False
+    affine_features: ClassVar[bool] = False
 
     def __init__(self, shape: TokenShape, n_classes: int, width: int, norm: Norm, solver: Solver) -> None:
         super().__init__(shape, n_classes)

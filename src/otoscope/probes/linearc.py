@@ -39,6 +39,8 @@ class LinearConcat(FixedFeatureProbe):
     (torch.Size([5, 3]), 12)
     """
 
+    affine_features = True
+
     def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none", solver: Solver = "adamw") -> None:
         super().__init__(shape, n_classes, (shape.freq + 1) * shape.dim, norm, solver)
 

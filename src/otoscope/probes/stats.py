@@ -37,6 +37,8 @@ class Stats(FixedFeatureProbe):
     torch.Size([5, 3])
     """
 
+    affine_features = True
+
     def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none", solver: Solver = "adamw") -> None:
         super().__init__(shape, n_classes, 3 * shape.dim, norm, solver)
 

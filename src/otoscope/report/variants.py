@@ -29,6 +29,7 @@ def declared_settings(protocol: Protocol) -> dict[str, Any]:
     {'probe': 'linear', 'layers': '5', 'revision': 1}
     """
     settings = {"probe": protocol.probe, **protocol.options, "norm": protocol.norm, "layers": _layers(protocol.layers)}
+    settings |= {} if protocol.standardise == "none" else {"standardise": protocol.standardise}
     settings |= {"dtype": protocol.dtype, "fold": protocol.fold, "shots": protocol.shots}
     settings |= {} if protocol.shots is None else {"draw": protocol.draw}
     if protocol.views:
@@ -42,7 +43,8 @@ def declared_settings(protocol: Protocol) -> dict[str, Any]:
         settings |= {f"search {name}": value for name, value in protocol.search.options.items()}
     if protocol.training:
         training = protocol.training
-        settings |= {"epochs": training.epochs, "batch_size": training.batch_size}
+        settings |= {"epochs": training.epochs, "min_steps": training.min_steps or None}
+        settings |= {"batch_size": training.batch_size}
         settings |= {"lr": training.lr, "weight_decay": training.weight_decay}
     settings |= protocol.recipe or {}
     settings["revision"] = protocol.revision

@@ -13,7 +13,7 @@ from otoscope.bank import Bank, BankSplit
 from otoscope.probes import LinearHeadProbe, Probe
 from otoscope.results import Protocol
 from otoscope.train import loader
-from otoscope.train._prepare import create_probe, device_of, load_split
+from otoscope.train._prepare import create_probe, device_of, load_split, standardiser_of
 from otoscope.train.config import TrainingConfig
 from otoscope.train.errors import DivergedError
 from otoscope.train.exact import ExactHead, fit_path
@@ -37,15 +37,15 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
     start, device = time.perf_counter(), device_of(trial)
     with seeded(trial.seed, device):
         module = create_probe(bank, trial, protocol)
-        training = bank.split("train")
-        module.prepare(load_split(training, module, trial), len(training))
+        module.prepare(load_split(bank, "train", module, trial), len(bank.split("train")))
         if isinstance(module, LinearHeadProbe):
             head = solve_head(module, bank, trial)
             set_head(module, head)
             history = [{"penalty": point.penalty, "validation": point.validation} for point in head.path]
         else:
             history = _store_clips(module, bank, trial)
-    return fitted_on(bank, module, protocol, trial, history, time.perf_counter() - start)
+    standardiser, seconds = standardiser_of(bank, module, trial), time.perf_counter() - start
+    return fitted_on(bank, module, protocol, trial, history, seconds, standardiser)
 
 
 def solve_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> ExactHead:
@@ -62,7 +62,7 @@ def solve_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> Ex
     ExactHead. The weights and bias of the last linear layer.
     """
     training, validation = bank.split("train"), bank.split("validation")
-    features, validation_features = (_features(module, split, trial) for split in (training, validation))
+    features, validation_features = (_features(module, bank, name, trial) for name in ("train", "validation"))
     return fit_path(
         features,
         training.targets,
@@ -106,12 +106,12 @@ def set_head(module: LinearHeadProbe, head: ExactHead) -> None:
 
 
 @torch.no_grad()
-def _features(module: LinearHeadProbe, split: BankSplit, trial: TrainingConfig) -> Tensor:
+def _features(module: LinearHeadProbe, bank: Bank, split: str, trial: TrainingConfig) -> Tensor:
     """Compute the input of the last linear layer for every clip of a split, float32 [n, W]."""
     device = device_of(trial)
     module.eval()
-    batches = torch.split(torch.arange(len(split)), trial.batch_size)
-    with loader.prefetch(load_split(split, module, trial), batches) as loaded:
+    batches = torch.split(torch.arange(len(bank.split(split))), trial.batch_size)
+    with loader.prefetch(load_split(bank, split, module, trial), batches) as loaded:
         return torch.cat([module.linear_input(tokens.to(device)).float() for tokens in loaded])
 
 
@@ -122,10 +122,10 @@ def _score(split: BankSplit, bank: Bank, logits: Tensor) -> float:
 def _store_clips(module: Probe, bank: Bank, trial: TrainingConfig) -> list[dict[str, float]]:
     """Let the probe store the train clips, and return a history of one row."""
     training, validation, device = bank.split("train"), bank.split("validation"), device_of(trial)
-    load = load_split(training, module, trial)
+    load = load_split(bank, "train", module, trial)
     for index in torch.split(torch.arange(len(training)), trial.batch_size):
         module.partial_fit(load(index).to(device), training.targets[index].to(device))
-    logits = predict(module, load_split(validation, module, trial), len(validation), trial.batch_size)
+    logits = predict(module, load_split(bank, "validation", module, trial), len(validation), trial.batch_size)
     if not bool(logits.isfinite().all()):
         raise DivergedError(f"probe {module.name!r}: scores of the validation split are nan or infinite")
     return [{"epoch": 0, "validation": _score(validation, bank, logits)}]

@@ -10,7 +10,7 @@ from otoscope import probes
 from otoscope.bank import Bank, BankIdentity
 from otoscope.probes import LinearHeadProbe
 from otoscope.results import Protocol, Sampling, TrainingSettings
-from otoscope.train.config import TrainingConfig
+from otoscope.train.config import EPOCHS, TrainingConfig
 from otoscope.train.fitted import layers_of
 
 
@@ -23,6 +23,7 @@ def probe_protocol(
     layers: Sequence[int],
     options: Mapping[str, Any],
     training: TrainingSettings,
+    standardise: bool,
     sampling: Sampling,
 ) -> Protocol:
     """Return the protocol of a probe on a bank.
@@ -36,6 +37,7 @@ def probe_protocol(
     layers : layers that the probe reads, as indices into the layers of the bank.
     options : options given to the probe.
     training : settings of gradient training. They are left out for a probe that is not trained by gradient.
+    standardise : whether tokens are standardised as the probe declares it.
     sampling : how the train clips were chosen.
 
     Returns
@@ -55,6 +57,7 @@ def probe_protocol(
         norm=_norm(probe, options),
         layers=tuple(identity.layers[index] for index in layers),
         dtype=identity.dtype,
+        standardise=probes.standardisation_of(probe, options) if standardise else "none",
         training=replace(training, resolve_head=resolve_head) if by_gradient else None,
         **vars(sampling),
     )
@@ -77,14 +80,21 @@ def protocol_of(probe: str, bank: Bank, options: Mapping[str, Any], config: Trai
         control=bank.control,
         layers=layers_of(config),
         options=options,
-        training=TrainingSettings(
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-            resolve_head=config.resolve_head,
-        ),
+        training=training_settings(config),
+        standardise=config.standardise,
         sampling=bank.sampling,
+    )
+
+
+def training_settings(config: TrainingConfig) -> TrainingSettings:
+    """The settings of gradient training that a configuration declares."""
+    return TrainingSettings(
+        epochs=EPOCHS if config.epochs is None else config.epochs,
+        min_steps=config.min_steps if config.epochs is None else 0,
+        batch_size=config.batch_size,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        resolve_head=config.resolve_head,
     )
 
 
