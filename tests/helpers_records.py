@@ -76,6 +76,7 @@ def add_trainings(
                 parameters=99,
                 train_seconds=2.0,
                 machine="2 cores",
+                not_converged=(),
             )
             store.add(record, Predictions(clips.ids, scores, clips.targets, CLASSES[: clips.targets.shape[1]]))
 
@@ -120,6 +121,7 @@ def scene_record(
         machine="2 cores",
         date="2026-01-02",
         versions={"otoscope": "0.1.0"},
+        not_converged=(),
     )
     return replace(record, **changes)
 

@@ -107,6 +107,7 @@ def test_every_field_that_decides_a_run_changes_the_key() -> None:
                 {"search": SearchSettings(kind="sobol", trials=4)},
                 {"training": TrainingSettings(epochs=1, batch_size=128)},
                 {"recipe": {"epochs": 1}},
+                {"standardise": "scale"},
                 {"revision": 0},
             )
         ],
@@ -266,6 +267,7 @@ def test_a_suite_reuses_results_of_version_1(old: Store) -> None:
         search=SearchSpec("tpe", {"trials": 2, "sobol": 1}),
         epochs=1,
         batch_size=16,
+        standardise=False,
     )
     assert prepare(suite, old.path.parent).runs == ()
     assert len(prepare(dataclasses.replace(suite, epochs=2), old.path.parent).runs) > 0

@@ -158,6 +158,7 @@ def _record(
         epochs=fitted.epochs,
         lr=fitted.lr,
         weight_decay=fitted.weight_decay,
+        not_converged=fitted.not_converged,
         machine=machine(),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions={name: importlib.metadata.version(name) for name in _PACKAGES} | {"python": platform.python_version()},

@@ -22,8 +22,10 @@ from otoscope.finetuning.protocol import finetune_protocol
 from otoscope.finetuning.recipe import Recipe
 from otoscope.finetuning.training import FinetuneRun, Split
 from otoscope.results import FINETUNE, Protocol, Sampling
+from otoscope.results.convergence import Reasons
 from otoscope.sampling import TrainingSet
 from otoscope.train import loader
+from otoscope.train.convergence import training_reasons
 from otoscope.train.fitted import chosen_shape
 from otoscope.train.rng import seeded
 from otoscope.types import Clip, Task
@@ -47,6 +49,8 @@ class FittedFinetune:
     validation : main score of the best epoch on the validation split.
     train_seconds : wall-clock time of the training.
     probe : the name under which it is compared with probes.
+    not_converged : reasons why the training of all weights has not converged (`otoscope.train.convergence`); empty if
+        it has converged.
     """
 
     module: EncoderWithHead
@@ -61,6 +65,7 @@ class FittedFinetune:
     validation: float
     train_seconds: float
     probe: str = FINETUNE
+    not_converged: Reasons | None = None
 
     @property
     def parameters(self) -> int:
@@ -152,6 +157,7 @@ def finetune(
         history=run.history,
         validation=run.validation,
         train_seconds=run.seconds,
+        not_converged=training_reasons(run.history[recipe.probe_epochs :], metrics.main_metric(dataset.task).sort_key),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Interval
+from otoscope.report.convergence import caveat
 from otoscope.report.rows import LINEAR, Row
 from otoscope.report.text.numbers import percent
 
@@ -20,13 +21,13 @@ def claim(rows: Sequence[Row]) -> str:
 
     Returns
     -------
-    str. The best probe with its score, and the score of the linear probe.
+    str. The best probe with its score, and the score of the linear probe. A score that has not converged is marked.
     """
     best, linear = _best(rows), next((r for r in rows if r.probe == LINEAR), None)
-    statement = f"{best.label} reaches {percent(best.value)} {best.metric} on frozen {best.encoder}"
+    statement = f"{best.label} reaches {_score(best)} {best.metric} on frozen {best.encoder}"
     if linear is None or best.probe == LINEAR:
         return f"{statement}, data set {best.dataset}"
-    return f"{statement}, a linear probe {percent(linear.value)}"
+    return f"{statement}, a linear probe {_score(linear)}"
 
 
 def reasons(rows: Sequence[Row], others: Sequence[Row]) -> list[str]:
@@ -40,11 +41,24 @@ def reasons(rows: Sequence[Row], others: Sequence[Row]) -> list[str]:
     Returns
     -------
     list of str. Gain over the linear probe, share of the gap to fine-tuning, lead over the second-best probe, and gain
-    over an encoder with random weights. A sentence is omitted where its numbers were not measured.
+    over an encoder with random weights; then which of these have not converged. A sentence is omitted where its numbers
+    were not measured.
     """
     best = _best(rows)
-    sentences = [_gain(best), _gap(best), _lead(rows, best), _control(best, others)]
+    sentences = [_gain(best), _gap(best), _lead(rows, best), _control(best, others), *_caveats(rows, best)]
     return [sentence for sentence in sentences if sentence]
+
+
+def _score(row: Row) -> str:
+    return percent(row.value) + (" (not converged)" if row.convergence.incomplete else "")
+
+
+def _caveats(rows: Sequence[Row], best: Row) -> list[str]:
+    """A sentence for each row that the other sentences compare and that has not converged."""
+    compared = [best, *(row for row in rows if row.probe == LINEAR or row.finetuned), *_second(rows, best)]
+    sides = {row.label: row.convergence for row in compared}
+    clauses = [caveat([side], "the encoder", comparison="a comparison with it") for side in sides.items()]
+    return [f"{clause}." for clause in clauses if clause]
 
 
 def _best(rows: Sequence[Row]) -> Row:
@@ -67,14 +81,19 @@ def _gap(best: Row) -> str:
 
 
 def _lead(rows: Sequence[Row], best: Row) -> str:
-    others = [r for r in rows if not r.finetuned and r.probe != LINEAR and r is not best]
-    second = max(others, key=lambda r: r.sort_key, default=None)
+    second = next(iter(_second(rows, best)), None)
     if second is None or not (best.estimate and second.estimate):
         return ""
     if best.estimate.resampling != second.estimate.resampling:
         return ""
     lead = stats.improvement(best.estimate, second.estimate)
     return f"Its lead over {second.label} is {percent(lead.value)} points{_interval_text(lead)}."
+
+
+def _second(rows: Sequence[Row], best: Row) -> list[Row]:
+    """The second-best probe without the linear ones; an empty list if there is none."""
+    others = [r for r in rows if not r.finetuned and r.probe != LINEAR and r is not best]
+    return sorted(others, key=lambda r: r.sort_key)[-1:]
 
 
 def _control(best: Row, others: Sequence[Row]) -> str:

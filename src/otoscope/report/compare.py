@@ -9,6 +9,7 @@ from itertools import groupby
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference
 from otoscope.registry import UnknownNameError, unknown
+from otoscope.report.convergence import caveat
 from otoscope.report.rows import Row, configurations, same_clips, with_estimate
 from otoscope.report.text.numbers import percent
 from otoscope.results import Store
@@ -46,14 +47,20 @@ class Verdict:
             return None
         return self.a if self.difference.value > 0 else self.b
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether a side has not converged."""
+        return self.a.convergence.incomplete or self.b.convergence.incomplete
+
     def sentence(self) -> str:
-        """The verdict with its numbers, as one sentence."""
+        """The verdict with its numbers, as one sentence. "A beats B" is only said if both have converged."""
         d = self.difference
         ahead = d.value >= 0
         high, low = (self.a, self.b) if ahead else (self.b, self.a)
         ends = (d.low, d.high) if ahead else (-d.high, -d.low)
+        doubt = caveat([(row.label, row.convergence) for row in (high, low)], "the encoder", start=", but ")
         if self.winner:
-            verdict = f"{high.label} beats {low.label}"
+            verdict = f"{high.label} {'is above' if doubt else 'beats'} {low.label}"
         else:
             verdict = f"the clips do not decide between {high.label} and {low.label}: {high.label} leads"
         adjusted = f", {_p(self.p)} after Holm's correction for {self.family} comparisons" if self.family > 1 else ""
@@ -62,7 +69,7 @@ class Verdict:
         assert high.estimate
         return (
             f"{_where(self.a)}: {verdict} by {percent(abs(d.value))} points of {high.metric} ({values}; {interval}, "
-            f"{_p(d.p)}{adjusted}; the same {high.estimate.clips} held-out clips; {_seeds(high, low)})."
+            f"{_p(d.p)}{adjusted}; the same {high.estimate.clips} held-out clips; {_seeds(high, low)}){doubt}."
         )
 
 
@@ -87,11 +94,19 @@ class Comparison:
         lines = [verdict.sentence() for verdict in self.verdicts]
         if len(lines) > 1:
             won = sum(v.winner is v.a for v in self.verdicts), sum(v.winner is v.b for v in self.verdicts)
+            incomplete = sum(verdict.incomplete for verdict in self.verdicts)
+            doubt = f" In {incomplete} of these pairs, a side has not converged." if incomplete else ""
             lines.append(
                 f"Of {len(lines)} pairs of encoder and data set, {self.a} wins {won[0]} and {self.b} wins {won[1]}; "
-                f"{len(lines) - sum(won)} are undecided, at {100 * ALPHA:.0f} % for all of them together (Holm)."
+                f"{len(lines) - sum(won)} are undecided, at {100 * ALPHA:.0f} % for all of them together (Holm).{doubt}"
             )
-        return "\n".join([*lines, *(f"omitted: {words}" for words in self.omitted)])
+        return "\n".join([*lines, *self._unknown(), *(f"omitted: {words}" for words in self.omitted)])
+
+    def _unknown(self) -> list[str]:
+        """A sentence about the probes of which it is not known whether they have converged."""
+        rows = [row for verdict in self.verdicts for row in (verdict.a, verdict.b)]
+        names = dict.fromkeys(row.label for row in rows if row.convergence.unknown)
+        return [f"The records of {' and '.join(names)} do not say whether the training has converged."] if names else []
 
 
 def compare(

@@ -16,6 +16,7 @@ import numpy as np
 from otoscope import metrics
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference, Estimate, Interval
+from otoscope.report.convergence import Convergence
 from otoscope.report.variants import variants
 from otoscope.results import Record, Store
 
@@ -120,6 +121,11 @@ class Row:
     def train_seconds(self) -> float:
         """Mean training time over seeds, in seconds."""
         return float(np.mean([r.train_seconds for r in self.records]))
+
+    @cached_property
+    def convergence(self) -> Convergence:
+        """What is known about the convergence of its trainings."""
+        return Convergence.of(self.records)
 
     @property
     def source(self) -> str | None:

@@ -6,7 +6,7 @@ Fine-tuning is omitted, because it is not a probe of a frozen encoder.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +64,7 @@ class Scoreboard:
     compared : int64 [M, M]. In how many pairs both have the two trainings that the rule needs.
     probe_ranks : average ranks; None with fewer than three probes or fewer than two pairs.
     omitted : sentences that list what is omitted, with the reason.
+    not_converged : for each probe that has not converged on some pairs, these pairs with the reasons.
     """
 
     probes: tuple[str, ...]
@@ -72,6 +73,7 @@ class Scoreboard:
     compared: Counts
     probe_ranks: ProbeRanks | None
     omitted: tuple[str, ...]
+    not_converged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def scoreboard(standings: Sequence[Standing]) -> Scoreboard | None:
@@ -99,7 +101,19 @@ def scoreboard(standings: Sequence[Standing]) -> Scoreboard | None:
     grid = np.ix_(order, order)
     ranks, incomplete = _probe_ranks(by_pair)
     names = tuple(probes[i] for i in order)
-    return Scoreboard(names, len(by_pair), wins[grid], compared[grid], ranks, (*single, *incomplete))
+    omitted, doubts = (*single, *incomplete), {probe: _not_converged(by_pair, probe) for probe in probes}
+    doubts = {probe: pairs for probe, pairs in doubts.items() if pairs}
+    return Scoreboard(names, len(by_pair), wins[grid], compared[grid], ranks, omitted, doubts)
+
+
+def _not_converged(pairs: Pairs, probe: str) -> tuple[str, ...]:
+    """The pairs on which a probe has not converged, with the reasons."""
+    members = {pair: standings[probe] for pair, standings in pairs.items() if probe in standings}
+    return tuple(
+        f"{' on '.join(pair)}: {standing.convergence.reasons('trainings')}"
+        for pair, standing in members.items()
+        if standing.convergence.incomplete
+    )
 
 
 def _wins(pairs: Pairs, probes: Sequence[str]) -> tuple[Counts, Counts, list[str]]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Literal
 
@@ -26,6 +26,7 @@ import numpy.typing as npt
 from otoscope import metrics
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Estimate
+from otoscope.report.convergence import Convergence
 from otoscope.report.rows import Row, with_estimate
 from otoscope.report.variants import declared_settings, differing
 from otoscope.results import Protocol, Record, Store
@@ -44,6 +45,7 @@ class Standing:
     metric : name of the main score.
     finetuned : whether the whole encoder was fine-tuned.
     estimate : bootstrap estimate of the mean over trainings; `estimate.per_seed` has the score of each training.
+    convergence : what is known about the convergence of these trainings, in all folds.
     """
 
     encoder: str
@@ -52,6 +54,7 @@ class Standing:
     metric: str
     finetuned: bool
     estimate: Estimate
+    convergence: Convergence = field(default_factory=Convergence)
 
     @property
     def value(self) -> float:
@@ -110,7 +113,8 @@ class StandingRecords:
         if len(estimates) < len(rows):
             return f"{self} does not have predictions of the same clips for every training"
         mean = stats.averaged(estimates)
-        return Standing(self.encoder, self.dataset, self.probe, rows[0].metric, rows[0].finetuned, mean)
+        convergence = Convergence.of(record for row in rows for record in row.records)
+        return Standing(self.encoder, self.dataset, self.probe, rows[0].metric, rows[0].finetuned, mean, convergence)
 
 
 def standing_records(records: Iterable[Record]) -> list[StandingRecords]:

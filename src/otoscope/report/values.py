@@ -9,6 +9,7 @@ import numpy as np
 
 from otoscope.metrics.mean_average_precision import MeanAveragePrecision
 from otoscope.metrics.stats import Interval
+from otoscope.report.convergence import Convergence
 from otoscope.report.rows import Row
 from otoscope.results import Store
 
@@ -23,14 +24,15 @@ def record_values(store: Store) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict. All with the same keys: labels, seed, metric, value, every metric, costs, learning rate, weight decay,
-    origin, and the protocol as JSON. Scores are fractions; None where a record has no such value.
+    reasons why the training has not converged ("unknown" where the record does not say), origin, and the protocol as
+    JSON. Scores are fractions; None where a record has no such value.
     """
     rows = []
     for r in store:
         labels = {"encoder": r.encoder, "dataset": r.dataset, "probe": r.probe, "seed": r.seed}
         scores = {"metric": r.metric, "value": r.value, **r.metrics}
         costs = {"parameters": r.parameters, "train_seconds": r.train_seconds}
-        chosen = {"lr": r.lr, "weight_decay": r.weight_decay}
+        chosen = {"lr": r.lr, "weight_decay": r.weight_decay, "not_converged": Convergence.of([r]).value()}
         origin = {"machine": r.machine, "date": r.date, "source": r.source or "", "key": r.key}
         protocol = {"protocol": json.dumps(r.protocol.to_json(), sort_keys=True)}
         rows.append(labels | scores | costs | chosen | origin | protocol)
@@ -54,7 +56,7 @@ def row_values(row: Row) -> dict[str, Any]:
     labels = {"encoder": row.encoder, "dataset": row.dataset, "probe": row.probe, "variant": row.variant}
     value = {"metric": row.metric, "value": row.value, **ends, "sd_over_seeds": row.spread, "seeds": len(row.records)}
     costs = {"parameters": row.parameters, "train_seconds": row.train_seconds}
-    marks = {"winner": row.winner, "source": row.source or ""}
+    marks = {"winner": row.winner, "not_converged": row.convergence.value(), "source": row.source or ""}
     return labels | value | _ends("gain", row.gain) | _ends("gap_closed", row.gap) | costs | marks
 
 

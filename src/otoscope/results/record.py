@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from otoscope.results.convergence import Reasons
 from otoscope.results.protocol import Protocol, check_fields, plain, without_defaults
 
 VERSION = 2
@@ -38,6 +39,8 @@ class Record:
     train_seconds : wall-clock time of the training.
     machine, date, versions : where, when (ISO 8601, UTC) and with which package versions it was measured.
     source : origin of the value, as a sentence; None if this user measured it.
+    not_converged : reasons why the training has not converged (`otoscope.results.convergence`); empty if it has
+        converged, None if that is not known, as for records of older versions.
     """
 
     encoder: str
@@ -57,6 +60,11 @@ class Record:
     date: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     source: str | None = None
+    not_converged: Reasons | None = None
+
+    def __post_init__(self) -> None:
+        if self.not_converged is not None:
+            object.__setattr__(self, "not_converged", tuple(self.not_converged))
 
     @property
     def key(self) -> str:

@@ -10,6 +10,7 @@ from otoscope import metrics, probes
 from otoscope.bank import Bank
 from otoscope.probes import Range
 from otoscope.results import SearchSettings
+from otoscope.results.convergence import joined
 from otoscope.search.base import Problem, Trial
 from otoscope.search.spec import SearchSpec
 from otoscope.train import FittedProbe, TrainingConfig, fit, fit_many, trials_at_once
@@ -95,6 +96,7 @@ def fit_best(
                 best = outcome
     if best is None:
         raise last_error or RuntimeError("the search made no trial")
+    best = replace(best, not_converged=joined(best.not_converged, strategy.not_converged))
     return SearchResult(_with_search(best, strategy.describe(), ranges), tuple(strategy.trials))
 
 

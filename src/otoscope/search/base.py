@@ -12,6 +12,8 @@ from otoscope.files import file_name
 from otoscope.probes import Range
 from otoscope.registry import Registry
 from otoscope.results import SearchSettings
+from otoscope.results.convergence import HIGHEST_RATE, LOWEST_RATE, Reasons
+from otoscope.search._edge import Edge, find_edge
 from otoscope.train import Watch
 
 Setting = Mapping[str, float]
@@ -133,9 +135,15 @@ class Search(ABC):
     Parameters
     ----------
     problem : the problem to solve, with the storage of its trials.
+
+    Attributes
+    ----------
+    name : the registered name.
+    min_rates : smallest number of learning rates with a score among which `edge` names an edge.
     """
 
     name: ClassVar[str]
+    min_rates: ClassVar[int] = 3
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -197,6 +205,23 @@ class Search(ABC):
         if not scored:
             raise RuntimeError(self._no_score())
         return max(scored, key=lambda trial: self.problem.sort_key(trial.validation or 0.0))
+
+    def edge(self) -> Edge | None:
+        """The end of the tried learning rates at which the best trial lies, if the score still rises there.
+
+        Returns
+        -------
+        "lowest" or "highest" if no trial with a score has a lower, or a higher, learning rate, none with such a rate
+        diverged or was stopped early, and the best trial exceeds the one with the neighbouring learning rate by more
+        than `otoscope.train.convergence.MARGIN`. None otherwise, and with fewer than `min_rates` scored learning rates.
+        """
+        return find_edge(self.trials, lambda: self.best, self.problem.sort_key, self.min_rates)
+
+    @property
+    def not_converged(self) -> Reasons:
+        """The reason why this search has not converged; empty if `edge` is None."""
+        edge = self.edge()
+        return () if edge is None else (LOWEST_RATE if edge == "lowest" else HIGHEST_RATE,)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -27,6 +27,8 @@ class ListSearch(PresetSearch):
     ValueError : without settings.
     """
 
+    min_rates = 2
+
     def __init__(self, problem: Problem, *, settings: Sequence[Setting]) -> None:
         super().__init__(problem)
         if not settings:

@@ -161,13 +161,11 @@ class _Trials:
             for row, number in enumerate(group.trials):
                 module, history = self.modules[number].cpu(), self.state.history[number]
                 module.load_state_dict(group.learner.best(row))
-                trial, protocol = self.trials[number], self.protocols[number]
+                trial, protocol, head = self.trials[number], self.protocols[number], None
                 if trial.resolve_head:
-                    history = resolve_head(module, self.bank, trial, history)
-                standardiser = standardiser_of(self.bank, module, trial)
-                results[number] = fitted_on(
-                    self.bank, module, protocol, trial, history, trial_seconds[number], standardiser
-                )
+                    history, head = resolve_head(module, self.bank, trial, history)
+                standardiser, seconds = standardiser_of(self.bank, module, trial), trial_seconds[number]
+                results[number] = fitted_on(self.bank, module, protocol, trial, history, seconds, standardiser, head)
         return [results[number] for number in range(len(self.trials))]
 
     def _groups(self) -> list[Group]:

@@ -16,9 +16,12 @@ from torch import Tensor
 from otoscope import metrics, probes
 from otoscope.bank import Bank, BankSplit
 from otoscope.files import replacing
-from otoscope.probes import Probe
+from otoscope.probes import FixedFeatureProbe, Probe
 from otoscope.results import Protocol
+from otoscope.results.convergence import Reasons
 from otoscope.train.config import TrainingConfig
+from otoscope.train.convergence import head_reasons, training_reasons
+from otoscope.train.exact import ExactHead
 from otoscope.train.loader import Loader, prefetch, split_loader, tokens_loader
 from otoscope.train.standardise import Standardiser
 from otoscope.types import Task, Tokens, TokenShape
@@ -29,6 +32,8 @@ _EARLIER_CONFIG = {"standardise": False, "min_steps": 0, "resolve_head": False}
 _STANDARDISER = "standardiser."
 """What the names of the tensors of a standardiser begin with in a saved probe."""
 _SAVED = ("probe", "options", "task", "shape", "config", "protocol", "history", "validation", "train_seconds")
+_SAVED_LATER = {"not_converged": None}
+"""Fields that files of older versions do not have, with the values they get."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +54,8 @@ class FittedProbe:
     train_seconds : wall-clock time of the training.
     standardiser : standardises the tokens before `module` reads them; None where `module` reads tokens as they are, or
         where the standardisation is a part of its weights (`Probe.fold`).
+    not_converged : reasons why the training has not converged (`otoscope.train.convergence`); empty if it has
+        converged, None if that is not known, as for probes that an older version saved.
     """
 
     module: Probe
@@ -62,6 +69,7 @@ class FittedProbe:
     validation: float
     train_seconds: float
     standardiser: Standardiser | None = None
+    not_converged: Reasons | None = None
 
     @property
     def seed(self) -> int:
@@ -157,7 +165,7 @@ class FittedProbe:
         with replacing(folder / "probe.safetensors") as temporary:
             save_file(state, temporary)
         device = None if self.config.device is None else str(self.config.device)
-        saved = {name: getattr(self, name) for name in _SAVED} | {"format": _FORMAT}
+        saved = {name: getattr(self, name) for name in (*_SAVED, *_SAVED_LATER)} | {"format": _FORMAT}
         saved |= {"config": asdict(self.config) | {"device": device}, "protocol": self.protocol.to_json()}
         saved |= {"task": asdict(self.task), "shape": asdict(self.shape)}
         with replacing(folder / "probe.json") as temporary:
@@ -172,6 +180,7 @@ def fitted_on(
     history: list[dict[str, float]],
     train_seconds: float,
     standardiser: Standardiser | None,
+    head: ExactHead | None = None,
 ) -> FittedProbe:
     """The `FittedProbe` of a finished training. The standardisation is folded into its weights where that is possible.
 
@@ -180,9 +189,12 @@ def fitted_on(
     bank : the bank of the training.
     module, protocol, config, history, train_seconds : fields of `FittedProbe`.
     standardiser : standardised the tokens of the training; None for no standardisation.
+    head : the exact head of the probe; None if its head was trained by gradient, or if it has none.
     """
     module = module.cpu().eval()
     folded = standardiser is not None and module.fold(standardiser.mean, standardiser.scale)
+    sort_key = metrics.main_metric(bank.task).sort_key
+    trained = () if head and isinstance(module, FixedFeatureProbe) else training_reasons(history, sort_key)
     return FittedProbe(
         module=module,
         probe=protocol.probe,
@@ -192,9 +204,10 @@ def fitted_on(
         config=config,
         protocol=protocol,
         history=history,
-        validation=max((row["validation"] for row in history), key=metrics.main_metric(bank.task).sort_key),
+        validation=max((row["validation"] for row in history), key=sort_key),
         train_seconds=train_seconds,
         standardiser=None if folded else standardiser,
+        not_converged=(*trained, *(head_reasons(head) if head else ())),
     )
 
 
@@ -213,11 +226,11 @@ def load(folder: str | Path) -> FittedProbe:
     folder = Path(folder)
     if not (folder / "probe.json").is_file():
         raise FileNotFoundError(f"no saved probe in {folder} (probe.json is not there); FittedProbe.save writes one")
-    saved = json.loads((folder / "probe.json").read_text())
+    saved = _SAVED_LATER | json.loads((folder / "probe.json").read_text())
     written = saved.pop("format", None)
     if written == 2:
         saved["config"] = _EARLIER_CONFIG | saved["config"]
-    if written not in (2, _FORMAT) or set(saved) != set(_SAVED):
+    if written not in (2, _FORMAT) or set(saved) != {*_SAVED, *_SAVED_LATER}:
         raise ValueError(f"{folder / 'probe.json'} was written by another version of otoscope; fit the probe again")
     task = Task(tuple(saved["task"]["classes"]), saved["task"]["kind"], saved["task"]["metric"])
     shape = TokenShape(**saved["shape"])
@@ -233,6 +246,7 @@ def load(folder: str | Path) -> FittedProbe:
     except RuntimeError as error:
         raise ValueError(f"the weights in {folder} do not fit the probe that probe.json names: {error}") from error
     loaded = {"task": task, "shape": shape, "config": config, "protocol": Protocol.from_json(saved["protocol"])}
+    loaded |= {"not_converged": saved["not_converged"] and tuple(saved["not_converged"])}
     standardiser = Standardiser.from_state(statistics) if statistics else None
     return FittedProbe(**saved | loaded, module=module.eval(), standardiser=standardiser)
 

@@ -38,6 +38,7 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
     with seeded(trial.seed, device):
         module = create_probe(bank, trial, protocol)
         module.prepare(load_split(bank, "train", module, trial), len(bank.split("train")))
+        head = None
         if isinstance(module, LinearHeadProbe):
             head = solve_head(module, bank, trial)
             set_head(module, head)
@@ -45,7 +46,7 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
         else:
             history = _store_clips(module, bank, trial)
     standardiser, seconds = standardiser_of(bank, module, trial), time.perf_counter() - start
-    return fitted_on(bank, module, protocol, trial, history, seconds, standardiser)
+    return fitted_on(bank, module, protocol, trial, history, seconds, standardiser, head)
 
 
 def solve_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> ExactHead:
@@ -75,7 +76,7 @@ def solve_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> Ex
 
 def resolve_head(
     module: Probe, bank: Bank, trial: TrainingConfig, history: list[dict[str, float]]
-) -> list[dict[str, float]]:
+) -> tuple[list[dict[str, float]], ExactHead | None]:
     """Solve the last linear layer of a trained probe, and keep the solution if it is better on the validation split.
 
     Parameters
@@ -87,15 +88,16 @@ def resolve_head(
 
     Returns
     -------
-    The history. If the solution was kept, it has one more row, with the keys `penalty` and `validation`.
+    The history, and the solution if it was kept. In that case the history has one more row, with the keys `penalty` and
+    `validation`.
     """
     if not isinstance(module, LinearHeadProbe):
-        return history
+        return history, None
     head = solve_head(module, bank, trial)
     if not head.validation > max(row["validation"] for row in history):
-        return history
+        return history, None
     set_head(module, head)
-    return [*history, {"penalty": head.penalty, "validation": head.validation}]
+    return [*history, {"penalty": head.penalty, "validation": head.validation}], head
 
 
 @torch.no_grad()

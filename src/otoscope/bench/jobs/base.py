@@ -21,9 +21,11 @@ from otoscope.bench.protocol import study_protocol
 from otoscope.bench.resolve import ResolvedPair
 from otoscope.bench.suites import Suite
 from otoscope.files import replacing
+from otoscope.finetuning import FittedFinetune
 from otoscope.results import Protocol, Record, Store
+from otoscope.results.convergence import Reasons, advice, joined
 from otoscope.search import Outcome, Problem, Search, SearchSpec, Setting, Storage, Trial
-from otoscope.train import DivergedError, PrunedError, Watch
+from otoscope.train import DivergedError, FittedProbe, PrunedError, Watch
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,10 @@ class Job(ABC):
         """The best trial of the search; None without a search."""
         return self._search.best if self.search_spec else None
 
+    def _reasons(self, fitted: FittedProbe | FittedFinetune) -> Reasons | None:
+        """Why a final run has not converged, including that its learning rate lies at the edge of the search."""
+        return joined(fitted.not_converged, self._search.not_converged if self.search_spec else ())
+
     def _trial(self, run: Run) -> None:
         """Train the batch of a trial, unless an earlier run has trained it; then report the outcome of this trial."""
         assert run.trial is not None
@@ -191,6 +197,8 @@ class Job(ABC):
 
     def _print_score(self, run: Run, record: Record) -> None:
         self._print(f"{run}: {record.metric} {100 * record.value:.1f} ({record.train_seconds:.0f} s)")
+        if record.not_converged:
+            self._print(f"{run} has not converged: {'; '.join(record.not_converged)}; {advice(record.not_converged)}")
 
     @contextmanager
     def _recording_failure(self, run: Run) -> Iterator[None]:

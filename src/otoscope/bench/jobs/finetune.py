@@ -49,8 +49,9 @@ class FinetuneJob(Job):
     def _final_run(self, run: Run) -> None:
         best = self._best_trial()
         lr = best.setting["lr"] if best else self._spec.recipe.lr
+        fitted = self._finetune(lr, run.seed)
         record = evaluation.evaluate_finetuned(
-            dataclasses.replace(self._finetune(lr, run.seed), protocol=self.protocol),
+            dataclasses.replace(fitted, protocol=self.protocol, not_converged=self._reasons(fitted)),
             self.resolved.create_dataset(),
             store=Store(self.out / "results"),
             encoder=self.study.pair.encoder,

@@ -87,7 +87,7 @@ class ProbeJob(Job):
             config = self._config(best.setting if best else {}, run.seed)
             show = self.progress and self.show_bars
             fitted = fit(self._spec.name, self.training_bank, config, options=self._spec.options, progress=show)
-        fitted = replace(fitted, protocol=self.protocol)
+        fitted = replace(fitted, protocol=self.protocol, not_converged=self._reasons(fitted))
         if run.seed == 0:
             fitted.save(saved_probe(self.out, self.study))
         record = evaluation.evaluate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +12,7 @@ from otoscope.report.html.figures import LEFT, WIDTH
 from otoscope.report.rankings import EncoderRanking
 from otoscope.report.scoreboard import ProbeRanks, Scoreboard
 from otoscope.report.text import numbers
-from otoscope.report.text.rankings import tau
+from otoscope.report.text.rankings import marked, tau
 
 COLOURS = 10
 NAME_WIDTH = 150.0
@@ -42,10 +42,12 @@ def bump_chart(r: EncoderRanking, encoders: Sequence[str]) -> str:
         parts += [svg.line(*one, *other, f"bump {style}") for one, other in pairwise(points)]
         for (i, _), (x, y) in zip(ranks, points, strict=True):
             value = r.standings[r.probes[i], encoder].estimate.interval()
+            convergence = r.standings[r.probes[i], encoder].convergence
             hint = f"{encoder}, {r.probes[i]}: {numbers.percent(value.value)} ({numbers.span(value)})"
+            hint += f", not converged: {convergence.reasons('trainings')}" if convergence.incomplete else ""
             parts += [
                 svg.dot(x, y, 13, f"rank {style}", hint),
-                svg.text(x, y + 4, _value(value.value), "inside", "middle"),
+                svg.text(x, y + 4, _value(value.value) + convergence.mark, "inside", "middle"),
             ]
         parts += _encoder_labels(encoder, points)
     label = f"rank of {len(r.encoders)} encoders on {r.dataset} under {', '.join(r.probes)}"
@@ -68,7 +70,7 @@ def win_matrix(board: Scoreboard) -> str:
     parts = []
     for i, one in enumerate(board.probes):
         y = 30 + 34.0 * i
-        parts.append(svg.text(LEFT - 12, y + 21, one, "label", "end", LEFT - 12))
+        parts.append(svg.text(LEFT - 12, y + 21, marked(one, board.not_converged), "label", "end", LEFT - 12))
         parts.append(svg.text(LEFT + side * (i + 0.5), 18, one, "tick", "middle", side))
         for j, other in enumerate(board.probes):
             wins, compared = int(board.wins[i, j]), int(board.compared[i, j])
@@ -83,12 +85,13 @@ def win_matrix(board: Scoreboard) -> str:
     return svg.drawing(WIDTH, 34 + 34.0 * count, parts, "in how many pairs each probe wins over each other one")
 
 
-def critical_difference(probe_ranks: ProbeRanks) -> str:
+def critical_difference(probe_ranks: ProbeRanks, not_converged: Container[str] = ()) -> str:
     """Draw average ranks on a line (Demsar 2006, figure 1).
 
     Parameters
     ----------
     probe_ranks : the average ranks. Probes under one bar do not differ significantly by Nemenyi's test.
+    not_converged : labels of probes that have not converged, which are marked.
 
     Returns
     -------
@@ -118,7 +121,7 @@ def critical_difference(probe_ranks: ProbeRanks) -> str:
         parts.append(svg.dot(at(rank), 58, 3.5, "dot-best"))
         side, anchor = (-1, "end") if better else (1, "start")
         parts.append(svg.text(edge + 8 * side, y + 4.5, f"{rank:.2f}", "number", anchor))
-        parts.append(svg.text(edge + 52 * side, y + 4.5, name, "label", anchor, left - 72))
+        parts.append(svg.text(edge + 52 * side, y + 4.5, marked(name, not_converged), "label", anchor, left - 72))
     return svg.drawing(WIDTH, top + 24 * half, parts, f"average rank of each probe over {probe_ranks.pairs} pairs")
 
 

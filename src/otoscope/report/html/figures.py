@@ -117,12 +117,13 @@ def activation_chart(clip: ActivationMap) -> str:
 def _bar(row: Row, y: float, height: float, top: float, primary: bool) -> str:
     style = "bar-reference" if row.finetuned else "bar-best" if row.winner else "bar"
     hint = f"{row.encoder}, {row.label}: {numbers.percent(row.value)} ({numbers.span(row.interval)})"
+    hint += f", not converged: {row.convergence.reasons()}" if row.convergence.incomplete else ""
     parts = [svg.rect(LEFT, y, _x(row.value, top) - LEFT, height, style if primary else f"{style} faint", hint)]
     end = _x(row.value, top)
     if row.interval:
         parts.append(svg.whisker(_x(row.interval.low, top), _x(row.interval.high, top), y + height / 2))
         end = _x(row.interval.high, top)
-    label = numbers.percent(row.value) + (f" {RECORDED}" if row.source else "")
+    label = numbers.percent(row.value) + row.convergence.mark + (f" {RECORDED}" if row.source else "")
     size = "number" if primary else "number small"
     parts.append(svg.text(end + 8, y + height / 2 + (5 if primary else 3.5), label, size))
     return "".join(parts)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from otoscope import metrics
+from otoscope.report.convergence import note
 from otoscope.report.published.values import PublishedValue, canonical, published_values
 from otoscope.report.rows import Row
 from otoscope.report.text import numbers
@@ -98,6 +99,7 @@ def flat(comparison: PublishedComparison) -> dict[str, Any]:
         "difference": comparison.difference,
         "published_encoder": published.encoder if published else "",
         "paper": published.paper if published else "",
+        "not_converged": row.convergence.value() if row else "",
     }
 
 
@@ -133,7 +135,7 @@ def _cells(comparison: PublishedComparison) -> list[str]:
     row, published, named = comparison.row, comparison.published, comparison.named
     yours = [named.probe, ABSENT, ABSENT]
     if row:
-        yours = [row.label, numbers.percent(row.value), numbers.span(row.interval)]
+        yours = [row.label, numbers.percent(row.value) + row.convergence.mark, numbers.span(row.interval)]
     theirs = [numbers.percent(published.value), _short(published.paper)] if published else [ABSENT, ABSENT]
     difference = ABSENT if comparison.difference is None else numbers.signed(comparison.difference)
     return [named.encoder, *yours, theirs[0], difference, theirs[1]]
@@ -147,6 +149,8 @@ def _short(paper: str) -> str:
 def _notes(comparisons: Sequence[PublishedComparison]) -> list[str]:
     """What the columns mean, why rows have no published value, and the references of the papers."""
     notes = [_reason(c.row) for c in comparisons if c.row and not c.published]
+    incomplete = [c.row for c in comparisons if c.row and c.row.convergence.incomplete]
+    notes += [note(f"{row.encoder}, {row.dataset}, {row.label}", row.convergence) for row in incomplete]
     papers = dict.fromkeys(c.published.paper for c in comparisons if c.published)
     if any(c.difference is not None for c in comparisons):
         notes.append(

@@ -14,7 +14,7 @@ from otoscope.report.scoreboard import Scoreboard
 
 COLUMNS = (
     *("kind", "dataset", "probe", "other_probe", "encoder", "other_encoder", "value", "low", "high", "rank"),
-    *("p", "p_holm", "decided", "trainings", "sd_over_trainings", "pairs", "critical"),
+    *("p", "p_holm", "decided", "trainings", "sd_over_trainings", "pairs", "critical", "not_converged"),
 )
 
 
@@ -39,9 +39,11 @@ def _standings(ranking: EncoderRanking) -> list[dict[str, Any]]:
     rows = []
     for probe in ranking.probes:
         for encoder, rank in ranking.ranks(probe).items():
-            e = ranking.standings[probe, encoder].estimate
+            standing = ranking.standings[probe, encoder]
+            e = standing.estimate
             sd = float(np.std(e.per_seed, ddof=1)) if len(e.per_seed) > 1 else None
             head = {"kind": "standing", "dataset": ranking.dataset, "probe": probe, "encoder": encoder, "rank": rank}
+            head |= {"not_converged": standing.convergence.value("trainings")}
             rows.append(head | _ends(e.interval()) | {"trainings": len(e.per_seed), "sd_over_trainings": sd})
     return rows
 

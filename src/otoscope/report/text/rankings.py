@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import combinations, pairwise
 
 from otoscope import metrics
 from otoscope.metrics.stats import Interval
 from otoscope.report.compare import ALPHA
+from otoscope.report.convergence import caveat, note
 from otoscope.report.rankings import EncoderComparison, EncoderRanking, Rankings, Reversal
 from otoscope.report.scoreboard import Scoreboard
+from otoscope.report.standings import Standing
 from otoscope.report.text.numbers import ABSENT, percent, signed
-from otoscope.report.text.table import TextFormat, TextTable, document
+from otoscope.report.text.table import NOT_CONVERGED, TextFormat, TextTable, document
 
 DECIDED, BETTER, UNDECIDED = "*", ">", "≈"
 MAX_LISTED = 4
@@ -74,21 +76,25 @@ def sentences(ranking: EncoderRanking) -> list[str]:
 
     Returns
     -------
-    One sentence for each probe, and the verdict.
+    One sentence for each probe, the verdict, and a note for each standing that has not converged.
     """
     orders = []
     for probe in ranking.probes:
         decided = f"{_decided(ranking, probe)}"
         orders.append(f"Under {probe}: {order(ranking, probe)} ({decided}){_reference_tau(ranking, probe)}.")
-    return [*orders, verdict(ranking)]
+    return [*orders, verdict(ranking), *_notes(ranking)]
 
 
 def order(ranking: EncoderRanking, probe: str) -> str:
-    """Write the encoders under a probe, best first: "a > b ≈ c", with ≈ for differences that are not significant."""
+    """Write the encoders under a probe, best first: "a > b ≈ c", with ≈ for differences that are not significant.
+
+    An encoder under which the probe has not converged is marked with ‡.
+    """
     ordered = ranking.order(probe)
-    parts = ordered[:1]
+    marked = {encoder: encoder + ranking.standings[probe, encoder].convergence.mark for encoder in ordered}
+    parts = [marked[encoder] for encoder in ordered[:1]]
     for one, other in pairwise(ordered):
-        parts += [BETTER if ranking.comparison(probe, one, other).decided else UNDECIDED, other]
+        parts += [BETTER if ranking.comparison(probe, one, other).decided else UNDECIDED, marked[other]]
     return " ".join(parts)
 
 
@@ -97,7 +103,7 @@ def verdict(ranking: EncoderRanking) -> str:
     changes, pairs = ranking.reversals(), list(combinations(ranking.encoders, 2))
     decided = [change for change in changes if change.decided]
     if decided:
-        reversals = "; ".join(_reversal(change, len(ranking.comparisons)) for change in decided)
+        reversals = "; ".join(_reversal(change, ranking) for change in decided)
         return f"The probe changes the ranking: {reversals}."
     start = "No probe changes the order of two encoders significantly"
     always = f"decided under every probe: {sum(_always(ranking, *pair) for pair in pairs)} of {len(pairs)}"
@@ -123,12 +129,22 @@ def board_tables(board: Scoreboard) -> list[tuple[str, TextTable]]:
     body = []
     for i, name in enumerate(board.probes):
         counts = zip(board.wins[i], board.compared[i], strict=True)
-        body.append([name, *(f"{wins}/{compared}" if compared else ABSENT for wins, compared in counts)])
+        body.append(
+            [
+                marked(name, board.not_converged),
+                *(f"{wins}/{compared}" if compared else ABSENT for wins, compared in counts),
+            ]
+        )
     result = [(title, TextTable(["probe", *board.probes], body))] if body else []
     if board.probe_ranks:
         ranks = zip(board.probe_ranks.probes, board.probe_ranks.ranking.ranks, strict=True)
         rows = [
-            [name, f"{rank:.2f}", ", ".join(board.probe_ranks.different_from(name)) or ABSENT] for name, rank in ranks
+            [
+                marked(name, board.not_converged),
+                f"{rank:.2f}",
+                ", ".join(board.probe_ranks.different_from(name)) or ABSENT,
+            ]
+            for name, rank in ranks
         ]
         title = (
             f"average rank of each probe over {board.probe_ranks.pairs} pairs of an encoder and a data set, 1 = best"
@@ -150,7 +166,16 @@ def board_sentences(board: Scoreboard) -> list[str]:
         nemenyi = f"probes differ significantly if their average ranks differ by more than {ranking.critical:.2f}"
         conclusion = f"{nemenyi} (Nemenyi, 5 %)" if ranking.p < ALPHA else "no two probes differ significantly"
         result.append(f"{test}; {conclusion}.")
-    return result
+    counts = "its wins, defeats and ranks there are statements about its training, not about the encoder"
+    return result + [
+        f"{NOT_CONVERGED} {probe}: not converged on {_count(len(pairs), 'pair')} ({'; '.join(pairs)}); {counts}."
+        for probe, pairs in board.not_converged.items()
+    ]
+
+
+def marked(probe: str, not_converged: Container[str]) -> str:
+    """Write the label of a probe, with ‡ if it is among those that have not converged."""
+    return probe + (NOT_CONVERGED if probe in not_converged else "")
 
 
 def tau(value: float) -> str:
@@ -165,14 +190,15 @@ def _values(ranking: EncoderRanking) -> TextTable:
     body = []
     for probe in ranking.probes:
         ranks = ranking.ranks(probe)
-        values = [
-            f"{percent(ranking.standings[probe, e].value)} ({ranks[e]:g})" if e in ranks else ABSENT
-            for e in ranking.encoders
-        ]
+        values = [_value(ranking.standings[probe, e], ranks[e]) if e in ranks else ABSENT for e in ranking.encoders]
         agreement = ranking.agreements.get((probe, reference or ""))
         cells = [ABSENT, ABSENT] if agreement is None else [tau(agreement.value), _tau_interval(agreement)]
         body.append([probe, *values, *(cells if reference else [])])
     return TextTable(header, body)
+
+
+def _value(standing: Standing, rank: float) -> str:
+    return f"{percent(standing.value)}{standing.convergence.mark} ({rank:g})"
 
 
 def _differences(ranking: EncoderRanking) -> TextTable:
@@ -217,24 +243,45 @@ def _tau_interval(interval: Interval) -> str:
     return ABSENT if math.isnan(interval.low) else f"{tau(interval.low)} to {tau(interval.high)}"
 
 
-def _reversal(change: Reversal, family: int) -> str:
+def _reversal(change: Reversal, ranking: EncoderRanking) -> str:
     """A change of order: which encoder wins under some probes, and which under others."""
     sides = ((change.a, change.b, change.for_a), (change.b, change.a, change.for_b))
     return " and ".join(
-        _beats(winner, loser, [d for d in comparisons if d.decided], family) for winner, loser, comparisons in sides
+        _beats(winner, loser, [d for d in comparisons if d.decided], ranking) for winner, loser, comparisons in sides
     )
 
 
-def _beats(winner: str, loser: str, comparisons: Sequence[EncoderComparison], family: int) -> str:
-    """The comparison with the smallest p-value, with its numbers, and the probes of the others."""
-    best, *others = sorted(comparisons, key=lambda d: (d.p, -abs(d.difference.value)))
-    d = best.difference
+def _beats(winner: str, loser: str, comparisons: Sequence[EncoderComparison], ranking: EncoderRanking) -> str:
+    """One comparison with its numbers, and the probes of the others.
+
+    It is the one with the smallest p-value; one in which both sides have converged takes precedence.
+    """
+    doubts = {d.probe: _doubt(d, ranking) for d in comparisons}
+    best, *others = sorted(comparisons, key=lambda d: (doubts[d.probe] != "", d.p, -abs(d.difference.value)))
+    d, doubt, family = best.difference, doubts[best.probe], len(ranking.comparisons)
     low, high = (d.low, d.high) if d.value > 0 else (-d.high, -d.low)
     also = f"; likewise under {', '.join(other.probe for other in others)}" if others else ""
+    verb = "is above" if doubt else "beats"
     return (
-        f"{winner} beats {loser} under {best.probe} by {percent(abs(d.value))} points (95 % interval {percent(low)} to "
-        f"{percent(high)}, p = {best.p:.2g} after Holm's correction for {family} comparisons{also})"
+        f"{winner} {verb} {loser} under {best.probe} by {percent(abs(d.value))} points (95 % interval {percent(low)} "
+        f"to {percent(high)}, p = {best.p:.2g} after Holm's correction for {family} comparisons{also}){doubt}"
     )
+
+
+def _doubt(comparison: EncoderComparison, ranking: EncoderRanking) -> str:
+    """A clause about the sides of a comparison that have not converged."""
+    probe = comparison.probe
+    sides = [(f"{probe} on {e}", ranking.standings[probe, e].convergence) for e in (comparison.a, comparison.b)]
+    return caveat(sides, "the encoders", noun="trainings", start=", but ")
+
+
+def _notes(ranking: EncoderRanking) -> list[str]:
+    """A note for each standing that has not converged."""
+    return [
+        note(f"{probe} on {encoder}", standing.convergence, "trainings")
+        for (probe, encoder), standing in ranking.standings.items()
+        if standing.convergence.incomplete
+    ]
 
 
 def _decided(ranking: EncoderRanking, probe: str) -> str:

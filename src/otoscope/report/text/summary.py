@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
+from otoscope.report.convergence import note
 from otoscope.report.rows import LINEAR, Row
 from otoscope.report.text.numbers import ABSENT, duration, percent, signed, span, whole_percent
-from otoscope.report.text.table import RECORDED, WINNER, TextFormat, TextTable, document
+from otoscope.report.text.table import NOT_CONVERGED, RECORDED, WINNER, TextFormat, TextTable, document
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "95 % interval": lambda row: span(row.interval),
@@ -27,8 +28,12 @@ def summary_table(rows: Sequence[Row]) -> TextTable:
     ----------
     rows : its rows, one for each line of the table.
     """
-    header = ["probe", rows[0].metric, *COLUMNS]
-    body = [[marked_label(row), percent(row.value), *(write(row) for write in COLUMNS.values())] for row in rows]
+    header = ["probe", rows[0].metric, *(name + _reference_mark(name, rows) for name in COLUMNS)]
+    scores = marked_scores(rows)
+    body = [
+        [marked_label(row), score, *(write(row) for write in COLUMNS.values())]
+        for row, score in zip(rows, scores, strict=True)
+    ]
     return TextTable(header, body)
 
 
@@ -63,12 +68,15 @@ def title(rows: Sequence[Row]) -> str:
 
 
 def footnotes(rows: Sequence[Row]) -> list[str]:
-    """Explain the marks of a table, and give the origin of each recorded row."""
+    """Explain the marks of a table: reasons why rows have not converged, and the origin of each recorded row."""
     lines = []
     if any(row.winner for row in rows):
         lines.append(f"{WINNER} best probe of the frozen encoder")
     notes = {f"{RECORDED} {row.encoder}, {row.dataset}, {row.label}: {origin(row)}" for row in rows if row.source}
-    return [*lines, *sorted(notes)]
+    names = {
+        f"{row.encoder}, {row.dataset}, {row.label}": row.convergence for row in rows if row.convergence.incomplete
+    }
+    return [*lines, *(note(name, convergence) for name, convergence in names.items()), *sorted(notes)]
 
 
 def origin(row: Row) -> str:
@@ -81,6 +89,22 @@ def origin(row: Row) -> str:
 def marked_label(row: Row) -> str:
     """Write the label of a row with its marks: ★ for the best probe, † for a recorded row."""
     return row.label + (f" {WINNER}" if row.winner else "") + (f" {RECORDED}" if row.source else "")
+
+
+def marked_scores(rows: Sequence[Row]) -> list[str]:
+    """Write the scores of a table in per cent, with ‡ for rows that have not converged.
+
+    A space takes the place of the mark in the other rows of such a table, so that the digits are aligned.
+    """
+    other = " " if any(row.convergence.incomplete for row in rows) else ""
+    return [percent(row.value) + (row.convergence.mark or other) for row in rows]
+
+
+def _reference_mark(column: str, rows: Sequence[Row]) -> str:
+    """The mark of a column whose values are relative to a row that has not converged."""
+    references = [row for row in rows if row.probe == LINEAR or (row.finetuned and column == "gap closed")]
+    relative = column in ("gain over linear", "gap closed")
+    return NOT_CONVERGED if relative and any(row.convergence.incomplete for row in references) else ""
 
 
 def gain(row: Row) -> str:

@@ -10,12 +10,13 @@ from typing import Literal
 from otoscope.report.text.numbers import ABSENT
 
 TextFormat = Literal["table", "markdown", "latex"]
-WINNER, RECORDED = "★", "†"
+WINNER, RECORDED, NOT_CONVERGED = "★", "†", "‡"
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _LATEX |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
 _LATEX |= {
     WINNER: r"$\star$",
     RECORDED: r"$\dagger$",
+    NOT_CONVERGED: r"$\ddagger$",
     ABSENT: "--",
     "−": "$-$",
     "±": r"$\pm$",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from otoscope.report.convergence import caveat
 from otoscope.report.html import figures
 from otoscope.report.html.sections._legend import legend
 from otoscope.report.html.sections.base import ReportData, Section, register
@@ -41,4 +42,6 @@ def _figure(store: Store, rows: Sequence[Row]) -> str:
     drawing = figures.class_chart({LINEAR if k == linear.label else k: v for k, v in scores.items()}, winner.label)
     note = f"Average precision in % of every class of {winner.dataset}, {winner.encoder}, sorted by the gain of "
     note += f"{winner.label} over linear. Mean over seeds."
+    clause = caveat([(row.label, row.convergence) for row in (winner, linear)], "the encoder", comparison="the gain")
+    note += f" {clause}." if clause else ""
     return f'<p class="note">{escape(note)}</p>\n<figure>{legend(entries)}{drawing}</figure>'

@@ -27,5 +27,6 @@ class ScoreboardFigures(Section):
             parts.append(f'<p class="note">{escape(title)}.</p>\n<figure>{charts.win_matrix(board)}</figure>')
         if board.probe_ranks:
             entries = {"group": "no significant difference"}
-            parts.append(f"<figure>{legend(entries)}{charts.critical_difference(board.probe_ranks)}</figure>")
+            drawing = charts.critical_difference(board.probe_ranks, board.not_converged)
+            parts.append(f"<figure>{legend(entries)}{drawing}</figure>")
         return "\n".join(parts)

@@ -31,7 +31,10 @@ def _table(rows: Sequence[Row]) -> str:
     lines = []
     for row, line in zip(rows, text.body, strict=True):
         style = ' class="best"' if row.winner else ' class="reference"' if row.finetuned else ""
-        lines.append(f"<tr{style}>" + "".join(f"<td>{_cell(word)}</td>" for word in line) + "</tr>")
+        label, score, *others = (f"<td>{_cell(word)}</td>" for word in line)
+        if row.convergence.incomplete:
+            score = score.replace("<td", f'<td title="not converged: {escape(row.convergence.reasons())}"', 1)
+        lines.append(f"<tr{style}>" + "".join([label, score, *others]) + "</tr>")
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 

@@ -1,0 +1,131 @@
+"""What is known about the convergence of the trainings behind a score, in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from otoscope.report.text.table import NOT_CONVERGED
+from otoscope.results import Record
+from otoscope.results.convergence import advice
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """The convergence of several trainings of one probe on one encoder and data set.
+
+    Parameters
+    ----------
+    counts : each reason why trainings have not converged, with the number of these trainings.
+    trainings : number of trainings.
+    unknown : number of trainings of which it is not known whether they have converged.
+
+    Examples
+    --------
+    >>> Convergence((("still improving in the last epochs", 2),), 3).reasons()
+    '2 of 3 seeds: still improving in the last epochs'
+    """
+
+    counts: tuple[tuple[str, int], ...] = ()
+    trainings: int = 1
+    unknown: int = 0
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> Convergence:
+        """The convergence of the trainings of these records."""
+        known = [record.not_converged for record in records]
+        counts = Counter(reason for reasons in known for reason in reasons or ())
+        return cls(tuple(counts.items()), len(known), known.count(None))
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether at least one training has not converged."""
+        return bool(self.counts)
+
+    @property
+    def mark(self) -> str:
+        """The mark of a score: "‡" if a training has not converged, else an empty text."""
+        return NOT_CONVERGED if self.incomplete else ""
+
+    @property
+    def advice(self) -> str:
+        """What to do about the reasons."""
+        return advice(reason for reason, _ in self.counts)
+
+    def reasons(self, noun: str = "seeds") -> str:
+        """The reasons as one phrase; the number of trainings is given where a reason holds for some of them only.
+
+        Parameters
+        ----------
+        noun : what the trainings are called.
+        """
+        return "; ".join(
+            reason if count == self.trainings else f"{count} of {self.trainings} {noun}: {reason}"
+            for reason, count in self.counts
+        )
+
+    def value(self, noun: str = "seeds") -> str:
+        """The reasons for CSV, JSON and Parquet; "unknown" if nothing is known, an empty text if all have converged."""
+        return "unknown" if self.unknown == self.trainings else self.reasons(noun)
+
+
+def note(name: str, convergence: Convergence, noun: str = "seeds") -> str:
+    """Write the footnote of a score that is marked.
+
+    Parameters
+    ----------
+    name : what has the score.
+    convergence : the convergence of its trainings.
+    noun : what the trainings are called.
+
+    Examples
+    --------
+    >>> note("tiny, scenes, linear", Convergence((("still improving in the last epochs", 1),)))
+    '‡ tiny, scenes, linear: not converged (still improving in the last epochs); train longer (--epochs)'
+    """
+    return f"{NOT_CONVERGED} {name}: not converged ({convergence.reasons(noun)})" + _after(convergence.advice)
+
+
+def caveat(
+    sides: Sequence[tuple[str, Convergence]],
+    about: str,
+    *,
+    comparison: str = "this",
+    noun: str = "seeds",
+    start: str = "",
+) -> str:
+    """Write what a comparison says if a side has not converged.
+
+    Parameters
+    ----------
+    sides : label and convergence of each side.
+    about : what the comparison would otherwise be about, such as "the encoder".
+    comparison : how the clause refers to the comparison.
+    noun : what the trainings are called.
+    start : text before the clause.
+
+    Returns
+    -------
+    str. A clause; "" if all sides have converged as far as it is known.
+
+    Examples
+    --------
+    >>> caveat([("protobin", Convergence()), ("linear", Convergence((("its loss still falls", 1),)))], "the encoder")
+    'linear has not converged (its loss still falls): this is a statement about its training, not about the encoder'
+    """
+    incomplete = [(label, side) for label, side in sides if side.incomplete]
+    if not incomplete:
+        return ""
+    names = " and ".join(label for label, _ in incomplete)
+    if len(incomplete) == 1:
+        verb, reasons, its = "has", incomplete[0][1].reasons(noun), "its"
+    else:
+        verb, reasons, its = "have", "; ".join(f"{label}: {side.reasons(noun)}" for label, side in incomplete), "their"
+    actions = advice(reason for _, side in incomplete for reason, _ in side.counts)
+    statement = f"{comparison} is a statement about {its} training, not about {about}"
+    return f"{start}{names} {verb} not converged ({reasons}): {statement}{_after(actions)}"
+
+
+def _after(actions: str) -> str:
+    return f"; {actions}" if actions else ""
