@@ -9,7 +9,13 @@ from otoscope.probes._create import cost, create, parameter_count, solver_of, st
 from otoscope.probes._head import Head
 from otoscope.probes._layer_gate import LayerGate
 from otoscope.probes._linear_head import FixedFeatureProbe, LinearHeadProbe
-from otoscope.probes._prototypes import BinaryPrototypes, FloatPrototypes, Prototypes, SharedPrototypes
+from otoscope.probes._prototypes import (
+    BinaryPrototypes,
+    FloatPrototypes,
+    Prototypes,
+    SharedPrototypes,
+    draw_tokens,
+)
 from otoscope.probes.base import ClipProbe, FrameProbe, Probe, Range, names, only_layer, register, registry
 
 __all__ = [
@@ -28,6 +34,7 @@ __all__ = [
     "SharedPrototypes",
     "cost",
     "create",
+    "draw_tokens",
     "names",
     "only_layer",
     "parameter_count",

@@ -22,7 +22,13 @@ class LinearHeadProbe(ClipProbe):
     """Base of clip probes with logits = head(features(tokens)), where the last layer of `head` is linear.
 
     A subclass sets `head`, a `Head` or `nn.Linear`, in its constructor.
+
+    Attributes
+    ----------
+    solves_head_first : True if training starts from the exact solution of the last layer for the initial features.
     """
+
+    solves_head_first: bool = False
 
     @abstractmethod
     def features(self, tokens: Tokens) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -11,7 +12,7 @@ from typing import Any
 
 from otoscope import metrics, probes
 from otoscope.bank import Bank
-from otoscope.probes import FrameProbe, Probe
+from otoscope.probes import FrameProbe, LinearHeadProbe, Probe
 from otoscope.results import Protocol
 from otoscope.train import loader
 from otoscope.train._prepare import create_probe, device_of, load_split, standardiser_of
@@ -23,7 +24,7 @@ from otoscope.train.fitted import FittedProbe, chosen_shape, fitted_on
 from otoscope.train.learners import SingleLearner, StackedLearner, can_stack
 from otoscope.train.loop import Callback, Group, TrainingState, train
 from otoscope.train.losses import Loss, loss_for
-from otoscope.train.once import fit_once, resolve_head
+from otoscope.train.once import fit_once, resolve_head, set_head, solve_head
 from otoscope.train.optim import adamw, warmup_cosine
 from otoscope.train.progress import TrainingBar
 from otoscope.train.protocol import protocol_of
@@ -129,6 +130,7 @@ class _Trials:
             load_split(bank, name, self.modules[0], trials[0]) for name in ("train", "validation")
         )
         self.epochs = trials[0].count_epochs(len(self.training))
+        self._prepare_modules()
         self.state = TrainingState(self._groups(), self._diverged)
 
     def train(self, watch: Watch | None, progress: bool) -> None:
@@ -167,6 +169,20 @@ class _Trials:
                 standardiser, seconds = standardiser_of(self.bank, module, trial), trial_seconds[number]
                 results[number] = fitted_on(self.bank, module, protocol, trial, history, seconds, standardiser, head)
         return [results[number] for number in range(len(self.trials))]
+
+    def _prepare_modules(self) -> None:
+        """Let each module take its start from the train clips. Trials with the same seed have the same start."""
+        first: dict[int, int] = {}
+        for number, trial in enumerate(self.trials):
+            if first.setdefault(trial.seed, number) < number:
+                self.modules[number] = copy.deepcopy(self.modules[first[trial.seed]])
+                self.streams[number] = copy.copy(self.streams[first[trial.seed]])
+                continue
+            module = self.modules[number]
+            with self.streams[number].active():
+                module.prepare(self.load, len(self.training))
+            if isinstance(module, LinearHeadProbe) and module.solves_head_first:
+                set_head(module, solve_head(module, self.bank, trial))
 
     def _groups(self) -> list[Group]:
         """Return one stacked learner if the probe can be stacked, else one learner for each trial, sorted by seed."""
