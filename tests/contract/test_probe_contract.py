@@ -167,7 +167,7 @@ class StandardisesByAnUnknownRule(Correct):
 
 
 class FoldsTheScaleAlone(Correct):
-    def fold(self, mean, scale):
+    def fold(self, mean, scale):  # noqa: ARG002
         self.linear.weight.data.div_(scale.x.flatten())
         return True
 
