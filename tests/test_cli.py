@@ -21,7 +21,7 @@ from otoscope.cli import main
 from otoscope.results import Store
 from toys import Ear, run_toy
 
-COMMANDS = ("demo", "list", "extract", "probe", "finetune", "results", "report", "check")
+COMMANDS = ("demo", "list", "extract", "probe", "layers", "finetune", "results", "report", "check")
 MELODY = """
 from otoscope.datasets import register
 from toys import Tones

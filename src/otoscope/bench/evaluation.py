@@ -153,6 +153,7 @@ def _record(
         value=values[metrics.main_score(task)],
         parameters=fitted.parameters,
         train_seconds=fitted.train_seconds,
+        validation=fitted.validation,
         metrics=values,
         protocol=protocol or fitted.protocol,
         epochs=fitted.epochs,

@@ -142,7 +142,7 @@ def bank_layers(text: str) -> str:
     '0,-1'
     """
     if text != "last":
-        layers(text)
+        read_layers(text)
     return text
 
 
@@ -158,7 +158,13 @@ def device(text: str) -> str:
     return text
 
 
-def layers(text: str) -> int | str | list[int]:
+def layer_indices(text: str) -> list[int] | None:
+    """Parse "all", or indices of layers; None for all."""
+    parsed = read_layers(text)
+    return None if isinstance(parsed, str) else [parsed] if isinstance(parsed, int) else parsed
+
+
+def read_layers(text: str) -> int | str | list[int]:
     """Parse "all", the index of a layer, or several indices."""
     if text == "all":
         return text

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from otoscope.cli import benching, checking, commands, reading
+from otoscope.cli import benching, checking, commands, layers, reading
 from otoscope.cli._shared_arguments import (
     add_debug,
     add_few_shot,
@@ -21,7 +21,7 @@ from otoscope.cli._shared_arguments import (
     add_training,
     bank_layers,
     count,
-    layers,
+    read_layers,
 )
 
 CHECKED = {
@@ -66,11 +66,8 @@ def parser() -> argparse.ArgumentParser:
     _list(command("list", commands.list_, "list encoders, data sets, probes, metrics and search strategies"))
     _extract(command("extract", commands.extract, "encode a data set and store its tokens in a bank"))
     _probe(command("probe", benching.probe, "train and evaluate one probe on one encoder and data set"))
-    _bench(
-        command(
-            "bench", benching.bench, "compare encoders, data sets and probes; only runs without a result are executed"
-        )
-    )
+    _bench(command("bench", benching.bench, "compare encoders, data sets and probes; finished runs are not repeated"))
+    layers.add_arguments(command("layers", layers.layers, "measure every layer of an encoder with exact probes"))
     _finetune(command("finetune", benching.finetune, "fine-tune a whole encoder, as a reference for probes"))
     _results(
         command("results", reading.results, "list or export the results, one row per encoder, data set, probe and seed")
@@ -152,7 +149,9 @@ def _probe(parser: argparse.ArgumentParser) -> None:
     add_search(parser)
     add_training(parser)
     parser.add_argument(
-        "--layer", type=layers, help="index of a layer, indices such as 0,5, or all (default: what the probe reads)"
+        "--layer",
+        type=read_layers,
+        help="index of a layer, indices such as 0,5, or all (default: what the probe reads)",
     )
     parser.add_argument(
         "--resolve-head",

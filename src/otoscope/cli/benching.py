@@ -173,6 +173,11 @@ def _print_results(arguments: argparse.Namespace, result: SuiteResult) -> int:
 
     if next(iter(result.store), None):
         print(summary.summary_text(summarise(result.store)))
+    return print_outcome(arguments, result)
+
+
+def print_outcome(arguments: argparse.Namespace, result: SuiteResult) -> int:
+    """Print what is missing, finished or failed after a suite, and return the exit status."""
     for item in result.plan.unavailable if arguments.quiet else ():
         print(f"missing {item.kind} {item.name!r}: {item.reason}", file=sys.stderr)
     if not result.plan.runs:

@@ -37,6 +37,7 @@ class Record:
     metrics : every metric of the task, as fractions.
     parameters : number of trained parameters.
     train_seconds : wall-clock time of the training.
+    validation : main score on the validation split, a fraction; None in records that are older than this field.
     machine, date, versions : where, when (ISO 8601, UTC) and with which package versions it was measured.
     source : origin of the value, as a sentence; None if this user measured it.
     not_converged : reasons why the training has not converged (`otoscope.results.convergence`); empty if it has
@@ -53,6 +54,7 @@ class Record:
     parameters: int
     train_seconds: float
     epochs: int | None = None
+    validation: float | None = None
     lr: float | None = None
     weight_decay: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from otoscope.files import replacing
 from otoscope.report import claims
 from otoscope.report.html import sections
 from otoscope.report.html.svg import escape
+from otoscope.report.layers import layer_profiles, without_inner_layers
 from otoscope.report.rankings import rank
 from otoscope.report.rows import Row, summarise
 from otoscope.report.text import summary
@@ -64,9 +65,17 @@ def write_report(store_path: str | Path, out_html: str | Path) -> Path:
 
 def _prepare(store: Store) -> sections.ReportData:
     """Summarise the store; pairs of controls come last."""
-    pairs = sorted(summary.by_pair(summarise(store)), key=lambda pair: pair[0].control)
-    rows = tuple(row for pair in pairs for row in pair)
-    return sections.ReportData(store, rows, tuple(map(tuple, pairs)), rank(store))
+    summarised = summarise(store)
+    rows = without_inner_layers(summarised)
+    pairs = sorted(summary.by_pair(rows), key=lambda pair: pair[0].control)
+    inner = {_labels(row) for row in summarised} - {_labels(row) for row in rows}
+    rankings = rank(store, select=lambda *labels: labels not in inner)
+    listed = tuple(row for pair in pairs for row in pair)
+    return sections.ReportData(store, listed, tuple(map(tuple, pairs)), rankings, tuple(layer_profiles(summarised)))
+
+
+def _labels(row: Row) -> tuple[str, str, str]:
+    return row.encoder, row.dataset, row.probe
 
 
 def _top(pair: Sequence[Row], rows: Sequence[Row]) -> str:

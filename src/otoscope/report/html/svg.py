@@ -48,6 +48,16 @@ def line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
     return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
+def polyline(points: Iterable[tuple[float, float]], style: str) -> str:
+    """Draw straight lines from each point to the next, with the CSS class `style`."""
+    return f'<polyline class="{style}" points="{_points(points)}"/>'
+
+
+def polygon(points: Iterable[tuple[float, float]], style: str) -> str:
+    """Draw the area inside these corners, with the CSS class `style`."""
+    return f'<polygon class="{style}" points="{_points(points)}"/>'
+
+
 def dot(x: float, y: float, radius: float, style: str, hint: str = "") -> str:
     """Draw a filled circle around (x, y) with the tooltip `hint`."""
     return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}">{_hint(hint)}</circle>'
@@ -109,6 +119,10 @@ def drawing(width: float, height: float, parts: Iterable[str], label: str) -> st
     """
     head = f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(label)}">'
     return "\n".join([head, *parts, "</svg>"])
+
+
+def _points(points: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
 def _hint(content: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from otoscope.metrics.stats import Interval
+import math
+
+from otoscope.metrics.stats import Difference, Interval
 
 ABSENT = "–"
 """Printed where there is no value."""
@@ -21,6 +23,14 @@ def whole_percent(value: float) -> str:
 def signed(value: float) -> str:
     """Write a difference of fractions in percentage points, with its sign: "+7.1"."""
     return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def difference(value: Difference | None) -> str:
+    """Write a difference in percentage points with its interval, "+7.1 [+6.0, +8.2]", or a dash for None."""
+    if value is None:
+        return ABSENT
+    ends = "" if math.isnan(value.low) else f" [{signed(value.low)}, {signed(value.high)}]"
+    return f"{signed(value.value)}{ends}"
 
 
 def span(interval: Interval | None) -> str:

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from otoscope.report.convergence import note
 from otoscope.report.rows import LINEAR, Row
-from otoscope.report.text.numbers import ABSENT, duration, percent, signed, span, whole_percent
+from otoscope.report.text.numbers import ABSENT, difference, duration, percent, span, whole_percent
 from otoscope.report.text.table import NOT_CONVERGED, RECORDED, WINNER, TextFormat, TextTable, document
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
@@ -109,10 +109,7 @@ def _reference_mark(column: str, rows: Sequence[Row]) -> str:
 
 def gain(row: Row) -> str:
     """Write the gain over the linear probe in points, with its interval: "+7.1 [6.0, 8.2]"."""
-    if row.gain is None:
-        return ABSENT
-    ends = "" if math.isnan(row.gain.low) else f" [{signed(row.gain.low)}, {signed(row.gain.high)}]"
-    return f"{signed(row.gain.value)}{ends}"
+    return difference(row.gain)
 
 
 def gap(row: Row) -> str:

@@ -10,12 +10,13 @@ from typing import Literal
 from otoscope.report.text.numbers import ABSENT
 
 TextFormat = Literal["table", "markdown", "latex"]
-WINNER, RECORDED, NOT_CONVERGED = "★", "†", "‡"
+WINNER, RECORDED, NOT_CONVERGED, BEST_LAYER = "★", "†", "‡", "◆"
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _LATEX |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
 _LATEX |= {
     WINNER: r"$\star$",
     RECORDED: r"$\dagger$",
+    BEST_LAYER: r"$\diamond$",
     NOT_CONVERGED: r"$\ddagger$",
     ABSENT: "--",
     "−": "$-$",

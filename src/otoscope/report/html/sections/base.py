@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from otoscope.registry import Registry
+from otoscope.report.layers import LayerProfile
 from otoscope.report.rankings import Rankings
 from otoscope.report.rows import Row
 from otoscope.results import Store
@@ -23,12 +24,15 @@ class ReportData:
     rows : tuple of Row. One row per encoder, data set and probe, in the order of `pairs`.
     pairs : tuple of tuples of Row. The same rows, grouped by encoder and data set; controls come last.
     rankings : Rankings. The rankings of encoders under each probe, and the comparison of probes over all pairs.
+    profiles : tuple of LayerProfile. The layer profiles. The rows of their inner layers are not among `rows`, see
+        `without_inner_layers`.
     """
 
     store: Store
     rows: tuple[Row, ...]
     pairs: tuple[tuple[Row, ...], ...]
     rankings: Rankings
+    profiles: tuple[LayerProfile, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -50,7 +54,7 @@ class Section(ABC):
     --------
     >>> from otoscope.report.html import sections
     >>> [section.name for section in sections.ordered()][:3]
-    ['tables', 'bars', 'rankings']
+    ['tables', 'bars', 'layers']
     """
 
     name: ClassVar[str]

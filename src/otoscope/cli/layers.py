@@ -1,0 +1,75 @@
+"""The subcommand `layers`. Other modules are imported inside functions, as in `commands`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from otoscope.cli._shared_arguments import add_machine, add_pair, count, layer_indices
+from otoscope.cli.benching import print_outcome
+from otoscope.cli.commands import label
+
+if TYPE_CHECKING:
+    from otoscope.report.layers import LayerProfile
+    from otoscope.results import Store
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the subcommand."""
+    add_pair(parser, bank=False)
+    parser.add_argument(
+        "--probes",
+        default="linear,stats,fixedproto",
+        metavar="A,B",
+        help="names of probes (default: linear,stats,fixedproto)",
+    )
+    parser.add_argument(
+        "--layers", type=layer_indices, metavar="I,J", help="indices of layers, such as 0,4,-1 (default: all)"
+    )
+    parser.add_argument(
+        "--seeds", type=count, default=1, metavar="N", help="seeds of probes trained by gradient (default: 1)"
+    )
+    add_machine(parser)
+
+
+def layers(arguments: argparse.Namespace) -> int:
+    """Measure every layer of an encoder, print the tables, and write the report."""
+    from otoscope.bench.layers import layer_suite, trained_by_gradient
+    from otoscope.bench.runner import run_suite
+    from otoscope.bench.specs import DatasetSpec, EncoderSpec
+    from otoscope.report.html.page import write_report
+    from otoscope.report.text.layers import layers_text
+
+    encoder = EncoderSpec(arguments.encoder, label(arguments), dict(arguments.encoder_option))
+    dataset = DatasetSpec(arguments.dataset, dict(arguments.dataset_option))
+    for part in (encoder, dataset):
+        part.check()
+    names = list(dict.fromkeys(arguments.probes.split(",")))
+    suite = layer_suite(encoder, dataset, names, layers=arguments.layers, seeds=arguments.seeds)
+    slow = trained_by_gradient(names)
+    if slow and not arguments.quiet:
+        print(
+            f"{', '.join(slow)} cannot be solved exactly; training by gradient, with the middle of the learning rates, "
+            f"is slower and is repeated for {len(suite.probes) // len(names)} choices of layers: see the plan",
+            file=sys.stderr,
+        )
+    result = run_suite(suite, arguments.out, device=arguments.device, progress=not arguments.quiet)
+    for item in result.plan.unavailable:
+        raise ValueError(item.reason)
+    profiles = _profiles(result.store, encoder.label, dataset.name)
+    if profiles:
+        print(layers_text(profiles))
+        print(f"\nreport: {write_report(result.store.path, arguments.out / 'report.html').resolve()}")
+    return print_outcome(arguments, result)
+
+
+def _profiles(store: Store, encoder: str, dataset: str) -> list[LayerProfile]:
+    """The layer profiles of this encoder and data set."""
+    from otoscope.report.layers import layer_profiles
+    from otoscope.report.rows import configurations, with_estimate
+
+    if next(iter(store), None) is None:
+        return []
+    rows = [with_estimate(store, row) for row in configurations(store) if row.dataset == dataset]
+    return [profile for profile in layer_profiles(rows) if profile.rows[0].encoder == encoder]
