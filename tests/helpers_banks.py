@@ -53,8 +53,9 @@ class Sounds(Dataset):
     name, digest = "sounds", "sounds-1"
     task = Task(("dog", "rain", "bell"), "multi-label", "mAP")
 
-    def __init__(self, counts=(7, 3, 4), lengths=(60,), rate=RATE):
+    def __init__(self, counts=(7, 3, 4), lengths=(60,), rate=RATE, sites=0):
         self.counts, self.lengths, self.rate = dict(zip(self.splits, counts, strict=True)), lengths, rate
+        self.sites = sites
 
     def clips(self, split):
         return [self.clip(split, i) for i in range(self.counts[split])]
@@ -63,7 +64,10 @@ class Sounds(Dataset):
         length = self.lengths[i % len(self.lengths)]
         labels = self.task.classes[: i % 4]
         events = tuple(Event(0.1, 0.25 + i, label) for label in labels)
-        return Clip(f"{split}-{i}", partial(self.wave, f"{split}-{i}", length), self.rate, labels, events, split)
+        groups = (f"site {i % self.sites}",) if self.sites else ()
+        return Clip(
+            f"{split}-{i}", partial(self.wave, f"{split}-{i}", length), self.rate, labels, events, split, groups
+        )
 
     def wave(self, id, length):
         seed = int.from_bytes(id.encode(), "little")

@@ -28,6 +28,7 @@ PLAIN = Suite(
     seeds=2,
     epochs=1,
     batch_size=16,
+    control=False,
 )
 SEARCHED = dataclasses.replace(PLAIN, search=SearchSpec("tpe", {"trials": 4}))
 SOBOL = dataclasses.replace(PLAIN, search=SearchSpec("sobol", {"trials": 4}))

@@ -56,6 +56,26 @@ def test_ids_labels_and_events_are_stored(tmp_path):
     assert torch.equal(train.targets, data.task.targets(clips))
     assert train.targets.dtype == torch.float32
     assert len(train) == 7
+    assert train.groups == ((),) * 7
+
+
+def test_groups_are_stored_and_kept_by_subsets(tmp_path):
+    train = extract_quietly(Toy(), Sounds(sites=3), tmp_path / "b").split("train")
+    assert train.groups == tuple((f"site {i % 3}",) for i in range(7))
+    assert train.subset([4, 0]).groups == (("site 1",), ("site 0",))
+
+
+def test_a_bank_without_groups_gets_them_when_its_clips_are_listed_again(tmp_path):
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
+    written = {file: file.stat().st_mtime_ns for file in bank.path.glob("*/*")}
+    assert extract_quietly(Toy(), Sounds(sites=2), bank.path).split("train").groups == ((),) * 7
+    (bank.path / "test" / "clips.json").unlink()
+    assert extract_quietly(Toy(), Sounds(sites=2), bank.path).split("train").groups[1] == ("site 1",)
+    changed = {file for file, time in written.items() if file.stat().st_mtime_ns != time}
+    assert changed == set(bank.path.glob("*/clips.json"))
+    (bank.path / "test" / "clips.json").unlink()
+    with pytest.raises(banks.BankError, match="list different clips"):
+        extract_quietly(Toy(), Sounds(sites=3), bank.path)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,18 @@ def test_shots_and_views_are_passed_to_the_data_set(
     assert (suites[0].dataset("scenes").shots, suites[0].dataset("scenes").views, suites[0].draws) == (4, 5, 3)
 
 
+@pytest.mark.parametrize(("arguments", "control"), [([], True), (["--no-control"], False), (["--control"], True)])
+def test_the_control_can_be_left_out(
+    arguments: list[str], control: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from otoscope.bench import runner
+
+    suites: list[Suite] = []
+    monkeypatch.setattr(runner, "prepare", lambda suite, *_, **__: suites.append(suite))
+    assert main(["bench", "--suite", "smoke", *arguments, "--dry-run", "--out", str(tmp_path)]) == 0
+    assert suites[0].control is control
+
+
 LISTS = ["--encoders", "tiny", "--datasets", "scenes", "--probes", "mean"]
 
 

@@ -106,7 +106,7 @@ def test_extract_probe_search_finetune_results_and_report(
         ("mean", "0"),
         ("protobin", "0"),
     ]
-    assert len({r["lr"] for r in rows[1:3]}) == 1
+    assert all(r["lr"] for r in rows[1:3])
     assert json.loads(rows[3]["protocol"])["layers"] == [0]
     assert json.loads(rows[4]["protocol"])["options"] == {"prototypes_per_class": 4}
     assert main(["results", "--summary", "--format", "json", "--probe", "linear"]) == 0
@@ -179,12 +179,14 @@ def test_demo_prints_the_table_and_writes_the_report(
         return SuiteResult(Plan(suites.load("demo"), (), 0, {}, ()), store, ())
 
     monkeypatch.setattr(demo, "run_demo", run_demo)
-    assert main(["demo", "--small", "--seeds", "2", "--control"]) == 0
+    assert main(["demo", "--small", "--seeds", "2"]) == 0
     output = capsys.readouterr().out
     assert "protobin ★" in output
     assert output.splitlines()[-1] == f"report: {plugin_folder / 'otoscope-demo' / 'report.html'}"
     assert received["suite"] == "demo-small"
     assert (received["seeds"], received["control"], received["finetune"]) == (2, True, False)
+    assert main(["demo", "--small", "--no-control", "--out", "other"]) == 0
+    assert received["control"] is False
 
 
 def test_check_encoders_and_data_sets(plugin_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

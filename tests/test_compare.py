@@ -52,6 +52,28 @@ def test_a_clear_difference_is_a_verdict_with_the_numbers_of_the_paired_bootstra
     )
 
 
+def test_what_both_probes_read_beyond_the_control_follows_the_verdict(store: Store) -> None:
+    without = compare(store, "protobin", "linear")
+    assert without.verdicts[0].beyond_sentence() == ""
+    for probe, skill in (("linear", 0.2), ("protobin", 1.1)):
+        random = {"encoder": "tiny-random", "control_of": "tiny", "protocol": {"control": True}}
+        add_scenes(store, probe, skill, seeds=3 if probe == "protobin" else 2, **random)
+    (verdict,) = compare(store, "linear", "protobin").verdicts  # the control is no second pair
+    low, high = verdict.a.beyond, verdict.b.beyond
+    assert low is not None
+    assert high is not None
+    assert verdict.beyond_sentence() == (
+        "Beyond the same encoder with random weights: "
+        f"protobin {100 * high.value:.1f} points (95 % interval {100 * high.low:.1f} to {100 * high.high:.1f}), "
+        f"linear {100 * low.value:.1f} points (95 % interval {100 * low.low:.1f} to {100 * low.high:.1f})."
+    )
+    assert compare(store, "linear", "protobin").text() == compare(store, "protobin", "linear").text()
+    filtered = compare(store, "protobin", "linear", select=lambda encoder, *_: encoder == "tiny")
+    assert filtered.verdicts[0].beyond_sentence() == verdict.beyond_sentence()
+    (alone,) = compare(store, "protobin", "linear", select=lambda encoder, *_: encoder == "tiny-random").verdicts
+    assert alone.a.encoder == "tiny-random"
+
+
 def test_the_order_of_the_names_changes_the_sign_and_not_the_sentence(store: Store) -> None:
     one, other = compare(store, "protobin", "linear"), compare(store, "linear", "protobin")
     assert one.text() == other.text()

@@ -37,21 +37,30 @@ class Trained:
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        ([0.30] * 24 + [0.31] * 6, True),
+        ([0.30] * 12 + [0.31] * 18, True),
         ([0.30] * 25 + [0.31] * 5, True),
-        ([0.30] * 23 + [0.31] * 7, False),
-        ([0.30] * 24 + [0.304] * 6, False),
+        ([0.30] * 11 + [0.31] * 19, False),
+        ([0.30] * 12 + [0.304] * 18, False),
         ([0.30] * 29 + [0.31], True),
         ([0.31] + [0.30] * 29, False),
         ([0.1, 0.2], True),
         ([0.1, 0.2, 0.2], False),
+        ([0.1, 0.1, 0.2], True),
         ([0.2, 0.1], False),
         ([0.1], False),
         ([], False),
     ],
 )
-def test_a_training_improves_if_the_last_fifth_exceeds_all_earlier_epochs(scores: list[float], expected: bool) -> None:
+def test_a_training_improves_if_the_last_third_of_the_learning_rates_raises_its_score(
+    scores: list[float], expected: bool
+) -> None:
     assert still_improving(scores) is expected
+
+
+def test_the_last_third_begins_later_after_a_warmup() -> None:
+    scores = [0.30] * 12 + [0.31] * 18
+    assert still_improving(scores)
+    assert not still_improving(scores, warmup=0.3)
 
 
 def test_where_lower_is_better_a_falling_score_improves() -> None:
@@ -110,12 +119,20 @@ def finished_list(outcomes: Sequence[tuple[float, float | Exception]], *, higher
         ([(1e-3, 0.2), (1e-2, 0.3)], "highest"),
         ([(1e-2, 0.2), (1e-3, 0.3)], "lowest"),
         ([(1e-3, 0.298), (1e-2, 0.3)], None),
+        ([(1e-3, 0.2), (2e-3, 0.3)], "highest"),
+        ([(1e-3, 0.298), (2e-3, 0.3)], None),
+        ([(1e-3, 0.2), (2e-3, 0.3), (1e-2, 0.3)], None),
+        ([(1e-3, 0.2), (7e-3, 0.3), (9e-3, 0.302), (1e-2, 0.298)], "highest"),
+        ([(1e-3, 0.2), (7e-3, 0.3), (9e-3, 0.302), (1e-2, 0.29)], None),
+        ([(1e-3, 0.2), (7e-3, 0.3), (9e-3, 0.304), (3e-2, 0.3)], None),
+        ([(1e-3, 0.29), (2e-3, 0.298), (1e-2, 0.3)], None),
+        ([(1e-2, 0.2), (2e-3, 0.3), (1e-3, 0.299)], "lowest"),
         ([(1e-3, 0.2), (1e-2, 0.3), (1e-1, 0.1)], None),
         ([(1e-3, 0.2), (1e-2, 0.3), (1e-1, DivergedError("the loss is not finite"))], None),
         ([(1e-3, 0.3)], None),
     ],
 )
-def test_a_search_is_at_the_edge_if_its_score_still_rises_there(
+def test_a_search_is_at_an_end_if_its_score_rises_until_there(
     outcomes: Sequence[tuple[float, float | Exception]], expected: str | None
 ) -> None:
     search = finished_list(outcomes)
@@ -140,6 +157,14 @@ def test_a_searched_range_needs_three_learning_rates_with_a_score(kind: str, nee
 
     assert edge(8) == "highest"
     assert edge(2) is None
+
+
+def test_trials_that_were_all_stopped_early_are_worse_than_the_end(needs_optuna: None) -> None:  # noqa: ARG001
+    search = registry.create("tpe", Problem(space={"lr": Range(1e-4, 1e-2)}, trials_at_once=8), trials=8, sobol=8)
+    batch = search.ask()
+    top = max(batch, key=lambda number: batch[number]["lr"])
+    search.tell({number: Trained(0.2) if number == top else PrunedError(4, 0.1) for number in batch})
+    assert search.edge() == "highest"
 
 
 def test_a_trial_that_was_stopped_early_bounds_the_range_and_a_failed_one_does_not(needs_optuna: None) -> None:  # noqa: ARG001

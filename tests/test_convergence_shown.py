@@ -81,7 +81,6 @@ def test_a_record_keeps_its_reasons_and_an_older_one_says_nothing(store: Store) 
 
 def test_values_say_why_or_that_nothing_is_known(store: Store) -> None:
     change(store, "mhca", 0, None)
-    change(store, "mhca", 1, None)
     values = {(row["probe"], row["seed"]): row["not_converged"] for row in record_values(store)}
     assert values["linear", 0] == f"{IMPROVING}; {HIGHEST_RATE}"
     assert (values["mhca", 0], values["protobin", 0]) == ("unknown", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,18 @@ from hypothesis.extra import numpy as hnp
 import otoscope.bank
 from otoscope.bank import Bank
 from otoscope.bench import evaluate
-from otoscope.sampling import VALIDATION_CUT, few_shot, stratify, with_few_shot, with_validation
+from otoscope.results import Store
+from otoscope.sampling import (
+    VALIDATION_CUT,
+    TrainingSet,
+    few_shot,
+    split_validation,
+    stratify,
+    with_few_shot,
+    with_validation,
+)
 from otoscope.train import TrainingConfig, fit
+from otoscope.types import Clip
 from toys import SIZES, Ear, Tones
 
 LABELS = hnp.arrays(np.uint8, st.tuples(st.integers(1, 30), st.integers(1, 5)), elements=st.integers(0, 1))
@@ -108,13 +119,49 @@ def test_a_draw_of_one_label_per_clip_is_exact_and_seeds_differ() -> None:
         few_shot(targets, 0)
 
 
+@few_examples
+@given(LABELS, st.data())
+def test_stratify_keeps_groups_together_and_equals_the_paper_for_groups_of_one(
+    targets: np.ndarray, data: st.DataObject
+) -> None:
+    groups = data.draw(st.lists(st.integers(0, 9), min_size=len(targets), max_size=len(targets)))
+    part = stratify(targets, [0.7, 0.3], groups=groups)
+    assert all(len(set(part[np.array(groups) == group])) == 1 for group in groups)
+    single = stratify(targets, [0.7, 0.3], groups=list(range(len(targets))))
+    assert single.tolist() == stratify(targets, [0.7, 0.3]).tolist()
+
+
+def test_a_validation_cut_separates_speakers_and_keeps_shares_of_classes() -> None:
+    rng = np.random.default_rng(0)
+    speaker = np.repeat(np.arange(40), rng.integers(2, 20, 40))
+    targets = np.eye(4)[rng.integers(0, 4, len(speaker))]
+    train, validation = split_validation(targets, [(f"speaker {s}",) for s in speaker])
+    assert sorted(train + validation) == list(range(len(speaker)))
+    assert not set(speaker[train]) & set(speaker[validation])
+    assert len(validation) == pytest.approx(VALIDATION_CUT.share * len(speaker), rel=0.1)
+    assert targets[validation].sum(0) == pytest.approx(VALIDATION_CUT.share * targets.sum(0), rel=0.35)
+    assert set(speaker[split_validation(targets)[0]]) & set(speaker[validation])
+
+
+def test_a_validation_cut_ignores_groups_that_connect_all_clips() -> None:
+    targets = np.eye(3)[np.arange(60) % 3]
+    chained = [(f"recording {i}", f"recording {i + 1}") for i in range(60)]
+    assert split_validation(targets, chained) == split_validation(targets)
+    assert split_validation(targets, [("a",)] * 30 + [("b",)] * 30) == split_validation(targets)
+    pairs = [(f"recording {i // 2}",) for i in range(60)]
+    assert split_validation(targets, pairs) != split_validation(targets)
+
+
 # Views
 
 
 class Unsplit(Tones):
-    """Tones without a validation split."""
+    """Tones without a validation split; two clips are from each tape."""
 
     name, splits = "unsplit", ("train", "test")
+
+    def clips(self, split: str) -> list[Clip]:
+        return [replace(clip, groups=(f"{split}-tape-{i // 2}",)) for i, clip in enumerate(super().clips(split))]
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +170,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
     return otoscope.bank.extract(Ear(), Unsplit(), path / "b", progress=False)
 
 
-def test_a_missing_validation_split_is_cut_and_can_be_trained_on(bank: Bank) -> None:
+def test_a_missing_validation_split_is_cut_and_can_be_trained_on(bank: Bank, tmp_path: Path) -> None:
     view = with_validation(bank)
     train, validation = view.split("train"), view.split("validation")
     assert len(validation) == pytest.approx(VALIDATION_CUT.share * SIZES["train"], abs=1)
@@ -134,10 +181,17 @@ def test_a_missing_validation_split_is_cut_and_can_be_trained_on(bank: Bank) -> 
     assert torch.equal(validation.pooled().x, whole.pooled().x[rows])
     assert torch.equal(validation.targets, whole.targets[rows])
     assert validation.events == tuple(whole.events[row] for row in rows)
+    assert validation.groups == tuple(whole.groups[row] for row in rows)
+    assert not set(validation.groups) & set(train.groups)
+    assert tuple(clip.id for clip in TrainingSet(Unsplit(), cut=True).clips("validation")) == validation.ids
     again = with_validation(bank).split("validation")
     assert again.ids == validation.ids
     fitted = fit("linear", view, TrainingConfig(epochs=2))
     assert evaluate(fitted, bank).metrics == evaluate(fitted, view).metrics  # both have the same held-out split
+    store = Store(tmp_path)
+    predictions = store.predictions(evaluate(fitted, view, store=store))
+    assert predictions is not None
+    assert predictions.groups == tuple((f"test-tape-{i // 2}",) for i in range(SIZES["test"]))
     with pytest.raises(otoscope.bank.HeldOutError):
         view.split("test")
 

@@ -65,6 +65,9 @@ def test_a_view_has_the_labels_of_both_clips_or_of_the_louder_one() -> None:
     assert [event.label for event in first.events] == ["a", "b"]
     assert MANY.targets([first, second]).tolist() == [[1, 1, 0], [1, 1, 0]]
     assert [view.labels for view in views_of(same, p=1.0)] == [("a",), ("a",)]
+    grouped = [dataclasses.replace(clip, groups=(f"site {i}",)) for i, clip in enumerate(both)]
+    for task in (ONE, MANY):
+        assert [view.groups for view in views_of(grouped, task, p=1.0)] == [("site 0", "site 1"), ("site 1", "site 0")]
     assert [view.labels for view in views_of(both, ONE, p=1.0)] == [("a",), ("b",)]
     assert [len(view.events) for view in views_of(both, ONE, p=1.0)] == [1, 1]
     assert not np.array_equal(views_of(both, ONE, p=1.0)[0].audio, both[0].audio)

@@ -72,6 +72,21 @@ def test_ranks_differences_and_agreements_are_those_of_brute_force(store: Store)
         assert (agreement.low, agreement.high) == pytest.approx(tuple(np.nanquantile(taus, [0.025, 0.975])))
 
 
+def test_controls_are_not_ranked_but_named_unless_they_are_alone(store: Store) -> None:
+    expected = rank(store, resamples=100)
+    for encoder in ("tiny", "whisper"):
+        for record in list(store):
+            if record.encoder == encoder:
+                protocol = replace(record.protocol, control=True, encoder_digest=f"random {encoder}")
+                control = replace(record, encoder=f"{encoder}-random", control_of=encoder, protocol=protocol)
+                store.add(control, store.predictions(record))
+    ranked = rank(store, resamples=100)
+    assert [r.encoders for r in ranked.rankings] == [r.encoders for r in expected.rankings]
+    assert ranked.omitted == ("controls are not ranked: tiny-random, whisper-random", *expected.omitted)
+    alone = rank(store, select=lambda encoder, *_: encoder.endswith("-random"), resamples=100)
+    assert [r.encoders for r in alone.rankings] == [("whisper-random", "tiny-random")]
+
+
 def test_encoders_are_ordered_by_fine_tuning_and_probes_by_their_mean_value(store: Store) -> None:
     ranking = only_ranking(store)
     assert list(ranking.encoders) == ranking.order("finetune")

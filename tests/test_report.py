@@ -17,6 +17,7 @@ from helpers_records import IDS, SCENE_CLASSES, TARGETS, add_scenes, scene_recor
 from otoscope import metrics, write_report
 from otoscope.metrics import stats
 from otoscope.report import claims
+from otoscope.report.compare import compare
 from otoscope.report.html import figures
 from otoscope.report.rows import Row, configurations, summarise
 from otoscope.report.text import numbers, summary
@@ -95,6 +96,49 @@ def test_rows_contain_mean_interval_gain_gap_and_winner(store: Store) -> None:
     assert best.spread == pytest.approx(np.std([r.value for r in best.records], ddof=1))
 
 
+def test_rows_contain_what_a_probe_reads_beyond_the_control(store: Store) -> None:
+    rows = summarise(store)
+    trained, control = rows_of(rows), rows_of(rows, "tiny-random")
+    for probe in ("linear", "mhca", "protobin"):
+        beyond = trained[probe].beyond
+        assert beyond is not None
+        assert beyond.value == pytest.approx(trained[probe].value - control[probe].value)
+        assert beyond.low < beyond.value < beyond.high
+    assert trained["finetune"].beyond is None
+    assert [(row.beyond, row.winner) for row in control.values()] == [(None, False)] * 3
+    assert row_values(trained["mhca"])["beyond"] == pytest.approx(trained["mhca"].value - control["mhca"].value)
+
+
+def test_a_control_is_found_by_its_record_and_in_old_records_only_if_it_is_the_only_one(store: Store) -> None:
+    def beyond(encoder: str) -> float | None:
+        difference = rows_of(summarise(store), encoder)["linear"].beyond
+        return difference and difference.value
+
+    alone = beyond("tiny")
+    add_scenes(store, "linear", 0.8, encoder="other")
+    assert (beyond("tiny"), beyond("other")) == (None, None)  # whose control is it?
+    for label, skill in (("tiny", 0.1), ("other", 0.3)):
+        add_scenes(store, "linear", skill, encoder=f"{label}-noise", control_of=label, protocol={"control": True})
+    values = {row.encoder: row.value for row in summarise(store) if row.probe == "linear"}
+    assert beyond("tiny") == pytest.approx(values["tiny"] - values["tiny-noise"])
+    assert beyond("tiny") != alone
+    assert beyond("other") == pytest.approx(values["other"] - values["other-noise"])
+
+
+def test_a_probe_with_other_settings_is_not_the_control(store: Store) -> None:
+    add_scenes(store, "mean", 0.9)
+    add_scenes(store, "mean", 0.5, encoder="tiny-random", protocol={"control": True, "norm": "layer"})
+    assert rows_of(summarise(store))["mean"].beyond is None
+
+
+def test_the_column_beyond_is_shown_only_with_a_control(store: Store) -> None:
+    trained, control = summary.by_pair(summarise(store))
+    assert "beyond random weights" in summary.summary_table(trained).header
+    assert "beyond random weights" not in summary.summary_table(control).header
+    assert "on the same encoder with random weights" in summary.summary_text([*trained, *control])
+    assert "random weights" not in summary.summary_text(control)
+
+
 def test_the_order_of_clips_in_a_record_does_not_matter(store: Store) -> None:
     permutation = np.random.default_rng(1).permutation(90)
     ids, scores = tuple(np.array(IDS)[permutation].tolist()), scene_scores(0.6, 0)[permutation]
@@ -129,7 +173,7 @@ def test_a_record_without_predictions_has_a_value_but_no_interval(tmp_path: Path
         store.add(scene_record(probe, 0, value))
     rows_by_label = rows_of(summarise(store))
     assert rows_by_label["mhca"].interval is None
-    assert summary.gain(rows_by_label["mhca"]) == "+10.0"
+    assert numbers.difference(rows_by_label["mhca"].gain) == "+10.0"
     assert summary.gap(rows_by_label["mhca"]) == "50 %"
     assert "mhca reaches 30.0 mAP" in write_report(store.path, tmp_path / "r.html").read_text()
 
@@ -151,6 +195,24 @@ def test_multi_class_results_are_measured_by_accuracy(tmp_path: Path) -> None:
 def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="otoscope demo"):
         summarise(Store(tmp_path))
+
+
+def test_tables_and_verdicts_say_that_groups_were_resampled_also_for_older_records(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    add_scenes(store, "linear", 0.6)
+    narrow = summarise(store)[0].interval
+    groups = tuple((f"recording {i % 30}",) for i in range(len(IDS)))
+    predictions = Predictions(IDS, scene_scores(1.9, 0), TARGETS, SCENE_CLASSES, groups)
+    store.add(scene_record("protobin", 0, 0.9), predictions)
+    rows = summarise(store)
+    assert summary.title(rows) == (
+        "tiny on scenes: mAP in %, 95 % intervals over 90 held-out clips, resampled by group (30 groups)"
+    )
+    assert [row.estimate.groups for row in rows if row.estimate] == [30, 30]
+    assert rows[0].interval != narrow
+    assert (
+        "; the same 90 held-out clips, resampled by group (30 groups);" in compare(store, "protobin", "linear").text()
+    )
 
 
 def test_terminal_table_is_aligned_marked_and_explains_its_marks(store: Store) -> None:

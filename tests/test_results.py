@@ -136,6 +136,29 @@ def test_a_field_that_a_later_version_adds_does_not_change_the_key() -> None:
     assert dataclasses.replace(record, protocol=later[Protocol](**plain, added="some")).key != record.key
 
 
+def test_groups_are_stored_and_records_without_groups_get_those_of_the_same_clips(tmp_path: Path) -> None:
+    store, groups = Store(tmp_path), tuple((f"site {i % 7}", *["tape"] * (i % 2)) for i in range(len(IDS)))
+    grouped = Predictions(IDS, scene_scores(0.5, 0), TARGETS, SCENE_CLASSES, groups)
+    plain = Predictions(IDS[::-1], scene_scores(0.6, 1), TARGETS[::-1], SCENE_CLASSES)
+    old, new = scene_record("mean", 0, 0.6), scene_record("linear", 0, 0.5)
+    store.add(old, plain)
+    before = store.predictions(old)
+    assert before is not None
+    assert before.groups == ()
+    store.add(new, grouped)
+    for record, expected in ((new, groups), (old, groups[::-1])):
+        read = Store(tmp_path).predictions(record)
+        assert read is not None
+        assert read.groups == expected
+    other = dataclasses.replace(old.protocol, dataset_digest="another")
+    store.add(dataclasses.replace(old, protocol=other), plain)
+    apart = store.predictions(dataclasses.replace(old, protocol=other))
+    assert apart is not None
+    assert apart.groups == ()
+    with pytest.raises(ValueError, match="need the groups of 90 clips or none, found 3"):
+        Predictions(IDS, scene_scores(0.5, 0), TARGETS, SCENE_CLASSES, groups[:3])
+
+
 def test_files_under_another_name_than_the_key_are_found_with_their_predictions(tmp_path: Path) -> None:
     store, record = Store(tmp_path), scene_record("linear", 0, 0.5)
     key = store.add(record, Predictions(IDS, scene_scores(0.5, 0), TARGETS, SCENE_CLASSES))
@@ -268,9 +291,12 @@ def test_a_suite_reuses_results_of_version_1(old: Store) -> None:
         epochs=1,
         batch_size=16,
         standardise=False,
+        control=False,
     )
-    assert prepare(suite, old.path.parent).runs == ()
-    assert len(prepare(dataclasses.replace(suite, epochs=2), old.path.parent).runs) > 0
+    runs = prepare(suite, old.path.parent).runs
+    assert {run.study.probe for run in runs} == {"linear", "mean-layer"}  # their search takes near-best settings now
+    assert prepare(dataclasses.replace(suite, probes=suite.probes[2:]), old.path.parent).runs == ()
+    assert len(prepare(dataclasses.replace(suite, epochs=2), old.path.parent).runs) > len(runs)
 
 
 def test_the_shipped_reference_equals_that_of_version_1(old: Store) -> None:

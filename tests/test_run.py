@@ -34,7 +34,7 @@ LRS = (1e-3, 1e-2)
 TINY = Suite(
     name="tiny",
     about="a demo of toys",
-    encoders=(EncoderSpec("ear"), EncoderSpec("ear", "ear-random", {"weights": "random"})),
+    encoders=(EncoderSpec("ear"),),
     datasets=(DatasetSpec("tones", {"train": 32, "validation": 16, "test": 20}),),
     probes=(
         *map(ProbeSpec, ("linear", "mean", "mhca", "protobin")),
@@ -141,6 +141,7 @@ def toys(isolated_registries: None, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 class _DemoEar(Ear):
     def __init__(self, *, weights: str = "pretrained") -> None:
         super().__init__(seed=0 if weights == "pretrained" else 1)
+        self.control = weights == "random"
 
 
 class _DemoTones(Tones):
@@ -149,7 +150,7 @@ class _DemoTones(Tones):
 
 
 def _run(out: Path, **options: Any) -> Store:
-    outcome = run_demo(out, **{"suite": TINY} | options, progress=False)
+    outcome = run_demo(out, **{"suite": TINY, "control": False} | options, progress=False)
     assert outcome.failures == ()
     return outcome.store
 
@@ -234,11 +235,11 @@ def test_measured_fine_tuning_is_shipped_and_copied(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("toys")
 def test_the_demo_prints_its_plan(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    run_demo(tmp_path, suite=TINY, seeds=1)
+    run_demo(tmp_path, suite=TINY, seeds=1, control=False)
     text = capfd.readouterr().err
     assert "12 runs to do, 0 done" in text  # of four probes two trials and a seed
     assert "there is no recorded fine-tuning" in text
-    run_demo(tmp_path, suite=TINY, seeds=1)
+    run_demo(tmp_path, suite=TINY, seeds=1, control=False)
     assert "0 runs to do, 12 done; 0.00 GB of banks to write; under 1 s (0.00 hours)" in capfd.readouterr().err
     with pytest.raises(UnknownNameError, match="unknown suite 'huge'"):
         run_demo(tmp_path, suite="huge")

@@ -44,6 +44,20 @@ def scenes() -> Scenes:
     return Scenes(train=12, validation=2, test=2)
 
 
+# Groups
+
+
+def test_the_groups_of_a_scene_are_its_recordings_and_scenes_share_them():
+    test = Scenes().clips("test")
+    recordings = Counter(name for clip in test for name in clip.groups)
+    assert len(recordings) == 241
+    label = {row["id"]: row["class"] for row in ROWS}
+    for clip in test:
+        assert {label[name] for name in clip.groups} == set(clip.labels)
+    train = {name for clip in Scenes().clips("train") for name in clip.groups}
+    assert not train & recordings.keys()
+
+
 # Recordings
 
 

@@ -101,6 +101,24 @@ def test_a_batch_needs_one_outcome_for_each_trial(tmp_path: Path) -> None:
     assert [type(outcome) for outcome in outcomes.values()] == [ValueError, ValueError]
 
 
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_near_best_trials_are_ordered_from_the_best_one(higher_is_better: bool) -> None:
+    scores = [0.50, 0.495, 0.47, 0.50, None, 0.491]
+    outcomes = [ValueError("diverged") if score is None else Score(score) for score in scores]
+    if not higher_is_better:
+        outcomes = [o if isinstance(o, Exception) else Score(1 - o.validation) for o in outcomes]
+    search = SearchSpec("sobol", {"trials": 6}).create(
+        problem(None, trials_at_once=6, higher_is_better=higher_is_better)
+    )
+    with pytest.raises(RuntimeError, match="no trial of 0 has a validation score"):
+        search.near_best(0.01)
+    search.step(lambda *_: outcomes)
+    assert [trial.number for trial in search.near_best(0.01)] == [0, 3, 1, 5]
+    assert search.near_best(0.01)[0] == search.best
+    assert [trial.number for trial in search.near_best(0)] == [0]
+    assert [trial.number for trial in search.near_best(1)] == [0, 3, 1, 5, 2]
+
+
 def test_trials_at_once_is_at_least_one() -> None:
     with pytest.raises(ValueError, match="at least 1, found 0"):
         problem(None, trials_at_once=0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import scipy.stats
 import sklearn.metrics
@@ -215,6 +217,134 @@ def test_kendalls_interval_contains_the_true_agreement_of_close_rankings(
         different += abs(tau.value - truth) > 1e-9
     assert covered >= 36
     assert different > 8
+
+
+# Groups
+
+
+def recordings(numbers: npt.ArrayLike) -> list[tuple[str, ...]]:
+    return [(f"recording {number}",) for number in np.asarray(numbers)]
+
+
+def width(interval: stats.Interval) -> float:
+    return interval.high - interval.low
+
+
+@pytest.mark.parametrize("metric", metrics.names("multi-label"))
+def test_copies_of_a_clip_in_one_group_do_not_narrow_the_interval(metric: str) -> None:
+    targets = clips(0, n=40)
+    scores = [predict(targets, s, 1.0) for s in (1, 2)]
+    once = stats.bootstrap(scores, targets, metric, resamples=300)
+    copies = np.tile(np.arange(40), 3)
+    scores, targets = [s[copies] for s in scores], targets[copies]
+    grouped = stats.bootstrap(scores, targets, metric, groups=recordings(copies), resamples=300)
+    np.testing.assert_allclose(grouped.draws, once.draws, rtol=1e-12)
+    assert (grouped.clips, grouped.groups, once.groups) == (120, 40, None)
+    by_clip = stats.bootstrap(scores, targets, metric, resamples=300)
+    assert width(by_clip.interval()) < 0.8 * width(once.interval())
+    with pytest.raises(ValueError, match=r"same resamples.* in 40 groups"):
+        stats.paired_bootstrap(grouped, by_clip)
+
+
+def test_a_clip_without_a_group_among_others_is_a_group() -> None:
+    targets = clips(1, n=30)
+    scores = [predict(targets, 0, 1.0)]
+    some = stats.bootstrap(scores, targets, "mAP", groups=[("a",)] * 10 + [()] * 20, resamples=50)
+    named = stats.bootstrap(scores, targets, "mAP", groups=recordings([0] * 10 + [*range(1, 21)]), resamples=50)
+    np.testing.assert_array_equal(some.draws, named.draws)
+    assert some.groups == named.groups == 21
+
+
+def test_intervals_over_speakers_have_their_coverage_and_those_over_clips_do_not() -> None:
+    rng, covered, truth = np.random.default_rng(0), np.zeros(2), 0.7
+    for _ in range(150):
+        right = rng.random(200) < rng.beta(3.5, 1.5, 25).repeat(8)
+        guess = np.where(right, 0, 1)
+        labels = np.eye(2)[np.zeros(200, int)]
+        for column, groups in enumerate((recordings(np.arange(25).repeat(8)), [])):
+            estimate = stats.bootstrap(
+                [np.eye(2)[guess]], labels, "accuracy", "multi-class", groups=groups, resamples=200
+            )
+            interval = estimate.interval()
+            covered[column] += interval.low <= truth <= interval.high
+    assert covered[0] / 150 == pytest.approx(0.94, abs=0.04)
+    assert covered[1] / 150 < 0.85
+
+
+def test_with_several_groups_per_clip_draws_are_stretched_by_the_jackknife() -> None:
+    rng = np.random.default_rng(0)
+    targets, pairs = clips(2, n=60), [tuple({f"r{a}", f"r{b}"}) for a, b in rng.integers(0, 12, (60, 2))]
+    scores = predict(targets, 3, 1.0)
+    by_group = stats.bootstrap([scores], targets, "mAP", groups=pairs)
+    by_clip = stats.bootstrap([scores], targets, "mAP")
+
+    def change(kept: list[bool]) -> float:
+        rest, labels = scores[kept], targets[kept]
+        present = labels.any(0)
+        return sklearn.metrics.average_precision_score(labels[:, present], rest[:, present]) - by_group.value
+
+    of_clips = [change([i != row for i in range(60)]) ** 2 for row in range(60)]
+    of_groups = [change([name not in names for names in pairs]) ** 2 for name in {n for names in pairs for n in names}]
+    variance = sum(of_groups) - sum((len(names) - 1) * d for names, d in zip(pairs, of_clips, strict=True))
+    ratio = np.sqrt(variance / sum(of_clips))
+    assert ratio > 1.1
+    np.testing.assert_array_equal(by_group.draws, by_clip.draws)
+    assert width(by_group.interval(0.8)) == pytest.approx(ratio * width(by_clip.interval(0.8)))
+
+
+def test_two_groups_that_each_clip_has_to_itself_change_nothing() -> None:
+    targets = clips(3, n=50)
+    a, b = predict(targets, 1, 1.0), predict(targets, 2, 1.1)
+    private = [(f"a{i}", f"b{i}") for i in range(50)]
+    with_groups, without = (
+        [stats.bootstrap([s], targets, "mAP", groups=groups) for s in (a, b)] for groups in (private, [])
+    )
+    for grouped, plain in zip(
+        (with_groups[0].interval(), stats.paired_bootstrap(*with_groups)),
+        (without[0].interval(), stats.paired_bootstrap(*without)),
+        strict=True,
+    ):
+        assert dataclasses.astuple(grouped) == pytest.approx(dataclasses.astuple(plain))
+
+
+def test_what_two_probes_share_by_recording_cancels_in_their_difference() -> None:
+    rng = np.random.default_rng(0)
+    targets, numbers = clips(4, n=240, rate=0.3), np.repeat(np.arange(24), 10)
+    pairs = [(f"recording {a}", f"site {b}") for a, b in zip(numbers, rng.integers(0, 80, 240), strict=True)]
+    hard = 2.0 * rng.normal(size=(24, 1))[numbers] * targets
+    a, b = (predict(targets, seed, 2.0) + hard for seed in (1, 2))
+    grouped, plain = ([stats.bootstrap([s], targets, "mAP", groups=groups) for s in (a, b)] for groups in (pairs, []))
+    stretch = width(grouped[0].interval()) / width(plain[0].interval())
+    difference = width(stats.paired_bootstrap(*grouped)) / width(stats.paired_bootstrap(*plain))
+    assert 1 <= difference < 1.3 < 1.8 < stretch
+    assert stats.tail(*grouped) >= stats.tail(*plain)
+    folds = [stats.bootstrap([s], targets, "mAP", groups=pairs, seed=seed) for seed, s in enumerate((a, b))]
+    mean = stats.averaged(folds)
+    assert (mean.clips, mean.groups) == (480, 2 * folds[0].groups)
+    assert width(mean.interval()) == pytest.approx(np.hypot(*(width(f.interval()) for f in folds)) / 2, rel=0.1)
+
+
+def test_large_test_sets_are_deleted_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    n, numbers = 1500, rng.integers(0, 400, 1500)
+    targets = np.eye(3)[rng.integers(0, 3, n)]
+    scores = predict(targets, 1, 1.0) + 1.5 * rng.normal(size=(400, 3))[numbers]
+    pairs = [(f"recording {a}", f"tape {b}") for a, b in zip(numbers, rng.integers(0, 1200, n), strict=True)]
+
+    def estimate() -> stats.Estimate:
+        return stats.bootstrap([scores], targets, "accuracy", "multi-class", groups=pairs, resamples=50)
+
+    blocks = estimate()
+    monkeypatch.setattr("otoscope.metrics._resampling.BLOCKS", 10_000)
+    single = estimate()
+    assert len(blocks.deleted) == 2000
+    assert len(single.deleted) > 2500
+    assert width(blocks.interval()) == pytest.approx(width(single.interval()), rel=0.1)
+
+
+def test_groups_of_another_number_of_clips_are_refused() -> None:
+    with pytest.raises(ValueError, match="80 clips need the groups of 80 clips, found 3"):
+        stats.bootstrap([clips(0)], clips(0), "mAP", groups=recordings(range(3)))
 
 
 def test_a_bootstrap_in_blocks_has_the_same_resamples(monkeypatch: pytest.MonkeyPatch) -> None:

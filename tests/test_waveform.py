@@ -26,6 +26,12 @@ def clip_of(wave, rate=1000, name="broken"):
     return Clip(name, lambda: wave, rate, ("low",), (), "train")
 
 
+@pytest.mark.parametrize("groups", ["speaker", ["speaker"], ("a", "a"), ("",), (7,)])
+def test_groups_of_a_clip_are_distinct_texts(groups):
+    with pytest.raises(ValueError, match=r"clip 'one': groups must be a tuple of distinct texts.*\(\"speaker-7\",\)"):
+        Clip("one", lambda: None, 1000, ("low",), (), "train", groups)
+
+
 def test_a_clip_is_resampled():
     assert waveform(clip_of(np.zeros(44100, np.float32), 44100), 16000).shape == (16000,)
 

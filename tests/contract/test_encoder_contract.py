@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -188,6 +190,62 @@ class ConstantDigest(Sound):
     digest = "sound-1"
 
 
+class Drawn(Sound):
+    """Has the option `weights`, so that the default of `control_options` applies."""
+
+    def __init__(self, *, weights: str = "pretrained") -> None:
+        super().__init__()
+        self.control = weights == "random"
+        if self.control:
+            with torch.no_grad():
+                self.first.weight.mul_(-1)
+
+
+class ReadsWeightsFromAPath(Sound):
+    def __init__(self, *, weights: str = "pretrained.bin") -> None:
+        super().__init__()
+        if weights != "pretrained.bin":
+            raise FileNotFoundError(weights)
+
+
+class DoesNotSayThatItIsAControl(Drawn):
+    def __init__(self, *, weights: str = "pretrained") -> None:
+        super().__init__(weights=weights)
+        self.control = False
+
+
+class DrawsAnewInEveryCall(Drawn):
+    def __init__(self, *, weights: str = "pretrained") -> None:
+        super().__init__(weights=weights)
+        if self.control:
+            torch.nn.init.normal_(self.first.weight)
+
+
+class ChangesTheFrontEnd(Drawn):
+    def __init__(self, *, weights: str = "pretrained") -> None:
+        super().__init__(weights=weights)
+        self.front_end_id = f"frames-100-{weights}"
+
+
+class KeepsItsWeights(Drawn):
+    def __init__(self, *, weights: str = "pretrained") -> None:
+        super().__init__()
+        self.control = weights == "random"
+
+
+class ControlOfAControl(Sound):
+    control = True
+
+    def __init__(self, *, seed: int = 0) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self.first.bias.fill_(float(seed))
+
+    @classmethod
+    def control_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        return {**options, "seed": 1}
+
+
 class NamelessFrontEnd(Sound):
     front_end_id = ""
 
@@ -213,6 +271,12 @@ CULPRITS = [
     ("trainable", StopsTheGradientHalfway, "it does not reach [0]"),
     ("depth groups", ForgetsAParameter, "missing: ['second.weight', 'second.bias']"),
     ("depth groups", RepeatsAParameter, "repeated: ['first.bias']"),
+    ("control", ReadsWeightsFromAPath, "cannot be created: random; override control_options()"),
+    ("control", DoesNotSayThatItIsAControl, "does not set control = True"),
+    ("control", DrawsAnewInEveryCall, "other weights in every call"),
+    ("control", ChangesTheFrontEnd, "('frames-100-random', 1000,"),
+    ("control", KeepsItsWeights, "gives the same tokens"),
+    ("control", ControlOfAControl, "an encoder with random weights is its own control"),
     ("identity", UnseededWeights, "two encoders built alike must have the same digest"),
     ("identity", ConstantDigest, "first.weight does not change it"),
     ("identity", NamelessFrontEnd, "front_end_id must be a text that is not empty"),
@@ -220,7 +284,15 @@ CULPRITS = [
 
 
 def test_the_culprits_are_variants_of_an_encoder_that_passes() -> None:
-    assert [result for result in CONTRACT.run("sound", Sound) if not result.passed] == []
+    for passing in (Sound, Drawn, partial(Drawn, weights="random")):
+        assert [result for result in CONTRACT.run("sound", passing) if not result.passed] == []
+
+
+def test_an_encoder_without_a_control_passes_with_a_note() -> None:
+    [result] = CONTRACT.run("sound", Sound, ["control"])
+    assert (result.passed, result.message) == (True, "comparisons have no control: control_options() returns None")
+    [result] = CONTRACT.run("sound", lambda: Sound(), ["control"])
+    assert "the options are known only for" in result.message
 
 
 def test_every_check_has_a_culprit() -> None:

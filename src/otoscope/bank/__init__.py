@@ -1,7 +1,7 @@
 """Banks: the tokens of a data set, encoded once and stored in memory-mapped files.
 
     bank/manifest.json                   identity, task, clips per split
-    bank/train/clips.json                ids, labels, events
+    bank/train/clips.json                ids, labels, events, groups
     bank/train/shard-00000.safetensors   x [n, L, T, F, D], mask [n, T], cls [n, L, D]
 
 >>> import numpy as np, tempfile, torch

@@ -24,30 +24,34 @@ _POOLED_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class ClipTable:
-    """Names, targets and events of some clips: `clips.json`."""
+    """Names, targets, events and groups of some clips: `clips.json`. Without stored groups, each clip has none."""
 
     ids: tuple[str, ...]
     targets: Tensor
     events: tuple[tuple[Event, ...], ...]
+    groups: tuple[tuple[str, ...], ...]
 
     @classmethod
     def read(cls, file: Path, task: Task) -> ClipTable:
         """Read `clips.json`. Raises `DamagedError` if the file is damaged."""
         try:
             stored = json.loads(file.read_text(encoding="utf-8"))
-            rows = list(zip(stored["ids"], stored["labels"], stored["events"], strict=True))
-            targets = torch.zeros(len(rows), len(task.classes))
-            for row, (_, labels, _) in enumerate(rows):
+            ids, events = tuple(stored["ids"]), stored["events"]
+            groups = stored.get("groups") or [[]] * len(ids)
+            if not len(ids) == len(stored["labels"]) == len(events) == len(groups):
+                raise ValueError("its lists have different lengths")
+            targets = torch.zeros(len(ids), len(task.classes))
+            for row, labels in enumerate(stored["labels"]):
                 targets[row, [task.classes.index(label) for label in labels]] = 1
-            events = tuple(tuple(Event(*event) for event in events) for _, _, events in rows)
-            return cls(tuple(id for id, _, _ in rows), targets, events)
+            events_of_clips = tuple(tuple(Event(*event) for event in of_clip) for of_clip in events)
+            return cls(ids, targets, events_of_clips, tuple(tuple(names) for names in groups))
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedError(f"{file} is damaged ({error!r}); delete it and run extract again") from error
 
     def select(self, rows: Sequence[int]) -> ClipTable:
         """Only these rows, in this order."""
         ids, events = tuple(self.ids[row] for row in rows), tuple(self.events[row] for row in rows)
-        return ClipTable(ids, self.targets[list(rows)], events)
+        return ClipTable(ids, self.targets[list(rows)], events, tuple(self.groups[row] for row in rows))
 
 
 class BankSplit:
@@ -61,6 +65,7 @@ class BankSplit:
     ids : tuple of str. One name per clip, in the order of the data set.
     targets : float32 [n, C]. Multi-hot labels.
     events : tuple. The events of each clip.
+    groups : tuple. The groups of each clip (`Clip.groups`); empty in a bank that was extracted before they were stored.
     task : Task. The task of the data set.
     content : "tokens" or "pooled". What the bank stores of each clip.
     shape : TokenShape. Shape of the encoder's token maps. It is the same for a bank with pooled vectors, so that a
@@ -78,7 +83,7 @@ class BankSplit:
         stored_rows: Sequence[int],
     ) -> None:
         self.name, self.task, self._clips = name, task, clips
-        self.ids, self.targets, self.events = clips.ids, clips.targets, clips.events
+        self.ids, self.targets, self.events, self.groups = clips.ids, clips.targets, clips.events, clips.groups
         self.shape, self.content, self.steps = identity.shape, identity.content, reader.steps
         self._identity, self._reader, self._stored_rows = identity, reader, stored_rows
 

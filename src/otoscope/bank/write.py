@@ -16,6 +16,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from otoscope import metrics
 from otoscope.bank._encode import encode_shard
@@ -228,18 +229,20 @@ def _is_complete(file: Path, clips: int, identity: BankIdentity) -> bool:
 
 
 def _write_clips(file: Path, clips: Sequence[Clip]) -> None:
-    """Write `clips.json`. Raises `BankError` if the file exists with different contents."""
-    table = {
+    """Write `clips.json`. A file without groups gets them. Raises `BankError` if other contents differ."""
+    table: dict[str, list[Any]] = {
         "ids": [clip.id for clip in clips],
         "labels": [clip.labels for clip in clips],
         "events": [[(event.onset, event.offset, event.label) for event in clip.events] for clip in clips],
     }
-    text = json.dumps(table) + "\n"
-    if file.exists() and file.read_text(encoding="utf-8") != text:
+    groups = {"groups": [clip.groups for clip in clips]} if any(clip.groups for clip in clips) else {}
+    text, without_groups = (json.dumps(contents) + "\n" for contents in (table | groups, table))
+    existing = file.read_text(encoding="utf-8") if file.exists() else None
+    if existing not in (None, text, without_groups):
         raise BankError(
             f"{file} and the data set list different clips, although the digest of the data set has not changed; a "
             "digest must cover ids, labels and events. Correct the digest, delete the folder and extract the bank again"
         )
-    if not file.exists():
+    if existing != text:
         with replacing(file) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -1,6 +1,6 @@
 """`otoscope demo`: a suite with one data set, an activation map and a recorded fine-tuning reference.
 
-The suites `demo` and `demo-small` declare probes, fine-tuning and encoders: the encoder to demonstrate, then controls.
+The suites `demo` and `demo-small` declare the encoder to demonstrate, probes and fine-tuning.
 `run_demo` executes the requested part with `runner.run_suite`. A second call therefore takes seconds, and a call after
 an interruption continues.
 
@@ -36,7 +36,7 @@ def run_demo(
     *,
     suite: Suite | str = "demo",
     seeds: int | None = None,
-    control: bool = False,
+    control: bool = True,
     finetune: bool = False,
     device: str | None = None,
     progress: bool = True,
@@ -48,9 +48,9 @@ def run_demo(
     out : folder of the demo. The results are in `out/results`, the activation map in `out/activation_map.npz`.
     suite : the suite, or its name.
     seeds : final runs of each probe; None for the number of the suite.
-    control : whether to run the other encoders of the suite as well.
-    finetune : whether to run fine-tuning (15 minutes on two cores for each encoder). Otherwise the record that is part
-        of the package is added to the results, marked as recorded, if it has the same encoder and data set.
+    control : whether to run the probes on the encoder with random weights as well.
+    finetune : whether to run fine-tuning (15 minutes on two cores). Otherwise the record that is part of the package is
+        added to the results, marked as recorded, if it has the same encoder and data set.
     device : where to encode and train; None for the CPU.
     progress : whether to print the plan and each result to stderr.
 
@@ -62,7 +62,7 @@ def run_demo(
     if finetune:
         recorded.remove_from(Store(Path(out) / "results"))
     result = run_suite(selected, out, device=device, progress=progress)
-    pairs, _ = resolve(replace(selected, encoders=selected.encoders[:1]), Path(out) / "banks")
+    pairs, _ = resolve(selected, Path(out) / "banks")
     for pair, resolved in pairs.items():
         _save_activation_map(Path(out), pair, resolved)
         if not finetune:
@@ -74,7 +74,8 @@ def _select(suite: Suite, seeds: int | None, control: bool, finetune: bool) -> S
     """The requested part of the suite."""
     return replace(
         suite,
-        encoders=suite.encoders if control else suite.encoders[:1],
+        encoders=suite.encoders[:1],
+        control=control,
         probes=tuple(spec for spec in suite.probes if finetune or not isinstance(spec, FinetuneSpec)),
         seeds=suite.seeds if seeds is None else seeds,
     )

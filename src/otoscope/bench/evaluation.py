@@ -36,6 +36,7 @@ def evaluate(
     encoder: str | None = None,
     probe: str | None = None,
     protocol: Protocol | None = None,
+    control_of: str | None = None,
 ) -> Record:
     """Measure a probe on the held-out split of the bank that it was trained on.
 
@@ -46,6 +47,7 @@ def evaluate(
     store : the store to which the record and the predictions are added; None to add them to no store.
     encoder, probe : labels in the record; None for the registered names. Give different labels to different options.
     protocol : protocol of the run, for example with its fold; None for `fitted.protocol`.
+    control_of : for an encoder with random weights, the label of the trained encoder whose control it is.
 
     Returns
     -------
@@ -62,7 +64,8 @@ def evaluate(
     split = open_held_out(bank)
     logits = fitted.predict_logits(split)
     labels = {"encoder": encoder or identity.encoder, "dataset": identity.dataset, "probe": probe or fitted.probe}
-    return _record(fitted, labels, split.ids, logits, split.targets, store, protocol)
+    predictions = _predictions(fitted, split.ids, logits, split.targets, split.groups)
+    return _record(fitted, labels, predictions, store, protocol, control_of)
 
 
 def evaluate_finetuned(
@@ -73,6 +76,7 @@ def evaluate_finetuned(
     encoder: str | None = None,
     probe: str | None = None,
     protocol: Protocol | None = None,
+    control_of: str | None = None,
 ) -> Record:
     """Measure a fine-tuned encoder on the held-out split of its data set.
 
@@ -80,7 +84,7 @@ def evaluate_finetuned(
     ----------
     fitted : the fine-tuned encoder.
     dataset : the data set; its held-out split is opened.
-    store, encoder, probe, protocol : as in `evaluate`.
+    store, encoder, probe, protocol, control_of : as in `evaluate`.
 
     Returns
     -------
@@ -94,7 +98,8 @@ def evaluate_finetuned(
     clips = dataset.clips(HELD_OUT)
     logits, targets = fitted.predict_logits(clips), fitted.task.targets(clips)
     labels = {"encoder": encoder or fitted.encoder, "dataset": dataset.name, "probe": probe or fitted.probe}
-    return _record(fitted, labels, tuple(clip.id for clip in clips), logits, targets, store, protocol)
+    ids, groups = tuple(clip.id for clip in clips), tuple(clip.groups for clip in clips)
+    return _record(fitted, labels, _predictions(fitted, ids, logits, targets, groups), store, protocol, control_of)
 
 
 def map_activation(
@@ -134,18 +139,28 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or "processor unknown"
 
 
-def _record(
+def _predictions(
     fitted: FittedProbe | FittedFinetune,
-    labels: Mapping[str, str],
     ids: tuple[str, ...],
     logits: Tensor,
     targets: Tensor,
+    groups: tuple[tuple[str, ...], ...],
+) -> Predictions:
+    """The predictions, with groups where at least one clip has some."""
+    labels, stored_groups = targets.numpy().astype(np.uint8), groups if any(groups) else ()
+    return Predictions(ids, logits.numpy(), labels, fitted.task.classes, stored_groups)
+
+
+def _record(
+    fitted: FittedProbe | FittedFinetune,
+    labels: Mapping[str, str],
+    predictions: Predictions,
     store: Store | None,
     protocol: Protocol | None,
+    control_of: str | None,
 ) -> Record:
     task = fitted.task
-    scores = logits.numpy()
-    values = metrics.evaluate(scores, targets.numpy(), task.kind)
+    values = metrics.evaluate(predictions.scores, predictions.targets, task.kind)
     record = Record(
         **labels,
         seed=fitted.seed,
@@ -159,6 +174,7 @@ def _record(
         epochs=fitted.epochs,
         lr=fitted.lr,
         weight_decay=fitted.weight_decay,
+        control_of=control_of,
         not_converged=fitted.not_converged,
         machine=machine(),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -168,7 +184,7 @@ def _record(
         return record
     if record.key in store:
         return next(existing for existing in store if existing.key == record.key)
-    store.add(record, Predictions(ids, scores, targets.numpy().astype(np.uint8), task.classes))
+    store.add(record, predictions)
     return record
 
 

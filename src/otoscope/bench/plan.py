@@ -135,7 +135,9 @@ class Plan:
         lines = [f"suite {suite.name}: {suite.about}"]
         to_encode, width = self._draws_to_encode(), max(12, *(len(spec.label) for spec in suite.probes))
         for pair, studies in groupby(self.studies(), lambda item: item[0].pair):
-            lines.append(f"{pair}: bank {self._bank_line(pair, to_encode)}")
+            control_of = suite.encoder(pair.encoder).control_of
+            control = f" (control of {control_of})" if control_of else ""
+            lines.append(f"{pair}{control}: bank {self._bank_line(pair, to_encode)}")
             lines += [f"  {study.probe:{width}} {_study_line(study, runs)}" for study, runs in studies]
         lines += [f"missing {item.kind} {item.name!r}: {item.reason}" for item in self.unavailable]
         prefix = "about " if self.seconds >= 1 else ""
@@ -143,7 +145,19 @@ class Plan:
             f"{_plural(len(self.runs), 'run')} to do, {self.finished} done; {self.bytes / 1e9:.2f} GB of banks "
             f"to write; {prefix}{_time(self.seconds)} ({self.seconds / 3600:.2f} hours) on 2 cores"
         )
+        controls = self._added_controls()
+        if controls.runs:
+            lines.append(
+                f"{_plural(len(controls.runs), 'run')} of these and {_time(controls.seconds)} are for encoders with "
+                "random weights; --no-control leaves them out"
+            )
         return "\n".join(lines)
+
+    def _added_controls(self) -> Plan:
+        """The part of this plan that is executed for controls that the suite does not list."""
+        added = {spec.label for spec in self.suite.encoders if spec.added}
+        runs = tuple(run for run in self.runs if run.study.pair.encoder in added)
+        return dataclasses.replace(self, runs=runs)
 
     def _bank_line(self, pair: Pair, to_encode: Mapping[Pair, set[int]]) -> str:
         """Describe the bank of a pair: the bytes to encode and the estimated time."""
@@ -188,7 +202,8 @@ def make(
     total, remaining, missing = 0, [], list(unavailable)
     unusable = {item.name for item in unavailable if item.kind == "probe"}
     for pair, size in sizes.items():
-        errors = {spec.label: cost.build_error(spec, size) for spec in suite.probes if spec.label not in unusable}
+        specs = [spec for spec in suite.probes_of(pair.encoder) if spec.label not in unusable]
+        errors = {spec.label: cost.build_error(spec, size) for spec in specs}
         missing += [Unavailable("study", f"{pair}, {label}", reason) for label, reason in errors.items() if reason]
         for study in studies_of(suite, pair):
             if study.probe in unusable or errors[study.probe]:
@@ -229,7 +244,7 @@ def studies_of(suite: Suite, pair: Pair) -> list[Study]:
     """Return the studies of a pair: one for each probe and few-shot draw."""
     shots = suite.dataset(pair.dataset).shots
     draws = range(1 if shots is None else suite.draws)
-    return [Study(pair, spec.label, shots, draw) for draw in draws for spec in suite.probes]
+    return [Study(pair, spec.label, shots, draw) for draw in draws for spec in suite.probes_of(pair.encoder)]
 
 
 def _study_line(study: Study, runs: Sequence[Run]) -> str:

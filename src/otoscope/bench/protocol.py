@@ -12,6 +12,7 @@ from otoscope.bench.suites import Suite
 from otoscope.finetuning.protocol import finetune_protocol
 from otoscope.results import Protocol, Sampling
 from otoscope.sampling import VALIDATION_CUT, mixup_settings
+from otoscope.search import NEAR_BEST
 from otoscope.train.loader import choose_layers
 from otoscope.train.protocol import probe_protocol, training_settings
 
@@ -50,7 +51,8 @@ def study_protocol(suite: Suite, study: Study, resolved: ResolvedPair) -> Protoc
         return dataclasses.replace(protocol, fold=study.pair.fold)
     protocol = _probe_protocol(suite, spec, resolved, sampling)
     search = spec.chosen_search(suite.search)
-    return dataclasses.replace(protocol, fold=study.pair.fold, search=search.describe() if search else None)
+    settings = dataclasses.replace(search.describe(), near_best=NEAR_BEST) if search else None
+    return dataclasses.replace(protocol, fold=study.pair.fold, search=settings)
 
 
 def _probe_protocol(suite: Suite, spec: ProbeSpec, resolved: ResolvedPair, sampling: Sampling) -> Protocol:

@@ -51,6 +51,11 @@ class ResolvedPair:
     control: bool
     views: Mapping[int, Path] = field(default_factory=dict)
 
+    @property
+    def control_of(self) -> str | None:
+        """Label of the encoder whose control this one is; None for an encoder that is no control."""
+        return self.encoder.control_of if self.control else None
+
     def extract(self, *, device: str | None = None, progress: bool = False) -> Bank:
         """Encode the data set into the bank, unless the bank is complete.
 
@@ -122,6 +127,10 @@ def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[
         except Exception as error:
             missing.append(Unavailable("encoder", spec.label, f"cannot be created: {error}"))
             continue
+        if (problem := _control_problem(suite, spec, encoder)) is not None:
+            missing.append(problem)
+        if spec.added and not encoder.control:
+            continue
         for dataset_spec, fold in folds:
             pair = Pair(spec.label, dataset_spec.name, fold)
             try:
@@ -130,6 +139,19 @@ def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[
             except Exception as error:
                 missing.append(Unavailable("pair", str(pair), f"cannot be encoded: {error}"))
     return resolved, missing
+
+
+def _control_problem(suite: Suite, spec: EncoderSpec, encoder: Encoder) -> Unavailable | None:
+    """Why an encoder has no control, or why it cannot be used as an added one; None where all is well."""
+    name = f"encoder {spec.name!r}"
+    if spec.added and not encoder.control:
+        reason = f"{name} does not set control = True with the options of `control_options`, {dict(spec.options)}"
+        return Unavailable("control", spec.label, reason)
+    linked = encoder.control or any(other.control_of == spec.label for other in suite.encoders)
+    if linked or not suite.control:
+        return None
+    reason = f"{name} cannot be created with random weights; its method `control_options` returns None"
+    return Unavailable("control", spec.label, reason)
 
 
 def _resolve_pair(

@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 
 from otoscope.bench import plan, suites
+from otoscope.bench.controls import with_controls
 from otoscope.bench.jobs import Failure, FinetuneJob, Job, ProbeJob
 from otoscope.bench.plan import Plan, Run, Study
 from otoscope.bench.resolve import resolve
@@ -123,7 +124,7 @@ def failures(out: str | Path) -> list[Failure]:
 
 
 class Workspace:
-    """A suite and its folder.
+    """A suite with its controls, and its folder.
 
     Parameters
     ----------
@@ -136,7 +137,7 @@ class Workspace:
     def __init__(
         self, suite: Suite | str, out: str | Path, storage: str | None = None, bank: Path | None = None
     ) -> None:
-        self.suite = suite if isinstance(suite, Suite) else suites.load(suite)
+        self.suite = with_controls(suite if isinstance(suite, Suite) else suites.load(suite))
         self.out, self.storage = Path(out), storage
         self.store = Store(self.out / "results")
         self.pairs, self.unavailable = resolve(self.suite, self.out / "banks", bank)

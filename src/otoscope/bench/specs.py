@@ -37,7 +37,18 @@ class Spec:
 
 @dataclass(frozen=True)
 class EncoderSpec(Spec):
-    """An encoder of a suite; parameters as in `Spec`."""
+    """An encoder of a suite.
+
+    Parameters
+    ----------
+    name, label, options : as in `Spec`.
+    control_of : label of the encoder whose control this one is; None for other encoders. `controls.with_controls` sets
+        it; it is no key of a suite file.
+    added : whether this is a control that the suite does not list. Fine-tuning is not run on it.
+    """
+
+    control_of: str | None = None
+    added: bool = False
 
     def check(self) -> None:
         """Check name and options.

@@ -5,7 +5,7 @@
      "probes": ["linear", {"name": "cgp", "label": "cgp-1000", "options": {"prototypes": 1000}},
                 {"name": "finetune", "options": {"epochs": 12, "lrs": [5e-4, 2e-3], "seeds": 1}}],
      "search": {"kind": "tpe", "trials": 50}, "seeds": 5, "draws": 1, "epochs": 30, "batch_size": 128,
-     "standardise": false}
+     "standardise": false, "control": true}
 
 The probe `finetune` is the whole encoder, trained end to end; its options are a recipe (`FinetuneSpec`). A suite may
 name encoders, data sets and probes that are not registered on this machine: `unavailable` lists them with the reason.
@@ -43,10 +43,11 @@ class Suite:
     encoders, datasets, probes : what is compared.
     search : search of learning rate and weight decay before the final runs; None takes the middle of each probe's
         ranges.
-    seeds : final runs with the best setting.
+    seeds : final runs, each with one of the best settings of the search (`SearchSettings.near_best`).
     draws : few-shot draws of a data set with `shots`.
     epochs, min_steps, batch_size : as in `TrainingConfig`.
     standardise : as in `TrainingConfig`; a probe may differ (`ProbeSpec.standardise`).
+    control : whether every encoder is measured with random weights as well (`otoscope.bench.controls`).
 
     Raises
     ------
@@ -65,6 +66,7 @@ class Suite:
     min_steps: int = MIN_STEPS
     batch_size: int = 128
     standardise: bool = True
+    control: bool = True
 
     def __post_init__(self) -> None:
         for what, labels in (
@@ -78,6 +80,10 @@ class Suite:
             value = getattr(self, number)
             if (type(value) is not int or value < lowest) and (number, value) != ("epochs", None):
                 raise SuiteError(f"suite {self.name!r}: {number} must be a whole number >= {lowest}, found {value!r}")
+        for switch in ("control", "standardise"):
+            if type(getattr(self, switch)) is not bool:
+                found = getattr(self, switch)
+                raise SuiteError(f"suite {self.name!r}: {switch} must be true or false, found {found!r}")
         try:
             if self.search is not None:
                 self.search.check()
@@ -89,6 +95,15 @@ class Suite:
                 raise SuiteError(f"{where}: folds must not be empty, and shots must be >= 1")
             if dataset.views < 0 or (dataset.views and dataset.shots is None):
                 raise SuiteError(f"{where}: views need a few-shot draw; give shots as well")
+
+    def encoder(self, label: str) -> EncoderSpec:
+        """The encoder of this label."""
+        return next(spec for spec in self.encoders if spec.label == label)
+
+    def probes_of(self, encoder: str) -> list[ProbeSpec | FinetuneSpec]:
+        """The probes, and fine-tuning, that are run on the encoder of this label: only probes on an added control."""
+        finetune = not self.encoder(encoder).added
+        return [spec for spec in self.probes if finetune or not isinstance(spec, FinetuneSpec)]
 
     def dataset(self, name: str) -> DatasetSpec:
         """The data set of this name."""
@@ -118,17 +133,17 @@ class Suite:
 
 @dataclass(frozen=True)
 class Unavailable:
-    """An encoder, data set, probe, pair or study of a suite that cannot be used on this machine.
+    """An encoder, data set, probe, pair, study or control of a suite that cannot be used on this machine.
 
     Parameters
     ----------
     kind : its kind; "pair" for an encoder that cannot encode a data set, "study" for a probe that cannot be built for
-        a pair.
+        a pair, "control" for an encoder that cannot be created with random weights.
     name : label of the encoder or probe, name of the data set, or text of the pair or study.
     reason : why it cannot be used.
     """
 
-    kind: Literal["encoder", "dataset", "probe", "pair", "study"]
+    kind: Literal["encoder", "dataset", "probe", "pair", "study", "control"]
     name: str
     reason: str
 

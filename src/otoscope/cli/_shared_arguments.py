@@ -15,6 +15,12 @@ def add_debug(parser: argparse.ArgumentParser, default: bool | str = False) -> N
     parser.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
 
 
+def add_control(parser: argparse.ArgumentParser, default: bool | None) -> None:
+    """Add --control and --no-control. The default None stands for what the suite declares."""
+    words = "probe every encoder with random weights as well, to show what probes read beyond them (default: yes)"
+    parser.add_argument("--control", action=argparse.BooleanOptionalAction, default=default, help=words)
+
+
 def add_few_shot(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of few-shot training."""
     parser.add_argument("--shots", type=count, metavar="N", help="training clips per class (default: all)")

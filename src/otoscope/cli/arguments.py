@@ -9,6 +9,7 @@ from typing import Any
 
 from otoscope.cli import benching, checking, commands, layers, reading
 from otoscope.cli._shared_arguments import (
+    add_control,
     add_debug,
     add_few_shot,
     add_filters,
@@ -88,9 +89,9 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--finetune",
         action="store_true",
-        help="train the fine-tuning reference on this machine (15 min on 2 cores for each encoder)",
+        help="train the fine-tuning reference on this machine (15 min on 2 cores)",
     )
-    parser.add_argument("--control", action="store_true", help="also probe the encoder with random weights")
+    add_control(parser, default=True)
     parser.add_argument("--no-report", action="store_true", help="print the table and write no report")
     add_machine(parser)
 
@@ -180,6 +181,7 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the plan (runs, bytes, estimated time) and run nothing"
     )
+    add_control(parser, default=None)
     add_search(parser)
     parser.add_argument("--storage", metavar="URL", help="database of trials of the search tpe (default: in --out)")
     parser.add_argument(

@@ -107,7 +107,7 @@ def _suite(arguments: argparse.Namespace) -> Suite:
         suite = suites.parse("command-line", data)
     else:
         raise ValueError(f"give --suite ({', '.join(suites.names())}), or all of --encoders, --datasets and --probes")
-    changes = _given(arguments, "seeds", "draws", *_TRAINING)
+    changes = _given(arguments, "seeds", "draws", "control", *_TRAINING)
     return replace(suite, **changes, search=_search(arguments, suite.search))
 
 
@@ -150,6 +150,7 @@ def _single_study(arguments: argparse.Namespace, spec: ProbeSpec | FinetuneSpec)
         probes=(spec,),
         seeds=arguments.seeds,
         draws=arguments.draws,
+        control=False,
     )
 
 
@@ -179,6 +180,8 @@ def _print_results(arguments: argparse.Namespace, result: SuiteResult) -> int:
 def print_outcome(arguments: argparse.Namespace, result: SuiteResult) -> int:
     """Print what is missing, finished or failed after a suite, and return the exit status."""
     for item in result.plan.unavailable if arguments.quiet else ():
+        if item.kind == "control":
+            continue
         print(f"missing {item.kind} {item.name!r}: {item.reason}", file=sys.stderr)
     if not result.plan.runs:
         print(f"\nnothing to do: all {result.plan.finished} runs are finished")

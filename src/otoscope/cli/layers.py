@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from otoscope.cli._shared_arguments import add_machine, add_pair, count, layer_indices
+from otoscope.cli._shared_arguments import add_control, add_machine, add_pair, count, layer_indices
 from otoscope.cli.benching import print_outcome
 from otoscope.cli.commands import label
 
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=count, default=1, metavar="N", help="seeds of probes trained by gradient (default: 1)"
     )
+    add_control(parser, default=True)
     add_machine(parser)
 
 
@@ -54,9 +56,11 @@ def layers(arguments: argparse.Namespace) -> int:
             f"is slower and is repeated for {len(suite.probes) // len(names)} choices of layers: see the plan",
             file=sys.stderr,
         )
+    suite = replace(suite, control=arguments.control)
     result = run_suite(suite, arguments.out, device=arguments.device, progress=not arguments.quiet)
     for item in result.plan.unavailable:
-        raise ValueError(item.reason)
+        if item.kind != "control":
+            raise ValueError(item.reason)
     profiles = _profiles(result.store, encoder.label, dataset.name)
     if profiles:
         print(layers_text(profiles))

@@ -104,6 +104,11 @@ class Mix:
         """The events, sorted by onset."""
         return tuple(sorted((p.event for p in self.placed), key=lambda e: (e.onset, e.offset, e.label)))
 
+    @property
+    def recordings(self) -> tuple[str, ...]:
+        """Identifiers of the recordings of the events, sorted, each once."""
+        return tuple(sorted({p.recording.id for p in self.placed}))
+
 
 @cache
 def catalogue() -> dict[tuple[str, str], tuple[Recording, ...]]:

@@ -31,7 +31,7 @@ class Dataset(ABC):
         """A text, usually a sha256, that changes whenever audio or labels change.
 
         It covers the sources, the options and the version of any code that generates audio. It is part of the identity
-        of banks.
+        of banks. If there is no validation split, it also covers `Clip.groups`, because they decide how one is cut.
         """
 
     @abstractmethod

@@ -242,7 +242,7 @@ def _stable(subject: DatasetSource) -> None:
 
 
 def _labelled(clip: Clip) -> tuple[object, ...]:
-    return clip.id, clip.rate, clip.labels, clip.events, clip.split
+    return clip.id, clip.rate, clip.labels, clip.events, clip.split, clip.groups
 
 
 @CONTRACT.check("digest")

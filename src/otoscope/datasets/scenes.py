@@ -25,7 +25,8 @@ class Scenes(Dataset):
     """Scenes of 10 s at 16 kHz, mixed from short recordings of 36 classes; multi-label, with events.
 
     A scene depends only on the seed, its split and its number, so a larger data set begins with the scenes of a smaller
-    one. A recording is used in one split only. Labels and events are known without rendering any audio.
+    one. A recording is used in one split only, but in several of its scenes; the groups of a scene are the recordings
+    of its events. Labels and events are known without rendering any audio.
 
     Parameters
     ----------
@@ -71,4 +72,5 @@ class Scenes(Dataset):
     def _clip(self, split: str, index: int) -> Clip:
         plan = mix.plan(self._seed, split, index)
         labels = tuple(sorted({event.label for event in plan.events}))
-        return Clip(f"{split}-{index:05d}", partial(mix.render, plan), RATE, labels, plan.events, split)
+        load, groups = partial(mix.render, plan), plan.recordings
+        return Clip(f"{split}-{index:05d}", load, RATE, labels, plan.events, split, groups)

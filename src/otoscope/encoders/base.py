@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -116,6 +117,31 @@ class Encoder(nn.Module, ABC):
                 return self.embed(self.front_end(batch))
         finally:
             self.train(training)
+
+    @classmethod
+    def control_options(cls, options: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Compute the options of the control: the same encoder with random weights.
+
+        Comparisons measure the control of every encoder, because a probe may read labels from random weights as well.
+        The default requires no code from an encoder whose option `weights` accepts "random". Override it for an encoder
+        whose random weights have other options.
+
+        Parameters
+        ----------
+        options : options with which an encoder of this class is created.
+
+        Returns
+        -------
+        Options that create an encoder with `control` True, the same front end, the same shape of tokens, and random
+        weights that are the same in every call; for an encoder that is a control already, the same options. None where
+        random weights cannot be drawn, as by default in a class without the option `weights`.
+
+        Examples
+        --------
+        >>> registry.get("tiny").control_options({"seed": 1})
+        {'seed': 1, 'weights': 'random'}
+        """
+        return {**options, "weights": "random"} if "weights" in inspect.signature(cls).parameters else None
 
     @property
     def digest(self) -> str:

@@ -16,7 +16,9 @@ command line. In the tests of a plug-in, pytest runs each check as a separate te
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -264,6 +266,46 @@ def _depth_groups(subject: EncoderSource) -> None:
     repeated = sorted({names.get(key, "?") for key in grouped if grouped.count(key) > 1})
     expect(not missing, f"depth_groups() must list every parameter, missing: {missing}")
     expect(not repeated, f"depth_groups() must list every parameter once, repeated: {repeated}")
+
+
+@CONTRACT.check("control")
+def _control(subject: EncoderSource) -> str | None:
+    encoder, options = _build(subject), _options(subject)
+    if options is None:
+        return "the control was not compared: the options are known only for a name, a class or a functools.partial"
+    described = type(encoder).control_options(options)
+    if described is None:
+        return "" if encoder.control else "comparisons have no control: control_options() returns None"
+    source = f"control_options({dict(options)}) returns {described}"
+    try:
+        control = type(encoder)(**described)
+    except Exception as error:
+        raise ContractError(f"{source}, which cannot be created: {error}; override control_options()") from error
+    if encoder.control:
+        expect(control.digest == encoder.digest, f"{source}, but an encoder with random weights is its own control")
+        return None
+    expect(control.control, f"{source}, but the encoder with these options does not set control = True")
+    expect(type(encoder)(**described).digest == control.digest, f"{source}, which has other weights in every call")
+    _expect_control(encoder, control, source)
+    return None
+
+
+def _expect_control(encoder: Encoder, control: Encoder, source: str) -> None:
+    """The control must have the same front end and the same shape of tokens as the encoder, and other tokens."""
+    same = (control.front_end_id, control.sample_rate, control.shape)
+    expected = (encoder.front_end_id, encoder.sample_rate, encoder.shape)
+    expect(same == expected, f"{source}, which has (front_end_id, sample_rate, shape) {same} instead of {expected}")
+    wave = _noise(encoder, _seconds(encoder))
+    x, other = _encode(encoder, wave).x, _encode(control, wave).x
+    expect(x.shape == other.shape, f"{source}, whose tokens are {list(other.shape)} instead of {list(x.shape)}")
+    expect(not torch.allclose(x, other), f"{source}, which gives the same tokens")
+
+
+def _options(subject: EncoderSource) -> Mapping[str, Any] | None:
+    """The options with which `_build` creates the encoder; None where they are not known."""
+    if isinstance(subject, partial):
+        return subject.keywords
+    return {} if isinstance(subject, str | type) else None
 
 
 @CONTRACT.check("identity")

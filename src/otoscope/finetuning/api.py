@@ -157,7 +157,9 @@ def finetune(
         history=run.history,
         validation=run.validation,
         train_seconds=run.seconds,
-        not_converged=training_reasons(run.history[recipe.probe_epochs :], metrics.main_metric(dataset.task).sort_key),
+        not_converged=training_reasons(
+            run.history[recipe.probe_epochs :], metrics.main_metric(dataset.task).sort_key, warmup=recipe.warmup
+        ),
     )
 
 

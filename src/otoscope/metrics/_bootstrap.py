@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from otoscope.metrics._resampling import Replicates, Resampling
 from otoscope.metrics.clip import Array, Kind
 from otoscope.metrics.registry import create
 
@@ -46,6 +46,8 @@ class Estimate:
     clips : number of clips.
     resampling : a text that identifies the clips, R and the seed; estimates with the same text are paired.
     metric : name of the metric.
+    groups : number of groups of the clips; None for clips without groups.
+    deleted, weights : float64 [J] and [2, J]. The value without some clips, see `Replicates`.
     """
 
     value: float
@@ -54,10 +56,18 @@ class Estimate:
     clips: int
     resampling: str
     metric: str
+    groups: int | None = None
+    deleted: Array = field(default_factory=lambda: np.zeros(0))
+    weights: Array = field(default_factory=lambda: np.zeros((2, 0)))
+
+    @property
+    def replicates(self) -> Replicates:
+        """The values in resamples and without some clips."""
+        return Replicates(self.draws, self.deleted, self.weights)
 
     def interval(self, level: float = LEVEL) -> Interval:
         """Return the interval at this level, cut to 0..1."""
-        interval = around(self.value, self.draws, level)
+        interval = around(self.value, self.replicates, level)
         return Interval(interval.value, max(interval.low, 0.0), min(interval.high, 1.0))
 
 
@@ -67,6 +77,7 @@ def bootstrap(
     metric: str,
     kind: Kind = "multi-label",
     *,
+    groups: Sequence[Sequence[str]] = (),
     resamples: int = 1000,
     seed: int = 0,
 ) -> Estimate:
@@ -78,6 +89,7 @@ def bootstrap(
     targets : 0 or 1 [n, C].
     metric : name of a registered metric.
     kind : kind of the task.
+    groups : the groups of each clip (`Clip.groups`), n of them; empty for clips that are independent of each other.
     resamples : number of resamples R.
     seed : seed of the resamples.
 
@@ -88,7 +100,7 @@ def bootstrap(
     Raises
     ------
     UnknownNameError : when no metric of this name is registered.
-    ValueError : without predictions.
+    ValueError : without predictions, or when the groups belong to another number of clips.
 
     Examples
     --------
@@ -103,16 +115,21 @@ def bootstrap(
         raise ValueError("a bootstrap needs the predictions of at least one seed, found none")
     resampled, y = create(metric).resampled, np.asarray(targets, dtype=np.float64)
     n = len(y)
-    rng, rows = np.random.default_rng(seed), max(BLOCK // n, 1)
-    per_seed = np.array([resampled(s, y, np.ones((1, n)), kind)[0] for s in scores])
-    blocks = []
-    for start in range(0, resamples, rows):
-        counts = rng.multinomial(n, np.full(n, 1 / n), size=min(rows, resamples - start))
-        blocks.append(np.mean([resampled(s, y, counts, kind) for s in scores], axis=0))
-    draws = np.concatenate(blocks)
-    digest = hashlib.sha256(y.astype(np.uint8).tobytes()).hexdigest()[:12]
-    resampling = f"{n} clips {digest}, {resamples} resamples, seed {seed}"
-    return Estimate(float(per_seed.mean()), per_seed, draws, n, resampling, metric)
+    resampling, rng, rows = Resampling(n, tuple(map(tuple, groups))), np.random.default_rng(seed), max(BLOCK // n, 1)
+
+    def values(counts: npt.NDArray[np.int64]) -> Array:
+        return np.asarray(np.mean([resampled(s, y, counts, kind) for s in scores], axis=0))
+
+    per_seed = np.array([resampled(s, y, np.ones((1, n), dtype=np.int64), kind)[0] for s in scores])
+    starts = range(0, resamples, rows)
+    draws = np.concatenate([values(resampling.draw(rng, min(rows, resamples - start))) for start in starts])
+    deleted, weights = np.zeros(0), np.zeros((2, 0))
+    if resampling.several:
+        kept, weights = resampling.deletions()
+        parts = [kept[start : start + rows] for start in range(0, len(kept), rows)]
+        deleted = np.concatenate([values(part.astype(np.int64)) for part in parts])
+    text, number = resampling.text(y, resamples, seed), resampling.number_of_groups
+    return Estimate(float(per_seed.mean()), per_seed, draws, n, text, metric, number, deleted, weights)
 
 
 def averaged(parts: Sequence[Estimate]) -> Estimate:
@@ -147,7 +164,12 @@ def averaged(parts: Sequence[Estimate]) -> Estimate:
         raise ValueError(f"only the same trainings on different resamples can be averaged, found {listed or 'nothing'}")
     per_seed, draws = (np.mean([getattr(e, name) for e in parts], axis=0) for name in ("per_seed", "draws"))
     value, clips = float(np.mean([e.value for e in parts])), sum(e.clips for e in parts)
-    return Estimate(value, per_seed, draws, clips, "; ".join(e.resampling for e in parts), parts[0].metric)
+    groups, text = [e.groups for e in parts if e.groups is not None], "; ".join(e.resampling for e in parts)
+    deleted = np.concatenate([value + (e.deleted - e.value) / len(parts) for e in parts])
+    weights = np.concatenate([e.weights for e in parts], axis=1)
+    return Estimate(
+        value, per_seed, draws, clips, text, parts[0].metric, sum(groups) if groups else None, deleted, weights
+    )
 
 
 def check_paired(estimates: Sequence[Estimate]) -> None:
@@ -163,11 +185,6 @@ def quantiles(draws: Array, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def around(value: float, draws: Array, level: float) -> Interval:
+def around(value: float, replicates: Replicates, level: float) -> Interval:
     """The percentile interval of the draws, shifted so that its median lies on the value."""
-    return Interval(value, *quantiles(shifted(value, draws), level))
-
-
-def shifted(value: float, draws: Array) -> Array:
-    """The draws, shifted so that their median is the value."""
-    return draws + (value - float(np.nanmedian(draws)))
+    return Interval(value, *quantiles(value + replicates.deviations(value), level))

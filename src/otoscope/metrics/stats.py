@@ -1,10 +1,16 @@
-"""Bootstrap over clips: intervals, paired differences, the share of a gap that is closed, and rank agreement.
+"""Bootstrap over clips or their groups: intervals, paired differences, the closed share of a gap, rank agreement.
 
 Conventions
 -----------
 * The resampled unit is the held-out clip (Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 6), so
   intervals describe the variation over other clips of the same kind. Seeds are averaged inside each resample, so
   intervals do not describe the variation over other seeds; report the spread over seeds as well.
+* Clips that share a recording, a speaker or a site (`Clip.groups`) are not independent, and intervals over clips are
+  too narrow. If each clip has one group, groups are resampled instead of clips (cluster bootstrap; Davison & Hinkley
+  1997, section 3.8). If clips have several groups, as scenes that are mixed from several recordings, the resampled
+  unit is the clip, and deviations are multiplied by the ratio of two standard deviations from the jackknife, by groups
+  and by clips (`otoscope.metrics._resampling`), or by one if it is less. The ratio is that of the statistic itself, so
+  a paired difference is widened only by what its two sides do not share. See "Coverage with groups" below.
 * `metric` is the name of a registered metric. Values are fractions, not per cent.
 * Estimates made with the same clips, number of resamples and `seed` use the same resamples, so a difference or a ratio
   of them is paired clip by clip. Estimates from different resamples cannot be combined.
@@ -13,6 +19,26 @@ Conventions
   most for rare classes. In a simulation with 300 clips, 30 classes and 4 % positives, the plain 95 % percentile
   interval contained the true value in 88 % of 300 test sets and BCa (Efron 1987) in 85 %, both erring to one side;
   the shifted interval did so in 95 %, erring to both sides.
+
+Coverage with groups
+--------------------
+Simulated test sets with known effects of groups; the share of 95 % intervals that contain the true value. Speakers: 40
+with 8 clips each, one label per clip, 300 test sets. Scenes: the 300 test scenes of the data set `scenes` with 3.4 of
+241 recordings each, mAP over 36 classes, 250 test sets; recordings have no effect, a moderate or a strong one.
+
+                          over clips   by groups   difference over clips   difference by groups
+    speakers, accuracy          78 %        96 %                    91 %                   96 %
+    speakers, mAP               70 %        95 %                    82 %                   92 %
+    scenes, no effect           93 %        96 %                    92 %                   96 %
+    scenes, moderate            86 %        96 %                    91 %                   95 %
+    scenes, strong              74 %        98 %                    85 %                   95 %
+
+The jackknife errs to the wide side: intervals of scenes are 15 to 23 % wider than they need to be, differences 4 to
+8 %. Three other ways were tried for scenes. The product of the counts of a clip's recordings (the pigeonhole bootstrap;
+Owen 2007) gives intervals of two to three times the width. Their mean, times a weight that restores the variance of a
+clip, covers no better than resampling clips, because it reduces the covariance of two scenes with a common recording by
+the square of the number of recordings per scene. Small changes of the weights of groups, in place of deletions, cover
+85 to 90 % where recordings have an effect, because a class has few recordings.
 """
 
 from __future__ import annotations
@@ -32,9 +58,9 @@ from otoscope.metrics._bootstrap import (
     bootstrap,
     check_paired,
     quantiles,
-    shifted,
 )
 from otoscope.metrics._multiple import AverageRanks, average_ranks, holm, wins
+from otoscope.metrics._resampling import Replicates
 from otoscope.metrics.clip import Array
 from otoscope.metrics.registry import create
 
@@ -87,10 +113,9 @@ def paired_bootstrap(a: Estimate, b: Estimate, level: float = LEVEL) -> Differen
     >>> difference.value, difference.low, round(difference.p, 3)
     (1.0, 1.0, 0.001)
     """
-    draws, value = _paired(a, b), a.value - b.value
-    ends = around(value, draws, level)
-    extreme = np.abs(draws - np.nanmedian(draws)) >= abs(value)
-    return Difference(value, ends.low, ends.high, float((1 + extreme.sum()) / (1 + len(draws))))
+    replicates, value = _paired(a, b), a.value - b.value
+    ends, extreme = around(value, replicates, level), np.abs(_deviations(a, b)) >= abs(value)
+    return Difference(value, ends.low, ends.high, float((1 + extreme.sum()) / (1 + len(extreme))))
 
 
 def improvement(a: Estimate, b: Estimate, level: float = LEVEL) -> Difference:
@@ -134,10 +159,11 @@ def tail(a: Estimate, b: Estimate) -> float:
     -------
     The p-value.
     """
-    draws, value = _paired(a, b), abs(a.value - b.value)
-    extreme, spread = int((np.abs(draws - np.nanmedian(draws)) >= value).sum()), float(np.nanstd(draws))
+    value = abs(a.value - b.value)
+    deviations = _deviations(a, b)
+    extreme, spread = int((np.abs(deviations) >= value).sum()), float(np.nanstd(deviations))
     if extreme >= _COUNTED or spread == 0:
-        return (1 + extreme) / (1 + len(draws))
+        return (1 + extreme) / (1 + len(deviations))
     return math.erfc(value / spread / math.sqrt(2))
 
 
@@ -160,8 +186,7 @@ def gap_closed(probe: Estimate, linear: Estimate, finetune: Estimate, level: flo
     if gap.low <= 0:
         return Interval(np.nan, np.nan, np.nan)
     value = (probe.value - linear.value) / (finetune.value - linear.value)
-    share = np.divide(_improvements(probe, linear), gaps, out=np.full(len(gaps), np.nan), where=gaps > 0)
-    return around(value, share, level)
+    return around(value, _improvements(probe, linear).map(_share, gaps), level)
 
 
 def kendall_tau(a: Sequence[Estimate], b: Sequence[Estimate], level: float = LEVEL) -> Interval:
@@ -190,19 +215,31 @@ def kendall_tau(a: Sequence[Estimate], b: Sequence[Estimate], level: float = LEV
     value = float(_tau(*(np.array([[e.value for e in side]]) for side in (a, b)))[0])
     if np.isnan(value):
         return Interval(value, np.nan, np.nan)
-    low, high = quantiles(_tau(*(np.stack([shifted(e.value, e.draws) for e in side], 1) for side in (a, b))), level)
+    low, high = quantiles(
+        _tau(*(np.stack([e.value + e.replicates.deviations(e.value) for e in side], 1) for side in (a, b))), level
+    )
     return Interval(value, low, high)
 
 
-def _paired(a: Estimate, b: Estimate) -> Array:
-    """The difference a - b in every resample, [R]."""
+def _paired(a: Estimate, b: Estimate) -> Replicates:
+    """The difference a - b in every resample."""
     check_paired([a, b])
-    return a.draws - b.draws
+    return a.replicates.map(np.subtract, b.replicates)
 
 
-def _improvements(a: Estimate, b: Estimate) -> Array:
-    """By how much `a` is better than `b` in every resample, [R]."""
+def _deviations(a: Estimate, b: Estimate) -> Array:
+    """The differences a - b in R resamples around their median, [R]."""
+    return _paired(a, b).deviations(a.value - b.value)
+
+
+def _improvements(a: Estimate, b: Estimate) -> Replicates:
+    """By how much `a` is better than `b` in every resample."""
     return _paired(a, b) if create(a.metric).higher_is_better else _paired(b, a)
+
+
+def _share(part: Array, whole: Array) -> Array:
+    """part / whole; nan where the whole is not positive."""
+    return np.asarray(np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0))
 
 
 def _tau(x: Array, y: Array) -> Array:

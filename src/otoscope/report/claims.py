@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Interval
 from otoscope.report.convergence import caveat
-from otoscope.report.rows import LINEAR, Row
+from otoscope.report.rows import LINEAR, Row, difference
+from otoscope.report.selectivity import find_control
 from otoscope.report.text.numbers import percent
 
 
@@ -45,7 +46,7 @@ def reasons(rows: Sequence[Row], others: Sequence[Row]) -> list[str]:
     were not measured.
     """
     best = _best(rows)
-    sentences = [_gain(best), _gap(best), _lead(rows, best), _control(best, others), *_caveats(rows, best)]
+    sentences = [_gain(best), _gap(best), _lead(rows, best), _control(best, [*rows, *others]), *_caveats(rows, best)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -96,15 +97,15 @@ def _second(rows: Sequence[Row], best: Row) -> list[Row]:
     return sorted(others, key=lambda r: r.sort_key)[-1:]
 
 
-def _control(best: Row, others: Sequence[Row]) -> str:
-    same = [r for r in others if (r.dataset, r.label) == (best.dataset, best.label) and r.control]
-    if not same or best.control:
+def _control(best: Row, rows: Sequence[Row]) -> str:
+    control = find_control(best, rows)
+    if control is None:
         return ""
-    control = max(same, key=lambda r: r.sort_key)
-    gain = best.sort_key - control.sort_key
-    difference = f"{percent(abs(gain))} points {'worse' if gain >= 0 else 'better'}"
+    beyond = difference(best, control)
+    words = f"{percent(abs(beyond.value))} points {'worse' if beyond.value >= 0 else 'better'}"
     return (
-        f"The same probe reaches {percent(control.value)} on {control.encoder}, which has random weights: {difference}."
+        f"The same probe reaches {percent(control.value)} on {control.encoder}, which has random weights, and is "
+        f"{words} there{_interval_text(beyond)}."
     )
 
 

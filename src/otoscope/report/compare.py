@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.report.convergence import caveat
-from otoscope.report.rows import Row, configurations, same_clips, with_estimate
-from otoscope.report.text.numbers import percent
+from otoscope.report.rows import Row, configurations, difference, same_clips, with_estimate
+from otoscope.report.selectivity import find_control, without_controls
+from otoscope.report.text.numbers import held_out, percent
 from otoscope.results import Store
 
 ALPHA = 0.05
@@ -67,10 +68,21 @@ class Verdict:
         values = f"{percent(high.value)} against {percent(low.value)}"
         interval = f"95 % interval {percent(ends[0])} to {percent(ends[1])}".replace("-", "−")
         assert high.estimate
+        sample = held_out(high.estimate.clips, high.estimate.groups)
         return (
             f"{_where(self.a)}: {verdict} by {percent(abs(d.value))} points of {high.metric} ({values}; {interval}, "
-            f"{_p(d.p)}{adjusted}; the same {high.estimate.clips} held-out clips; {_seeds(high, low)}){doubt}."
+            f"{_p(d.p)}{adjusted}; the same {sample}; {_seeds(high, low)}){doubt}."
         )
+
+    def beyond_sentence(self) -> str:
+        """What both probes read beyond the control, as one sentence; "" where a control is missing."""
+        parts = []
+        for row in (self.a, self.b) if self.difference.value >= 0 else (self.b, self.a):
+            if row.beyond is None:
+                return ""
+            ends = f"95 % interval {percent(row.beyond.low)} to {percent(row.beyond.high)}"
+            parts.append(f"{row.label} {percent(row.beyond.value)} points ({ends})")
+        return f"Beyond the same encoder with random weights: {', '.join(parts)}.".replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -90,8 +102,8 @@ class Comparison:
     omitted: tuple[str, ...]
 
     def text(self) -> str:
-        """Every verdict, the counts if there are several, and what was omitted."""
-        lines = [verdict.sentence() for verdict in self.verdicts]
+        """Every verdict, what both probes read beyond the control, the counts of several verdicts, and omissions."""
+        lines = [" ".join(filter(None, [v.sentence(), v.beyond_sentence()])) for v in self.verdicts]
         if len(lines) > 1:
             won = sum(v.winner is v.a for v in self.verdicts), sum(v.winner is v.b for v in self.verdicts)
             incomplete = sum(verdict.incomplete for verdict in self.verdicts)
@@ -119,8 +131,10 @@ def compare(
 ) -> Comparison:
     """Compare two probes on every pair of encoder and data set that has both.
 
-    The main score is averaged over the seeds of each probe and resampled over clips, with the same resamples for both
-    (`otoscope.metrics.stats.improvement`). P-values of several pairs are corrected together (Holm 1979).
+    The main score is averaged over the seeds of each probe. Clips are resampled, by their groups where they have some,
+    with the same resamples for both probes (`otoscope.metrics.stats.improvement`). P-values of several pairs are
+    corrected together (Holm 1979). Controls are not compared themselves, unless `select` leaves out the encoder to
+    which they belong.
 
     Parameters
     ----------
@@ -139,7 +153,8 @@ def compare(
     UnknownNameError : for a probe without results.
     ValueError : when both names are the same, or nothing can be compared.
     """
-    rows = [row for row in configurations(store) if select(row.encoder, row.dataset, row.probe)]
+    measured = configurations(store)
+    rows = without_controls([row for row in measured if select(row.encoder, row.dataset, row.probe)])
     if a == b:
         raise ValueError(f"{a!r} cannot be compared with itself; give the names of two probes")
     for name in (a, b):
@@ -153,15 +168,21 @@ def compare(
         else:
             compared.append(both)
     count = max(resamples, PER_COMPARISON * len(compared))
-    compared = [
-        (with_estimate(store, x, resamples=count), with_estimate(store, y, resamples=count)) for x, y in compared
-    ]
+    compared = [(_estimated(store, x, measured, count), _estimated(store, y, measured, count)) for x, y in compared]
     unpaired = [_where(x) for x, y in compared if not same_clips(x, y)]
     omitted += [f"{where} has no predictions of the same clips for both" for where in unpaired]
     verdicts = _verdicts([both for both in compared if same_clips(*both)])
     if not verdicts:
         raise ValueError(f"{a} and {b} cannot be compared in {store.path}: {'; '.join(omitted)}")
     return Comparison(a, b, verdicts, tuple(omitted))
+
+
+def _estimated(store: Store, row: Row, rows: Sequence[Row], resamples: int) -> Row:
+    """A row with its estimate, and its difference from the control if `rows` contain one."""
+    estimated, control = with_estimate(store, row, resamples=resamples), find_control(row, rows)
+    if control is None:
+        return estimated
+    return replace(estimated, beyond=difference(estimated, with_estimate(store, control, resamples=resamples)))
 
 
 def _verdicts(compared: Sequence[tuple[Row, Row]]) -> tuple[Verdict, ...]:

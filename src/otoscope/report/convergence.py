@@ -23,8 +23,8 @@ class Convergence:
 
     Examples
     --------
-    >>> Convergence((("still improving in the last epochs", 2),), 3).reasons()
-    '2 of 3 seeds: still improving in the last epochs'
+    >>> Convergence((("the validation score was still rising", 2),), 3).reasons()
+    '2 of 3 seeds: the validation score was still rising'
     """
 
     counts: tuple[tuple[str, int], ...] = ()
@@ -66,8 +66,8 @@ class Convergence:
         )
 
     def value(self, noun: str = "seeds") -> str:
-        """The reasons for CSV, JSON and Parquet; "unknown" if nothing is known, an empty text if all have converged."""
-        return "unknown" if self.unknown == self.trainings else self.reasons(noun)
+        """The reasons for CSV, JSON and Parquet; "unknown" if there are none and one training does not say, else ""."""
+        return self.reasons(noun) or ("unknown" if self.unknown else "")
 
 
 def note(name: str, convergence: Convergence, noun: str = "seeds") -> str:
@@ -81,8 +81,8 @@ def note(name: str, convergence: Convergence, noun: str = "seeds") -> str:
 
     Examples
     --------
-    >>> note("tiny, scenes, linear", Convergence((("still improving in the last epochs", 1),)))
-    '‡ tiny, scenes, linear: not converged (still improving in the last epochs); train longer (--epochs)'
+    >>> note("tiny, scenes, linear", Convergence((("the validation score was still rising", 1),)))
+    '‡ tiny, scenes, linear: not converged (the validation score was still rising); train longer (--epochs)'
     """
     return f"{NOT_CONVERGED} {name}: not converged ({convergence.reasons(noun)})" + _after(convergence.advice)
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from otoscope import metrics
-from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference
-from otoscope.report.rows import Row, same_clips
+from otoscope.report.rows import Row, difference
+from otoscope.report.selectivity import find_control
 from otoscope.report.variants import variants
 from otoscope.results import Record
 
@@ -66,11 +66,7 @@ class LayerProfile:
         same = next((other for other in self.control.rows if _layers(other) == layers), None)
         if same is None:
             return None
-        if not same_clips(row, same):
-            return Difference(row.sort_key - same.sort_key, np.nan, np.nan, np.nan)
-        assert row.estimate
-        assert same.estimate
-        return stats.improvement(row.estimate, same.estimate)
+        return difference(row, same)
 
 
 def validation_score(row: Row) -> float | None:
@@ -119,7 +115,7 @@ def without_inner_layers(rows: Sequence[Row]) -> list[Row]:
     for row in listed:
         rivals = [other for other in listed if other.pair == row.pair and not other.finetuned]
         best = max(rivals, key=lambda other: other.sort_key, default=None)
-        marked.append(replace(row, winner=row is best and len(rivals) > 1))
+        marked.append(replace(row, winner=row is best and len(rivals) > 1 and not row.control))
     return marked
 
 
@@ -168,11 +164,6 @@ def _with_controls(profiles: Sequence[LayerProfile]) -> list[LayerProfile]:
 
 
 def _control_of(profile: LayerProfile, profiles: Sequence[LayerProfile]) -> LayerProfile | None:
-    """The profile of the same probe and data set under the encoder with random weights."""
-    row = profile.rows[0]
-    matching = [
-        other
-        for other in profiles
-        if other.rows[0].control and (other.name, other.rows[0].dataset) == (profile.name, row.dataset)
-    ]
-    return matching[0] if matching else None
+    """The profile of the same probe on the control of the encoder; None without a control."""
+    control = find_control(profile.rows[0], [row for other in profiles for row in other.rows])
+    return next((other for other in profiles if any(row is control for row in other.rows)), None)

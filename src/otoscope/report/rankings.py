@@ -21,6 +21,7 @@ from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference, Interval
 from otoscope.report.compare import ALPHA, RESAMPLES
 from otoscope.report.scoreboard import Scoreboard, scoreboard
+from otoscope.report.selectivity import without_controls
 from otoscope.report.standings import Standing, standing_records
 from otoscope.results import Store
 
@@ -87,7 +88,7 @@ class EncoderRanking:
     Parameters
     ----------
     dataset, metric : label of the data set, and name of the main score.
-    clips : number of held-out clips.
+    clips, groups : number of held-out clips, and of the groups that are resampled; None without groups.
     encoders : in descending order. They are ordered by fine-tuning if it ranks all of them, else by their mean rank
         over probes.
     probes : in ascending order of the mean score, fine-tuning last.
@@ -100,6 +101,7 @@ class EncoderRanking:
     dataset: str
     metric: str
     clips: int
+    groups: int | None
     encoders: tuple[str, ...]
     probes: tuple[str, ...]
     reference: str | None
@@ -189,8 +191,11 @@ def rank(
     if not records:
         raise ValueError(f"no results in {store.path}; run `otoscope bench` or `otoscope probe` to measure some")
     selected = [r for r in records if select(r.encoder, r.dataset, r.probe)]
-    standings, rankings, omitted = list[Standing](), list[EncoderRanking](), list[str]()
-    for _, members in groupby(standing_records(selected), key=lambda group: group.dataset):
+    ranked_records = without_controls(selected)
+    controls = sorted({r.encoder for r in selected} - {r.encoder for r in ranked_records})
+    standings, rankings = list[Standing](), list[EncoderRanking]()
+    omitted = [f"controls are not ranked: {', '.join(controls)}"] if controls else []
+    for _, members in groupby(standing_records(ranked_records), key=lambda group: group.dataset):
         groups = list(members)
         ranked = max(Counter(group.probe for group in groups).values()) > 1
         results = [group.standing(store, resamples=resamples if ranked else 1) for group in groups]
@@ -232,6 +237,7 @@ def _ranking(standings: Sequence[Standing]) -> tuple[EncoderRanking | None, list
         dataset=first.dataset,
         metric=first.metric,
         clips=first.estimate.clips,
+        groups=first.estimate.groups,
         encoders=ordered,
         probes=probes,
         reference=reference,

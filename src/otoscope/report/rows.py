@@ -5,8 +5,7 @@ All values are computed from stored records and predictions, without training an
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -17,7 +16,8 @@ from otoscope import metrics
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference, Estimate, Interval
 from otoscope.report.convergence import Convergence
-from otoscope.report.variants import variants
+from otoscope.report.selectivity import find_control
+from otoscope.report.variants import named_configurations
 from otoscope.results import Record, Store
 
 LINEAR = "linear"
@@ -36,7 +36,8 @@ class Row:
     estimate : bootstrap estimate of the main score over clips; None without predictions.
     gain : difference from the linear probe on the same clips; None if there is no linear probe.
     gap : share of the gap between the linear probe and fine-tuning that is closed; None unless both exist.
-    winner : True for the best of several probes of this encoder and data set.
+    beyond : difference from the same probe on the control, the same encoder with random weights; None without it.
+    winner : True for the best of several probes of this encoder and data set, unless the encoder is a control.
     """
 
     records: tuple[Record, ...]
@@ -45,6 +46,7 @@ class Row:
     estimate: Estimate | None = None
     gain: Difference | None = None
     gap: Interval | None = None
+    beyond: Difference | None = None
     winner: bool = False
 
     @property
@@ -71,6 +73,11 @@ class Row:
     def control(self) -> bool:
         """Whether the encoder has random weights."""
         return self.records[0].protocol.control
+
+    @property
+    def control_of(self) -> str | None:
+        """Label of the encoder whose control this encoder is; None where the records do not say."""
+        return self.records[0].control_of
 
     @property
     def pair(self) -> tuple[str, ...]:
@@ -155,12 +162,13 @@ def configurations(store: Store) -> list[Row]:
     for pair, members in groupby(sorted(records, key=_pair), key=_pair):
         same_labels = {_pair(r) for r in records if _pair(r)[:2] == pair[:2]}
         digests = f"encoder {pair[2][:8]}, data set {pair[3][:8]}" if len(same_labels) > 1 else ""
-        rows += [replace(row, digests=digests) for row in _configurations(list(members))]
+        named = named_configurations(list(members))
+        rows += [Row(tuple(same), variant=variant, digests=digests) for same, variant in named]
     return rows
 
 
 def summarise(store: Store, *, resamples: int = 1000) -> list[Row]:
-    """Compute the rows of a store, with estimates, gains and closed gaps.
+    """Compute the rows of a store, with estimates, gains, closed gaps, and what probes read beyond the control.
 
     Parameters
     ----------
@@ -176,7 +184,12 @@ def summarise(store: Store, *, resamples: int = 1000) -> list[Row]:
     ValueError : for an empty store.
     """
     rows = [with_estimate(store, row, resamples=resamples) for row in configurations(store)]
-    return [row for _, pair in groupby(rows, key=lambda r: r.pair) for row in _compare(list(pair))]
+    compared = [row for _, pair in groupby(rows, key=lambda r: r.pair) for row in _compare(list(pair))]
+    controls = [find_control(row, rows) for row in compared]
+    return [
+        replace(row, beyond=difference(row, control) if control else None)
+        for row, control in zip(compared, controls, strict=True)
+    ]
 
 
 def with_estimate(store: Store, row: Row, *, resamples: int = 1000, seed: int = 0) -> Row:
@@ -201,7 +214,27 @@ def with_estimate(store: Store, row: Row, *, resamples: int = 1000, seed: int = 
         return row
     scores = [p.scores[o] for p, o in zip(predictions, order, strict=True)]
     targets = predictions[0].targets[order[0]]
-    return replace(row, estimate=stats.bootstrap(scores, targets, row.metric, row.kind, resamples=resamples, seed=seed))
+    groups = [predictions[0].groups[i] for i in order[0]] if predictions[0].groups else []
+    estimate = stats.bootstrap(scores, targets, row.metric, row.kind, groups=groups, resamples=resamples, seed=seed)
+    return replace(row, estimate=estimate)
+
+
+def difference(row: Row, other: Row) -> Difference:
+    """Compute by how much a row is better than another one.
+
+    Parameters
+    ----------
+    row, other : rows with estimates.
+
+    Returns
+    -------
+    Difference. Its interval is nan if the two were not measured on the same clips.
+    """
+    if not same_clips(row, other):
+        return Difference(row.sort_key - other.sort_key, np.nan, np.nan, np.nan)
+    assert row.estimate
+    assert other.estimate
+    return stats.improvement(row.estimate, other.estimate)
 
 
 def same_clips(*rows: Row) -> bool:
@@ -213,21 +246,6 @@ def _pair(record: Record) -> tuple[str, ...]:
     return record.encoder, record.dataset, record.protocol.encoder_digest, record.protocol.dataset_digest
 
 
-def _configurations(records: Sequence[Record]) -> list[Row]:
-    """Group the records of one encoder and data set by probe and configuration."""
-
-    def identity(r: Record) -> tuple[str, str]:
-        return r.probe, json.dumps([r.protocol.to_json(), r.lr, r.weight_decay], sort_keys=True)
-
-    rows = [Row(tuple(group)) for _, group in groupby(sorted(records, key=identity), key=identity)]
-    labelled = []
-    for _, group in groupby(rows, key=lambda row: row.probe):
-        same_probe = list(group)
-        names = variants([row.records[0] for row in same_probe])
-        labelled += [replace(row, variant=name) for row, name in zip(same_probe, names, strict=True)]
-    return labelled
-
-
 def _compare(rows: list[Row]) -> list[Row]:
     """Compare the rows of one encoder and data set with the linear probe and with fine-tuning."""
     ordered = sorted(rows, key=lambda r: (r.finetuned, r.sort_key))
@@ -237,9 +255,9 @@ def _compare(rows: list[Row]) -> list[Row]:
     return [
         replace(
             row,
-            gain=_gain(row, linear),
+            gain=None if linear is None or row is linear else difference(row, linear),
             gap=_gap(row, linear, finetune),
-            winner=len(probes) > 1 and row is probes[-1],
+            winner=len(probes) > 1 and row is probes[-1] and not row.control,
         )
         for row in ordered
     ]
@@ -248,17 +266,6 @@ def _compare(rows: list[Row]) -> list[Row]:
 def _best(rows: Iterable[Row]) -> Row | None:
     """Return the best row; None without rows."""
     return max(rows, key=lambda r: r.sort_key, default=None)
-
-
-def _gain(row: Row, linear: Row | None) -> Difference | None:
-    """Compute the difference from the linear probe. Its interval is nan if the two were measured on different clips."""
-    if linear is None or row is linear:
-        return None
-    if not same_clips(row, linear):
-        return Difference(row.sort_key - linear.sort_key, np.nan, np.nan, np.nan)
-    assert row.estimate
-    assert linear.estimate
-    return stats.improvement(row.estimate, linear.estimate)
 
 
 def _gap(row: Row, linear: Row | None, finetune: Row | None) -> Interval | None:

@@ -34,6 +34,7 @@ def record_values(store: Store) -> list[dict[str, Any]]:
         costs = {"parameters": r.parameters, "train_seconds": r.train_seconds}
         chosen = {"lr": r.lr, "weight_decay": r.weight_decay, "not_converged": Convergence.of([r]).value()}
         origin = {"machine": r.machine, "date": r.date, "source": r.source or "", "key": r.key}
+        origin |= {"control_of": r.control_of or ""}
         protocol = {"protocol": json.dumps(r.protocol.to_json(), sort_keys=True)}
         rows.append(labels | scores | costs | chosen | origin | protocol)
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -57,7 +58,8 @@ def row_values(row: Row) -> dict[str, Any]:
     value = {"metric": row.metric, "value": row.value, **ends, "sd_over_seeds": row.spread, "seeds": len(row.records)}
     costs = {"parameters": row.parameters, "train_seconds": row.train_seconds}
     marks = {"winner": row.winner, "not_converged": row.convergence.value(), "source": row.source or ""}
-    return labels | value | _ends("gain", row.gain) | _ends("gap_closed", row.gap) | costs | marks
+    differences = _ends("gain", row.gain) | _ends("gap_closed", row.gap) | _ends("beyond", row.beyond)
+    return labels | value | differences | costs | marks
 
 
 def class_scores(store: Store, row: Row) -> dict[str, float]:

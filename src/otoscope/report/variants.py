@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from otoscope.results import Protocol, Record
@@ -41,6 +43,7 @@ def declared_settings(protocol: Protocol) -> dict[str, Any]:
     if protocol.search:
         settings |= {"search": protocol.search.kind, "trials": protocol.search.trials}
         settings |= {f"search {name}": value for name, value in protocol.search.options.items()}
+        settings |= {"search near_best": protocol.search.near_best or None}
     if protocol.training:
         training = protocol.training
         settings |= {"epochs": training.epochs, "min_steps": training.min_steps or None}
@@ -55,6 +58,43 @@ def used_settings(record: Record) -> dict[str, Any]:
     """The settings of a record, with the learning rate and the weight decay that a search chose."""
     chosen = {"lr": record.lr, "weight_decay": record.weight_decay}
     return declared_settings(record.protocol) | {name: value for name, value in chosen.items() if value is not None}
+
+
+def named_configurations(records: Sequence[Record]) -> list[tuple[list[Record], str]]:
+    """Group the records of one encoder and data set by configuration of a probe.
+
+    The final runs of one study may have different learning rates and weight decays (`SearchSettings.near_best`).
+    Records with one protocol are therefore one configuration, unless a seed occurs twice.
+
+    Parameters
+    ----------
+    records : records of one encoder and data set.
+
+    Returns
+    -------
+    list of pairs. The records of a configuration, and the name that distinguishes it from other configurations of its
+    probe (`variants`).
+    """
+
+    def study(r: Record) -> tuple[str, str]:
+        return r.probe, json.dumps(r.protocol.to_json(), sort_keys=True)
+
+    def setting(r: Record) -> tuple[str, str]:
+        return r.probe, json.dumps([r.lr, r.weight_decay])
+
+    groups: list[list[Record]] = []
+    for same in _grouped(records, study):
+        seeds = {r.seed for r in same}
+        groups += [same] if len(seeds) == len(same) else _grouped(same, setting)
+    named: list[tuple[list[Record], str]] = []
+    for _, configurations in groupby(groups, key=lambda group: group[0].probe):
+        same_probe = list(configurations)
+        named += zip(same_probe, variants([group[0] for group in same_probe]), strict=True)
+    return named
+
+
+def _grouped(records: Sequence[Record], key: Callable[[Record], tuple[str, str]]) -> list[list[Record]]:
+    return [list(group) for _, group in groupby(sorted(records, key=key), key=key)]
 
 
 def variants(records: Sequence[Record]) -> list[str]:

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 Reasons = tuple[str, ...]
 """Reasons of one training; empty if it has converged."""
 
-IMPROVING = "still improving in the last epochs"
-HIGHEST_RATE = "the best learning rate is the highest that was tried"
-LOWEST_RATE = "the best learning rate is the lowest that was tried"
+IMPROVING = "the validation score was still rising"
+HIGHEST_RATE = "the best learning rate is at the upper end of those tried"
+LOWEST_RATE = "the best learning rate is at the lower end of those tried"
 SOLVER_STOPPED = "the exact solver stopped before the optimum"
 WEAKEST_PENALTY = "the best penalty is the weakest that is allowed"
 STRONGEST_PENALTY = "the best penalty is the strongest that is allowed"

@@ -75,11 +75,15 @@ class SearchSettings:
     kind : registered name of the search strategy.
     trials : number of configurations tried.
     options : all other options of the strategy that influence its choices.
+    near_best : which trials give the settings of the final runs: those whose validation score, a fraction, is at most
+        this much below the best one. The final run with seed i takes the i-th of them, best first, and starts again
+        after the last. With 0, all final runs take the best setting.
     """
 
     kind: str
     trials: int
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    near_best: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", plain(self.options))

@@ -40,6 +40,8 @@ class Record:
     validation : main score on the validation split, a fraction; None in records that are older than this field.
     machine, date, versions : where, when (ISO 8601, UTC) and with which package versions it was measured.
     source : origin of the value, as a sentence; None if this user measured it.
+    control_of : for an encoder with random weights, the label of the trained encoder whose control it is; None for
+        other encoders, and in records that do not say.
     not_converged : reasons why the training has not converged (`otoscope.results.convergence`); empty if it has
         converged, None if that is not known, as for records of older versions.
     """
@@ -62,6 +64,7 @@ class Record:
     date: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     source: str | None = None
+    control_of: str | None = None
     not_converged: Reasons | None = None
 
     def __post_init__(self) -> None:
@@ -109,12 +112,18 @@ class Predictions:
     scores : logits, float32 [n, C].
     targets : multi-hot labels, uint8 [n, C].
     classes : class names, C of them.
+    groups : the groups of each clip (`Clip.groups`), n tuples; empty where none are stored.
+
+    Raises
+    ------
+    ValueError : when the number of clips or classes differs between the fields.
     """
 
     ids: tuple[str, ...]
     scores: npt.NDArray[np.float32]
     targets: npt.NDArray[np.uint8]
     classes: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         n, c = len(self.ids), len(self.classes)
@@ -123,3 +132,5 @@ class Predictions:
                 f"predictions of {n} clips and {c} classes need scores and targets [{n}, {c}], "
                 f"found {list(self.scores.shape)} and {list(self.targets.shape)}"
             )
+        if self.groups and len(self.groups) != n:
+            raise ValueError(f"predictions of {n} clips need the groups of {n} clips or none, found {len(self.groups)}")

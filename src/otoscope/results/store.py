@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from otoscope.files import replacing
 from otoscope.results.migrate import migrate
@@ -41,6 +44,7 @@ class Store:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._known_groups: dict[str, dict[str, tuple[str, ...]]] | None = None
 
     def add(self, record: Record, predictions: Predictions | None = None) -> str:
         """Append a record.
@@ -62,15 +66,10 @@ class Store:
             raise FileExistsError(
                 f"{self._record(record.key)} exists; a store is append-only: remove the record to measure it again"
             )
+        self._known_groups = None
         if predictions is not None:
             with replacing(self._predictions(record.key)) as temporary, open(temporary, "wb") as file:
-                np.savez_compressed(
-                    file,
-                    ids=np.array(predictions.ids),
-                    scores=predictions.scores,
-                    targets=predictions.targets,
-                    classes=np.array(predictions.classes),
-                )
+                np.savez_compressed(file, allow_pickle=False, **_packed(predictions))
         with replacing(self._record(record.key)) as temporary:
             temporary.write_text(json.dumps(record.to_json(), indent=1, sort_keys=True) + "\n")
         return record.key
@@ -89,14 +88,32 @@ class Store:
         yield from sorted(records, key=lambda r: (r.encoder, r.dataset, r.probe, r.seed, r.key))
 
     def predictions(self, record: Record) -> Predictions | None:
-        """The predictions that belong to a record, or None if the store has none."""
+        """The predictions that belong to a record, or None if the store has none.
+
+        Predictions without groups, which an older version stored, get the groups that another record of the same data
+        set stores for the same clips. Their intervals are then computed in the same way.
+        """
         path = self._predictions(record.key)
         if not path.exists():
             return None
         with np.load(path, allow_pickle=False) as arrays:
-            return Predictions(
-                tuple(arrays["ids"].tolist()), arrays["scores"], arrays["targets"], tuple(arrays["classes"].tolist())
-            )
+            ids, classes = tuple(arrays["ids"].tolist()), tuple(arrays["classes"].tolist())
+            stored = Predictions(ids, arrays["scores"], arrays["targets"], classes, _unpacked(arrays))
+        known = {} if stored.groups else self._groups_of(record.protocol.dataset_digest)
+        return replace(stored, groups=tuple(known[name] for name in ids)) if known.keys() >= set(ids) else stored
+
+    def _groups_of(self, dataset_digest: str) -> Mapping[str, tuple[str, ...]]:
+        """The groups of the clips of a data set, by clip id, from all records that store them."""
+        if self._known_groups is None:
+            self._known_groups = {}
+            for record in self:
+                known = self._known_groups.setdefault(record.protocol.dataset_digest, {})
+                path = self._predictions(record.key)
+                if path.exists():
+                    with np.load(path, allow_pickle=False) as arrays:
+                        if groups := _unpacked(arrays):
+                            known.update(zip(arrays["ids"].tolist(), groups, strict=True))
+        return self._known_groups.get(dataset_digest, {})
 
     def _record(self, key: str) -> Path:
         return self.path / "records" / f"{self._name(key)}.json"
@@ -118,6 +135,24 @@ class Store:
         """
         names = {_read(path).key: path.stem for path in (self.path / "records").glob("*.json")}
         return {key: name for key, name in names.items() if name != key}
+
+
+def _packed(predictions: Predictions) -> dict[str, npt.NDArray[Any]]:
+    """Predictions as arrays. Groups are all names in the order of the clips, and the number of names of each clip."""
+    arrays = {"ids": np.array(predictions.ids), "scores": predictions.scores, "targets": predictions.targets}
+    arrays["classes"] = np.array(predictions.classes)
+    if predictions.groups:
+        arrays["groups"] = np.array([name for names in predictions.groups for name in names], str)
+        arrays["group_counts"] = np.array([len(names) for names in predictions.groups])
+    return arrays
+
+
+def _unpacked(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[tuple[str, ...], ...]:
+    """The groups of each clip from the arrays of `_packed`; empty if there are none."""
+    if "groups" not in arrays:
+        return ()
+    names, ends = arrays["groups"].tolist(), np.cumsum(arrays["group_counts"]).tolist()
+    return tuple(tuple(names[start:end]) for start, end in zip([0, *ends], ends, strict=False))
 
 
 def _read(path: Path) -> Record:

@@ -119,10 +119,11 @@ class _Mixture:
 def _with_partner(clip: Clip, partner: Clip, snr: float, task: Task) -> Clip:
     """The mixture of two clips as a clip, with the labels that the task gives it."""
     load = _Mixture(clip, partner, snr)
+    groups = tuple(dict.fromkeys((*clip.groups, *partner.groups)))
     if task.kind == "multi-class":
-        return replace(clip, load=load)
+        return replace(clip, load=load, groups=groups)
     labels = tuple(dict.fromkeys((*clip.labels, *partner.labels)))
-    return replace(clip, load=load, labels=labels, events=(*clip.events, *partner.events))
+    return replace(clip, load=load, labels=labels, groups=groups, events=(*clip.events, *partner.events))
 
 
 def _rms(wave: Wave) -> float:

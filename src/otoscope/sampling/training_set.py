@@ -43,7 +43,8 @@ class TrainingSet(Dataset):
         )
         train = dataset.clips("train")
         if cut:
-            kept, validation_rows = split_validation(self.task.targets(train).numpy())
+            groups = [clip.groups for clip in train]
+            kept, validation_rows = split_validation(self.task.targets(train).numpy(), groups)
             train, validation = [train[row] for row in kept], [train[row] for row in validation_rows]
         else:
             validation = list(dataset.clips("validation"))

@@ -3,20 +3,20 @@
 from otoscope.search._preset import PresetSearch
 from otoscope.search.api import SearchResult, fit_best
 from otoscope.search.base import (
+    NEAR_BEST,
     MissingExtraError,
-    Outcome,
     Problem,
     Search,
-    Setting,
     Storage,
     Train,
-    Trial,
     register,
     registry,
 )
 from otoscope.search.spec import SearchSpec
+from otoscope.search.trial import Outcome, Setting, Trial
 
 __all__ = [
+    "NEAR_BEST",
     "MissingExtraError",
     "Outcome",
     "PresetSearch",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from otoscope.search.trial import Trial
 from otoscope.train import DivergedError, PrunedError
-from otoscope.train.convergence import MARGIN
-
-if TYPE_CHECKING:
-    from otoscope.search.base import Trial
+from otoscope.train.convergence import HALF_DECADE, MARGIN
 
 Edge = Literal["lowest", "highest"]
 
@@ -22,24 +21,36 @@ def find_edge(
     Parameters
     ----------
     trials : the finished trials.
-    best : returns the best trial; called only if there are enough scores.
+    best : returns the best trial; called only if there are enough learning rates.
     sort_key : sorts scores from worst to best.
-    min_rates : smallest number of learning rates with a score.
+    min_rates : smallest number of learning rates that were judged.
     """
-    judged = [trial for trial in trials if "lr" in trial.setting and _judged(trial)]
     keys: dict[float, float] = {}
-    for trial in judged:
-        if trial.validation is not None:
-            lr, key = trial.setting["lr"], sort_key(trial.validation)
+    for trial in trials:
+        if "lr" in trial.setting and _judged(trial):
+            lr, score = trial.setting["lr"], trial.validation
+            key = -math.inf if score is None else sort_key(score)
             keys[lr] = max(key, keys.get(lr, key))
     chosen = best().setting.get("lr") if len(keys) >= min_rates else None
     if chosen is None:
         return None
-    neighbour = min((lr for lr in keys if lr != chosen), key=lambda lr: max(lr / chosen, chosen / lr))
-    if not keys[chosen] - keys[neighbour] > MARGIN:
-        return None
-    rates = [trial.setting["lr"] for trial in judged]
-    return "lowest" if chosen == min(rates) else "highest" if chosen == max(rates) else None
+    if _rises_to_highest(keys, chosen):
+        return "highest"
+    return "lowest" if _rises_to_highest({1 / lr: key for lr, key in keys.items()}, 1 / chosen) else None
+
+
+def _rises_to_highest(keys: dict[float, float], chosen: float) -> bool:
+    """Whether the score rises until the highest learning rate.
+
+    Parameters
+    ----------
+    keys : the best sort key of each learning rate; minus infinity for one that diverged or was stopped.
+    chosen : the best learning rate.
+    """
+    start = max(keys) / HALF_DECADE
+    before = [key for lr, key in keys.items() if lr < start] or [keys[min(keys)]]
+    after = [key for lr, key in keys.items() if lr > chosen]
+    return all(keys[chosen] - key <= MARGIN for key in after) and keys[chosen] - max(before) > MARGIN
 
 
 def _judged(trial: Trial) -> bool:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from otoscope.files import replacing
-from otoscope.search.base import Outcome, Problem, Search, Setting, Storage, Trial
+from otoscope.search.base import Problem, Search, Storage
+from otoscope.search.trial import Outcome, Setting, Trial
 
 
 class PresetSearch(Search):

@@ -11,8 +11,9 @@ from otoscope.bank import Bank
 from otoscope.probes import Range
 from otoscope.results import SearchSettings
 from otoscope.results.convergence import joined
-from otoscope.search.base import Problem, Trial
+from otoscope.search.base import Problem
 from otoscope.search.spec import SearchSpec
+from otoscope.search.trial import Trial
 from otoscope.train import FittedProbe, TrainingConfig, fit, fit_many, trials_at_once
 
 

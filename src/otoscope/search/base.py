@@ -1,12 +1,13 @@
-"""The search interface: the base class of strategies, and the types that it uses."""
+"""The search interface: the base class of strategies, its problem and its storage."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from otoscope.files import file_name
 from otoscope.probes import Range
@@ -14,61 +15,21 @@ from otoscope.registry import Registry
 from otoscope.results import SearchSettings
 from otoscope.results.convergence import HIGHEST_RATE, LOWEST_RATE, Reasons
 from otoscope.search._edge import Edge, find_edge
+from otoscope.search.trial import Outcome, Setting, Trial
 from otoscope.train import Watch
 
-Setting = Mapping[str, float]
-"""The value of each searched parameter, such as {"lr": 1e-3, "weight_decay": 1e-4}."""
+NEAR_BEST = 0.01
+"""How far below the best validation score a trial may be, so that a suite still gives its setting to a final run. In
+the demo, trials with different settings are this close to each other, and chance decides which one is best."""
 
 
 class MissingExtraError(ImportError):
     """A strategy needs a package that is not installed."""
 
 
-class TrainedModel(Protocol):
-    """A finished training: its best main score on the validation split, and the seconds it took."""
-
-    @property
-    def validation(self) -> float:
-        """The main score of the best epoch on the validation split."""
-
-    @property
-    def train_seconds(self) -> float:
-        """Wall-clock time of the training in seconds."""
-
-
-Outcome = TrainedModel | Exception
-"""The result of a trial: a trained model, a `PrunedError` if the search stopped it, or the exception with which it
-failed."""
 Train = Callable[[Mapping[int, Setting], Watch], Sequence[Outcome]]
 """Trains the settings of one batch (by trial number) together, calls the watch after each epoch, and returns the
 outcome of each trial in the order of the batch."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One finished trial of a search.
-
-    Parameters
-    ----------
-    number : number of the trial, counted from 0.
-    setting : the value of each searched parameter.
-    validation : main score on the validation split; None for a trial that failed or was stopped early.
-    seconds : wall-clock time of its training.
-    error : reason for a missing score; None for a trial with a score.
-    """
-
-    number: int
-    setting: Setting
-    validation: float | None
-    seconds: float
-    error: str | None = None
-
-    @classmethod
-    def of(cls, number: int, setting: Setting, outcome: Outcome) -> Trial:
-        """The trial with this outcome."""
-        if isinstance(outcome, Exception):
-            return cls(number, dict(setting), None, 0.0, f"{type(outcome).__name__}: {outcome}")
-        return cls(number, dict(setting), outcome.validation, outcome.train_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +100,7 @@ class Search(ABC):
     Attributes
     ----------
     name : the registered name.
-    min_rates : smallest number of learning rates with a score among which `edge` names an edge.
+    min_rates : smallest number of learning rates among which `edge` names an end.
     """
 
     name: ClassVar[str]
@@ -201,19 +162,48 @@ class Search(ABC):
         ------
         RuntimeError : when no trial has a score.
         """
-        scored = [trial for trial in self.trials if trial.validation is not None]
-        if not scored:
+        if all(trial.validation is None for trial in self.trials):
             raise RuntimeError(self._no_score())
-        return max(scored, key=lambda trial: self.problem.sort_key(trial.validation or 0.0))
+        return max(self.trials, key=self._sort_key)
 
-    def edge(self) -> Edge | None:
-        """The end of the tried learning rates at which the best trial lies, if the score still rises there.
+    def near_best(self, within: float) -> list[Trial]:
+        """The trials that are almost as good as the best one, which is the first of them.
+
+        Parameters
+        ----------
+        within : largest difference of the validation score from the best one, a fraction; 0 for the best trial alone.
 
         Returns
         -------
-        "lowest" or "highest" if no trial with a score has a lower, or a higher, learning rate, none with such a rate
-        diverged or was stopped early, and the best trial exceeds the one with the neighbouring learning rate by more
-        than `otoscope.train.convergence.MARGIN`. None otherwise, and with fewer than `min_rates` scored learning rates.
+        list of Trial. The best one first; equal trials are ordered by their numbers.
+
+        Raises
+        ------
+        RuntimeError : when no trial has a score.
+        """
+        best = self.best
+        if within == 0:
+            return [best]
+        lowest = self._sort_key(best) - within
+        return sorted(
+            (trial for trial in self.trials if self._sort_key(trial) >= lowest), key=self._sort_key, reverse=True
+        )
+
+    def _sort_key(self, trial: Trial) -> float:
+        """The key that sorts trials from worst to best; minus infinity for a trial without a score."""
+        return -math.inf if trial.validation is None else self.problem.sort_key(trial.validation)
+
+    def edge(self) -> Edge | None:
+        """The end of the tried learning rates at which the best trial lies, if the score rises until there.
+
+        Returns
+        -------
+        "highest" if three conditions hold. The learning rate of the best trial is within half a decade of the highest
+        one; trials with a higher learning rate are worse by no more than `otoscope.train.convergence.MARGIN`, and none
+        of them diverged or was stopped early; and the best trial exceeds all trials further than half a decade below
+        the highest learning rate by more than this margin. "lowest" if the same holds at the other end. None otherwise,
+        and with fewer than `min_rates` learning rates. Among learning rates within half a decade, the two ends are
+        compared.
         """
         return find_edge(self.trials, lambda: self.best, self.problem.sort_key, self.min_rates)
 

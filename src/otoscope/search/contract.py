@@ -21,8 +21,9 @@ from pathlib import Path
 
 from otoscope.contract import Contract, expect
 from otoscope.probes import Range
-from otoscope.search.base import Outcome, Problem, Search, Setting, Storage
+from otoscope.search.base import Problem, Search, Storage
 from otoscope.search.spec import SearchSpec
+from otoscope.search.trial import Outcome, Setting
 from otoscope.train import DivergedError
 
 SPACE = {"lr": Range(1e-4, 1e-1), "weight_decay": Range(1e-5, 1e-3)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from otoscope.search._preset import PresetSearch
-from otoscope.search.base import Outcome, Problem, Setting, Trial, register
+from otoscope.search.base import Problem, register
+from otoscope.search.trial import Outcome, Setting, Trial
 from otoscope.train import DivergedError
 
 

@@ -10,7 +10,8 @@ from scipy.stats import qmc
 
 from otoscope.probes import Range
 from otoscope.search._preset import PresetSearch
-from otoscope.search.base import Problem, Setting, register
+from otoscope.search.base import Problem, register
+from otoscope.search.trial import Setting
 
 
 def sobol_points(space: Mapping[str, Range], trials: int, seed: int = 0) -> list[Setting]:

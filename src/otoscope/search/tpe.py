@@ -21,9 +21,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from otoscope.search._optuna import database_url, import_optuna, open_database, sqlite_file
-from otoscope.search.base import Outcome, Problem, Search, Setting, Storage, Trial, register
+from otoscope.search.base import Problem, Search, Storage, register
 from otoscope.search.halving import Halving
 from otoscope.search.sobol import sobol_points
+from otoscope.search.trial import Outcome, Setting, Trial
 from otoscope.train import PrunedError
 from otoscope.train.batched import MAX_STATE_BYTES, MAX_TRIALS
 

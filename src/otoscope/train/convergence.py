@@ -4,72 +4,86 @@ Conventions
 -----------
 * A score counts as higher if it is higher by more than `MARGIN`. Scores of a few hundred validation clips vary by about
   this much from epoch to epoch.
-* Training by epochs is *still improving* if the best score of its last fifth exceeds the best of all earlier epochs.
-  The best of many epochs is compared with the best of few, so that random variation favours the earlier ones. The
-  training loss is not used: it falls to the last epoch wherever the train split can be overfitted, and says nothing
-  about the probe of the best epoch. Early stopping uses the same signal (Prechelt, "Early stopping - but when?", 1998).
-* A setting is *at the edge* of its range if the score is still higher there than at the neighbouring setting. At an
-  edge where the score is flat, a wider range would change nothing.
+* Training by epochs is *still improving* if the score rises while the optimiser takes the last third of its whole step,
+  the sum of the learning rates. With a cosine schedule, these are the last 60 % of the epochs; the last fifth of them
+  takes 1 % of the whole step, so that every score is constant there, however far it is from its optimum. The training
+  loss is not used: it falls wherever the train split can be overfitted.
+* The best learning rate is *at an end* of those tried if the score still rises there on the scale of `HALF_DECADE`; see
+  `otoscope.search.Search.edge`. Where it is flat, other learning rates would change nothing. Penalties of exact heads
+  are judged in the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 
 from otoscope.results.convergence import IMPROVING, SOLVER_STOPPED, STRONGEST_PENALTY, WEAKEST_PENALTY, Reasons
 from otoscope.train.exact import ExactHead
+from otoscope.train.optim import warmup_cosine
 
 MARGIN = 0.005
 """Difference of two scores that counts, half a percentage point for metrics that are fractions."""
-LAST_SHARE = 5
-"""The last 1 / 5 of the epochs, rounded up, are compared with the earlier ones."""
+LAST_SHARE = 1 / 3
+"""Share of the sum of the learning rates during which the score must not rise any more."""
+HALF_DECADE = 10.0**0.5
+"""Ratio of two learning rates on whose scale the score must not rise any more."""
+_STEPS = 20
+"""Steps of an epoch with which the sum of the learning rates is computed."""
 
 SortKey = Callable[[float], float]
 """Sorts scores from worst to best."""
 
 
-def still_improving(scores: Sequence[float], sort_key: SortKey = float) -> bool:
-    """Whether a training was still improving in its last epochs.
+def still_improving(scores: Sequence[float], sort_key: SortKey = float, *, warmup: float = 0.0) -> bool:
+    """Whether the score still rose in the last third of the sum of the learning rates.
 
     Parameters
     ----------
-    scores : score on the validation split after each epoch.
+    scores : score on the validation split after each epoch of a training with the schedule `warmup_cosine`.
     sort_key : sorts scores from worst to best, as `Metric.sort_key`.
+    warmup : as for `warmup_cosine`.
 
     Returns
     -------
-    bool. False for a single epoch, which shows no trend. With fewer than five epochs only the last one is compared with
-    the others.
+    bool. Whether the best of the later scores exceeds the best of the earlier ones by more than `MARGIN`. False for a
+    single epoch, which shows no trend.
 
     Examples
     --------
-    >>> still_improving([0.1, 0.2, 0.3, 0.4, 0.5]), still_improving([0.1, 0.5, 0.4, 0.5, 0.502])
+    >>> still_improving([0.1, 0.2, 0.27, 0.28, 0.28, 0.28]), still_improving([0.2, 0.28, 0.28, 0.28, 0.28, 0.28])
     (True, False)
     """
-    keys = [sort_key(score) for score in scores]
-    last = -(-len(keys) // LAST_SHARE)
-    earlier, late = keys[: len(keys) - last], keys[len(keys) - last :]
-    return bool(earlier) and max(late) - max(earlier) > MARGIN
+    keys, split = [sort_key(score) for score in scores], _last_share(len(scores), warmup)
+    return 0 < split < len(keys) and max(keys[split:]) - max(keys[:split]) > MARGIN
 
 
-def training_reasons(history: Sequence[Mapping[str, float]], sort_key: SortKey) -> Reasons:
+def _last_share(epochs: int, warmup: float) -> int:
+    """The first epoch of the last share of the sum of the learning rates, counted from 0."""
+    sums = list(accumulate(warmup_cosine(step, _STEPS * epochs, warmup) for step in range(_STEPS * epochs)))
+    ends = sums[_STEPS - 1 :: _STEPS]
+    return next((epoch for epoch, end in enumerate(ends, 1) if end >= (1 - LAST_SHARE) * ends[-1]), 0)
+
+
+def training_reasons(history: Sequence[Mapping[str, float]], sort_key: SortKey, *, warmup: float = 0.0) -> Reasons:
     """Why a training by gradient has not converged.
 
     Parameters
     ----------
     history : one row for each epoch, with its `loss` and `validation`; rows without a loss are not epochs.
-    sort_key : as for `still_improving`.
+    sort_key, warmup : as for `still_improving`.
     """
     scores = [row["validation"] for row in history if "loss" in row]
-    return (IMPROVING,) if still_improving(scores, sort_key) else ()
+    return (IMPROVING,) if still_improving(scores, sort_key, warmup=warmup) else ()
 
 
-def head_reasons(head: ExactHead) -> Reasons:
+def head_reasons(head: ExactHead, sort_key: SortKey = float) -> Reasons:
     """Why an exact head has not converged.
 
     Parameters
     ----------
     head : a solved head, with the path of its penalties.
+    sort_key : sorts scores from worst to best.
 
     Returns
     -------
@@ -81,5 +95,5 @@ def head_reasons(head: ExactHead) -> Reasons:
         return stopped
     strongest = head.penalty == head.path[0].penalty
     edge, neighbour = head.path[:2] if strongest else head.path[:-3:-1]
-    rising = edge.validation - neighbour.validation > MARGIN
+    rising = sort_key(edge.validation) - sort_key(neighbour.validation) > MARGIN
     return (*stopped, STRONGEST_PENALTY if strongest else WEAKEST_PENALTY) if rising else stopped

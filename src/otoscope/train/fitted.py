@@ -207,7 +207,7 @@ def fitted_on(
         validation=max((row["validation"] for row in history), key=sort_key),
         train_seconds=train_seconds,
         standardiser=None if folded else standardiser,
-        not_converged=(*trained, *(head_reasons(head) if head else ())),
+        not_converged=(*trained, *(head_reasons(head, sort_key) if head else ())),
     )
 
 

@@ -50,10 +50,17 @@ class Clip:
     labels : classes of the clip.
     events : sound events with their extent; empty where a data set has labels of clips only.
     split : name of the split to which the clip belongs.
+    groups : identifiers of what the clip was made from or recorded with, such as recordings, speakers or sites. Clips
+        with a common group are not independent: intervals are computed by resampling groups. Empty where clips are
+        independent of each other.
+
+    Raises
+    ------
+    ValueError : when `groups` is not a tuple of distinct texts that are not empty.
 
     Examples
     --------
-    >>> clip = Clip("a", lambda: np.zeros(16000, np.float32), 16000, ("dog",), (), "train")
+    >>> clip = Clip("a", lambda: np.zeros(16000, np.float32), 16000, ("dog",), (), "train", ("speaker-7",))
     >>> clip.audio.shape
     (16000,)
     """
@@ -64,6 +71,15 @@ class Clip:
     labels: tuple[str, ...]
     events: tuple[Event, ...]
     split: str
+    groups: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        texts = isinstance(self.groups, tuple) and all(isinstance(name, str) and name for name in self.groups)
+        if not texts or len(set(self.groups)) < len(self.groups):
+            raise ValueError(
+                f"clip {self.id!r}: groups must be a tuple of distinct texts that are not empty, "
+                f'found {self.groups!r}; one group is written ("speaker-7",)'
+            )
 
     @property
     def audio(self) -> Wave:

@@ -1,4 +1,4 @@
-"""The runs of one study: the trials of its search, then the final runs with the best setting."""
+"""The runs of one study: the trials of its search, then the final runs with the best settings."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class Job(ABC):
 
     @abstractmethod
     def _final_run(self, run: Run) -> None:
-        """Train with the best setting, measure on the held-out split, and keep the record."""
+        """Train with the setting of `_chosen_trial`, measure on the held-out split, and keep the record."""
 
     @abstractmethod
     def _problem(self) -> Problem:
@@ -172,9 +172,17 @@ class Job(ABC):
         assert self.search_spec
         return self.search_spec.create(self._problem())
 
-    def _best_trial(self) -> Trial | None:
-        """The best trial of the search; None without a search."""
-        return self._search.best if self.search_spec else None
+    def _chosen_trial(self, seed: int) -> Trial | None:
+        """The trial whose setting the final run with a seed takes; None without a search.
+
+        Seed i takes the i-th of the trials that `SearchSettings.near_best` allows, best first, and starts again after
+        the last. The mean over seeds then averages trials of which chance decides the order, and the spread over seeds
+        contains this luck of the search, at no additional cost.
+        """
+        if self.protocol.search is None:
+            return None
+        trials = self._search.near_best(self.protocol.search.near_best)
+        return trials[seed % len(trials)]
 
     def _reasons(self, fitted: FittedProbe | FittedFinetune) -> Reasons | None:
         """Why a final run has not converged, including that its learning rate lies at the edge of the search."""

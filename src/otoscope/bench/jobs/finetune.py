@@ -47,8 +47,8 @@ class FinetuneJob(Job):
             return [error]
 
     def _final_run(self, run: Run) -> None:
-        best = self._best_trial()
-        lr = best.setting["lr"] if best else self._spec.recipe.lr
+        trial = self._chosen_trial(run.seed)
+        lr = trial.setting["lr"] if trial else self._spec.recipe.lr
         fitted = self._finetune(lr, run.seed)
         record = evaluation.evaluate_finetuned(
             dataclasses.replace(fitted, protocol=self.protocol, not_converged=self._reasons(fitted)),
@@ -56,6 +56,7 @@ class FinetuneJob(Job):
             store=Store(self.out / "results"),
             encoder=self.study.pair.encoder,
             probe=self.study.probe,
+            control_of=self.resolved.control_of,
         )
         for other_lr, seed in {(lr, run.seed)} | {(other, 0) for other in self._spec.lrs if other != lr}:
             self._checkpoint(other_lr, seed).unlink(missing_ok=True)

@@ -80,11 +80,11 @@ class ProbeJob(Job):
                 shutil.rmtree(folder)
 
     def _final_run(self, run: Run) -> None:
-        best = self._best_trial()
-        if best and run.seed == 0 and (self._kept_probe(best.number) / "probe.json").exists():
-            fitted = load(self._kept_probe(best.number))
+        trial = self._chosen_trial(run.seed)
+        if trial and run.seed == 0 and (self._kept_probe(trial.number) / "probe.json").exists():
+            fitted = load(self._kept_probe(trial.number))
         else:
-            config = self._config(best.setting if best else {}, run.seed)
+            config = self._config(trial.setting if trial else {}, run.seed)
             show = self.progress and self.show_bars
             fitted = fit(self._spec.name, self.training_bank, config, options=self._spec.options, progress=show)
         fitted = replace(fitted, protocol=self.protocol, not_converged=self._reasons(fitted))
@@ -96,6 +96,7 @@ class ProbeJob(Job):
             store=Store(self.out / "results"),
             encoder=self.study.pair.encoder,
             probe=self.study.probe,
+            control_of=self.resolved.control_of,
         )
         if run.seed == 0:
             shutil.rmtree(self._kept_folder, ignore_errors=True)

@@ -13,7 +13,7 @@ from otoscope.report.text.numbers import ABSENT
 from otoscope.report.text.table import TextTable
 
 Format = Literal["table", "csv", "json", "markdown", "latex"]
-_TOO_WIDE = ("lr", "weight_decay", "protocol", "machine", "date", "source", "key")
+_TOO_WIDE = ("lr", "weight_decay", "protocol", "machine", "date", "source", "key", "control_of")
 """Columns that only CSV and JSON contain."""
 
 

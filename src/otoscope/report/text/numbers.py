@@ -25,6 +25,17 @@ def signed(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "−")
 
 
+def held_out(clips: int, groups: int | None) -> str:
+    """Write how many held-out clips were resampled, and by how many groups where clips have groups.
+
+    Examples
+    --------
+    >>> held_out(300, None), held_out(300, 241)
+    ('300 held-out clips', '300 held-out clips, resampled by group (241 groups)')
+    """
+    return f"{clips} held-out clips" + ("" if groups is None else f", resampled by group ({groups} groups)")
+
+
 def difference(value: Difference | None) -> str:
     """Write a difference in percentage points with its interval, "+7.1 [+6.0, +8.2]", or a dash for None."""
     if value is None:

@@ -13,7 +13,7 @@ from otoscope.report.convergence import caveat, note
 from otoscope.report.rankings import EncoderComparison, EncoderRanking, Rankings, Reversal
 from otoscope.report.scoreboard import Scoreboard
 from otoscope.report.standings import Standing
-from otoscope.report.text.numbers import ABSENT, percent, signed
+from otoscope.report.text.numbers import ABSENT, held_out, percent, signed
 from otoscope.report.text.table import NOT_CONVERGED, TextFormat, TextTable, document
 
 DECIDED, BETTER, UNDECIDED = "*", ">", "≈"
@@ -52,9 +52,9 @@ def tables(ranking: EncoderRanking) -> list[tuple[str, TextTable]]:
     Titles and tables.
     """
     name, metric, encoders = ranking.dataset, ranking.metric, len(ranking.encoders)
-    comparisons = _count(len(ranking.comparisons), "comparison")
+    comparisons, clips = _count(len(ranking.comparisons), "comparison"), held_out(ranking.clips, ranking.groups)
     result = [
-        (f"{name}: {metric} in % and rank of each encoder, {ranking.clips} held-out clips", _values(ranking)),
+        (f"{name}: {metric} in % and rank of each encoder, {clips}", _values(ranking)),
         (
             f"{name}: differences between encoders, in points of {metric}; {DECIDED} decided at 5 % (Holm, "
             f"{comparisons})",

@@ -8,17 +8,22 @@ from itertools import groupby
 
 from otoscope.report.convergence import note
 from otoscope.report.rows import LINEAR, Row
-from otoscope.report.text.numbers import ABSENT, difference, duration, percent, span, whole_percent
+from otoscope.report.text.numbers import ABSENT, difference, duration, held_out, percent, span, whole_percent
 from otoscope.report.text.table import NOT_CONVERGED, RECORDED, WINNER, TextFormat, TextTable, document
 
+BEYOND, SPREAD = "beyond random weights", "sd over seeds"
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "95 % interval": lambda row: span(row.interval),
-    "gain over linear": lambda row: gain(row),
+    "gain over linear": lambda row: difference(row.gain),
     "gap closed": lambda row: gap(row),
+    BEYOND: lambda row: difference(row.beyond),
     "parameters": lambda row: f"{row.parameters:,}",
     "train time": lambda row: duration(row.train_seconds),
     "seeds": lambda row: str(len(row.records)),
+    SPREAD: lambda row: ABSENT if row.spread is None else percent(row.spread),
 }
+OPTIONAL: dict[str, Callable[[Row], object]] = {BEYOND: lambda row: row.beyond, SPREAD: lambda row: row.spread}
+"""Columns that a table has only where a row of it has the value."""
 
 
 def summary_table(rows: Sequence[Row]) -> TextTable:
@@ -28,10 +33,12 @@ def summary_table(rows: Sequence[Row]) -> TextTable:
     ----------
     rows : its rows, one for each line of the table.
     """
-    header = ["probe", rows[0].metric, *(name + _reference_mark(name, rows) for name in COLUMNS)]
+    absent = {name for name, value in OPTIONAL.items() if all(value(row) is None for row in rows)}
+    columns = {name: write for name, write in COLUMNS.items() if name not in absent}
+    header = ["probe", rows[0].metric, *(name + _reference_mark(name, rows) for name in columns)]
     scores = marked_scores(rows)
     body = [
-        [marked_label(row), score, *(write(row) for write in COLUMNS.values())]
+        [marked_label(row), score, *(write(row) for write in columns.values())]
         for row, score in zip(rows, scores, strict=True)
     ]
     return TextTable(header, body)
@@ -61,8 +68,8 @@ def by_pair(rows: Iterable[Row]) -> list[list[Row]]:
 
 def title(rows: Sequence[Row]) -> str:
     """Write the title of a table: "tiny on scenes: mAP in %, 95 % intervals over 300 held-out clips"."""
-    clips = sorted({row.estimate.clips for row in rows if row.estimate})
-    over = f", 95 % intervals over {' or '.join(map(str, clips))} held-out clips" if clips else ""
+    samples = sorted({held_out(row.estimate.clips, row.estimate.groups) for row in rows if row.estimate})
+    over = f", 95 % intervals over {' or '.join(samples)}" if samples else ""
     subject = f" ({rows[0].digests})" if rows[0].digests else ""
     return f"{rows[0].encoder} on {rows[0].dataset}{subject}: {rows[0].metric} in %{over}"
 
@@ -72,6 +79,10 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
     lines = []
     if any(row.winner for row in rows):
         lines.append(f"{WINNER} best probe of the frozen encoder")
+    if any(row.beyond for row in rows):
+        lines.append(f"{BEYOND}: score minus that of the same probe on the same encoder with random weights")
+    if any(len({(r.lr, r.weight_decay) for r in row.records}) > 1 for row in rows):
+        lines.append(f"{SPREAD}: includes the luck of the search, because seeds have different near-best settings")
     notes = {f"{RECORDED} {row.encoder}, {row.dataset}, {row.label}: {origin(row)}" for row in rows if row.source}
     names = {
         f"{row.encoder}, {row.dataset}, {row.label}": row.convergence for row in rows if row.convergence.incomplete
@@ -105,11 +116,6 @@ def _reference_mark(column: str, rows: Sequence[Row]) -> str:
     references = [row for row in rows if row.probe == LINEAR or (row.finetuned and column == "gap closed")]
     relative = column in ("gain over linear", "gap closed")
     return NOT_CONVERGED if relative and any(row.convergence.incomplete for row in references) else ""
-
-
-def gain(row: Row) -> str:
-    """Write the gain over the linear probe in points, with its interval: "+7.1 [6.0, 8.2]"."""
-    return difference(row.gain)
 
 
 def gap(row: Row) -> str:

@@ -11,8 +11,9 @@ _FACTS = (
     "The encoder is frozen. Each probe is trained on the train split; the validation split selects its best epoch. "
     "The held-out test split is opened once, to measure the scores in these tables.",
     "mAP is the mean over classes of average precision (step-wise). Classes without positives are excluded.",
-    "Intervals are 95 % intervals of a bootstrap over test clips (1,000 resamples) of the mean over seeds. Gains and "
-    "shares of the gap are paired: every probe is measured on the same resampled clips.",
+    "Intervals are 95 % intervals of a bootstrap over test clips (1,000 resamples) of the mean over seeds. Where clips "
+    "share groups, such as recordings or speakers, groups are resampled. Gains and shares of the gap are paired: every "
+    "probe is measured on the same resampled clips.",
     "Share of the gap closed: (probe − linear) / (fine-tuning − linear).",
 )
 
@@ -51,6 +52,8 @@ def _provenance(data: ReportData) -> list[str]:
 
 
 def _configuration(row: Row) -> str:
-    """Write the training configuration of a row."""
-    text = ", ".join(f"{name} = {value}" for name, value in used_settings(row.records[0]).items())
+    """Write the training configuration of a row; a value that differs between seeds is listed for each of them."""
+    seeds = [used_settings(record) for record in row.records]
+    values = {name: list(dict.fromkeys(str(settings.get(name)) for settings in seeds)) for name in seeds[0]}
+    text = ", ".join(f"{name} = {' / '.join(different)}" for name, different in values.items())
     return f"<code>{escape(text)}</code>"

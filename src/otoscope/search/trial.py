@@ -1,0 +1,54 @@
+"""One trial of a search: its setting and its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+Setting = Mapping[str, float]
+"""The value of each searched parameter, such as {"lr": 1e-3, "weight_decay": 1e-4}."""
+
+
+class TrainedModel(Protocol):
+    """A finished training: its best main score on the validation split, and the seconds it took."""
+
+    @property
+    def validation(self) -> float:
+        """The main score of the best epoch on the validation split."""
+
+    @property
+    def train_seconds(self) -> float:
+        """Wall-clock time of the training in seconds."""
+
+
+Outcome = TrainedModel | Exception
+"""The result of a trial: a trained model, a `PrunedError` if the search stopped it, or the exception with which it
+failed."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One finished trial of a search.
+
+    Parameters
+    ----------
+    number : number of the trial, counted from 0.
+    setting : the value of each searched parameter.
+    validation : main score on the validation split; None for a trial that failed or was stopped early.
+    seconds : wall-clock time of its training.
+    error : reason for a missing score; None for a trial with a score.
+    """
+
+    number: int
+    setting: Setting
+    validation: float | None
+    seconds: float
+    error: str | None = None
+
+    @classmethod
+    def of(cls, number: int, setting: Setting, outcome: Outcome) -> Trial:
+        """The trial with this outcome."""
+        if isinstance(outcome, Exception):
+            return cls(number, dict(setting), None, 0.0, f"{type(outcome).__name__}: {outcome}")
+        return cls(number, dict(setting), outcome.validation, outcome.train_seconds)
