@@ -175,7 +175,9 @@ class TestFixedPrototypes:
     def test_padded_tokens_are_never_drawn(self) -> None:
         probe = probes.create("fixedproto", TokenShape(1, 1, 4, False, 1.0), 2, prototypes=64, source="tokens")
         x = torch.cat([torch.eye(4)[None, :2], torch.full((1, 2, 4), 100.0)], 1)[:, None, :, None]
-        probe.prepare(lambda index: Tokens(x, torch.tensor([[True, True, False, False]])).select_clips(index), 1)
+        probe.prepare(
+            lambda index: Tokens(x, torch.tensor([[True, True, False, False]])).select_clips(index), torch.ones(1, 3)
+        )
         assert set(map(tuple, probe.prototypes[0].sign().tolist())) <= {(1, -1, 0, 0), (-1, 1, 0, 0)}
 
     def test_signs_ship_as_bits(self) -> None:

@@ -48,6 +48,19 @@ def test_prototypes_start_from_tokens_of_the_train_clips(name: str, layers: str 
     torch.testing.assert_close(weight, 0.02 * math.sqrt(12) * torch.nn.functional.normalize(drawn, dim=1))
 
 
+def test_prototypes_of_a_class_start_from_tokens_of_its_clips() -> None:
+    x = torch.eye(4).repeat_interleave(3, 0)[:, None, None, None]  # three clips of each of four classes, one token each
+    targets = torch.eye(4).repeat_interleave(3, 0)
+    targets[:, 3] = 0  # the last class has no clip
+    probe = probes.create("proto", TokenShape(1, 1, 4, False, 6.25), 4, prototypes_per_class=50, start="tokens")
+    probe.prepare(Tokens(x).select_clips, targets)
+    drawn = probe.prototypes.weight.detach().view(4, 50, 4)
+    for label in range(3):
+        assert bool((drawn[label].argmax(1) == label).all())
+        assert len(torch.unique(drawn[label], dim=0)) == 1
+    assert len(torch.unique(drawn[3], dim=0)) == 4
+
+
 def test_drawn_tokens_are_valid_train_tokens_minus_their_mean() -> None:
     random = torch.Generator().manual_seed(0)
     x = torch.randn(5, 2, 4, 3, 6, generator=random)
@@ -88,6 +101,6 @@ def test_stacked_trials_start_each_from_its_own_seed(bank: Bank) -> None:
 
 
 def test_an_unknown_start_is_refused() -> None:
-    for name in OPTIONS:
+    for name in (*OPTIONS, "proto"):
         with pytest.raises(ValueError, match="start 'zero'; allowed: 'random', 'tokens'"):
             probes.create(name, TokenShape(1, 2, 8, True, 6.25), 3, start="zero")

@@ -64,9 +64,9 @@ def gated(cls: type[Probe]) -> type[Probe]:
             self.shape = shape
             self.layer_gate = LayerGate(shape.layers)
 
-        def prepare(self, load: Callable[[Tensor], Tokens], clips: int) -> None:
+        def prepare(self, load: Callable[[Tensor], Tokens], targets: Tensor) -> None:
             device = self.layer_gate.weight.device
-            super().prepare(lambda index: self.mix(load(index).to(device)), clips)
+            super().prepare(lambda index: self.mix(load(index).to(device)), targets)
 
         def mix(self, tokens: Tokens) -> Tokens:
             """The tokens of the mixed layer."""

@@ -44,7 +44,26 @@ def draw_tokens(
     -------
     float [L, K, D].
     """
-    chosen = torch.randint(0, clips, (count,), generator=generator).sort().values
+    return centred_tokens(load, torch.randint(0, clips, (count,), generator=generator).sort().values, generator)
+
+
+@torch.no_grad()
+def centred_tokens(
+    load: Callable[[Tensor], Tokens], chosen: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """Draw one L2-normalised valid token of each chosen clip, minus the mean of all of them.
+
+    Parameters
+    ----------
+    load : loads the tokens of clips, by their index int64 [B].
+    chosen : int64 [K]. Indices of clips, which may occur several times.
+    generator : source of the random numbers; None for torch's global generator of the CPU.
+
+    Returns
+    -------
+    float [L, K, D], in the order of `chosen`.
+    """
+    chosen, order = chosen.sort(stable=True)
     parts = []
     for index in torch.split(chosen, _BATCH_SIZE):
         distinct, row = torch.unique(index, return_inverse=True)
@@ -52,7 +71,7 @@ def draw_tokens(
         valid = tokens.token_mask[row].float().cpu()
         token = torch.multinomial(valid, 1, generator=generator)[:, 0]
         parts.append(tokens.flat[row, :, token.to(tokens.x.device)])
-    drawn = torch.cat(parts).transpose(0, 1)
+    drawn = torch.cat(parts)[order.argsort()].transpose(0, 1)
     return drawn - drawn.mean(1, keepdim=True)
 
 
@@ -189,15 +208,16 @@ class SharedPrototypes(Probe):
         selection: Literal["exact", "int8"] = "exact",
     ) -> None:
         super().__init__(shape, n_classes)
-        self.start, self.solves_head_first = start, starts_from_tokens(start)
+        check_start(start)
+        self.start, self.solves_head_first = start, start == "tokens"
         self.selection: Literal["exact", "int8"] = selection
         self.prototypes = self.prototype_class(n_classes * prototypes_per_class, shape.dim)
         self.head = nn.Linear(n_classes * prototypes_per_class, n_classes)
 
-    def prepare(self, load: Callable[[Tensor], Tokens], clips: int) -> None:
+    def prepare(self, load: Callable[[Tensor], Tokens], targets: Tensor) -> None:
         """See `Probe.prepare`; takes the prototypes from the train clips if `start` is "tokens"."""
         if self.start == "tokens":
-            self.prototypes.start_from(draw_tokens(load, clips, len(self.prototypes.weight))[0])
+            self.prototypes.start_from(draw_tokens(load, len(targets), len(self.prototypes.weight))[0])
 
     def clip_features(self, tokens: Tokens) -> Tensor:
         """Largest cosines over all valid tokens of a clip, float [B, K]."""
@@ -221,8 +241,7 @@ class SharedPrototypes(Probe):
         return super().shipped_bytes - weight.numel() * weight.element_size() + self.prototypes.shipped_bytes
 
 
-def starts_from_tokens(start: Start) -> bool:
-    """Whether prototypes start from tokens. Raises `ValueError` for an unknown start."""
+def check_start(start: Start) -> None:
+    """Raise `ValueError` for an unknown start."""
     if start not in STARTS:
         raise ValueError(f"start {start!r}; allowed: {', '.join(map(repr, STARTS))}")
-    return start == "tokens"

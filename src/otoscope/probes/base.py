@@ -137,13 +137,13 @@ class Probe(nn.Module, ABC):
         states = [dict(zip(parameters, one, strict=True)) for one in each]
         return torch.stack([functional_call(self, *pair) for pair in zip(states, batches, strict=True)])
 
-    def prepare(self, load: Callable[[Tensor], Tokens], clips: int) -> None:
+    def prepare(self, load: Callable[[Tensor], Tokens], targets: Tensor) -> None:
         """Take what the probe needs from the train clips before it is fitted; nothing by default.
 
         Parameters
         ----------
         load : loads the tokens of train clips, by their index int64 [B].
-        clips : number of train clips.
+        targets : float [n, C]. Labels of the n train clips.
         """
 
     def fold(self, mean: Tokens, scale: Tokens) -> bool:  # noqa: ARG002

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from otoscope.ops import min_max_dot
 from otoscope.probes._layer_gate import LayerGate
 from otoscope.probes._linear_head import LinearHeadProbe
-from otoscope.probes._prototypes import PROTOTYPE_LR, FloatPrototypes, Start, draw_tokens, starts_from_tokens
+from otoscope.probes._prototypes import PROTOTYPE_LR, FloatPrototypes, Start, check_start, draw_tokens
 from otoscope.probes.base import FrameProbe, Probe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
@@ -35,18 +35,19 @@ class _ConvexGated(Probe):
         selection: Literal["exact", "int8"] = "exact",
     ) -> None:
         super().__init__(shape, n_classes)
-        self.start, self.solves_head_first = start, starts_from_tokens(start)
+        check_start(start)
+        self.start, self.solves_head_first = start, start == "tokens"
         self.selection: Literal["exact", "int8"] = selection
         self.layer_gate = LayerGate(shape.layers)
         self.prototypes = FloatPrototypes(prototypes, shape.dim)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(3 * prototypes, n_classes)
 
-    def prepare(self, load: Callable[[Tensor], Tokens], clips: int) -> None:
+    def prepare(self, load: Callable[[Tensor], Tokens], targets: Tensor) -> None:
         """See `Probe.prepare`; takes the prototypes from mixed train tokens if `start` is "tokens"."""
         if self.start == "tokens":
-            weight = self.prototypes.weight
-            self.prototypes.start_from(draw_tokens(lambda index: self._mixed(load(index)), clips, len(weight))[0])
+            drawn = draw_tokens(lambda index: self._mixed(load(index)), len(targets), len(self.prototypes.weight))
+            self.prototypes.start_from(drawn[0])
 
     def _mixed(self, tokens: Tokens) -> Tokens:
         """The tokens of the mixed layer."""

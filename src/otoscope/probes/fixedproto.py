@@ -75,17 +75,17 @@ class FixedPrototypes(FixedFeatureProbe):
         signs = torch.randint(0, 2, (shape.layers, prototypes, shape.dim), generator=self._generator(), device="cpu")
         self.register_buffer("prototypes", 2.0 * signs.to(self.head.linear.weight) - 1)
 
-    def prepare(self, load: Callable[[Tensor], Tokens], clips: int) -> None:
+    def prepare(self, load: Callable[[Tensor], Tokens], targets: Tensor) -> None:
         """Choose the prototypes among the tokens of the train clips (`draw_tokens`), unless they are random signs.
 
         Parameters
         ----------
         load : loads the tokens of train clips by their index.
-        clips : number of train clips.
+        targets : float [n, C]. Only the number of clips matters.
         """
         if self.source == "random":
             return
-        centred = draw_tokens(load, clips, self.prototypes.shape[1], self._generator())
+        centred = draw_tokens(load, len(targets), self.prototypes.shape[1], self._generator())
         self.prototypes = torch.where(centred >= 0, 1.0, -1.0) if self.source == "signs" else centred
 
     def features(self, tokens: Tokens) -> Tensor:

@@ -180,7 +180,7 @@ class _Trials:
                 continue
             module = self.modules[number]
             with self.streams[number].active():
-                module.prepare(self.load, len(self.training))
+                module.prepare(self.load, self.training.targets)
             if isinstance(module, LinearHeadProbe) and module.solves_head_first:
                 set_head(module, solve_head(module, self.bank, trial))
 

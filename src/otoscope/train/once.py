@@ -37,7 +37,7 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
     start, device = time.perf_counter(), device_of(trial)
     with seeded(trial.seed, device):
         module = create_probe(bank, trial, protocol)
-        module.prepare(load_split(bank, "train", module, trial), len(bank.split("train")))
+        module.prepare(load_split(bank, "train", module, trial), bank.split("train").targets)
         head = None
         if isinstance(module, LinearHeadProbe):
             head = solve_head(module, bank, trial)
