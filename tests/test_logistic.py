@@ -137,7 +137,7 @@ def test_weighted_positives_equal_repeated_ones() -> None:
     design, repeated = Design(x), Design(twice)
     # the same standardisation and the same penalty for the sum of losses make both problems one
     repeated.mean, repeated.scale = design.mean, design.scale
-    repeated._standardised = [(twice - design.mean) / design.scale]
+    repeated._axes, repeated._z = design._axes, (twice - design.mean) / design.scale @ design._axes
     ours = solve(design, y, 1e-2, kind="multi-label", positive_weight=torch.tensor([2.0]), tolerance=1e-12)
     theirs = solve(repeated, twice_y, 1e-2 * len(x) / len(twice), kind="multi-label", tolerance=1e-12)
     torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-5, atol=1e-6)
@@ -179,6 +179,24 @@ class TestPath:
         x, y = problem(60, 5, 2, "multi-label")
         head = fit_path(x, y, x, lambda logits: -abs(float(logits.square().mean()) - 0.5), kind="multi-label")
         assert not head.at_edge
+
+    def test_a_path_ends_after_penalties_that_do_not_improve_the_score(self) -> None:
+        x, y = problem(60, 5, 2, "multi-label")
+        scores = iter([0.1, 0.3, 0.2, 0.3, 0.1, 0.9])
+        head = fit_path(x, y, x, lambda _: next(scores), kind="multi-label")
+        assert [point.validation for point in head.path] == [0.1, 0.3, 0.2, 0.3, 0.1]
+        assert head.penalty == pytest.approx(10**-0.5)
+
+    @pytest.mark.parametrize(("n", "width"), [(90, 12), (40, 80)])
+    def test_each_point_of_a_path_is_the_optimum_that_a_cold_start_reaches(self, n, width) -> None:
+        x, y = problem(n, width, 3, "multi-label", condition=1e3)
+        seen = []
+        head = fit_path(x, y, x, lambda logits: seen.append(logits) or float(len(seen)), kind="multi-label")
+        design = Design(x)
+        for point, logits in list(zip(head.path, seen, strict=True))[::3]:
+            solution = solve(design, y, point.penalty, kind="multi-label", tolerance=1e-12)
+            weight, bias = design.restore(solution.weight, solution.bias)
+            torch.testing.assert_close(logits.double(), x @ weight + bias, rtol=2e-2, atol=2e-2)
 
     def test_logits_are_those_of_the_folded_weights(self) -> None:
         x, y = problem(60, 5, 2, "multi-label")

@@ -19,7 +19,9 @@ from otoscope.ops.logistic import Design, Solution, solve
 from otoscope.ops.logistic.solver import Kind
 
 FIRST_PENALTIES = tuple(10.0**exponent for exponent in np.arange(0, -4.5, -0.5).tolist())
-"""Penalties that are always tried, from strong to weak. The ratio of neighbours is the square root of 10."""
+"""Penalties of a path, from strong to weak. The ratio of neighbours is the square root of 10."""
+PATIENCE = 3
+"""The path ends after this number of successive penalties that do not improve the score: one and a half decades."""
 RATIO = 10.0**0.5
 """Ratio of neighbouring penalties beyond `FIRST_PENALTIES`."""
 LIMITS = (1e-8, 1e3)
@@ -88,8 +90,9 @@ def fit_path(
 ) -> ExactHead:
     """Solve the head for a path of penalties and keep the one that scores best on the validation clips.
 
-    All of `FIRST_PENALTIES` are tried. While the best penalty is the strongest or the weakest one so far, the next one
-    beyond it is tried, within `LIMITS`. If several penalties have the same score, the strongest is chosen.
+    `FIRST_PENALTIES` are tried until `PATIENCE` successive ones have not improved the score. While the best penalty is
+    the strongest or the weakest one so far, the next one beyond it is tried, within `LIMITS`. If several penalties have
+    the same score, the strongest is chosen.
 
     Parameters
     ----------
@@ -122,7 +125,8 @@ def fit_path(
         raise ValueError(f"validation features must be [m, {train.shape[-1]}], found {list(validation.shape)}")
     path = _Path(Design(train, device=device), targets, validation, score, kind, positive_weight)
     for penalty in FIRST_PENALTIES:
-        path.add(penalty)
+        if path.stagnation() < PATIENCE:
+            path.add(penalty)
     path.extend()
     return path.best()
 
@@ -146,13 +150,12 @@ class _Path:
 
     def add(self, penalty: float) -> None:
         """Solve for one penalty, starting at the solution of the nearest penalty, and compute its score."""
-        nearest = min(self.solutions, key=lambda other: abs(np.log(other / penalty)), default=None)
         solution = solve(
             self.design,
             self.targets,
             penalty,
             kind=self.kind,
-            start=None if nearest is None else self.solutions[nearest],
+            start=self._start(penalty),
             positive_weight=self.positive_weight,
         )
         weight, bias = self.design.restore(solution.weight, solution.bias)
@@ -161,6 +164,20 @@ class _Path:
         value = self.score(head.logits(self.validation.float().cpu()))
         self.solutions[penalty] = solution
         self.heads[penalty] = replace(head, validation=value, path=(replace(point, validation=value),))
+
+    def _start(self, penalty: float) -> Solution | None:
+        """Extrapolate the two nearest solutions; their weights are nearly linear in the logarithm of the penalty."""
+        nearest = sorted(self.solutions, key=lambda other: abs(np.log(other / penalty)))[:2]
+        if len(nearest) < 2:
+            return self.solutions[nearest[0]] if nearest else None
+        near, far = (self.solutions[other] for other in nearest)
+        share = float(np.log(penalty / nearest[0]) / np.log(nearest[0] / nearest[1]))
+        weight, bias = near.weight + share * (near.weight - far.weight), near.bias + share * (near.bias - far.bias)
+        return replace(near, weight=weight, bias=bias)
+
+    def stagnation(self) -> int:
+        """Number of penalties that are weaker than the best one."""
+        return sum(penalty < self._best_penalty() for penalty in self.heads)
 
     def extend(self) -> None:
         """Try further penalties while the best one is the strongest or the weakest."""

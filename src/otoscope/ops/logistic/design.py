@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import reduce
+from functools import cached_property, reduce
 
 import torch
 from torch import Tensor
@@ -12,15 +12,18 @@ MIN_VARIANCE = 1e-12
 """Principal axes with less than this fraction of the largest variance are treated as rounding errors and removed."""
 MAX_BYTES_IN_MEMORY = 4 * 1024**3
 """Largest size of the standardised features at which they are kept in memory."""
+_OUTER_ROWS = 128
+"""Number of clips whose products are computed at once."""
 
 
 class Design:
     """Standardised features, and the products that a solver needs.
 
-    With fewer clips than features, the problem is solved in the coordinates z [n, r] of the clips along their
-    principal axes, because directions outside their span do not change the loss. Otherwise it is solved in the
-    standardised features, block by block, and the principal axes are used for preconditioning. In both cases a product
-    needs n min(n, D) multiplications for each class.
+    The problem is solved in the coordinates z [n, r] of the clips along their principal axes, because directions
+    outside their span do not change the loss. Each coordinate has a rounding error relative to its own variance.
+    Features that do not fit in memory, with at least as many clips as features, are an exception: the problem is then
+    solved in the standardised features, block by block, and the principal axes are used for preconditioning. In all
+    cases a product needs n min(n, D) multiplications for each class.
 
     Parameters
     ----------
@@ -57,42 +60,64 @@ class Design:
             raise ValueError(f"features must be [n, D] with n >= 1, found {list(features.shape)}")
         self._features, self._block, self._dtype = features, block, dtype
         self.device = features.device if device is None else device
-        n, width = features.shape
+        self._standardised: list[Tensor] | None = None
         self._standardise()
+        n, width = features.shape
+        self._z: Tensor | None = None
         if n < width:
             values, vectors = _principal_axes(self._outer())
-            self._z: Tensor | None = vectors * values.sqrt()
-            self._axes = self._transposed(vectors / values.sqrt())
-            self._variances, self.width = values / n, len(values)
+            self._z, self._axes_of_clips = vectors * values.sqrt(), vectors / values.sqrt()
         else:
-            values, self._axes = _principal_axes(self._inner(), keep_all=True)
-            self._z, self._variances, self.width = None, values / n, width
+            values, self._axes = _principal_axes(self._inner(), keep_all=self._standardised is None)
+            if self._standardised is not None:
+                self._z = torch.cat([x @ self._axes for x in self._standardised])
+                self._standardised = None
+        self._variances, self.width = values / n, len(values)
 
     def __len__(self) -> int:
         return len(self._features)
 
+    @property
+    def rough_dtype(self) -> torch.dtype:
+        """Dtype of products that need only a few digits: float32 for principal coordinates in memory."""
+        return self.mean.dtype if self._z is None else torch.float32
+
     def times(self, weight: Tensor) -> Tensor:
-        """Multiply the features [n, width] by weights [width, C]; returns [n, C]."""
+        """Multiply the features [n, width] by weights [width, C], in the dtype of the weights; returns [n, C]."""
         if self._z is not None:
-            return self._z @ weight
+            return self._coordinates(weight.dtype) @ weight
         return torch.cat([x @ weight for x in self._blocks()])
 
     def transposed_times(self, clips: Tensor) -> Tensor:
         """Multiply the transposed features [width, n] by values of the clips [n, C]; returns [width, C]."""
-        return self._z.T @ clips if self._z is not None else self._transposed(clips)
+        return self._coordinates(clips.dtype).T @ clips if self._z is not None else self._transposed(clips)
 
     def precondition(self, gradient: Tensor, curvature: Tensor, penalty: float) -> Tensor:
         """Divide a gradient [width, C] by the Hessian for a constant curvature [C] of the clips; returns [width, C]."""
-        scaled = self._variances[:, None] * curvature + penalty
+        scaled = self._variances.to(curvature)[:, None] * curvature + penalty
         if self._z is not None:
             return gradient / scaled
         return self._axes @ ((self._axes.T @ gradient) / scaled)
 
     def restore(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Convert weights [width, C] and bias [C] to those for the features before standardisation, [D, C] and [C]."""
-        standardised = self._axes @ weight if self._z is not None else weight
+        if self._z is None:
+            standardised = weight
+        elif len(self) < len(self.mean):
+            standardised = self._transposed(self._axes_of_clips @ weight)
+        else:
+            standardised = self._axes @ weight
         original = standardised / self.scale[:, None]
         return original, bias - self.mean @ original
+
+    @cached_property
+    def _rough_z(self) -> Tensor:
+        assert self._z is not None
+        return self._z.to(self.rough_dtype)
+
+    def _coordinates(self, dtype: torch.dtype) -> Tensor:
+        assert self._z is not None
+        return self._z if dtype == self._z.dtype else self._rough_z
 
     def _standardise(self) -> None:
         total = torch.zeros(self._features.shape[1], dtype=self._dtype, device=self.device)
@@ -110,7 +135,8 @@ class Design:
         self.scale = torch.where(constant, torch.ones_like(spread), spread)
         self._factor = torch.where(constant, torch.zeros_like(spread), 1 / self.scale)
         fits_in_memory = self._features.numel() * self._dtype.itemsize <= MAX_BYTES_IN_MEMORY
-        self._standardised = [(x - self.mean) * self._factor for x in self._raw_blocks()] if fits_in_memory else None
+        if fits_in_memory:
+            self._standardised = [(x - self.mean) * self._factor for x in self._raw_blocks()]
 
     def _raw_blocks(self) -> Iterator[Tensor]:
         for start in range(0, len(self), self._block):
@@ -130,8 +156,12 @@ class Design:
         return _sum(x.T @ x for x in self._blocks())
 
     def _outer(self) -> Tensor:
-        blocks = list(self._blocks())
-        return torch.cat([torch.cat([x @ other.T for other in blocks], 1) for x in blocks])
+        """Products of all pairs of clips, [n, n]; each pair of parts is computed once."""
+        parts = [part for x in self._blocks() for part in torch.split(x, _OUTER_ROWS)]
+        rows: list[list[Tensor]] = []
+        for i, x in enumerate(parts):
+            rows.append([rows[j][i].T for j in range(i)] + [x @ other.T for other in parts[i:]])
+        return torch.cat([torch.cat(row, 1) for row in rows])
 
 
 def _sum(parts: Iterable[Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from otoscope.ops.logistic._conjugate_gradients import newton_direction
 from otoscope.ops.logistic.design import Design
 from otoscope.ops.logistic.problem import MultiClass, MultiLabel, Problem
 
@@ -17,7 +18,6 @@ Kind = Literal["multi-label", "multi-class"]
 RELATIVE_TOLERANCE = 1e-8
 """A solution is optimal when its objective is at most this fraction above the minimum, by the bound in `solve`."""
 MAX_NEWTON_STEPS = 100
-MAX_CG_STEPS = 400
 _ARMIJO = 1e-4
 _HALVINGS = 30
 
@@ -162,44 +162,16 @@ class _Step:
 
     def find_step(self) -> Tensor:
         """Set `direction`, and return the step length of each problem; 0 if no step lowers its objective."""
-        self.direction = self._conjugate_gradients()
+        slope = torch.cat([self.slope_w, self.slope_b[None]])
+        direction = newton_direction(self.problem, self.penalty, self.hessian, self.diagonal, slope)
+        self.direction = direction[:-1], direction[-1]
         return self._line_search(*self.direction)
-
-    def _inner(self, a_w: Tensor, a_b: Tensor, b_w: Tensor, b_b: Tensor) -> Tensor:
-        return self.problem.dot(a_w, b_w) + self.problem.dot(a_b[None], b_b[None])
-
-    def _conjugate_gradients(self) -> tuple[Tensor, Tensor]:
-        """Find a direction d with H d close to minus the gradient.
-
-        The preconditioner is the Hessian for clips that all have the mean curvature `diagonal` [C]. The iteration stops
-        when the norm of the residual is 0.1 to 0.001 of its initial value; the factor is smaller near the optimum.
-        """
-        design, n = self.problem.design, len(self.problem.targets)
-        tiny = torch.finfo(self.diagonal.dtype).tiny
-        d_w, d_b = torch.zeros_like(self.slope_w), torch.zeros_like(self.slope_b)
-        r_w, r_b = -self.slope_w, -self.slope_b
-        p_w, p_b = s_w, s_b = design.precondition(r_w, self.diagonal, self.penalty), r_b / self.diagonal
-        rho = first = self._inner(r_w, r_b, s_w, s_b)
-        forcing = rho.sqrt().clamp(1e-3, 0.1) ** 2
-        for _ in range(MAX_CG_STEPS):
-            change = self.hessian(design.times(p_w) + p_b) / n
-            h_w, h_b = design.transposed_times(change) + self.penalty * p_w, change.sum(0)
-            alpha = rho / self._inner(p_w, p_b, h_w, h_b).clamp(min=tiny)
-            d_w, d_b = d_w + alpha * p_w, d_b + alpha * p_b
-            r_w, r_b = r_w - alpha * h_w, r_b - alpha * h_b
-            s_w, s_b = design.precondition(r_w, self.diagonal, self.penalty), r_b / self.diagonal
-            new_rho = self._inner(r_w, r_b, s_w, s_b)
-            if bool((new_rho <= forcing * first).all()):
-                break
-            beta = new_rho / rho.clamp(min=tiny)
-            p_w, p_b, rho = s_w + beta * p_w, s_b + beta * p_b, new_rho
-        return d_w, d_b
 
     def _line_search(self, d_w: Tensor, d_b: Tensor) -> Tensor:
         """Find the largest length of 1, 1/2, 1/4, ... with a sufficient decrease (Armijo); 0 if there is none."""
         problem = self.problem
         change = problem.design.times(d_w) + d_b
-        slope = self._inner(self.slope_w, self.slope_b, d_w, d_b)
+        slope = problem.dot(self.slope_w, d_w) + problem.dot(self.slope_b[None], d_b[None])
         squares = problem.dot(self.weight, self.weight), problem.dot(self.weight, d_w), problem.dot(d_w, d_w)
         rounding = 4 * torch.finfo(slope.dtype).eps * self.value.abs()
         length, accepted = torch.ones_like(slope), torch.zeros_like(slope, dtype=torch.bool)
