@@ -13,10 +13,13 @@ from otoscope.bench.suites import Suite
 from otoscope.results import Store
 from otoscope.search import SearchSpec
 
+ADAMW = {"solver": "adamw"}
+SOLVABLE = ("linear", "mean")
+
 
 def probe_specs(*names: str) -> tuple[ProbeSpec, ...]:
-    """Specifications of probes with their default options."""
-    return tuple(map(ProbeSpec, names))
+    """Specifications of probes that are trained by gradient where they can be, with the labels `names`."""
+    return tuple(ProbeSpec(name, options=ADAMW if name in SOLVABLE else {}) for name in names)
 
 
 PLAIN = Suite(

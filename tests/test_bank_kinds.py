@@ -171,7 +171,8 @@ def banks_by_kind(tmp_path_factory):
 @pytest.mark.parametrize("probe", ["linear", "mean", "wsum", "knn"])
 def test_a_probe_that_reads_means_gives_the_same_logits_with_tokens_and_with_pooled_vectors(banks_by_kind, probe):
     whole, pooled = (banks_by_kind[content, "float32"] for content in ("tokens", "pooled"))
-    a, b = (fit(probe, bank, TrainingConfig(epochs=3)) for bank in (whole, pooled))
+    options = {"solver": "adamw"} if probe in ("linear", "mean") else {}
+    a, b = (fit(probe, bank, TrainingConfig(epochs=3), options=options) for bank in (whole, pooled))
     logits = a.predict_logits(whole.split("validation"))
     torch.testing.assert_close(b.predict_logits(pooled.split("validation")), logits, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(a.predict_logits(pooled.split("validation")), logits, atol=1e-5, rtol=1e-5)

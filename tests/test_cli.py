@@ -34,6 +34,8 @@ class Melody(Tones):
     pass
 """
 
+ADAMW = ["--option", "solver=adamw"]
+
 
 def error_line(capsys: pytest.CaptureFixture[str]) -> str:
     """The one line on stderr."""
@@ -91,7 +93,7 @@ def test_extract_probe_search_finetune_results_and_report(
     plugin_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_toy("extract", "--layers", "all") == 0
-    assert run_toy("probe", "--probe", "linear", "--epochs", "2", "--trials", "2", "--seeds", "2") == 0
+    assert run_toy("probe", "--probe", "linear", *ADAMW, "--epochs", "2", "--trials", "2", "--seeds", "2") == 0
     assert run_toy("probe", "--probe", "protobin", "--epochs", "2", "--option", "prototypes_per_class=4") == 0
     assert run_toy("probe", "--probe", "mean", "--epochs", "2", "--layer", "0") == 0
     assert run_toy("finetune", "--epochs", "1") == 0
@@ -128,8 +130,9 @@ def test_a_probe_reads_the_extracted_bank(bank: list[str], monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("command", "changed"),
     [
-        (["probe", "--probe", "mean", "--epochs", "2", "--trials", "2", "--seeds", "2"], ["--trials", "3"]),
-        (["probe", "--probe", "mean", "--epochs", "1", "--lr", "0.01"], ["--lr", "0.02"]),
+        (["probe", "--probe", "mean", *ADAMW, "--epochs", "2", "--trials", "2", "--seeds", "2"], ["--trials", "3"]),
+        (["probe", "--probe", "mean", *ADAMW, "--epochs", "1", "--lr", "0.01"], ["--lr", "0.02"]),
+        (["probe", "--probe", "mhca", "--epochs", "1", "--option", "heads=3"], ["--no-resolve-head"]),
         (["probe", "--probe", "mean", "--epochs", "1"], ["--layer", "0"]),
         (["probe", "--probe", "mean", "--epochs", "1"], ["--option", "norm=layer"]),
         (["finetune", "--epochs", "1"], ["--lr", "0.002"]),
@@ -256,8 +259,10 @@ def test_check_passes_good_probes_and_fails_a_bad_plugin(capsys: pytest.CaptureF
         (["check", "search", "sobl"], "did you mean 'sobol'"),
         (["check", "metric", "map"], "did you mean 'mAP'"),
         (["extract", "--encoder", "whisper"], "needs a value for the option 'path'"),
-        (["probe", "--probe", "linear", "--lr", "-1"], "lr must be above 0, found -1.0"),
-        (["probe", "--probe", "linear", "--weight-decay", "-1"], "weight_decay must be at least 0, found -1.0"),
+        (["probe", "--probe", "mhca", "--lr", "-1"], "lr must be above 0, found -1.0"),
+        (["probe", "--probe", "mhca", "--weight-decay", "-1"], "weight_decay must be at least 0, found -1.0"),
+        (["probe", "--probe", "linear", "--lr", "0.1"], "leave both out, or choose the option solver='adamw'"),
+        (["probe", "--probe", "knn", "--lr", "0.1"], "is not trained by gradient and has no learning rate"),
         (["probe", "--probe", "linear", "--quiet", "--dataset-option", "train=0"], "split 'train' has no clips"),
         (["probe", "--probe", "mhca", "--quiet", "--option", "heads=7"], "heads=7 must divide the token width"),
         (["finetune", "--head", "knn"], "head 'knn' is not trained by gradient"),

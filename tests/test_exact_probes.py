@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,20 @@ from otoscope.train import FittedProbe, TrainingConfig, fit, load
 from otoscope.types import Tokens, TokenShape
 from toys import Ear, Tones
 
-EXACT = {"solver": "exact"}
 FIXED = ("linear", "mean", "stats", "linearc")
 SHORT = TrainingConfig(epochs=4, batch_size=16)
+SMALL = {
+    "ep": {"queries": 4},
+    "cgp": {"prototypes": 30},
+    **{name: {"heads": 2} for name in ("mhca", "map", "coca", "vjepa", "selfattn")},
+    **{name: {"prototypes_per_class": 5} for name in ("protobin", "protofloat")},
+    **{name: {"solver": "adamw"} for name in FIXED},
+}
+TRAINED_WITH_LINEAR_HEAD = [
+    name
+    for name in probes.names()
+    if issubclass(probes.registry.get(name), LinearHeadProbe) and probes.solver_of(name, SMALL.get(name, {})) == "adamw"
+]
 
 
 class ScaledEar(Ear):
@@ -68,7 +80,7 @@ def objective(x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torc
 @pytest.mark.parametrize("probe", FIXED)
 def test_the_layer_is_at_the_optimum_of_scikit_learn(make_bank: Callable[..., Bank], probe: str) -> None:
     bank = make_bank()
-    fitted = fit(probe, bank, options=EXACT)
+    fitted = fit(probe, bank)
     x, y = features_of(fitted, bank, "train").double(), bank.split("train").targets.double()
     best = max(fitted.history, key=lambda row: (row["validation"], row["penalty"]))
     mean, scale = x.mean(0), x.std(0, correction=0)
@@ -95,7 +107,7 @@ def test_scale_and_shift_of_all_tokens_change_no_exact_probe(
     make_bank: Callable[..., Bank], probe: str, kind: str, change: dict[str, float]
 ) -> None:
     plain, changed = make_bank(kind), make_bank(kind, **change)
-    logits = [fit(probe, bank, options=EXACT).predict_logits(bank.split("validation")) for bank in (plain, changed)]
+    logits = [fit(probe, bank).predict_logits(bank.split("validation")) for bank in (plain, changed)]
     torch.testing.assert_close(logits[0], logits[1], rtol=1e-2, atol=1e-2)
 
 
@@ -111,7 +123,7 @@ def test_scale_of_all_tokens_changes_no_fixed_prototypes(
 
 def test_neither_seed_nor_learning_rate_nor_epochs_take_part(make_bank: Callable[..., Bank]) -> None:
     configs = TrainingConfig(), TrainingConfig(seed=3, lr=0.5, epochs=1)
-    first, second = (fit("stats", make_bank(), config, options=EXACT) for config in configs)
+    first, second = (fit("stats", make_bank(), config) for config in configs)
     assert all(torch.equal(a, b) for a, b in zip(first.module.parameters(), second.module.parameters(), strict=True))
     assert first.lr is None
     assert first.protocol.training is None
@@ -120,7 +132,7 @@ def test_neither_seed_nor_learning_rate_nor_epochs_take_part(make_bank: Callable
 
 def test_several_layers_are_read_side_by_side(make_bank: Callable[..., Bank]) -> None:
     bank = make_bank()
-    both = fit("linear", bank, TrainingConfig(layers="all"), options=EXACT)
+    both = fit("linear", bank, TrainingConfig(layers="all"))
     assert isinstance(both.module, LinearHeadProbe)
     tokens = bank.split("train").tokens(slice(None))
     assert torch.equal(both.module.features(tokens), tokens.summary.flatten(1))
@@ -129,7 +141,7 @@ def test_several_layers_are_read_side_by_side(make_bank: Callable[..., Bank]) ->
 
 def test_a_saved_exact_probe_gives_the_same_logits(make_bank: Callable[..., Bank], tmp_path: Path) -> None:
     bank = make_bank()
-    for probe, options in (("stats", EXACT), ("fixedproto", {"prototypes": 20})):
+    for probe, options in (("stats", {}), ("fixedproto", {"prototypes": 20})):
         fitted = fit(probe, bank, options=options)
         fitted.save(tmp_path / probe)
         split = bank.split("validation")
@@ -188,16 +200,29 @@ class TestFixedPrototypes:
 
 
 class TestResolvedHeads:
-    @pytest.mark.parametrize("probe", ["mhca", "protobin", "cgp", "conv", "mlp", "linear"])
+    def test_the_attentive_and_prototype_probes_have_a_linear_head(self) -> None:
+        expected = {
+            "mhca",
+            "ep",
+            "simpool",
+            "abmilp",
+            "map",
+            "coca",
+            "vjepa",
+            "selfattn",
+            "protobin",
+            "protofloat",
+            "cgp",
+        }
+        assert set(TRAINED_WITH_LINEAR_HEAD) >= expected
+
+    @pytest.mark.parametrize("probe", TRAINED_WITH_LINEAR_HEAD)
     def test_the_solution_is_kept_where_it_is_better_on_validation(
         self, make_bank: Callable[..., Bank], probe: str
     ) -> None:
-        options = {"mhca": {"heads": 2}, "cgp": {"prototypes": 30}, "protobin": {"prototypes_per_class": 5}}.get(
-            probe, {}
-        )
-        bank = make_bank()
-        plain = fit(probe, bank, SHORT, options=options)
-        resolved = fit(probe, bank, TrainingConfig(epochs=4, batch_size=16, resolve_head=True), options=options)
+        options, bank = SMALL.get(probe, {}), make_bank()
+        plain = fit(probe, bank, replace(SHORT, resolve_head=False), options=options)
+        resolved = fit(probe, bank, SHORT, options=options)
         assert resolved.history[: len(plain.history)] == plain.history
         if len(resolved.history) > len(plain.history):
             assert resolved.validation == resolved.history[-1]["validation"] > plain.validation
@@ -208,22 +233,22 @@ class TestResolvedHeads:
         assert all(torch.equal(plain.module.get_parameter(n), resolved.module.get_parameter(n)) for n in others)
 
     def test_an_undertrained_probe_gains_and_its_protocol_says_how(self, make_bank: Callable[..., Bank]) -> None:
-        config = TrainingConfig(epochs=1, batch_size=16, lr=1e-4, resolve_head=True)
+        config = TrainingConfig(epochs=1, batch_size=16, lr=1e-4)
         fitted = fit("mhca", make_bank(), config, options={"heads": 2})
         assert fitted.history[-1].keys() == {"penalty", "validation"}
         assert fitted.protocol.training is not None
         assert fitted.protocol.training.resolve_head
 
     def test_a_probe_without_a_linear_head_is_left_alone(self, make_bank: Callable[..., Bank]) -> None:
-        fitted = fit("linpre", make_bank(), TrainingConfig(epochs=2, batch_size=16, resolve_head=True))
+        fitted = fit("linpre", make_bank(), TrainingConfig(epochs=2, batch_size=16))
         assert all("epoch" in row for row in fitted.history)
         assert fitted.protocol.training is not None
         assert not fitted.protocol.training.resolve_head
 
     def test_the_head_behind_a_layer_gate_is_solved_on_mixed_layers(self, make_bank: Callable[..., Bank]) -> None:
         bank = make_bank()
-        config = TrainingConfig(epochs=1, batch_size=16, lr=1e-4, layers="all", resolve_head=True)
-        fitted = fit("mean", bank, config)
+        config = TrainingConfig(epochs=1, batch_size=16, lr=1e-4, layers="all")
+        fitted = fit("mean", bank, config, options={"solver": "adamw"})
         tokens = bank.split("train").tokens(slice(None))
         assert isinstance(fitted.module, LinearHeadProbe)
         mixed = torch.einsum("l,bld->bd", fitted.module.layer_gate.shares, tokens.mean)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,13 @@ from otoscope.types import Tokens
 from toys import Ear, Tones
 
 SIZES = {"train": 22, "validation": 12, "test": 2}
-OPTIONS = {"ep": {"queries": 4}, "mhca": {"heads": 3}, "protobin": {"prototypes_per_class": 2}}
+ADAMW = {"solver": "adamw"}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "ep": {"queries": 4},
+    "mhca": {"heads": 3},
+    "protobin": {"prototypes_per_class": 2},
+}
+OPTIONS |= {"linear": ADAMW, "mean": ADAMW}
 OPTIONS |= {"protofloat": OPTIONS["protobin"], "cgp": {"prototypes": 5}, "linpre": {}}
 TRIALS = [
     TrainingConfig(seed=3, lr=2e-2),
@@ -72,8 +79,8 @@ def check_against_fit(
     options: dict[str, Any] | None = None,
     layers: str | None = None,
 ) -> None:
-    options = options or OPTIONS.get(probe)
-    configs = with_shared(configs, epochs=3, batch_size=8, layers=layers)
+    options = OPTIONS.get(probe) if options is None else options
+    configs = with_shared(configs, epochs=3, batch_size=8, layers=layers, resolve_head=False)
     found = fit_many(probe, bank, configs, options=options)
     assert len(found) == len(configs)
     for ours, config in zip(found, configs, strict=True):
@@ -102,8 +109,8 @@ def test_the_demo_probes_can_be_stacked() -> None:
 
 @pytest.mark.parametrize("probe", ["linear", "mean"])
 def test_stacked_heads_with_a_layer_norm_equal_single_ones(probe: str, bank: Bank) -> None:
-    check_against_fit(probe, bank, options={"norm": "layer"})
-    check_against_fit(probe, bank, [TrainingConfig(lr=0.1), TrainingConfig()], options={"norm": "layer"})
+    check_against_fit(probe, bank, options=ADAMW | {"norm": "layer"})
+    check_against_fit(probe, bank, [TrainingConfig(lr=0.1), TrainingConfig()], options=ADAMW | {"norm": "layer"})
 
 
 class _Penalised(probes.registry.get("mean")):  # type: ignore[misc]
@@ -117,8 +124,8 @@ def test_probes_with_state_penalty_or_several_layers_cannot_be_stacked(bank: Ban
     shape = dataclasses.replace(bank.shape, layers=1)
     assert can_stack(probes.create("mean", shape, 3))
     assert not can_stack(_Penalised(shape, 3))
-    assert not can_stack(probes.create("mean", shape, 3, norm="batch"))
-    assert not can_stack(probes.create("mean", bank.shape, 3))
+    assert not can_stack(probes.create("mean", shape, 3, **ADAMW, norm="batch"))
+    assert not can_stack(probes.create("mean", bank.shape, 3, **ADAMW))
     assert not can_stack(probes.create("cgp", shape, 3))
 
 
@@ -143,9 +150,10 @@ def test_stacked_logits_equal_the_logits_of_each_probe_with_padding(probe: str, 
     [
         ("abmilp", {}),  # not declared stackable
         ("cgp", {}),  # dropout, several layers
-        ("mean", {"options": {"norm": "batch"}}),  # running statistics
+        ("mean", {"options": ADAMW | {"norm": "batch"}}),  # running statistics
         ("linear", {"layers": "all"}),  # a gate in_dims layers
         ("knn", {}),  # memorises
+        ("mean", {"options": {"norm": "layer"}}),  # solved exactly
     ],
 )
 def test_trials_that_cannot_be_stacked_equal_single_ones(
@@ -169,13 +177,15 @@ def test_a_batch_that_trials_share_is_loaded_once(bank: Bank, monkeypatch: pytes
     monkeypatch.setattr(
         otoscope.bank.BankSplit, "tokens", lambda self, i: (isinstance(i, list) and read.extend(i)) or tokens(self, i)
     )
-    fit_many("cgp", bank, [TrainingConfig(lr=1e-3, epochs=1, batch_size=8)] * 3, options=OPTIONS["cgp"])
+    fit_many(
+        "cgp", bank, [TrainingConfig(lr=1e-3, epochs=1, batch_size=8, resolve_head=False)] * 3, options=OPTIONS["cgp"]
+    )
     assert len(read) == SIZES["train"] + SIZES["validation"]
 
 
 @pytest.mark.parametrize("probe", ["mean", "cgp"])
 def test_a_diverging_trial_does_not_change_the_others(probe: str, bank: Bank) -> None:
-    good, options = TrainingConfig(lr=1e-2, epochs=2, batch_size=8), OPTIONS.get(probe)
+    good, options = TrainingConfig(lr=1e-2, epochs=2, batch_size=8, resolve_head=False), OPTIONS.get(probe)
     infinite = dataclasses.replace(good, lr=math.inf)
     bad, found = fit_many(probe, bank, [infinite, good], options=options)
     assert isinstance(bad, DivergedError)
@@ -185,7 +195,7 @@ def test_a_diverging_trial_does_not_change_the_others(probe: str, bank: Bank) ->
 
 
 def test_trials_at_once_follows_from_the_number_of_parameters(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert trials_at_once("mean", bank) == 32
+    assert trials_at_once("mean", bank) == trials_at_once("mean", bank, options=ADAMW) == 32
     state = 5 * 4 * probes.parameter_count("protobin", dataclasses.replace(bank.shape, layers=1), 3)
     monkeypatch.setattr(batched, "MAX_STATE_BYTES", 3 * state)
     assert trials_at_once("protobin", bank) == 3
@@ -294,7 +304,7 @@ def test_a_stopped_trial_takes_no_more_steps_and_does_not_change_the_others(
     for kind in (StackedLearner, SingleLearner):
         step = kind.step
         monkeypatch.setattr(kind, "step", lambda self, *a, do=step: rows.append(self.rows) or do(self, *a))
-    configs, options = with_shared(TRIALS, epochs=3, batch_size=22), OPTIONS.get(probe)
+    configs, options = with_shared(TRIALS, epochs=3, batch_size=22, resolve_head=False), OPTIONS.get(probe)
     watch = StopOne(stopped, 0)
     found = fit_many(probe, bank, configs, options=options, watch=watch)
     assert sum(rows) == 3 + 2 + 2
@@ -314,13 +324,14 @@ def test_a_stopped_trial_takes_no_more_steps_and_does_not_change_the_others(
 
 def test_all_trials_can_be_stopped_but_not_after_the_last_epoch_and_only_running_ones(bank: Bank) -> None:
     configs = with_shared(TRIALS, epochs=2, batch_size=8)
-    assert [type(t) for t in fit_many("mean", bank, configs, watch=lambda *_: {0, 1, 2})] == [PrunedError] * 3
-    late = fit_many("mean", bank, configs, watch=StopOne(1, 1))
+    fit_mean = partial(fit_many, "mean", bank, configs, options=ADAMW)
+    assert [type(t) for t in fit_mean(watch=lambda *_: {0, 1, 2})] == [PrunedError] * 3
+    late = fit_mean(watch=StopOne(1, 1))
     assert [type(t) for t in late] == [FittedProbe] * 3
     with pytest.raises(
         ValueError, match=r"stops trials \[7\] after epoch 0, which are not running; running are \[0, 1, 2\]"
     ):
-        fit_many("mean", bank, configs, watch=StopOne(7, 0))
+        fit_mean(watch=StopOne(7, 0))
 
 
 class LargeTokens(Ear):
@@ -334,10 +345,10 @@ class LargeTokens(Ear):
 
 def test_infinite_validation_scores_are_a_divergence(tmp_path: Path) -> None:
     bank = otoscope.bank.extract(LargeTokens(), Tones(sizes=SIZES), tmp_path / "b", progress=False)
-    configs = [TrainingConfig(lr=lr, epochs=1, batch_size=22) for lr in (3e37, None)]
+    configs = [TrainingConfig(lr=lr, epochs=1, batch_size=22, resolve_head=False) for lr in (3e37, None)]
     with pytest.raises(DivergedError, match="scores of the validation split"):
-        fit("mean", bank, configs[0])
-    bad, good = fit_many("mean", bank, configs)
+        fit("mean", bank, configs[0], options=ADAMW)
+    bad, good = fit_many("mean", bank, configs, options=ADAMW)
     assert isinstance(bad, DivergedError)
     assert "scores of the validation split" in str(bad)
-    assert_same(good, fit("mean", bank, configs[1]))
+    assert_same(good, fit("mean", bank, configs[1], options=ADAMW))

@@ -94,7 +94,8 @@ def test_fitting_and_searching_do_not_open_the_test_split(bank: Bank, monkeypatc
     open_split = Bank._open
     monkeypatch.setattr(Bank, "_open", lambda self, name: opened.add(name) or open_split(self, name))
     fitted = fit("protobin", bank, TrainingConfig(epochs=1))
-    fit_best("linear", bank, SearchSpec("sobol", {"trials": 2}), TrainingConfig(epochs=1))
+    fit_best("linear", bank, SearchSpec("sobol", {"trials": 2}), TrainingConfig(epochs=1), options={"solver": "adamw"})
+    fit("linear", bank)
     assert opened == {"train", "validation"}
     evaluate(fitted, bank)
     assert opened == {"train", "validation", "test"}  # so the replaced method records it

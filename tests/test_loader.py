@@ -142,11 +142,11 @@ def open_shards(batches):
 
 
 def train_one(bank):
-    fit("protofloat", bank, TrainingConfig(epochs=1, batch_size=8))
+    fit("protofloat", bank, TrainingConfig(epochs=1, batch_size=8, resolve_head=False))
 
 
 def train_many(bank):
-    fit_many("protofloat", bank, [dataclasses.replace(config, epochs=1) for config in TRIALS[::2]])
+    fit_many("protofloat", bank, [dataclasses.replace(config, epochs=1, resolve_head=False) for config in TRIALS[::2]])
 
 
 @pytest.mark.usefixtures("on_disk")
@@ -237,5 +237,5 @@ def test_only_the_chosen_layers_are_read(bank, monkeypatch, limit):
         return from_memory
 
     monkeypatch.setattr(banks.BankSplit, "_read", counting)
-    fit("protofloat", bank, TrainingConfig(epochs=1, batch_size=8))
+    fit("protofloat", bank, TrainingConfig(epochs=1, batch_size=8, resolve_head=False))
     assert set(copied) == {1}

@@ -17,10 +17,13 @@ from otoscope.finetuning import Recipe
 from otoscope.metrics import stats
 from otoscope.registry import UnknownNameError
 from otoscope.report.rows import summarise
+from otoscope.sampling import with_few_shot
 from otoscope.search import SearchSpec
 from otoscope.train import TrainingConfig, fit
 from otoscope.types import AudioBatch, Task, Tokens
 from toys import Ear, Tones
+
+ADAMW = {"solver": "adamw"}
 
 
 class TonesMeasuredBy(Tones):
@@ -48,7 +51,8 @@ def expected(metric: str, logits: np.ndarray, targets: np.ndarray) -> float:
 def test_another_main_metric_selects_and_evaluates(metric: str, tmp_path: Path) -> None:
     dataset, store = TonesMeasuredBy(metric=metric), oto.Store(tmp_path / "results")
     bank = bank_of(dataset, tmp_path / "bank")
-    fitted = fit("linear", bank, TrainingConfig(epochs=8, batch_size=16, lr=0.05, standardise=False))
+    config = TrainingConfig(epochs=8, batch_size=16, lr=0.05, resolve_head=False, standardise=False)
+    fitted = fit("linear", bank, config, options=ADAMW)
     validation = bank.split("validation")
     chosen = expected(metric, fitted.predict_logits(validation).numpy(), validation.targets.numpy())
     assert fitted.validation == pytest.approx(chosen, abs=1e-6)
@@ -167,7 +171,7 @@ def test_a_lower_value_wins_where_lower_is_better(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("ranking_loss")
 def test_training_keeps_the_epoch_with_the_lowest_loss(tmp_path: Path) -> None:
     bank = bank_of(TonesMeasuredBy(metric="ranking_loss"), tmp_path / "bank")
-    fitted = oto.fit("linear", bank, TrainingConfig(epochs=8, batch_size=16, lr=0.5))
+    fitted = oto.fit("linear", bank, TrainingConfig(epochs=8, batch_size=16, lr=0.5, resolve_head=False), options=ADAMW)
     scores = [row["validation"] for row in fitted.history]
     assert min(scores) < max(scores)
     assert fitted.validation == min(scores)
@@ -176,11 +180,27 @@ def test_training_keeps_the_epoch_with_the_lowest_loss(tmp_path: Path) -> None:
     assert 1 - expected("AUROC", logits, validation.targets.numpy()) == pytest.approx(min(scores), abs=1e-6)
 
 
+@pytest.mark.usefixtures("ranking_loss")
+@pytest.mark.parametrize("probe", ["linear", "mhca"])
+def test_the_penalty_of_a_solved_head_has_the_lowest_loss(probe: str, tmp_path: Path) -> None:
+    bank = with_few_shot(bank_of(TonesMeasuredBy(metric="ranking_loss"), tmp_path / "bank"), 2)
+    options = {"mhca": {"heads": 2}}.get(probe, {})
+    fitted = oto.fit(probe, bank, TrainingConfig(epochs=1, batch_size=16, lr=1e-4), options=options)
+    scores = [row["validation"] for row in fitted.history]
+    assert min(scores) < max(scores)
+    assert fitted.validation == min(scores)
+    logits = fitted.predict_logits(bank.split("validation")).numpy()
+    loss = 1 - expected("AUROC", logits, bank.split("validation").targets.numpy())
+    assert loss == pytest.approx(min(scores), abs=1e-6)
+
+
 @pytest.mark.parametrize("search", [SearchSpec("sobol", {"trials": 4}), SearchSpec("tpe", {"trials": 6})])
 @pytest.mark.usefixtures("ranking_loss")
 def test_a_search_chooses_the_trial_with_the_lowest_loss(search: SearchSpec, tmp_path: Path) -> None:
     bank = bank_of(TonesMeasuredBy(metric="ranking_loss"), tmp_path / "bank")
-    result = oto.fit_best("linear", bank, search, TrainingConfig(epochs=6, batch_size=16))
+    result = oto.fit_best(
+        "linear", bank, search, TrainingConfig(epochs=6, batch_size=16, resolve_head=False), options=ADAMW
+    )
     scores = [trial.validation for trial in result.trials if trial.validation is not None]
     assert min(scores) < max(scores)
     assert result.best.validation == min(scores)

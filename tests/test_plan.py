@@ -33,12 +33,14 @@ SIZE = PairSize(
     classes=10,
     bytes=5000,
 )
+ADAMW = {"solver": "adamw"}
+LINEAR = ProbeSpec("linear", options=ADAMW)
 SUITE = Suite(
     name="toy",
     about="a toy",
     encoders=(EncoderSpec("tiny"),),
     datasets=(DatasetSpec("a"), DatasetSpec("b", shots=4)),
-    probes=(ProbeSpec("linear"), ProbeSpec("knn"), ProbeSpec("protobin")),
+    probes=(LINEAR, ProbeSpec("knn"), ProbeSpec("protobin")),
     search=SearchSpec("sobol", {"trials": 3}),
     seeds=2,
     draws=2,
@@ -115,7 +117,7 @@ def test_the_cost_of_a_probe_depends_on_its_options() -> None:
 
 
 def test_a_probe_that_cannot_be_built_is_unavailable_for_that_pair_only() -> None:
-    suite = dataclasses.replace(SUITE, probes=(ProbeSpec("mhca", "mine", {"heads": 7}), ProbeSpec("linear")))
+    suite = dataclasses.replace(SUITE, probes=(ProbeSpec("mhca", "mine", {"heads": 7}), LINEAR))
     wide = dataclasses.replace(SIZE, shape=dataclasses.replace(SIZE.shape, dim=70))
     result = plan.make(suite, {A: SIZE, B: wide})
     assert {(run.study.pair, run.study.probe) for run in result.runs} == {(A, "linear"), (B, "linear"), (B, "mine")}
@@ -155,7 +157,7 @@ def finetuned(**options: object) -> FinetuneSpec:
 
 
 def test_fine_tuning_reads_no_bank() -> None:
-    suite = dataclasses.replace(SUITE, probes=(finetuned(epochs=3, lrs=[1e-3, 2e-3], seeds=3), ProbeSpec("linear")))
+    suite = dataclasses.replace(SUITE, probes=(finetuned(epochs=3, lrs=[1e-3, 2e-3], seeds=3), LINEAR))
     runs = [run for run in plan.make(suite, {A: SIZE}).runs if run.study.probe == "finetune"]
     assert [(run.trial, run.seed) for run in runs] == [(0, 0), (1, 0), (None, 0), (None, 1), (None, 2)]
     training = 150 * 0.04 + 3 * 100 * 3 * 10**6 * 512 / 6.3e10
@@ -239,16 +241,26 @@ def test_protocols_of_studies_differ_and_are_equal_after_json() -> None:
         *[
             study_protocol(dataclasses.replace(SUITE, probes=(spec,)), Study(A, "linear"), resolved())
             for spec in (
-                ProbeSpec("linear", options={"norm": "layer"}),
-                ProbeSpec("mean", "linear"),
-                ProbeSpec("linear", layer=0),
-                ProbeSpec("linear", lr=1e-3),
+                ProbeSpec("linear", options=ADAMW | {"norm": "layer"}),
+                ProbeSpec("linear"),
+                ProbeSpec("mean", "linear", ADAMW),
+                dataclasses.replace(LINEAR, layer=0),
+                dataclasses.replace(LINEAR, lr=1e-3),
+                dataclasses.replace(LINEAR, resolve_head=False),
             )
         ],
     ]
-    assert len({here, *others}) == 14
+    assert len({here, *others}) == 16
     for other in others:
         assert Protocol.from_json(json.loads(json.dumps(other.to_json()))) == other
+
+
+@pytest.mark.parametrize("spec", [ProbeSpec("linear", "mine"), ProbeSpec("knn", "mine")])
+def test_a_probe_without_gradient_training_is_run_once_and_takes_no_learning_rate(spec: ProbeSpec) -> None:
+    (run,) = plan.make(dataclasses.replace(SUITE, probes=(spec,)), {A: SIZE}).runs
+    assert (run.trial, run.seed) == (None, 0)
+    with pytest.raises(ValueError, match="is not trained by gradient and has no learning rate"):
+        dataclasses.replace(spec, lr=1e-3).check()
 
 
 def test_a_probe_without_search_does_not_depend_on_the_number_of_trials() -> None:

@@ -66,6 +66,10 @@ def per_clip(function):
     return lambda probe, tokens: torch.stack([function(probe, tokens, b) for b in range(len(tokens))])
 
 
+def layers_of(tokens):
+    return range(tokens.x.shape[1])
+
+
 def heads_of(v, heads):
     width = len(v) // heads
     return [v[h * width : (h + 1) * width] for h in range(heads)]
@@ -84,13 +88,13 @@ def attention(queries, keys, values, heads):
 @equation("linear")
 @per_clip
 def linear(probe, tokens, b):
-    return affine(probe.head.linear, summary(tokens, b))
+    return affine(probe.head.linear, torch.cat([summary(tokens, b, layer) for layer in layers_of(tokens)]))
 
 
 @equation("mean")
 @per_clip
 def mean(probe, tokens, b):
-    return affine(probe.head.linear, mean_of(valid(tokens, b)))
+    return affine(probe.head.linear, torch.cat([mean_of(valid(tokens, b, layer)) for layer in layers_of(tokens)]))
 
 
 @equation("mlp")
@@ -102,9 +106,11 @@ def mlp(probe, tokens, b):
 @equation("linearc")
 @per_clip
 def linearc(probe, tokens, b):
-    parts = [summary(tokens, b)]
-    for f in range(tokens.x.shape[3]):
-        parts.append(mean_of([tokens.x[b, 0, t, f] for t in range(tokens.x.shape[2]) if tokens.mask[b, t]]))
+    parts = []
+    for layer in layers_of(tokens):
+        parts.append(summary(tokens, b, layer))
+        for f in range(tokens.x.shape[3]):
+            parts.append(mean_of([tokens.x[b, layer, t, f] for t in range(tokens.x.shape[2]) if tokens.mask[b, t]]))
     return affine(probe.head.linear, torch.cat(parts))
 
 
@@ -310,12 +316,14 @@ def selfattn(probe, tokens, b):
 @equation("stats")
 @per_clip
 def stats(probe, tokens, b):
-    z = valid(tokens, b)
-    mu = mean_of(z)
-    variance = mean_of([(x - mu) ** 2 for x in z])
-    deviation = torch.stack([torch.sqrt(v) if v > 1e-12 else v.new_tensor(1e-6) for v in variance])
-    highest = torch.stack([torch.stack([x[d] for x in z]).max() for d in range(len(mu))])
-    return affine(probe.head.linear, torch.cat([mu, deviation, highest]))
+    parts = []
+    for layer in layers_of(tokens):
+        z = valid(tokens, b, layer)
+        mu = mean_of(z)
+        variance = mean_of([(x - mu) ** 2 for x in z])
+        deviation = torch.stack([torch.sqrt(v) if v > 1e-12 else v.new_tensor(1e-6) for v in variance])
+        parts += [mu, deviation, torch.stack([torch.stack([x[d] for x in z]).max() for d in range(len(mu))])]
+    return affine(probe.head.linear, torch.cat(parts))
 
 
 @equation("knn")

@@ -106,7 +106,7 @@ class ProbeSpec(Spec):
     layer: int | str | Sequence[int] | None = field(default=None, hash=False)
     lr: float | None = None
     weight_decay: float | None = None
-    resolve_head: bool = False
+    resolve_head: bool = True
     standardise: bool | None = None
 
     def check(self) -> None:
@@ -114,9 +114,16 @@ class ProbeSpec(Spec):
 
         Raises
         ------
-        ValueError : for a learning rate that is not above 0, or a weight decay below 0.
+        ValueError : for a learning rate that is not above 0, a weight decay below 0, or either of them for a probe that
+            is not trained by gradient.
         """
         probes.registry.check_options(self.name, self.options)
+        if (self.lr, self.weight_decay) != (None, None) and not self._by_gradient:
+            choice = ", or choose the option solver='adamw'" if "solver" in probes.registry.options(self.name) else ""
+            raise ValueError(
+                f"probe {self.name!r} is not trained by gradient and has no learning rate or weight decay, found "
+                f"lr={self.lr} and weight_decay={self.weight_decay}; leave both out{choice}"
+            )
         if self.lr is not None and not self.lr > 0:
             raise ValueError(f"probe {self.name!r}: lr must be above 0, found {self.lr}")
         if self.weight_decay is not None and not self.weight_decay >= 0:

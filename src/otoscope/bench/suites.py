@@ -177,7 +177,7 @@ def load(suite: str | Path) -> Suite:
     --------
     >>> suite = load("unmute")
     >>> len(suite.encoders), len(suite.datasets), len(suite.probes), suite.search.total, suite.seeds
-    (9, 14, 11, 50, 5)
+    (9, 14, 14, 50, 5)
     """
     path = Path(suite) if str(suite).endswith(".json") else FOLDER / f"{suite}.json"
     if str(suite).endswith(".json") and not path.is_file():

@@ -155,9 +155,11 @@ def _probe(parser: argparse.ArgumentParser) -> None:
         help="index of a layer, indices such as 0,5, or all (default: what the probe reads)",
     )
     parser.add_argument(
-        "--resolve-head",
-        action="store_true",
-        help="solve the last linear layer exactly after the training, and keep it if it is better on validation",
+        "--no-resolve-head",
+        dest="resolve_head",
+        action="store_false",
+        help="keep the last linear layer as it was trained (default: solve it exactly after the training, and keep the "
+        "solution if it is better on validation)",
     )
     add_machine(parser)
 

@@ -40,10 +40,10 @@ def create(name: str, shape: TokenShape, n_classes: int, **options: Any) -> Prob
     >>> probe = create("linear", TokenShape(1, 8, 192, True, 6.25), 10)
     >>> sum(p.numel() for p in probe.parameters())
     1930
-    >>> create("linear", TokenShape(4, 8, 192, True, 6.25), 10).layer_gate.shares.tolist()
-    [0.25, 0.25, 0.25, 0.25]
-    >>> create("linear", TokenShape(4, 8, 192, True, 6.25), 10, solver="exact").head.linear.in_features
+    >>> create("linear", TokenShape(4, 8, 192, True, 6.25), 10).head.linear.in_features
     768
+    >>> create("linear", TokenShape(4, 8, 192, True, 6.25), 10, solver="adamw").layer_gate.shares.tolist()
+    [0.25, 0.25, 0.25, 0.25]
     """
     probe = _class_for(name, shape, options)(shape, n_classes, **options)
     probe.standardises = standardisation_of(name, options)
@@ -84,7 +84,7 @@ def parameter_count(name: str, shape: TokenShape, n_classes: int, **options: Any
     --------
     >>> parameter_count("linear", TokenShape(1, 8, 768, True, 6.25), 527)
     405263
-    >>> parameter_count("mean", TokenShape(12, 8, 768, True, 6.25), 527)
+    >>> parameter_count("mean", TokenShape(12, 8, 768, True, 6.25), 527, solver="adamw")
     405275
     """
     return _parameters(_build_on_meta(name, shape, n_classes, options))
@@ -95,8 +95,8 @@ def solver_of(name: str, options: Mapping[str, Any]) -> str:
 
     Examples
     --------
-    >>> solver_of("linear", {}), solver_of("linear", {"solver": "exact"}), solver_of("knn", {})
-    ('adamw', 'exact', 'stored')
+    >>> solver_of("linear", {}), solver_of("linear", {"solver": "adamw"}), solver_of("knn", {})
+    ('exact', 'adamw', 'stored')
     """
     declared = registry.options(name).get("solver")
     solver: str = registry.get(name).solver if declared is None else options.get("solver", declared.default)

@@ -40,7 +40,7 @@ class Linear(FixedFeatureProbe):
     affine_features = True
     stackable = True
 
-    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none", solver: Solver = "adamw") -> None:
+    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none", solver: Solver = "exact") -> None:
         super().__init__(shape, n_classes, shape.dim, norm, solver)
 
     def features(self, tokens: Tokens) -> Tensor:

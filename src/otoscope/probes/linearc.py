@@ -41,7 +41,7 @@ class LinearConcat(FixedFeatureProbe):
 
     affine_features = True
 
-    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none", solver: Solver = "adamw") -> None:
+    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none", solver: Solver = "exact") -> None:
         super().__init__(shape, n_classes, (shape.freq + 1) * shape.dim, norm, solver)
 
     def features(self, tokens: Tokens) -> Tensor:

@@ -30,9 +30,10 @@ def declared_settings(protocol: Protocol) -> dict[str, Any]:
     >>> declared_settings(Protocol(**digests, task="multi-label", probe="linear", layers=(5,)))
     {'probe': 'linear', 'layers': '5', 'revision': 1}
     """
-    settings = {"probe": protocol.probe, **protocol.options, "norm": protocol.norm, "layers": _layers(protocol.layers)}
+    settings = {"probe": protocol.probe, "solver": protocol.solver, **protocol.options, "norm": protocol.norm}
+    settings |= {"layers": _layers(protocol.layers), "dtype": protocol.dtype}
+    settings |= {"fold": protocol.fold, "shots": protocol.shots}
     settings |= {} if protocol.standardise == "none" else {"standardise": protocol.standardise}
-    settings |= {"dtype": protocol.dtype, "fold": protocol.fold, "shots": protocol.shots}
     settings |= {} if protocol.shots is None else {"draw": protocol.draw}
     if protocol.views:
         low, high = protocol.views.snr_db
@@ -49,6 +50,7 @@ def declared_settings(protocol: Protocol) -> dict[str, Any]:
         settings |= {"epochs": training.epochs, "min_steps": training.min_steps or None}
         settings |= {"batch_size": training.batch_size}
         settings |= {"lr": training.lr, "weight_decay": training.weight_decay}
+        settings |= {"resolve_head": training.resolve_head}
     settings |= protocol.recipe or {}
     settings["revision"] = protocol.revision
     return {name: value for name, value in settings.items() if value is not None}

@@ -124,6 +124,8 @@ class Protocol:
     task : kind of the task.
     probe : registered name of the probe, or "finetune" for the whole encoder.
     options : options given to the probe (not its defaults).
+    solver : "exact" for a probe whose only trained layer is solved to its optimum, without a seed and a learning rate;
+        None for any other probe.
     norm : normalisation before the last linear layer ("none", "layer", "batch"); None for a probe without that option.
     layers : encoder layers that the probe reads, counted from 0 at the input.
     standardise : what is done to every channel of the tokens by the statistics of the train clips, before the probe
@@ -143,6 +145,7 @@ class Protocol:
     probe: str
     control: bool = False
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    solver: Literal["exact"] | None = None
     norm: str | None = None
     layers: tuple[int, ...] = ()
     dtype: str | None = None

@@ -71,7 +71,7 @@ class TrainingConfig:
     min_steps: int = MIN_STEPS
     batch_size: int = 128
     layers: int | str | Sequence[int] | None = None
-    resolve_head: bool = False
+    resolve_head: bool = True
     standardise: bool = True
     seed: int = 0
     device: str | torch.device | None = None

@@ -28,7 +28,9 @@ LIMITS = (1e-8, 1e3)
 """Weakest and strongest penalty that may be tried."""
 
 Score = Callable[[Tensor], float]
-"""Function from the logits of the validation clips, float32 [n, C], to their score. Higher is better."""
+"""Function from the logits of the validation clips, float32 [n, C], to their score."""
+SortKey = Callable[[float], float]
+"""Function that sorts scores from worst to best, as `Metric.sort_key`."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def fit_path(
     score: Score,
     *,
     kind: Kind,
+    sort_key: SortKey = float,
     positive_weight: Tensor | None = None,
     device: torch.device | None = None,
 ) -> ExactHead:
@@ -101,6 +104,7 @@ def fit_path(
     validation : [m, D]. Features of the validation clips.
     score : the main score as a function of validation logits.
     kind : kind of the task.
+    sort_key : sorts scores from worst to best; by default a higher score is better.
     positive_weight : float [C]. Factor of the loss of positive targets, for "multi-label".
     device : where to solve; None for the device of `train`.
 
@@ -123,7 +127,7 @@ def fit_path(
     """
     if validation.ndim != 2 or validation.shape[1:] != train.shape[1:]:
         raise ValueError(f"validation features must be [m, {train.shape[-1]}], found {list(validation.shape)}")
-    path = _Path(Design(train, device=device), targets, validation, score, kind, positive_weight)
+    path = _Path(Design(train, device=device), targets, validation, score, kind, sort_key, positive_weight)
     for penalty in FIRST_PENALTIES:
         if path.stagnation() < PATIENCE:
             path.add(penalty)
@@ -141,10 +145,11 @@ class _Path:
         validation: Tensor,
         score: Score,
         kind: Kind,
+        sort_key: SortKey,
         positive_weight: Tensor | None,
     ) -> None:
         self.design, self.targets, self.validation, self.score = design, targets.to(design.device), validation, score
-        self.kind, self.positive_weight = kind, positive_weight
+        self.kind, self.sort_key, self.positive_weight = kind, sort_key, positive_weight
         self.solutions: dict[float, Solution] = {}
         self.heads: dict[float, ExactHead] = {}
 
@@ -197,4 +202,4 @@ class _Path:
         return replace(self.heads[penalty], path=path, at_edge=penalty in (max(self.heads), min(self.heads)))
 
     def _best_penalty(self) -> float:
-        return max(self.heads, key=lambda penalty: (self.heads[penalty].validation, penalty))
+        return max(self.heads, key=lambda penalty: (self.sort_key(self.heads[penalty].validation), penalty))

@@ -70,6 +70,7 @@ def solve_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> Ex
         validation_features,
         partial(_score, validation, bank),
         kind=bank.task.kind,
+        sort_key=metrics.main_metric(bank.task).sort_key,
         device=device_of(trial),
     )
 
@@ -94,7 +95,8 @@ def resolve_head(
     if not isinstance(module, LinearHeadProbe):
         return history, None
     head = solve_head(module, bank, trial)
-    if not head.validation > max(row["validation"] for row in history):
+    metric = metrics.main_metric(bank.task)
+    if not metric.is_better(head.validation, max((row["validation"] for row in history), key=metric.sort_key)):
         return history, None
     set_head(module, head)
     return [*history, {"penalty": head.penalty, "validation": head.validation}], head

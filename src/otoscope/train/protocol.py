@@ -46,7 +46,7 @@ def probe_protocol(
     """
     kind = probes.registry.get(probe)
     resolve_head = training.resolve_head and issubclass(kind, LinearHeadProbe)
-    by_gradient = probes.solver_of(probe, options) == "adamw"
+    solver = probes.solver_of(probe, options)
     return Protocol(
         encoder_digest=identity.encoder_digest,
         dataset_digest=identity.dataset_digest,
@@ -54,11 +54,12 @@ def probe_protocol(
         control=control,
         probe=probe,
         options=options,
+        solver="exact" if solver == "exact" else None,
         norm=_norm(probe, options),
         layers=tuple(identity.layers[index] for index in layers),
         dtype=identity.dtype,
         standardise=probes.standardisation_of(probe, options) if standardise else "none",
-        training=replace(training, resolve_head=resolve_head) if by_gradient else None,
+        training=replace(training, resolve_head=resolve_head) if solver == "adamw" else None,
         **vars(sampling),
     )
 
