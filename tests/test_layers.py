@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,20 @@ import torch
 from helpers_html import parse_page
 from helpers_records import add_scenes
 from otoscope import encoders
+from otoscope.bank import BankSplit
 from otoscope.bench import runner
 from otoscope.bench.layers import PROBES, layer_suite, trained_by_gradient
 from otoscope.bench.specs import DatasetSpec, EncoderSpec
 from otoscope.cli import main
 from otoscope.cli.arguments import parser
 from otoscope.encoders import Features
+from otoscope.probes import LinearHeadProbe
 from otoscope.report.html.page import write_report
 from otoscope.report.layers import LayerProfile, layer_profiles, without_inner_layers
 from otoscope.report.rows import summarise
 from otoscope.report.text.layers import layers_text
 from otoscope.results import Store
+from otoscope.train import TrainingConfig, once
 from otoscope.types import Tokens, TokenShape
 from toys import Ear, run_toy
 
@@ -249,3 +253,33 @@ def test_report_without_a_profile_has_no_such_section(tmp_path: Path) -> None:
 
 def test_default_probes_of_the_command_are_those_of_the_suite() -> None:
     assert parser().parse_args(["layers"]).probes.split(",") == list(PROBES)
+
+
+def test_layers_together_use_the_features_of_the_single_layers(
+    deep_encoder: EncoderSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = []
+    compute = once._compute_features
+
+    def count(module: LinearHeadProbe, split: BankSplit, trial: TrainingConfig) -> torch.Tensor:
+        computed.append((split.name, trial.layers))
+        return compute(module, split, trial)
+
+    monkeypatch.setattr(once, "_compute_features", count)
+    suite = replace(layer_suite(deep_encoder, DatasetSpec("tones"), ["stats", "fixedproto"]), control=False)
+    shared = {record.probe: record for record in runner.run_suite(suite, tmp_path / "a", progress=False).store}
+    assert len(computed) == 2 * 2 * 5
+    assert all(len(layers) == 1 for _, layers in computed)
+    together = replace(suite, probes=tuple(spec for spec in suite.probes if "all layers" in spec.label))
+    alone = {record.probe: record for record in runner.run_suite(together, tmp_path / "b", progress=False).store}
+    assert sorted(alone) == ["fixedproto, all layers", "stats, all layers"]
+    for label, record in alone.items():
+        assert (record.value, record.validation) == (shared[label].value, shared[label].validation)
+
+
+def test_features_of_other_prototypes_are_not_reused(deep_encoder: EncoderSpec, tmp_path: Path) -> None:
+    suite = replace(layer_suite(deep_encoder, DatasetSpec("tones"), ["fixedproto"]), control=False)
+    random = tuple(replace(spec, options={"source": "random", "prototypes": 5}) for spec in suite.probes)
+    shared = list(runner.run_suite(replace(suite, probes=random), tmp_path / "a", progress=False).store)
+    alone = list(runner.run_suite(replace(suite, probes=random[-1:]), tmp_path / "b", progress=False).store)
+    assert alone[0].validation == next(r for r in shared if r.probe == alone[0].probe).validation

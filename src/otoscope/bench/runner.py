@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from otoscope.bank import Bank
 from otoscope.bench import plan, suites
 from otoscope.bench.controls import with_controls
 from otoscope.bench.jobs import Failure, FinetuneJob, Job, ProbeJob
@@ -141,6 +142,7 @@ class Workspace:
         self.out, self.storage = Path(out), storage
         self.store = Store(self.out / "results")
         self.pairs, self.unavailable = resolve(self.suite, self.out / "banks", bank)
+        self._opened: dict[tuple[object, ...], Bank] = {}
 
     def plan(self) -> Plan:
         """The plan of the runs that are not finished."""
@@ -173,7 +175,8 @@ class Workspace:
         The job.
         """
         kind = FinetuneJob if isinstance(self.suite.probe(study.probe), FinetuneSpec) else ProbeJob
-        return kind(self.suite, study, runs, self.pairs[study.pair], self.out, self.storage, device, progress)
+        resolved, opened = self.pairs[study.pair], self._opened
+        return kind(self.suite, study, runs, resolved, self.out, self.storage, device, progress, opened=opened)
 
 
 def _with_banks(jobs: Sequence[Job]) -> Iterator[Job]:

@@ -97,6 +97,10 @@ class FixedFeatureProbe(LinearHeadProbe):
         self.solver = solver
         self.head = Head(width, n_classes, norm)
 
+    def layer_state(self, i: int) -> Tensor | None:  # noqa: ARG002
+        """What decides the features of layer i beside its tokens and the options; None if nothing does."""
+        return None
+
 
 @cache
 def side_by_side(cls: type[FixedFeatureProbe]) -> type[FixedFeatureProbe]:

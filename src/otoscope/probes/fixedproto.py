@@ -93,6 +93,10 @@ class FixedPrototypes(FixedFeatureProbe):
         directions = F.normalize(self.prototypes, dim=2)
         return torch.cat([max_dot(z[:, i], directions[i], mask)[0] for i in range(self.shape.layers)], 1)
 
+    def layer_state(self, i: int) -> Tensor:
+        """The prototypes of layer i."""
+        return self.prototypes[i]
+
     def macs(self, n_tokens: int) -> int:
         K, D, L = self.prototypes.shape[1], self.shape.dim, self.shape.layers
         return n_tokens * L * (D + K * D) + self.head.macs()

@@ -12,7 +12,7 @@ from otoscope import metrics
 from otoscope.bank import Bank, BankSplit
 from otoscope.probes import LinearHeadProbe, Probe
 from otoscope.results import Protocol
-from otoscope.train import loader
+from otoscope.train import _layer_features, loader
 from otoscope.train._prepare import create_probe, device_of, load_split, standardiser_of
 from otoscope.train.config import TrainingConfig
 from otoscope.train.errors import DivergedError
@@ -40,7 +40,7 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
         module.prepare(load_split(bank, "train", module, trial), bank.split("train").targets)
         head = None
         if isinstance(module, LinearHeadProbe):
-            head = solve_head(module, bank, trial)
+            head = solve_head(module, bank, trial, protocol)
             set_head(module, head)
             history = [{"penalty": point.penalty, "validation": point.validation} for point in head.path]
         else:
@@ -49,7 +49,9 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
     return fitted_on(bank, module, protocol, trial, history, seconds, standardiser, head)
 
 
-def solve_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> ExactHead:
+def solve_head(
+    module: LinearHeadProbe, bank: Bank, trial: TrainingConfig, protocol: Protocol | None = None
+) -> ExactHead:
     """Solve the last linear layer of a probe, and choose the penalty on the validation split.
 
     Parameters
@@ -57,13 +59,15 @@ def solve_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> Ex
     module : the probe; it is not changed.
     bank : the bank to fit on.
     trial : the configuration.
+    protocol : the protocol of a probe whose features are not trained; those of a single layer are then kept for other
+        probes. None for a trained probe.
 
     Returns
     -------
     ExactHead. The weights and bias of the last linear layer.
     """
     training, validation = bank.split("train"), bank.split("validation")
-    features, validation_features = (_features(module, bank, name, trial) for name in ("train", "validation"))
+    features, validation_features = (_features(module, bank, name, trial, protocol) for name in ("train", "validation"))
     return fit_path(
         features,
         training.targets,
@@ -110,8 +114,21 @@ def set_head(module: LinearHeadProbe, head: ExactHead) -> None:
 
 
 @torch.no_grad()
-def _features(module: LinearHeadProbe, bank: Bank, split: str, trial: TrainingConfig) -> Tensor:
-    """Compute the input of the last linear layer for every clip of a split, float32 [n, W]."""
+def _features(
+    module: LinearHeadProbe, bank: Bank, split: str, trial: TrainingConfig, protocol: Protocol | None
+) -> Tensor:
+    """The input of the last linear layer for every clip of a split, float32 [n, W]."""
+    if protocol is None:
+        return _compute_features(module, bank, split, trial)
+    kept = _layer_features.Kept(bank.split(split), module, trial, protocol, standardiser_of(bank, module, trial))
+    features = kept.recall()
+    if features is None:
+        features = _compute_features(module, bank, split, trial)
+        kept.keep(features)
+    return features
+
+
+def _compute_features(module: LinearHeadProbe, bank: Bank, split: str, trial: TrainingConfig) -> Tensor:
     device = device_of(trial)
     module.eval()
     batches = torch.split(torch.arange(len(bank.split(split))), trial.batch_size)

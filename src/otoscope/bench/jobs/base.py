@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from otoscope.bank import Bank
 from otoscope.bench import plan
 from otoscope.bench.plan import Run, Study
 from otoscope.bench.protocol import study_protocol
@@ -61,6 +62,7 @@ class Job(ABC):
     device : where to train; None for the CPU.
     progress : whether to print each result to stderr.
     show_bars : whether to show progress bars as well, if `progress` is True. Workers show none.
+    opened : banks that jobs on one pair share, so that what is computed from a bank is computed once.
     failures : the runs that failed.
     """
 
@@ -73,6 +75,7 @@ class Job(ABC):
     device: str | None = None
     progress: bool = False
     show_bars: bool = True
+    opened: dict[tuple[object, ...], Bank] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     reads_bank: ClassVar[bool] = True
     _outcomes: dict[int, Outcome] = field(default_factory=dict)

@@ -7,9 +7,8 @@ out/probes/<study>/                       probe of seed 0 that was measured last
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 from otoscope import bank as banks
@@ -36,9 +35,13 @@ class ProbeJob(Job):
     The probe of the best trial is kept and measured as seed 0, which saves one training.
     """
 
-    @cached_property
+    @property
     def training_bank(self) -> Bank:
         """The bank with the splits that training reads: few-shot draw, views and validation cut applied."""
+        study = self.study
+        return self._shared((self.resolved.path, study.shots, study.draw), self._make_training_bank)
+
+    def _make_training_bank(self) -> Bank:
         bank, study = with_validation(self._bank), self.study
         if study.draw in self.resolved.views:
             views, number = banks.open(self.resolved.views[study.draw]), self.resolved.dataset.views
@@ -130,6 +133,14 @@ class ProbeJob(Job):
         assert isinstance(spec, ProbeSpec)
         return spec
 
-    @cached_property
+    @property
     def _bank(self) -> Bank:
-        return banks.open(self.resolved.path)
+        return self._shared((self.resolved.path,), lambda: banks.open(self.resolved.path))
+
+    def _shared(self, key: tuple[object, ...], make: Callable[[], Bank]) -> Bank:
+        """A bank that all jobs on this pair share; those of other pairs are closed."""
+        if key not in self.opened:
+            for other in [other for other in self.opened if other[0] != self.resolved.path]:
+                del self.opened[other]
+            self.opened[key] = make()
+        return self.opened[key]
