@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,17 +192,22 @@ def test_the_ranking_marks_values_and_orders_and_explains_them(rankings_store: S
 
 
 def test_a_change_of_the_ranking_rests_on_converged_trainings_where_there_are_any(rankings_store: Store) -> None:
-    verdict = next(line for line in rankings_text(rank(rankings_store), "table").splitlines() if "changes the" in line)
-    assert "beats" in verdict
-    assert "is above" not in verdict
+    def find_verdict() -> str:
+        text = rankings_text(rank(rankings_store), "table")
+        return next(line for line in text.splitlines() if "The probe changes the ranking: whisper" in line)
+
+    for seed in range(2):
+        change(rankings_store, "linear", seed, (), encoder="tiny")
+    cited = re.findall(r"whisper beats tiny under (\w+)", find_verdict())[0]
+    for seed in range(2):
+        change(rankings_store, cited, seed, (IMPROVING,))
+    other = {"linear": "mean", "mean": "linear"}[cited]
+    assert f"whisper beats tiny under {other}" in find_verdict()
     for probe in ("linear", "mean", "protobin"):
-        for encoder in ("whisper", "tiny", "random"):
-            for seed in range(2):
-                change(rankings_store, probe, seed, (IMPROVING,), encoder=encoder)
-    verdict = next(line for line in rankings_text(rank(rankings_store), "table").splitlines() if "changes the" in line)
-    assert "beats" not in verdict
-    assert "is above" in verdict
-    assert "this is a statement about their training, not about the encoders" in verdict
+        for seed in range(2):
+            change(rankings_store, probe, seed, (IMPROVING,))
+    assert "beats" not in find_verdict()
+    assert "this is a statement about their training, not about the encoders" in find_verdict()
 
 
 def test_rows_of_rankings_contain_the_reasons(rankings_store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,3 +251,40 @@ def test_the_report_marks_rankings(rankings_store: Store, tmp_path: Path) -> Non
 
 def test_a_caveat_needs_a_reason() -> None:
     assert caveat([("a", Convergence()), ("b", Convergence(unknown=1))], "the encoder") == ""
+
+
+# Controls
+
+
+@pytest.fixture
+def control_store(tmp_path: Path) -> Store:
+    """`protobin` and `linear` on tiny and on its control, where `protobin` has not converged."""
+    store = Store(tmp_path / "results")
+    for probe, skill in (("linear", 0.6), ("protobin", 1.9)):
+        add_scenes(store, probe, skill)
+        control = {"encoder": "tiny-random", "control_of": "tiny", "protocol": {"control": True}}
+        add_scenes(store, probe, skill / 2, **control)
+    for seed in range(2):
+        change(store, "protobin", seed, (IMPROVING,), encoder="tiny-random")
+    return store
+
+
+def test_a_difference_from_a_control_that_has_not_converged_is_marked(control_store: Store) -> None:
+    rows = {row.probe: row for row in summarise(control_store) if row.encoder == "tiny"}
+    text = summary_text(list(rows.values()))
+    (line,) = [line for line in text.splitlines() if line.startswith("protobin ")]
+    assert line.count("‡") == 1
+    assert "]‡" in line
+    assert "‡ where the probe has not converged on random weights" in text
+    assert "‡" not in summary_text([rows["linear"]])
+
+
+def test_sentences_about_a_control_say_that_it_has_not_converged(control_store: Store) -> None:
+    (verdict,) = compare(control_store, "protobin", "linear", resamples=200).verdicts
+    assert "protobin beats linear" in verdict.sentence()
+    clause = f"protobin on random weights has not converged ({IMPROVING}): this is a statement about its training"
+    assert f"), but {clause}" in verdict.beyond_sentence()
+    rows = summarise(control_store)
+    tiny = [row for row in rows if row.encoder == "tiny"]
+    lead = " ".join(claims.reasons(tiny, [row for row in rows if row not in tiny]))
+    assert f"protobin on tiny-random has not converged ({IMPROVING}): a comparison with it" in lead

@@ -172,7 +172,7 @@ class TestFixedPrototypes:
         tokens = layer.flat[:, 0][layer.token_mask]
         apart = drawn[0][1:] - drawn[0][:1]  # the mean is subtracted from all, so differences are those of tokens
         differences = tokens[None] - tokens[:, None]
-        assert all(float((differences - pair).norm(dim=-1).min()) < 1e-5 for pair in apart[:5])
+        assert all(float((differences - pair).norm(dim=-1).min()) < 1e-3 for pair in apart[:5])  # float16
 
     def test_the_seed_decides_the_prototypes(self, make_bank: Callable[..., Bank]) -> None:
         modules = [
@@ -196,7 +196,7 @@ class TestFixedPrototypes:
         shape = TokenShape(2, 2, 20, True, 6.25)
         head = 4 * (2 * 10 * 3 + 3)
         assert probes.cost("fixedproto", shape, 3, 8, prototypes=10).bytes == head + 2 * 10 * 3
-        assert probes.cost("fixedproto", shape, 3, 8, prototypes=10, source="tokens").bytes == head + 2 * 10 * 20 * 4
+        assert probes.cost("fixedproto", shape, 3, 8, prototypes=10, source="tokens").bytes == head + 2 * 10 * 20 * 2
 
 
 class TestResolvedHeads:

@@ -92,9 +92,9 @@ def test_statistics_are_those_of_valid_tokens_of_each_layer_and_channel() -> Non
     deviation = valid.std(0)
     deviation[:, 4] = 1
     for name, expected in (("mean", valid.mean(0)), ("scale", deviation)):
-        np.testing.assert_allclose(state[name], expected, rtol=1e-6)
-    np.testing.assert_allclose(state["cls_mean"], cls.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(state["cls_scale"], cls.std(0), rtol=1e-5)
+        np.testing.assert_allclose(state[f"standardiser.{name}"], expected, rtol=1e-6)
+    np.testing.assert_allclose(state["standardiser.cls_mean"], cls.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(state["standardiser.cls_scale"], cls.std(0), rtol=1e-5)
     centred = Standardiser.fit(batches, "centre")
     assert bool((centred.scale.x == 1).all())
     np.testing.assert_allclose(centred(tokens).x, x - valid.mean(0)[:, None, None], atol=1e-5)

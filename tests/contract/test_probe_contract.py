@@ -155,6 +155,11 @@ class VectorPenalty(Correct):
         return self.linear.bias.abs()
 
 
+class ShipsItsShape(Correct):
+    def shipped_state(self):
+        return {name: tensor.sign() for name, tensor in self.state_dict().items()}
+
+
 class StacksWithDropout(Correct):
     stackable = True
 
@@ -197,6 +202,7 @@ CULPRITS = {
 }
 
 MORE = [
+    ("save", ShipsItsShape, "load_shipped(shipped_state()) must give a probe with the same logits"),
     ("cost", CannotBeCounted, "define macs(self, n_tokens) on the class"),
     ("cost", DrawsForItsCost, "must not draw random numbers"),
     ("options", TakesAnyOption, "must name its options"),

@@ -11,7 +11,7 @@ from otoscope.ops.extremes import (
 )
 from otoscope.ops.int8 import Quantised, quantise
 from otoscope.ops.screening import Screening, principal_directions
-from otoscope.ops.sign import sign_through
+from otoscope.ops.sign import pack_signs, sign_through, unpack_signs
 from otoscope.ops.weighted import weighted_sum
 
 __all__ = [
@@ -24,8 +24,10 @@ __all__ = [
     "min_max_cosine",
     "min_max_cosine_reference",
     "min_max_dot",
+    "pack_signs",
     "principal_directions",
     "quantise",
     "sign_through",
+    "unpack_signs",
     "weighted_sum",
 ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from otoscope.ops import max_dot, sign_through
+from otoscope.ops import max_dot, pack_signs, sign_through, unpack_signs
 from otoscope.probes.base import Probe, Range, only_layer
 from otoscope.types import Tokens, TokenShape
 
@@ -102,11 +102,6 @@ class Prototypes(nn.Module, ABC):
         length = INITIAL_DEVIATION * math.sqrt(directions.shape[1])
         self.weight.copy_(length * F.normalize(directions, dim=1))
 
-    @property
-    def shipped_bytes(self) -> int:
-        """Bytes of the trained prototypes as they are shipped."""
-        return self.weight.numel() * self.weight.element_size()
-
     @abstractmethod
     def normalised(self) -> Tensor:
         """The prototypes as they are compared with tokens: float [K, D], each of length one."""
@@ -168,16 +163,6 @@ class BinaryPrototypes(Prototypes):
     def normalised(self) -> Tensor:
         return sign_through(self.weight) / math.sqrt(self.weight.shape[1])
 
-    @property
-    def shipped_bytes(self) -> int:
-        """One bit for each sign, with each prototype padded to whole bytes.
-
-        >>> BinaryPrototypes(10, 770).shipped_bytes
-        970
-        """
-        count, dim = self.weight.shape
-        return count * -(-dim // 8)
-
 
 class SharedPrototypes(Probe):
     """Base of probes whose prototypes are shared by all classes, followed by a linear layer: logits = W s + b.
@@ -235,10 +220,19 @@ class SharedPrototypes(Probe):
         K, D = self.prototypes.weight.shape
         return n_tokens * (D + K * D) + self.predictions_per_clip(n_tokens) * K * self.n_classes
 
-    @property
-    def shipped_bytes(self) -> int:
-        weight = self.prototypes.weight
-        return super().shipped_bytes - weight.numel() * weight.element_size() + self.prototypes.shipped_bytes
+    def shipped_state(self) -> dict[str, Tensor]:
+        """See `Probe.shipped_state`; one bit for each sign of binary prototypes, in place of their trained values."""
+        state = super().shipped_state()
+        if isinstance(self.prototypes, BinaryPrototypes):
+            state["prototypes.signs"] = pack_signs(state.pop("prototypes.weight"))
+        return state
+
+    def load_shipped(self, state: Mapping[str, Tensor]) -> None:
+        """See `Probe.load_shipped`."""
+        tensors = dict(state)
+        if "prototypes.signs" in tensors:
+            tensors["prototypes.weight"] = unpack_signs(tensors.pop("prototypes.signs"), self.shape.dim)
+        super().load_shipped(tensors)
 
 
 def check_start(start: Start) -> None:

@@ -186,10 +186,31 @@ class Probe(nn.Module, ABC):
         """
         return count_macs(self, self.shape, n_tokens, pooled=self.reads != "tokens")
 
+    def shipped_state(self) -> dict[str, Tensor]:
+        """The tensors of the trained probe as they are saved. The default is `state_dict()`.
+
+        A probe may replace tensors by smaller ones, or leave out those that its options decide, if the probe that
+        `load_shipped` fills gives the same logits.
+        """
+        return dict(self.state_dict())
+
+    def load_shipped(self, state: Mapping[str, Tensor]) -> None:
+        """Load a trained probe.
+
+        Parameters
+        ----------
+        state : tensors by name, from `shipped_state` or `state_dict`.
+
+        Raises
+        ------
+        RuntimeError : when they belong to another probe or to other options.
+        """
+        self.load_state_dict(dict(state))
+
     @property
     def shipped_bytes(self) -> int:
-        """Bytes of the trained probe's tensors as they are shipped. The default is the size of `state_dict()`."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in self.state_dict().values())
+        """Bytes of the trained probe's tensors as they are saved, those of `shipped_state`."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.shipped_state().values())
 
 
 class ClipProbe(Probe):

@@ -166,6 +166,10 @@ def _save(name: str) -> None:
     loaded = create(name, probe.shape, C).eval()
     loaded.load_state_dict(saved)
     close(loaded(tokens), probe.eval()(tokens), "a saved and loaded probe must give the same logits", 0.0)
+    torch.manual_seed(98)
+    shipped = create(name, probe.shape, C).eval()
+    shipped.load_shipped(load(save({key: tensor.contiguous() for key, tensor in probe.shipped_state().items()})))
+    close(shipped(tokens), probe(tokens), "load_shipped(shipped_state()) must give a probe with the same logits", 0.0)
 
 
 @CONTRACT.check("eager")

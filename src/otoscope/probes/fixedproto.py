@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from otoscope.ops import max_dot
+from otoscope.ops import max_dot, pack_signs, unpack_signs
 from otoscope.probes._linear_head import FixedFeatureProbe
 from otoscope.probes._prototypes import draw_tokens
 from otoscope.probes.base import register
@@ -86,7 +86,8 @@ class FixedPrototypes(FixedFeatureProbe):
         if self.source == "random":
             return
         centred = draw_tokens(load, len(targets), self.prototypes.shape[1], self._generator())
-        self.prototypes = torch.where(centred >= 0, 1.0, -1.0) if self.source == "signs" else centred
+        # Tokens are rounded as they are shipped, so that the layer is solved for the prototypes that are loaded later.
+        self.prototypes = torch.where(centred >= 0, 1.0, -1.0) if self.source == "signs" else centred.half().float()
 
     def features(self, tokens: Tokens) -> Tensor:
         z, mask = tokens.normalised().flat, tokens.token_mask
@@ -101,12 +102,37 @@ class FixedPrototypes(FixedFeatureProbe):
         K, D, L = self.prototypes.shape[1], self.shape.dim, self.shape.layers
         return n_tokens * L * (D + K * D) + self.head.macs()
 
-    @property
-    def shipped_bytes(self) -> int:
-        """The linear layer in float32, and one bit for each sign or four bytes for each value of a prototype."""
-        values = self.prototypes.numel()
-        prototype_bytes = 4 * values if self.source == "tokens" else values // self.shape.dim * -(-self.shape.dim // 8)
-        return super().shipped_bytes - 4 * values + prototype_bytes
+    def shipped_state(self) -> dict[str, Tensor]:
+        """See `Probe.shipped_state`.
+
+        The linear layer, and one bit for each sign of a prototype, or two bytes for each value of a token. Random signs
+        are drawn again from the seed; only the first prototype of each layer is stored, to check them.
+        """
+        state = super().shipped_state()
+        prototypes = state.pop("prototypes")
+        if self.source == "tokens":
+            return state | {"prototypes": prototypes.half()}
+        return state | {"signs": pack_signs(prototypes if self.source == "signs" else prototypes[:, :1])}
+
+    def load_shipped(self, state: Mapping[str, Tensor]) -> None:
+        """See `Probe.load_shipped`.
+
+        Raises
+        ------
+        RuntimeError : also when this version of torch draws other random signs than the one that trained the probe.
+        """
+        tensors = dict(state)
+        if "signs" in tensors:
+            signs = unpack_signs(tensors.pop("signs"), self.shape.dim)
+            if self.source == "random":
+                if not torch.equal(signs.to(self.prototypes), self.prototypes[:, :1]):
+                    raise RuntimeError(
+                        f"torch {torch.__version__} draws other random signs from seed {self.seed} than the version "
+                        "that trained this probe; fit it again, or load it with that version"
+                    )
+                signs = self.prototypes
+            tensors["prototypes"] = signs
+        super().load_shipped(tensors)
 
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed)

@@ -46,7 +46,8 @@ def reasons(rows: Sequence[Row], others: Sequence[Row]) -> list[str]:
     were not measured.
     """
     best = _best(rows)
-    sentences = [_gain(best), _gap(best), _lead(rows, best), _control(best, [*rows, *others]), *_caveats(rows, best)]
+    control = find_control(best, [*rows, *others])
+    sentences = [_gain(best), _gap(best), _lead(rows, best), _control(best, control), *_caveats(rows, best, control)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -54,10 +55,11 @@ def _score(row: Row) -> str:
     return percent(row.value) + (" (not converged)" if row.convergence.incomplete else "")
 
 
-def _caveats(rows: Sequence[Row], best: Row) -> list[str]:
+def _caveats(rows: Sequence[Row], best: Row, control: Row | None) -> list[str]:
     """A sentence for each row that the other sentences compare and that has not converged."""
     compared = [best, *(row for row in rows if row.probe == LINEAR or row.finetuned), *_second(rows, best)]
     sides = {row.label: row.convergence for row in compared}
+    sides |= {f"{control.label} on {control.encoder}": control.convergence} if control else {}
     clauses = [caveat([side], "the encoder", comparison="a comparison with it") for side in sides.items()]
     return [f"{clause}." for clause in clauses if clause]
 
@@ -97,8 +99,7 @@ def _second(rows: Sequence[Row], best: Row) -> list[Row]:
     return sorted(others, key=lambda r: r.sort_key)[-1:]
 
 
-def _control(best: Row, rows: Sequence[Row]) -> str:
-    control = find_control(best, rows)
+def _control(best: Row, control: Row | None) -> str:
     if control is None:
         return ""
     beyond = difference(best, control)

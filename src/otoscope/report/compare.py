@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.report.convergence import caveat
-from otoscope.report.rows import Row, configurations, difference, same_clips, with_estimate
+from otoscope.report.rows import Row, beyond_control, configurations, same_clips, with_estimate
 from otoscope.report.selectivity import find_control, without_controls
 from otoscope.report.text.numbers import held_out, percent
 from otoscope.results import Store
@@ -76,13 +76,15 @@ class Verdict:
 
     def beyond_sentence(self) -> str:
         """What both probes read beyond the control, as one sentence; "" where a control is missing."""
-        parts = []
-        for row in (self.a, self.b) if self.difference.value >= 0 else (self.b, self.a):
+        parts, rows = [], (self.a, self.b) if self.difference.value >= 0 else (self.b, self.a)
+        for row in rows:
             if row.beyond is None:
                 return ""
             ends = f"95 % interval {percent(row.beyond.low)} to {percent(row.beyond.high)}"
             parts.append(f"{row.label} {percent(row.beyond.value)} points ({ends})")
-        return f"Beyond the same encoder with random weights: {', '.join(parts)}.".replace("-", "−")
+        sides = [(f"{row.label} on random weights", row.control_convergence) for row in rows]
+        doubt = caveat(sides, "the encoder", start=", but ")
+        return f"Beyond the same encoder with random weights: {', '.join(parts).replace('-', '−')}{doubt}."
 
 
 @dataclass(frozen=True)
@@ -180,9 +182,7 @@ def compare(
 def _estimated(store: Store, row: Row, rows: Sequence[Row], resamples: int) -> Row:
     """A row with its estimate, and its difference from the control if `rows` contain one."""
     estimated, control = with_estimate(store, row, resamples=resamples), find_control(row, rows)
-    if control is None:
-        return estimated
-    return replace(estimated, beyond=difference(estimated, with_estimate(store, control, resamples=resamples)))
+    return beyond_control(estimated, with_estimate(store, control, resamples=resamples) if control else None)
 
 
 def _verdicts(compared: Sequence[tuple[Row, Row]]) -> tuple[Verdict, ...]:

@@ -234,10 +234,7 @@ def _ranking(standings: Sequence[Standing]) -> tuple[EncoderRanking | None, list
     ordered = _encoders(by_probe, reference)
     first = next(iter(by_probe.values()))
     ranking = EncoderRanking(
-        dataset=first.dataset,
-        metric=first.metric,
-        clips=first.estimate.clips,
-        groups=first.estimate.groups,
+        *(first.dataset, first.metric, first.estimate.clips, first.estimate.groups),
         encoders=ordered,
         probes=probes,
         reference=reference,

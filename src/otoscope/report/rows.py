@@ -6,7 +6,7 @@ All values are computed from stored records and predictions, without training an
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 
@@ -37,6 +37,7 @@ class Row:
     gain : difference from the linear probe on the same clips; None if there is no linear probe.
     gap : share of the gap between the linear probe and fine-tuning that is closed; None unless both exist.
     beyond : difference from the same probe on the control, the same encoder with random weights; None without it.
+    control_convergence : what is known about the convergence of the trainings on the control.
     winner : True for the best of several probes of this encoder and data set, unless the encoder is a control.
     """
 
@@ -47,6 +48,7 @@ class Row:
     gain: Difference | None = None
     gap: Interval | None = None
     beyond: Difference | None = None
+    control_convergence: Convergence = field(default_factory=Convergence)
     winner: bool = False
 
     @property
@@ -185,11 +187,14 @@ def summarise(store: Store, *, resamples: int = 1000) -> list[Row]:
     """
     rows = [with_estimate(store, row, resamples=resamples) for row in configurations(store)]
     compared = [row for _, pair in groupby(rows, key=lambda r: r.pair) for row in _compare(list(pair))]
-    controls = [find_control(row, rows) for row in compared]
-    return [
-        replace(row, beyond=difference(row, control) if control else None)
-        for row, control in zip(compared, controls, strict=True)
-    ]
+    return [beyond_control(row, find_control(row, rows)) for row in compared]
+
+
+def beyond_control(row: Row, control: Row | None) -> Row:
+    """Return a row with its difference from the row of its control; unchanged without a control."""
+    if control is None:
+        return row
+    return replace(row, beyond=difference(row, control), control_convergence=control.convergence)
 
 
 def with_estimate(store: Store, row: Row, *, resamples: int = 1000, seed: int = 0) -> Row:

@@ -23,14 +23,13 @@ from otoscope.train.config import TrainingConfig
 from otoscope.train.convergence import head_reasons, training_reasons
 from otoscope.train.exact import ExactHead
 from otoscope.train.loader import Loader, prefetch, split_loader, tokens_loader
-from otoscope.train.standardise import Standardiser
+from otoscope.train.shipping import HeadDtype, pack, unpack
+from otoscope.train.standardise import Standardiser, take_standardiser
 from otoscope.types import Task, Tokens, TokenShape
 
 _FORMAT = 3
 _EARLIER_CONFIG = {"standardise": False, "min_steps": 0, "resolve_head": False}
 """What format 2 trained without, as settings of `TrainingConfig`."""
-_STANDARDISER = "standardiser."
-"""What the names of the tensors of a standardiser begin with in a saved probe."""
 _SAVED = ("probe", "options", "task", "shape", "config", "protocol", "history", "validation", "train_seconds")
 _SAVED_LATER = {"not_converged": None}
 """Fields that files of older versions do not have, with the values they get."""
@@ -150,18 +149,22 @@ class FittedProbe:
         if self.shape.has_cls and tokens.cls is None:
             raise ValueError(f"probe {self.probe!r} was trained on tokens with a cls token, these have none")
 
-    def save(self, folder: str | Path) -> None:
-        """Write the probe to a folder; `load` reads it.
+    def save(self, folder: str | Path, *, head_dtype: HeadDtype = "float32") -> None:
+        """Write the probe to a folder, in few bytes (`Probe.shipped_state`); `load` reads it.
 
         Parameters
         ----------
         folder : the folder. The files `probe.safetensors` (weights) and `probe.json` (everything else) are written,
             each atomically.
+        head_dtype : "float32", "float16" or "int8". Dtype of the weights of the last linear layer. The loaded probe
+            gives bitwise equal logits with "float32", and those of rounded weights otherwise (`shipping.pack`).
+
+        Raises
+        ------
+        ValueError : for another dtype than float32 if the probe has no last linear layer, or if a weight overflows.
         """
-        folder = Path(folder)
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
-        if self.standardiser is not None:
-            state |= {_STANDARDISER + name: tensor for name, tensor in self.standardiser.state().items()}
+        folder, state = Path(folder), pack(self.module, head_dtype)
+        state |= self.standardiser.state() if self.standardiser else {}
         with replacing(folder / "probe.safetensors") as temporary:
             save_file(state, temporary)
         device = None if self.config.device is None else str(self.config.device)
@@ -212,7 +215,7 @@ def fitted_on(
 
 
 def load(folder: str | Path) -> FittedProbe:
-    """Read a probe that `FittedProbe.save` wrote. Its logits are bitwise equal.
+    """Read a probe that `FittedProbe.save` wrote. Its logits are bitwise equal, unless its head was rounded.
 
     Parameters
     ----------
@@ -238,16 +241,13 @@ def load(folder: str | Path) -> FittedProbe:
     module = probes.create(
         saved["probe"], chosen_shape(shape, layers_of(config)), len(task.classes), **saved["options"]
     )
-    state = load_file(folder / "probe.safetensors")
-    names = [name for name in state if name.startswith(_STANDARDISER)]
-    statistics = {name.removeprefix(_STANDARDISER): state.pop(name) for name in names}
+    state, standardiser = take_standardiser(load_file(folder / "probe.safetensors"))
     try:
-        module.load_state_dict(state)
+        unpack(module, state)
     except RuntimeError as error:
         raise ValueError(f"the weights in {folder} do not fit the probe that probe.json names: {error}") from error
     loaded = {"task": task, "shape": shape, "config": config, "protocol": Protocol.from_json(saved["protocol"])}
     loaded |= {"not_converged": saved["not_converged"] and tuple(saved["not_converged"])}
-    standardiser = Standardiser.from_state(statistics) if statistics else None
     return FittedProbe(**saved | loaded, module=module.eval(), standardiser=standardiser)
 
 

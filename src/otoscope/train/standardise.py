@@ -23,6 +23,8 @@ Standardisation = Literal["scale", "centre", "none"]
 CONSTANT = 1e-6
 """A channel whose standard deviation is at most this fraction of its absolute mean is constant up to rounding."""
 
+_PREFIX = "standardiser."
+
 
 @dataclass(frozen=True, eq=False)
 class Standardiser:
@@ -78,16 +80,34 @@ class Standardiser:
         return Tokens(x, tokens.mask, cls)
 
     def state(self) -> dict[str, Tensor]:
-        """The statistics by name: "mean", "scale", and with cls tokens "cls_mean" and "cls_scale", each [L, D]."""
+        """The statistics by name, each float [L, D], as they are saved with a probe.
+
+        The names are "standardiser.mean" and "standardiser.scale", and with cls tokens also "standardiser.cls_mean" and
+        "standardiser.cls_scale".
+        """
         state = {"mean": self.mean.x[0, :, 0, 0], "scale": self.scale.x[0, :, 0, 0]}
         if self.mean.cls is not None and self.scale.cls is not None:
             state |= {"cls_mean": self.mean.cls[0], "cls_scale": self.scale.cls[0]}
-        return {name: tensor.contiguous() for name, tensor in state.items()}
+        return {_PREFIX + name: tensor.contiguous() for name, tensor in state.items()}
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> Standardiser:
-        """The standardiser with the statistics that `state` returned."""
-        return cls(_one_clip(state["mean"], state.get("cls_mean")), _one_clip(state["scale"], state.get("cls_scale")))
+
+def take_standardiser(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Standardiser | None]:
+    """Divide the tensors of a saved probe into those of the probe itself and its standardiser.
+
+    Parameters
+    ----------
+    state : tensors by name, with or without those of `Standardiser.state`.
+
+    Returns
+    -------
+    The other tensors; the standardiser, or None if there is none.
+    """
+    other = {name: tensor for name, tensor in state.items() if not name.startswith(_PREFIX)}
+    statistics = {name.removeprefix(_PREFIX): tensor for name, tensor in state.items() if name.startswith(_PREFIX)}
+    if not statistics:
+        return other, None
+    mean, scale = (_one_clip(statistics[name], statistics.get(f"cls_{name}")) for name in ("mean", "scale"))
+    return other, Standardiser(mean, scale)
 
 
 class _Moments:

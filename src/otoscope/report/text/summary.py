@@ -16,7 +16,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "95 % interval": lambda row: span(row.interval),
     "gain over linear": lambda row: difference(row.gain),
     "gap closed": lambda row: gap(row),
-    BEYOND: lambda row: difference(row.beyond),
+    BEYOND: lambda row: difference(row.beyond) + row.control_convergence.mark,
     "parameters": lambda row: f"{row.parameters:,}",
     "train time": lambda row: duration(row.train_seconds),
     "seeds": lambda row: str(len(row.records)),
@@ -81,6 +81,8 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
         lines.append(f"{WINNER} best probe of the frozen encoder")
     if any(row.beyond for row in rows):
         lines.append(f"{BEYOND}: score minus that of the same probe on the same encoder with random weights")
+        if any(row.control_convergence.incomplete for row in rows):
+            lines[-1] += f"; {NOT_CONVERGED} where the probe has not converged on random weights"
     if any(len({(r.lr, r.weight_decay) for r in row.records}) > 1 for row in rows):
         lines.append(f"{SPREAD}: includes the luck of the search, because seeds have different near-best settings")
     notes = {f"{RECORDED} {row.encoder}, {row.dataset}, {row.label}: {origin(row)}" for row in rows if row.source}
