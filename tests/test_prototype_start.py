@@ -23,7 +23,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "protofloat": {"prototypes_per_class": 4, "start": "tokens"},
     "cgp": {"prototypes": 9, "start": "tokens"},
 }
-STANDING = TrainingConfig(epochs=1, batch_size=48, lr=1e-12, weight_decay=0.0)
+STANDING = TrainingConfig(epochs=1, batch_size=48, lr=1e-12, weight_decay=0.0, resolve_head=False)
 """A training whose single step changes nothing."""
 
 
