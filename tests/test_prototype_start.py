@@ -89,9 +89,9 @@ def test_the_head_starts_from_the_exact_solution(name: str, bank: Bank) -> None:
 
 
 def test_stacked_trials_start_each_from_its_own_seed(bank: Bank) -> None:
-    configs = [
-        TrainingConfig(seed=seed, lr=lr, epochs=2, batch_size=16) for seed, lr in ((3, 0.01), (1, 0.01), (3, 0.02))
-    ]
+    settings = ((3, 0.01), (1, 0.01), (3, 0.02))
+    base = TrainingConfig(epochs=2, batch_size=16, resolve_head=False)
+    configs = [dataclasses.replace(base, seed=seed, lr=lr) for seed, lr in settings]
     together = fit_many("protobin", bank, configs, options=OPTIONS["protobin"])
     for ours, config in zip(together, configs, strict=True):
         alone = fit("protobin", bank, config, options=OPTIONS["protobin"])
