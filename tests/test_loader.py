@@ -239,3 +239,10 @@ def test_only_the_chosen_layers_are_read(bank, monkeypatch, limit):
     monkeypatch.setattr(banks.BankSplit, "_read", counting)
     fit("protofloat", bank, TrainingConfig(epochs=1, batch_size=8, resolve_head=False))
     assert set(copied) == {1}
+
+
+def test_a_loader_that_keeps_nothing_reads_each_batch_from_disk(bank):
+    train, index = bank.split("train"), torch.tensor([5, 2, 2])
+    kept, streamed = (loader.split_loader(train, "tokens", (1,), in_memory=limit) for limit in (None, 0))
+    assert [isinstance(load, loader.DiskLoader) for load in (kept, streamed)] == [False, True]
+    assert torch.equal(kept(index).x, streamed(index).x)

@@ -3,7 +3,7 @@
 `demo_small.npz` stores one array per probe, float32 [clips, classes], for the first clips of the test split. After a
 change that is meant to alter the results, write it again:
 
-    otoscope demo --small --out FOLDER
+    otoscope demo --small --no-control --out FOLDER
     python tests/golden/demo_reference.py FOLDER/results
 """
 
@@ -29,7 +29,7 @@ def scores_of(store: Store) -> dict[str, Scores]:
 
     Parameters
     ----------
-    store : Store. The results of `otoscope demo --small`.
+    store : Store. The results of `otoscope demo --small --no-control`.
 
     Returns
     -------

@@ -25,7 +25,7 @@ DISTANCE = 0.1
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
-    assert main(["demo", "--small", "--quiet", "--out", str(folder)]) == 0
+    assert main(["demo", "--small", "--no-control", "--quiet", "--out", str(folder)]) == 0
     return folder
 
 
@@ -81,5 +81,5 @@ def test_a_second_run_finds_everything_done(
     monkeypatch.setattr("otoscope.bench.jobs.probe.fit", refuse)
     monkeypatch.setattr("otoscope.bench.jobs.probe.fit_many", refuse)
     monkeypatch.setattr("otoscope.encoders.tiny.Tiny.embed", refuse)
-    assert main(["demo", "--small", "--quiet", "--out", str(out)]) == 0
+    assert main(["demo", "--small", "--no-control", "--quiet", "--out", str(out)]) == 0
     assert "protobin" in capsys.readouterr().out

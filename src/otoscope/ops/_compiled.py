@@ -133,7 +133,8 @@ def bounded(
     penalty = None if valid is None else torch.zeros(valid.shape).masked_fill_(~valid, -torch.inf)
     *token_bounds, tokens = token_parts
     *prototype_bounds, prototypes = prototype_parts
-    inputs = scores, penalty, *token_bounds, tokens, prototypes, *prototype_bounds, shift
+    largest = token_parts[1].amax(1), token_parts[2].amax(1)
+    inputs = scores, penalty, *token_bounds, *largest, tokens, prototypes, *prototype_bounds, shift
     lows = (low, argmin) if low.numel() else (None, None)
     _run_parallel("bounded", K * B, N, *inputs, B, N, tokens.shape[2], high.stride(0), high, argmax, *lows)
 

@@ -5,6 +5,9 @@
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 #define LANES 16
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4)));
@@ -165,11 +168,12 @@ void levels(int64_t begin, int64_t end, const float *rows, const float *centres,
 }
 
 /* The products of one clip's tokens with one prototype, as far as they are known: scale * factor[i] * scores[i] + shift, off
-   by at most error[i] * length_bound + length[i] * prototype_error. A penalty of -inf excludes a token. */
+   by at most error[i] * length_bound + length[i] * prototype_error, which is at most `largest_bound`. A penalty of -inf
+   excludes a token. */
 typedef struct {
     const int32_t *scores;
     const float *factor, *error, *length, *penalty, *tokens, *prototype;
-    float scale, length_bound, prototype_error, shift;
+    float scale, length_bound, prototype_error, shift, largest_bound;
     int64_t n, d;
 } Products;
 
@@ -179,98 +183,127 @@ static inline floats estimate(const Products *k, int64_t i, floats scale) {
     return k->penalty ? v + *(const floats *)(k->penalty + i) : v;
 }
 
-static inline floats bound(const Products *k, int64_t i) {
-    return *(const floats *)(k->error + i) * k->length_bound + *(const floats *)(k->length + i) * k->prototype_error;
-}
-
 static inline float estimate_one(const Products *k, int64_t i, float scale) {
     return (float)k->scores[i] * k->factor[i] * scale + (k->penalty ? k->penalty[i] : 0.0f);
 }
 
 static inline float bound_one(const Products *k, int64_t i) { return k->error[i] * k->length_bound + k->length[i] * k->prototype_error; }
 
-/* The token with the largest lower bound of `sign` * product; the bound is written to `floor`. */
-static int64_t largest_lower_bound(const Products *k, float scale, float *floor) {
-    floats top;
-    ints place;
-    for (int lane = 0; lane < LANES; lane++) top[lane] = -INFINITY, place[lane] = 0;
-    int64_t i = 0, at;
-    for (; i + LANES <= k->n; i += LANES) {
-        const floats least = estimate(k, i, (floats){0} + scale) - bound(k, i);
-        const ints better = least > top;
-        top = float_or(better, least, top);
-        place = int_or(better, (ints){0} + (int32_t)i, place);
+static inline floats upper_bound(const Products *k, int64_t i, floats scale) {
+    const floats error = *(const floats *)(k->error + i) * k->length_bound + *(const floats *)(k->length + i) * k->prototype_error;
+    return estimate(k, i, scale) + error;
+}
+
+/* One bit for each lane that is `least` or more. */
+static inline uint32_t at_least(floats values, float least) {
+#ifdef __AVX512F__
+    return _mm512_cmp_ps_mask((__m512)values, _mm512_set1_ps(least), _CMP_GE_OQ);
+#else
+    uint32_t bits = 0;
+    for (int lane = 0; lane < LANES; lane++) bits |= (uint32_t)(values[lane] >= least) << lane;
+    return bits;
+#endif
+}
+
+/* The largest estimates of a row: of each block of `width` vectors by lane, and of the remaining tokens. */
+#define BLOCKS 32
+typedef struct {
+    floats top[BLOCKS];
+    int64_t blocks, width, vectors;
+    float best;
+} Tops;
+
+static void find_tops(const Products *k, float scale, Tops *tops) {
+    const floats lowest = (floats){0} - INFINITY, factor = (floats){0} + scale;
+    floats best = lowest;
+    tops->vectors = k->n / LANES;
+    tops->width = tops->vectors > 4 * BLOCKS ? (tops->vectors + BLOCKS - 1) / BLOCKS : 4;
+    tops->blocks = (tops->vectors + tops->width - 1) / tops->width;
+    for (int64_t b = 0; b < tops->blocks; b++) {
+        const int64_t end = (b + 1) * tops->width < tops->vectors ? (b + 1) * tops->width : tops->vectors;
+        floats top = lowest;
+        for (int64_t j = b * tops->width; j < end; j++) {
+            const floats v = estimate(k, j * LANES, factor);
+            top = float_or(v > top, v, top);
+        }
+        tops->top[b] = top;
+        best = float_or(top > best, top, best);
     }
-    reduce_lanes(&top, &place, floor, &at);
-    for (; i < k->n; i++) {
-        const float least = estimate_one(k, i, scale) - bound_one(k, i);
-        if (least > *floor) *floor = least, at = i;
+    tops->best = -INFINITY;
+    for (int lane = 0; lane < LANES; lane++) tops->best = larger(tops->best, best[lane]);
+    for (int64_t i = tops->vectors * LANES; i < k->n; i++) tops->best = larger(tops->best, estimate_one(k, i, scale));
+}
+
+/* A token whose estimate is the largest, up to rounding. */
+static int64_t find_best(const Products *k, float scale, const Tops *tops) {
+    for (int64_t b = 0; b < tops->blocks; b++) {
+        if (!at_least(tops->top[b], tops->best)) continue;
+        for (int64_t j = b * tops->width; j < tops->vectors; j++) {
+            const uint32_t bits = at_least(estimate(k, j * LANES, (floats){0} + scale), tops->best);
+            if (bits) return j * LANES + __builtin_ctz(bits);
+        }
     }
+    int64_t at = tops->vectors * LANES < k->n ? tops->vectors * LANES : 0;
+    for (int64_t i = at + 1; i < k->n; i++)
+        if (estimate_one(k, i, scale) > estimate_one(k, at, scale)) at = i;
     return at;
 }
 
-/* Write the indices of the tokens whose upper bound is `floor` or more; their number, or `most` + 1 if there are more than
-   `most` of them. */
-static int64_t candidates(const Products *k, float scale, float floor, int64_t *places, int64_t most) {
-    int64_t count = 0, i = 0;
-    for (; i + 4 * LANES <= k->n; i += 4 * LANES) {
-        ints hits[4], all = {0};
-        for (int part = 0; part < 4; part++) {
-            const int64_t j = i + part * LANES;
-            hits[part] = estimate(k, j, (floats){0} + scale) + bound(k, j) >= floor;
-            all |= hits[part];
-        }
-        int32_t any = 0;
-        for (int lane = 0; lane < LANES; lane++) any |= all[lane];
-        if (!any) continue;
-        for (int j = 0; j < 4 * LANES; j++) {
-            if (!hits[j / LANES][j % LANES]) continue;
-            if (count == most) return most + 1;
-            places[count++] = i + j;
-        }
-    }
-    for (; i < k->n; i++) {
-        if (!(estimate_one(k, i, scale) + bound_one(k, i) >= floor)) continue;
-        if (count == most) return most + 1;
-        places[count++] = i;
-    }
-    return count;
+/* The largest product found so far. Only tokens whose upper bound is `floor` or more are multiplied. */
+typedef struct {
+    float value, floor;
+    int64_t at, count;
+} Found;
+
+static inline void multiply(const Products *k, float sign, int64_t i, Found *found) {
+    const float v = sign * dot(k->tokens + i * k->d, k->prototype, k->d);
+    if (v > found->value || (v == found->value && i < found->at)) found->value = v, found->at = i;
+    found->floor = larger(found->floor, v - sign * k->shift);
+    found->count++;
 }
 
-/* The largest `sign` * product and its first index. Only tokens that can be the largest are multiplied. Returns 0 if there
-   are more than MAX_CANDIDATES of them, or none. */
+/* The largest `sign` * product and its first index. The token with the largest estimate is multiplied first, then those that
+   can have a larger product. Returns 0 if there are more than MAX_CANDIDATES of them, or none. */
 #define MAX_CANDIDATES 24
 static int search(const Products *k, float sign, float *value, int64_t *at) {
     const float scale = sign * k->scale;
-    int64_t places[MAX_CANDIDATES];
-    float floor;
-    *at = largest_lower_bound(k, scale, &floor);
-    if (!(floor > -INFINITY)) return 0;
-    *value = sign * dot(k->tokens + *at * k->d, k->prototype, k->d);
-    floor = larger(floor, *value - sign * k->shift);
-    const int64_t first = *at, count = candidates(k, scale, floor, places, MAX_CANDIDATES);
-    if (count > MAX_CANDIDATES) return 0;
-    for (int64_t c = 0; c < count; c++) {
-        const int64_t i = places[c];
-        if (i == first || estimate_one(k, i, scale) + bound_one(k, i) < floor) continue;
-        const float v = sign * dot(k->tokens + i * k->d, k->prototype, k->d);
-        if (v > *value || (v == *value && i < *at)) *value = v, *at = i;
-        floor = larger(floor, v - sign * k->shift);
+    Tops tops;
+    find_tops(k, scale, &tops);
+    if (!(tops.best > -INFINITY)) return 0;
+    const int64_t first = find_best(k, scale, &tops);
+    Found found = {-INFINITY, -INFINITY, first, 0};
+    multiply(k, sign, first, &found);
+    for (int64_t b = 0; b < tops.blocks; b++) {
+        if (!at_least(tops.top[b], found.floor - k->largest_bound)) continue;
+        const int64_t end = (b + 1) * tops.width < tops.vectors ? (b + 1) * tops.width : tops.vectors;
+        for (int64_t j = b * tops.width; j < end; j++) {
+            uint32_t bits = at_least(upper_bound(k, j * LANES, (floats){0} + scale), found.floor);
+            for (; bits; bits &= bits - 1) {
+                const int64_t i = j * LANES + __builtin_ctz(bits);
+                if (i != first) multiply(k, sign, i, &found);
+                if (found.count > MAX_CANDIDATES) return 0;
+            }
+        }
     }
-    return 1;
+    for (int64_t i = tops.vectors * LANES; i < k->n; i++)
+        if (i != first && estimate_one(k, i, scale) + bound_one(k, i) >= found.floor) multiply(k, sign, i, &found);
+    *value = found.value, *at = found.at;
+    return found.count <= MAX_CANDIDATES;
 }
 
 /* Extremes as above, of products <tokens, prototypes> with rounded products `scores`. An index of -1 means that too many
    tokens can be the extreme. */
 void bounded(int64_t begin, int64_t end, const int32_t *scores, const float *penalty, const float *factor,
-             const float *error, const float *length, const float *tokens, const float *prototypes, const float *scale,
-             const float *length_bound, const float *prototype_error, const float *shift, int64_t clips, int64_t n,
-             int64_t d, int64_t stride, float *high, int64_t *argmax, float *low, int64_t *argmin) {
+             const float *error, const float *length, const float *largest_error, const float *largest_length,
+             const float *tokens, const float *prototypes, const float *scale, const float *length_bound,
+             const float *prototype_error, const float *shift, int64_t clips, int64_t n, int64_t d, int64_t stride,
+             float *high, int64_t *argmax, float *low, int64_t *argmin) {
     for (int64_t r = begin; r < end; r++) {
         const int64_t clip = r % clips, p = r / clips, out = clip * stride + p;
+        const float largest_bound = 1.0001f * (largest_error[clip] * length_bound[p] + largest_length[clip] * prototype_error[p]);
         const Products products = {scores + r * n, factor + clip * n, error + clip * n, length + clip * n,
                              penalty ? penalty + clip * n : NULL, tokens + clip * n * d, prototypes + p * d,
-                             scale[p], length_bound[p], prototype_error[p], shift[r], n, d};
+                             scale[p], length_bound[p], prototype_error[p], shift[r], largest_bound, n, d};
         if (!search(&products, 1, high + out, argmax + out)) argmax[out] = -1;
         if (!low) continue;
         if (!search(&products, -1, low + out, argmin + out)) argmin[out] = -1;

@@ -264,9 +264,8 @@ def _encoders(standings: Standings, reference: str | None) -> tuple[str, ...]:
     encoders = {encoder for _, encoder in standings}
     complete = {(reference, encoder) for encoder in encoders} <= set(standings)
     for name in [reference] if reference and complete else dict.fromkeys(probe for probe, _ in standings):
-        for encoder, position in _ranks(
-            {e: s.sort_key for (probe, e), s in standings.items() if probe == name}
-        ).items():
+        keys = {e: s.sort_key for (probe, e), s in standings.items() if probe == name}
+        for encoder, position in _ranks(keys).items():
             ranks.setdefault(encoder, []).append(position)
     return tuple(sorted(encoders, key=lambda e: (sum(ranks[e]) / len(ranks[e]), e)))
 
@@ -282,9 +281,8 @@ def _comparisons(standings: Standings, probes: Sequence[str], encoders: Sequence
     estimates = [(standings[p, a].estimate, standings[p, b].estimate) for p, a, b in labels]
     differences = [replace(stats.improvement(a, b), p=stats.tail(a, b)) for a, b in estimates]
     adjusted = stats.holm([d.p for d in differences])
-    return tuple(
-        EncoderComparison(*names, d, float(p)) for names, d, p in zip(labels, differences, adjusted, strict=True)
-    )
+    compared = zip(labels, differences, adjusted, strict=True)
+    return tuple(EncoderComparison(*names, d, float(p)) for names, d, p in compared)
 
 
 def _agreements(

@@ -28,13 +28,17 @@ def create_probe(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> Probe
 
 
 def load_split(bank: Bank, split: str, module: Probe, trial: TrainingConfig) -> loader.Loader:
-    """Return a loader of the tokens of a split: what the probe reads, standardised by the train clips."""
+    """Return a loader of the tokens of a split: what the probe reads, standardised by the train clips.
+
+    Tokens are kept in memory for a probe that is trained by gradient, because others load each clip once.
+    """
     return loader.split_loader(
         bank.split(split),
         module.reads,
         layers_of(trial),
         standardiser=standardiser_of(bank, module, trial),
         normalise=module.normalises_tokens,
+        in_memory=None if module.solver == "adamw" else 0,
     )
 
 
@@ -46,7 +50,7 @@ def standardiser_of(bank: Bank, module: Probe, trial: TrainingConfig) -> Standar
     computed = _STANDARDISERS.setdefault(split, {})
     key = (module.reads == "tokens", layers, module.standardises)
     if key not in computed:
-        load = loader.split_loader(split, module.reads, layers)
+        load = loader.split_loader(split, module.reads, layers, in_memory=0)
         batches = torch.split(torch.arange(len(split)), _BATCH_SIZE)
         with loader.prefetch(load, batches) as loaded:
             computed[key] = Standardiser.fit(loaded, module.standardises)

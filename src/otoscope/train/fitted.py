@@ -135,7 +135,9 @@ class FittedProbe:
             return tokens_loader(source, module.reads, self.layers, standardiser=standardiser, normalise=normalise)
         if source.shape != self.shape:
             raise ValueError(f"probe {self.probe!r} was trained on {self.shape}, this split holds {source.shape}")
-        return split_loader(source, module.reads, self.layers, standardiser=standardiser, normalise=normalise)
+        return split_loader(
+            source, module.reads, self.layers, standardiser=standardiser, normalise=normalise, in_memory=0
+        )
 
     def _check(self, tokens: Tokens) -> None:
         _, layers, _, freq, dim = tokens.x.shape

@@ -138,10 +138,11 @@ def split_loader(
     *,
     standardiser: Standardiser | None = None,
     normalise: bool = False,
+    in_memory: int | None = None,
 ) -> Loader:
     """A loader of the clips of a split of a bank.
 
-    Pooled vectors, and token maps of up to `IN_MEMORY` bytes, are read once; larger token maps are read by each call.
+    Pooled vectors, and token maps of up to `in_memory` bytes, are read once; larger token maps are read by each call.
 
     Parameters
     ----------
@@ -150,6 +151,8 @@ def split_loader(
     layers : indices of the layers.
     standardiser : standardises the tokens as they are read; None leaves them as they are.
     normalise : whether to L2-normalise every token and cls as it is read (`Probe.normalises_tokens`).
+    in_memory : largest token map of a split, in bytes of float32, that is kept in memory; None for `IN_MEMORY`. With 0,
+        nothing is kept, which is faster if each clip is loaded only once.
     """
     if reads != "tokens":
         return tokens_loader(split.pooled(), reads, layers, standardiser=standardiser, normalise=normalise)
@@ -159,7 +162,7 @@ def split_loader(
         tokens = split.tokens(rows) if all_layers else split.tokens(rows, layers)
         return _transform(tokens, standardiser, normalise)
 
-    if read(slice(0, 1)).x.numel() * 4 * len(split) > IN_MEMORY:
+    if read(slice(0, 1)).x.numel() * 4 * len(split) > (IN_MEMORY if in_memory is None else in_memory):
         return DiskLoader(split, read)
     tokens = join([read(slice(start, start + _CHUNK)) for start in range(0, len(split), _CHUNK)])
     return lambda index: tokens.select_clips(index)

@@ -20,6 +20,9 @@ from otoscope.train.exact import ExactHead, fit_path
 from otoscope.train.fitted import FittedProbe, fitted_on, predict
 from otoscope.train.rng import seeded
 
+_BATCH_SIZE = 32
+"""Largest number of clips whose features are computed at once."""
+
 
 def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedProbe:
     """Fit a probe whose solver is "stored" or "exact".
@@ -131,7 +134,7 @@ def _features(
 def _compute_features(module: LinearHeadProbe, bank: Bank, split: str, trial: TrainingConfig) -> Tensor:
     device = device_of(trial)
     module.eval()
-    batches = torch.split(torch.arange(len(bank.split(split))), trial.batch_size)
+    batches = torch.split(torch.arange(len(bank.split(split))), min(trial.batch_size, _BATCH_SIZE))
     with loader.prefetch(load_split(bank, split, module, trial), batches) as loaded:
         return torch.cat([module.linear_input(tokens.to(device)).float() for tokens in loaded])
 

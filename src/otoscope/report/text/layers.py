@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from otoscope.report.convergence import note
 from otoscope.report.layers import LayerProfile
 from otoscope.report.rows import Row
+from otoscope.report.text import summary
 from otoscope.report.text.numbers import ABSENT, difference, percent
 from otoscope.report.text.table import BEST_LAYER, TextFormat, TextTable, document
 
@@ -41,11 +42,7 @@ def layer_tables(profiles: Sequence[LayerProfile]) -> list[tuple[str, TextTable]
     list of (title, table). The scores, and where there is a control the differences from it.
     """
     first = profiles[0].rows[0]
-    clips = sorted({row.estimate.clips for profile in profiles for row in profile.rows if row.estimate})
-    over = f", 95 % intervals over {' or '.join(map(str, clips))} held-out clips" if clips else ""
-    subject = f" ({first.digests})" if first.digests else ""
-    title = f"{first.encoder} on {first.dataset}{subject}: {first.metric} in % of single layers{over}"
-    tables = [(title, _table(profiles, _score))]
+    tables = [(summary.title([row for profile in profiles for row in profile.rows]), _table(profiles, _score))]
     controls = list(dict.fromkeys(profile.control.rows[0].encoder for profile in profiles if profile.control))
     if controls:
         beyond = f"{first.encoder} beyond {' and '.join(controls)}: points of {first.metric} more than random weights"

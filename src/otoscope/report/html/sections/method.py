@@ -15,6 +15,10 @@ _FACTS = (
     "share groups, such as recordings or speakers, groups are resampled. Gains and shares of the gap are paired: every "
     "probe is measured on the same resampled clips.",
     "Share of the gap closed: (probe − linear) / (fine-tuning − linear).",
+    "Beyond random weights: the score minus that of the same probe, with its own search, on the same encoder with "
+    "random weights.",
+    "Where a search chose the learning rate and weight decay, each seed takes those of another trial whose validation "
+    "score is close to the best, so that the spread over seeds includes the luck of the search.",
 )
 
 
