@@ -13,7 +13,7 @@ import torch
 from helpers_html import parse_page
 from helpers_records import add_scenes
 from otoscope import encoders
-from otoscope.bank import BankSplit
+from otoscope.bank import Bank
 from otoscope.bench import runner
 from otoscope.bench.layers import PROBES, layer_suite, trained_by_gradient
 from otoscope.bench.specs import DatasetSpec, EncoderSpec
@@ -261,9 +261,9 @@ def test_layers_together_use_the_features_of_the_single_layers(
     computed = []
     compute = once._compute_features
 
-    def count(module: LinearHeadProbe, split: BankSplit, trial: TrainingConfig) -> torch.Tensor:
-        computed.append((split.name, trial.layers))
-        return compute(module, split, trial)
+    def count(module: LinearHeadProbe, bank: Bank, split: str, trial: TrainingConfig) -> torch.Tensor:
+        computed.append((split, trial.layers))
+        return compute(module, bank, split, trial)
 
     monkeypatch.setattr(once, "_compute_features", count)
     suite = replace(layer_suite(deep_encoder, DatasetSpec("tones"), ["stats", "fixedproto"]), control=False)
