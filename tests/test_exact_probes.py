@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,13 @@ from torch.nn import functional
 import otoscope
 from otoscope import encoders, probes
 from otoscope.bank import Bank
+from otoscope.ops.logistic import Design, design, solve
 from otoscope.probes import LinearHeadProbe
-from otoscope.train import FittedProbe, TrainingConfig, fit, load
+from otoscope.sampling import FOLDS, split_folds, with_validation
+from otoscope.train import FittedProbe, TrainingConfig, _head_inputs, _layer_features, fit, load
+from otoscope.train.exact import cross_validate
 from otoscope.types import Tokens, TokenShape
-from toys import Ear, Tones
+from toys import Ear, Folded, Tones
 
 FIXED = ("linear", "mean", "stats", "linearc")
 SHORT = TrainingConfig(epochs=4, batch_size=16)
@@ -109,6 +113,122 @@ def test_scale_and_shift_of_all_tokens_change_no_exact_probe(
     plain, changed = make_bank(kind), make_bank(kind, **change)
     logits = [fit(probe, bank).predict_logits(bank.split("validation")) for bank in (plain, changed)]
     torch.testing.assert_close(logits[0], logits[1], rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("probe", ["linear", "stats"])
+def test_features_in_a_temporary_file_give_the_same_probe(
+    make_bank: Callable[..., Bank], probe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank, config = make_bank(), TrainingConfig(layers="all")
+    expected = fit(probe, bank, config)
+    mapped = []
+    read = np.memmap
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        mapped.append(options["shape"])
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(np, "memmap", counted)
+    monkeypatch.setattr(_head_inputs, "IN_MEMORY", 0)
+    monkeypatch.setattr(_layer_features, "MAX_BYTES", 0)
+    monkeypatch.setattr(design, "MAX_BYTES_IN_MEMORY", 0)
+    monkeypatch.setattr(design, "BLOCK_BYTES", 2000)
+    _layer_features._FEATURES.clear()
+    actual = fit(probe, bank, config)
+    width = expected.module.last_layer.in_features
+    assert mapped == [(len(bank.split(name)), width) for name in ("train", "validation")]
+    assert [row["penalty"] for row in actual.history] == [row["penalty"] for row in expected.history]
+    logits = [fitted.predict_logits(bank.split("validation")) for fitted in (actual, expected)]
+    torch.testing.assert_close(*logits, rtol=1e-3, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    """A bank without a validation split."""
+    folder = tmp_path_factory.mktemp("bank") / "b"
+    return otoscope.bank.extract(Ear(), Folded(fold=1), folder, splits=("train", "test"), progress=False)
+
+
+class TestWithoutValidationSplit:
+    def test_the_penalty_is_chosen_by_cross_validation_and_all_train_clips_are_used(self, bank: Bank) -> None:
+        fitted = fit("mean", bank)
+        train = bank.split("train")
+        x, y = train.pooled().x[:, -1, 0, 0], train.targets
+        folds = torch.from_numpy(split_folds(y, train.groups))
+        scores = {}
+        for row in fitted.history:
+            logits = torch.empty_like(y, dtype=torch.float64)
+            for fold in range(FOLDS):
+                part = Design(x[folds != fold])
+                solution = solve(part, y[folds != fold], row["penalty"], kind="multi-class")
+                weight, bias = part.restore(solution.weight, solution.bias)
+                logits[folds == fold] = x[folds == fold].double() @ weight + bias
+            scores[row["penalty"]] = float((logits.argmax(1) == y.argmax(1)).double().mean())
+            assert row["validation"] == pytest.approx(scores[row["penalty"]])
+        penalty = max(scores, key=lambda penalty: (scores[penalty], penalty))
+        whole = Design(x)
+        solution = solve(whole, y, penalty, kind="multi-class")
+        weight, bias = whole.restore(solution.weight, solution.bias)
+        torch.testing.assert_close(
+            fitted.predict_logits(train), (x.double() @ weight + bias).float(), rtol=1e-3, atol=1e-3
+        )
+        assert fitted.validation == scores[penalty]
+        assert fitted.protocol.cross_validation == FOLDS
+        assert fit("mean", with_validation(bank)).protocol.cross_validation is None
+
+    @pytest.mark.parametrize(("probe", "options"), [("mhca", {"heads": 2}), ("knn", {}), ("mean", {"solver": "adamw"})])
+    def test_other_probes_say_how_to_get_a_validation_split(
+        self, bank: Bank, probe: str, options: dict[str, Any]
+    ) -> None:
+        with pytest.raises(ValueError, match=r"needs a validation split.*the splits train, test.*with_validation"):
+            fit(probe, bank, options=options)
+        assert fit(probe, with_validation(bank), replace(SHORT, epochs=1), options=options).history
+
+
+class TestFolds:
+    def test_folds_are_stratified_and_keep_groups_together(self) -> None:
+        targets = np.eye(3)[np.arange(60) % 3]
+        parts = split_folds(targets)
+        assert [(targets[parts == fold].sum(0) == 4).all() for fold in range(FOLDS)] == [True] * FOLDS
+        groups = [(f"recording-{i // 4}",) for i in range(60)]
+        parts = split_folds(targets, groups)
+        assert all(len(set(parts[start : start + 4])) == 1 for start in range(0, 60, 4))
+        assert set(np.bincount(parts)) <= {8, 12, 16}
+
+    def test_groups_that_leave_no_choice_are_ignored(self) -> None:
+        parts = split_folds(np.ones((20, 1)), [("one",)] * 20)
+        assert np.bincount(parts).tolist() == [4] * FOLDS
+
+    def test_impossible_numbers_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="2 to 3 folds for 3 clips, found 4"):
+            split_folds(np.ones((3, 1)), folds=4)
+        with pytest.raises(ValueError, match="found \\[3\\] and 1"):
+            cross_validate(torch.randn(3, 2), torch.ones(3, 1), torch.zeros(3), lambda _: 0.0, kind="multi-label")
+
+
+class TestPositiveWeight:
+    def test_positive_labels_weigh_more(self, make_bank: Callable[..., Bank]) -> None:
+        bank, options = make_bank(), {"positive_weight": 3.0}
+        fitted = fit("linear", bank, options=options)
+        best = max(fitted.history, key=lambda row: (row["validation"], row["penalty"]))
+        x, y = features_of(fitted, bank, "train"), bank.split("train").targets
+        features = Design(x)
+        weights = torch.full((y.shape[1],), 3.0)
+        solution = solve(features, y, best["penalty"], kind="multi-label", positive_weight=weights)
+        weight, bias = features.restore(solution.weight, solution.bias)
+        layer = fitted.module.last_layer
+        torch.testing.assert_close(layer.weight, weight.T.float(), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(layer.bias, bias.float(), rtol=1e-3, atol=1e-3)
+
+    @pytest.mark.parametrize("probe", [*FIXED, "fixedproto"])
+    def test_it_is_refused_where_it_has_no_meaning(self, make_bank: Callable[..., Bank], probe: str) -> None:
+        with pytest.raises(ValueError, match="one label per clip; leave positive_weight out"):
+            fit(probe, make_bank("multi-class"), options={"positive_weight": 2.0})
+        with pytest.raises(ValueError, match="positive_weight=0 with solver='exact'; allowed: a number above 0"):
+            probes.create(probe, TokenShape(1, 2, 4, True, 6.25), 3, positive_weight=0)
+        if probe in FIXED:
+            with pytest.raises(ValueError, match="positive_weight=2 with solver='adamw'"):
+                probes.create(probe, TokenShape(1, 2, 4, True, 6.25), 3, solver="adamw", positive_weight=2)
 
 
 @pytest.mark.parametrize("scale", [0.02, 50.0])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,6 @@ import torch
 from helpers_html import parse_page
 from helpers_records import add_scenes
 from otoscope import encoders
-from otoscope.bank import Bank
 from otoscope.bench import runner
 from otoscope.bench.layers import PROBES, layer_suite, trained_by_gradient
 from otoscope.bench.specs import DatasetSpec, EncoderSpec
@@ -26,7 +27,7 @@ from otoscope.report.layers import LayerProfile, layer_profiles, without_inner_l
 from otoscope.report.rows import summarise
 from otoscope.report.text.layers import layers_text
 from otoscope.results import Store
-from otoscope.train import TrainingConfig, once
+from otoscope.train import once
 from otoscope.types import Tokens, TokenShape
 from toys import Ear, run_toy
 
@@ -258,18 +259,17 @@ def test_default_probes_of_the_command_are_those_of_the_suite() -> None:
 def test_layers_together_use_the_features_of_the_single_layers(
     deep_encoder: EncoderSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    computed = []
-    compute = once._compute_features
+    layers_read = []
+    compute = once.head_inputs
 
-    def count(module: LinearHeadProbe, bank: Bank, split: str, trial: TrainingConfig) -> torch.Tensor:
-        computed.append((split, trial.layers))
-        return compute(module, bank, split, trial)
+    def count(module: LinearHeadProbe, *rest: Any) -> AbstractContextManager[torch.Tensor]:
+        layers_read.append(module.shape.layers)
+        return compute(module, *rest)
 
-    monkeypatch.setattr(once, "_compute_features", count)
+    monkeypatch.setattr(once, "head_inputs", count)
     suite = replace(layer_suite(deep_encoder, DatasetSpec("tones"), ["stats", "fixedproto"]), control=False)
     shared = {record.probe: record for record in runner.run_suite(suite, tmp_path / "a", progress=False).store}
-    assert len(computed) == 2 * 2 * 5
-    assert all(len(layers) == 1 for _, layers in computed)
+    assert layers_read == [1] * (2 * 2 * 5)
     together = replace(suite, probes=tuple(spec for spec in suite.probes if "all layers" in spec.label))
     alone = {record.probe: record for record in runner.run_suite(together, tmp_path / "b", progress=False).store}
     assert sorted(alone) == ["fixedproto, all layers", "stats, all layers"]

@@ -25,9 +25,11 @@ class LinearHeadProbe(ClipProbe):
 
     Attributes
     ----------
+    positive_weight : factor of the loss of positive labels where the last layer is solved exactly.
     solves_head_first : True if training starts from the exact solution of the last layer for the initial features.
     """
 
+    positive_weight: float = 1.0
     solves_head_first: bool = False
 
     @abstractmethod
@@ -74,10 +76,14 @@ class FixedFeatureProbe(LinearHeadProbe):
     width : number of features, W; those of one layer, or of all layers if `reads_layers_side_by_side`.
     norm : normalisation in front of the linear layer, see `Head`.
     solver : "exact" or "adamw".
+    positive_weight : factor of the loss of positive labels, above 0, for the exact solver and tasks with several labels
+        per clip. Above 1 it raises the logits of rare classes; 1 for plain cross-entropy. The loss of "adamw" has an
+        asymmetry of its own.
 
     Raises
     ------
-    ValueError : for an unknown solver, or for norm="batch" with the exact solver, which standardises features itself.
+    ValueError : for an unknown solver, for norm="batch" with the exact solver, which standardises features itself, or
+        for a positive weight that is not above 0, or differs from 1 with solver="adamw".
     """
 
     solver: Literal["adamw", "exact", "stored"] = "exact"
@@ -85,7 +91,9 @@ class FixedFeatureProbe(LinearHeadProbe):
     reads_layers_side_by_side: ClassVar[bool] = False
     affine_features: ClassVar[bool] = False
 
-    def __init__(self, shape: TokenShape, n_classes: int, width: int, norm: Norm, solver: Solver) -> None:
+    def __init__(
+        self, shape: TokenShape, n_classes: int, width: int, norm: Norm, solver: Solver, positive_weight: float = 1.0
+    ) -> None:
         super().__init__(shape, n_classes)
         if solver not in SOLVERS:
             raise ValueError(f"solver {solver!r}; allowed: {', '.join(map(repr, SOLVERS))}")
@@ -94,7 +102,12 @@ class FixedFeatureProbe(LinearHeadProbe):
                 "norm='batch' belongs to solver='adamw': the exact solver standardises every feature by the train "
                 "clips; leave norm out, or train with solver='adamw'"
             )
-        self.solver = solver
+        if not positive_weight > 0 or (solver != "exact" and positive_weight != 1):
+            raise ValueError(
+                f"positive_weight={positive_weight} with solver={solver!r}; allowed: a number above 0 with "
+                "solver='exact', and 1 otherwise, because training by gradient has the asymmetric loss"
+            )
+        self.solver, self.positive_weight = solver, positive_weight
         self.head = Head(width, n_classes, norm)
 
     def layer_state(self, i: int) -> Tensor | None:  # noqa: ARG002

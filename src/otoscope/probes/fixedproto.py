@@ -41,6 +41,7 @@ class FixedPrototypes(FixedFeatureProbe):
     source : "tokens" for random tokens of the train clips minus their mean; "signs" for the signs of these
         differences; "random" for random signs that do not depend on the data.
     seed : seed of the random choice of prototypes.
+    positive_weight : factor of the loss of positive labels, see `FixedFeatureProbe`.
 
     Raises
     ------
@@ -65,12 +66,13 @@ class FixedPrototypes(FixedFeatureProbe):
         prototypes: int = 2000,
         source: Source = "signs",
         seed: int = 0,
+        positive_weight: float = 1.0,
     ) -> None:
         if source not in SOURCES:
             raise ValueError(f"source {source!r}; allowed: {', '.join(map(repr, SOURCES))}")
         if prototypes < 1:
             raise ValueError(f"fixedproto needs at least one prototype, found {prototypes}")
-        super().__init__(shape, n_classes, shape.layers * prototypes, "none", "exact")
+        super().__init__(shape, n_classes, shape.layers * prototypes, "none", "exact", positive_weight)
         self.source, self.seed = source, seed
         signs = torch.randint(0, 2, (shape.layers, prototypes, shape.dim), generator=self._generator(), device="cpu")
         self.register_buffer("prototypes", 2.0 * signs.to(self.head.linear.weight) - 1)

@@ -27,6 +27,7 @@ class Mean(FixedFeatureProbe):
     norm : normalisation in front of the linear layer, see `Head`. "none" as in the global average pooling of "Unmute
         the Patch Tokens" (Rauch et al., arXiv 2509.24901), "batch" as in efficient probing (arXiv 2506.10178).
     solver : "exact" solves the layer to its optimum, "adamw" trains it by gradient, see `FixedFeatureProbe`.
+    positive_weight : factor of the loss of positive labels for the exact solver, see `FixedFeatureProbe`.
 
     Examples
     --------
@@ -39,8 +40,16 @@ class Mean(FixedFeatureProbe):
     affine_features = True
     stackable = True
 
-    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none", solver: Solver = "exact") -> None:
-        super().__init__(shape, n_classes, shape.dim, norm, solver)
+    def __init__(
+        self,
+        shape: TokenShape,
+        n_classes: int,
+        *,
+        norm: Norm = "none",
+        solver: Solver = "exact",
+        positive_weight: float = 1.0,
+    ) -> None:
+        super().__init__(shape, n_classes, shape.dim, norm, solver, positive_weight)
 
     def features(self, tokens: Tokens) -> Tensor:
         return only_layer(tokens.mean)

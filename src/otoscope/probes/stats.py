@@ -26,6 +26,7 @@ class Stats(FixedFeatureProbe):
     ----------
     norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
     solver : "exact" solves the layer to its optimum, "adamw" trains it by gradient, see `FixedFeatureProbe`.
+    positive_weight : factor of the loss of positive labels for the exact solver, see `FixedFeatureProbe`.
 
     References
     ----------
@@ -39,8 +40,16 @@ class Stats(FixedFeatureProbe):
 
     affine_features = True
 
-    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none", solver: Solver = "exact") -> None:
-        super().__init__(shape, n_classes, 3 * shape.dim, norm, solver)
+    def __init__(
+        self,
+        shape: TokenShape,
+        n_classes: int,
+        *,
+        norm: Norm = "none",
+        solver: Solver = "exact",
+        positive_weight: float = 1.0,
+    ) -> None:
+        super().__init__(shape, n_classes, 3 * shape.dim, norm, solver, positive_weight)
 
     def features(self, tokens: Tokens) -> Tensor:
         x, mask = only_layer(tokens.flat), tokens.token_mask[:, :, None]

@@ -41,6 +41,7 @@ def declared_settings(protocol: Protocol) -> dict[str, Any]:
     if protocol.validation_cut:
         cut = protocol.validation_cut
         settings |= {"validation share": cut.share, "validation seed": cut.seed}
+    settings |= {"folds of cross-validation": protocol.cross_validation}
     if protocol.search:
         settings |= {"search": protocol.search.kind, "trials": protocol.search.trials}
         settings |= {f"search {name}": value for name, value in protocol.search.options.items()}

@@ -133,6 +133,8 @@ class Protocol:
     dtype : how the bank stores tokens ("float16", "int8", ...); None where no bank is read.
     fold : fold of the data set that is held out; None for a data set without folds.
     shots, draw, views, validation_cut : the train clips that the training uses; see `Sampling`.
+    cross_validation : number of folds of the train split by which an exact solver chose its penalty; None where it was
+        chosen on a validation split.
     search : the search of learning rate and weight decay; None without a search.
     training : training by gradient; None for a probe without gradient training, and for fine-tuning.
     recipe : the recipe of fine-tuning as plain values; None for a probe.
@@ -154,6 +156,7 @@ class Protocol:
     draw: int = 0
     views: Views | None = None
     validation_cut: ValidationCut | None = None
+    cross_validation: int | None = None
     search: SearchSettings | None = None
     training: TrainingSettings | None = None
     recipe: Mapping[str, Any] | None = field(default=None, hash=False)

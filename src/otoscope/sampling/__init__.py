@@ -5,18 +5,21 @@ of a data set, for training that reads audio.
 """
 
 from otoscope.sampling.few_shot import few_shot
+from otoscope.sampling.folds import FOLDS, split_folds
 from otoscope.sampling.mixup import add_mixup_views, mixup_settings, with_mixup_views
 from otoscope.sampling.stratify import stratify
 from otoscope.sampling.subset import VALIDATION_CUT, split_validation, with_few_shot, with_validation
 from otoscope.sampling.training_set import MixupSet, TrainingSet
 
 __all__ = [
+    "FOLDS",
     "VALIDATION_CUT",
     "MixupSet",
     "TrainingSet",
     "add_mixup_views",
     "few_shot",
     "mixup_settings",
+    "split_folds",
     "split_validation",
     "stratify",
     "with_few_shot",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import asdict, replace
 from weakref import WeakKeyDictionary
 
 import torch
@@ -67,11 +68,12 @@ def _keys(
     module: FixedFeatureProbe, trial: TrainingConfig, protocol: Protocol, standardiser: Standardiser | None
 ) -> list[str]:
     """What decides the features of each layer, as text."""
+    settings = [protocol.probe, dict(protocol.options), asdict(replace(trial, layers=None))]
     keys = []
     for i, layer in enumerate(layers_of(trial)):
         statistics = [] if standardiser is None else [tensor[i] for tensor in standardiser.state().values()]
         digest = _digest([module.layer_state(i), *statistics])
-        keys.append(json.dumps([protocol.probe, protocol.to_json()["options"], layer, digest, str(trial.device)]))
+        keys.append(json.dumps([*settings, layer, digest], default=str))
     return keys
 
 

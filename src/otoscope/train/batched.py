@@ -10,12 +10,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from otoscope import metrics, probes
+from otoscope import probes
 from otoscope.bank import Bank
 from otoscope.probes import FrameProbe, LinearHeadProbe, Probe
 from otoscope.results import Protocol
 from otoscope.train import loader
 from otoscope.train._prepare import create_probe, device_of, load_split, standardiser_of
+from otoscope.train._splits import check_splits
 from otoscope.train.callbacks import EndDiverged, SaveBest, StopTrials, Validation, Watch
 from otoscope.train.config import TrainingConfig
 from otoscope.train.data import BankData, batches_in_order
@@ -104,7 +105,7 @@ def fit_many(
         raise TypeError(f"probe {probe!r} emits frame logits, bank targets are for clips; fit a clip probe")
     solver = probes.solver_of(probe, options)
     trials = _with_defaults(configs, kind, bank, solver)
-    _check_labels(bank)
+    check_splits(probe, bank, solver)
     protocols = [protocol_of(probe, bank, options, replace(c, layers=trials[0].layers)) for c in configs]
     if solver != "adamw":
         return [fit_once(bank, trial, protocol) for trial, protocol in zip(trials, protocols, strict=True)]
@@ -248,15 +249,3 @@ def _lr_and_weight_decay(trial: TrainingConfig) -> tuple[float, float]:
     assert trial.lr is not None
     assert trial.weight_decay is not None
     return trial.lr, trial.weight_decay
-
-
-def _check_labels(bank: Bank) -> None:
-    """Raise `ValueError` if the train or validation split has no positive label."""
-    metrics.main_metric(bank.task)
-    for name in ("train", "validation"):
-        split = bank.split(name)
-        if not len(split) or not bool(split.targets.any()):
-            raise ValueError(
-                f"the {name} split holds {len(split)} clips and no positive label: nothing can be "
-                f"{'learnt' if name == 'train' else 'selected'} on it; extract a bank whose {name} split has labels"
-            )

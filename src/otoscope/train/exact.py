@@ -3,19 +3,21 @@
 A linear probe on features without trained parameters is an L2-regularised logistic regression and has one optimum
 (`otoscope.ops.logistic`). The strength of the penalty is its only hyperparameter. `fit_path` solves the problem for
 several penalties, from strong to weak, and starts each from the nearest earlier solution. It returns the solution with
-the best score on the validation split. The result does not depend on a seed or a learning rate.
+the best score on the validation split. `cross_validate` chooses the penalty without a validation split, by k-fold
+cross-validation, and solves the problem on all train clips. The result does not depend on a seed or a learning rate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from otoscope.ops.logistic import Design, Solution, solve
+from otoscope.ops.logistic import design as designs
 from otoscope.ops.logistic.solver import Kind
 
 FIRST_PENALTIES = tuple(10.0**exponent for exponent in np.arange(0, -4.5, -0.5).tolist())
@@ -32,6 +34,8 @@ Score = Callable[[Tensor], float]
 SortKey = Callable[[float], float]
 """Function that sorts scores from worst to best, as `Metric.sort_key`."""
 
+_ROWS_AT_ONCE = 4096
+
 
 @dataclass(frozen=True)
 class PathPoint:
@@ -41,7 +45,7 @@ class PathPoint:
     ----------
     penalty : factor of the L2 penalty, see `otoscope.ops.logistic`.
     validation : score on the validation clips.
-    converged : whether the solution has converged to its optimum.
+    converged : whether the solution has converged to its optimum; with cross-validation, that of every fold.
     """
 
     penalty: float
@@ -58,7 +62,7 @@ class ExactHead:
     weight : float32 [C, D].
     bias : float32 [C].
     penalty : the chosen penalty.
-    validation : score of the head on the validation clips.
+    validation : score on the validation clips for this penalty.
     path : every penalty tried, from strong to weak.
     at_edge : whether the chosen penalty is the weakest or strongest of `path`, so that one beyond it may be better.
     """
@@ -72,12 +76,12 @@ class ExactHead:
 
     @property
     def converged(self) -> bool:
-        """Whether the chosen solution has converged to its optimum."""
+        """Whether the chosen solution has converged to its optimum, with cross-validation in every fold as well."""
         return next(point.converged for point in self.path if point.penalty == self.penalty)
 
     def logits(self, features: Tensor) -> Tensor:
         """Logits [n, C] of features [n, D]."""
-        return torch.nn.functional.linear(features, self.weight.to(features), self.bias.to(features))
+        return _logits(self.weight, self.bias, features, torch.arange(len(features)))
 
 
 def fit_path(
@@ -127,79 +131,171 @@ def fit_path(
     """
     if validation.ndim != 2 or validation.shape[1:] != train.shape[1:]:
         raise ValueError(f"validation features must be [m, {train.shape[-1]}], found {list(validation.shape)}")
-    path = _Path(Design(train, device=device), targets, validation, score, kind, sort_key, positive_weight)
-    for penalty in FIRST_PENALTIES:
-        if path.stagnation() < PATIENCE:
-            path.add(penalty)
-    path.extend()
-    return path.best()
+    part = _Part(Design(train, device=device), targets, validation, torch.arange(len(validation)))
+    path = _Path([part], score, kind, sort_key, positive_weight)
+    path.search()
+    return path.head(part.design, part.solutions[path.best])
+
+
+def cross_validate(
+    train: Tensor,
+    targets: Tensor,
+    folds: Tensor,
+    score: Score,
+    *,
+    kind: Kind,
+    sort_key: SortKey = float,
+    positive_weight: Tensor | None = None,
+    device: torch.device | None = None,
+) -> ExactHead:
+    """Choose the penalty by cross-validation on the train clips, and solve the head on all of them.
+
+    For every penalty of the path of `fit_path`, the problem is solved once without each fold. The logits of the clips
+    of a fold come from the solution without this fold. One score is computed from the logits of all clips, so that a
+    class with fewer positives than folds counts as any other class does.
+
+    Parameters
+    ----------
+    train, targets, kind, sort_key, positive_weight, device : as for `fit_path`.
+    folds : int64 [n]. The fold of each train clip, 0 .. K - 1 with K >= 2.
+    score : the main score as a function of the logits of all train clips.
+
+    Returns
+    -------
+    ExactHead. `validation` is the cross-validated score; the weights are those of the solution on all clips.
+
+    Raises
+    ------
+    ValueError : for fewer than two folds, features that are not finite, or shapes that do not match.
+
+    Examples
+    --------
+    >>> x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    >>> y = (x[:, :1] > 0).float()
+    >>> accuracy = lambda logits: float(((logits > 0) == (y > 0)).float().mean())
+    >>> head = cross_validate(x, y, torch.arange(60) % 5, accuracy, kind="multi-label")
+    >>> head.converged, head.validation >= 0.9
+    (True, True)
+    """
+    numbers = torch.unique(folds)
+    if folds.shape != (len(train),) or len(numbers) < 2:
+        raise ValueError(
+            f"cross-validation needs the fold of each of {len(train)} clips, and at least two folds; found "
+            f"{list(folds.shape)} and {len(numbers)}"
+        )
+    parts = []
+    for number in numbers:
+        rows, max_bytes = (folds != number).nonzero()[:, 0], designs.MAX_BYTES_IN_MEMORY // len(numbers)
+        design = Design(train, rows=rows, max_bytes=max_bytes, device=device)
+        parts.append(_Part(design, targets[rows], train, (folds == number).nonzero()[:, 0]))
+    path = _Path(parts, score, kind, sort_key, positive_weight)
+    path.search()
+    parts.clear()
+    design = Design(train, device=device)
+    best = solve(design, targets.to(design.device), path.best, kind=kind, positive_weight=positive_weight)
+    return path.head(design, best)
+
+
+@dataclass
+class _Part:
+    """Train clips, the clips that they are scored on, and the solutions from which others may start."""
+
+    design: Design
+    targets: Tensor
+    features: Tensor
+    scored_rows: Tensor
+    solutions: dict[float, Solution] = field(default_factory=dict)
 
 
 class _Path:
-    """The solutions for all penalties tried so far."""
+    """The scores for all penalties tried so far. Every part is solved for every penalty."""
 
     def __init__(
         self,
-        design: Design,
-        targets: Tensor,
-        validation: Tensor,
+        parts: Sequence[_Part],
         score: Score,
         kind: Kind,
         sort_key: SortKey,
         positive_weight: Tensor | None,
     ) -> None:
-        self.design, self.targets, self.validation, self.score = design, targets.to(design.device), validation, score
-        self.kind, self.sort_key, self.positive_weight = kind, sort_key, positive_weight
-        self.solutions: dict[float, Solution] = {}
-        self.heads: dict[float, ExactHead] = {}
+        self.parts, self.score, self.kind, self.sort_key = parts, score, kind, sort_key
+        self.positive_weight = positive_weight
+        self.points: dict[float, PathPoint] = {}
 
-    def add(self, penalty: float) -> None:
-        """Solve for one penalty, starting at the solution of the nearest penalty, and compute its score."""
-        solution = solve(
-            self.design,
-            self.targets,
-            penalty,
-            kind=self.kind,
-            start=self._start(penalty),
-            positive_weight=self.positive_weight,
-        )
-        weight, bias = self.design.restore(solution.weight, solution.bias)
-        point = PathPoint(penalty, 0.0, bool(solution.converged.all()))
-        head = ExactHead(weight.T.float().cpu(), bias.float().cpu(), penalty, 0.0, (point,), False)
-        value = self.score(head.logits(self.validation.float().cpu()))
-        self.solutions[penalty] = solution
-        self.heads[penalty] = replace(head, validation=value, path=(replace(point, validation=value),))
+    @property
+    def best(self) -> float:
+        """The penalty with the best score, the strongest of several."""
+        return max(self.points, key=lambda penalty: (self.sort_key(self.points[penalty].validation), penalty))
 
-    def _start(self, penalty: float) -> Solution | None:
-        """Extrapolate the two nearest solutions; their weights are nearly linear in the logarithm of the penalty."""
-        nearest = sorted(self.solutions, key=lambda other: abs(np.log(other / penalty)))[:2]
-        if len(nearest) < 2:
-            return self.solutions[nearest[0]] if nearest else None
-        near, far = (self.solutions[other] for other in nearest)
-        share = float(np.log(penalty / nearest[0]) / np.log(nearest[0] / nearest[1]))
-        weight, bias = near.weight + share * (near.weight - far.weight), near.bias + share * (near.bias - far.bias)
-        return replace(near, weight=weight, bias=bias)
-
-    def stagnation(self) -> int:
-        """Number of penalties that are weaker than the best one."""
-        return sum(penalty < self._best_penalty() for penalty in self.heads)
-
-    def extend(self) -> None:
-        """Try further penalties while the best one is the strongest or the weakest."""
+    def search(self) -> None:
+        """Try `FIRST_PENALTIES`, then further ones while the best penalty is the strongest or the weakest."""
+        for penalty in FIRST_PENALTIES:
+            if sum(other < self.best for other in self.points) < PATIENCE:
+                self._add(penalty)
         while True:
-            best, strongest, weakest = self._best_penalty(), max(self.heads), min(self.heads)
+            best, strongest, weakest = self.best, max(self.points), min(self.points)
             if best == weakest and weakest / RATIO >= LIMITS[0]:
-                self.add(weakest / RATIO)
+                self._add(weakest / RATIO)
             elif best == strongest and strongest * RATIO <= LIMITS[1]:
-                self.add(strongest * RATIO)
+                self._add(strongest * RATIO)
             else:
                 return
 
-    def best(self) -> ExactHead:
-        """Return the head with the best score, and the path of all penalties."""
-        penalty = self._best_penalty()
-        path = tuple(self.heads[other].path[0] for other in sorted(self.heads, reverse=True))
-        return replace(self.heads[penalty], path=path, at_edge=penalty in (max(self.heads), min(self.heads)))
+    def head(self, design: Design, solution: Solution) -> ExactHead:
+        """The head of a solution for the best penalty."""
+        weight, bias = _restored(design, solution)
+        best = self.points[self.best]
+        best = replace(best, converged=best.converged and bool(solution.converged.all()))
+        points = self.points | {best.penalty: best}
+        path = tuple(points[penalty] for penalty in sorted(points, reverse=True))
+        at_edge = best.penalty in (path[0].penalty, path[-1].penalty)
+        return ExactHead(weight, bias, best.penalty, best.validation, path, at_edge)
 
-    def _best_penalty(self) -> float:
-        return max(self.heads, key=lambda penalty: (self.sort_key(self.heads[penalty].validation), penalty))
+    def _add(self, penalty: float) -> None:
+        """Solve every part for one penalty and compute the score."""
+        logits, converged = [], True
+        for part in self.parts:
+            solution = self._solve(part, penalty)
+            part.solutions[penalty] = solution
+            logits.append(_logits(*_restored(part.design, solution), part.features, part.scored_rows))
+            converged = converged and bool(solution.converged.all())
+        order = torch.cat([part.scored_rows for part in self.parts]).argsort()
+        self.points[penalty] = PathPoint(penalty, self.score(torch.cat(logits)[order]), converged)
+        tried = sorted(self.points)
+        needed = {*tried[:2], *tried[-2:], self.best}
+        for part in self.parts:
+            part.solutions = {other: solution for other, solution in part.solutions.items() if other in needed}
+
+    def _solve(self, part: _Part, penalty: float) -> Solution:
+        """Solve one part, starting near its solutions for the nearest penalties."""
+        return solve(
+            part.design,
+            part.targets.to(part.design.device),
+            penalty,
+            kind=self.kind,
+            start=_extrapolated(part.solutions, penalty),
+            positive_weight=self.positive_weight,
+        )
+
+
+def _extrapolated(solutions: Mapping[float, Solution], penalty: float) -> Solution | None:
+    """Extrapolate the two nearest solutions; their weights are nearly linear in the logarithm of the penalty."""
+    nearest = sorted(solutions, key=lambda other: abs(np.log(other / penalty)))[:2]
+    if len(nearest) < 2:
+        return solutions[nearest[0]] if nearest else None
+    near, far = (solutions[other] for other in nearest)
+    share = float(np.log(penalty / nearest[0]) / np.log(nearest[0] / nearest[1]))
+    weight, bias = near.weight + share * (near.weight - far.weight), near.bias + share * (near.bias - far.bias)
+    return replace(near, weight=weight, bias=bias)
+
+
+def _restored(design: Design, solution: Solution) -> tuple[Tensor, Tensor]:
+    """Weight [C, D] and bias [C] for the features before standardisation, float32 on the CPU."""
+    weight, bias = design.restore(solution.weight, solution.bias)
+    return weight.T.float().cpu(), bias.float().cpu()
+
+
+def _logits(weight: Tensor, bias: Tensor, features: Tensor, rows: Tensor) -> Tensor:
+    """Logits of some rows of features, float32 [n, C]; features are read in blocks."""
+    parts = [features[index].to(weight) for index in torch.split(rows, _ROWS_AT_ONCE)]
+    return torch.cat([torch.nn.functional.linear(part, weight, bias) for part in parts])

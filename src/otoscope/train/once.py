@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 
 from otoscope import metrics
 from otoscope.bank import Bank, BankSplit
+from otoscope.metrics import Kind
 from otoscope.probes import LinearHeadProbe, Probe
 from otoscope.results import Protocol
-from otoscope.train import _layer_features, loader
+from otoscope.sampling import split_folds
+from otoscope.train import _layer_features
+from otoscope.train._head_inputs import fits_in_memory, head_inputs
 from otoscope.train._prepare import create_probe, device_of, load_split, standardiser_of
+from otoscope.train._splits import count_folds, has_validation
 from otoscope.train.config import TrainingConfig
 from otoscope.train.errors import DivergedError
-from otoscope.train.exact import ExactHead, fit_path
+from otoscope.train.exact import ExactHead, SortKey, cross_validate, fit_path
 from otoscope.train.fitted import FittedProbe, fitted_on, predict
 from otoscope.train.rng import seeded
 
-_BATCH_SIZE = 32
-"""Largest number of clips whose features are computed at once."""
+
+class _Settings(TypedDict):
+    """Arguments that `fit_path` and `cross_validate` share."""
+
+    kind: Kind
+    sort_key: SortKey
+    positive_weight: Tensor | None
+    device: torch.device
 
 
 def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedProbe:
@@ -57,6 +70,8 @@ def solve_head(
 ) -> ExactHead:
     """Solve the last linear layer of a probe, and choose the penalty on the validation split.
 
+    Without a validation split, the penalty is chosen by cross-validation on the train split (`split_folds`).
+
     Parameters
     ----------
     module : the probe; it is not changed.
@@ -68,18 +83,32 @@ def solve_head(
     Returns
     -------
     ExactHead. The weights and bias of the last linear layer.
+
+    Raises
+    ------
+    ValueError : for a positive weight other than 1 if every clip has exactly one label.
     """
-    training, validation = bank.split("train"), bank.split("validation")
-    features, validation_features = (_features(module, bank, name, trial, protocol) for name in ("train", "validation"))
-    return fit_path(
-        features,
-        training.targets,
-        validation_features,
-        partial(_score, validation, bank),
-        kind=bank.task.kind,
-        sort_key=metrics.main_metric(bank.task).sort_key,
-        device=device_of(trial),
-    )
+    training, device = bank.split("train"), device_of(trial)
+    weight, classes = module.positive_weight, len(bank.task.classes)
+    if weight != 1 and bank.task.kind == "multi-class":
+        raise ValueError(
+            f"positive_weight={weight} weighs positive labels against negative ones, but the task of {bank.path} has "
+            "one label per clip; leave positive_weight out"
+        )
+    settings: _Settings = {
+        "kind": bank.task.kind,
+        "sort_key": metrics.main_metric(bank.task).sort_key,
+        "positive_weight": None if weight == 1 else torch.full((classes,), weight),
+        "device": device,
+    }
+    with _features(module, bank, "train", trial, protocol) as features:
+        if not has_validation(bank):
+            folds = split_folds(training.targets, training.groups, folds=count_folds(training))
+            score = partial(_score, training, bank)
+            return cross_validate(features, training.targets, torch.from_numpy(folds), score, **settings)
+        validation = bank.split("validation")
+        with _features(module, bank, "validation", trial, protocol) as inputs:
+            return fit_path(features, training.targets, inputs, partial(_score, validation, bank), **settings)
 
 
 def resolve_head(
@@ -116,27 +145,23 @@ def set_head(module: LinearHeadProbe, head: ExactHead) -> None:
     module.last_layer.bias.copy_(head.bias)
 
 
-@torch.no_grad()
+@contextmanager
 def _features(
     module: LinearHeadProbe, bank: Bank, split: str, trial: TrainingConfig, protocol: Protocol | None
-) -> Tensor:
+) -> Iterator[Tensor]:
     """The input of the last linear layer for every clip of a split, float32 [n, W]."""
-    if protocol is None:
-        return _compute_features(module, bank, split, trial)
-    kept = _layer_features.Kept(bank.split(split), module, trial, protocol, standardiser_of(bank, module, trial))
-    features = kept.recall()
-    if features is None:
-        features = _compute_features(module, bank, split, trial)
-        kept.keep(features)
-    return features
-
-
-def _compute_features(module: LinearHeadProbe, bank: Bank, split: str, trial: TrainingConfig) -> Tensor:
-    device = device_of(trial)
+    clips, kept = bank.split(split), None
+    if protocol is not None:
+        kept = _layer_features.Kept(clips, module, trial, protocol, standardiser_of(bank, module, trial))
+        known = kept.recall()
+        if known is not None:
+            yield known
+            return
     module.eval()
-    batches = torch.split(torch.arange(len(bank.split(split))), min(trial.batch_size, _BATCH_SIZE))
-    with loader.prefetch(load_split(bank, split, module, trial), batches) as loaded:
-        return torch.cat([module.linear_input(tokens.to(device)).float() for tokens in loaded])
+    with head_inputs(module, load_split(bank, split, module, trial), len(clips), device_of(trial)) as features:
+        if kept is not None and fits_in_memory(features.shape):
+            kept.keep(features)
+        yield features
 
 
 def _score(split: BankSplit, bank: Bank, logits: Tensor) -> float:

@@ -10,6 +10,7 @@ from otoscope import probes
 from otoscope.bank import Bank, BankIdentity
 from otoscope.probes import LinearHeadProbe
 from otoscope.results import Protocol, Sampling, TrainingSettings
+from otoscope.train._splits import count_folds, has_validation
 from otoscope.train.config import EPOCHS, TrainingConfig
 from otoscope.train.fitted import layers_of
 
@@ -74,7 +75,7 @@ def protocol_of(probe: str, bank: Bank, options: Mapping[str, Any], config: Trai
     options : options given to the probe.
     config : the training configuration. `layers` must be indices; `lr` and `weight_decay` are stored unchanged.
     """
-    return probe_protocol(
+    protocol = probe_protocol(
         probe,
         bank.identity,
         task=bank.task.kind,
@@ -85,6 +86,8 @@ def protocol_of(probe: str, bank: Bank, options: Mapping[str, Any], config: Trai
         standardise=config.standardise,
         sampling=bank.sampling,
     )
+    folds = None if has_validation(bank) else count_folds(bank.split("train"))
+    return replace(protocol, cross_validation=folds if protocol.solver == "exact" else None)
 
 
 def training_settings(config: TrainingConfig) -> TrainingSettings:

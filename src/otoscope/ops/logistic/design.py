@@ -12,6 +12,8 @@ MIN_VARIANCE = 1e-12
 """Principal axes with less than this fraction of the largest variance are treated as rounding errors and removed."""
 MAX_BYTES_IN_MEMORY = 4 * 1024**3
 """Largest size of the standardised features at which they are kept in memory."""
+BLOCK_BYTES = 64 * 1024**2
+"""Size of the features that are standardised at once."""
 _OUTER_ROWS = 128
 """Number of clips whose products are computed at once."""
 
@@ -27,9 +29,12 @@ class Design:
 
     Parameters
     ----------
-    features : [n, D], any floating dtype; may be a memory-mapped file, which is read `block` rows at a time.
+    features : [N, D], any floating dtype; may be a memory-mapped file, which is read `block` rows at a time.
+    rows : int64 [n]. The rows of `features` that are used; None for all.
     dtype : dtype of the computation. float64 reaches the default tolerance for all useful penalties.
-    block : number of rows that are converted to `dtype` at once.
+    block : number of rows that are converted to `dtype` at once; None for blocks of `BLOCK_BYTES`.
+    max_bytes : largest size of the standardised features at which they are kept in memory; None for
+        `MAX_BYTES_IN_MEMORY`.
     device : where to compute; None for the device of `features`.
 
     Attributes
@@ -39,7 +44,7 @@ class Design:
 
     Raises
     ------
-    ValueError : for features that are not [n, D] with n >= 1, or that are not finite.
+    ValueError : for features that are not [N, D], for no rows, or for values that are not finite.
 
     Examples
     --------
@@ -52,17 +57,21 @@ class Design:
         self,
         features: Tensor,
         *,
+        rows: Tensor | None = None,
         dtype: torch.dtype = torch.float64,
-        block: int = 4096,
+        block: int | None = None,
+        max_bytes: int | None = None,
         device: torch.device | None = None,
     ) -> None:
-        if features.ndim != 2 or not len(features):
-            raise ValueError(f"features must be [n, D] with n >= 1, found {list(features.shape)}")
-        self._features, self._block, self._dtype = features, block, dtype
+        n = len(features) if rows is None else len(rows)
+        if features.ndim != 2 or not n:
+            raise ValueError(f"features must be [N, D] with n >= 1 rows, found {n} rows of {list(features.shape)}")
+        width = features.shape[1]
+        self._features, self._rows, self._n, self._dtype = features, rows, n, dtype
+        self._block = max(1, BLOCK_BYTES // (width * dtype.itemsize)) if block is None else block
         self.device = features.device if device is None else device
         self._standardised: list[Tensor] | None = None
-        self._standardise()
-        n, width = features.shape
+        self._standardise(MAX_BYTES_IN_MEMORY if max_bytes is None else max_bytes)
         self._z: Tensor | None = None
         if n < width:
             values, vectors = _principal_axes(self._outer())
@@ -75,7 +84,7 @@ class Design:
         self._variances, self.width = values / n, len(values)
 
     def __len__(self) -> int:
-        return len(self._features)
+        return self._n
 
     @property
     def rough_dtype(self) -> torch.dtype:
@@ -119,7 +128,7 @@ class Design:
         assert self._z is not None
         return self._z if dtype == self._z.dtype else self._rough_z
 
-    def _standardise(self) -> None:
+    def _standardise(self, max_bytes: int) -> None:
         total = torch.zeros(self._features.shape[1], dtype=self._dtype, device=self.device)
         square, largest = total.clone(), total.clone()
         for x in self._raw_blocks():
@@ -134,19 +143,28 @@ class Design:
         constant = spread <= 1e-6 * largest
         self.scale = torch.where(constant, torch.ones_like(spread), spread)
         self._factor = torch.where(constant, torch.zeros_like(spread), 1 / self.scale)
-        fits_in_memory = self._features.numel() * self._dtype.itemsize <= MAX_BYTES_IN_MEMORY
-        if fits_in_memory:
+        if len(self) * len(self.mean) * self._dtype.itemsize <= max_bytes:
             self._standardised = [(x - self.mean) * self._factor for x in self._raw_blocks()]
 
     def _raw_blocks(self) -> Iterator[Tensor]:
         for start in range(0, len(self), self._block):
-            yield self._features[start : start + self._block].to(self.device, self._dtype)
+            stop = start + self._block
+            part = self._features[start:stop] if self._rows is None else self._features[self._rows[start:stop]]
+            yield part.to(self.device, self._dtype)
 
     def _blocks(self) -> Iterator[Tensor]:
         if self._standardised is not None:
             yield from self._standardised
         else:
             yield from ((x - self.mean) * self._factor for x in self._raw_blocks())
+
+    def _column_blocks(self) -> Iterator[Tensor]:
+        """Some features of all clips at a time, [n, *]; as many values as in a block of rows."""
+        columns = max(1, self._block * len(self.mean) // len(self))
+        for start in range(0, len(self.mean), columns):
+            part = slice(start, start + columns)
+            x = self._features[:, part] if self._rows is None else self._features[:, part][self._rows]
+            yield (x.to(self.device, self._dtype) - self.mean[part]) * self._factor[part]
 
     def _transposed(self, clips: Tensor) -> Tensor:
         parts = torch.split(clips, self._block)
@@ -157,7 +175,9 @@ class Design:
 
     def _outer(self) -> Tensor:
         """Products of all pairs of clips, [n, n]; each pair of parts is computed once."""
-        parts = [part for x in self._blocks() for part in torch.split(x, _OUTER_ROWS)]
+        if self._standardised is None:
+            return _sum(x @ x.T for x in self._column_blocks())
+        parts = [part for x in self._standardised for part in torch.split(x, _OUTER_ROWS)]
         rows: list[list[Tensor]] = []
         for i, x in enumerate(parts):
             rows.append([rows[j][i].T for j in range(i)] + [x @ other.T for other in parts[i:]])

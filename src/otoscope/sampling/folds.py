@@ -1,0 +1,55 @@
+"""Folds of the train clips, for cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from otoscope.sampling.stratify import stratify
+from otoscope.sampling.subset import connected
+
+FOLDS = 5
+"""Number of folds of a cross-validation."""
+
+
+def split_folds(
+    targets: npt.ArrayLike, groups: Sequence[Sequence[str]] = (), *, folds: int = FOLDS, seed: int = 0
+) -> npt.NDArray[np.int64]:
+    """Divide train clips into stratified folds.
+
+    Clips that have a group in common, directly or through other clips, go to the same fold. This is not possible where
+    almost all clips are connected, or where a data set has very few groups. If a fold would have less than half or more
+    than twice its share, clips are divided as if they had no groups.
+
+    Parameters
+    ----------
+    targets : [n, C]. Multi-hot labels of the train clips.
+    groups : the groups of each clip (`Clip.groups`), n of them; empty for clips without groups.
+    folds : number of folds, at most n.
+    seed : seed of the stratification.
+
+    Returns
+    -------
+    int64 [n]. The fold of each clip, 0 .. folds - 1. Every fold has at least one clip.
+
+    Raises
+    ------
+    ValueError : for fewer than two folds, or fewer clips than folds.
+
+    Examples
+    --------
+    >>> split_folds([[1]] * 6, [("a",), ("b",), ("c",)] * 2, folds=3).tolist()
+    [1, 2, 0, 1, 2, 0]
+    """
+    count = len(np.asarray(targets))
+    if not 2 <= folds <= count:
+        raise ValueError(f"cross-validation needs 2 to {count} folds for {count} clips, found {folds}")
+    share = 1 / folds
+    for numbers in [connected(groups), None] if any(groups) else [None]:
+        part = stratify(targets, [share] * folds, seed=seed, groups=numbers)
+        sizes = np.bincount(part, minlength=folds) / count
+        if share / 2 <= sizes.min() and sizes.max() <= 2 * share:
+            break
+    return part
