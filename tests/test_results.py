@@ -105,6 +105,7 @@ def test_every_field_that_decides_a_run_changes_the_key() -> None:
                 {"draw": 1},
                 {"views": Views(number=5, p=0.9, snr_db=(0.0, 5.0))},
                 {"validation_cut": ValidationCut(share=0.2, seed=0)},
+                {"cross_validation": 5},
                 {"search": SearchSettings(kind="sobol", trials=4)},
                 {"training": TrainingSettings(epochs=1, batch_size=128)},
                 {"recipe": {"epochs": 1}},
