@@ -19,7 +19,7 @@ import numpy.typing as npt
 from otoscope.results import Store
 
 Scores = npt.NDArray[np.float32]
-PROBES = ("linear", "mean", "mhca", "protobin")
+PROBES = ("linear", "mean", "stats", "mhca", "protobin", "fixedproto")
 CLIPS = 12
 PATH = Path(__file__).with_name("demo_small.npz")
 
@@ -51,7 +51,7 @@ def read() -> dict[str, Scores]:
 
 
 def distances(scores: Mapping[str, Scores], reference: Mapping[str, Scores]) -> dict[str, float]:
-    """Root mean square difference between the scores of each probe and its reference.
+    """Root mean square difference of the scores of each probe from its reference, relative to the spread of the reference.
 
     Parameters
     ----------
@@ -59,9 +59,12 @@ def distances(scores: Mapping[str, Scores], reference: Mapping[str, Scores]) -> 
 
     Returns
     -------
-    dict of float. One distance per probe of the reference.
+    dict of float. One distance per probe of the reference, a share of the standard deviation of its scores.
     """
-    return {name: float(np.sqrt(np.square(scores[name] - reference[name]).mean())) for name in reference}
+    return {
+        name: float(np.sqrt(np.square(scores[name] - expected).mean()) / expected.std())
+        for name, expected in reference.items()
+    }
 
 
 if __name__ == "__main__":
