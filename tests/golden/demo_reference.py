@@ -51,7 +51,7 @@ def read() -> dict[str, Scores]:
 
 
 def distances(scores: Mapping[str, Scores], reference: Mapping[str, Scores]) -> dict[str, float]:
-    """Root mean square difference of the scores of each probe from its reference, relative to the spread of the reference.
+    """Root mean square difference of the scores of each probe from its reference, in standard deviations of the latter.
 
     Parameters
     ----------
