@@ -5,15 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from otoscope.cli._shared_arguments import add_control, add_machine, add_pair, count, layer_indices
 from otoscope.cli.benching import print_outcome
 from otoscope.cli.commands import label
-
-if TYPE_CHECKING:
-    from otoscope.report.layers import LayerProfile
-    from otoscope.results import Store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +36,8 @@ def layers(arguments: argparse.Namespace) -> int:
     from otoscope.bench.runner import run_suite
     from otoscope.bench.specs import DatasetSpec, EncoderSpec
     from otoscope.report.html.page import write_report
+    from otoscope.report.layers import layer_profiles
+    from otoscope.report.rows import summarise
     from otoscope.report.text.layers import layers_text
 
     encoder = EncoderSpec(arguments.encoder, label(arguments), dict(arguments.encoder_option))
@@ -61,19 +58,10 @@ def layers(arguments: argparse.Namespace) -> int:
     for item in result.plan.unavailable:
         if item.kind != "control":
             raise ValueError(item.reason)
-    profiles = _profiles(result.store, encoder.label, dataset.name)
-    if profiles:
-        print(layers_text(profiles))
-        print(f"\nreport: {write_report(result.store.path, arguments.out / 'report.html').resolve()}")
+    if next(iter(result.store), None):
+        rows = summarise(result.store)
+        shown = [row for row in rows if row.dataset == dataset.name]
+        print(layers_text([profile for profile in layer_profiles(shown) if profile.rows[0].encoder == encoder.label]))
+        report = write_report(result.store.path, arguments.out / "report.html", rows=rows)
+        print(f"\nreport: {report.resolve()}")
     return print_outcome(arguments, result)
-
-
-def _profiles(store: Store, encoder: str, dataset: str) -> list[LayerProfile]:
-    """The layer profiles of this encoder and data set."""
-    from otoscope.report.layers import layer_profiles
-    from otoscope.report.rows import configurations, with_estimate
-
-    if next(iter(store), None) is None:
-        return []
-    rows = [with_estimate(store, row) for row in configurations(store) if row.dataset == dataset]
-    return [profile for profile in layer_profiles(rows) if profile.rows[0].encoder == encoder]

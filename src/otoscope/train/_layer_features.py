@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict, replace
 from weakref import WeakKeyDictionary
 
 import torch
@@ -62,9 +63,10 @@ def _keys(module: LinearHeadProbe, trial: TrainingConfig, protocol: Protocol) ->
     """What decides the features of each layer, as text; empty for a probe whose features are not kept."""
     if not isinstance(module, FixedFeatureProbe) or protocol.norm not in (None, "none"):
         return []
+    settings = [protocol.probe, dict(protocol.options), asdict(replace(trial, layers=None))]
     keys = []
     for i, layer in enumerate(layers_of(trial)):
         state = module.layer_state(i)
         digest = "" if state is None else hashlib.sha256(state.cpu().contiguous().numpy().tobytes()).hexdigest()
-        keys.append(json.dumps([protocol.probe, protocol.to_json()["options"], layer, digest, str(trial.device)]))
+        keys.append(json.dumps([*settings, layer, digest], default=str))
     return keys

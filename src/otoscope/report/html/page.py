@@ -34,7 +34,7 @@ _PAGE = """<!doctype html>
 """
 
 
-def write_report(store_path: str | Path, out_html: str | Path) -> Path:
+def write_report(store_path: str | Path, out_html: str | Path, *, rows: Sequence[Row] | None = None) -> Path:
     """Write the report of a store.
 
     The file loads nothing from the network. It contains every registered section that has something to show
@@ -44,6 +44,7 @@ def write_report(store_path: str | Path, out_html: str | Path) -> Path:
     ----------
     store_path : str or Path. The folder of results.
     out_html : str or Path. The file to write.
+    rows : sequence of Row. What `summarise` returns for this store, if it is known already; None to compute it.
 
     Returns
     -------
@@ -53,7 +54,7 @@ def write_report(store_path: str | Path, out_html: str | Path) -> Path:
     ------
     ValueError : when the store is empty.
     """
-    data = _prepare(Store(store_path))
+    data = _prepare(Store(store_path), rows)
     parts = [_top(data.pairs[0], data.rows), *(section.html(data) for section in sections.ordered())]
     style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
     page = _PAGE.format(title=escape(claims.claim(data.pairs[0])), style=style, body="\n".join(filter(None, parts)))
@@ -63,9 +64,9 @@ def write_report(store_path: str | Path, out_html: str | Path) -> Path:
     return out
 
 
-def _prepare(store: Store) -> sections.ReportData:
-    """Summarise the store; pairs of controls come last."""
-    summarised = summarise(store)
+def _prepare(store: Store, summarised: Sequence[Row] | None) -> sections.ReportData:
+    """Summarise the store, unless that was done before; pairs of controls come last."""
+    summarised = summarise(store) if summarised is None else summarised
     rows = without_inner_layers(summarised)
     pairs = sorted(summary.by_pair(rows), key=lambda pair: pair[0].control)
     inner = {_labels(row) for row in summarised} - {_labels(row) for row in rows}
