@@ -11,14 +11,17 @@ import time
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from helpers_docs import python_block
 from helpers_records import add_scenes
+from otoscope import probes
 from otoscope.bench import demo, suites
 from otoscope.bench.plan import Plan
 from otoscope.bench.runner import SuiteResult
 from otoscope.cli import main
 from otoscope.results import Store
+from otoscope.types import Tokens, TokenShape
 from toys import Ear, run_toy
 
 COMMANDS = ("demo", "list", "extract", "probe", "layers", "finetune", "results", "report", "check")
@@ -61,7 +64,18 @@ def test_help_is_fast_and_imports_nothing_heavy() -> None:
     assert min(seconds) < 0.5
 
 
+@pytest.mark.usefixtures("isolated_registries")
 def test_list_names_plugins_and_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    class Even(probes.ClipProbe):
+        def __init__(self, shape: TokenShape, n_classes: int) -> None:
+            super().__init__(shape, n_classes)
+            if shape.dim % 8:
+                raise ValueError("the token width must be a multiple of 8")
+
+        def forward(self, tokens: Tokens) -> Tensor:
+            return tokens.mean[:, 0, :1].expand(-1, self.n_classes)
+
+    probes.register("even")(Even)
     assert main(["list"]) == 0
     names = {"encoders", "datasets", "probes", "metrics", "searches", "tiny", "protobin", "mAP", "sobol"}
     assert names <= set(capsys.readouterr().out.split())
@@ -71,7 +85,8 @@ def test_list_names_plugins_and_costs(capsys: pytest.CaptureFixture[str]) -> Non
     assert lines["mhca"][1] == "1,585,679"
     assert main(["list", "probes", "--cost", "--dim", "100"]) == 0
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
-    assert lines["ep"][1:] == ["–", "–", "–"]  # 32 queries do not divide a width of 100
+    assert lines["ep"][1] == "65,727"  # 25 queries
+    assert lines["even"][1:] == ["–", "–", "–"]
 
 
 def test_extract_probe_search_finetune_results_and_report(

@@ -17,6 +17,7 @@ from otoscope import run_suite
 from otoscope.bank import Bank
 from otoscope.bench.specs import FinetuneSpec, ProbeSpec
 from otoscope.finetuning import Recipe, finetune
+from otoscope.probes import Range
 from otoscope.results.convergence import HIGHEST_RATE, IMPROVING, SOLVER_STOPPED
 from otoscope.search import SearchSpec, fit_best
 from otoscope.train import TrainingConfig, callbacks, fit, load, once
@@ -65,6 +66,25 @@ def test_a_training_whose_score_rises_to_the_end_is_still_improving(bank: Bank) 
 def test_a_training_whose_score_is_constant_has_converged(bank: Bank) -> None:
     config = dataclasses.replace(SHORT, lr=1e-9)
     assert fit("mean", bank, config, options=BY_GRADIENT).not_converged == ()
+
+
+@pytest.fixture(scope="module")
+def larger_bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    dataset, path = Tones(sizes={"train": 200, "validation": 100, "test": 4}), tmp_path_factory.mktemp("larger") / "b"
+    return otoscope.bank.extract(Ear(), dataset, path, layers="all", progress=False)
+
+
+@pytest.mark.parametrize(("lr", "expected"), [(1e-3, (IMPROVING,)), (1e-1, ())])
+def test_a_learning_rate_that_is_too_small_is_noticed(larger_bank: Bank, lr: float, expected: tuple[str, ...]) -> None:
+    config = TrainingConfig(lr=lr, epochs=30, batch_size=32, resolve_head=False)
+    assert fit("mean", larger_bank, config, options=BY_GRADIENT).not_converged == expected
+
+
+@pytest.mark.parametrize(("lr", "edge"), [(Range(1e-5, 1e-3), True), (Range(1e-3, 1.0), False)])
+def test_a_range_whose_best_learning_rate_lies_beyond_it_is_noticed(larger_bank: Bank, lr: Range, edge: bool) -> None:
+    config = TrainingConfig(epochs=10, batch_size=32, resolve_head=False)
+    result = fit_best("mean", larger_bank, config=config, space={"lr": lr}, options=BY_GRADIENT)
+    assert (HIGHEST_RATE in (result.best.not_converged or ())) is edge
 
 
 def test_a_saved_probe_keeps_its_reasons_and_an_older_one_says_nothing(bank: Bank, tmp_path: Path) -> None:

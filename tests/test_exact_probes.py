@@ -77,8 +77,8 @@ def make_bank(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bank]:
 
 def features_of(fitted: FittedProbe, bank: Bank, split: str) -> torch.Tensor:
     assert isinstance(fitted.module, LinearHeadProbe)
-    tokens = bank.split(split).tokens(slice(None)).select_layers(fitted.layers)
-    return fitted.module.linear_input(tokens.normalised() if fitted.module.normalises_tokens else tokens).detach()
+    clips = bank.split(split)
+    return fitted.module.linear_input(fitted.loader(clips)(torch.arange(len(clips)))).detach()
 
 
 def objective(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, penalty: float, kind: str) -> float:
@@ -299,12 +299,12 @@ def test_batch_norm_and_unknown_solvers_are_refused() -> None:
 class TestFixedPrototypes:
     def test_signs_are_those_of_train_tokens_minus_their_mean(self, make_bank: Callable[..., Bank]) -> None:
         bank = make_bank()
-        drawn, signs = (
-            fit("fixedproto", bank, options={"prototypes": 30, "source": source}).module.prototypes
-            for source in ("tokens", "signs")
+        fitted, signed = (
+            fit("fixedproto", bank, options={"prototypes": 30, "source": source}) for source in ("tokens", "signs")
         )
+        drawn, signs = fitted.module.prototypes, signed.module.prototypes
         assert torch.equal(torch.where(drawn >= 0, 1.0, -1.0), signs)
-        layer = bank.split("train").tokens(slice(None)).select_layers([-1]).normalised()
+        layer = fitted.loader(bank.split("train"))(torch.arange(len(bank.split("train"))))
         tokens = layer.flat[:, 0][layer.token_mask]
         apart = drawn[0][1:] - drawn[0][:1]  # the mean is subtracted from all, so differences are those of tokens
         differences = tokens[None] - tokens[:, None]
@@ -323,7 +323,9 @@ class TestFixedPrototypes:
     def test_padded_tokens_are_never_drawn(self) -> None:
         probe = probes.create("fixedproto", TokenShape(1, 1, 4, False, 1.0), 2, prototypes=64, source="tokens")
         x = torch.cat([torch.eye(4)[None, :2], torch.full((1, 2, 4), 100.0)], 1)[:, None, :, None]
-        probe.prepare(lambda index: Tokens(x, torch.tensor([[True, True, False, False]])).select_clips(index), 1)
+        probe.prepare(
+            lambda index: Tokens(x, torch.tensor([[True, True, False, False]])).select_clips(index), torch.ones(1, 3)
+        )
         assert set(map(tuple, probe.prototypes[0].sign().tolist())) <= {(1, -1, 0, 0), (-1, 1, 0, 0)}
 
     def test_signs_ship_as_bits(self) -> None:

@@ -51,7 +51,8 @@ def expected(metric: str, logits: np.ndarray, targets: np.ndarray) -> float:
 def test_another_main_metric_selects_and_evaluates(metric: str, tmp_path: Path) -> None:
     dataset, store = TonesMeasuredBy(metric=metric), oto.Store(tmp_path / "results")
     bank = bank_of(dataset, tmp_path / "bank")
-    fitted = fit("linear", bank, TrainingConfig(epochs=8, batch_size=16, lr=0.05, resolve_head=False), options=ADAMW)
+    config = TrainingConfig(epochs=8, batch_size=16, lr=0.05, resolve_head=False, standardise=False)
+    fitted = fit("linear", bank, config, options=ADAMW)
     validation = bank.split("validation")
     chosen = expected(metric, fitted.predict_logits(validation).numpy(), validation.targets.numpy())
     assert fitted.validation == pytest.approx(chosen, abs=1e-6)

@@ -105,9 +105,12 @@ def test_every_field_that_decides_a_run_changes_the_key() -> None:
                 {"draw": 1},
                 {"views": Views(number=5, p=0.9, snr_db=(0.0, 5.0))},
                 {"validation_cut": ValidationCut(share=0.2, seed=0)},
+                {"cross_validation": 5},
                 {"search": SearchSettings(kind="sobol", trials=4)},
                 {"training": TrainingSettings(epochs=1, batch_size=128)},
                 {"recipe": {"epochs": 1}},
+                {"cross_validation": 5},
+                {"standardise": "scale"},
                 {"revision": 0},
             )
         ],
@@ -290,6 +293,7 @@ def test_a_suite_reuses_results_of_version_1(old: Store) -> None:
         search=SearchSpec("tpe", {"trials": 2, "sobol": 1}),
         epochs=1,
         batch_size=16,
+        standardise=False,
         control=False,
     )
     runs = prepare(suite, old.path.parent).runs

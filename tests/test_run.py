@@ -261,7 +261,8 @@ def test_the_activation_map_shows_the_probe_that_was_measured_last(tmp_path: Pat
 def test_the_full_demo_takes_enough_steps_for_prototypes() -> None:
     full = suites.load("demo")
     data = datasets.create(full.datasets[0].name, **full.datasets[0].options)
-    assert full.epochs * len(data.clips("train")) / full.batch_size > 600
+    clips = len(data.clips("train"))
+    assert full.count_epochs(clips) * clips / full.batch_size > 600
 
 
 # The public names

@@ -167,6 +167,16 @@ class StacksWithDropout(Correct):
         return self.linear(nn.functional.dropout(tokens.mean[:, 0], 0.5, self.training))
 
 
+class StandardisesByAnUnknownRule(Correct):
+    standardises = "norm"
+
+
+class FoldsTheScaleAlone(Correct):
+    def fold(self, mean, scale):  # noqa: ARG002
+        self.linear.weight.data.div_(scale.x.flatten())
+        return True
+
+
 CULPRITS = {
     "kind": (NeitherKind, "either ClipProbe or FrameProbe"),
     "shape": (WrongShape, "must be [4, 5], found [4, 4]"),
@@ -175,6 +185,8 @@ CULPRITS = {
     "rows": (UsesOtherClips, "must not depend on its batch"),
     "evaluation": (DropsInEvaluation, "in eval mode"),
     "inputs": (WritesIntoTokens, "must not write into tokens.x"),
+    "standardised": (StandardisesByAnUnknownRule, "must be one of 'scale', 'centre', 'none', found 'norm'"),
+    "fold": (FoldsTheScaleAlone, "must give the logits of standardised tokens"),
     "gradient": (DeadParameter, "none reached ['unused']"),
     "overfit": (CannotLearn, "memorise 8 clips"),
     "seed": (UnseededStart, "the same seed must give the same weights"),

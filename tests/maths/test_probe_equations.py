@@ -158,11 +158,30 @@ def test_unknown_options_and_indivisible_widths_raise():
     with pytest.raises(TypeError, match="did you mean 'heads'"):
         probes.parameter_count("mhca", LAST, 10, head=3)
     with pytest.raises(ValueError, match="queries=32 must divide the token width 100"):
-        probes.create("ep", TokenShape(1, 1, 100, True, 6.25), 3)
+        probes.create("ep", TokenShape(1, 1, 100, True, 6.25), 3, queries=32)
     with pytest.raises(ValueError, match="norm 'bach'; allowed: 'none', 'layer', 'batch'"):
         probes.create("mean", LAST, 3, norm="bach")
     with pytest.raises(ValueError, match="built for one layer, the tokens have 2"):
         probes.create("mean", TokenShape(1, 1, 4, False, 6.25), 3)(Tokens(torch.zeros(1, 2, 1, 1, 4)))
+
+
+@pytest.mark.parametrize("width", [7, 64, 192, 384, 512, 768, 1000])
+@pytest.mark.parametrize("name", probes.names())
+def test_the_default_options_of_every_probe_suit_any_token_width(name, width):
+    layers = 2 if probes.registry.get(name).uses_all_layers else 1
+    assert probes.cost(name, TokenShape(layers, 2, width, True, 6.25), 3, 8).macs > 0
+
+
+def test_default_heads_and_queries_are_those_of_the_papers_where_these_divide_the_width():
+    for name, option, usual in (
+        ("mhca", "heads", 12),
+        ("ep", "queries", 32),
+        ("coca", "heads", 8),
+        ("vjepa", "heads", 12),
+    ):
+        assert probes.cost(name, LAST, 3, 8) == probes.cost(name, LAST, 3, 8, **{option: usual})
+    assert probes.create("mhca", TokenShape(1, 2, 512, True, 6.25), 3).attention.heads == 8
+    assert len(probes.create("ep", TokenShape(1, 2, 1000, True, 6.25), 3).queries) == 25
 
 
 @pytest.mark.parametrize("name", [n for n in probes.names() if n != "knn"])

@@ -13,7 +13,7 @@ from otoscope.bank import BankSplit
 from otoscope.encoders import Encoder
 from otoscope.probes import SharedPrototypes
 from otoscope.results.activation_map import ActivationMap
-from otoscope.train import FittedProbe, loader
+from otoscope.train import FittedProbe
 from otoscope.types import AudioBatch, Clip
 
 _MIN_EVENTS = 3
@@ -51,7 +51,7 @@ def map_activation(
             f"probe {fitted.probe!r} has no single-layer prototypes; use a probe with shared prototypes, such as "
             "'protobin'"
         )
-    load = loader.split_loader(split, "tokens", fitted.layers)
+    load = fitted.loader(split)
     batches = [load(index) for index in torch.split(torch.arange(len(split)), 64)]
     with torch.no_grad():
         max_similarity = torch.cat(

@@ -171,6 +171,7 @@ def _record(
         validation=fitted.validation,
         metrics=values,
         protocol=protocol or fitted.protocol,
+        epochs=fitted.epochs,
         lr=fitted.lr,
         weight_decay=fitted.weight_decay,
         control_of=control_of,

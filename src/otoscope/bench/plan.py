@@ -208,8 +208,9 @@ def make(
         for study in studies_of(suite, pair):
             if study.probe in unusable or errors[study.probe]:
                 continue
+            epochs = suite.count_epochs(size.train_clips(study.shots))
             seconds = (measured or {}).get(study) or cost.training_seconds(
-                suite.probe(study.probe), size, epochs=suite.epochs, shots=study.shots
+                suite.probe(study.probe), size, epochs=epochs, shots=study.shots
             )
             trials, finals = runs_of(suite, study, seconds)
             total += len(trials) + len(finals)

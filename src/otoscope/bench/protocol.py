@@ -10,11 +10,11 @@ from otoscope.bench.resolve import ResolvedPair
 from otoscope.bench.specs import FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite
 from otoscope.finetuning.protocol import finetune_protocol
-from otoscope.results import Protocol, Sampling, TrainingSettings
+from otoscope.results import Protocol, Sampling
 from otoscope.sampling import VALIDATION_CUT, mixup_settings
 from otoscope.search import NEAR_BEST
 from otoscope.train.loader import choose_layers
-from otoscope.train.protocol import probe_protocol
+from otoscope.train.protocol import probe_protocol, training_settings
 
 
 def study_protocol(suite: Suite, study: Study, resolved: ResolvedPair) -> Protocol:
@@ -65,12 +65,7 @@ def _probe_protocol(suite: Suite, spec: ProbeSpec, resolved: ResolvedPair, sampl
         control=resolved.control,
         layers=choose_layers(spec.layer, kind.uses_all_layers, identity.shape),
         options=spec.options,
-        training=TrainingSettings(
-            epochs=suite.epochs,
-            batch_size=suite.batch_size,
-            lr=spec.lr,
-            weight_decay=spec.weight_decay,
-            resolve_head=spec.resolve_head,
-        ),
+        training=training_settings(suite.training_config(spec)),
+        standardise=suite.training_config(spec).standardise,
         sampling=sampling,
     )

@@ -99,6 +99,7 @@ class ProbeSpec(Spec):
     layer : layers of the bank to read, as `TrainingConfig.layers`.
     lr, weight_decay : fixed values. None searches them if the suite has a search, and otherwise takes the middle of the
         probe's range.
+    standardise : whether tokens are standardised, see `TrainingConfig`; None takes the value of the suite.
     resolve_head : whether the last linear layer is solved exactly after the training, see `TrainingConfig`.
     """
 
@@ -106,6 +107,7 @@ class ProbeSpec(Spec):
     lr: float | None = None
     weight_decay: float | None = None
     resolve_head: bool = True
+    standardise: bool | None = None
 
     def check(self) -> None:
         """Check name and options; raises as `EncoderSpec.check` does.

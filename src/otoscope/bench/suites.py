@@ -5,7 +5,7 @@
      "probes": ["linear", {"name": "cgp", "label": "cgp-1000", "options": {"prototypes": 1000}},
                 {"name": "finetune", "options": {"epochs": 12, "lrs": [5e-4, 2e-3], "seeds": 1}}],
      "search": {"kind": "tpe", "trials": 50}, "seeds": 5, "draws": 1, "epochs": 30, "batch_size": 128,
-     "control": true}
+     "standardise": false, "control": true}
 
 The probe `finetune` is the whole encoder, trained end to end; its options are a recipe (`FinetuneSpec`). A suite may
 name encoders, data sets and probes that are not registered on this machine: `unavailable` lists them with the reason.
@@ -23,6 +23,8 @@ from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSp
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.results import FINETUNE
 from otoscope.search import SearchSpec
+from otoscope.train import TrainingConfig
+from otoscope.train.config import MIN_STEPS, count_epochs
 
 FOLDER = Path(__file__).with_suffix("")
 
@@ -43,7 +45,8 @@ class Suite:
         ranges.
     seeds : final runs, each with one of the best settings of the search (`SearchSettings.near_best`).
     draws : few-shot draws of a data set with `shots`.
-    epochs, batch_size : as in `TrainingConfig`.
+    epochs, min_steps, batch_size : as in `TrainingConfig`.
+    standardise : as in `TrainingConfig`; a probe may differ (`ProbeSpec.standardise`).
     control : whether every encoder is measured with random weights as well (`otoscope.bench.controls`).
 
     Raises
@@ -59,8 +62,10 @@ class Suite:
     search: SearchSpec | None = None
     seeds: int = 1
     draws: int = 1
-    epochs: int = 30
+    epochs: int | None = None
+    min_steps: int = MIN_STEPS
     batch_size: int = 128
+    standardise: bool = True
     control: bool = True
 
     def __post_init__(self) -> None:
@@ -71,12 +76,14 @@ class Suite:
         ):
             if not labels or len(set(labels)) != len(labels):
                 raise SuiteError(f"suite {self.name!r}: needs at least one {what}, and each only once; found {labels}")
-        for number in ("seeds", "draws", "epochs", "batch_size"):
+        for number, lowest in (("seeds", 1), ("draws", 1), ("epochs", 1), ("batch_size", 1), ("min_steps", 0)):
             value = getattr(self, number)
-            if type(value) is not int or value < 1:
-                raise SuiteError(f"suite {self.name!r}: {number} must be a whole number >= 1, found {value!r}")
-        if type(self.control) is not bool:
-            raise SuiteError(f"suite {self.name!r}: control must be true or false, found {self.control!r}")
+            if (type(value) is not int or value < lowest) and (number, value) != ("epochs", None):
+                raise SuiteError(f"suite {self.name!r}: {number} must be a whole number >= {lowest}, found {value!r}")
+        for switch in ("control", "standardise"):
+            if type(getattr(self, switch)) is not bool:
+                found = getattr(self, switch)
+                raise SuiteError(f"suite {self.name!r}: {switch} must be true or false, found {found!r}")
         try:
             if self.search is not None:
                 self.search.check()
@@ -101,6 +108,23 @@ class Suite:
     def dataset(self, name: str) -> DatasetSpec:
         """The data set of this name."""
         return next(spec for spec in self.datasets if spec.name == name)
+
+    def training_config(self, spec: ProbeSpec) -> TrainingConfig:
+        """How a probe of the suite is trained: with seed 0 and without the values that a search chooses."""
+        return TrainingConfig(
+            lr=spec.lr,
+            weight_decay=spec.weight_decay,
+            epochs=self.epochs,
+            min_steps=self.min_steps,
+            batch_size=self.batch_size,
+            layers=spec.layer,
+            resolve_head=spec.resolve_head,
+            standardise=self.standardise if spec.standardise is None else spec.standardise,
+        )
+
+    def count_epochs(self, clips: float) -> int:
+        """Number of epochs of a probe on this number of train clips."""
+        return count_epochs(self.epochs, self.min_steps, self.batch_size, clips)
 
     def probe(self, label: str) -> ProbeSpec | FinetuneSpec:
         """The probe, or fine-tuning, of this label."""

@@ -106,6 +106,39 @@ def count(text: str) -> int:
     return int(text)
 
 
+def count_or_zero(text: str) -> int:
+    """Parse a whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def add_training(parser: argparse.ArgumentParser, default: str = "") -> None:
+    """Add the arguments of gradient training. None stands for the default, which `default` describes if it is given."""
+    parser.add_argument(
+        "--epochs",
+        type=count,
+        metavar="N",
+        help=f"epochs of each run (default: {default or '30, or more where those are fewer than --min-steps steps'})",
+    )
+    parser.add_argument(
+        "--min-steps",
+        type=count_or_zero,
+        metavar="N",
+        help=f"least number of optimiser steps where epochs are not given, 0 for none (default: {default or 1000})",
+    )
+    parser.add_argument(
+        "--batch-size", type=count, metavar="N", help=f"clips per optimiser step (default: {default or 128})"
+    )
+    parser.add_argument(
+        "--no-standardise",
+        dest="standardise",
+        action="store_false",
+        default=None,
+        help="do not standardise tokens by the train clips before a probe reads them, as in papers",
+    )
+
+
 def bank_layers(text: str) -> str:
     """Check the layers of a bank: "last", "all", or indices.
 

@@ -19,6 +19,7 @@ from otoscope.cli._shared_arguments import (
     add_pair,
     add_plugin,
     add_search,
+    add_training,
     bank_layers,
     count,
     read_layers,
@@ -145,10 +146,7 @@ def _probe(parser: argparse.ArgumentParser) -> None:
         help="search learning rate and weight decay in N trials on the validation split",
     )
     add_search(parser)
-    parser.add_argument("--epochs", type=count, default=30, metavar="N", help="epochs of training (default: 30)")
-    parser.add_argument(
-        "--batch-size", type=count, default=128, metavar="N", help="clips per optimiser step (default: 128)"
-    )
+    add_training(parser)
     parser.add_argument(
         "--layer",
         type=read_layers,
@@ -177,10 +175,9 @@ def _bench(parser: argparse.ArgumentParser) -> None:
         ("trials", "trials of the search before the final runs; 1 for no search"),
         ("seeds", "training seeds of the final runs"),
         ("draws", "few-shot draws"),
-        ("epochs", "epochs of each run"),
-        ("batch-size", "clips per optimiser step"),
     ):
         parser.add_argument(f"--{name}", type=count, metavar="N", help=f"{words} (default: the suite's)")
+    add_training(parser, "the suite's")
     parser.add_argument(
         "--dry-run", action="store_true", help="print the plan (runs, bytes, estimated time) and run nothing"
     )

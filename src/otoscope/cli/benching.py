@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from otoscope.bench.suites import Suite
     from otoscope.search import SearchSpec
 
+_TRAINING = ("epochs", "min_steps", "batch_size", "standardise")
+"""Arguments of gradient training that change a suite where they are given."""
+
 
 def bench(arguments: argparse.Namespace) -> int:
     from otoscope.bench import runner
@@ -51,9 +54,7 @@ def probe(arguments: argparse.Namespace) -> int:
             "--trials and --search choose the learning rate and weight decay; give either these options, or --lr and "
             "--weight-decay"
         )
-    suite = replace(
-        _single_study(arguments, spec), search=search, epochs=arguments.epochs, batch_size=arguments.batch_size
-    )
+    suite = replace(_single_study(arguments, spec), search=search, **_given(arguments, *_TRAINING))
     return _run(arguments, suite, arguments.bank or bank_path(arguments, spec.requirements.layers))
 
 
@@ -106,9 +107,14 @@ def _suite(arguments: argparse.Namespace) -> Suite:
         suite = suites.parse("command-line", data)
     else:
         raise ValueError(f"give --suite ({', '.join(suites.names())}), or all of --encoders, --datasets and --probes")
-    changes = {name: getattr(arguments, name) for name in ("seeds", "draws", "epochs", "batch_size", "control")}
-    changes = {name: value for name, value in changes.items() if value is not None}
+    changes = _given(arguments, "seeds", "draws", "control", *_TRAINING)
     return replace(suite, **changes, search=_search(arguments, suite.search))
+
+
+def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The arguments of these names that were given."""
+    values = {name: getattr(arguments, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _search(arguments: argparse.Namespace, search: SearchSpec | None) -> SearchSpec | None:

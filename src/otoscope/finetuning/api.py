@@ -72,6 +72,11 @@ class FittedFinetune:
         """Number of trained parameters: all of them, or with `Recipe.lora_rank` those of the updates and the head."""
         return sum(p.numel() for p in self.module.parameters() if p.requires_grad)
 
+    @property
+    def epochs(self) -> int:
+        """Number of epochs of both phases of the training."""
+        return len(self.history)
+
     def predict_logits(self, clips: Sequence[Clip], batch_size: int = 32) -> Tensor:
         """Logits of clips.
 

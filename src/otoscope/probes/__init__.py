@@ -5,11 +5,17 @@ A plug-in subclasses `ClipProbe` or `FrameProbe` and registers itself with `regi
 """
 
 from otoscope.probes._cost import Cost
-from otoscope.probes._create import cost, create, parameter_count, solver_of
+from otoscope.probes._create import cost, create, parameter_count, solver_of, standardisation_of
 from otoscope.probes._head import Head
 from otoscope.probes._layer_gate import LayerGate
 from otoscope.probes._linear_head import FixedFeatureProbe, LinearHeadProbe
-from otoscope.probes._prototypes import BinaryPrototypes, FloatPrototypes, Prototypes, SharedPrototypes
+from otoscope.probes._prototypes import (
+    BinaryPrototypes,
+    FloatPrototypes,
+    Prototypes,
+    SharedPrototypes,
+    draw_tokens,
+)
 from otoscope.probes.base import ClipProbe, FrameProbe, Probe, Range, names, only_layer, register, registry
 
 __all__ = [
@@ -28,10 +34,12 @@ __all__ = [
     "SharedPrototypes",
     "cost",
     "create",
+    "draw_tokens",
     "names",
     "only_layer",
     "parameter_count",
     "register",
     "registry",
     "solver_of",
+    "standardisation_of",
 ]

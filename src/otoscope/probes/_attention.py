@@ -97,13 +97,34 @@ def project_values(pooled: Tensor, value: Tensor) -> Tensor:
     return torch.einsum("bmd,med->bme", pooled, value.view(heads, -1, value.shape[1])).flatten(1)
 
 
-def check_divides(option: str, parts: int, dim: int, probe: str) -> None:
-    """Raise `ValueError` unless `parts` divides the token width."""
+def divide(dim: int, parts: int | None, *, usual: int, option: str, probe: str) -> int:
+    """Number of equal parts into which the token width is divided.
+
+    Parameters
+    ----------
+    dim : token width, D.
+    parts : number that was given; None takes the largest divisor of `dim` that is at most `usual`.
+    usual : number of the paper.
+    option, probe : names of the option and of the probe, for the error message.
+
+    Raises
+    ------
+    ValueError : unless `parts` divides `dim`.
+
+    Examples
+    --------
+    >>> [divide(dim, None, usual=12, option="heads", probe="mhca") for dim in (192, 512, 768, 1000, 7)]
+    [12, 8, 12, 10, 7]
+    """
+    if parts is None:
+        return max(n for n in range(1, usual + 1) if dim % n == 0)
     if parts < 1 or dim % parts:
         divisors = [n for n in range(1, min(dim, 64) + 1) if dim % n == 0]
         raise ValueError(
-            f"probe {probe!r}: {option}={parts} must divide the token width {dim}; possible here: {divisors}"
+            f"probe {probe!r}: {option}={parts} must divide the token width {dim}; possible here: {divisors}; "
+            "without this option the probe chooses one"
         )
+    return parts
 
 
 class LatentAttention(nn.Module):
@@ -116,12 +137,10 @@ class LatentAttention(nn.Module):
     ----------
     dim : token width, D.
     heads : number of heads; it must divide D.
-    probe : name of the probe, for the error message.
     """
 
-    def __init__(self, dim: int, heads: int, probe: str) -> None:
+    def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        check_divides("heads", heads, dim, probe)
         self.heads = heads
         self.query, self.value, self.out = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim, bias=False)

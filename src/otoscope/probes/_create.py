@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -45,7 +45,9 @@ def create(name: str, shape: TokenShape, n_classes: int, **options: Any) -> Prob
     >>> create("linear", TokenShape(4, 8, 192, True, 6.25), 10, solver="adamw").layer_gate.shares.tolist()
     [0.25, 0.25, 0.25, 0.25]
     """
-    return _class_for(name, shape, options)(shape, n_classes, **options)
+    probe = _class_for(name, shape, options)(shape, n_classes, **options)
+    probe.standardises = standardisation_of(name, options)
+    return probe
 
 
 def cost(name: str, shape: TokenShape, n_classes: int, n_tokens: int, **options: Any) -> Cost:
@@ -99,6 +101,21 @@ def solver_of(name: str, options: Mapping[str, Any]) -> str:
     declared = registry.options(name).get("solver")
     solver: str = registry.get(name).solver if declared is None else options.get("solver", declared.default)
     return solver
+
+
+def standardisation_of(name: str, options: Mapping[str, Any]) -> Literal["scale", "centre", "none"]:
+    """Return what is done to the tokens before a probe with these options reads them, see `Probe.standardises`.
+
+    Examples
+    --------
+    >>> standardisation_of("mhca", {}), standardisation_of("linear", {"solver": "exact"})
+    ('scale', 'none')
+    """
+    cls = registry.get(name)
+    if issubclass(cls, FixedFeatureProbe) and cls.affine_features and solver_of(name, options) == "exact":
+        norm = options.get("norm", registry.options(name)["norm"].default)
+        return "none" if norm == "none" else cls.standardises
+    return cls.standardises
 
 
 def _class_for(name: str, shape: TokenShape, options: dict[str, Any]) -> type[Probe]:

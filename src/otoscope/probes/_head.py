@@ -80,9 +80,39 @@ class Head(nn.Module):
             return flat.view(-1, *bias.shape).transpose(0, 1).contiguous()
         return torch.baddbmm(bias[:, :, None], weight, h.mT).mT.contiguous()
 
+    @property
+    def norms(self) -> bool:
+        """Whether the head normalises its input."""
+        return not isinstance(self.norm, nn.Identity)
+
     def macs(self, vectors: int = 1) -> int:
         """Multiply-accumulates of the head for this number of input vectors."""
         return vectors * (self.linear.weight.numel() + norm_macs(self.norm, self.linear.in_features))
+
+
+@torch.no_grad()
+def fold_into(layer: nn.Linear, mean: Tensor, scale: Tensor) -> bool:
+    """Change a linear layer so that its output for x equals its former output for (x - mean) / scale.
+
+    Parameters
+    ----------
+    layer : the layer, changed in place.
+    mean, scale : float [W].
+
+    Returns
+    -------
+    bool. True.
+
+    Examples
+    --------
+    >>> layer, x = nn.Linear(2, 3), torch.tensor([[5.0, 7.0]])
+    >>> before = layer((x - 1) / 2)
+    >>> fold_into(layer, torch.ones(2), torch.full((2,), 2.0)), torch.allclose(layer(x), before, atol=1e-5)
+    (True, True)
+    """
+    layer.weight.div_(scale)
+    layer.bias.sub_(layer.weight @ mean)
+    return True
 
 
 def make_norm(norm: Norm, width: int) -> nn.Module:

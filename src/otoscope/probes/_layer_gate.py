@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -62,6 +63,10 @@ def gated(cls: type[Probe]) -> type[Probe]:
             super().__init__(replace(shape, layers=1), n_classes, **options)
             self.shape = shape
             self.layer_gate = LayerGate(shape.layers)
+
+        def prepare(self, load: Callable[[Tensor], Tokens], targets: Tensor) -> None:
+            device = self.layer_gate.weight.device
+            super().prepare(lambda index: self.mix(load(index).to(device)), targets)
 
         def mix(self, tokens: Tokens) -> Tokens:
             """The tokens of the mixed layer."""

@@ -26,9 +26,11 @@ class LinearHeadProbe(ClipProbe):
     Attributes
     ----------
     positive_weight : factor of the loss of positive labels where the last layer is solved exactly.
+    solves_head_first : True if training starts from the exact solution of the last layer for the initial features.
     """
 
     positive_weight: float = 1.0
+    solves_head_first: bool = False
 
     @abstractmethod
     def features(self, tokens: Tokens) -> Tensor:
@@ -66,6 +68,8 @@ class FixedFeatureProbe(LinearHeadProbe):
     Attributes
     ----------
     reads_layers_side_by_side : True for a class that concatenates the features of several layers itself.
+    affine_features : True if a scale and an offset of each channel only scale and shift each feature. The exact solver,
+        which standardises every feature, then needs no standardised tokens.
 
     Parameters
     ----------
@@ -85,6 +89,7 @@ class FixedFeatureProbe(LinearHeadProbe):
     solver: Literal["adamw", "exact", "stored"] = "exact"
     head: Head
     reads_layers_side_by_side: ClassVar[bool] = False
+    affine_features: ClassVar[bool] = False
 
     def __init__(
         self, shape: TokenShape, n_classes: int, width: int, norm: Norm, solver: Solver, positive_weight: float = 1.0

@@ -66,6 +66,10 @@ class Probe(nn.Module, ABC):
         computes once and keeps in memory.
     normalises_tokens : True if the probe gives the same logits for `tokens.normalised()`, which the training loop then
         computes once.
+    standardises : what the training loop does to every channel of what the probe reads, by the statistics of the train
+        clips for each layer. "scale": it subtracts the mean and divides by the standard deviation, so that the scale
+        and the offset of an encoder's tokens do not matter. "centre": it subtracts the mean; enough for a probe of
+        directions, whose logits do not depend on a common scale. "none": nothing.
     uses_all_layers : False for a probe of a single layer (several layers are mixed by a softmax gate in front of it);
         True for a probe of all layers of the bank.
     lr, weight_decay : search ranges.
@@ -82,6 +86,7 @@ class Probe(nn.Module, ABC):
     name: ClassVar[str]
     reads: ClassVar[Literal["summary", "mean", "tokens"]] = "tokens"
     normalises_tokens: ClassVar[bool] = False
+    standardises: Literal["scale", "centre", "none"] = "scale"
     uses_all_layers: ClassVar[bool] = False
     lr: ClassVar[Range] = Range(1e-4, 7e-3)
     weight_decay: ClassVar[Range] = Range(1e-5, 5e-4)
@@ -132,14 +137,30 @@ class Probe(nn.Module, ABC):
         states = [dict(zip(parameters, one, strict=True)) for one in each]
         return torch.stack([functional_call(self, *pair) for pair in zip(states, batches, strict=True)])
 
-    def prepare(self, load: Callable[[Tensor], Tokens], clips: int) -> None:
+    def prepare(self, load: Callable[[Tensor], Tokens], targets: Tensor) -> None:
         """Take what the probe needs from the train clips before it is fitted; nothing by default.
 
         Parameters
         ----------
         load : loads the tokens of train clips, by their index int64 [B].
-        clips : number of train clips.
+        targets : float [n, C]. Labels of the n train clips.
         """
+
+    def fold(self, mean: Tokens, scale: Tokens) -> bool:  # noqa: ARG002
+        """Change the weights so that logits of tokens equal the logits of (tokens - mean) / scale before the change.
+
+        A probe whose first operation is linear can do so; it then needs no statistics of the train clips any more. The
+        default changes nothing.
+
+        Parameters
+        ----------
+        mean, scale : tokens of one clip, x [1, L, 1, 1, D] and cls [1, L, D].
+
+        Returns
+        -------
+        bool. Whether the weights were changed.
+        """
+        return False
 
     def partial_fit(self, tokens: Tokens, targets: Tensor) -> None:
         """Store one batch of training clips; only for probes with `solver = "stored"`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from otoscope.ops import min_max_dot
 from otoscope.probes._layer_gate import LayerGate
 from otoscope.probes._linear_head import LinearHeadProbe
-from otoscope.probes._prototypes import PROTOTYPE_LR, FloatPrototypes
+from otoscope.probes._prototypes import PROTOTYPE_LR, FloatPrototypes, Start, check_start, draw_tokens
 from otoscope.probes.base import FrameProbe, Probe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
@@ -30,14 +31,28 @@ class _ConvexGated(Probe):
         *,
         prototypes: int = 10_000,
         dropout: float = 0.2,
+        start: Start = "random",
         selection: Literal["exact", "int8"] = "exact",
     ) -> None:
         super().__init__(shape, n_classes)
+        check_start(start)
+        self.start, self.solves_head_first = start, start == "tokens"
         self.selection: Literal["exact", "int8"] = selection
         self.layer_gate = LayerGate(shape.layers)
         self.prototypes = FloatPrototypes(prototypes, shape.dim)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(3 * prototypes, n_classes)
+
+    def prepare(self, load: Callable[[Tensor], Tokens], targets: Tensor) -> None:
+        """See `Probe.prepare`; takes the prototypes from mixed train tokens if `start` is "tokens"."""
+        if self.start == "tokens":
+            drawn = draw_tokens(lambda index: self._mixed(load(index)), len(targets), len(self.prototypes.weight))
+            self.prototypes.start_from(drawn[0])
+
+    def _mixed(self, tokens: Tokens) -> Tokens:
+        """The tokens of the mixed layer."""
+        tokens = tokens.to(self.prototypes.weight.device)
+        return Tokens(self.mixture(tokens.normalised().x)[:, None], tokens.mask)
 
     def mixture(self, x: Tensor) -> Tensor:
         """sum_l a_l x_l of L2-normalised tokens: float [B, L, ..., D] to [B, ..., D]."""
@@ -72,6 +87,8 @@ class Cgp(_ConvexGated, LinearHeadProbe):
     ----------
     prototypes : number of prototypes, K.
     dropout : dropout probability of the features.
+    start : "random", or "tokens" for prototypes that start from mixed tokens of the train clips minus their mean, and a
+        linear layer that starts from the exact solution for these prototypes.
     selection : "exact" or "int8". "int8" selects tokens by int8 products, which is faster and may select another token
         of nearly the same cosine. Values and gradients are exact for the selected token (`otoscope.ops.max_cosine`).
 

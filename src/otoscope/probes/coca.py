@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes._attention import LatentAttention
+from otoscope.probes._attention import LatentAttention, divide
 from otoscope.probes._head import Head, Norm
 from otoscope.probes._linear_head import LinearHeadProbe
 from otoscope.probes.base import only_layer, register
@@ -28,7 +28,7 @@ class Coca(LinearHeadProbe):
 
     Parameters
     ----------
-    heads : number of attention heads; it must divide D.
+    heads : number of attention heads; it must divide D. None takes the largest divisor of D up to 8, the usual number.
     norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
 
     References
@@ -41,12 +41,13 @@ class Coca(LinearHeadProbe):
     torch.Size([5, 3])
     """
 
-    def __init__(self, shape: TokenShape, n_classes: int, *, heads: int = 8, norm: Norm = "none") -> None:
+    def __init__(self, shape: TokenShape, n_classes: int, *, heads: int | None = None, norm: Norm = "none") -> None:
         super().__init__(shape, n_classes)
         D = shape.dim
         self.latent = nn.Parameter(torch.randn(D))
         self.latent_norm, self.token_norm = nn.LayerNorm(D), nn.LayerNorm(D)
-        self.attention = LatentAttention(D, heads, "coca")
+        heads = divide(D, heads, usual=8, option="heads", probe="coca")
+        self.attention = LatentAttention(D, heads)
         self.head = Head(D, n_classes, norm)
 
     def features(self, tokens: Tokens) -> Tensor:

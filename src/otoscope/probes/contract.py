@@ -38,6 +38,7 @@ from otoscope.probes._create import cost, create, solver_of
 from otoscope.probes.base import ClipProbe, FrameProbe, registry
 from otoscope.types import Tokens
 
+FORMS = ("scale", "centre", "none")
 CONTRACT = Contract[str]("probe")
 
 
@@ -238,6 +239,28 @@ def _penalty(name: str) -> None:
     penalty = build(name).penalty()
     valid = penalty is None or (penalty.ndim == 0 and bool(penalty.isfinite()))
     expect(valid, f"penalty() gives None or a finite scalar, found {penalty}")
+
+
+@CONTRACT.check("standardised")
+def _standardised(name: str) -> None:
+    form = registry.get(name).standardises
+    expect(form in FORMS, f"standardises must be one of {', '.join(map(repr, FORMS))}, found {form!r}")
+
+
+@CONTRACT.check("fold")
+def _fold(name: str) -> None:
+    for layers in (1, 2):
+        probe, tokens = build(name, layers=layers), random_tokens(layers=layers)
+        mean, scale = (random_tokens(1, layers, 1, 1, seed=seed) for seed in (4, 5))
+        scale = Tokens(scale.x.exp(), None, None if scale.cls is None else scale.cls.exp())
+        assert tokens.cls is not None
+        assert mean.cls is not None
+        assert scale.cls is not None
+        standardised = Tokens((tokens.x - mean.x) / scale.x, None, (tokens.cls - mean.cls) / scale.cls)
+        before, unchanged = probe(standardised), probe(tokens)
+        folded = probe.fold(mean, scale)
+        message = "fold() must give the logits of standardised tokens and return True, or change nothing"
+        close(probe(tokens), before if folded else unchanged, message)
 
 
 @CONTRACT.check("stacked")

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes._attention import attend, check_divides, project_values
+from otoscope.probes._attention import attend, divide, project_values
 from otoscope.probes._head import Head, Norm
 from otoscope.probes._linear_head import LinearHeadProbe
 from otoscope.probes.base import only_layer, register
@@ -30,7 +30,8 @@ class EfficientProbing(LinearHeadProbe):
 
     Parameters
     ----------
-    queries : number of queries, M; it must divide D.
+    queries : number of queries, M; it must divide D. None takes the largest divisor of D up to 32, the number of the
+        paper.
     norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
 
     References
@@ -45,9 +46,9 @@ class EfficientProbing(LinearHeadProbe):
 
     stackable = True
 
-    def __init__(self, shape: TokenShape, n_classes: int, *, queries: int = 32, norm: Norm = "none") -> None:
+    def __init__(self, shape: TokenShape, n_classes: int, *, queries: int | None = None, norm: Norm = "none") -> None:
         super().__init__(shape, n_classes)
-        check_divides("queries", queries, shape.dim, "ep")
+        queries = divide(shape.dim, queries, usual=32, option="queries", probe="ep")
         self.queries = nn.Parameter(torch.randn(queries, shape.dim) * 0.02)
         self.value = nn.Linear(shape.dim, shape.dim, bias=False)
         self.head = Head(shape.dim, n_classes, norm)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from otoscope.ops import max_dot, pack_signs, unpack_signs
 from otoscope.probes._linear_head import FixedFeatureProbe
+from otoscope.probes._prototypes import draw_tokens
 from otoscope.probes.base import register
 from otoscope.types import Tokens, TokenShape
 
@@ -76,29 +77,17 @@ class FixedPrototypes(FixedFeatureProbe):
         signs = torch.randint(0, 2, (shape.layers, prototypes, shape.dim), generator=self._generator(), device="cpu")
         self.register_buffer("prototypes", 2.0 * signs.to(self.head.linear.weight) - 1)
 
-    def prepare(self, load: Callable[[Tensor], Tokens], clips: int) -> None:
-        """Choose the prototypes among the tokens of the train clips, unless they are random signs.
-
-        Tokens are drawn with replacement: first a clip, then one of its valid tokens. The mean of all drawn tokens is
-        subtracted from each.
+    def prepare(self, load: Callable[[Tensor], Tokens], targets: Tensor) -> None:
+        """Choose the prototypes among the tokens of the train clips (`draw_tokens`), unless they are random signs.
 
         Parameters
         ----------
         load : loads the tokens of train clips by their index.
-        clips : number of train clips.
+        targets : float [n, C]. Only the number of clips matters.
         """
         if self.source == "random":
             return
-        generator, count = self._generator(), self.prototypes.shape[1]
-        chosen = torch.randint(0, clips, (count,), generator=generator).sort().values
-        parts = []
-        for index in torch.split(chosen, _BATCH_SIZE):
-            tokens = load(index)
-            valid = tokens.token_mask.float().cpu()
-            token = torch.multinomial(valid, 1, generator=generator)[:, 0].to(tokens.x.device)
-            parts.append(tokens.normalised().flat[torch.arange(len(index)), :, token])
-        drawn = torch.cat(parts).transpose(0, 1)
-        centred = drawn - drawn.mean(1, keepdim=True)
+        centred = draw_tokens(load, len(targets), self.prototypes.shape[1], self._generator())
         # Tokens are rounded as they are shipped, so that the layer is solved for the prototypes that are loaded later.
         self.prototypes = torch.where(centred >= 0, 1.0, -1.0) if self.source == "signs" else centred.half().float()
 
@@ -149,7 +138,3 @@ class FixedPrototypes(FixedFeatureProbe):
 
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed)
-
-
-_BATCH_SIZE = 64
-"""Number of clips whose tokens are loaded at once."""

@@ -40,6 +40,8 @@ class LinearConcat(FixedFeatureProbe):
     (torch.Size([5, 3]), 12)
     """
 
+    affine_features = True
+
     def __init__(
         self,
         shape: TokenShape,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from otoscope.probes._head import fold_into
 from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
@@ -40,6 +41,10 @@ class LinearPrePool(ClipProbe):
         scores = self.linear(only_layer(tokens.flat)).masked_fill(~mask, -torch.inf)
         out: Tensor = scores.logsumexp(1) - mask.sum(1).to(scores.dtype).log()
         return out
+
+    def fold(self, mean: Tokens, scale: Tokens) -> bool:
+        """See `Probe.fold`; possible with a single layer."""
+        return self.shape.layers == 1 and fold_into(self.linear, mean.x.flatten(), scale.x.flatten())
 
     def macs(self, n_tokens: int) -> int:
         return n_tokens * self.shape.dim * self.n_classes

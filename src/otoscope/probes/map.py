@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes._attention import FeedForward, LatentAttention
+from otoscope.probes._attention import FeedForward, LatentAttention, divide
 from otoscope.probes._head import Head, Norm
 from otoscope.probes._linear_head import LinearHeadProbe
 from otoscope.probes.base import only_layer, register
@@ -28,7 +28,7 @@ class MapHead(LinearHeadProbe):
 
     Parameters
     ----------
-    heads : number of attention heads; it must divide D.
+    heads : number of attention heads; it must divide D. None takes the largest divisor of D up to 12, the usual number.
     norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
 
     References
@@ -41,11 +41,12 @@ class MapHead(LinearHeadProbe):
     torch.Size([5, 3])
     """
 
-    def __init__(self, shape: TokenShape, n_classes: int, *, heads: int = 12, norm: Norm = "none") -> None:
+    def __init__(self, shape: TokenShape, n_classes: int, *, heads: int | None = None, norm: Norm = "none") -> None:
         super().__init__(shape, n_classes)
         D = shape.dim
         self.latent = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, D))[0])
-        self.attention = LatentAttention(D, heads, "map")
+        heads = divide(D, heads, usual=12, option="heads", probe="map")
+        self.attention = LatentAttention(D, heads)
         self.mlp_norm, self.mlp = nn.LayerNorm(D), FeedForward(D)
         self.head = Head(D, n_classes, norm)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from otoscope.probes._head import Norm
+from otoscope.probes._head import Norm, fold_into
 from otoscope.probes._linear_head import FixedFeatureProbe, Solver
 from otoscope.probes.base import only_layer, register
 from otoscope.types import Tokens, TokenShape
@@ -37,6 +37,7 @@ class Mean(FixedFeatureProbe):
     """
 
     reads = "mean"
+    affine_features = True
     stackable = True
 
     def __init__(
@@ -52,6 +53,12 @@ class Mean(FixedFeatureProbe):
 
     def features(self, tokens: Tokens) -> Tensor:
         return only_layer(tokens.mean)
+
+    def fold(self, mean: Tokens, scale: Tokens) -> bool:
+        """See `Probe.fold`; possible with a single layer and norm="none"."""
+        if self.shape.layers > 1 or self.head.norms:
+            return False
+        return fold_into(self.head.linear, self.features(mean)[0], self.features(scale)[0])
 
     def stacked_forward(self, parameters: Mapping[str, Tensor], tokens: Tokens, sets: int) -> Tensor:
         """Logits of R probes, see `Probe.stacked_forward`; one matrix product."""

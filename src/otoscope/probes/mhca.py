@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes._attention import attend, check_divides, map_query, project_values
+from otoscope.probes._attention import attend, divide, map_query, project_values
 from otoscope.probes._head import Head, Norm
 from otoscope.probes._linear_head import LinearHeadProbe
 from otoscope.probes.base import FrameProbe, Probe, only_layer, register
@@ -17,7 +17,6 @@ class _CrossAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        check_divides("heads", heads, dim, "mhca")
         self.heads = heads
         self.query = nn.Parameter(torch.randn(dim) * 0.02)
         self.key, self.value = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
@@ -35,8 +34,9 @@ class _CrossAttention(nn.Module):
 class _Mhca(Probe):
     """Attention and head of `mhca` and `mhca-frame`."""
 
-    def __init__(self, shape: TokenShape, n_classes: int, *, heads: int = 12, norm: Norm = "none") -> None:
+    def __init__(self, shape: TokenShape, n_classes: int, *, heads: int | None = None, norm: Norm = "none") -> None:
         super().__init__(shape, n_classes)
+        heads = divide(shape.dim, heads, usual=12, option="heads", probe=self.name)
         self.attention = _CrossAttention(shape.dim, heads)
         self.head = Head(shape.dim, n_classes, norm)
 
@@ -61,7 +61,8 @@ class Mhca(_Mhca, LinearHeadProbe):
 
     Parameters
     ----------
-    heads : number of attention heads, H; it must divide D.
+    heads : number of attention heads, H; it must divide D. None takes the largest divisor of D up to 12, the number of
+        the paper.
     norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
 
     References

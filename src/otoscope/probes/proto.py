@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes._prototypes import PROTOTYPE_LR, FloatPrototypes
+from otoscope.probes._prototypes import PROTOTYPE_LR, FloatPrototypes, Start, centred_tokens, check_start
 from otoscope.probes.base import ClipProbe, only_layer, register
 from otoscope.types import Tokens, TokenShape
 
@@ -28,6 +30,8 @@ class Proto(ClipProbe):
     ----------
     prototypes_per_class : number of prototypes of each class, J. The paper uses 20, and 10 on AudioSet.
     orthogonality : weight of the penalty.
+    start : "random", or "tokens" for prototypes that start from tokens of train clips of their class, minus the mean of
+        these tokens over all classes.
 
     References
     ----------
@@ -45,13 +49,31 @@ class Proto(ClipProbe):
     no_decay = ("prototypes",)
 
     def __init__(
-        self, shape: TokenShape, n_classes: int, *, prototypes_per_class: int = 20, orthogonality: float = 1.0
+        self,
+        shape: TokenShape,
+        n_classes: int,
+        *,
+        prototypes_per_class: int = 20,
+        orthogonality: float = 1.0,
+        start: Start = "random",
     ) -> None:
         super().__init__(shape, n_classes)
+        check_start(start)
+        self.start = start
         self.prototypes = FloatPrototypes(n_classes * prototypes_per_class, shape.dim)
         self.weight = nn.Parameter(torch.ones(n_classes, prototypes_per_class))
         self.bias = nn.Parameter(torch.zeros(n_classes))
         self.orthogonality = orthogonality
+
+    def prepare(self, load: Callable[[Tensor], Tokens], targets: Tensor) -> None:
+        """See `Probe.prepare`; takes the prototypes from clips of their class if `start` is "tokens".
+
+        A class without train clips takes them from clips of any class.
+        """
+        if self.start == "tokens":
+            present = torch.where((targets > 0).any(0), targets > 0, torch.ones_like(targets, dtype=torch.bool))
+            chosen = torch.multinomial(present.T.float(), self.weight.shape[1], replacement=True)
+            self.prototypes.start_from(centred_tokens(load, chosen.flatten())[0])
 
     def forward(self, tokens: Tokens) -> Tensor:
         s = self.prototypes.max_similarity(only_layer(tokens.normalised().flat), tokens.token_mask).relu()

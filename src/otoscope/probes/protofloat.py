@@ -21,6 +21,8 @@ class Protofloat(SharedPrototypes, LinearHeadProbe):
     Parameters
     ----------
     prototypes_per_class : number of prototypes of each class, J.
+    start : "random", or "tokens" for prototypes that start from tokens of the train clips minus their mean. The linear
+        layer then starts from the exact solution for these prototypes.
     selection : "exact" or "int8". "int8" selects tokens by int8 products, which is faster and may select another token
         of nearly the same cosine. Values and gradients are exact for the selected token (`otoscope.ops.max_cosine`).
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from otoscope.probes._attention import check_divides
+from otoscope.probes._attention import divide
 from otoscope.probes._head import Head, Norm
 from otoscope.probes._layer_gate import LayerGate
 from otoscope.probes._linear_head import LinearHeadProbe
@@ -50,7 +50,7 @@ class SelfAttention(LinearHeadProbe):
     Parameters
     ----------
     blocks : number of self-attention blocks.
-    heads : number of attention heads; it must divide D.
+    heads : number of attention heads; it must divide D. None takes the largest divisor of D up to 8, the usual number.
     dropout : dropout probability after each block and on the mean.
     norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
 
@@ -74,12 +74,12 @@ class SelfAttention(LinearHeadProbe):
         n_classes: int,
         *,
         blocks: int = 2,
-        heads: int = 8,
+        heads: int | None = None,
         dropout: float = 0.1,
         norm: Norm = "none",
     ) -> None:
         super().__init__(shape, n_classes)
-        check_divides("heads", heads, shape.dim, "selfattn")
+        heads = divide(shape.dim, heads, usual=8, option="heads", probe="selfattn")
         self.layer_gate = LayerGate(shape.layers)
         self.blocks = nn.ModuleList(_Block(shape.dim, heads) for _ in range(blocks))
         self.dropout = nn.Dropout(dropout)

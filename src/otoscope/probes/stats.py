@@ -38,6 +38,8 @@ class Stats(FixedFeatureProbe):
     torch.Size([5, 3])
     """
 
+    affine_features = True
+
     def __init__(
         self,
         shape: TokenShape,

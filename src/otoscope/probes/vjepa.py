@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from otoscope.probes._attention import FeedForward, LatentAttention
+from otoscope.probes._attention import FeedForward, LatentAttention, divide
 from otoscope.probes._head import Head, Norm
 from otoscope.probes._linear_head import LinearHeadProbe
 from otoscope.probes.base import only_layer, register
@@ -30,7 +30,7 @@ class VJepa(LinearHeadProbe):
 
     Parameters
     ----------
-    heads : number of attention heads; it must divide D.
+    heads : number of attention heads; it must divide D. None takes the largest divisor of D up to 12, the usual number.
     norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
 
     References
@@ -43,12 +43,13 @@ class VJepa(LinearHeadProbe):
     torch.Size([5, 3])
     """
 
-    def __init__(self, shape: TokenShape, n_classes: int, *, heads: int = 12, norm: Norm = "none") -> None:
+    def __init__(self, shape: TokenShape, n_classes: int, *, heads: int | None = None, norm: Norm = "none") -> None:
         super().__init__(shape, n_classes)
         D = shape.dim
         self.latent = nn.Parameter(nn.init.trunc_normal_(torch.empty(D), std=0.02))
         self.token_norm, self.mlp_norm = nn.LayerNorm(D), nn.LayerNorm(D)
-        self.attention = LatentAttention(D, heads, "vjepa")
+        heads = divide(D, heads, usual=12, option="heads", probe="vjepa")
+        self.attention = LatentAttention(D, heads)
         self.mlp = FeedForward(D)
         self._initialise()
         self.head = Head(D, n_classes, norm)

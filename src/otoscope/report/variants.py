@@ -33,6 +33,7 @@ def declared_settings(protocol: Protocol) -> dict[str, Any]:
     settings = {"probe": protocol.probe, "solver": protocol.solver, **protocol.options, "norm": protocol.norm}
     settings |= {"layers": _layers(protocol.layers), "dtype": protocol.dtype}
     settings |= {"fold": protocol.fold, "shots": protocol.shots}
+    settings |= {} if protocol.standardise == "none" else {"standardise": protocol.standardise}
     settings |= {} if protocol.shots is None else {"draw": protocol.draw}
     if protocol.views:
         low, high = protocol.views.snr_db
@@ -47,7 +48,8 @@ def declared_settings(protocol: Protocol) -> dict[str, Any]:
         settings |= {"search near_best": protocol.search.near_best or None}
     if protocol.training:
         training = protocol.training
-        settings |= {"epochs": training.epochs, "batch_size": training.batch_size}
+        settings |= {"epochs": training.epochs, "min_steps": training.min_steps or None}
+        settings |= {"batch_size": training.batch_size}
         settings |= {"lr": training.lr, "weight_decay": training.weight_decay}
         settings |= {"resolve_head": training.resolve_head}
     settings |= protocol.recipe or {}

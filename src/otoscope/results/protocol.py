@@ -97,6 +97,7 @@ class TrainingSettings:
     ----------
     epochs : passes over the train split.
     batch_size : number of clips per optimiser step.
+    min_steps : smallest number of optimiser steps, for which the number of epochs is raised; 0 for none.
     lr, weight_decay : fixed by the user; None where the probe's default or a search decides.
     resolve_head : whether the last linear layer is solved exactly after the training.
     """
@@ -106,6 +107,7 @@ class TrainingSettings:
     lr: float | None = None
     weight_decay: float | None = None
     resolve_head: bool = False
+    min_steps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +128,8 @@ class Protocol:
         None for any other probe.
     norm : normalisation before the last linear layer ("none", "layer", "batch"); None for a probe without that option.
     layers : encoder layers that the probe reads, counted from 0 at the input.
+    standardise : what is done to every channel of the tokens by the statistics of the train clips, before the probe
+        reads them: "scale", "centre" or "none".
     dtype : how the bank stores tokens ("float16", "int8", ...); None where no bank is read.
     fold : fold of the data set that is held out; None for a data set without folds.
     shots, draw, views, validation_cut : the train clips that the training uses; see `Sampling`.
@@ -156,6 +160,7 @@ class Protocol:
     search: SearchSettings | None = None
     training: TrainingSettings | None = None
     recipe: Mapping[str, Any] | None = field(default=None, hash=False)
+    standardise: Literal["scale", "centre", "none"] = "none"
     revision: int = REVISION
 
     def __post_init__(self) -> None:

@@ -31,6 +31,7 @@ class Record:
     encoder, dataset, probe : labels by which results are listed.
     seed : training seed.
     protocol : everything else that decides the run.
+    epochs : number of epochs that were trained; None for a probe without gradient training and in older records.
     lr, weight_decay : learning rate and weight decay of the training; None for a probe without gradient training.
     metric : name of the main score; `value` is `metrics[metric]`, a fraction.
     metrics : every metric of the task, as fractions.
@@ -54,6 +55,7 @@ class Record:
     value: float
     parameters: int
     train_seconds: float
+    epochs: int | None = None
     validation: float | None = None
     lr: float | None = None
     weight_decay: float | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import torch
 
 from otoscope import probes
@@ -11,6 +13,12 @@ from otoscope.results import Protocol
 from otoscope.train import loader
 from otoscope.train.config import TrainingConfig
 from otoscope.train.fitted import chosen_shape, layers_of
+from otoscope.train.standardise import Standardiser
+
+_STANDARDISERS: WeakKeyDictionary[BankSplit, dict[tuple[object, ...], Standardiser]] = WeakKeyDictionary()
+"""Standardisers of train splits, so that the statistics of a split are computed once for all trainings on it."""
+_BATCH_SIZE = 64
+"""Number of clips whose statistics are computed at once."""
 
 
 def create_probe(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> Probe:
@@ -19,15 +27,34 @@ def create_probe(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> Probe
     return probes.create(protocol.probe, shape, len(bank.task.classes), **protocol.options).to(device_of(trial))
 
 
-def load_split(split: BankSplit, module: Probe, trial: TrainingConfig) -> loader.Loader:
-    """Return a loader of the tokens of a split, with the content and layers that the probe reads.
+def load_split(bank: Bank, split: str, module: Probe, trial: TrainingConfig) -> loader.Loader:
+    """Return a loader of the tokens of a split: what the probe reads, standardised by the train clips.
 
     Tokens are kept in memory for a probe that is trained by gradient, because others load each clip once.
     """
-    in_memory = None if module.solver == "adamw" else 0
     return loader.split_loader(
-        split, module.reads, layers_of(trial), normalise=module.normalises_tokens, in_memory=in_memory
+        bank.split(split),
+        module.reads,
+        layers_of(trial),
+        standardiser=standardiser_of(bank, module, trial),
+        normalise=module.normalises_tokens,
+        in_memory=None if module.solver == "adamw" else 0,
     )
+
+
+def standardiser_of(bank: Bank, module: Probe, trial: TrainingConfig) -> Standardiser | None:
+    """Return what standardises the tokens that a probe reads, computed from the train clips; None for none."""
+    if not trial.standardise or module.standardises == "none":
+        return None
+    split, layers = bank.split("train"), layers_of(trial)
+    computed = _STANDARDISERS.setdefault(split, {})
+    key = (module.reads == "tokens", layers, module.standardises)
+    if key not in computed:
+        load = loader.split_loader(split, module.reads, layers, in_memory=0)
+        batches = torch.split(torch.arange(len(split)), _BATCH_SIZE)
+        with loader.prefetch(load, batches) as loaded:
+            computed[key] = Standardiser.fit(loaded, module.standardises)
+    return computed[key]
 
 
 def device_of(trial: TrainingConfig) -> torch.device:

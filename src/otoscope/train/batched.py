@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -11,10 +12,10 @@ from typing import Any
 
 from otoscope import probes
 from otoscope.bank import Bank
-from otoscope.probes import FrameProbe, Probe
+from otoscope.probes import FrameProbe, LinearHeadProbe, Probe
 from otoscope.results import Protocol
 from otoscope.train import loader
-from otoscope.train._prepare import create_probe, device_of, load_split
+from otoscope.train._prepare import create_probe, device_of, load_split, standardiser_of
 from otoscope.train._splits import check_splits
 from otoscope.train.callbacks import EndDiverged, SaveBest, StopTrials, Validation, Watch
 from otoscope.train.config import TrainingConfig
@@ -24,7 +25,7 @@ from otoscope.train.fitted import FittedProbe, chosen_shape, fitted_on
 from otoscope.train.learners import SingleLearner, StackedLearner, can_stack
 from otoscope.train.loop import Callback, Group, TrainingState, train
 from otoscope.train.losses import Loss, loss_for
-from otoscope.train.once import fit_once, resolve_head
+from otoscope.train.once import fit_once, resolve_head, set_head, solve_head
 from otoscope.train.optim import adamw, warmup_cosine
 from otoscope.train.progress import TrainingBar
 from otoscope.train.protocol import protocol_of
@@ -127,8 +128,10 @@ class _Trials:
                 self.streams.append(RandomStream(self.device))
         self.training, self.validation = bank.split("train"), bank.split("validation")
         self.load, self.load_validation = (
-            load_split(split, self.modules[0], trials[0]) for split in (self.training, self.validation)
+            load_split(bank, name, self.modules[0], trials[0]) for name in ("train", "validation")
         )
+        self.epochs = trials[0].count_epochs(len(self.training))
+        self._prepare_modules()
         self.state = TrainingState(self._groups(), self._diverged)
 
     def train(self, watch: Watch | None, progress: bool) -> None:
@@ -142,12 +145,12 @@ class _Trials:
             EndDiverged(),
             Validation(in_order, targets, self.bank.task),
             SaveBest(self.bank.task),
-            *([] if watch is None else [StopTrials(watch, last_epoch=first.epochs - 1)]),
-            TrainingBar(label, first.epochs, show=progress),
+            *([] if watch is None else [StopTrials(watch, last_epoch=self.epochs - 1)]),
+            TrainingBar(label, self.epochs, show=progress),
         ]
-        schedule = partial(warmup_cosine, steps=first.epochs * len(data.step_weights))
+        schedule = partial(warmup_cosine, steps=self.epochs * len(data.step_weights))
         with self.streams[0].active() if len(self.trials) == 1 else nullcontext():
-            train(self.state, data, epochs=range(first.epochs), schedule=schedule, callbacks=callbacks)
+            train(self.state, data, epochs=range(self.epochs), schedule=schedule, callbacks=callbacks)
 
     def results(self, seconds: float) -> list[FittedProbe | DivergedError | PrunedError]:
         """Return the result of each trial. `seconds` is the training time of all trials together."""
@@ -164,8 +167,23 @@ class _Trials:
                 trial, protocol, head = self.trials[number], self.protocols[number], None
                 if trial.resolve_head:
                     history, head = resolve_head(module, self.bank, trial, history)
-                results[number] = fitted_on(self.bank, module, protocol, trial, history, trial_seconds[number], head)
+                standardiser, seconds = standardiser_of(self.bank, module, trial), trial_seconds[number]
+                results[number] = fitted_on(self.bank, module, protocol, trial, history, seconds, standardiser, head)
         return [results[number] for number in range(len(self.trials))]
+
+    def _prepare_modules(self) -> None:
+        """Let each module take its start from the train clips. Trials with the same seed have the same start."""
+        first: dict[int, int] = {}
+        for number, trial in enumerate(self.trials):
+            if first.setdefault(trial.seed, number) < number:
+                self.modules[number] = copy.deepcopy(self.modules[first[trial.seed]])
+                self.streams[number] = copy.copy(self.streams[first[trial.seed]])
+                continue
+            module = self.modules[number]
+            with self.streams[number].active():
+                module.prepare(self.load, self.training.targets)
+            if isinstance(module, LinearHeadProbe) and module.solves_head_first:
+                set_head(module, solve_head(module, self.bank, trial))
 
     def _groups(self) -> list[Group]:
         """Return one stacked learner if the probe can be stacked, else one learner for each trial, sorted by seed."""
@@ -198,24 +216,32 @@ def _with_defaults(
     """Return the configurations with every default replaced by its value for this probe and bank."""
     if not configs:
         raise ValueError("fit_many needs at least one configuration, found none; fit trains a single one")
-    shared = [(c.epochs, c.batch_size, c.layers, c.device, c.resolve_head) for c in configs]
+    shared = [replace(c, seed=0, lr=None, weight_decay=None) for c in configs]
     if any(other != shared[0] for other in shared):
         raise ValueError(
-            "fit_many needs configurations that differ in seed, lr and weight_decay alone, found several values of "
-            f"(epochs, batch_size, layers, device, resolve_head): {shared}; train them in separate calls"
+            "fit_many needs configurations that differ in seed, lr and weight_decay alone, found different values of "
+            f"{', '.join(_differing(shared))}; train them in separate calls"
         )
     layers = loader.choose_layers(configs[0].layers, kind.uses_all_layers, bank.shape)
     if solver != "adamw":
         return [replace(c, layers=layers, lr=None, weight_decay=None) for c in configs]
+    epochs = configs[0].count_epochs(len(bank.split("train")))
     return [
         replace(
             c,
             layers=layers,
+            epochs=epochs,
             lr=kind.lr.middle if c.lr is None else c.lr,
             weight_decay=kind.weight_decay.middle if c.weight_decay is None else c.weight_decay,
         )
         for c in configs
     ]
+
+
+def _differing(configs: Sequence[TrainingConfig]) -> list[str]:
+    """Return the names of the settings in which configurations differ from the first one."""
+    first, *others = (vars(config) for config in configs)
+    return [name for name in first if any(other[name] != first[name] for other in others)]
 
 
 def _lr_and_weight_decay(trial: TrainingConfig) -> tuple[float, float]:

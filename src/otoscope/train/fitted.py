@@ -19,14 +19,17 @@ from otoscope.files import replacing
 from otoscope.probes import FixedFeatureProbe, Probe
 from otoscope.results import Protocol
 from otoscope.results.convergence import Reasons
-from otoscope.train import loader
 from otoscope.train.config import TrainingConfig
 from otoscope.train.convergence import head_reasons, training_reasons
 from otoscope.train.exact import ExactHead
+from otoscope.train.loader import Loader, prefetch, split_loader, tokens_loader
 from otoscope.train.shipping import HeadDtype, pack, unpack
+from otoscope.train.standardise import Standardiser, take_standardiser
 from otoscope.types import Task, Tokens, TokenShape
 
-_FORMAT = 2
+_FORMAT = 3
+_EARLIER_CONFIG = {"standardise": False, "min_steps": 0, "resolve_head": False}
+"""What format 2 trained without, as settings of `TrainingConfig`."""
 _SAVED = ("probe", "options", "task", "shape", "config", "protocol", "history", "validation", "train_seconds")
 _SAVED_LATER = {"not_converged": None}
 """Fields that files of older versions do not have, with the values they get."""
@@ -48,6 +51,8 @@ class FittedProbe:
     history : one row per epoch: `epoch`, `loss` (with gradient training) and `validation`.
     validation : main score of the best epoch on the validation split.
     train_seconds : wall-clock time of the training.
+    standardiser : standardises the tokens before `module` reads them; None where `module` reads tokens as they are, or
+        where the standardisation is a part of its weights (`Probe.fold`).
     not_converged : reasons why the training has not converged (`otoscope.train.convergence`); empty if it has
         converged, None if that is not known, as for probes that an older version saved.
     """
@@ -62,6 +67,7 @@ class FittedProbe:
     history: list[dict[str, float]]
     validation: float
     train_seconds: float
+    standardiser: Standardiser | None = None
     not_converged: Reasons | None = None
 
     @property
@@ -78,6 +84,11 @@ class FittedProbe:
     def weight_decay(self) -> float | None:
         """Weight decay that was used; None for a probe without gradient training."""
         return self.config.weight_decay
+
+    @property
+    def epochs(self) -> int | None:
+        """Number of epochs of the training; None for a probe without gradient training."""
+        return None if self.protocol.training is None else self.config.epochs
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -105,17 +116,28 @@ class FittedProbe:
         ------
         ValueError : if the tokens have another shape than those the probe was trained on.
         """
-        module = self.module
+        return predict(self.module, self.loader(source), len(source), batch_size)
+
+    def loader(self, source: Tokens | BankSplit) -> Loader:
+        """A loader of the tokens that `module` reads: layers selected, tokens pooled, standardised and normalised.
+
+        Parameters
+        ----------
+        source : as for `predict_logits`, which raises the same errors.
+
+        Returns
+        -------
+        Loader. Clip indices int64 [B] to the tokens of these clips.
+        """
+        module, standardiser, normalise = self.module, self.standardiser, self.module.normalises_tokens
         if isinstance(source, Tokens):
             self._check(source)
-            load = loader.tokens_loader(source, module.reads, self.layers, normalise=module.normalises_tokens)
-        else:
-            if source.shape != self.shape:
-                raise ValueError(f"probe {self.probe!r} was trained on {self.shape}, this split holds {source.shape}")
-            load = loader.split_loader(
-                source, module.reads, self.layers, normalise=module.normalises_tokens, in_memory=0
-            )
-        return predict(module, load, len(source), batch_size)
+            return tokens_loader(source, module.reads, self.layers, standardiser=standardiser, normalise=normalise)
+        if source.shape != self.shape:
+            raise ValueError(f"probe {self.probe!r} was trained on {self.shape}, this split holds {source.shape}")
+        return split_loader(
+            source, module.reads, self.layers, standardiser=standardiser, normalise=normalise, in_memory=0
+        )
 
     def _check(self, tokens: Tokens) -> None:
         _, layers, _, freq, dim = tokens.x.shape
@@ -144,6 +166,7 @@ class FittedProbe:
         ValueError : for another dtype than float32 if the probe has no last linear layer, or if a weight overflows.
         """
         folder, state = Path(folder), pack(self.module, head_dtype)
+        state |= self.standardiser.state() if self.standardiser else {}
         with replacing(folder / "probe.safetensors") as temporary:
             save_file(state, temporary)
         device = None if self.config.device is None else str(self.config.device)
@@ -161,20 +184,24 @@ def fitted_on(
     config: TrainingConfig,
     history: list[dict[str, float]],
     train_seconds: float,
+    standardiser: Standardiser | None,
     head: ExactHead | None = None,
 ) -> FittedProbe:
-    """The `FittedProbe` of a finished training.
+    """The `FittedProbe` of a finished training. The standardisation is folded into its weights where that is possible.
 
     Parameters
     ----------
     bank : the bank of the training.
     module, protocol, config, history, train_seconds : fields of `FittedProbe`.
+    standardiser : standardised the tokens of the training; None for no standardisation.
     head : the exact head of the probe; None if its head was trained by gradient, or if it has none.
     """
+    module = module.cpu().eval()
+    folded = standardiser is not None and module.fold(standardiser.mean, standardiser.scale)
     sort_key = metrics.main_metric(bank.task).sort_key
     trained = () if head and isinstance(module, FixedFeatureProbe) else training_reasons(history, sort_key)
     return FittedProbe(
-        module=module.cpu().eval(),
+        module=module,
         probe=protocol.probe,
         options=dict(protocol.options),
         task=bank.task,
@@ -184,6 +211,7 @@ def fitted_on(
         history=history,
         validation=max((row["validation"] for row in history), key=sort_key),
         train_seconds=train_seconds,
+        standardiser=None if folded else standardiser,
         not_converged=(*trained, *(head_reasons(head, sort_key) if head else ())),
     )
 
@@ -204,7 +232,10 @@ def load(folder: str | Path) -> FittedProbe:
     if not (folder / "probe.json").is_file():
         raise FileNotFoundError(f"no saved probe in {folder} (probe.json is not there); FittedProbe.save writes one")
     saved = _SAVED_LATER | json.loads((folder / "probe.json").read_text())
-    if saved.pop("format", None) != _FORMAT or set(saved) != {*_SAVED, *_SAVED_LATER}:
+    written = saved.pop("format", None)
+    if written == 2:
+        saved["config"] = _EARLIER_CONFIG | saved["config"]
+    if written not in (2, _FORMAT) or set(saved) != {*_SAVED, *_SAVED_LATER}:
         raise ValueError(f"{folder / 'probe.json'} was written by another version of otoscope; fit the probe again")
     task = Task(tuple(saved["task"]["classes"]), saved["task"]["kind"], saved["task"]["metric"])
     shape = TokenShape(**saved["shape"])
@@ -212,13 +243,14 @@ def load(folder: str | Path) -> FittedProbe:
     module = probes.create(
         saved["probe"], chosen_shape(shape, layers_of(config)), len(task.classes), **saved["options"]
     )
+    state, standardiser = take_standardiser(load_file(folder / "probe.safetensors"))
     try:
-        unpack(module, load_file(folder / "probe.safetensors"))
+        unpack(module, state)
     except RuntimeError as error:
         raise ValueError(f"the weights in {folder} do not fit the probe that probe.json names: {error}") from error
     loaded = {"task": task, "shape": shape, "config": config, "protocol": Protocol.from_json(saved["protocol"])}
     loaded |= {"not_converged": saved["not_converged"] and tuple(saved["not_converged"])}
-    return FittedProbe(**saved | loaded, module=module.eval())
+    return FittedProbe(**saved | loaded, module=module.eval(), standardiser=standardiser)
 
 
 def layers_of(config: TrainingConfig) -> tuple[int, ...]:
@@ -238,7 +270,7 @@ def chosen_shape(shape: TokenShape, layers: Sequence[int]) -> TokenShape:
     return TokenShape(len(layers), shape.freq, shape.dim, shape.has_cls, shape.frame_rate)
 
 
-def predict(module: Probe, load: loader.Loader, clips: int, batch_size: int) -> Tensor:
+def predict(module: Probe, load: Loader, clips: int, batch_size: int) -> Tensor:
     """Logits of clips in evaluation mode. The mode of the module is restored.
 
     Parameters
@@ -256,7 +288,7 @@ def predict(module: Probe, load: loader.Loader, clips: int, batch_size: int) -> 
     was_training = module.training
     module.eval()
     try:
-        with torch.no_grad(), loader.prefetch(load, torch.split(torch.arange(clips), batch_size)) as loaded:
+        with torch.no_grad(), prefetch(load, torch.split(torch.arange(clips), batch_size)) as loaded:
             batches = [module(tokens.to(device)).float().cpu() for tokens in loaded]
     finally:
         module.train(was_training)

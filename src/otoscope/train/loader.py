@@ -1,7 +1,7 @@
 """Loaders of the tokens that a probe reads.
 
-A loader selects layers, pools token maps and L2-normalises tokens as the probe requires. A split that fits in memory is
-read once. A larger one is read from disk batch by batch, in a background thread.
+A loader selects layers, pools token maps, standardises and L2-normalises tokens as the probe requires. A split that
+fits in memory is read once. A larger one is read from disk batch by batch, in a background thread.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import Generator, Tensor
 
 from otoscope.bank import BankSplit
+from otoscope.train.standardise import Standardiser
 from otoscope.types import Tokens, TokenShape
 
 Reads = Literal["summary", "mean", "tokens"]
@@ -104,21 +105,40 @@ def select(tokens: Tokens, reads: Reads, layers: tuple[int, ...]) -> Tokens:
     return tokens if reads == "tokens" else tokens.pooled()
 
 
-def tokens_loader(tokens: Tokens, reads: Reads, layers: tuple[int, ...], *, normalise: bool = False) -> Loader:
+def tokens_loader(
+    tokens: Tokens,
+    reads: Reads,
+    layers: tuple[int, ...],
+    *,
+    standardiser: Standardiser | None = None,
+    normalise: bool = False,
+) -> Loader:
     """A loader of clips whose tokens are in memory.
 
     Parameters
     ----------
     tokens, reads, layers : as for `select`.
+    standardiser : standardises the selected tokens, once; None leaves them as they are.
     normalise : whether to L2-normalise every token and cls, once (`Probe.normalises_tokens`).
     """
-    selected = select(tokens, reads, layers)
-    selected = selected.normalised() if normalise else selected
+    selected = _transform(select(tokens, reads, layers), standardiser, normalise)
     return lambda index: selected.select_clips(index)
 
 
+def _transform(tokens: Tokens, standardiser: Standardiser | None, normalise: bool) -> Tokens:
+    """Standardise and then L2-normalise selected tokens, each if it is requested."""
+    tokens = tokens if standardiser is None else standardiser(tokens)
+    return tokens.normalised() if normalise else tokens
+
+
 def split_loader(
-    split: BankSplit, reads: Reads, layers: tuple[int, ...], *, normalise: bool = False, in_memory: int | None = None
+    split: BankSplit,
+    reads: Reads,
+    layers: tuple[int, ...],
+    *,
+    standardiser: Standardiser | None = None,
+    normalise: bool = False,
+    in_memory: int | None = None,
 ) -> Loader:
     """A loader of the clips of a split of a bank.
 
@@ -129,17 +149,18 @@ def split_loader(
     split : the split.
     reads : `Probe.reads`; anything but "tokens" reads pooled vectors.
     layers : indices of the layers.
+    standardiser : standardises the tokens as they are read; None leaves them as they are.
     normalise : whether to L2-normalise every token and cls as it is read (`Probe.normalises_tokens`).
     in_memory : largest token map of a split, in bytes of float32, that is kept in memory; None for `IN_MEMORY`. With 0,
         nothing is kept, which is faster if each clip is loaded only once.
     """
     if reads != "tokens":
-        return tokens_loader(split.pooled(), reads, layers, normalise=normalise)
+        return tokens_loader(split.pooled(), reads, layers, standardiser=standardiser, normalise=normalise)
     all_layers = layers == tuple(range(split.shape.layers))
 
     def read(rows: slice | list[int]) -> Tokens:
         tokens = split.tokens(rows) if all_layers else split.tokens(rows, layers)
-        return tokens.normalised() if normalise else tokens
+        return _transform(tokens, standardiser, normalise)
 
     if read(slice(0, 1)).x.numel() * 4 * len(split) > (IN_MEMORY if in_memory is None else in_memory):
         return DiskLoader(split, read)

@@ -19,7 +19,7 @@ from otoscope.results import Protocol
 from otoscope.sampling import split_folds
 from otoscope.train import _layer_features
 from otoscope.train._head_inputs import fits_in_memory, head_inputs
-from otoscope.train._prepare import create_probe, device_of, load_split
+from otoscope.train._prepare import create_probe, device_of, load_split, standardiser_of
 from otoscope.train._splits import count_folds, has_validation
 from otoscope.train.config import TrainingConfig
 from otoscope.train.errors import DivergedError
@@ -53,8 +53,7 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
     start, device = time.perf_counter(), device_of(trial)
     with seeded(trial.seed, device):
         module = create_probe(bank, trial, protocol)
-        training = bank.split("train")
-        module.prepare(load_split(training, module, trial), len(training))
+        module.prepare(load_split(bank, "train", module, trial), bank.split("train").targets)
         head = None
         if isinstance(module, LinearHeadProbe):
             head = solve_head(module, bank, trial, protocol)
@@ -62,7 +61,8 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
             history = [{"penalty": point.penalty, "validation": point.validation} for point in head.path]
         else:
             history = _store_clips(module, bank, trial)
-    return fitted_on(bank, module, protocol, trial, history, time.perf_counter() - start, head)
+    standardiser, seconds = standardiser_of(bank, module, trial), time.perf_counter() - start
+    return fitted_on(bank, module, protocol, trial, history, seconds, standardiser, head)
 
 
 def solve_head(
@@ -101,13 +101,13 @@ def solve_head(
         "positive_weight": None if weight == 1 else torch.full((classes,), weight),
         "device": device,
     }
-    with _features(module, training, trial, protocol) as features:
+    with _features(module, bank, "train", trial, protocol) as features:
         if not has_validation(bank):
             folds = split_folds(training.targets, training.groups, folds=count_folds(training))
             score = partial(_score, training, bank)
             return cross_validate(features, training.targets, torch.from_numpy(folds), score, **settings)
         validation = bank.split("validation")
-        with _features(module, validation, trial, protocol) as inputs:
+        with _features(module, bank, "validation", trial, protocol) as inputs:
             return fit_path(features, training.targets, inputs, partial(_score, validation, bank), **settings)
 
 
@@ -147,17 +147,20 @@ def set_head(module: LinearHeadProbe, head: ExactHead) -> None:
 
 @contextmanager
 def _features(
-    module: LinearHeadProbe, split: BankSplit, trial: TrainingConfig, protocol: Protocol | None
+    module: LinearHeadProbe, bank: Bank, split: str, trial: TrainingConfig, protocol: Protocol | None
 ) -> Iterator[Tensor]:
     """The input of the last linear layer for every clip of a split, float32 [n, W]."""
-    known = None if protocol is None else _layer_features.recall(split, module, trial, protocol)
-    if known is not None:
-        yield known
-        return
+    clips, kept = bank.split(split), None
+    if protocol is not None:
+        kept = _layer_features.Kept(clips, module, trial, protocol, standardiser_of(bank, module, trial))
+        known = kept.recall()
+        if known is not None:
+            yield known
+            return
     module.eval()
-    with head_inputs(module, load_split(split, module, trial), len(split), device_of(trial)) as features:
-        if protocol is not None and fits_in_memory(features.shape):
-            _layer_features.keep(features, split, module, trial, protocol)
+    with head_inputs(module, load_split(bank, split, module, trial), len(clips), device_of(trial)) as features:
+        if kept is not None and fits_in_memory(features.shape):
+            kept.keep(features)
         yield features
 
 
@@ -168,10 +171,10 @@ def _score(split: BankSplit, bank: Bank, logits: Tensor) -> float:
 def _store_clips(module: Probe, bank: Bank, trial: TrainingConfig) -> list[dict[str, float]]:
     """Let the probe store the train clips, and return a history of one row."""
     training, validation, device = bank.split("train"), bank.split("validation"), device_of(trial)
-    load = load_split(training, module, trial)
+    load = load_split(bank, "train", module, trial)
     for index in torch.split(torch.arange(len(training)), trial.batch_size):
         module.partial_fit(load(index).to(device), training.targets[index].to(device))
-    logits = predict(module, load_split(validation, module, trial), len(validation), trial.batch_size)
+    logits = predict(module, load_split(bank, "validation", module, trial), len(validation), trial.batch_size)
     if not bool(logits.isfinite().all()):
         raise DivergedError(f"probe {module.name!r}: scores of the validation split are nan or infinite")
     return [{"epoch": 0, "validation": _score(validation, bank, logits)}]

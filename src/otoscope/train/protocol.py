@@ -11,7 +11,7 @@ from otoscope.bank import Bank, BankIdentity
 from otoscope.probes import LinearHeadProbe
 from otoscope.results import Protocol, Sampling, TrainingSettings
 from otoscope.train._splits import count_folds, has_validation
-from otoscope.train.config import TrainingConfig
+from otoscope.train.config import EPOCHS, TrainingConfig
 from otoscope.train.fitted import layers_of
 
 
@@ -24,6 +24,7 @@ def probe_protocol(
     layers: Sequence[int],
     options: Mapping[str, Any],
     training: TrainingSettings,
+    standardise: bool,
     sampling: Sampling,
 ) -> Protocol:
     """Return the protocol of a probe on a bank.
@@ -37,6 +38,7 @@ def probe_protocol(
     layers : layers that the probe reads, as indices into the layers of the bank.
     options : options given to the probe.
     training : settings of gradient training. They are left out for a probe that is not trained by gradient.
+    standardise : whether tokens are standardised as the probe declares it.
     sampling : how the train clips were chosen.
 
     Returns
@@ -57,6 +59,7 @@ def probe_protocol(
         norm=_norm(probe, options),
         layers=tuple(identity.layers[index] for index in layers),
         dtype=identity.dtype,
+        standardise=probes.standardisation_of(probe, options) if standardise else "none",
         training=replace(training, resolve_head=resolve_head) if solver == "adamw" else None,
         **vars(sampling),
     )
@@ -79,17 +82,24 @@ def protocol_of(probe: str, bank: Bank, options: Mapping[str, Any], config: Trai
         control=bank.control,
         layers=layers_of(config),
         options=options,
-        training=TrainingSettings(
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-            resolve_head=config.resolve_head,
-        ),
+        training=training_settings(config),
+        standardise=config.standardise,
         sampling=bank.sampling,
     )
     folds = None if has_validation(bank) else count_folds(bank.split("train"))
     return replace(protocol, cross_validation=folds if protocol.solver == "exact" else None)
+
+
+def training_settings(config: TrainingConfig) -> TrainingSettings:
+    """The settings of gradient training that a configuration declares."""
+    return TrainingSettings(
+        epochs=EPOCHS if config.epochs is None else config.epochs,
+        min_steps=config.min_steps if config.epochs is None else 0,
+        batch_size=config.batch_size,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        resolve_head=config.resolve_head,
+    )
 
 
 def _norm(probe: str, options: Mapping[str, Any]) -> str | None:

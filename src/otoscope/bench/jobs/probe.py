@@ -107,13 +107,11 @@ class ProbeJob(Job):
 
     def _config(self, setting: Setting, seed: int) -> TrainingConfig:
         """The configuration of a training with this learning rate and weight decay."""
-        return TrainingConfig(
-            lr=setting.get("lr", self._spec.lr),
-            weight_decay=setting.get("weight_decay", self._spec.weight_decay),
-            epochs=self.suite.epochs,
-            batch_size=self.suite.batch_size,
-            layers=self._spec.layer,
-            resolve_head=self._spec.resolve_head,
+        config = self.suite.training_config(self._spec)
+        return replace(
+            config,
+            lr=setting.get("lr", config.lr),
+            weight_decay=setting.get("weight_decay", config.weight_decay),
             seed=seed,
             device=self.device,
         )
