@@ -22,12 +22,13 @@ import reading
 import render
 import screened
 import trials
+import untrained
 from measure import machine
 from otoscope.files import replacing
 from rows import Section
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PROGRAMS = (prototypes, trials, reading, growth, evaluation, neighbours, screened, heads)
+PROGRAMS = (prototypes, trials, reading, growth, evaluation, neighbours, screened, heads, untrained)
 OPENING = """\
 `make bench` writes this page; to change its text, edit the programs under `benchmarks/`. Every ratio is measured
 within one run: both implementations run once to warm up and then alternately. The tables give the median over the

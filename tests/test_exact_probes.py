@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from torch import Tensor
 from torch.nn import functional
 
 import otoscope
@@ -41,17 +42,22 @@ TRAINED_WITH_LINEAR_HEAD = [
 
 
 class ScaledEar(Ear):
-    """`Ear` with tokens multiplied by `scale` and moved by `shift`: the same information."""
+    """`Ear` with tokens multiplied by `scale` and moved by `shift`: the same information.
 
-    def __init__(self, *, scale: float = 1.0, shift: float = 0.0) -> None:
+    The standard deviations of the channels span `decades` powers of ten.
+    """
+
+    def __init__(self, *, scale: float = 1.0, shift: float = 0.0, decades: float = 0.0) -> None:
         super().__init__()
         self.scale, self.shift = scale, shift
-        self.front_end_id = f"{Ear.front_end_id}-{scale:g}-{shift:g}"
+        self.channels = torch.logspace(0, -decades, Ear.shape.dim)
+        self.front_end_id = f"{Ear.front_end_id}-{scale:g}-{shift:g}-{decades:g}"
 
     def embed(self, features: encoders.Features) -> Tokens:
         tokens = super().embed(features)
         assert tokens.cls is not None
-        return Tokens(tokens.x * self.scale + self.shift, tokens.mask, tokens.cls * self.scale + self.shift)
+        scale = self.scale * self.channels
+        return Tokens(tokens.x * scale + self.shift, tokens.mask, tokens.cls * scale + self.shift)
 
 
 @pytest.fixture(scope="module")
@@ -75,33 +81,41 @@ def features_of(fitted: FittedProbe, bank: Bank, split: str) -> torch.Tensor:
     return fitted.module.linear_input(fitted.loader(clips)(torch.arange(len(clips)))).detach()
 
 
-def objective(x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, penalty: float) -> float:
-    """Mean loss over clips, summed over classes, with the penalty of weights [C, D] for standardised features."""
-    loss = functional.binary_cross_entropy_with_logits(x @ weight.T + bias, y, reduction="none").mean(0).sum()
+def objective(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, penalty: float, kind: str) -> float:
+    """Mean loss over clips, summed over independent problems, with the penalty of weights [C, D]."""
+    logits = x @ weight.T + bias
+    if kind == "multi-class":
+        loss = functional.cross_entropy(logits, y)
+    else:
+        loss = functional.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(0).sum()
     return float(loss + penalty / 2 * weight.square().sum())
 
 
+@pytest.mark.parametrize("kind", ["multi-label", "multi-class"])
+@pytest.mark.parametrize("layers", [None, "all"])
+@pytest.mark.parametrize("decades", [0, 4])
 @pytest.mark.parametrize("probe", FIXED)
-def test_the_layer_is_at_the_optimum_of_scikit_learn(make_bank: Callable[..., Bank], probe: str) -> None:
-    bank = make_bank()
-    fitted = fit(probe, bank)
+def test_the_layer_is_at_the_optimum_of_scikit_learn(
+    make_bank: Callable[..., Bank], probe: str, decades: int, layers: str | None, kind: str
+) -> None:
+    bank = make_bank(kind, decades=decades)
+    fitted = fit(probe, bank, TrainingConfig(layers=layers))
     x, y = features_of(fitted, bank, "train").double(), bank.split("train").targets.double()
-    best = max(fitted.history, key=lambda row: (row["validation"], row["penalty"]))
+    penalty = max(fitted.history, key=lambda row: (row["validation"], row["penalty"]))["penalty"]
     mean, scale = x.mean(0), x.std(0, correction=0)
+    constant = scale < 1e-5 * x.abs().amax(0)
+    assert not constant.any()
     standardised = (x - mean) / scale
-    assert isinstance(fitted.module, LinearHeadProbe)
     layer = fitted.module.last_layer
-    weight = layer.weight.detach().double() * scale
-    ours = objective(
-        standardised, y, weight, layer.bias.detach().double() + layer.weight.detach().double() @ mean, best["penalty"]
-    )
-    options = {"C": 1 / (len(x) * best["penalty"]), "tol": 1e-10, "max_iter": 10_000}
-    models = [LogisticRegression(**options).fit(standardised.numpy(), column.numpy()) for column in y.T]
+    weight, bias = layer.weight.detach().double(), layer.bias.detach().double()
+    ours = objective(standardised, y, weight * scale, bias + weight @ mean, penalty, kind)
+    options = {"C": 1 / (len(x) * penalty), "tol": 1e-10, "max_iter": 10_000}
+    columns = y.T if kind == "multi-label" else [y.argmax(1)]
+    models = [LogisticRegression(**options).fit(standardised.numpy(), column.numpy()) for column in columns]
     weights, biases = (
         torch.from_numpy(np.concatenate([getattr(m, name) for m in models])) for name in ("coef_", "intercept_")
     )
-    theirs = objective(standardised, y, weights, biases, best["penalty"])
-    assert ours <= theirs * (1 + 1e-6)
+    assert ours <= objective(standardised, y, weights, biases, penalty, kind) * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("kind", ["multi-label", "multi-class"])
@@ -111,8 +125,10 @@ def test_scale_and_shift_of_all_tokens_change_no_exact_probe(
     make_bank: Callable[..., Bank], probe: str, kind: str, change: dict[str, float]
 ) -> None:
     plain, changed = make_bank(kind), make_bank(kind, **change)
-    logits = [fit(probe, bank).predict_logits(bank.split("validation")) for bank in (plain, changed)]
+    fitted = [fit(probe, bank) for bank in (plain, changed)]
+    logits = [f.predict_logits(bank.split("validation")) for f, bank in zip(fitted, (plain, changed), strict=True)]
     torch.testing.assert_close(logits[0], logits[1], rtol=1e-2, atol=1e-2)
+    assert fitted[0].validation == pytest.approx(fitted[1].validation, abs=1e-3)
 
 
 @pytest.mark.parametrize("probe", ["linear", "stats"])
@@ -180,7 +196,7 @@ class TestWithoutValidationSplit:
     def test_other_probes_say_how_to_get_a_validation_split(
         self, bank: Bank, probe: str, options: dict[str, Any]
     ) -> None:
-        with pytest.raises(ValueError, match=r"needs a validation split.*the splits train, test.*with_validation"):
+        with pytest.raises(ValueError, match=r"needs a validation split.*has none.*with_validation"):
             fit(probe, bank, options=options)
         assert fit(probe, with_validation(bank), replace(SHORT, epochs=1), options=options).history
 

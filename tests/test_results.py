@@ -109,7 +109,6 @@ def test_every_field_that_decides_a_run_changes_the_key() -> None:
                 {"search": SearchSettings(kind="sobol", trials=4)},
                 {"training": TrainingSettings(epochs=1, batch_size=128)},
                 {"recipe": {"epochs": 1}},
-                {"cross_validation": 5},
                 {"standardise": "scale"},
                 {"revision": 0},
             )

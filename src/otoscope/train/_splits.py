@@ -40,8 +40,8 @@ def check_splits(probe: str, bank: Bank, solver: str) -> None:
     if not validated and solver != "exact":
         raise ValueError(
             f"probe {probe!r} needs a validation split, because it is not solved exactly; the bank at {bank.path} has "
-            f"the splits {', '.join(bank.splits)}. otoscope.sampling.with_validation(bank) cuts one from the train "
-            "split; `otoscope probe` and suites do so themselves"
+            "none. otoscope.sampling.with_validation(bank) cuts one from the train split; `otoscope probe` and suites "
+            "do so themselves"
         )
     for name in ("train", "validation") if validated else ("train",):
         split = bank.split(name)

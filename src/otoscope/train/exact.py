@@ -211,12 +211,7 @@ class _Path:
     """The scores for all penalties tried so far. Every part is solved for every penalty."""
 
     def __init__(
-        self,
-        parts: Sequence[_Part],
-        score: Score,
-        kind: Kind,
-        sort_key: SortKey,
-        positive_weight: Tensor | None,
+        self, parts: Sequence[_Part], score: Score, kind: Kind, sort_key: SortKey, positive_weight: Tensor | None
     ) -> None:
         self.parts, self.score, self.kind, self.sort_key = parts, score, kind, sort_key
         self.positive_weight = positive_weight

@@ -23,13 +23,15 @@ def fit(
 
     The optimiser is AdamW with a learning rate that falls to 0 along a cosine; parameters that the probe lists in
     `no_decay` take no weight decay. The loss is the asymmetric loss (multi-label) or cross-entropy (multi-class), plus
-    the probe's own penalty. A probe without gradient training reads the train split once. The same arguments give the
-    same probe on the same machine. The held-out split is not opened.
+    the probe's own penalty. At the end, the last linear layer is solved exactly and kept where it is better on the
+    validation split (`TrainingConfig.resolve_head`). A probe without gradient training reads the train split once. The
+    same arguments give the same probe on the same machine. The held-out split is not opened.
 
     Parameters
     ----------
     probe : registered name of the probe.
-    bank : tokens of a data set, with the splits "train" and "validation".
+    bank : tokens of a data set, with the splits "train" and "validation". A probe that is solved exactly needs no
+        validation split: its penalty is then chosen by cross-validation on the train split.
     config : how to train.
     options : options of the probe.
     progress : whether to show a progress bar on stderr.
@@ -42,7 +44,8 @@ def fit(
     ------
     UnknownNameError : for an unknown probe.
     TypeError : for an unknown option, or a probe that emits frame logits.
-    ValueError : for a layer that the bank does not hold, or a train or validation split without a positive label.
+    ValueError : for a layer that the bank does not hold, for a train or validation split without a positive label, or
+        for a bank without a validation split if the probe needs one.
     DivergedError : if the loss or a validation score becomes nan or infinite.
     """
     (result,) = fit_many(probe, bank, [config], options=options, progress=progress)
