@@ -68,16 +68,16 @@ def _check_events(probe: str, bank: Bank, split: BankSplit) -> None:
     if not any(split.events):
         raise ValueError(
             f"frame probe {probe!r} needs events (onset, offset, label), but the {len(split)} clips of the "
-            f"{split.name} split of {bank.path} have none: their labels belong to whole clips. Fit a clip probe, such as 'linear', "
-            "or use a data set with events"
+            f"{split.name} split of {bank.path} have none: their labels belong to whole clips. Fit a clip probe, such "
+            "as 'linear', or use a data set with events"
         )
     missing = [(row, name) for row in range(len(split)) for name in _labels_without_event(bank, split, row)]
     if missing:
         row, name = missing[0]
         raise ValueError(
             f"frame probe {probe!r} needs an event for every label, but {len(missing)} labels in the {split.name} "
-            f"split of {bank.path} have none, such as {name!r} of clip {split.ids[row]!r}; add their events, or fit on a "
-            "data set without these clips"
+            f"split of {bank.path} have none, such as {name!r} of clip {split.ids[row]!r}; add their events, or fit on "
+            "a data set without these clips"
         )
 
 
