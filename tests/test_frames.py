@@ -18,12 +18,13 @@ from torch.nn import functional
 import otoscope
 from otoscope import metrics
 from otoscope.bank import Bank, BankError, BankSplit
-from otoscope.bench.specs import ProbeSpec
+from otoscope.bench.specs import FinetuneSpec, ProbeSpec
+from otoscope.encoders import Features
 from otoscope.ops.logistic import Design, solve
 from otoscope.probes import FixedFeatureFrameProbe
 from otoscope.sampling import FOLDS, split_folds
 from otoscope.train import FittedProbe, TrainingConfig, _head_inputs, fit, load
-from otoscope.types import Clip, Event
+from otoscope.types import Clip, Event, Tokens
 from toys import TONES, Ear, Folded, Tones, run_toy
 
 CLASSES = tuple(TONES)
@@ -49,6 +50,19 @@ class _Cut:
 
     def __call__(self) -> Any:
         return self.clip.audio[:SHORT]
+
+
+class ScaledEar(Ear):
+    """`Ear` with tokens multiplied by `scale` and moved by `shift`: the same information."""
+
+    def __init__(self, *, scale: float = 1.0, shift: float = 0.0) -> None:
+        super().__init__()
+        self.scale, self.shift = scale, shift
+        self.front_end_id = f"{Ear.front_end_id}-{scale:g}-{shift:g}"
+
+    def embed(self, features: Features) -> Tokens:
+        tokens = super().embed(features)
+        return Tokens(tokens.x * self.scale + self.shift, tokens.mask, tokens.cls)
 
 
 class WithEvents(Tones):
@@ -219,6 +233,13 @@ class TestExactFrameProbe:
             load(tmp_path / "int8").predict_logits(split), probe.predict_logits(split), rtol=0, atol=0.3
         )
 
+    @pytest.mark.parametrize("change", [{"scale": 0.02}, {"scale": 50.0}, {"shift": 3.0}])
+    def test_scale_and_shift_of_all_tokens_change_nothing(
+        self, fitted: FittedProbe, change: dict[str, float], tmp_path: Path
+    ) -> None:
+        changed = otoscope.bank.extract(ScaledEar(**change), Varied(), tmp_path, dtype="float32", progress=False)
+        assert fit("linear-frame", changed).validation == pytest.approx(fitted.validation, abs=1e-3)
+
     def test_positive_steps_may_weigh_more(self, bank: Bank, fitted: FittedProbe) -> None:
         weighted = fit("linear-frame", bank, options={"positive_weight": 5.0})
         split = bank.split("validation")
@@ -276,6 +297,8 @@ class TestErrors:
     ) -> None:
         with pytest.raises(ValueError, match=r"'mhca-frame' emits frame logits.*metrics.evaluate_frames"):
             ProbeSpec("mhca-frame").check()
+        with pytest.raises(ValueError, match="head 'linear-frame' emits frame logits; choose a clip probe"):
+            FinetuneSpec("finetune", options={"head": "linear-frame"}).check()
         before = sorted(plugin_folder.rglob("*"))
         assert run_toy("probe", "--probe", "linear-frame") != 0
         assert "emits frame logits" in capsys.readouterr().err

@@ -199,6 +199,8 @@ class FinetuneSpec(Spec):
         probes.registry.check_options(self.recipe.head, self.recipe.head_options)
         if probes.solver_of(self.recipe.head, self.recipe.head_options) == "stored":
             raise ValueError(f"{FINETUNE}: head {self.recipe.head!r} is not trained by gradient; choose another probe")
+        if issubclass(probes.registry.get(self.recipe.head), probes.FrameProbe):
+            raise ValueError(f"{FINETUNE}: head {self.recipe.head!r} emits frame logits; choose a clip probe as head")
 
     @cached_property
     def recipe(self) -> Recipe:
