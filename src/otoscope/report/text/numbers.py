@@ -11,8 +11,8 @@ ABSENT = "–"
 
 
 def percent(value: float) -> str:
-    """Write a fraction in per cent, with one decimal: "21.4"."""
-    return f"{100 * value:.1f}"
+    """Write a fraction in per cent, with one decimal: "21.4", "−0.5"."""
+    return f"{100 * value:.1f}".replace("-", "−")
 
 
 def whole_percent(value: float) -> str:
