@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,8 @@ def test_what_both_probes_read_beyond_the_control_follows_the_verdict(store: Sto
     assert compare(store, "linear", "protobin").text() == compare(store, "protobin", "linear").text()
     filtered = compare(store, "protobin", "linear", select=lambda encoder, *_: encoder == "tiny")
     assert filtered.verdicts[0].beyond_sentence() == verdict.beyond_sentence()
+    renamed = replace(verdict, a=replace(verdict.a, variant="norm=batch-wise"))
+    assert "norm=batch-wise" in renamed.beyond_sentence()
     (alone,) = compare(store, "protobin", "linear", select=lambda encoder, *_: encoder == "tiny-random").verdicts
     assert alone.a.encoder == "tiny-random"
 

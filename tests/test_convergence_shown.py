@@ -27,9 +27,7 @@ from otoscope.results import Record, Store
 from otoscope.results.convergence import HIGHEST_RATE, IMPROVING
 
 CAVEAT = f"linear has not converged (1 of 2 seeds: {IMPROVING}; {HIGHEST_RATE})"
-NOTE = (
-    f"‡ tiny, scenes, linear: not converged (1 of 2 seeds: {IMPROVING}; {HIGHEST_RATE}); train longer (--epochs); try"
-)
+NOTE = f"‡ not converged, {IMPROVING}: tiny, scenes, linear (1 of 2 seeds). Train longer (--epochs)."
 
 
 def change(store: Store, probe: str, seed: int, reasons: tuple[str, ...] | None, **labels: str) -> None:
@@ -182,7 +180,7 @@ def test_records_without_a_statement_are_named(store: Store) -> None:
 def test_the_ranking_marks_values_and_orders_and_explains_them(rankings_store: Store) -> None:
     rankings = rank(rankings_store, resamples=300)
     text = rankings_text(rankings, "table")
-    note = f"‡ linear on tiny: not converged ({IMPROVING}); train longer (--epochs)"
+    note = f"‡ not converged, {IMPROVING}: linear on tiny. Train longer (--epochs)."
     assert text.count(note) == 1
     assert "Under linear: whisper > tiny‡ > random" in text
     (value,) = [s.value for (p, e), s in rankings.rankings[1].standings.items() if (p, e) == ("linear", "tiny")]

@@ -184,7 +184,7 @@ def test_rows_that_have_not_converged_are_marked_and_listed(tmp_path: Path) -> N
     add_scenes(Store(tmp_path), "mean", 0.5, seeds=1, protocol={"layers": (1,)}, **reasons)
     lines = layers_text(profiles_of(Store(tmp_path))).splitlines()
     assert ["‡" in line for line in lines[3:5]] == [False, True]
-    assert "mean (layers=1): not converged (still improving in the last epochs)" in lines[-1]
+    assert lines[-1] == "‡ not converged, still improving in the last epochs: tiny, scenes, mean (layers=1)."
 
 
 def test_difference_from_the_control_is_paired_and_has_a_table(tmp_path: Path) -> None:

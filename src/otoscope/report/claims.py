@@ -116,4 +116,4 @@ def _interval_text(interval: Interval) -> str:
         return ""
     ends = f" (95 % interval {percent(interval.low)} to {percent(interval.high)}"
     remark = ", so the test clips do not decide it" if interval.low <= 0 <= interval.high else ""
-    return f"{ends}{remark})".replace("-", "−")
+    return f"{ends}{remark})"

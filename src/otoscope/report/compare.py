@@ -66,7 +66,7 @@ class Verdict:
             verdict = f"the clips do not decide between {high.label} and {low.label}: {high.label} leads"
         adjusted = f", {_p(self.p)} after Holm's correction for {self.family} comparisons" if self.family > 1 else ""
         values = f"{percent(high.value)} against {percent(low.value)}"
-        interval = f"95 % interval {percent(ends[0])} to {percent(ends[1])}".replace("-", "−")
+        interval = f"95 % interval {percent(ends[0])} to {percent(ends[1])}"
         assert high.estimate
         sample = held_out(high.estimate.clips, high.estimate.groups)
         return (
@@ -84,7 +84,7 @@ class Verdict:
             parts.append(f"{row.label} {percent(row.beyond.value)} points ({ends})")
         sides = [(f"{row.label} on random weights", row.control_convergence) for row in rows]
         doubt = caveat(sides, "the encoder", start=", but ")
-        return f"Beyond the same encoder with random weights: {', '.join(parts).replace('-', '−')}{doubt}."
+        return f"Beyond the same encoder with random weights: {', '.join(parts)}{doubt}."
 
 
 @dataclass(frozen=True)

@@ -70,21 +70,29 @@ class Convergence:
         return self.reasons(noun) or ("unknown" if self.unknown else "")
 
 
-def note(name: str, convergence: Convergence, noun: str = "seeds") -> str:
-    """Write the footnote of a score that is marked.
+def notes(scores: Iterable[tuple[str, Convergence]], noun: str = "seeds") -> list[str]:
+    """Write the footnotes of scores that are marked, one for each reason.
 
     Parameters
     ----------
-    name : what has the score.
-    convergence : the convergence of its trainings.
+    scores : what has the score, and the convergence of its trainings. Scores that have converged are left out.
     noun : what the trainings are called.
 
     Examples
     --------
-    >>> note("tiny, scenes, linear", Convergence((("the validation score was still rising", 1),)))
-    '‡ tiny, scenes, linear: not converged (the validation score was still rising); train longer (--epochs)'
+    >>> rising = "the validation score was still rising"
+    >>> marked, half = Convergence(((rising, 1),)), Convergence(((rising, 1),), trainings=2)
+    >>> notes([("linear", marked), ("mean", Convergence()), ("mhca", half)])
+    ['‡ not converged, the validation score was still rising: linear; mhca (1 of 2 seeds). Train longer (--epochs).']
     """
-    return f"{NOT_CONVERGED} {name}: not converged ({convergence.reasons(noun)})" + _after(convergence.advice)
+    names: dict[str, list[str]] = {}
+    for name, convergence in scores:
+        for reason, count in convergence.counts:
+            share = "" if count == convergence.trainings else f" ({count} of {convergence.trainings} {noun})"
+            names.setdefault(reason, []).append(name + share)
+    return [
+        f"{NOT_CONVERGED} not converged, {reason}: {'; '.join(names[reason])}.{_sentence(reason)}" for reason in names
+    ]
 
 
 def caveat(
@@ -125,6 +133,11 @@ def caveat(
     actions = advice(reason for _, side in incomplete for reason, _ in side.counts)
     statement = f"{comparison} is a statement about {its} training, not about {about}"
     return f"{start}{names} {verb} not converged ({reasons}): {statement}{_after(actions)}"
+
+
+def _sentence(reason: str) -> str:
+    action = advice([reason])
+    return f" {action[0].upper()}{action[1:]}." if action else ""
 
 
 def _after(actions: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from otoscope import metrics
-from otoscope.report.convergence import note
+from otoscope.report import convergence
 from otoscope.report.published.values import PublishedValue, canonical, published_values
 from otoscope.report.rows import Row
 from otoscope.report.text import numbers
@@ -149,8 +149,8 @@ def _short(paper: str) -> str:
 def _notes(comparisons: Sequence[PublishedComparison]) -> list[str]:
     """What the columns mean, why rows have no published value, and the references of the papers."""
     notes = [_reason(c.row) for c in comparisons if c.row and not c.published]
-    incomplete = [c.row for c in comparisons if c.row and c.row.convergence.incomplete]
-    notes += [note(f"{row.encoder}, {row.dataset}, {row.label}", row.convergence) for row in incomplete]
+    rows = [c.row for c in comparisons if c.row]
+    notes += convergence.notes((f"{row.encoder}, {row.dataset}, {row.label}", row.convergence) for row in rows)
     papers = dict.fromkeys(c.published.paper for c in comparisons if c.published)
     if any(c.difference is not None for c in comparisons):
         notes.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from otoscope.report.convergence import note
+from otoscope.report import convergence
 from otoscope.report.layers import LayerProfile
 from otoscope.report.rows import Row
 from otoscope.report.text import summary
@@ -56,7 +56,7 @@ def notes(profiles: Sequence[LayerProfile]) -> list[str]:
     lines = [f"{BEST_LAYER} single layer with the best score on the validation split"] if marked else []
     shown = [profile for one in profiles for profile in (one, one.control) if profile]
     rows = {f"{row.encoder}, {row.dataset}, {row.label}": row for profile in shown for row in profile.rows}
-    return [*lines, *(note(name, row.convergence) for name, row in rows.items() if row.convergence.incomplete)]
+    return [*lines, *convergence.notes((name, row.convergence) for name, row in rows.items())]
 
 
 def layer_name(row: Row) -> str:

@@ -9,7 +9,7 @@ from itertools import combinations, pairwise
 from otoscope import metrics
 from otoscope.metrics.stats import Interval
 from otoscope.report.compare import ALPHA
-from otoscope.report.convergence import caveat, note
+from otoscope.report.convergence import caveat, notes
 from otoscope.report.rankings import EncoderComparison, EncoderRanking, Rankings, Reversal
 from otoscope.report.scoreboard import Scoreboard
 from otoscope.report.standings import Standing
@@ -276,12 +276,11 @@ def _doubt(comparison: EncoderComparison, ranking: EncoderRanking) -> str:
 
 
 def _notes(ranking: EncoderRanking) -> list[str]:
-    """A note for each standing that has not converged."""
-    return [
-        note(f"{probe} on {encoder}", standing.convergence, "trainings")
-        for (probe, encoder), standing in ranking.standings.items()
-        if standing.convergence.incomplete
-    ]
+    """Notes on the standings that have not converged."""
+    named = (
+        (f"{probe} on {encoder}", standing.convergence) for (probe, encoder), standing in ranking.standings.items()
+    )
+    return notes(named, "trainings")
 
 
 def _decided(ranking: EncoderRanking, probe: str) -> str:

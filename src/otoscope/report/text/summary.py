@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
-from otoscope.report.convergence import note
+from otoscope.report.convergence import notes
 from otoscope.report.rows import LINEAR, Row
 from otoscope.report.text.numbers import ABSENT, difference, duration, held_out, percent, span, whole_percent
 from otoscope.report.text.table import NOT_CONVERGED, RECORDED, WINNER, TextFormat, TextTable, document
@@ -85,11 +85,9 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
             lines[-1] += f"; {NOT_CONVERGED} where the probe has not converged on random weights"
     if any(len({(r.lr, r.weight_decay) for r in row.records}) > 1 for row in rows):
         lines.append(f"{SPREAD}: includes the luck of the search, because seeds have different near-best settings")
-    notes = {f"{RECORDED} {row.encoder}, {row.dataset}, {row.label}: {origin(row)}" for row in rows if row.source}
-    names = {
-        f"{row.encoder}, {row.dataset}, {row.label}": row.convergence for row in rows if row.convergence.incomplete
-    }
-    return [*lines, *(note(name, convergence) for name, convergence in names.items()), *sorted(notes)]
+    recorded = {f"{RECORDED} {row.encoder}, {row.dataset}, {row.label}: {origin(row)}" for row in rows if row.source}
+    named = ((f"{row.encoder}, {row.dataset}, {row.label}", row.convergence) for row in rows)
+    return [*lines, *notes(dict(named).items()), *sorted(recorded)]
 
 
 def origin(row: Row) -> str:
