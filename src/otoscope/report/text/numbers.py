@@ -56,8 +56,9 @@ def difference(value: Difference | None) -> str:
 
 def span(interval: Interval | None) -> str:
     """Write the ends of an interval in per cent, "19.8 – 23.1", or a dash for None and nan."""
-    missing = interval is None or math.isnan(interval.low)
-    return ABSENT if missing else f"{percent(interval.low)} – {percent(interval.high)}"
+    if interval is None or math.isnan(interval.low):
+        return ABSENT
+    return f"{percent(interval.low)} – {percent(interval.high)}"
 
 
 def duration(seconds: float) -> str:
