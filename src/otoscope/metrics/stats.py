@@ -36,7 +36,7 @@ draws for them, mAP over 36 classes, 250 test sets; recordings have no effect, a
     scenes, moderate            84 %        96 %                    90 %                   95 %
     scenes, strong              74 %        97 %                    84 %                   96 %
 
-Few groups: accuracy, 20 clips per speaker, 300 test sets, 200 resamples; two equally good probes that differ by speaker.
+Few groups: accuracy, 20 clips per speaker, 300 test sets, 200 resamples. Two equally good probes differ by speaker.
 
     speakers                                           2      3      5      8     10     15     25
     intervals that contain the true value           63 %   76 %   82 %   83 %   91 %   93 %   92 %
