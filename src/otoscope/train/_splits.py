@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from otoscope import metrics
 from otoscope.bank import Bank, BankSplit
+from otoscope.probes import FrameProbe, registry
 from otoscope.registry import UnknownNameError
 from otoscope.sampling import FOLDS
 
@@ -33,9 +34,17 @@ def check_splits(probe: str, bank: Bank, solver: str) -> None:
 
     Raises
     ------
-    ValueError : when a split has no positive label, or when there is no validation split and the probe needs one.
+    TypeError : for a frame probe that is trained by gradient.
+    ValueError : when a split has no positive label, when there is no validation split and the probe needs one, or when
+        a split has no events, or not those of all labels, and the probe is a frame probe.
     """
     metrics.main_metric(bank.task)
+    on_frames = issubclass(registry.get(probe), FrameProbe)
+    if on_frames and solver != "exact":
+        raise TypeError(
+            f"probe {probe!r} emits frame logits and would be trained by gradient, for which there is no loss over "
+            "time steps; fit 'linear-frame' with solver='exact', its default, or a clip probe"
+        )
     validated = has_validation(bank)
     if not validated and solver != "exact":
         raise ValueError(
@@ -50,3 +59,29 @@ def check_splits(probe: str, bank: Bank, solver: str) -> None:
                 f"the {name} split holds {len(split)} clips and no positive label: nothing can be "
                 f"{'learnt' if name == 'train' else 'selected'} on it; extract a bank whose {name} split has labels"
             )
+        if on_frames:
+            _check_events(probe, bank, split)
+
+
+def _check_events(probe: str, bank: Bank, split: BankSplit) -> None:
+    """Check that every label of every clip of a split has an event."""
+    if not any(split.events):
+        raise ValueError(
+            f"frame probe {probe!r} needs events (onset, offset, label), but the {len(split)} clips of the "
+            f"{split.name} split of {bank.path} have none: their labels belong to whole clips. Fit a clip probe, such "
+            "as 'linear', or use a data set with events"
+        )
+    missing = [(row, name) for row in range(len(split)) for name in _labels_without_event(bank, split, row)]
+    if missing:
+        row, name = missing[0]
+        raise ValueError(
+            f"frame probe {probe!r} needs an event for every label, but {len(missing)} labels in the {split.name} "
+            f"split of {bank.path} have none, such as {name!r} of clip {split.ids[row]!r}; add their events, or fit on "
+            "a data set without these clips"
+        )
+
+
+def _labels_without_event(bank: Bank, split: BankSplit, row: int) -> list[str]:
+    """Labels of a clip for which it has no event, sorted."""
+    labels = {bank.task.classes[column] for column in split.targets[row].nonzero()[:, 0].tolist()}
+    return sorted(labels - {event.label for event in split.events[row]})
