@@ -33,7 +33,9 @@ def check_splits(probe: str, bank: Bank, solver: str) -> None:
 
     Raises
     ------
-    ValueError : when a split has no positive label, or when there is no validation split and the probe needs one.
+    ValueError : when a split has no positive label, when all train clips of a task with one label per clip have the
+        same one, when there is no validation split and the probe needs one, or when there is none and the train split
+        has a single clip.
     """
     metrics.main_metric(bank.task)
     validated = has_validation(bank)
@@ -50,3 +52,20 @@ def check_splits(probe: str, bank: Bank, solver: str) -> None:
                 f"the {name} split holds {len(split)} clips and no positive label: nothing can be "
                 f"{'learnt' if name == 'train' else 'selected'} on it; extract a bank whose {name} split has labels"
             )
+    _check_train(bank, bank.split("train"), validated)
+
+
+def _check_train(bank: Bank, training: BankSplit, validated: bool) -> None:
+    """Check that there are clips for a cross-validation without a validation split, and at least two classes."""
+    if not validated and len(training) < 2:
+        raise ValueError(
+            f"cross-validation needs at least two train clips, and the train split of {bank.path} has {len(training)} "
+            "and the bank no validation split; extract a bank with more train clips, or with a validation split"
+        )
+    occurring = training.targets.any(0).nonzero().flatten().tolist()
+    if bank.task.kind == "multi-class" and len(occurring) < 2:
+        raise ValueError(
+            f"all {len(training)} train clips of {bank.path} have the label {bank.task.classes[occurring[0]]!r}, one "
+            f"of {len(bank.task.classes)} classes; at least two classes must occur in the train split: extract a bank "
+            "with train clips of other classes"
+        )

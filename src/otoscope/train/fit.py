@@ -44,9 +44,11 @@ def fit(
     ------
     UnknownNameError : for an unknown probe.
     TypeError : for an unknown option, or a probe that emits frame logits.
-    ValueError : for a layer that the bank does not hold, for a train or validation split without a positive label, or
-        for a bank without a validation split if the probe needs one.
-    DivergedError : if the loss or a validation score becomes nan or infinite.
+    ValueError : for a layer that the bank does not hold, for a train or validation split without a positive label, for
+        a train split with a single class if every clip has exactly one label, for a bank without a validation split if
+        the probe needs one, or for a device that this machine does not have.
+    DivergedError : if the loss or a validation score becomes nan or infinite, or if the exact solver has no finite
+        solution.
     """
     (result,) = fit_many(probe, bank, [config], options=options, progress=progress)
     if isinstance(result, Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from torch import Tensor
 from otoscope import metrics
 from otoscope.bank import Bank, BankSplit
 from otoscope.metrics import Kind
+from otoscope.ops.logistic import NotFiniteError
 from otoscope.probes import LinearHeadProbe, Probe
 from otoscope.results import Protocol
 from otoscope.sampling import split_folds
@@ -48,7 +50,8 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
 
     Raises
     ------
-    DivergedError : if a score on the validation split is nan or infinite.
+    DivergedError : if a score on the validation split is nan or infinite, or if the exact solver has no finite
+        solution.
     """
     start, device = time.perf_counter(), device_of(trial)
     with seeded(trial.seed, device):
@@ -58,7 +61,8 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
         if isinstance(module, LinearHeadProbe):
             head = solve_head(module, bank, trial, protocol)
             set_head(module, head)
-            history = [{"penalty": point.penalty, "validation": point.validation} for point in head.path]
+            solved = (point for point in head.path if math.isfinite(point.validation))
+            history = [{"penalty": point.penalty, "validation": point.validation} for point in solved]
         else:
             history = _store_clips(module, bank, trial)
     standardiser, seconds = standardiser_of(bank, module, trial), time.perf_counter() - start
@@ -87,6 +91,8 @@ def solve_head(
     Raises
     ------
     ValueError : for a positive weight other than 1 if every clip has exactly one label.
+    NotFiniteError : for train features that are not finite.
+    DivergedError : if the solver has no finite solution.
     """
     training, device = bank.split("train"), device_of(trial)
     weight, classes = module.positive_weight, len(bank.task.classes)
@@ -111,6 +117,23 @@ def solve_head(
             return fit_path(features, training.targets, inputs, partial(_score, validation, bank), **settings)
 
 
+def finite_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> ExactHead | None:
+    """Solve the last linear layer of a trained probe.
+
+    Parameters
+    ----------
+    module, bank, trial : as for `solve_head`.
+
+    Returns
+    -------
+    ExactHead | None. None if the features of the probe, or all solutions, are nan or infinite.
+    """
+    try:
+        return solve_head(module, bank, trial)
+    except (DivergedError, NotFiniteError):
+        return None
+
+
 def resolve_head(
     module: Probe, bank: Bank, trial: TrainingConfig, history: list[dict[str, float]]
 ) -> tuple[list[dict[str, float]], ExactHead | None]:
@@ -126,13 +149,13 @@ def resolve_head(
     Returns
     -------
     The history, and the solution if it was kept. In that case the history has one more row, with the keys `penalty` and
-    `validation`.
+    `validation`. The trained layer stays where there is no finite solution.
     """
     if not isinstance(module, LinearHeadProbe):
         return history, None
-    head = solve_head(module, bank, trial)
-    metric = metrics.main_metric(bank.task)
-    if not metric.is_better(head.validation, max((row["validation"] for row in history), key=metric.sort_key)):
+    head, metric = finite_head(module, bank, trial), metrics.main_metric(bank.task)
+    trained = max((row["validation"] for row in history), key=metric.sort_key)
+    if head is None or not metric.is_better(head.validation, trained):
         return history, None
     set_head(module, head)
     return [*history, {"penalty": head.penalty, "validation": head.validation}], head
