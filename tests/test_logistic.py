@@ -230,10 +230,6 @@ class TestPath:
         head = fit_path(x, y, x, lambda logits: seen.append(logits) or float(len(seen) == 3), kind="multi-label")
         torch.testing.assert_close(head.logits(x.float()), seen[2])
 
-
-def _weights(solution: Solution) -> tuple[torch.Tensor, torch.Tensor]:
-    return solution.weight, solution.bias
-
     def test_a_solution_whose_logits_are_not_finite_is_never_the_best(self, monkeypatch) -> None:
         x, y = problem(60, 5, 2, "multi-label")
 
@@ -256,8 +252,10 @@ def _weights(solution: Solution) -> tuple[torch.Tensor, torch.Tensor]:
     def test_a_path_without_finite_solution_is_a_divergence(self, folds) -> None:
         x, y = problem(60, 5, 2, "multi-label")
         options = {"kind": "multi-label", "positive_weight": torch.full((2,), torch.inf)}
+        solver, third = (fit_path, x) if folds is None else (cross_validate, torch.arange(60) % folds)
         with pytest.raises(DivergedError, match=r"no finite solution: .* penalties from .* positive_weight is not too"):
-            if folds is None:
-                fit_path(x, y, x, lambda _: 1.0, **options)
-            else:
-                cross_validate(x, y, torch.arange(60) % folds, lambda _: 1.0, **options)
+            solver(x, y, third, lambda _: 1.0, **options)
+
+
+def _weights(solution: Solution) -> tuple[torch.Tensor, torch.Tensor]:
+    return solution.weight, solution.bias

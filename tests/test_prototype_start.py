@@ -13,8 +13,7 @@ import otoscope.bank
 from otoscope import probes
 from otoscope.bank import Bank
 from otoscope.probes import LinearHeadProbe
-from otoscope.train import TrainingConfig, fit, fit_many
-from otoscope.train import once
+from otoscope.train import TrainingConfig, fit, fit_many, once
 from otoscope.types import Tokens, TokenShape
 from toys import Ear, Tones
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from abc import abstractmethod
 from dataclasses import replace
 from functools import cache
@@ -118,7 +118,7 @@ class FixedFeatureProbe(LinearHeadProbe):
 
 def _is_positive(value: object) -> bool:
     """Whether the value of an option is a finite number above 0."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
 @cache

@@ -104,7 +104,7 @@ def solve_head(
     settings: _Settings = {
         "kind": bank.task.kind,
         "sort_key": metrics.main_metric(bank.task).sort_key,
-        "positive_weight": None if weight == 1 else torch.full((classes,), weight),
+        "positive_weight": None if weight == 1 else torch.full((classes,), weight, dtype=torch.float64),
         "device": device,
     }
     with _features(module, bank, "train", trial, protocol) as features:
