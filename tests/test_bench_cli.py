@@ -116,3 +116,12 @@ def test_the_search_of_a_suite_can_be_changed(
     monkeypatch.setattr(runner, "prepare", lambda suite, *_, **__: suites.append(suite))
     assert main(["bench", *arguments, "--dry-run", "--out", str(tmp_path)]) == 0
     assert suites[0].search == (None if search is None else SearchSpec(*search))
+
+
+def test_a_suite_of_which_nothing_can_be_run_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["bench", "--encoders", "tiny", "--datasets", "nosuch", "--probes", "linear", "--out", str(tmp_path)]
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert "nothing can be run" in captured.err
+    assert "nosuch" in captured.err
+    assert "finished" not in captured.out

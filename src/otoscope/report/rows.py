@@ -17,7 +17,7 @@ from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference, Estimate, Interval
 from otoscope.report.convergence import Convergence
 from otoscope.report.selectivity import find_control
-from otoscope.report.variants import named_configurations
+from otoscope.report.variants import named_configurations, short_digest
 from otoscope.results import Record, Store
 
 LINEAR = "linear"
@@ -163,7 +163,7 @@ def configurations(store: Store) -> list[Row]:
     rows = []
     for pair, members in groupby(sorted(records, key=_pair), key=_pair):
         same_labels = {_pair(r) for r in records if _pair(r)[:2] == pair[:2]}
-        digests = f"encoder {pair[2][:8]}, data set {pair[3][:8]}" if len(same_labels) > 1 else ""
+        digests = f"encoder {short_digest(pair[2])}, data set {short_digest(pair[3])}" if len(same_labels) > 1 else ""
         named = named_configurations(list(members))
         rows += [Row(tuple(same), variant=variant, digests=digests) for same, variant in named]
     return rows

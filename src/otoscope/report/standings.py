@@ -28,7 +28,7 @@ from otoscope.metrics import stats
 from otoscope.metrics.stats import Estimate
 from otoscope.report.convergence import Convergence
 from otoscope.report.rows import Row, with_estimate
-from otoscope.report.variants import declared_settings, differing
+from otoscope.report.variants import declared_settings, differing, short_digest
 from otoscope.results import Protocol, Record, Store
 
 Part = Literal["encoder", "dataset"]
@@ -184,7 +184,7 @@ def _labels(records: Sequence[Record], part: Part) -> Callable[[Record], str]:
 
     def label(r: Record) -> str:
         plain: str = getattr(r, part)
-        return f"{plain} ({_digest(r, part)[:8]})" if len(digests[plain]) > 1 else plain
+        return f"{plain} ({short_digest(_digest(r, part))})" if len(digests[plain]) > 1 else plain
 
     return label
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -127,6 +129,17 @@ def differing(settings: Settings, others: Iterable[Settings]) -> str:
     others = list(others)
     names = [name for name in settings if any(name not in other or other[name] != settings[name] for other in others)]
     return ", ".join(f"{name}={_short(settings[name])}" for name in names)
+
+
+def short_digest(digest: str) -> str:
+    """A digest in eight characters: its beginning if it is a sha256, else the beginning of the sha256 of the text.
+
+    >>> short_digest("garden-v1") == short_digest("garden-v2")
+    False
+    """
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        digest = hashlib.sha256(digest.encode()).hexdigest()
+    return digest[:8]
 
 
 def _layers(layers: Sequence[int]) -> str | None:

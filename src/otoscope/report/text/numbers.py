@@ -21,8 +21,9 @@ def whole_percent(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    """Write a difference of fractions in percentage points, with its sign: "+7.1"."""
-    return f"{100 * value:+.1f}".replace("-", "−")
+    """Write a difference of fractions in percentage points, with its sign: "+7.1". Zero has none: "0.0"."""
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def held_out(clips: int, groups: int | None) -> str:
