@@ -207,7 +207,7 @@ def test_invalid_arguments_are_refused(bank: Bank) -> None:
     with pytest.raises(ValueError, match="at least one configuration"):
         fit_many("mean", bank, [])
     with pytest.raises(TypeError, match="frame logits"):
-        fit_many("linear-frame", bank, TRIALS)
+        fit_many("linear-frame", bank, TRIALS, options={"solver": "adamw"})
     with pytest.raises(ValueError, match="the bank holds 2"):
         fit_many("mean", bank, with_shared(TRIALS, layers=5))
     with pytest.raises(ValueError, match="differ in seed, lr and weight_decay alone"):

@@ -351,14 +351,15 @@ def per_step(function):
     return run
 
 
-def column(tokens, b, t):
-    return list(tokens.x[b, 0, t])
+def column(tokens, b, t, layer=0):
+    return list(tokens.x[b, layer, t])
 
 
 @equation("linear-frame")
 @per_step
 def linear_frame(probe, tokens, b, t):
-    return affine(probe.head.linear, mean_of(column(tokens, b, t)))
+    features = [mean_of(column(tokens, b, t, layer)) for layer in layers_of(tokens)]
+    return affine(probe.head.linear, torch.cat(features))
 
 
 @equation("mhca-frame")

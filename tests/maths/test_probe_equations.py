@@ -15,7 +15,7 @@ from otoscope.probes import LayerGate
 from otoscope.types import Tokens, TokenShape
 
 D, C = 4, 3
-EXACT, ADAMW = ("linear", "mean", "stats", "linearc"), {"solver": "adamw"}
+EXACT, ADAMW = ("linear", "mean", "stats", "linearc", "linear-frame"), {"solver": "adamw"}
 SMALL = {
     "coca": {"heads": 2},
     "cgp": {"prototypes": 5},

@@ -114,10 +114,16 @@ class ProbeSpec(Spec):
 
         Raises
         ------
-        ValueError : for a learning rate that is not above 0, a weight decay below 0, or either of them for a probe that
-            is not trained by gradient.
+        ValueError : for a frame probe, for a learning rate that is not above 0, a weight decay below 0, or either of
+            them for a probe that is not trained by gradient.
         """
         probes.registry.check_options(self.name, self.options)
+        if issubclass(probes.registry.get(self.name), probes.FrameProbe):
+            raise ValueError(
+                f"probe {self.name!r} emits frame logits, but suites, `otoscope probe` and `otoscope layers` evaluate "
+                "predictions for clips; choose a clip probe, or use otoscope.fit('linear-frame', bank) and "
+                "otoscope.metrics.evaluate_frames"
+            )
         if (self.lr, self.weight_decay) != (None, None) and not self._by_gradient:
             choice = ", or choose the option solver='adamw'" if "solver" in probes.registry.options(self.name) else ""
             raise ValueError(
@@ -193,6 +199,8 @@ class FinetuneSpec(Spec):
         probes.registry.check_options(self.recipe.head, self.recipe.head_options)
         if probes.solver_of(self.recipe.head, self.recipe.head_options) == "stored":
             raise ValueError(f"{FINETUNE}: head {self.recipe.head!r} is not trained by gradient; choose another probe")
+        if issubclass(probes.registry.get(self.recipe.head), probes.FrameProbe):
+            raise ValueError(f"{FINETUNE}: head {self.recipe.head!r} emits frame logits; choose a clip probe as head")
 
     @cached_property
     def recipe(self) -> Recipe:

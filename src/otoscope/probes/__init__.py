@@ -8,7 +8,13 @@ from otoscope.probes._cost import Cost
 from otoscope.probes._create import cost, create, parameter_count, solver_of, standardisation_of
 from otoscope.probes._head import Head
 from otoscope.probes._layer_gate import LayerGate
-from otoscope.probes._linear_head import FixedFeatureProbe, LinearHeadProbe
+from otoscope.probes._linear_head import (
+    FixedFeatureBase,
+    FixedFeatureFrameProbe,
+    FixedFeatureProbe,
+    LinearHeadBase,
+    LinearHeadProbe,
+)
 from otoscope.probes._prototypes import (
     BinaryPrototypes,
     FloatPrototypes,
@@ -22,11 +28,14 @@ __all__ = [
     "BinaryPrototypes",
     "ClipProbe",
     "Cost",
+    "FixedFeatureBase",
+    "FixedFeatureFrameProbe",
     "FixedFeatureProbe",
     "FloatPrototypes",
     "FrameProbe",
     "Head",
     "LayerGate",
+    "LinearHeadBase",
     "LinearHeadProbe",
     "Probe",
     "Prototypes",

@@ -9,7 +9,7 @@ import torch
 
 from otoscope.probes._cost import Cost
 from otoscope.probes._layer_gate import gated
-from otoscope.probes._linear_head import FixedFeatureProbe, side_by_side
+from otoscope.probes._linear_head import FixedFeatureBase, side_by_side
 from otoscope.probes.base import Probe, registry
 from otoscope.types import TokenShape
 
@@ -112,7 +112,7 @@ def standardisation_of(name: str, options: Mapping[str, Any]) -> Literal["scale"
     ('scale', 'none')
     """
     cls = registry.get(name)
-    if issubclass(cls, FixedFeatureProbe) and cls.affine_features and solver_of(name, options) == "exact":
+    if issubclass(cls, FixedFeatureBase) and cls.affine_features and solver_of(name, options) == "exact":
         norm = options.get("norm", registry.options(name)["norm"].default)
         return "none" if norm == "none" else cls.standardises
     return cls.standardises
@@ -124,7 +124,7 @@ def _class_for(name: str, shape: TokenShape, options: dict[str, Any]) -> type[Pr
     if shape.layers == 1 or cls.uses_all_layers:
         return cls
     solver = solver_of(name, options)
-    if solver == "exact" and issubclass(cls, FixedFeatureProbe):
+    if solver == "exact" and issubclass(cls, FixedFeatureBase):
         return cls if cls.reads_layers_side_by_side else side_by_side(cls)
     return gated(cls) if solver == "adamw" else cls
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from otoscope.ops import weighted_sum
-from otoscope.probes._linear_head import LinearHeadProbe
+from otoscope.probes._linear_head import LinearHeadBase
 from otoscope.probes.base import Probe
 from otoscope.types import Tokens, TokenShape
 
@@ -73,7 +73,7 @@ def gated(cls: type[Probe]) -> type[Probe]:
             summary = None if tokens.cls is None else self.layer_gate(tokens.cls)
             return Tokens(self.layer_gate(tokens.x), tokens.mask, summary)
 
-        if issubclass(cls, LinearHeadProbe):
+        if issubclass(cls, LinearHeadBase):
 
             def features(self, tokens: Tokens) -> Tensor:
                 out: Tensor = super().features(self.mix(tokens))

@@ -1,4 +1,4 @@
-"""Base classes of probes with a linear layer on features of the clip."""
+"""Base classes of probes with a linear layer on features of a clip or of a time step."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from otoscope.probes._head import Head, Norm
-from otoscope.probes.base import ClipProbe
+from otoscope.probes.base import ClipProbe, FrameProbe, Probe
 from otoscope.types import Tokens, TokenShape
 
 Solver = Literal["exact", "adamw"]
 SOLVERS = ("exact", "adamw")
 
 
-class LinearHeadProbe(ClipProbe):
-    """Base of clip probes with logits = head(features(tokens)), where the last layer of `head` is linear.
+class LinearHeadBase(Probe):
+    """Base of probes with logits = head(features(tokens)), where the last layer of `head` is linear.
 
-    A subclass sets `head`, a `Head` or `nn.Linear`, in its constructor.
+    The features are those of a clip, [B, W], or of each time step, [B, T, W]. A subclass sets `head`, a `Head` or
+    `nn.Linear`, in its constructor.
 
     Attributes
     ----------
@@ -35,7 +36,7 @@ class LinearHeadProbe(ClipProbe):
 
     @abstractmethod
     def features(self, tokens: Tokens) -> Tensor:
-        """The input of `head`, float [B, W]."""
+        """The input of `head`, float [B, W], or [B, T, W] for a frame probe."""
 
     def forward(self, tokens: Tokens) -> Tensor:
         head = self.get_submodule("head")
@@ -43,7 +44,7 @@ class LinearHeadProbe(ClipProbe):
         return out
 
     def linear_input(self, tokens: Tokens) -> Tensor:
-        """The input of the last linear layer, float [B, W]: the features, normalised if the head has a norm."""
+        """The input of the last linear layer, float [..., W]: the features, normalised if the head has a norm."""
         head, features = self.get_submodule("head"), self.features(tokens)
         out: Tensor = head.norm(features) if isinstance(head, Head) else features
         return out
@@ -57,7 +58,11 @@ class LinearHeadProbe(ClipProbe):
         return layer
 
 
-class FixedFeatureProbe(LinearHeadProbe):
+class LinearHeadProbe(LinearHeadBase, ClipProbe):
+    """Base of clip probes whose last layer is linear, see `LinearHeadBase`."""
+
+
+class FixedFeatureBase(LinearHeadBase):
     """Base of probes that are linear in features without trained parameters.
 
     Such a probe is a logistic regression with one optimum. `solver="exact"` finds that optimum and chooses the penalty
@@ -121,8 +126,16 @@ def _is_positive(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
+class FixedFeatureProbe(FixedFeatureBase, LinearHeadProbe):
+    """Base of clip probes that are linear in features without trained parameters, see `FixedFeatureBase`."""
+
+
+class FixedFeatureFrameProbe(FixedFeatureBase, FrameProbe):
+    """Base of frame probes that are linear in features without trained parameters, see `FixedFeatureBase`."""
+
+
 @cache
-def side_by_side(cls: type[FixedFeatureProbe]) -> type[FixedFeatureProbe]:
+def side_by_side(cls: type[FixedFeatureBase]) -> type[FixedFeatureBase]:
     """Return a subclass of a single-layer probe that concatenates the features of several layers."""
 
     class SideBySide(cls):  # type: ignore[valid-type, misc]
@@ -134,7 +147,7 @@ def side_by_side(cls: type[FixedFeatureProbe]) -> type[FixedFeatureProbe]:
 
         def features(self, tokens: Tokens) -> Tensor:
             parts = [super(SideBySide, self).features(tokens.select_layers([i])) for i in range(self.shape.layers)]
-            return torch.cat(parts, 1)
+            return torch.cat(parts, -1)
 
     SideBySide.__name__, SideBySide.__qualname__ = f"SideBySide{cls.__name__}", f"SideBySide{cls.__qualname__}"
     SideBySide.__doc__ = cls.__doc__

@@ -76,7 +76,7 @@ class Probe(nn.Module, ABC):
     no_decay : names (prefixes) of parameters without weight decay.
     no_gradient : names of parameters that a published count includes although no gradient can reach them.
     solver : how the probe is fitted. "adamw": by gradient; "exact": its linear layer is solved to the optimum, see
-        `FixedFeatureProbe`; "stored": it stores the training clips (`partial_fit`). A probe that offers a choice has
+        `FixedFeatureBase`; "stored": it stores the training clips (`partial_fit`). A probe that offers a choice has
         the option `solver`.
     stackable : True if many copies of the probe may be computed as one (`stacked_forward`). It needs a probe without
         dropout, without penalty and without state other than its parameters. It pays where the copies share work:

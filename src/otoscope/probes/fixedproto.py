@@ -41,7 +41,7 @@ class FixedPrototypes(FixedFeatureProbe):
     source : "tokens" for random tokens of the train clips minus their mean; "signs" for the signs of these
         differences; "random" for random signs that do not depend on the data.
     seed : seed of the random choice of prototypes.
-    positive_weight : factor of the loss of positive labels, see `FixedFeatureProbe`.
+    positive_weight : factor of the loss of positive labels, see `FixedFeatureBase`.
 
     Raises
     ------

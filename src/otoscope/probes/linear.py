@@ -1,4 +1,4 @@
-"""`linear`: a linear layer on the cls token."""
+"""`linear` and `linear-frame`: a linear layer on the cls token, or on each time step."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from otoscope.probes._head import Head, Norm, fold_into
-from otoscope.probes._linear_head import FixedFeatureProbe, Solver
-from otoscope.probes.base import FrameProbe, only_layer, register
+from otoscope.probes._head import Norm, fold_into
+from otoscope.probes._linear_head import FixedFeatureFrameProbe, FixedFeatureProbe, Solver
+from otoscope.probes.base import only_layer, register
 from otoscope.types import Tokens, TokenShape
 
 
@@ -26,8 +26,8 @@ class Linear(FixedFeatureProbe):
     ----------
     norm : normalisation in front of the linear layer. "none" as in "Unmute the Patch Tokens" (Rauch et al., arXiv
         2509.24901), "layer" as in BAT (arXiv 2602.16305), "batch" as in efficient probing (arXiv 2506.10178).
-    solver : "exact" solves the layer to its optimum, "adamw" trains it by gradient, see `FixedFeatureProbe`.
-    positive_weight : factor of the loss of positive labels for the exact solver, see `FixedFeatureProbe`.
+    solver : "exact" solves the layer to its optimum, "adamw" trains it by gradient, see `FixedFeatureBase`.
+    positive_weight : factor of the loss of positive labels for the exact solver, see `FixedFeatureBase`.
 
     Examples
     --------
@@ -71,7 +71,7 @@ class Linear(FixedFeatureProbe):
 
 
 @register("linear-frame")
-class LinearFrame(FrameProbe):
+class LinearFrame(FixedFeatureFrameProbe):
     """A linear layer on the mean over frequency of each time step.
 
         logits_t = W norm(mean_f z_tf) + b
@@ -81,6 +81,9 @@ class LinearFrame(FrameProbe):
     Parameters
     ----------
     norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
+    solver : "exact" solves the layer to its optimum on the time steps of the train clips, see `FixedFeatureBase`.
+        "adamw" is for a training loop of your own; `fit` trains no frame probe by gradient.
+    positive_weight : factor of the loss of positive time steps for the exact solver, see `FixedFeatureBase`.
 
     Examples
     --------
@@ -89,13 +92,21 @@ class LinearFrame(FrameProbe):
     torch.Size([5, 6, 3])
     """
 
-    def __init__(self, shape: TokenShape, n_classes: int, *, norm: Norm = "none") -> None:
-        super().__init__(shape, n_classes)
-        self.head = Head(shape.dim, n_classes, norm)
+    affine_features = True
 
-    def forward(self, tokens: Tokens) -> Tensor:
-        out: Tensor = self.head(only_layer(tokens.x).mean(2))
-        return out
+    def __init__(
+        self,
+        shape: TokenShape,
+        n_classes: int,
+        *,
+        norm: Norm = "none",
+        solver: Solver = "exact",
+        positive_weight: float = 1.0,
+    ) -> None:
+        super().__init__(shape, n_classes, shape.dim, norm, solver, positive_weight)
+
+    def features(self, tokens: Tokens) -> Tensor:
+        return only_layer(tokens.x).mean(2)
 
     def macs(self, n_tokens: int) -> int:
         return self.head.macs(self.predictions_per_clip(n_tokens))

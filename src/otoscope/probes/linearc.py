@@ -26,8 +26,8 @@ class LinearConcat(FixedFeatureProbe):
     Parameters
     ----------
     norm : "none", "layer" or "batch". Normalisation in front of the linear layer, see `Head`.
-    solver : "exact" solves the layer to its optimum, "adamw" trains it by gradient, see `FixedFeatureProbe`.
-    positive_weight : factor of the loss of positive labels for the exact solver, see `FixedFeatureProbe`.
+    solver : "exact" solves the layer to its optimum, "adamw" trains it by gradient, see `FixedFeatureBase`.
+    positive_weight : factor of the loss of positive labels for the exact solver, see `FixedFeatureBase`.
 
     References
     ----------

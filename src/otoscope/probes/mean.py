@@ -26,8 +26,8 @@ class Mean(FixedFeatureProbe):
     ----------
     norm : normalisation in front of the linear layer, see `Head`. "none" as in the global average pooling of "Unmute
         the Patch Tokens" (Rauch et al., arXiv 2509.24901), "batch" as in efficient probing (arXiv 2506.10178).
-    solver : "exact" solves the layer to its optimum, "adamw" trains it by gradient, see `FixedFeatureProbe`.
-    positive_weight : factor of the loss of positive labels for the exact solver, see `FixedFeatureProbe`.
+    solver : "exact" solves the layer to its optimum, "adamw" trains it by gradient, see `FixedFeatureBase`.
+    positive_weight : factor of the loss of positive labels for the exact solver, see `FixedFeatureBase`.
 
     Examples
     --------

@@ -12,7 +12,7 @@ from typing import Any
 
 from otoscope import probes
 from otoscope.bank import Bank
-from otoscope.probes import FrameProbe, LinearHeadProbe, Probe
+from otoscope.probes import LinearHeadProbe, Probe
 from otoscope.results import Protocol
 from otoscope.train import loader
 from otoscope.train._prepare import create_probe, device_of, load_split, standardiser_of
@@ -101,8 +101,6 @@ def fit_many(
     """
     start = time.perf_counter()
     kind, options = probes.registry.get(probe), dict(options or {})
-    if issubclass(kind, FrameProbe):
-        raise TypeError(f"probe {probe!r} emits frame logits, bank targets are for clips; fit a clip probe")
     solver = probes.solver_of(probe, options)
     trials = _with_defaults(configs, kind, bank, solver)
     check_splits(probe, bank, solver)

@@ -27,6 +27,10 @@ def fit(
     validation split (`TrainingConfig.resolve_head`). A probe without gradient training reads the train split once. The
     same arguments give the same probe on the same machine. The held-out split is not opened.
 
+    The frame probe `linear-frame` is solved on the valid time steps of the train clips. Their targets come from the
+    events of the clips (`otoscope.metrics.frames`), and the score is the mAP over the time steps of the validation
+    clips.
+
     Parameters
     ----------
     probe : registered name of the probe.
@@ -43,10 +47,11 @@ def fit(
     Raises
     ------
     UnknownNameError : for an unknown probe.
-    TypeError : for an unknown option, or a probe that emits frame logits.
+    TypeError : for an unknown option, or a frame probe that is trained by gradient.
     ValueError : for a layer that the bank does not hold, for a train or validation split without a positive label, for
-        a train split with a single class if every clip has exactly one label, for a bank without a validation split if
-        the probe needs one, or for a device that this machine does not have.
+        a clip probe if every clip has exactly one label and all train clips the same one, for a frame probe on a bank
+        without events, for a bank without a validation split if the probe needs one, or for a device that this machine
+        does not have.
     DivergedError : if the loss or a validation score becomes nan or infinite, or if the exact solver has no finite
         solution.
     """

@@ -16,9 +16,10 @@ from torch import Tensor
 from otoscope import metrics, probes
 from otoscope.bank import Bank, BankSplit
 from otoscope.files import replacing
-from otoscope.probes import FixedFeatureProbe, Probe
+from otoscope.probes import FixedFeatureBase, Probe
 from otoscope.results import Protocol
 from otoscope.results.convergence import Reasons
+from otoscope.train._task import task_for
 from otoscope.train.config import TrainingConfig
 from otoscope.train.convergence import head_reasons, training_reasons
 from otoscope.train.exact import ExactHead
@@ -43,7 +44,7 @@ class FittedProbe:
     ----------
     module : the probe of the best epoch, in evaluation mode on the CPU.
     probe, options : registered name and options that the probe was created with.
-    task : classes and metric of the data set.
+    task : classes and metric of the data set; for a frame probe, those of its time steps (several labels, mAP).
     shape : shape of the tokens of the bank, with all its layers.
     config : the configuration of the training, with every default replaced by the value that was used; `layers` are
         indices into the layers of the bank. `lr` and `weight_decay` are None for a probe without gradient training.
@@ -110,7 +111,7 @@ class FittedProbe:
 
         Returns
         -------
-        float32 [n, C]. Logits, on the CPU.
+        float32 [n, C], or [n, T, C] for a frame probe, whose logits of padded steps are arbitrary. On the CPU.
 
         Raises
         ------
@@ -198,13 +199,14 @@ def fitted_on(
     """
     module = module.cpu().eval()
     folded = standardiser is not None and module.fold(standardiser.mean, standardiser.scale)
-    sort_key = metrics.main_metric(bank.task).sort_key
-    trained = () if head and isinstance(module, FixedFeatureProbe) else training_reasons(history, sort_key)
+    task = task_for(module, bank.task)
+    sort_key = metrics.main_metric(task).sort_key
+    trained = () if head and isinstance(module, FixedFeatureBase) else training_reasons(history, sort_key)
     return FittedProbe(
         module=module,
         probe=protocol.probe,
         options=dict(protocol.options),
-        task=bank.task,
+        task=task,
         shape=bank.shape,
         config=config,
         protocol=protocol,
@@ -282,7 +284,7 @@ def predict(module: Probe, load: Loader, clips: int, batch_size: int) -> Tensor:
 
     Returns
     -------
-    float32 [clips, C]. Logits, on the CPU.
+    float32 [clips, C], or [clips, T, C] for a frame probe. Logits, on the CPU.
     """
     device = next((t.device for t in chain(module.parameters(), module.buffers())), torch.device("cpu"))
     was_training = module.training

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TypedDict
 
@@ -13,21 +14,23 @@ import torch
 from torch import Tensor
 
 from otoscope import metrics
-from otoscope.bank import Bank, BankSplit
+from otoscope.bank import Bank
 from otoscope.metrics import Kind
 from otoscope.ops.logistic import NotFiniteError
-from otoscope.probes import LinearHeadProbe, Probe
+from otoscope.probes import LinearHeadBase, LinearHeadProbe, Probe
 from otoscope.results import Protocol
 from otoscope.sampling import split_folds
 from otoscope.train import _layer_features
-from otoscope.train._head_inputs import fits_in_memory, head_inputs
+from otoscope.train._head_inputs import fits_in_memory, frame_inputs, head_inputs
 from otoscope.train._prepare import create_probe, device_of, load_split, standardiser_of
 from otoscope.train._splits import count_folds, has_validation
+from otoscope.train._task import task_for
 from otoscope.train.config import TrainingConfig
 from otoscope.train.errors import DivergedError
 from otoscope.train.exact import ExactHead, SortKey, cross_validate, fit_path
 from otoscope.train.fitted import FittedProbe, fitted_on, predict
 from otoscope.train.rng import seeded
+from otoscope.types import Task
 
 
 class _Settings(TypedDict):
@@ -37,6 +40,22 @@ class _Settings(TypedDict):
     sort_key: SortKey
     positive_weight: Tensor | None
     device: torch.device
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """What a head is solved or scored on: the clips of a split, or their valid time steps for a frame probe.
+
+    Parameters
+    ----------
+    features : float32 [m, W].
+    targets : float [m, C].
+    clips : int64 [m]. The clip of each example.
+    """
+
+    features: Tensor
+    targets: Tensor
+    clips: Tensor
 
 
 def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedProbe:
@@ -58,7 +77,7 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
         module = create_probe(bank, trial, protocol)
         module.prepare(load_split(bank, "train", module, trial), bank.split("train").targets)
         head = None
-        if isinstance(module, LinearHeadProbe):
+        if isinstance(module, LinearHeadBase):
             head = solve_head(module, bank, trial, protocol)
             set_head(module, head)
             solved = (point for point in head.path if math.isfinite(point.validation))
@@ -70,11 +89,12 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
 
 
 def solve_head(
-    module: LinearHeadProbe, bank: Bank, trial: TrainingConfig, protocol: Protocol | None = None
+    module: LinearHeadBase, bank: Bank, trial: TrainingConfig, protocol: Protocol | None = None
 ) -> ExactHead:
     """Solve the last linear layer of a probe, and choose the penalty on the validation split.
 
-    Without a validation split, the penalty is chosen by cross-validation on the train split (`split_folds`).
+    Without a validation split, the penalty is chosen by cross-validation on the train split (`split_folds`). The layer
+    of a frame probe is solved on the valid time steps; those of a clip are in the same fold.
 
     Parameters
     ----------
@@ -90,31 +110,32 @@ def solve_head(
 
     Raises
     ------
-    ValueError : for a positive weight other than 1 if every clip has exactly one label.
+    ValueError : for a positive weight other than 1 if every clip has exactly one label; for a frame probe if no valid
+        time step of a split has an event.
     NotFiniteError : for train features that are not finite.
     DivergedError : if the solver has no finite solution.
     """
-    training, device = bank.split("train"), device_of(trial)
-    weight, classes = module.positive_weight, len(bank.task.classes)
-    if weight != 1 and bank.task.kind == "multi-class":
+    task, weight = task_for(module, bank.task), module.positive_weight
+    if weight != 1 and task.kind == "multi-class":
         raise ValueError(
             f"positive_weight={weight} weighs positive labels against negative ones, but the task of {bank.path} has "
             "one label per clip; leave positive_weight out"
         )
     settings: _Settings = {
-        "kind": bank.task.kind,
-        "sort_key": metrics.main_metric(bank.task).sort_key,
-        "positive_weight": None if weight == 1 else torch.full((classes,), weight, dtype=torch.float64),
-        "device": device,
+        "kind": task.kind,
+        "sort_key": metrics.main_metric(task).sort_key,
+        "positive_weight": None if weight == 1 else torch.full((len(task.classes),), weight, dtype=torch.float64),
+        "device": device_of(trial),
     }
-    with _features(module, bank, "train", trial, protocol) as features:
+    with _examples(module, bank, "train", trial, protocol) as training:
         if not has_validation(bank):
-            folds = split_folds(training.targets, training.groups, folds=count_folds(training))
-            score = partial(_score, training, bank)
-            return cross_validate(features, training.targets, torch.from_numpy(folds), score, **settings)
-        validation = bank.split("validation")
-        with _features(module, bank, "validation", trial, protocol) as inputs:
-            return fit_path(features, training.targets, inputs, partial(_score, validation, bank), **settings)
+            clips = bank.split("train")
+            folds = torch.from_numpy(split_folds(clips.targets, clips.groups, folds=count_folds(clips)))
+            score = partial(_score, training.targets, task)
+            return cross_validate(training.features, training.targets, folds[training.clips], score, **settings)
+        with _examples(module, bank, "validation", trial, protocol) as validation:
+            score = partial(_score, validation.targets, task)
+            return fit_path(training.features, training.targets, validation.features, score, **settings)
 
 
 def finite_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> ExactHead | None:
@@ -162,10 +183,33 @@ def resolve_head(
 
 
 @torch.no_grad()
-def set_head(module: LinearHeadProbe, head: ExactHead) -> None:
+def set_head(module: LinearHeadBase, head: ExactHead) -> None:
     """Copy a solved head into the last linear layer of a probe."""
     module.last_layer.weight.copy_(head.weight)
     module.last_layer.bias.copy_(head.bias)
+
+
+@contextmanager
+def _examples(
+    module: LinearHeadBase, bank: Bank, split: str, trial: TrainingConfig, protocol: Protocol | None
+) -> Iterator[_Examples]:
+    """The clips of a split with their features, or the valid time steps for a frame probe."""
+    clips = bank.split(split)
+    if isinstance(module, LinearHeadProbe):
+        with _features(module, bank, split, trial, protocol) as features:
+            yield _Examples(features, clips.targets, torch.arange(len(clips)))
+        return
+    active = metrics.frame_targets(clips.events, bank.task.classes, clips.shape.frame_rate, clips.steps)
+    load = load_split(bank, split, module.eval(), trial)
+    with frame_inputs(module, load, len(clips), clips.steps, device_of(trial)) as (features, mask):
+        targets = torch.from_numpy(active)[mask].float()
+        if not bool(targets.any()):
+            raise ValueError(
+                f"no valid time step of the {split} split of {bank.path} has an event: its {len(clips)} clips have "
+                f"{int(mask.sum())} valid time steps; check that onsets and offsets are seconds from the start of the "
+                "clip"
+            )
+        yield _Examples(features, targets, mask.nonzero()[:, 0])
 
 
 @contextmanager
@@ -187,8 +231,8 @@ def _features(
         yield features
 
 
-def _score(split: BankSplit, bank: Bank, logits: Tensor) -> float:
-    return float(metrics.main_scores(logits[None].numpy(), split.targets.numpy(), bank.task)[0])
+def _score(targets: Tensor, task: Task, logits: Tensor) -> float:
+    return float(metrics.main_scores(logits[None].numpy(), targets.numpy(), task)[0])
 
 
 def _store_clips(module: Probe, bank: Bank, trial: TrainingConfig) -> list[dict[str, float]]:
@@ -200,4 +244,4 @@ def _store_clips(module: Probe, bank: Bank, trial: TrainingConfig) -> list[dict[
     logits = predict(module, load_split(bank, "validation", module, trial), len(validation), trial.batch_size)
     if not bool(logits.isfinite().all()):
         raise DivergedError(f"probe {module.name!r}: scores of the validation split are nan or infinite")
-    return [{"epoch": 0, "validation": _score(validation, bank, logits)}]
+    return [{"epoch": 0, "validation": _score(validation.targets, bank.task, logits)}]

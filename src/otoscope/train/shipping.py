@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from otoscope.probes import LinearHeadProbe, Probe
+from otoscope.probes import LinearHeadBase, Probe
 
 HeadDtype = Literal["float32", "float16", "int8"]
 HEAD_DTYPES = ("float32", "float16", "int8")
@@ -32,7 +32,7 @@ def pack(module: Probe, head_dtype: HeadDtype = "float32") -> dict[str, Tensor]:
 
     Raises
     ------
-    ValueError : for an unknown dtype; for another one than float32 if the probe is no `LinearHeadProbe`; for float16
+    ValueError : for an unknown dtype; for another one than float32 if the probe is no `LinearHeadBase`; for float16
         if a weight is too large for it.
     """
     if head_dtype not in HEAD_DTYPES:
@@ -72,9 +72,9 @@ def unpack(module: Probe, state: Mapping[str, Tensor]) -> None:
 
 def _head_weight(module: Probe) -> str:
     """Name of the weights of the last linear layer."""
-    if not isinstance(module, LinearHeadProbe):
+    if not isinstance(module, LinearHeadBase):
         raise ValueError(
-            f"probe {module.name!r} does not end with a linear layer on features of the clip (LinearHeadProbe), whose "
+            f"probe {module.name!r} does not end with a linear layer on features (LinearHeadBase), whose "
             "weights could be stored in a smaller dtype; save it with head_dtype='float32'"
         )
     layer = module.last_layer
