@@ -13,7 +13,9 @@ from otoscope import compare, metrics
 from otoscope.metrics import stats
 from otoscope.registry import UnknownNameError
 from otoscope.report import compare as module
-from otoscope.report.rows import Row
+from otoscope.report.claims import reasons
+from otoscope.report.rows import Row, summarise
+from otoscope.report.text.summary import summary_table
 from otoscope.results import Predictions, Store
 
 
@@ -91,6 +93,42 @@ def test_a_small_difference_stays_undecided(store: Store) -> None:
     first, second = ("linear", "mhca") if verdict.difference.value > 0 else ("mhca", "linear")
     assert f"the clips do not decide between {first} and {second}: {first} leads by" in verdict.sentence()
     assert "2 training seeds each, averaged" in verdict.sentence()
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "sample"),
+    [
+        (1, "one group", "only 1 group: there are no intervals"),
+        (3, "only 3 groups, fewer than 10", "only 3 groups: intervals are unreliable"),
+    ],
+)
+def test_with_few_groups_nothing_is_decided(tmp_path: Path, number: int, reason: str, sample: str) -> None:
+    store, groups = Store(tmp_path), tuple((f"site {i % number}",) for i in range(len(IDS)))
+    for probe, skill in (("linear", 0.6), ("protobin", 1.9)):
+        for encoder, less in (("tiny", 0.0), ("tiny-random", 0.4)):
+            control = {"control_of": "tiny", "protocol": {"control": True}} if less else {}
+            scores = scene_scores(skill - less, 0)
+            value = metrics.evaluate(scores, TARGETS, "multi-label")["mAP"]
+            record = scene_record(probe, 0, value, encoder, **control)
+            store.add(record, Predictions(IDS, scores, TARGETS, SCENE_CLASSES, groups))
+    comparison = compare(store, "protobin", "linear", resamples=200)
+    (verdict,) = comparison.verdicts
+    assert verdict.winner is None
+    assert f"tiny on scenes: protobin against linear cannot be decided, because the clips come from {reason}: " in (
+        verdict.sentence()
+    )
+    assert (
+        f"; the same 90 held-out clips, resampled by group ({sample}); one training seed each)." in verdict.sentence()
+    )
+    text = comparison.text()
+    assert "beats" not in text
+    assert "p =" not in text
+    assert "nan" not in text
+    assert text.count("95 % interval") == (0 if number == 1 else 3)
+    row = next(row for row in summarise(store) if (row.encoder, row.probe) == ("tiny", "protobin"))
+    assert (summary_table([row]).body[0][2] == "–") == (number == 1)
+    claim = reasons([row], [])[0]
+    assert ("unreliable with fewer than 10 groups" in claim) == (number > 1)
 
 
 def test_several_pairs_are_corrected_as_one_family(store: Store) -> None:

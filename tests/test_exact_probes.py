@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ from otoscope.bank import Bank
 from otoscope.ops.logistic import Design, design, solve
 from otoscope.probes import LinearHeadProbe
 from otoscope.sampling import FOLDS, split_folds, with_validation
-from otoscope.train import FittedProbe, TrainingConfig, _head_inputs, _layer_features, fit, load
+from otoscope.train import DivergedError, FittedProbe, TrainingConfig, _head_inputs, _layer_features, fit, load, once
 from otoscope.train.exact import cross_validate
-from otoscope.types import Tokens, TokenShape
+from otoscope.types import Clip, Tokens, TokenShape
 from toys import Ear, Folded, Tones
 
 FIXED = ("linear", "mean", "stats", "linearc")
@@ -200,6 +200,33 @@ class TestWithoutValidationSplit:
             fit(probe, bank, options=options)
         assert fit(probe, with_validation(bank), replace(SHORT, epochs=1), options=options).history
 
+    def test_one_train_clip_is_refused(self, tmp_path: Path) -> None:
+        data = Folded(fold=1)
+        data.sizes = {"train": 1, "test": 3}
+        one = otoscope.bank.extract(Ear(), data, tmp_path / "b", splits=("train", "test"), progress=False)
+        with pytest.raises(ValueError, match=r"needs at least two train clips, .* has 1 and the bank no validation"):
+            fit("mean", one)
+
+
+class OneClass(Tones):
+    """`Tones` whose train clips all have the same label."""
+
+    def clips(self, split: str) -> Sequence[Clip]:
+        clips = super().clips(split)
+        return [replace(clip, labels=self.task.classes[:1], events=()) for clip in clips] if split == "train" else clips
+
+
+@pytest.mark.parametrize(("probe", "options"), [("linear", {}), ("ep", {"queries": 4}), ("knn", {})])
+def test_train_clips_of_a_single_class_are_refused(probe: str, options: dict[str, Any], tmp_path: Path) -> None:
+    bank = otoscope.bank.extract(Ear(), OneClass(kind="multi-class"), tmp_path / "b", progress=False)
+    with pytest.raises(ValueError, match=r"train clips .* have the label 'low', one of 3 classes; at least two"):
+        fit(probe, bank, SHORT, options=options)
+
+
+def test_a_device_that_this_machine_does_not_have_is_refused(make_bank: Callable[..., Bank]) -> None:
+    with pytest.raises(ValueError, match=r"device 'cuda:99' cannot be used on this machine \(.*\); available: cpu"):
+        fit("mean", make_bank(), replace(SHORT, device="cuda:99"))
+
 
 class TestFolds:
     def test_folds_are_stratified_and_keep_groups_together(self) -> None:
@@ -218,6 +245,8 @@ class TestFolds:
     def test_impossible_numbers_are_refused(self) -> None:
         with pytest.raises(ValueError, match="2 to 3 folds for 3 clips, found 4"):
             split_folds(np.ones((3, 1)), folds=4)
+        with pytest.raises(ValueError, match="at least two train clips, found 1"):
+            split_folds(np.ones((1, 1)))
         with pytest.raises(ValueError, match="found \\[3\\] and 1"):
             cross_validate(torch.randn(3, 2), torch.ones(3, 1), torch.zeros(3), lambda _: 0.0, kind="multi-label")
 
@@ -240,8 +269,11 @@ class TestPositiveWeight:
     def test_it_is_refused_where_it_has_no_meaning(self, make_bank: Callable[..., Bank], probe: str) -> None:
         with pytest.raises(ValueError, match="one label per clip; leave positive_weight out"):
             fit(probe, make_bank("multi-class"), options={"positive_weight": 2.0})
-        with pytest.raises(ValueError, match="positive_weight=0 with solver='exact'; allowed: a number above 0"):
+        with pytest.raises(ValueError, match="positive_weight=0 with solver='exact'; allowed: a finite number above 0"):
             probes.create(probe, TokenShape(1, 2, 4, True, 6.25), 3, positive_weight=0)
+        for value in ("abc", float("inf"), float("nan"), 10**400, True, None):
+            with pytest.raises(ValueError, match=f"positive_weight={value!r} with .*; allowed: a finite number above"):
+                probes.create(probe, TokenShape(1, 2, 4, True, 6.25), 3, positive_weight=value)
         if probe in FIXED:
             with pytest.raises(ValueError, match="positive_weight=2 with solver='adamw'"):
                 probes.create(probe, TokenShape(1, 2, 4, True, 6.25), 3, solver="adamw", positive_weight=2)
@@ -292,8 +324,11 @@ def test_batch_norm_and_unknown_solvers_are_refused() -> None:
         probes.create("mean", shape, 3, solver="sgd")
     with pytest.raises(ValueError, match="source 'noise'; allowed: 'signs', 'tokens', 'random'"):
         probes.create("fixedproto", shape, 3, source="noise")
-    with pytest.raises(ValueError, match="at least one prototype, found 0"):
-        probes.create("fixedproto", shape, 3, prototypes=0)
+    for value in (0, 2.5, "many", True):
+        with pytest.raises(
+            ValueError, match=f"prototypes={value!r} of fixedproto; allowed: a whole number of at least 1"
+        ):
+            probes.create("fixedproto", shape, 3, prototypes=value)
 
 
 class TestFixedPrototypes:
@@ -367,6 +402,27 @@ class TestResolvedHeads:
             assert torch.equal(resolved.module.last_layer.weight, plain.module.last_layer.weight)
         others = [name for name in dict(plain.module.named_parameters()) if not name.startswith("head.")]
         assert all(torch.equal(plain.module.get_parameter(n), resolved.module.get_parameter(n)) for n in others)
+
+    @pytest.mark.parametrize("damage", ["features", "solutions"])
+    def test_the_trained_head_stays_where_there_is_no_finite_solution(
+        self, make_bank: Callable[..., Bank], damage: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        options, bank = SMALL["ep"], make_bank()
+        plain = fit("ep", bank, replace(SHORT, resolve_head=False), options=options)
+        linear_input, solved = LinearHeadProbe.linear_input, once.fit_path
+        if damage == "features":
+            monkeypatch.setattr(LinearHeadProbe, "linear_input", lambda *inputs: linear_input(*inputs) * torch.nan)
+        else:
+            weight = torch.full((3,), torch.inf)
+            monkeypatch.setattr(once, "fit_path", lambda *a, **kw: solved(*a, **{**kw, "positive_weight": weight}))
+        resolved = fit("ep", bank, SHORT, options=options)
+        assert resolved.history == plain.history
+        assert resolved.validation == plain.validation
+        assert torch.equal(resolved.module.last_layer.weight, plain.module.last_layer.weight)
+
+    def test_a_probe_that_is_only_solved_diverges(self, make_bank: Callable[..., Bank]) -> None:
+        with pytest.raises(DivergedError, match="no finite solution"):
+            fit("linear", make_bank(), options={"positive_weight": 1e300})
 
     def test_an_undertrained_probe_gains_and_its_protocol_says_how(self, make_bank: Callable[..., Bank]) -> None:
         config = TrainingConfig(epochs=1, batch_size=16, lr=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from otoscope.ops.logistic import Design, Solution, solve
+from otoscope.ops.logistic import Design, NotFiniteError, Solution, solve
 from otoscope.ops.logistic import design as design_module
-from otoscope.train.exact import LIMITS, fit_path
+from otoscope.train import DivergedError, exact
+from otoscope.train.exact import LIMITS, cross_validate, fit_path
 
 KINDS = ("multi-label", "multi-class")
 
@@ -130,6 +132,29 @@ def test_constant_features_and_constant_classes_are_harmless() -> None:
     assert bias[1] < -4
 
 
+@pytest.mark.parametrize("present", [[1, 2, 4], [3]])
+@pytest.mark.parametrize("penalty", [1.0, 1e-3, 1e-6])
+def test_classes_of_a_softmax_without_positives_are_below_the_optimum_of_the_others(present, penalty) -> None:
+    x, some = problem(80, 6, len(present), "multi-class")
+    y = torch.zeros(80, 6, dtype=torch.float64)
+    y[:, present] = some
+    design = Design(x)
+    first = solve(design, y, 2 * penalty, kind="multi-class")
+    absent = [c for c in range(6) if c not in present]
+    for solution in (solve(design, y, penalty, kind="multi-class", start=start) for start in (None, first)):
+        expected = solve(design, some, penalty, kind="multi-class")
+        assert bool(solution.converged.all())
+        torch.testing.assert_close(solution.objective, expected.objective, rtol=1e-7, atol=0)
+        torch.testing.assert_close(solution.weight[:, present], expected.weight, rtol=1e-2, atol=1e-3)
+        assert bool((solution.weight[:, absent] == 0).all())
+        assert bool(solution.bias.isfinite().all())
+        torch.testing.assert_close(
+            solution.bias[absent], (solution.bias[present].min() - np.log(160)).expand(len(absent))
+        )
+        margin = 100 * design.times(solution.weight) + solution.bias  # also for clips that are far from the train clips
+        assert set(margin.argmax(1).tolist()) <= set(present)
+
+
 def test_weighted_positives_equal_repeated_ones() -> None:
     x, y = problem(60, 4, 1, "multi-label")
     positive = y[:, 0] > 0
@@ -152,8 +177,9 @@ def test_what_cannot_be_solved_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\[n, C\] with n = 20"):
         solve(Design(x), y[:10], 1.0, kind="multi-label")
     x[3, 1] = torch.nan
-    with pytest.raises(ValueError, match="NaN or infinite"):
+    with pytest.raises(NotFiniteError, match="NaN or infinite"):
         Design(x)
+    assert issubclass(NotFiniteError, ValueError)
 
 
 class TestPath:
@@ -203,6 +229,32 @@ class TestPath:
         seen = []
         head = fit_path(x, y, x, lambda logits: seen.append(logits) or float(len(seen) == 3), kind="multi-label")
         torch.testing.assert_close(head.logits(x.float()), seen[2])
+
+    def test_a_solution_whose_logits_are_not_finite_is_never_the_best(self, monkeypatch) -> None:
+        x, y = problem(60, 5, 2, "multi-label")
+
+        def damaged(design, targets, penalty, **options):
+            solution = solve(design, targets, penalty, **options)
+            return replace(solution, weight=solution.weight * (torch.nan if penalty < 0.02 else 1))
+
+        monkeypatch.setattr(exact, "solve", damaged)
+        for sign in (1, -1):
+            head = fit_path(x, y, x, lambda logits, s=sign: s * float(logits.square().mean()), kind="multi-label")
+            assert np.isfinite(head.validation)
+            assert head.penalty >= 0.02
+            assert bool(head.logits(x.float()).isfinite().all())
+        failed = [point for point in fit_path(x, y, x, lambda _: 1.0, kind="multi-label").path if point.penalty < 0.02]
+        assert all(np.isnan(point.validation) and not point.converged for point in failed)
+        lower_is_better = fit_path(x, y, x, lambda _: 1.0, kind="multi-label", sort_key=lambda score: -score)
+        assert lower_is_better.penalty >= 0.02
+
+    @pytest.mark.parametrize("folds", [None, 3])
+    def test_a_path_without_finite_solution_is_a_divergence(self, folds) -> None:
+        x, y = problem(60, 5, 2, "multi-label")
+        options = {"kind": "multi-label", "positive_weight": torch.full((2,), torch.inf)}
+        solver, third = (fit_path, x) if folds is None else (cross_validate, torch.arange(60) % folds)
+        with pytest.raises(DivergedError, match=r"no finite solution: .* penalties from .* positive_weight is not too"):
+            solver(x, y, third, lambda _: 1.0, **options)
 
 
 def _weights(solution: Solution) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,8 +13,7 @@ import otoscope.bank
 from otoscope import probes
 from otoscope.bank import Bank
 from otoscope.probes import LinearHeadProbe
-from otoscope.train import TrainingConfig, fit, fit_many
-from otoscope.train import batched as batched_module
+from otoscope.train import TrainingConfig, fit, fit_many, once
 from otoscope.types import Tokens, TokenShape
 from toys import Ear, Tones
 
@@ -81,7 +80,7 @@ def test_drawn_tokens_are_valid_train_tokens_minus_their_mean() -> None:
 def test_the_head_starts_from_the_exact_solution(name: str, bank: Bank) -> None:
     fitted = fit(name, bank, STANDING, options=OPTIONS[name] | ({"dropout": 0.0} if name == "cgp" else {}))
     assert isinstance(fitted.module, LinearHeadProbe)
-    solved = batched_module.solve_head(fitted.module, bank, fitted.config)
+    solved = once.solve_head(fitted.module, bank, fitted.config)
     torch.testing.assert_close(fitted.module.last_layer.weight.detach(), solved.weight, rtol=1e-3, atol=1e-3)
     assert fitted.history[0]["validation"] == pytest.approx(solved.validation, abs=1e-6)
     random = fit(name, bank, STANDING, options=OPTIONS[name] | {"start": "random"})

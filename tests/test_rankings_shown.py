@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from otoscope.metrics import stats
 from otoscope.report.html import charts
 from otoscope.report.rankings import EncoderRanking, Rankings
 from otoscope.report.scoreboard import ProbeRanks
+from otoscope.report.text.rankings import rankings_text
 from otoscope.results import Store
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -219,6 +221,25 @@ def test_an_encoder_without_results_of_the_first_and_last_probe_is_labelled_once
     svg = charts.bump_chart(ranking, ranking.encoders)
     assert len(re.findall(r">a</text>", svg)) == len(re.findall(r">b</text>", svg)) == 2
     assert len(re.findall(r">inner</text>", svg)) == 1
+
+
+@pytest.mark.parametrize(("number", "decided"), [(1, False), (4, False), (50, True)])
+def test_encoders_are_not_decided_by_clips_of_few_groups(tmp_path: Path, number: int, decided: bool) -> None:
+    store, clips = Store(tmp_path / "r"), LabelledClips.random("scenes")
+    for encoder, skill in (("good", 3.0), ("poor", 0.3)):
+        add_trainings(store, clips, encoder, {"linear": skill, "finetune": skill + 0.2})
+    record = next(iter(store))
+    predictions = store.predictions(record)
+    assert predictions is not None
+    groups = tuple((f"site {i % number}",) for i in range(len(predictions.ids)))
+    store.add(replace(record, seed=9), replace(predictions, groups=groups))
+    (ranking,) = (ranked := rank(store)).rankings
+    assert ranking.groups == number
+    assert [comparison.decided for comparison in ranking.comparisons] == [decided] * 2
+    text, svg = rankings_text(ranked, "table"), charts.bump_chart(ranking, ranking.encoders)
+    assert ("only" in text) == (not decided)
+    assert "nan" not in text + svg
+    assert ("…" in svg) == (number > 1)
 
 
 def test_the_win_matrix_shows_every_count(rankings: Rankings) -> None:

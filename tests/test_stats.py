@@ -342,6 +342,54 @@ def test_large_test_sets_are_deleted_in_blocks(monkeypatch: pytest.MonkeyPatch) 
     assert width(blocks.interval()) == pytest.approx(width(single.interval()), rel=0.1)
 
 
+def test_one_group_gives_no_interval_and_no_p_value() -> None:
+    targets = clips(5)
+    a, b, c = ([predict(targets, seed, skill)] for seed, skill in ((1, 0.2), (2, 2.0), (3, 4.0)))
+    low, middle, high = (
+        stats.bootstrap(s, targets, "mAP", groups=recordings([0] * 80), resamples=50) for s in (a, b, c)
+    )
+    assert low.groups == 1
+    assert low.value == stats.bootstrap(a, targets, "mAP", resamples=50).value
+    assert np.isnan([low.interval().low, low.interval().high]).all()
+    difference = stats.improvement(high, low)
+    assert difference.value == pytest.approx(high.value - low.value)
+    assert np.isnan([difference.low, difference.high, difference.p, stats.tail(high, low)]).all()
+    assert np.isnan(stats.gap_closed(middle, low, high).value)
+    tau = stats.kendall_tau([low, high], [low, middle])
+    assert (tau.value, np.isnan(tau.low), np.isnan(tau.high)) == (1.0, True, True)
+    more = stats.bootstrap(a, targets, "mAP", groups=recordings(np.arange(80) % 20), resamples=50)
+    mean = stats.averaged([low, more])
+    assert (mean.groups, np.isnan(mean.interval().low)) == (1, True)
+
+
+@pytest.mark.parametrize(("number", "significant"), [(2, False), (9, False), (10, True)])
+def test_with_fewer_than_ten_groups_a_difference_has_an_interval_and_no_p_value(number: int, significant: bool) -> None:
+    targets, groups = clips(5), recordings(np.arange(80) % number)
+    a, b = (
+        stats.bootstrap([predict(targets, seed, skill)], targets, "mAP", groups=groups, resamples=200)
+        for seed, skill in ((1, 3.0), (2, 0.2))
+    )
+    difference = stats.paired_bootstrap(a, b)
+    assert (a.groups, a.few_groups) == (number, not significant)
+    assert 0 < difference.low < difference.value < difference.high
+    for p in (difference.p, stats.tail(a, b)):
+        assert p < 0.01 if significant else np.isnan(p)
+
+
+def test_a_group_of_all_clips_is_left_out_unless_it_is_the_only_one() -> None:
+    targets = clips(6, n=60)
+    scores, rng = [predict(targets, 1, 1.0)], np.random.default_rng(0)
+    for own in (recordings(np.arange(60) % 15), [tuple({f"r{a}", f"r{b}"}) for a, b in rng.integers(0, 12, (60, 2))]):
+        without, shared = (
+            stats.bootstrap(scores, targets, "mAP", groups=groups, resamples=50)
+            for groups in (own, [("site", *names) for names in own])
+        )
+        assert shared.groups == without.groups == len({name for names in own for name in names})
+        assert (shared.interval(), shared.resampling) == (without.interval(), without.resampling)
+    only = stats.bootstrap(scores, targets, "mAP", groups=[("site", "tape")] * 60, resamples=50)
+    assert (only.groups, np.isnan(only.draws).all()) == (1, True)
+
+
 def test_groups_of_another_number_of_clips_are_refused() -> None:
     with pytest.raises(ValueError, match="80 clips need the groups of 80 clips, found 3"):
         stats.bootstrap([clips(0)], clips(0), "mAP", groups=recordings(range(3)))
@@ -415,6 +463,10 @@ def test_holm_rejects_exactly_what_the_closed_test_of_bonferroni_tests_rejects(p
         families = (set(c) | {i} for size in range(len(p)) for c in itertools.combinations(others, size))
         closed = max(min(1.0, len(f) * min(p[k] for k in f)) for f in families)
         assert corrected[i] == pytest.approx(closed)
+
+
+def test_comparisons_without_a_p_value_do_not_belong_to_the_family() -> None:
+    np.testing.assert_allclose(stats.holm([np.nan, 0.04, np.nan, 0.01]), [np.nan, 0.04, np.nan, 0.02])
 
 
 def test_holm_refuses_values_outside_zero_to_one() -> None:

@@ -26,6 +26,7 @@ from otoscope.results.convergence import Reasons
 from otoscope.sampling import TrainingSet
 from otoscope.train import loader
 from otoscope.train.convergence import training_reasons
+from otoscope.train.device import usable_device
 from otoscope.train.fitted import chosen_shape
 from otoscope.train.rng import seeded
 from otoscope.types import Clip, Task
@@ -126,12 +127,12 @@ def finetune(
 
     Raises
     ------
-    ValueError : for a split without a positive label, a head that cannot be trained with the encoder, or a checkpoint
-        of another run.
+    ValueError : for a split without a positive label, a head that cannot be trained with the encoder, a device that
+        this machine does not have, or a checkpoint of another run.
     DivergedError : if the loss or a validation score becomes nan or infinite.
     """
     recipe = recipe or Recipe()
-    device = torch.device("cpu" if device is None else device)
+    device = usable_device(device)
     metrics.main_metric(dataset.task)
     clips = {name: dataset.clips(name) for name in ("train", "validation")}
     targets = {name: _targets(dataset, name, clips[name]) for name in clips}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.metrics._resampling import Replicates, Resampling
+from otoscope.metrics._resampling import MIN_GROUPS, Replicates, Resampling
 from otoscope.metrics.clip import Array, Kind
 from otoscope.metrics.registry import create
 
@@ -29,7 +29,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """A paired difference with the two-sided bootstrap p-value of "no difference"."""
+    """A paired difference with the two-sided bootstrap p-value of "no difference"; nan with fewer than 10 groups."""
 
     p: float
 
@@ -42,11 +42,12 @@ class Estimate:
     ----------
     value : mean over training seeds.
     per_seed : float64 [seeds]. The value of each training seed.
-    draws : float64 [R]. The mean over seeds in each resample.
+    draws : float64 [R]. The mean over seeds in each resample; nan if all clips come from one group.
     clips : number of clips.
     resampling : a text that identifies the clips, R and the seed; estimates with the same text are paired.
     metric : name of the metric.
-    groups : number of groups of the clips; None for clips without groups.
+    groups : number of groups of the clips, without those of all clips; None for clips without groups. In an average
+        over test sets it is their sum, or 1 if one of them has a single group.
     deleted, weights : float64 [J] and [2, J]. The value without some clips, see `Replicates`.
     """
 
@@ -65,10 +66,15 @@ class Estimate:
         """The values in resamples and without some clips."""
         return Replicates(self.draws, self.deleted, self.weights)
 
+    @property
+    def few_groups(self) -> bool:
+        """Whether there are too few groups to call a difference significant, fewer than `MIN_GROUPS`."""
+        return self.groups is not None and self.groups < MIN_GROUPS
+
     def interval(self, level: float = LEVEL) -> Interval:
         """Return the interval at this level, cut to 0..1."""
         interval = around(self.value, self.replicates, level)
-        return Interval(interval.value, max(interval.low, 0.0), min(interval.high, 1.0))
+        return Interval(interval.value, *np.clip([interval.low, interval.high], 0.0, 1.0).tolist())
 
 
 def bootstrap(
@@ -90,6 +96,7 @@ def bootstrap(
     metric : name of a registered metric.
     kind : kind of the task.
     groups : the groups of each clip (`Clip.groups`), n of them; empty for clips that are independent of each other.
+        Groups of all clips are left out, unless there are no others.
     resamples : number of resamples R.
     seed : seed of the resamples.
 
@@ -121,14 +128,15 @@ def bootstrap(
         return np.asarray(np.mean([resampled(s, y, counts, kind) for s in scores], axis=0))
 
     per_seed = np.array([resampled(s, y, np.ones((1, n), dtype=np.int64), kind)[0] for s in scores])
-    starts = range(0, resamples, rows)
-    draws = np.concatenate([values(resampling.draw(rng, min(rows, resamples - start))) for start in starts])
+    draws, starts, number = np.full(resamples, np.nan), range(0, resamples, rows), resampling.number_of_groups
+    if number != 1:
+        draws = np.concatenate([values(resampling.draw(rng, min(rows, resamples - start))) for start in starts])
     deleted, weights = np.zeros(0), np.zeros((2, 0))
     if resampling.several:
         kept, weights = resampling.deletions()
         parts = [kept[start : start + rows] for start in range(0, len(kept), rows)]
         deleted = np.concatenate([values(part.astype(np.int64)) for part in parts])
-    text, number = resampling.text(y, resamples, seed), resampling.number_of_groups
+    text = resampling.text(y, resamples, seed)
     return Estimate(float(per_seed.mean()), per_seed, draws, n, text, metric, number, deleted, weights)
 
 
@@ -167,9 +175,8 @@ def averaged(parts: Sequence[Estimate]) -> Estimate:
     groups, text = [e.groups for e in parts if e.groups is not None], "; ".join(e.resampling for e in parts)
     deleted = np.concatenate([value + (e.deleted - e.value) / len(parts) for e in parts])
     weights = np.concatenate([e.weights for e in parts], axis=1)
-    return Estimate(
-        value, per_seed, draws, clips, text, parts[0].metric, sum(groups) if groups else None, deleted, weights
-    )
+    number = 1 if 1 in groups else sum(groups) or None
+    return Estimate(value, per_seed, draws, clips, text, parts[0].metric, number, deleted, weights)
 
 
 def check_paired(estimates: Sequence[Estimate]) -> None:
@@ -180,7 +187,9 @@ def check_paired(estimates: Sequence[Estimate]) -> None:
 
 
 def quantiles(draws: Array, level: float) -> tuple[float, float]:
-    """The two quantiles that enclose a share `level` of the draws."""
+    """The two quantiles that enclose a share `level` of the draws; nan if all draws are nan."""
+    if np.isnan(draws).all():
+        return np.nan, np.nan
     low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

@@ -111,11 +111,11 @@ def holm(p: npt.ArrayLike) -> Array:
 
     Parameters
     ----------
-    p : [m]. p-values.
+    p : [m]. p-values; nan for comparisons without one, which do not belong to the family.
 
     Returns
     -------
-    float64 [m]. Adjusted p-values, in the same order.
+    float64 [m]. Adjusted p-values, in the same order; nan stays nan.
 
     Raises
     ------
@@ -127,10 +127,11 @@ def holm(p: npt.ArrayLike) -> Array:
     [0.03, 0.06, 0.06]
     """
     values = np.asarray(p, dtype=np.float64)
-    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
-        raise ValueError(f"p-values must be a list of numbers in 0..1, found {values}")
-    order = np.argsort(values)
-    stepped = values[order] * (len(values) - np.arange(len(values)))
-    adjusted = np.empty_like(values)
+    if values.ndim != 1 or ((values < 0) | (values > 1)).any():
+        raise ValueError(f"p-values must be a list of numbers in 0..1 or nan, found {values}")
+    known = int((~np.isnan(values)).sum())
+    order = np.argsort(values)[:known]
+    stepped = values[order] * (known - np.arange(known))
+    adjusted = np.full_like(values, np.nan)
     adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1)
     return adjusted

@@ -14,6 +14,9 @@ from otoscope.metrics.clip import Array
 
 Counts = npt.NDArray[np.int64]
 
+MIN_GROUPS = 10
+"""Smallest number of groups with which a difference can be significant. The bootstrap over groups rejects too often if
+there are few of them; it was unreliable below about ten in simulations (Cameron, Gelbach & Miller 2008)."""
 BLOCKS = 1000
 """Largest number of deletions of clips, and of groups. Larger test sets are divided into that many random blocks."""
 
@@ -26,7 +29,8 @@ class Resampling:
     ----------
     clips : number of clips n.
     groups : the groups of each clip, n of them; empty for clips that are independent of each other. A clip without a
-        group, among others with groups, is a group of its own.
+        group, among others with groups, is a group of its own. A group of all clips is left out: how much results
+        differ between it and other groups of its kind cannot be seen. If no other group remains, it is the only one.
 
     Raises
     ------
@@ -48,7 +52,7 @@ class Resampling:
     @property
     def several(self) -> bool:
         """Whether a clip has several groups, so that they cannot be drawn independently of the clips."""
-        return max(map(len, self.groups), default=0) > 1
+        return max(map(len, self._resampled), default=0) > 1
 
     def draw(self, rng: np.random.Generator, resamples: int) -> Counts:
         """Draw n of n clips with replacement, or G of G groups where each clip has one.
@@ -85,7 +89,7 @@ class Resampling:
         kept : bool [J, n]. The clips that remain.
         weights : float64 [2, J]. The coefficients of the d ** 2 in the variance by groups, and in that by clips.
         """
-        rng, sizes = np.random.default_rng(0), np.maximum([len(names) for names in self.groups], 1)
+        rng, sizes = np.random.default_rng(0), np.maximum([len(names) for names in self._resampled], 1)
         shuffled = rng.permutation(self.clips)
         by_size = shuffled[np.argsort(sizes[shuffled], kind="stable")]
         clips = np.array_split(by_size, min(self.clips, BLOCKS))
@@ -101,15 +105,22 @@ class Resampling:
         return kept, np.stack([by_groups, np.r_[np.ones(len(clips)), np.zeros(len(groups))]])
 
     @cached_property
+    def _resampled(self) -> tuple[tuple[str, ...], ...]:
+        """The groups of each clip without those of all clips; one group for every clip if there are no others."""
+        of_all = set(self.groups[0]).intersection(*self.groups) if self.groups else set()
+        others = tuple(tuple(name for name in names if name not in of_all) for names in self.groups)
+        return ((min(of_all),),) * self.clips if of_all and not any(others) else others
+
+    @cached_property
     def _of_pair(self) -> Counts:
         """The number of the group of each pair of a clip and one of its groups, in the order of the clips."""
         number: dict[str, int] = {}
-        names = (name for row, given in enumerate(self.groups) for name in given or (f"clip {row}",))
+        names = (name for row, given in enumerate(self._resampled) for name in given or (f"clip {row}",))
         return np.array([number.setdefault(name, len(number)) for name in names])
 
     def text(self, targets: Array, resamples: int, seed: int) -> str:
         """A text that is the same for the same resamples of the same clips."""
-        labels, names = (_digest(data) for data in (targets.astype(np.uint8).tobytes(), repr(self.groups).encode()))
+        labels, names = (_digest(data) for data in (targets.astype(np.uint8).tobytes(), repr(self._resampled).encode()))
         groups = "" if self.number_of_groups is None else f" in {self.number_of_groups} groups {names}"
         return f"{self.clips} clips {labels}{groups}, {resamples} resamples, seed {seed}"
 
@@ -148,8 +159,10 @@ class Replicates:
         Returns
         -------
         float64 [R]. Where clips have several groups, the deviations are multiplied by the ratio of the standard
-        deviations by groups and by clips, unless that is less than one.
+        deviations by groups and by clips, unless that is less than one. All are nan if all draws are.
         """
+        if np.isnan(self.draws).all():
+            return self.draws
         centred = self.draws - float(np.nanmedian(self.draws))
         by_groups, by_clips = self.weights @ np.nan_to_num(self.deleted - value) ** 2
         ratio = max(by_groups / by_clips, 1.0) if by_clips > 0 else 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from dataclasses import replace
 from functools import cache
@@ -81,14 +82,14 @@ class FixedFeatureBase(LinearHeadBase):
     width : number of features, W; those of one layer, or of all layers if `reads_layers_side_by_side`.
     norm : normalisation in front of the linear layer, see `Head`.
     solver : "exact" or "adamw".
-    positive_weight : factor of the loss of positive labels, above 0, for the exact solver and tasks with several labels
-        per clip. Above 1 it raises the logits of rare classes; 1 for plain cross-entropy. The loss of "adamw" has an
-        asymmetry of its own.
+    positive_weight : factor of the loss of positive labels, finite and above 0, for the exact solver and tasks with
+        several labels per clip. Above 1 it raises the logits of rare classes; 1 for plain cross-entropy. The loss of
+        "adamw" has an asymmetry of its own.
 
     Raises
     ------
     ValueError : for an unknown solver, for norm="batch" with the exact solver, which standardises features itself, or
-        for a positive weight that is not above 0, or differs from 1 with solver="adamw".
+        for a positive weight that is no finite number above 0, or differs from 1 with solver="adamw".
     """
 
     solver: Literal["adamw", "exact", "stored"] = "exact"
@@ -107,9 +108,9 @@ class FixedFeatureBase(LinearHeadBase):
                 "norm='batch' belongs to solver='adamw': the exact solver standardises every feature by the train "
                 "clips; leave norm out, or train with solver='adamw'"
             )
-        if not positive_weight > 0 or (solver != "exact" and positive_weight != 1):
+        if not _is_positive(positive_weight) or (solver != "exact" and positive_weight != 1):
             raise ValueError(
-                f"positive_weight={positive_weight} with solver={solver!r}; allowed: a number above 0 with "
+                f"positive_weight={positive_weight!r} with solver={solver!r}; allowed: a finite number above 0 with "
                 "solver='exact', and 1 otherwise, because training by gradient has the asymmetric loss"
             )
         self.solver, self.positive_weight = solver, positive_weight
@@ -118,6 +119,11 @@ class FixedFeatureBase(LinearHeadBase):
     def layer_state(self, i: int) -> Tensor | None:  # noqa: ARG002
         """What decides the features of layer i beside its tokens and the options; None if nothing does."""
         return None
+
+
+def _is_positive(value: object) -> bool:
+    """Whether the value of an option is a finite number above 0."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
 class FixedFeatureProbe(FixedFeatureBase, LinearHeadProbe):

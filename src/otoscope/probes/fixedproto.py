@@ -45,7 +45,7 @@ class FixedPrototypes(FixedFeatureProbe):
 
     Raises
     ------
-    ValueError : for an unknown source, or fewer than one prototype.
+    ValueError : for an unknown source, or a number of prototypes that is not a whole number of at least 1.
 
     Examples
     --------
@@ -70,8 +70,8 @@ class FixedPrototypes(FixedFeatureProbe):
     ) -> None:
         if source not in SOURCES:
             raise ValueError(f"source {source!r}; allowed: {', '.join(map(repr, SOURCES))}")
-        if prototypes < 1:
-            raise ValueError(f"fixedproto needs at least one prototype, found {prototypes}")
+        if not isinstance(prototypes, int) or isinstance(prototypes, bool) or prototypes < 1:
+            raise ValueError(f"prototypes={prototypes!r} of fixedproto; allowed: a whole number of at least 1")
         super().__init__(shape, n_classes, shape.layers * prototypes, "none", "exact", positive_weight)
         self.source, self.seed = source, seed
         signs = torch.randint(0, 2, (shape.layers, prototypes, shape.dim), generator=self._generator(), device="cpu")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from otoscope.metrics import stats
-from otoscope.metrics.stats import Interval
+from otoscope.metrics.stats import Difference
 from otoscope.report.convergence import caveat
 from otoscope.report.rows import LINEAR, Row, difference
 from otoscope.report.selectivity import find_control
@@ -110,10 +110,12 @@ def _control(best: Row, control: Row | None) -> str:
     )
 
 
-def _interval_text(interval: Interval) -> str:
-    """The interval in brackets, with a remark if it contains zero."""
+def _interval_text(interval: Difference) -> str:
+    """The interval in brackets, with a remark if it contains zero or is unreliable."""
     if math.isnan(interval.low):
         return ""
     ends = f" (95 % interval {percent(interval.low)} to {percent(interval.high)}"
     remark = ", so the test clips do not decide it" if interval.low <= 0 <= interval.high else ""
+    if math.isnan(interval.p):
+        remark = f", unreliable with fewer than {stats.MIN_GROUPS} groups"
     return f"{ends}{remark})"

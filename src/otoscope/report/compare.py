@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -31,8 +32,9 @@ class Verdict:
     a, b : rows of the two probes.
     difference : difference of a and b, a fraction, positive if a is better. Its interval and its p-value are not
         corrected.
-    p : p-value after Holm's correction (1979) for the family, which decides the verdict.
-    family : number of comparisons in the family.
+    p : p-value after Holm's correction (1979) for the family, which decides the verdict; nan if the clips come from
+        too few groups.
+    family : number of comparisons in the family, which have a p-value.
     """
 
     a: Row
@@ -43,7 +45,7 @@ class Verdict:
 
     @property
     def winner(self) -> Row | None:
-        """The better row; None if the difference is not significant at 5 %."""
+        """The better row; None if the difference is not significant at 5 %, or the clips come from too few groups."""
         if not self.p < ALPHA:
             return None
         return self.a if self.difference.value > 0 else self.b
@@ -63,16 +65,27 @@ class Verdict:
         if self.winner:
             verdict = f"{high.label} {'is above' if doubt else 'beats'} {low.label}"
         else:
-            verdict = f"the clips do not decide between {high.label} and {low.label}: {high.label} leads"
-        adjusted = f", {_p(self.p)} after Holm's correction for {self.family} comparisons" if self.family > 1 else ""
-        values = f"{percent(high.value)} against {percent(low.value)}"
-        interval = f"95 % interval {percent(ends[0])} to {percent(ends[1])}"
+            verdict = f"{self._undecided(high.label, low.label)}: {high.label} leads"
+        adjusted = f"{_p(self.p)} after Holm's correction for {self.family} comparisons" if self.family > 1 else ""
+        interval = "" if math.isnan(d.low) else f"95 % interval {percent(ends[0])} to {percent(ends[1])}"
+        test = "" if math.isnan(d.p) else ", ".join(filter(None, [_p(d.p), adjusted]))
         assert high.estimate
-        sample = held_out(high.estimate.clips, high.estimate.groups)
+        sample = f"the same {held_out(high.estimate.clips, high.estimate.groups)}"
+        values = f"{percent(high.value)} against {percent(low.value)}"
+        details = [values, ", ".join(filter(None, [interval, test])), sample, _seeds(high, low)]
         return (
-            f"{_where(self.a)}: {verdict} by {percent(abs(d.value))} points of {high.metric} ({values}; {interval}, "
-            f"{_p(d.p)}{adjusted}; the same {sample}; {_seeds(high, low)}){doubt}."
+            f"{_where(self.a)}: {verdict} by {percent(abs(d.value))} points of {high.metric} "
+            f"({'; '.join(filter(None, details))}){doubt}."
         )
+
+    def _undecided(self, high: str, low: str) -> str:
+        """That the clips do not decide, with the reason if they come from too few groups."""
+        assert self.a.estimate
+        if not self.a.estimate.few_groups:
+            return f"the clips do not decide between {high} and {low}"
+        groups = self.a.estimate.groups
+        origin = "one group" if groups == 1 else f"only {groups} groups, fewer than {stats.MIN_GROUPS}"
+        return f"{high} against {low} cannot be decided, because the clips come from {origin}"
 
     def beyond_sentence(self) -> str:
         """What both probes read beyond the control, as one sentence; "" where a control is missing."""
@@ -80,8 +93,8 @@ class Verdict:
         for row in rows:
             if row.beyond is None:
                 return ""
-            ends = f"95 % interval {percent(row.beyond.low)} to {percent(row.beyond.high)}"
-            parts.append(f"{row.label} {percent(row.beyond.value)} points ({ends})")
+            ends = f" (95 % interval {percent(row.beyond.low)} to {percent(row.beyond.high)})"
+            parts.append(f"{row.label} {percent(row.beyond.value)} points{'' if math.isnan(row.beyond.low) else ends}")
         sides = [(f"{row.label} on random weights", row.control_convergence) for row in rows]
         doubt = caveat(sides, "the encoder", start=", but ")
         return f"Beyond the same encoder with random weights: {', '.join(parts)}{doubt}."
@@ -192,9 +205,9 @@ def _verdicts(compared: Sequence[tuple[Row, Row]]) -> tuple[Verdict, ...]:
         assert a.estimate
         assert b.estimate
         differences.append(stats.improvement(a.estimate, b.estimate))
-    adjusted = stats.holm([d.p for d in differences])
+    adjusted, family = stats.holm([d.p for d in differences]), sum(not math.isnan(d.p) for d in differences)
     return tuple(
-        Verdict(a, b, d, float(p), len(compared)) for (a, b), d, p in zip(compared, differences, adjusted, strict=True)
+        Verdict(a, b, d, float(p), family) for (a, b), d, p in zip(compared, differences, adjusted, strict=True)
     )
 
 

@@ -5,7 +5,8 @@ Conventions
 * Encoders are ranked on one data set by the mean over trainings (see `standings`). All standings of a data set use the
   same resamples, so that differences and rankings are paired clip by clip.
 * The family of a data set is every pair of encoders under every probe, fine-tuning included. A pair is *decided* under
-  a probe where its p-value, corrected for the family (Holm 1979), is below 5 %.
+  a probe where its p-value, corrected for the family (Holm 1979), is below 5 %. With fewer than 10 groups of clips
+  there are no p-values, and no pair is decided.
 * A probe changes the ranking significantly only where a pair of encoders is decided in one direction under one probe
   and in the other direction under another.
 """

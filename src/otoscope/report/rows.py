@@ -118,8 +118,9 @@ class Row:
 
     @cached_property
     def interval(self) -> Interval | None:
-        """95 % interval of the main score over clips; None without predictions."""
-        return self.estimate.interval() if self.estimate else None
+        """95 % interval of the main score over clips; None without predictions, or if all clips are of one group."""
+        interval = self.estimate.interval() if self.estimate else None
+        return None if interval is None or np.isnan(interval.low) else interval
 
     @property
     def parameters(self) -> int:

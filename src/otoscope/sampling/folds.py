@@ -36,7 +36,7 @@ def split_folds(
 
     Raises
     ------
-    ValueError : for fewer than two folds, or fewer clips than folds.
+    ValueError : for fewer than two folds, fewer clips than folds, or fewer than two clips.
 
     Examples
     --------
@@ -44,6 +44,8 @@ def split_folds(
     [1, 2, 0, 1, 2, 0]
     """
     count = len(np.asarray(targets))
+    if count < 2:
+        raise ValueError(f"cross-validation needs at least two train clips, found {count}; add clips")
     if not 2 <= folds <= count:
         raise ValueError(f"cross-validation needs 2 to {count} folds for {count} clips, found {folds}")
     share = 1 / folds

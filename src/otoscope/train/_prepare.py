@@ -12,6 +12,7 @@ from otoscope.probes import Probe
 from otoscope.results import Protocol
 from otoscope.train import loader
 from otoscope.train.config import TrainingConfig
+from otoscope.train.device import usable_device
 from otoscope.train.fitted import chosen_shape, layers_of
 from otoscope.train.standardise import Standardiser
 
@@ -58,5 +59,5 @@ def standardiser_of(bank: Bank, module: Probe, trial: TrainingConfig) -> Standar
 
 
 def device_of(trial: TrainingConfig) -> torch.device:
-    """Return the device of a trial; the CPU by default."""
-    return torch.device("cpu" if trial.device is None else trial.device)
+    """Return the device of a trial; the CPU by default. Raises ValueError if this machine does not have it."""
+    return usable_device(trial.device)

@@ -35,8 +35,10 @@ def check_splits(probe: str, bank: Bank, solver: str) -> None:
     Raises
     ------
     TypeError : for a frame probe that is trained by gradient.
-    ValueError : when a split has no positive label, when there is no validation split and the probe needs one, or when
-        a split has no events, or not those of all labels, and the probe is a frame probe.
+    ValueError : when a split has no positive label, when all train clips of a task with one label per clip have the
+        same one and the probe is a clip probe, when there is no validation split and the probe needs one, when there is
+        none and the train split has a single clip, or when a split has no events, or not those of all labels, and the
+        probe is a frame probe.
     """
     metrics.main_metric(bank.task)
     on_frames = issubclass(registry.get(probe), FrameProbe)
@@ -61,6 +63,23 @@ def check_splits(probe: str, bank: Bank, solver: str) -> None:
             )
         if on_frames:
             _check_events(probe, bank, split)
+    _check_train(bank, bank.split("train"), validated=validated, on_frames=on_frames)
+
+
+def _check_train(bank: Bank, training: BankSplit, *, validated: bool, on_frames: bool) -> None:
+    """Check that there are clips for a cross-validation if it is needed, and two classes if clips have one label."""
+    if not validated and len(training) < 2:
+        raise ValueError(
+            f"cross-validation needs at least two train clips, and the train split of {bank.path} has {len(training)} "
+            "and the bank no validation split; extract a bank with more train clips, or with a validation split"
+        )
+    occurring = training.targets.any(0).nonzero().flatten().tolist()
+    if bank.task.kind == "multi-class" and not on_frames and len(occurring) < 2:
+        raise ValueError(
+            f"all {len(training)} train clips of {bank.path} have the label {bank.task.classes[occurring[0]]!r}, one "
+            f"of {len(bank.task.classes)} classes; at least two classes must occur in the train split: extract a bank "
+            "with train clips of other classes"
+        )
 
 
 def _check_events(probe: str, bank: Bank, split: BankSplit) -> None:

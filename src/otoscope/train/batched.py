@@ -25,7 +25,7 @@ from otoscope.train.fitted import FittedProbe, chosen_shape, fitted_on
 from otoscope.train.learners import SingleLearner, StackedLearner, can_stack
 from otoscope.train.loop import Callback, Group, TrainingState, train
 from otoscope.train.losses import Loss, loss_for
-from otoscope.train.once import fit_once, resolve_head, set_head, solve_head
+from otoscope.train.once import finite_head, fit_once, resolve_head, set_head
 from otoscope.train.optim import adamw, warmup_cosine
 from otoscope.train.progress import TrainingBar
 from otoscope.train.protocol import protocol_of
@@ -181,7 +181,9 @@ class _Trials:
             with self.streams[number].active():
                 module.prepare(self.load, self.training.targets)
             if isinstance(module, LinearHeadProbe) and module.solves_head_first:
-                set_head(module, solve_head(module, self.bank, trial))
+                head = finite_head(module, self.bank, trial)
+                if head is not None:
+                    set_head(module, head)
 
     def _groups(self) -> list[Group]:
         """Return one stacked learner if the probe can be stacked, else one learner for each trial, sorted by seed."""

@@ -9,8 +9,9 @@ cross-validation, and solves the problem on all train clips. The result does not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from torch import Tensor
 from otoscope.ops.logistic import Design, Solution, solve
 from otoscope.ops.logistic import design as designs
 from otoscope.ops.logistic.solver import Kind
+from otoscope.train._solutions import Part, extrapolated, logits_of, restored
+from otoscope.train.errors import DivergedError
 
 FIRST_PENALTIES = tuple(10.0**exponent for exponent in np.arange(0, -4.5, -0.5).tolist())
 """Penalties of a path, from strong to weak. The ratio of neighbours is the square root of 10."""
@@ -34,8 +37,6 @@ Score = Callable[[Tensor], float]
 SortKey = Callable[[float], float]
 """Function that sorts scores from worst to best, as `Metric.sort_key`."""
 
-_ROWS_AT_ONCE = 4096
-
 
 @dataclass(frozen=True)
 class PathPoint:
@@ -44,8 +45,9 @@ class PathPoint:
     Parameters
     ----------
     penalty : factor of the L2 penalty, see `otoscope.ops.logistic`.
-    validation : score on the validation clips.
-    converged : whether the solution has converged to its optimum; with cross-validation, that of every fold.
+    validation : score on the validation clips; nan if their logits are not finite.
+    converged : whether the solution has converged to its optimum; with cross-validation, that of every fold. False if
+        the logits are not finite.
     """
 
     penalty: float
@@ -81,7 +83,7 @@ class ExactHead:
 
     def logits(self, features: Tensor) -> Tensor:
         """Logits [n, C] of features [n, D]."""
-        return _logits(self.weight, self.bias, features, torch.arange(len(features)))
+        return logits_of(self.weight, self.bias, features, torch.arange(len(features)))
 
 
 def fit_path(
@@ -118,7 +120,9 @@ def fit_path(
 
     Raises
     ------
-    ValueError : for features that are not finite, or shapes that do not match.
+    ValueError : for shapes that do not match.
+    NotFiniteError : for train features that are not finite.
+    DivergedError : if no penalty has finite logits and a finite score.
 
     Examples
     --------
@@ -131,7 +135,7 @@ def fit_path(
     """
     if validation.ndim != 2 or validation.shape[1:] != train.shape[1:]:
         raise ValueError(f"validation features must be [m, {train.shape[-1]}], found {list(validation.shape)}")
-    part = _Part(Design(train, device=device), targets, validation, torch.arange(len(validation)))
+    part = Part(Design(train, device=device), targets, validation, torch.arange(len(validation)))
     path = _Path([part], score, kind, sort_key, positive_weight)
     path.search()
     return path.head(part.design, part.solutions[path.best])
@@ -166,7 +170,8 @@ def cross_validate(
 
     Raises
     ------
-    ValueError : for fewer than two folds, features that are not finite, or shapes that do not match.
+    ValueError : for fewer than two folds, or shapes that do not match.
+    NotFiniteError, DivergedError : as for `fit_path`.
 
     Examples
     --------
@@ -187,7 +192,7 @@ def cross_validate(
     for number in numbers:
         rows, max_bytes = (folds != number).nonzero()[:, 0], designs.MAX_BYTES_IN_MEMORY // len(numbers)
         design = Design(train, rows=rows, max_bytes=max_bytes, device=device)
-        parts.append(_Part(design, targets[rows], train, (folds == number).nonzero()[:, 0]))
+        parts.append(Part(design, targets[rows], train, (folds == number).nonzero()[:, 0]))
     path = _Path(parts, score, kind, sort_key, positive_weight)
     path.search()
     parts.clear()
@@ -196,22 +201,11 @@ def cross_validate(
     return path.head(design, best)
 
 
-@dataclass
-class _Part:
-    """Train clips, the clips that they are scored on, and the solutions from which others may start."""
-
-    design: Design
-    targets: Tensor
-    features: Tensor
-    scored_rows: Tensor
-    solutions: dict[float, Solution] = field(default_factory=dict)
-
-
 class _Path:
     """The scores for all penalties tried so far. Every part is solved for every penalty."""
 
     def __init__(
-        self, parts: Sequence[_Part], score: Score, kind: Kind, sort_key: SortKey, positive_weight: Tensor | None
+        self, parts: Sequence[Part], score: Score, kind: Kind, sort_key: SortKey, positive_weight: Tensor | None
     ) -> None:
         self.parts, self.score, self.kind, self.sort_key = parts, score, kind, sort_key
         self.positive_weight = positive_weight
@@ -220,10 +214,15 @@ class _Path:
     @property
     def best(self) -> float:
         """The penalty with the best score, the strongest of several."""
-        return max(self.points, key=lambda penalty: (self.sort_key(self.points[penalty].validation), penalty))
+        return max(self.points, key=lambda penalty: (self._sort_key(penalty), penalty))
 
     def search(self) -> None:
-        """Try `FIRST_PENALTIES`, then further ones while the best penalty is the strongest or the weakest."""
+        """Try `FIRST_PENALTIES`, then further ones while the best penalty is the strongest or the weakest.
+
+        Raises
+        ------
+        DivergedError : if no penalty has finite logits and a finite score.
+        """
         for penalty in FIRST_PENALTIES:
             if sum(other < self.best for other in self.points) < PATIENCE:
                 self._add(penalty)
@@ -234,63 +233,60 @@ class _Path:
             elif best == strongest and strongest * RATIO <= LIMITS[1]:
                 self._add(strongest * RATIO)
             else:
-                return
+                break
+        if not math.isfinite(self.points[self.best].validation):
+            raise DivergedError(
+                f"the exact solver has no finite solution: with each of {len(self.points)} penalties from "
+                f"{max(self.points):g} to {min(self.points):g}, logits or scores of the clips that choose the penalty "
+                "are nan or infinite; check that all features are finite, and that positive_weight is not too large"
+            )
 
     def head(self, design: Design, solution: Solution) -> ExactHead:
-        """The head of a solution for the best penalty."""
-        weight, bias = _restored(design, solution)
+        """The head of a solution for the best penalty.
+
+        Raises
+        ------
+        DivergedError : if its weights are not finite.
+        """
+        weight, bias = restored(design, solution)
         best = self.points[self.best]
+        if not bool(weight.isfinite().all() and bias.isfinite().all()):
+            raise DivergedError(f"the exact head with penalty {best.penalty:g} has weights that are nan or infinite")
         best = replace(best, converged=best.converged and bool(solution.converged.all()))
         points = self.points | {best.penalty: best}
         path = tuple(points[penalty] for penalty in sorted(points, reverse=True))
         at_edge = best.penalty in (path[0].penalty, path[-1].penalty)
         return ExactHead(weight, bias, best.penalty, best.validation, path, at_edge)
 
+    def _sort_key(self, penalty: float) -> float:
+        """Sorts penalties from the worst to the best score. A score that is not finite is the worst one."""
+        validation = self.points[penalty].validation
+        return self.sort_key(validation) if math.isfinite(validation) else -math.inf
+
     def _add(self, penalty: float) -> None:
         """Solve every part for one penalty and compute the score."""
         logits, converged = [], True
         for part in self.parts:
             solution = self._solve(part, penalty)
-            part.solutions[penalty] = solution
-            logits.append(_logits(*_restored(part.design, solution), part.features, part.scored_rows))
+            logits.append(logits_of(*restored(part.design, solution), part.features, part.scored_rows))
             converged = converged and bool(solution.converged.all())
-        order = torch.cat([part.scored_rows for part in self.parts]).argsort()
-        self.points[penalty] = PathPoint(penalty, self.score(torch.cat(logits)[order]), converged)
+            if bool(logits[-1].isfinite().all()):
+                part.solutions[penalty] = solution
+        ordered = torch.cat(logits)[torch.cat([part.scored_rows for part in self.parts]).argsort()]
+        finite = bool(ordered.isfinite().all())
+        self.points[penalty] = PathPoint(penalty, self.score(ordered) if finite else math.nan, finite and converged)
         tried = sorted(self.points)
         needed = {*tried[:2], *tried[-2:], self.best}
         for part in self.parts:
             part.solutions = {other: solution for other, solution in part.solutions.items() if other in needed}
 
-    def _solve(self, part: _Part, penalty: float) -> Solution:
+    def _solve(self, part: Part, penalty: float) -> Solution:
         """Solve one part, starting near its solutions for the nearest penalties."""
         return solve(
             part.design,
             part.targets.to(part.design.device),
             penalty,
             kind=self.kind,
-            start=_extrapolated(part.solutions, penalty),
+            start=extrapolated(part.solutions, penalty),
             positive_weight=self.positive_weight,
         )
-
-
-def _extrapolated(solutions: Mapping[float, Solution], penalty: float) -> Solution | None:
-    """Extrapolate the two nearest solutions; their weights are nearly linear in the logarithm of the penalty."""
-    nearest = sorted(solutions, key=lambda other: abs(np.log(other / penalty)))[:2]
-    if len(nearest) < 2:
-        return solutions[nearest[0]] if nearest else None
-    near, far = (solutions[other] for other in nearest)
-    share = float(np.log(penalty / nearest[0]) / np.log(nearest[0] / nearest[1]))
-    weight, bias = near.weight + share * (near.weight - far.weight), near.bias + share * (near.bias - far.bias)
-    return replace(near, weight=weight, bias=bias)
-
-
-def _restored(design: Design, solution: Solution) -> tuple[Tensor, Tensor]:
-    """Weight [C, D] and bias [C] for the features before standardisation, float32 on the CPU."""
-    weight, bias = design.restore(solution.weight, solution.bias)
-    return weight.T.float().cpu(), bias.float().cpu()
-
-
-def _logits(weight: Tensor, bias: Tensor, features: Tensor, rows: Tensor) -> Tensor:
-    """Logits of some rows of features, float32 [n, C]; features are read in blocks."""
-    parts = [features[index].to(weight) for index in torch.split(rows, _ROWS_AT_ONCE)]
-    return torch.cat([torch.nn.functional.linear(part, weight, bias) for part in parts])

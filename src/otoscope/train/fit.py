@@ -49,8 +49,11 @@ def fit(
     UnknownNameError : for an unknown probe.
     TypeError : for an unknown option, or a frame probe that is trained by gradient.
     ValueError : for a layer that the bank does not hold, for a train or validation split without a positive label, for
-        a frame probe on a bank without events, or for a bank without a validation split if the probe needs one.
-    DivergedError : if the loss or a validation score becomes nan or infinite.
+        a clip probe if every clip has exactly one label and all train clips the same one, for a frame probe on a bank
+        without events, for a bank without a validation split if the probe needs one, or for a device that this machine
+        does not have.
+    DivergedError : if the loss or a validation score becomes nan or infinite, or if the exact solver has no finite
+        solution.
     """
     (result,) = fit_many(probe, bank, [config], options=options, progress=progress)
     if isinstance(result, Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from torch import Tensor
 from otoscope import metrics
 from otoscope.bank import Bank
 from otoscope.metrics import Kind
+from otoscope.ops.logistic import NotFiniteError
 from otoscope.probes import LinearHeadBase, LinearHeadProbe, Probe
 from otoscope.results import Protocol
 from otoscope.sampling import split_folds
@@ -67,7 +69,8 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
 
     Raises
     ------
-    DivergedError : if a score on the validation split is nan or infinite.
+    DivergedError : if a score on the validation split is nan or infinite, or if the exact solver has no finite
+        solution.
     """
     start, device = time.perf_counter(), device_of(trial)
     with seeded(trial.seed, device):
@@ -77,7 +80,8 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
         if isinstance(module, LinearHeadBase):
             head = solve_head(module, bank, trial, protocol)
             set_head(module, head)
-            history = [{"penalty": point.penalty, "validation": point.validation} for point in head.path]
+            solved = (point for point in head.path if math.isfinite(point.validation))
+            history = [{"penalty": point.penalty, "validation": point.validation} for point in solved]
         else:
             history = _store_clips(module, bank, trial)
     standardiser, seconds = standardiser_of(bank, module, trial), time.perf_counter() - start
@@ -108,6 +112,8 @@ def solve_head(
     ------
     ValueError : for a positive weight other than 1 if every clip has exactly one label; for a frame probe if no valid
         time step of a split has an event.
+    NotFiniteError : for train features that are not finite.
+    DivergedError : if the solver has no finite solution.
     """
     task, weight = task_for(module, bank.task), module.positive_weight
     if weight != 1 and task.kind == "multi-class":
@@ -118,7 +124,7 @@ def solve_head(
     settings: _Settings = {
         "kind": task.kind,
         "sort_key": metrics.main_metric(task).sort_key,
-        "positive_weight": None if weight == 1 else torch.full((len(task.classes),), weight),
+        "positive_weight": None if weight == 1 else torch.full((len(task.classes),), weight, dtype=torch.float64),
         "device": device_of(trial),
     }
     with _examples(module, bank, "train", trial, protocol) as training:
@@ -130,6 +136,23 @@ def solve_head(
         with _examples(module, bank, "validation", trial, protocol) as validation:
             score = partial(_score, validation.targets, task)
             return fit_path(training.features, training.targets, validation.features, score, **settings)
+
+
+def finite_head(module: LinearHeadProbe, bank: Bank, trial: TrainingConfig) -> ExactHead | None:
+    """Solve the last linear layer of a trained probe.
+
+    Parameters
+    ----------
+    module, bank, trial : as for `solve_head`.
+
+    Returns
+    -------
+    ExactHead | None. None if the features of the probe, or all solutions, are nan or infinite.
+    """
+    try:
+        return solve_head(module, bank, trial)
+    except (DivergedError, NotFiniteError):
+        return None
 
 
 def resolve_head(
@@ -147,13 +170,13 @@ def resolve_head(
     Returns
     -------
     The history, and the solution if it was kept. In that case the history has one more row, with the keys `penalty` and
-    `validation`.
+    `validation`. The trained layer stays where there is no finite solution.
     """
     if not isinstance(module, LinearHeadProbe):
         return history, None
-    head = solve_head(module, bank, trial)
-    metric = metrics.main_metric(bank.task)
-    if not metric.is_better(head.validation, max((row["validation"] for row in history), key=metric.sort_key)):
+    head, metric = finite_head(module, bank, trial), metrics.main_metric(bank.task)
+    trained = max((row["validation"] for row in history), key=metric.sort_key)
+    if head is None or not metric.is_better(head.validation, trained):
         return history, None
     set_head(module, head)
     return [*history, {"penalty": head.penalty, "validation": head.validation}], head

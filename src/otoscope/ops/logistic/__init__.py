@@ -17,7 +17,7 @@ Along the principal axes of the features the Hessian is nearly diagonal. Precond
 a few steps even where the variances of the features differ by many orders of magnitude (`Design`).
 """
 
-from otoscope.ops.logistic.design import Design
+from otoscope.ops.logistic.design import Design, NotFiniteError
 from otoscope.ops.logistic.solver import RELATIVE_TOLERANCE, Solution, solve
 
-__all__ = ["RELATIVE_TOLERANCE", "Design", "Solution", "solve"]
+__all__ = ["RELATIVE_TOLERANCE", "Design", "NotFiniteError", "Solution", "solve"]

@@ -18,6 +18,10 @@ _OUTER_ROWS = 128
 """Number of clips whose products are computed at once."""
 
 
+class NotFiniteError(ValueError):
+    """Features with values that are nan or infinite."""
+
+
 class Design:
     """Standardised features, and the products that a solver needs.
 
@@ -44,7 +48,8 @@ class Design:
 
     Raises
     ------
-    ValueError : for features that are not [N, D], for no rows, or for values that are not finite.
+    ValueError : for features that are not [N, D], or for no rows.
+    NotFiniteError : for values that are not finite.
 
     Examples
     --------
@@ -136,7 +141,7 @@ class Design:
             largest = torch.maximum(largest, x.abs().amax(0))
         self.mean = total / len(self)
         if not bool(self.mean.isfinite().all()):
-            raise ValueError("features must be finite, found NaN or infinite values")
+            raise NotFiniteError("features must be finite, found NaN or infinite values")
         for x in self._raw_blocks():
             square += (x - self.mean).square().sum(0)
         spread = (square / len(self)).sqrt()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -62,6 +62,11 @@ def solve(
     A class of a "multi-label" problem without positives, or without negatives, has no finite optimum. Its weights are
     0, its bias is the log odds after half a positive and half a negative clip are added, and it counts as converged.
 
+    The optimum of a "multi-class" problem has a bias of minus infinity for a class without positives. The problem is
+    solved over the other classes. The weights of such a class are 0, and its bias is log(2 n) below the smallest other
+    one. The weights of the other classes sum to 0 at the optimum, so that no clip has its largest margin there.
+    `objective` and `gap` are those of the problem over the other classes.
+
     Parameters
     ----------
     design : the standardised features of n clips.
@@ -97,11 +102,23 @@ def solve(
     if kind == "multi-class":
         if not torch.allclose(y.sum(1), y.new_ones(len(y))):
             raise ValueError("the targets of a multi-class problem must sum to 1 for each clip")
-        return _Newton(MultiClass(design, y), penalty, tolerance).run(start)
+        return _solve_multi_class(design, y, penalty, tolerance, start)
     ones = torch.ones_like(y[0])
     return _Newton(
         MultiLabel(design, y, ones if positive_weight is None else positive_weight.to(y)), penalty, tolerance
     ).run(start)
+
+
+def _solve_multi_class(design: Design, y: Tensor, penalty: float, tolerance: float, start: Solution | None) -> Solution:
+    """Solve the softmax problem over the classes that have positives, and put the others below them."""
+    present = y.amax(0) > 0
+    if start is not None:
+        start = replace(start, weight=start.weight.to(y)[:, present], bias=start.bias.to(y)[present])
+    solution = _Newton(MultiClass(design, y[:, present]), penalty, tolerance).run(start)
+    weight = y.new_zeros(design.width, len(present))
+    bias = (solution.bias.min() - math.log(2 * len(y))).repeat(len(present))
+    weight[:, present], bias[present] = solution.weight, solution.bias
+    return replace(solution, weight=weight, bias=bias)
 
 
 class _Newton:

@@ -137,6 +137,7 @@ def _column_labels(r: EncoderRanking, bottom: float) -> list[str]:
         if agreement is not None:
             low, high = tau(agreement.low), tau(agreement.high)
             lines = [f"{low} … {high}"] if step > 75 else [f"{low} …", high]
+            lines = [] if np.isnan(agreement.low) else lines
             parts.append(svg.text(x, bottom + 16, f"τ {tau(agreement.value)}", "number", "middle"))
             parts += [svg.text(x, bottom + 32 + 13 * k, line, "small", "middle") for k, line in enumerate(lines)]
     return parts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from otoscope.metrics.stats import Difference, Interval
+from otoscope.metrics.stats import MIN_GROUPS, Difference, Interval
 
 ABSENT = "–"
 """Printed where there is no value."""
@@ -33,8 +33,18 @@ def held_out(clips: int, groups: int | None) -> str:
     --------
     >>> held_out(300, None), held_out(300, 241)
     ('300 held-out clips', '300 held-out clips, resampled by group (241 groups)')
+    >>> held_out(300, 3)
+    '300 held-out clips, resampled by group (only 3 groups: intervals are unreliable)'
+    >>> held_out(300, 1)
+    '300 held-out clips, resampled by group (only 1 group: there are no intervals)'
     """
-    return f"{clips} held-out clips" + ("" if groups is None else f", resampled by group ({groups} groups)")
+    if groups is None:
+        return f"{clips} held-out clips"
+    if groups == 1:
+        number = "only 1 group: there are no intervals"
+    else:
+        number = f"only {groups} groups: intervals are unreliable" if groups < MIN_GROUPS else f"{groups} groups"
+    return f"{clips} held-out clips, resampled by group ({number})"
 
 
 def difference(value: Difference | None) -> str:
@@ -46,8 +56,10 @@ def difference(value: Difference | None) -> str:
 
 
 def span(interval: Interval | None) -> str:
-    """Write the ends of an interval in per cent, "19.8 – 23.1", or a dash for None."""
-    return ABSENT if interval is None else f"{percent(interval.low)} – {percent(interval.high)}"
+    """Write the ends of an interval in per cent, "19.8 – 23.1", or a dash for None and nan."""
+    if interval is None or math.isnan(interval.low):
+        return ABSENT
+    return f"{percent(interval.low)} – {percent(interval.high)}"
 
 
 def duration(seconds: float) -> str:

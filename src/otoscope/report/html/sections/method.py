@@ -12,8 +12,8 @@ _FACTS = (
     "The held-out test split is opened once, to measure the scores in these tables.",
     "mAP is the mean over classes of average precision (step-wise). Classes without positives are excluded.",
     "Intervals are 95 % intervals of a bootstrap over test clips (1,000 resamples) of the mean over seeds. Where clips "
-    "share groups, such as recordings or speakers, groups are resampled. Gains and shares of the gap are paired: every "
-    "probe is measured on the same resampled clips.",
+    "share groups, such as recordings or speakers, groups are resampled; with fewer than 10 groups, no difference is "
+    "called significant. Gains and shares of the gap are paired: every probe is measured on the same resampled clips.",
     "Share of the gap closed: (probe − linear) / (fine-tuning − linear).",
     "Beyond random weights: the score minus that of the same probe, with its own search, on the same encoder with "
     "random weights.",
