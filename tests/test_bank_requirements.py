@@ -145,7 +145,7 @@ def test_a_bank_of_another_dtype_gives_another_run(capsys):
     for bank, done in (((), 0), (("--bank", "otoscope-runs/banks/ear-tones-last-pooled-int8"), 0), ((), 1)):
         capsys.readouterr()
         assert run_toy("probe", "--probe", "linear", "--epochs", "1", *bank) == 0
-        assert ("nothing to do: the only run is finished" in capsys.readouterr().out) == bool(done)
+        assert ("nothing to do: all 1 runs are finished" in capsys.readouterr().out) == bool(done)
 
 
 @pytest.mark.usefixtures("plugin_folder")

@@ -303,7 +303,8 @@ def test_a_suite_reuses_results_of_version_1(old: Store) -> None:
 
 def test_the_shipped_reference_equals_that_of_version_1(old: Store) -> None:
     (shipped,) = Store(recorded.SHIPPED)
-    assert shipped == record_of(old, dataset="scenes", probe="finetune")
+    assert shipped.not_converged == (IMPROVING,)
+    assert replace(shipped, not_converged=None) == record_of(old, dataset="scenes", probe="finetune")
     predictions = Store(recorded.SHIPPED).predictions(shipped)
     assert predictions is not None
     assert predictions.scores.shape == (300, 36)

@@ -183,12 +183,11 @@ def print_outcome(arguments: argparse.Namespace, result: SuiteResult) -> int:
         if item.kind == "control":
             continue
         print(f"missing {item.kind} {item.name!r}: {item.reason}", file=sys.stderr)
-    if not result.plan.runs and not result.plan.finished:
+    if result.plan.unavailable and not result.plan.runs and not result.plan.finished:
         print("\nnothing can be run; the plan says what is missing", file=sys.stderr)
         return 2
     if not result.plan.runs:
-        runs = "the only run is" if result.plan.finished == 1 else f"all {result.plan.finished} runs are"
-        print(f"\nnothing to do: {runs} finished")
+        print(f"\nnothing to do: all {result.plan.finished} runs are finished")
     for failure in result.failures:
         print(f"failed: {failure.run}: {failure.traceback if arguments.debug else failure.error}", file=sys.stderr)
     return 1 if result.failures else 0
