@@ -18,6 +18,7 @@ from otoscope.report.rankings import EncoderRanking
 from otoscope.report.scoreboard import scoreboard
 from otoscope.report.standings import standing_records
 from otoscope.report.text.rankings import board_sentences, order, verdict
+from otoscope.report.variants import short_digest
 from otoscope.results import Predictions, Store
 
 CLIPS = LabelledClips.random("scenes")
@@ -279,14 +280,14 @@ def test_one_training_with_two_settings_is_left_out(tmp_path: Path) -> None:
 
 def test_encoders_of_the_same_name_are_distinguished_by_their_digests(store: Store) -> None:
     add_trainings(store, CLIPS, "tiny", {"linear": 1.0}, protocol={"encoder_digest": "f" * 64})
-    assert {f"tiny ({short_digest('digest of tiny')})", "tiny (ffffffff)"} <= set(only_ranking(store).encoders)
+    assert {f"tiny ({short_digest('of tiny')})", "tiny (ffffffff)"} <= set(only_ranking(store).encoders)
     other = LabelledClips.random("scenes", n_clips=90, seed=5)
     for noise_seed, encoder in enumerate(("tiny", "whisper")):
         add_trainings(
             store, other, encoder, {"linear": 1.0}, protocol={"dataset_digest": "e" * 64}, noise_seed=noise_seed
         )
     names = [(r.dataset, r.clips) for r in rank(store).rankings]
-    assert names == [("scenes (eeeeeeee)", 90), (f"scenes ({short_digest('digest of scenes')})", 150)]
+    assert names == [("scenes (eeeeeeee)", 90), (f"scenes ({short_digest('of scenes')})", 150)]
 
 
 def test_encoders_without_predictions_of_the_same_clips_are_left_out_and_named(store: Store) -> None:

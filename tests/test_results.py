@@ -25,6 +25,7 @@ from otoscope.results import (
     ValidationCut,
     Views,
 )
+from otoscope.results.convergence import IMPROVING
 from otoscope.results.migrate import migrate
 from otoscope.results.record import VERSION
 from otoscope.search import SearchSpec
@@ -304,7 +305,7 @@ def test_a_suite_reuses_results_of_version_1(old: Store) -> None:
 def test_the_shipped_reference_equals_that_of_version_1(old: Store) -> None:
     (shipped,) = Store(recorded.SHIPPED)
     assert shipped.not_converged == (IMPROVING,)
-    assert replace(shipped, not_converged=None) == record_of(old, dataset="scenes", probe="finetune")
+    assert dataclasses.replace(shipped, not_converged=None) == record_of(old, dataset="scenes", probe="finetune")
     predictions = Store(recorded.SHIPPED).predictions(shipped)
     assert predictions is not None
     assert predictions.scores.shape == (300, 36)
