@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.sampling.stratify import stratify
-from otoscope.sampling.subset import connected
+from otoscope.sampling.by_group import stratify_by_group
 
 FOLDS = 5
 """Number of folds of a cross-validation."""
@@ -19,9 +18,7 @@ def split_folds(
 ) -> npt.NDArray[np.int64]:
     """Divide train clips into stratified folds.
 
-    Clips that have a group in common, directly or through other clips, go to the same fold. This is not possible where
-    almost all clips are connected, or where a data set has very few groups. If a fold would have less than half or more
-    than twice its share, clips are divided as if they had no groups.
+    Clips with a common group go to the same fold where that is possible (`stratify_by_group`).
 
     Parameters
     ----------
@@ -48,10 +45,4 @@ def split_folds(
         raise ValueError(f"cross-validation needs at least two train clips, found {count}; add clips")
     if not 2 <= folds <= count:
         raise ValueError(f"cross-validation needs 2 to {count} folds for {count} clips, found {folds}")
-    share = 1 / folds
-    for numbers in [connected(groups), None] if any(groups) else [None]:
-        part = stratify(targets, [share] * folds, seed=seed, groups=numbers)
-        sizes = np.bincount(part, minlength=folds) / count
-        if share / 2 <= sizes.min() and sizes.max() <= 2 * share:
-            break
-    return part
+    return stratify_by_group(targets, [1 / folds] * folds, groups, seed=seed)

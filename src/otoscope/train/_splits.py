@@ -5,17 +5,7 @@ from __future__ import annotations
 from otoscope import metrics
 from otoscope.bank import Bank, BankSplit
 from otoscope.probes import FrameProbe, registry
-from otoscope.registry import UnknownNameError
-from otoscope.sampling import FOLDS
-
-
-def has_validation(bank: Bank) -> bool:
-    """Whether a bank has a validation split."""
-    try:
-        bank.split("validation")
-    except UnknownNameError:
-        return False
-    return True
+from otoscope.sampling import FOLDS, has_validation
 
 
 def count_folds(training: BankSplit) -> int:

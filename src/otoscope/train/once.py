@@ -19,11 +19,11 @@ from otoscope.metrics import Kind
 from otoscope.ops.logistic import NotFiniteError
 from otoscope.probes import LinearHeadBase, LinearHeadProbe, Probe
 from otoscope.results import Protocol
-from otoscope.sampling import split_folds
+from otoscope.sampling import has_validation, split_folds
 from otoscope.train import _layer_features
 from otoscope.train._head_inputs import fits_in_memory, frame_inputs, head_inputs
 from otoscope.train._prepare import create_probe, device_of, load_split, standardiser_of
-from otoscope.train._splits import count_folds, has_validation
+from otoscope.train._splits import count_folds
 from otoscope.train._task import task_for
 from otoscope.train.config import TrainingConfig
 from otoscope.train.errors import DivergedError

@@ -10,7 +10,8 @@ from otoscope import probes
 from otoscope.bank import Bank, BankIdentity
 from otoscope.probes import LinearHeadProbe
 from otoscope.results import Protocol, Sampling, TrainingSettings
-from otoscope.train._splits import count_folds, has_validation
+from otoscope.sampling import has_validation
+from otoscope.train._splits import count_folds
 from otoscope.train.config import EPOCHS, TrainingConfig
 from otoscope.train.fitted import layers_of
 
