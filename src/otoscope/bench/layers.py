@@ -57,9 +57,9 @@ def layer_suite(
     shape = encoders.create(encoder.name, **encoder.options).shape
     chosen = sorted(set(choose_layers("all" if layers is None else layers, True, shape)))
     if len(chosen) < 2:
-        found = "has one layer" if shape.layers == 1 else f"has {shape.layers} layers, of which one was chosen"
+        count = "has one layer" if shape.layers == 1 else f"has {shape.layers} layers, of which one was chosen"
         raise ValueError(
-            f"encoder {encoder.label!r} {found}; a layer profile needs at least two layers. `otoscope probe` "
+            f"encoder {encoder.label!r} {count}; a layer profile needs at least two layers. `otoscope probe` "
             "measures a single layer"
         )
     return Suite(

@@ -81,9 +81,9 @@ class Suite:
             if (type(value) is not int or value < lowest) and (number, value) != ("epochs", None):
                 raise SuiteError(f"suite {self.name!r}: {number} must be a whole number >= {lowest}, found {value!r}")
         for switch in ("control", "standardise"):
-            if type(getattr(self, switch)) is not bool:
-                found = getattr(self, switch)
-                raise SuiteError(f"suite {self.name!r}: {switch} must be true or false, found {found!r}")
+            value = getattr(self, switch)
+            if type(value) is not bool:
+                raise SuiteError(f"suite {self.name!r}: {switch} must be true or false, found {value!r}")
         try:
             if self.search is not None:
                 self.search.check()

@@ -33,7 +33,7 @@ def declared_settings(protocol: Protocol) -> dict[str, Any]:
     {'probe': 'linear', 'layers': '5', 'revision': 1}
     """
     settings = {"probe": protocol.probe, "solver": protocol.solver, **protocol.options, "norm": protocol.norm}
-    settings |= {"layers": _layers(protocol.layers), "dtype": protocol.dtype}
+    settings |= {"layers": written_layers(protocol.layers) or None, "dtype": protocol.dtype}
     settings |= {"fold": protocol.fold, "shots": protocol.shots}
     settings |= {} if protocol.standardise == "none" else {"standardise": protocol.standardise}
     settings |= {} if protocol.shots is None else {"draw": protocol.draw}
@@ -142,10 +142,8 @@ def short_digest(digest: str) -> str:
     return digest[:8]
 
 
-def _layers(layers: Sequence[int]) -> str | None:
-    """Layers as "5", "0-11" or "0, 3, 7"; None where a protocol names none."""
-    if not layers:
-        return None
+def written_layers(layers: Sequence[int]) -> str:
+    """Layers as "5", "0-11" or "0, 3, 7"; "" where a protocol names none."""
     if len(layers) > 2 and list(layers) == list(range(layers[0], layers[-1] + 1)):
         return f"{layers[0]}-{layers[-1]}"
     return ", ".join(map(str, layers))

@@ -15,11 +15,11 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 from otoscope.results.convergence import IMPROVING, SOLVER_STOPPED, STRONGEST_PENALTY, WEAKEST_PENALTY, Reasons
-from otoscope.train.exact import ExactHead
+from otoscope.train.exact import ExactHead, SortKey
 from otoscope.train.optim import warmup_cosine
 
 MARGIN = 0.005
@@ -30,9 +30,6 @@ HALF_DECADE = 10.0**0.5
 """Ratio of two learning rates on whose scale the score must not rise any more."""
 _STEPS = 20
 """Steps of an epoch with which the sum of the learning rates is computed."""
-
-SortKey = Callable[[float], float]
-"""Sorts scores from worst to best."""
 
 
 def still_improving(scores: Sequence[float], sort_key: SortKey = float, *, warmup: float = 0.0) -> bool:

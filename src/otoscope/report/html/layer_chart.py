@@ -46,7 +46,7 @@ def layer_chart(curves: Sequence[Curve], together: str, label: str) -> str:
 
     Parameters
     ----------
-    curves : the curves. Each has an own colour, except that a control has that of its probe.
+    curves : the curves. Each probe has another colour; a control has that of its probe.
     together : name of the layers together, below their column.
     label : a description of the figure for screen readers.
 
@@ -98,9 +98,8 @@ class _Frame:
         end, bottom, parts = WIDTH - RIGHT + 14, TOP + HEIGHT, []
         for value in np.arange(self.low, self.high + self.step / 2, self.step).tolist():
             style = "axis" if abs(value) < 1e-9 else "grid"
-            text = f"{100 * value:.0f}".replace("-", "−")
             parts += [svg.line(LEFT, self.y(value), end, self.y(value), style)]
-            parts += [svg.text(LEFT - 8, self.y(value) + 4, text, "tick", "end")]
+            parts += [svg.text(LEFT - 8, self.y(value) + 4, numbers.whole_percent(value), "tick", "end")]
         every = math.ceil(len(self.layers) / 26)
         for layer in self.layers[::every]:
             parts.append(svg.text(self.x(layer), bottom + 20, layer, "tick", "middle"))
@@ -165,4 +164,4 @@ def _curve_names(curves: Sequence[Curve], frame: _Frame) -> list[str]:
 
 def _words(value: Interval) -> str:
     ends = "" if math.isnan(value.low) else f" ({numbers.percent(value.low)} to {numbers.percent(value.high)})"
-    return f"{numbers.percent(value.value)}{ends}".replace("-", "−")
+    return f"{numbers.percent(value.value)}{ends}"

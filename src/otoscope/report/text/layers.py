@@ -10,6 +10,7 @@ from otoscope.report.rows import Row
 from otoscope.report.text import summary
 from otoscope.report.text.numbers import ABSENT, difference, percent
 from otoscope.report.text.table import BEST_LAYER, TextFormat, TextTable, document
+from otoscope.report.variants import written_layers
 
 Write = Callable[[LayerProfile, Row], str]
 """Writes one table cell: the value of a row of a profile."""
@@ -61,10 +62,7 @@ def notes(profiles: Sequence[LayerProfile]) -> list[str]:
 
 def layer_name(row: Row) -> str:
     """Write the layers that a row reads: "3", "0-11" or "0, 4, 8"."""
-    layers = list(row.records[0].protocol.layers)
-    if len(layers) > 2 and layers == list(range(layers[0], layers[-1] + 1)):
-        return f"{layers[0]}-{layers[-1]}"
-    return ", ".join(map(str, layers))
+    return written_layers(row.records[0].protocol.layers)
 
 
 def _table(profiles: Sequence[LayerProfile], write: Write) -> TextTable:
