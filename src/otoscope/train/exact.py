@@ -4,7 +4,8 @@ A linear probe on features without trained parameters is an L2-regularised logis
 (`otoscope.ops.logistic`). The strength of the penalty is its only hyperparameter. `fit_path` solves the problem for
 several penalties, from strong to weak, and starts each from the nearest earlier solution. It returns the solution near
 the maximum of the score on the validation split. `cross_validate` chooses the penalty without a validation split, by
-k-fold cross-validation, and solves the problem on all train clips. The result does not depend on a seed or a learning rate.
+k-fold cross-validation, and solves the problem on all train clips. The result does not depend on a seed or a learning
+rate.
 """
 
 from __future__ import annotations
