@@ -304,7 +304,8 @@ def test_the_main_claim_speaks_of_all_encoders_of_the_data_set_with_most_results
         f"mhca reaches {100 * best.value:.1f} mAP on frozen zebra, the best of 2 encoders on scenes, {linear}"
     )
     lead = claims.reasons(shown, [row for row in rows if row not in shown])
-    assert lead[0].startswith(f"The second-best encoder on scenes, tiny, reaches {100 * second.value:.1f} with protobin;")
+    score = f"{100 * second.value:.1f}"
+    assert lead[0].startswith(f"The second-best encoder on scenes, tiny, reaches {score} with protobin;")
     assert lead[-1] == "There are also results for another."
     page = parse_page(write_report(store.path, tmp_path / "report.html"))
     assert claim in "".join(page.text)
