@@ -84,7 +84,9 @@ def notes(scores: Iterable[tuple[str, Convergence]]) -> list[str]:
     names: dict[str, list[str]] = {}
     for name, convergence in scores:
         for reason, count in convergence.counts:
-            share = "" if count == convergence.trainings else f" ({count} of {convergence.trainings} {convergence.noun})"
+            share = (
+                "" if count == convergence.trainings else f" ({count} of {convergence.trainings} {convergence.noun})"
+            )
             names.setdefault(reason, []).append(name + share)
     return [
         f"{NOT_CONVERGED} not converged, {reason}: {'; '.join(names[reason])}.{_sentence(reason)}" for reason in names

@@ -45,15 +45,20 @@ def data_identities(records: Iterable[Record]) -> Callable[[Record], str]:
     return identity
 
 
+def fold_order(fold: Fold) -> tuple[bool, bool, int, str]:
+    """The key by which folds are sorted: none, then numbers, then names."""
+    return fold is not None, isinstance(fold, str), fold if isinstance(fold, int) else 0, str(fold)
+
+
 def sorted_folds(folds: Iterable[Fold]) -> list[Fold]:
-    """The distinct folds in their order: none, then numbers, then names.
+    """The distinct folds in order.
 
     Examples
     --------
     >>> sorted_folds([10, 2, "b", None, 2])
     [None, 2, 10, 'b']
     """
-    return sorted(set(folds), key=lambda fold: (fold is not None, isinstance(fold, str), fold if isinstance(fold, int) else 0, str(fold)))
+    return sorted(set(folds), key=fold_order)
 
 
 def fold_seed(fold: Fold) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference, Interval
-from otoscope.report.folds import Fold, data_identities, fold_seed, sorted_folds
+from otoscope.report.folds import Fold, data_identities, fold_order, fold_seed, sorted_folds
 from otoscope.report.row import Row
 from otoscope.report.selectivity import find_control
 from otoscope.report.variants import named_configurations, short_digest
@@ -65,7 +65,13 @@ def configurations(store: Store, *, by_fold: bool = False) -> list[Row]:
         named = named_configurations(list(members))
         rows += [_row(same, Row(tuple(same), variant, digests, data=pair[3])) for same, variant in named]
     rows = _with_all_folds(rows)
-    return [row for whole in rows for row in whole.folds or (whole,)] if by_fold else rows
+    return sorted((row for whole in rows for row in whole.folds or (whole,)), key=_order) if by_fold else rows
+
+
+def _order(row: Row) -> tuple[object, ...]:
+    """The key by which rows of single folds are sorted."""
+    record = row.records[0]
+    return record.encoder, record.dataset, record.protocol.encoder_digest, row.data, fold_order(row.fold)
 
 
 def _row(records: Sequence[Record], whole: Row) -> Row:
@@ -100,8 +106,7 @@ def summarise(store: Store, *, resamples: int = 1000, by_fold: bool = False) -> 
     ------
     ValueError : for an empty store.
     """
-    listed = sorted(configurations(store, by_fold=by_fold), key=lambda row: row.pair)
-    rows = [with_estimate(store, row, resamples=resamples) for row in listed]
+    rows = [with_estimate(store, row, resamples=resamples) for row in configurations(store, by_fold=by_fold)]
     compared = [row for _, pair in groupby(rows, key=lambda r: r.pair) for row in _compare(list(pair))]
     return [beyond_control(row, find_control(row, rows)) for row in compared]
 
@@ -143,8 +148,8 @@ def with_estimate(store: Store, row: Row, *, resamples: int = 1000) -> Row:
     scores = [p.scores[o] for p, o in zip(predictions, order, strict=True)]
     targets = predictions[0].targets[order[0]]
     groups = [predictions[0].groups[i] for i in order[0]] if predictions[0].groups else []
-    settings = {"groups": groups, "resamples": resamples, "seed": fold_seed(row.fold)}
-    estimate = stats.bootstrap(scores, targets, row.metric, row.kind, **settings)
+    seed = fold_seed(row.fold)
+    estimate = stats.bootstrap(scores, targets, row.metric, row.kind, groups=groups, resamples=resamples, seed=seed)
     return replace(row, estimate=estimate)
 
 
