@@ -5,7 +5,7 @@ import pytest
 
 import otoscope as oto
 from otoscope.audio.decode import AudioError
-from otoscope.audio.waveform import waveform
+from otoscope.datasets.waveform import waveform
 from otoscope.bench import activation
 from otoscope.finetuning.features import extract_features
 from otoscope.sampling import add_mixup_views

@@ -12,7 +12,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from otoscope.audio.waveform import naming_clips, waveform
+from otoscope.datasets.waveform import naming_clips, waveform
 from otoscope.bank._shard import shard_layout
 from otoscope.bank.errors import BankError
 from otoscope.bank.identity import CLS_DTYPES, DTYPES, BankIdentity

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from otoscope.audio.waveform import waveform
+from otoscope.datasets.waveform import waveform
 from otoscope.bank import BankSplit
 from otoscope.encoders import Encoder
 from otoscope.probes import SharedPrototypes

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from otoscope.audio.waveform import waveform
+from otoscope.datasets.waveform import waveform
 from otoscope.bank import Bank
 from otoscope.results import Views
 from otoscope.types import Clip, Task, Wave
