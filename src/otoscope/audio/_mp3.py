@@ -1,6 +1,6 @@
 """The frames of an MP3 file, and the number of frames that its Xing or VBRI header declares.
 
-Sources: ISO/IEC 11172-3 and 13818-3 (frame headers); the "Xing", "Info" and "VBRI" headers as LAME and mpg123 read them.
+Sources: ISO/IEC 11172-3 and 13818-3 (frame headers); LAME and mpg123 (the headers "Xing", "Info" and "VBRI").
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def _flac(data: Data) -> Contents:
 
 def _ogg(data: Data) -> Contents:
     """Ogg: checksum and number of every page; the last page of a stream is marked."""
-    start, last, numbers = 0, {}, {}
+    start, last, numbers = 0, dict[int, bool](), dict[int, int]()
     while start < len(data):
         if data[start : start + 4] != b"OggS":
             break

@@ -91,8 +91,8 @@ def decode(source: Source) -> tuple[Wave, int]:
     Raises
     ------
     FileNotFoundError : when there is no such file.
-    AudioError : when the file cannot be decoded, is truncated or damaged, is empty, has more than `MAX_SAMPLES` samples,
-        or contains NaN or infinite samples. Truncation is detected in WAV, AIFF, FLAC, Ogg and MP3 files.
+    AudioError : when the file cannot be decoded, is truncated or damaged, is empty, has more than `MAX_SAMPLES`
+        samples, or contains NaN or infinite samples. Truncation is detected in WAV, AIFF, FLAC, Ogg and MP3 files.
 
     Examples
     --------

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 _SIGNATURES = (
     (b"version https://git-lfs", 0, "it is a Git LFS pointer; fetch the audio with `git lfs pull`"),
-    (b"ftyp", 4, "it is an MP4 file (AAC), which libsndfile does not read; convert it to FLAC, for example with ffmpeg"),
+    (
+        b"ftyp",
+        4,
+        "it is an MP4 file (AAC), which libsndfile does not read; convert it to FLAC, for example with ffmpeg",
+    ),
     (b"\x1aE\xdf\xa3", 0, "it is a Matroska or WebM file, which libsndfile does not read; convert it to FLAC"),
     (b"0&\xb2u", 0, "it is a Windows Media file, which libsndfile does not read; convert it to FLAC"),
     (b"PK\x03\x04", 0, "it is a ZIP archive; extract the audio from it"),

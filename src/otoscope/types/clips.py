@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,23 +41,6 @@ class Event:
             )
 
 
-class _Rate:
-    """The field `Clip.rate`: a number, or a function that is called when the rate is read."""
-
-    @overload
-    def __get__(self, clip: None, owner: type[Clip]) -> _Rate: ...
-    @overload
-    def __get__(self, clip: Clip, owner: type[Clip]) -> int: ...
-    def __get__(self, clip: Clip | None, owner: type[Clip]) -> int | _Rate:
-        if clip is None:
-            raise AttributeError("rate")  # the field has no default
-        value = vars(clip)["_rate"]
-        return value() if callable(value) else value  # type: ignore[no-any-return]
-
-    def __set__(self, clip: Clip, value: int | Callable[[], int]) -> None:
-        vars(clip)["_rate"] = operator.index(value) if hasattr(value, "__index__") else value
-
-
 @dataclass(frozen=True)
 class Clip:
     """A labelled recording. `Clip.from_file` makes one of an audio file.
@@ -67,7 +49,7 @@ class Clip:
     ----------
     id : an identifier that is unique in the data set.
     load : a function that returns the samples, mono float32 [S]. It is called whenever `audio` is read.
-    rate : sample rate in Hz, or a function that returns it. The function is called whenever `rate` is read.
+    rate : sample rate in Hz.
     labels : classes of the clip.
     events : sound events with their extent; empty where a data set has labels of clips only.
     split : name of the split to which the clip belongs.
@@ -78,11 +60,12 @@ class Clip:
 
     Raises
     ------
-    ValueError : when the id is not a text, the rate is not a whole number above 0, `labels` or `groups` is not a tuple of
-        distinct texts that are not empty, or `events` is not a tuple of `Event`.
+    ValueError : when the id is not a text, the rate is not a whole number above 0, `labels` or `groups` is not a tuple
+        of distinct texts that are not empty, or `events` is not a tuple of `Event`.
 
     Examples
     --------
+    >>> import numpy as np
     >>> clip = Clip("a", lambda: np.zeros(16000, np.float32), 16000, ("dog",), (), "train", ("speaker-7",))
     >>> clip.audio.shape
     (16000,)
@@ -90,7 +73,7 @@ class Clip:
 
     id: str
     load: Callable[[], Wave]
-    rate: _Rate = _Rate()
+    rate: int
     labels: tuple[str, ...]
     events: tuple[Event, ...]
     split: str
@@ -121,8 +104,8 @@ class Clip:
     ) -> Clip:
         """Make a clip of a whole audio file, at the rate that the file has.
 
-        Nothing is read until the rate or the audio of the clip is. Channels are averaged. `otoscope.audio.decode.decode`
-        lists the formats and refuses truncated and damaged files.
+        The file is opened when the rate or the audio of the clip is read, not before. Channels are averaged.
+        `otoscope.audio.decode.decode` lists the formats, and refuses truncated and damaged files.
 
         Parameters
         ----------
@@ -138,7 +121,7 @@ class Clip:
 
         Examples
         --------
-        >>> import soundfile, tempfile
+        >>> import numpy as np, soundfile, tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     soundfile.write(f"{folder}/my bird.wav", np.zeros(48000), 48000)
         ...     clip = Clip.from_file(f"{folder}/my bird.wav", ["robin"], "train")
@@ -146,15 +129,32 @@ class Clip:
         ('my bird.wav', 48000, (48000,))
         """
         file = Path(path)
-        names = {"labels": labels, "events": events, "groups": groups}
-        values: dict[str, Any] = {name: value if isinstance(value, str) else tuple(value) for name, value in names.items()}
+        texts: dict[str, Any] = {
+            name: value if isinstance(value, str) else tuple(value)  # `Clip` refuses a single text
+            for name, value in (("labels", labels), ("events", events), ("groups", groups))
+        }
         load, rate = partial(_decode, file), partial(file_rate, file)
-        return cls(file.name if id is None else id, load, rate, split=split, path=file, **values)
+        return cls(file.name if id is None else id, load, rate, split=split, path=file, **texts)  # type: ignore[arg-type]
 
     @property
     def audio(self) -> Wave:
         """The samples, float32 [S], decoded at every access."""
         return self.load()
+
+
+class _Rate:
+    """The attribute `Clip.rate`. It stores a number, or a function that is called when the rate is read."""
+
+    def __get__(self, clip: Clip, owner: type[Clip]) -> int:
+        value = vars(clip)["_rate"]
+        rate: int = value() if callable(value) else value
+        return rate
+
+    def __set__(self, clip: Clip, value: object) -> None:
+        vars(clip)["_rate"] = operator.index(value) if hasattr(value, "__index__") else value
+
+
+Clip.rate = _Rate()  # type: ignore[assignment]
 
 
 def _decode(file: Path) -> Wave:
@@ -256,6 +256,7 @@ class AudioBatch:
 
         Examples
         --------
+        >>> import numpy as np
         >>> AudioBatch.of([np.zeros(3, np.float32), np.ones(5, np.float32)], 16000).lengths.tolist()
         [3, 5]
         """
