@@ -238,11 +238,8 @@ class TpeSearch(Search):
             state, value, seconds = states.PRUNED, outcome.validation, outcome.train_seconds
         elif not isinstance(outcome, Exception):
             state, value, seconds, error = states.COMPLETE, outcome.validation, outcome.train_seconds, ""
-        notes: dict[str, Any] = {
-            "number": number,
-            "sampler": "sobol" if number < self.sobol else "tpe",
-            "seconds": seconds,
-        }
+        notes: dict[str, Any] = {"number": number, "sampler": "sobol" if number < self.sobol else "tpe"}
+        notes["seconds"] = seconds
         notes["batch"] = next(i for i, batch in enumerate(self.batches) if number in batch)
         trial = create(
             state=state,
@@ -293,8 +290,7 @@ def _first_of_each_number(study: optuna.Study) -> list[optuna.trial.FrozenTrial]
 
 def _number(trial: optuna.trial.FrozenTrial) -> int:
     """The number of a trial in the search. Databases of older versions contain only Optuna's number."""
-    number: int = trial.user_attrs.get("number", trial.number)
-    return number
+    return int(trial.user_attrs.get("number", trial.number))
 
 
 def _trial(trial: optuna.trial.FrozenTrial) -> Trial:
