@@ -21,7 +21,7 @@ from otoscope.bench.plan import Run, Study
 from otoscope.bench.protocol import study_protocol
 from otoscope.bench.resolve import ResolvedPair
 from otoscope.bench.suites import Suite
-from otoscope.files import replacing
+from otoscope.files import json_text, replacing
 from otoscope.finetuning import FittedFinetune
 from otoscope.results import Protocol, Record, Store
 from otoscope.results.convergence import Reasons, advice, joined
@@ -254,7 +254,7 @@ class Job(ABC):
         failure = Failure(str(run), last_line, text, now)
         self.failures.append(failure)
         with replacing(self._failure_file(run)) as temporary:
-            temporary.write_text(json.dumps(asdict(failure), indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json_text(asdict(failure)) + "\n", encoding="utf-8")
         self._print(f"{run} failed: {last_line}")
 
     def _failure_file(self, run: Run) -> Path:
