@@ -31,7 +31,7 @@ def record_values(store: Store, *, by_fold: bool = False) -> list[dict[str, Any]
     that has no mean. The column "fold" is the fold, or the number of folds in the mean; "" without folds.
     """
     rows = []
-    for row in configurations(store, by_fold=by_fold):
+    for row in configurations(store, by_fold=by_fold) if next(iter(store), None) else ():
         trainings: dict[tuple[int, int], list[Record]] = {}
         for r in row.records:
             trainings.setdefault((r.protocol.draw, r.seed), []).append(r)
