@@ -76,7 +76,7 @@ def test_a_damaged_manifest_is_named(tmp_path):
 def test_another_format_is_refused(tmp_path, monkeypatch):
     bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
     monkeypatch.setattr(manifest, "FORMAT", 99)
-    with pytest.raises(banks.BankError, match="has format 2, this version of otoscope reads format 99"):
+    with pytest.raises(banks.BankError, match="has format 3, this version of otoscope reads format 99"):
         banks.open(bank.path)
 
 

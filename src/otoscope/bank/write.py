@@ -93,7 +93,7 @@ def extract(
             pass
     clips = {split: _checked_clips(dataset, split) for split in identity.splits}
     counts = {split: len(members) for split, members in clips.items()}
-    manifest = Manifest(identity, dataset.task, counts, control=encoder.control)
+    manifest = Manifest.of(identity, dataset.task, counts, control=encoder.control)
     size = BankSize.estimate(encoder, clips, identity)
     if progress:
         _announce(path, size, encoder)

@@ -25,7 +25,7 @@ def finetune_protocol(
     Parameters
     ----------
     recipe : how the encoder is trained.
-    encoder_digest, dataset_digest : content digests of the encoder before the training, and of the data set.
+    encoder_digest, dataset_digest : identities of the encoder before the training, and of the data set.
     task : kind of the data set's task.
     control : whether the encoder started from random weights.
     sampling : how the train clips were chosen.

@@ -119,7 +119,8 @@ class Protocol:
 
     Parameters
     ----------
-    encoder_digest, dataset_digest : content digests of the encoder (weights) and of the data set.
+    encoder_digest : `Encoder.identity_digest`, which covers name, options, code, weights and front end.
+    dataset_digest : `Dataset.identity_digest`, which covers name, options, code, task, splits and content.
     control : True for an encoder with random weights, which measures the architecture alone.
     task : kind of the task.
     probe : registered name of the probe, or "finetune" for the whole encoder.

@@ -50,8 +50,8 @@ def probe_protocol(
     resolve_head = training.resolve_head and issubclass(kind, LinearHeadProbe)
     solver = probes.solver_of(probe, options)
     return Protocol(
-        encoder_digest=identity.encoder_digest,
-        dataset_digest=identity.dataset_digest,
+        encoder_digest=identity.encoder_identity,
+        dataset_digest=identity.dataset_identity,
         task=task,
         control=control,
         probe=probe,
