@@ -1,7 +1,7 @@
-"""What identifies an encoder or a data set: its name, its class, its options and the revision of its code.
+"""What identifies a plug-in: its name, its class, its options and the revision of its code.
 
-The identity decides whether stored tokens and results belong to an encoder and a data set. Versions of packages are
-not part of it: they are recorded with each bank and each result, and an upgrade changes no identity.
+The identity decides whether stored tokens and results belong to an encoder, a data set and a probe. Versions of
+packages are not part of it: they are recorded with each bank and each result, and an upgrade changes no identity.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import CodeType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -21,27 +22,78 @@ import torch
 from torch import Tensor
 
 
-class Identified:
-    """A base class that records the options of each instance and the revision of its class.
+def _code_of(cls: type) -> str:
+    """The revision that a class declares; without one, for a plug-in, the digest of its source file at this moment."""
+    revision = vars(cls).get("revision")
+    if revision is None:
+        return "" if cls.__module__.split(".")[0] == __package__ else _source_digest(cls)
+    if isinstance(revision, bool) or not isinstance(revision, int):
+        raise TypeError(
+            f"class {cls.__name__}: revision must be a whole number, found {revision!r}; increase it when the meaning "
+            "of the code changes, or leave it out to identify the class by its source file"
+        )
+    return f"{cls.__name__}-{revision}"
+
+
+def _source_digest(cls: type) -> str:
+    """The sha256 of the file that defines a class; of its attributes and bytecode where there is no file."""
+    try:
+        content = Path(inspect.getfile(cls)).read_bytes()
+    except (TypeError, OSError):
+        names = sorted(name for name in vars(cls) if name == "__init__" or not name.startswith(("__", "_abc")))
+        content = repr([(name, _attribute(vars(cls)[name])) for name in names]).encode()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _attribute(value: Any) -> Any:
+    """An attribute of a class as plain values: the bytecode of a function, the canonical form of another value."""
+    function = getattr(value, "__func__", getattr(value, "fget", value))
+    code = function if isinstance(function, CodeType) else getattr(function, "__code__", None)
+    if code is None:
+        return canonical(value)
+    return [code.co_code, code.co_names, [_attribute(constant) for constant in code.co_consts]]
+
+
+class Revised:
+    """A base class of plug-ins whose code has a revision.
 
     Attributes
     ----------
-    name : the registered name.
     revision : number of the version of the code of this class. Its author increases it when the same options give other
         values, and when the default of an option changes. It applies to the class that declares it, not to subclasses.
-        A class without it is identified by the content of its source file, so every change of that file counts.
-    provenance : names of options that only say where something is stored. They are not part of the identity.
+        Without it, a class of otoscope has no revision yet, and a class of a plug-in is identified by the content of
+        its source file, so every change of that file counts.
     """
 
-    name: ClassVar[str]
     revision: ClassVar[int]
-    provenance: ClassVar[tuple[str, ...]] = ()
-    _identified_code: ClassVar[str]
-    _identified_options: str
+    _identified_code: ClassVar[str] = ""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         cls._identified_code = _code_of(cls)
+
+    @classmethod
+    def code(cls) -> str:
+        """Return the revisions or source digests of this class and of the classes from which it is derived.
+
+        The text is empty for a class of otoscope without a revision.
+        """
+        codes = [vars(base).get("_identified_code", "") for base in cls.__mro__]
+        return " ".join(dict.fromkeys(filter(None, codes)))
+
+
+class Identified(Revised):
+    """A base class of plug-ins whose instances are identified by their options and their code.
+
+    Attributes
+    ----------
+    name : the registered name.
+    provenance : names of options that only say where something is stored. They are not part of the identity.
+    """
+
+    name: ClassVar[str]
+    provenance: ClassVar[tuple[str, ...]] = ()
+    _identified_options: str
 
     def __new__(cls, *arguments: Any, **options: Any) -> Self:
         if cls.__init__ is object.__init__ and (arguments or options):
@@ -57,9 +109,8 @@ class Identified:
 
     @property
     def code_text(self) -> str:
-        """The class, with the revision or the digest of the source file of each class that it is derived from."""
-        codes = [vars(cls)["_identified_code"] for cls in type(self).__mro__ if "_identified_code" in vars(cls)]
-        return " ".join([type(self).__name__, *dict.fromkeys(codes)])
+        """The name of the class, followed by `code`."""
+        return f"{type(self).__name__} {self.code()}".rstrip()
 
 
 def digest_of(*parts: Any) -> str:
@@ -71,29 +122,6 @@ def digest_of(*parts: Any) -> str:
     True
     """
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _code_of(cls: type[Identified]) -> str:
-    """The revision that a class declares, or the digest of its source file when the class was defined."""
-    revision = vars(cls).get("revision")
-    if revision is None:
-        return _source_digest(cls)
-    if isinstance(revision, bool) or not isinstance(revision, int):
-        raise TypeError(
-            f"class {cls.__name__}: revision must be a whole number, found {revision!r}; increase it when the meaning "
-            "of the code changes, or leave it out to identify the class by its source file"
-        )
-    return f"{cls.__name__}-{revision}"
-
-
-def _source_digest(cls: type) -> str:
-    """The sha256 of the file that defines a class; of the bytecode of its functions where there is no file."""
-    try:
-        content = Path(inspect.getfile(cls)).read_bytes()
-    except (TypeError, OSError):
-        functions = {name: value for name, value in vars(cls).items() if inspect.isfunction(value)}
-        content = repr([(name, f.__code__.co_code, f.__code__.co_names) for name, f in functions.items()]).encode()
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _options_text(cls: type[Identified], arguments: tuple[Any, ...], options: Mapping[str, Any]) -> str:

@@ -75,7 +75,8 @@ class BankIdentity:
         (`otoscope.identity.Identified`).
     encoder_digest : str. The sha256 of its weights.
     front_end : str. `front_end_id` of the encoder.
-    dataset, dataset_options, dataset_code : str. Name of the data set, its options as JSON, and the revision of its code.
+    dataset, dataset_options, dataset_code : str. Name of the data set, its options as JSON, and the revision of its
+        code.
     dataset_digest : str. The sha256 of its task, splits and content.
     splits : tuple of str. Names of the splits.
     layers : tuple of int. Indices into the encoder's layers.

@@ -27,8 +27,9 @@ _WITH_AUDIO |= {".tar", ".zip", ".h5", ".hdf5", ".parquet", ".arrow", ".npy", ".
 def content_digest(clips: Iterable[Clip]) -> str:
     """Compute the sha256 over clips: id, split, rate, labels, events, groups and audio.
 
-    The audio of a clip is represented by the content of its file where `Clip.load` is bound to its path: by an argument of a
-    partial, a default, an attribute or a variable of a closure. The samples of any other clip are loaded and hashed.
+    The audio of a clip is represented by the content of its file where `Clip.load` is bound to its path: by an argument
+    of a partial, a default, an attribute or a variable of a closure. The samples of any other clip are loaded and
+    hashed.
 
     Parameters
     ----------

@@ -22,12 +22,11 @@ class Dataset(Identified, ABC):
     name : the registered name.
     task : the classes, the kind of task and its main score.
     splits : names of the splits.
-    revision : number of the version of the code, see `otoscope.identity.Identified`. Without it, every change of the
+    revision : number of the version of the code, see `otoscope.identity.Revised`. Without it, every change of the
         source file makes another data set, whose banks and results are computed again.
     provenance : options that only say where the files are. Their content counts in their place.
     """
 
-    revision = 1
     provenance = ("folder", "path", "root")
     name: ClassVar[str]
     task: Task

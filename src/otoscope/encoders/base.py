@@ -46,12 +46,11 @@ class Encoder(Identified, nn.Module, ABC):
     front_end_id : a text that identifies the front end and its settings. It is part of a bank's identity, so it must
         change whenever the features change.
     control : True where the weights are random, so that the encoder is a control and not a pretrained model.
-    revision : number of the version of the code, see `otoscope.identity.Identified`. Without it, every change of the
+    revision : number of the version of the code, see `otoscope.identity.Revised`. Without it, every change of the
         source file makes another encoder, whose banks and results are computed again.
     provenance : options that only say where the weights are stored. The digest of the weights counts in their place.
     """
 
-    revision = 1
     name: ClassVar[str]
     sample_rate: int
     shape: TokenShape

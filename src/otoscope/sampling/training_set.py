@@ -30,8 +30,6 @@ class TrainingSet(Dataset):
     views : mixup views of each train clip, which are added to the train clips.
     """
 
-    revision = 1
-
     def __init__(
         self, dataset: Dataset, *, cut: bool = False, shots: int | None = None, draw: int = 0, views: int = 0
     ) -> None:
@@ -92,7 +90,6 @@ class MixupSet(Dataset):
     training_set : the clips and views.
     """
 
-    revision = 1
     splits = ("train",)
 
     def __init__(self, training_set: TrainingSet) -> None:
