@@ -199,7 +199,8 @@ def test_difference_from_the_control_is_paired_and_has_a_table(tmp_path: Path) -
     assert same is not None
     assert best.low > 0
     assert math.isclose(best.value, profile.single[2].value - control.single[2].value)
-    assert (same.value, same.low, same.high) == (0, 0, 0)
+    assert same.value == 0
+    assert -same.low == same.high < 0.06, "all resamples agree"
     assert "tiny beyond tiny-random: points of mAP more than random weights" in layers_text([profile])
 
 

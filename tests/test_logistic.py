@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from otoscope.ops.logistic import Design, NotFiniteError, Solution, solve
 from otoscope.ops.logistic import design as design_module
-from otoscope.train import DivergedError, exact
+from otoscope.train import DivergedError, penalty_path
 from otoscope.train.exact import LIMITS, cross_validate, fit_path
 
 KINDS = ("multi-label", "multi-class")
@@ -183,16 +183,39 @@ def test_what_cannot_be_solved_is_refused() -> None:
 
 
 class TestPath:
-    def test_the_penalty_that_scores_best_is_kept_and_the_stronger_of_equals(self) -> None:
+    def test_the_chosen_penalty_lies_beside_the_best_and_the_stronger_of_equals(self) -> None:
         x, y = problem(200, 10, 3, "multi-class")
         truth = y[100:].argmax(1)
         head = fit_path(
             x[:100], y[:100], x[100:], lambda s: float((s.argmax(1) == truth).double().mean()), kind=KINDS[1]
         )
-        best = max(point.validation for point in head.path)
-        assert head.validation == best
-        assert head.penalty == max(point.penalty for point in head.path if point.validation == best)
+        tried = [point for point in head.path if point.penalty != head.penalty]
+        best = max(tried, key=lambda point: (point.validation, point.penalty))
+        assert abs(np.log10(head.penalty / best.penalty)) <= 0.25
         assert head.converged
+
+    def test_the_chosen_penalty_is_the_maximum_of_the_parabola_in_its_logarithm(self) -> None:
+        x, y = problem(60, 5, 2, "multi-label")
+        centre = -1.3
+        exponents = iter([*np.arange(0, -3.5, -0.5), centre])
+        head = fit_path(x, y, x, lambda _: -((next(exponents) - centre) ** 2), kind="multi-label")
+        assert np.log10(head.penalty) == pytest.approx(centre)
+        assert head.validation == 0
+
+    @pytest.mark.parametrize("solver", ["validation", "folds"])
+    def test_the_chosen_penalty_does_not_jump_between_equally_good_ones(self, solver) -> None:
+        x, y = problem(60, 5, 2, "multi-label")
+        chosen = []
+        for difference in (-1e-9, 1e-9):
+            scores = iter([0.1, 0.3, 0.5, 0.5 + difference, 0.2, 0.1, 0.1, 0.4])
+            options = {"score": lambda _, s=scores: next(s), "kind": "multi-label"}
+            if solver == "folds":
+                chosen.append(cross_validate(x, y, torch.arange(60) % 3, **options))
+            else:
+                chosen.append(fit_path(x, y, x, **options))
+        assert chosen[0].penalty == pytest.approx(chosen[1].penalty, rel=1e-6)
+        assert chosen[0].penalty == pytest.approx(10**-1.25, rel=1e-6)
+        torch.testing.assert_close(chosen[0].weight, chosen[1].weight, rtol=1e-4, atol=1e-6)
 
     @pytest.mark.parametrize(("sign", "limit"), [(1, LIMITS[0]), (-1, LIMITS[1])])
     def test_a_path_whose_edge_wins_extends_itself_to_the_limit_and_says_so(self, sign, limit) -> None:
@@ -208,9 +231,9 @@ class TestPath:
 
     def test_a_path_ends_after_penalties_that_do_not_improve_the_score(self) -> None:
         x, y = problem(60, 5, 2, "multi-label")
-        scores = iter([0.1, 0.3, 0.2, 0.3, 0.1, 0.9])
+        scores = iter([0.1, 0.3, 0.1, 0.3, 0.1, 0.9])
         head = fit_path(x, y, x, lambda _: next(scores), kind="multi-label")
-        assert [point.validation for point in head.path] == [0.1, 0.3, 0.2, 0.3, 0.1]
+        assert [point.validation for point in head.path] == [0.1, 0.3, 0.1, 0.3, 0.1]
         assert head.penalty == pytest.approx(10**-0.5)
 
     @pytest.mark.parametrize(("n", "width"), [(90, 12), (40, 80)])
@@ -237,7 +260,7 @@ class TestPath:
             solution = solve(design, targets, penalty, **options)
             return replace(solution, weight=solution.weight * (torch.nan if penalty < 0.02 else 1))
 
-        monkeypatch.setattr(exact, "solve", damaged)
+        monkeypatch.setattr(penalty_path, "solve", damaged)
         for sign in (1, -1):
             head = fit_path(x, y, x, lambda logits, s=sign: s * float(logits.square().mean()), kind="multi-label")
             assert np.isfinite(head.validation)

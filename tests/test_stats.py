@@ -99,7 +99,8 @@ def test_paired_difference_is_tighter_than_its_parts_and_zero_against_itself() -
     assert difference.high - difference.low < width / 2
     assert difference.p < 0.01
     zero = stats.paired_bootstrap(a, a)
-    assert (zero.value, zero.low, zero.high, zero.p) == (0, 0, 0, 1)
+    assert (zero.value, zero.p) == (0, 1)
+    assert -zero.low == zero.high < 0.05, "all resamples agree"
 
 
 def test_a_tail_is_counted_or_close_to_the_count_of_many_more_resamples() -> None:
@@ -136,8 +137,13 @@ def test_gap_closed_is_the_ratio_of_gains_with_an_interval() -> None:
     gap = stats.gap_closed(probe, linear, finetune)
     assert gap.value == pytest.approx((probe.value - linear.value) / (finetune.value - linear.value))
     assert gap.low < gap.value < gap.high
-    assert stats.gap_closed(linear, linear, finetune) == stats.Interval(0, 0, 0)
-    assert stats.gap_closed(finetune, linear, finetune) == stats.Interval(1, 1, 1)
+    for probe, share in ((linear, 0), (finetune, 1)):
+        same = stats.gap_closed(probe, linear, finetune)
+        assert same.value == share
+        unseen = 0.025 ** (1 / linear.size)
+        assert (same.low, same.high) == pytest.approx(
+            tuple(share + sign * (1 - unseen) / (finetune.value - linear.value) for sign in (-1, 1))
+        )
 
 
 def test_the_share_of_an_insignificant_gap_is_undefined() -> None:
@@ -267,7 +273,7 @@ def test_intervals_over_speakers_have_their_coverage_and_those_over_clips_do_not
             )
             interval = estimate.interval()
             covered[column] += interval.low <= truth <= interval.high
-    assert covered[0] / 150 == pytest.approx(0.94, abs=0.04)
+    assert covered[0] / 150 >= 0.93
     assert covered[1] / 150 < 0.85
 
 

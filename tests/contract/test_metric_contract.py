@@ -49,6 +49,16 @@ class WrongResample(Right):
         return super().resampled(scores, targets, np.ones_like(counts), kind)
 
 
+class WrongClips(Right):
+    def per_clip(self, scores, targets, kind):  # type: ignore[no-untyped-def]  # noqa: ARG002
+        return (np.asarray(scores) > 0).all(axis=1).astype(float)
+
+
+class PercentOfClips(Right):
+    def per_clip(self, scores, targets, kind):  # type: ignore[no-untyped-def]
+        return 100 * np.array([self.value(s, t, kind) for s, t in zip(scores, targets, strict=True)])
+
+
 class Overwrites(Right):
     def value(self, scores, targets, kind):  # type: ignore[no-untyped-def]
         scores *= 2
@@ -66,6 +76,8 @@ class Overwrites(Right):
         (FirstClip, "does not depend on the order of clips"),
         (WrongBatch, "batched form equals the value"),
         (WrongResample, "resampled form equals the value of repeated clips"),
+        (WrongClips, "value is the mean of the values per clip"),
+        (PercentOfClips, "value is the mean of the values per clip"),
         (Overwrites, "leaves scores and targets unchanged"),
     ],
 )

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from otoscope.metrics._exact import margin, mean_interval
 from otoscope.metrics._resampling import MIN_GROUPS, Replicates, Resampling
 from otoscope.metrics.clip import Array, Kind
-from otoscope.metrics.registry import create
+from otoscope.metrics.registry import ClassMetric, Metric, create
 
 LEVEL = 0.95
 """Default level of an interval."""
+AGREEING = 1e-9
+"""Resamples that deviate by less than this agree; the deviations are rounding errors."""
 BLOCK = 1 << 22
 """Largest number of counts (resamples times clips) in memory at once."""
 
@@ -29,7 +32,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """A paired difference with the two-sided bootstrap p-value of "no difference"; nan with fewer than 10 groups."""
+    """A paired difference with the two-sided p-value of "no difference"; nan with fewer than 10 groups."""
 
     p: float
 
@@ -49,6 +52,9 @@ class Estimate:
     groups : number of groups of the clips, without those of all clips; None for clips without groups. In an average
         over test sets it is their sum, or 1 if one of them has a single group.
     deleted, weights : float64 [J] and [2, J]. The value without some clips, see `Replicates`.
+    size : number of clips or groups that decide the value, for an interval where all resamples agree.
+    units : the mean of the metric over seeds in each independent unit, and its weight, see `otoscope.metrics._exact`;
+        None for a metric that is no mean over clips, and where clips have several groups or a single one.
     """
 
     value: float
@@ -60,6 +66,13 @@ class Estimate:
     groups: int | None = None
     deleted: Array = field(default_factory=lambda: np.zeros(0))
     weights: Array = field(default_factory=lambda: np.zeros((2, 0)))
+    size: float | None = None
+    units: tuple[Array, Array] | None = None
+
+    @property
+    def independent(self) -> int:
+        """Number of clips, or of groups where clips have some."""
+        return self.clips if self.groups is None else self.groups
 
     @property
     def replicates(self) -> Replicates:
@@ -72,8 +85,10 @@ class Estimate:
         return self.groups is not None and self.groups < MIN_GROUPS
 
     def interval(self, level: float = LEVEL) -> Interval:
-        """Return the interval at this level, cut to 0..1."""
-        interval = around(self.value, self.replicates, level)
+        """Return the interval at this level, cut to 0..1. It is exact for a metric that is a mean over clips."""
+        if self.units:
+            return Interval(self.value, *mean_interval(*self.units, level))
+        interval = around(self.value, self.replicates, level, self.size or self.independent)
         return Interval(interval.value, *np.clip([interval.low, interval.high], 0.0, 1.0).tolist())
 
 
@@ -120,14 +135,14 @@ def bootstrap(
     """
     if not scores:
         raise ValueError("a bootstrap needs the predictions of at least one seed, found none")
-    resampled, y = create(metric).resampled, np.asarray(targets, dtype=np.float64)
+    measured, y = create(metric), np.asarray(targets, dtype=np.float64)
     n = len(y)
     resampling, rng, rows = Resampling(n, tuple(map(tuple, groups))), np.random.default_rng(seed), max(BLOCK // n, 1)
 
     def values(counts: npt.NDArray[np.int64]) -> Array:
-        return np.asarray(np.mean([resampled(s, y, counts, kind) for s in scores], axis=0))
+        return np.asarray(np.mean([measured.resampled(s, y, counts, kind) for s in scores], axis=0))
 
-    per_seed = np.array([resampled(s, y, np.ones((1, n), dtype=np.int64), kind)[0] for s in scores])
+    per_seed = np.array([measured.resampled(s, y, np.ones((1, n), dtype=np.int64), kind)[0] for s in scores])
     draws, starts, number = np.full(resamples, np.nan), range(0, resamples, rows), resampling.number_of_groups
     if number != 1:
         draws = np.concatenate([values(resampling.draw(rng, min(rows, resamples - start))) for start in starts])
@@ -137,7 +152,34 @@ def bootstrap(
         parts = [kept[start : start + rows] for start in range(0, len(kept), rows)]
         deleted = np.concatenate([values(part.astype(np.int64)) for part in parts])
     text = resampling.text(y, resamples, seed)
-    return Estimate(float(per_seed.mean()), per_seed, draws, n, text, metric, number, deleted, weights)
+    size, units = _size(measured, y, number), None if number == 1 else _units(measured, scores, y, kind, resampling)
+    return Estimate(float(per_seed.mean()), per_seed, draws, n, text, metric, number, deleted, weights, size, units)
+
+
+def _size(metric: Metric, targets: Array, groups: int | None) -> float:
+    """Number of clips or groups that decide a metric.
+
+    Only clips with a class count. In a mean over classes, clips of rare classes have larger weights; the effective
+    number of weighted values is (sum w) ** 2 / sum w ** 2 (Kish 1965).
+    """
+    size, of_class = float(targets.any(axis=1).sum()), targets.sum(axis=0)
+    if isinstance(metric, ClassMetric):
+        of_class = of_class[of_class > 0]
+        size = min(size, len(of_class) ** 2 / float((1 / of_class).sum())) if len(of_class) else 0.0
+    return max(min(size, groups or size), 1.0)
+
+
+def _units(
+    metric: Metric, scores: Sequence[npt.ArrayLike], targets: Array, kind: Kind, resampling: Resampling
+) -> tuple[Array, Array] | None:
+    """The mean score and the weight of each clip, or of each group."""
+    of_seeds = [metric.per_clip(s, targets, kind) for s in scores]
+    known = [of_seed for of_seed in of_seeds if of_seed is not None]
+    unit = resampling.units
+    if len(known) < len(of_seeds) or unit is None:
+        return None
+    clips = np.bincount(unit)
+    return np.bincount(unit, np.mean(known, axis=0)) / clips, clips / len(unit)
 
 
 def averaged(parts: Sequence[Estimate]) -> Estimate:
@@ -176,7 +218,13 @@ def averaged(parts: Sequence[Estimate]) -> Estimate:
     deleted = np.concatenate([value + (e.deleted - e.value) / len(parts) for e in parts])
     weights = np.concatenate([e.weights for e in parts], axis=1)
     number = 1 if 1 in groups else sum(groups) or None
-    return Estimate(value, per_seed, draws, clips, text, parts[0].metric, number, deleted, weights)
+    size = len(parts) ** 2 / sum(1 / (e.size or e.independent) for e in parts)
+    known = [e.units for e in parts if e.units is not None]
+    units = None
+    if len(known) == len(parts):
+        scores, shares = (np.concatenate(sides) for sides in zip(*known, strict=True))
+        units = scores, shares / len(parts)
+    return Estimate(value, per_seed, draws, clips, text, parts[0].metric, number, deleted, weights, size, units)
 
 
 def check_paired(estimates: Sequence[Estimate]) -> None:
@@ -194,6 +242,14 @@ def quantiles(draws: Array, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def around(value: float, replicates: Replicates, level: float) -> Interval:
-    """The percentile interval of the draws, shifted so that its median lies on the value."""
-    return Interval(value, *quantiles(value + replicates.deviations(value), level))
+def around(value: float, replicates: Replicates, level: float, size: float, unit: float = 1.0) -> Interval:
+    """The percentile interval of the draws, shifted so that its median lies on the value.
+
+    Where all draws agree, its ends are the values that are possible if as many of `size` clips or groups differ as can
+    stay unobserved at this level, each by `unit`.
+    """
+    deviations = replicates.deviations(value)
+    if not np.isnan(deviations).all() and np.nanmax(np.abs(deviations)) < AGREEING:
+        width = unit * margin(size, level)
+        return Interval(value, value - width, value + width)
+    return Interval(value, *quantiles(value + deviations, level))

@@ -54,6 +54,11 @@ class Resampling:
         """Whether a clip has several groups, so that they cannot be drawn independently of the clips."""
         return max(map(len, self._resampled), default=0) > 1
 
+    @property
+    def units(self) -> Counts | None:
+        """The number of the group of each clip, or of the clip itself, int64 [n]; None where a clip has several."""
+        return None if self.several else np.arange(self.clips) if self.number_of_groups is None else self._of_pair
+
     def draw(self, rng: np.random.Generator, resamples: int) -> Counts:
         """Draw n of n clips with replacement, or G of G groups where each clip has one.
 

@@ -32,8 +32,12 @@ class Accuracy(Metric):
         """Compute the accuracy for R sets of scores, [R, n, C] -> [R]; as `Metric.batched`."""
         return np.asarray(targets[np.arange(len(targets)), scores.argmax(2)].mean(1, dtype=np.float64))
 
-    def resampled(self, scores: npt.ArrayLike, targets: npt.ArrayLike, counts: npt.ArrayLike, kind: Kind) -> Array:  # noqa: ARG002
+    def resampled(self, scores: npt.ArrayLike, targets: npt.ArrayLike, counts: npt.ArrayLike, kind: Kind) -> Array:
         """Compute the accuracy in R resamples; as `Metric.resampled`."""
-        s, y, weights = np.asarray(scores), np.asarray(targets), np.asarray(counts, dtype=np.float64)
-        right = y[np.arange(len(s)), s.argmax(1)].astype(np.float64)
-        return np.asarray(weights @ right / weights.sum(1))
+        weights = np.asarray(counts, dtype=np.float64)
+        return np.asarray(weights @ self.per_clip(scores, targets, kind) / weights.sum(1))
+
+    def per_clip(self, scores: npt.ArrayLike, targets: npt.ArrayLike, kind: Kind) -> Array:  # noqa: ARG002
+        """Return 1 for each clip whose class is right and 0 for the others, [n]; as `Metric.per_clip`."""
+        s, y = np.asarray(scores), np.asarray(targets)
+        return np.asarray(y[np.arange(len(s)), s.argmax(1)], dtype=np.float64)

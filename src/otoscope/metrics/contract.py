@@ -99,6 +99,19 @@ def _(name: str) -> None:
         _expect_equal(metric.resampled(scores[0], targets, counts, kind), expected, f"resampled for a {kind} task")
 
 
+@CONTRACT.check("value is the mean of the values per clip")
+def _(name: str) -> None:
+    metric = create(name)
+    for kind, scores, targets in _problems(metric):
+        values = metric.per_clip(scores[0], targets, kind)
+        if values is None:
+            continue
+        shape, inside = list(np.shape(values)), bool((values >= 0).all() and (values <= 1).all())
+        expect(shape == [_CLIPS] and inside, f"per_clip must give {_CLIPS} values in 0..1 for as many clips")
+        whole = np.array([metric.value(scores[0], targets, kind)])
+        _expect_equal(values.mean(keepdims=True), whole, f"the mean over clips of a {kind} task")
+
+
 @CONTRACT.check("leaves scores and targets unchanged")
 def _(name: str) -> None:
     metric = create(name)

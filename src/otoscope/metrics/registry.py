@@ -98,6 +98,21 @@ class Metric(ABC):
                 result[r] = self.value(s[rows], y[rows], kind)
         return result
 
+    def per_clip(self, scores: npt.ArrayLike, targets: npt.ArrayLike, kind: Kind) -> Array | None:  # noqa: ARG002
+        """Compute a value in 0..1 for each clip, if the metric is their mean. Intervals and tests are then exact.
+
+        Parameters
+        ----------
+        scores : float [n, C]. Finite logits.
+        targets : 0 or 1 [n, C].
+        kind : kind of the task.
+
+        Returns
+        -------
+        float64 [n]; None, the default, for a metric that is no mean over clips.
+        """
+        return None
+
     def sort_key(self, value: float) -> float:
         """Return the key by which values are sorted from worst to best: the value, or its negative.
 

@@ -15,7 +15,7 @@ from otoscope.ops import max_dot, pack_signs, sign_through, unpack_signs
 from otoscope.probes.base import Probe, Range, only_layer
 from otoscope.types import Tokens, TokenShape
 
-PROTOTYPE_LR = Range(2e-3, 8e-2)
+PROTOTYPE_LR = Range(5e-4, 8e-2)
 INITIAL_DEVIATION = 0.02
 """Standard deviation of the values of a prototype before training, with either start."""
 Start = Literal["random", "tokens"]

@@ -49,8 +49,9 @@ class FittedProbe:
     config : the configuration of the training, with every default replaced by the value that was used; `layers` are
         indices into the layers of the bank. `lr` and `weight_decay` are None for a probe without gradient training.
     protocol : everything that decides the training, apart from the seed.
-    history : one row per epoch: `epoch`, `loss` (with gradient training) and `validation`.
-    validation : main score of the best epoch on the validation split.
+    history : one row per epoch: `epoch`, `loss` (with gradient training) and `validation`. For an exact head, one row
+        per penalty: `penalty` and `validation`, the chosen penalty last.
+    validation : main score on the validation split, of the best epoch or of the exact head.
     train_seconds : wall-clock time of the training.
     standardiser : standardises the tokens before `module` reads them; None where `module` reads tokens as they are, or
         where the standardisation is a part of its weights (`Probe.fold`).
@@ -211,7 +212,7 @@ def fitted_on(
         config=config,
         protocol=protocol,
         history=history,
-        validation=max((row["validation"] for row in history), key=sort_key),
+        validation=head.validation if head else max((row["validation"] for row in history), key=sort_key),
         train_seconds=train_seconds,
         standardiser=None if folded else standardiser,
         not_converged=(*trained, *(head_reasons(head, sort_key) if head else ())),

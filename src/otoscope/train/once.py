@@ -80,8 +80,9 @@ def fit_once(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> FittedPro
         if isinstance(module, LinearHeadBase):
             head = solve_head(module, bank, trial, protocol)
             set_head(module, head)
-            solved = (point for point in head.path if math.isfinite(point.validation))
-            history = [{"penalty": point.penalty, "validation": point.validation} for point in solved]
+            tried = (point for point in head.path if math.isfinite(point.validation) and point.penalty != head.penalty)
+            rows = [{"penalty": point.penalty, "validation": point.validation} for point in tried]
+            history = [*rows, {"penalty": head.penalty, "validation": head.validation}]
         else:
             history = _store_clips(module, bank, trial)
     standardiser, seconds = standardiser_of(bank, module, trial), time.perf_counter() - start

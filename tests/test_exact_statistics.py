@@ -1,0 +1,155 @@
+"""Intervals and tests of small and perfect test sets, against scipy and against simulation."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otoscope import metrics
+from otoscope.metrics import _exact, stats
+
+
+def accuracy(right: np.ndarray, **options: object) -> stats.Estimate:
+    """The accuracy of one or several seeds, bool [n] or [n, S]."""
+    columns = right.reshape(len(right), -1).T
+    scores = [np.eye(2)[np.where(column, 0, 1)] for column in columns]
+    return stats.bootstrap(scores, np.eye(2)[np.zeros(len(right), int)], "accuracy", "multi-class", **options)
+
+
+def right(correct: int, clips: int) -> np.ndarray:
+    return np.arange(clips) < correct
+
+
+@pytest.mark.parametrize(("correct", "clips"), [(0, 4), (4, 4), (98, 100), (100, 100), (70, 100), (1, 1)])
+def test_accuracy_has_the_interval_of_clopper_and_pearson(correct: int, clips: int) -> None:
+    interval = accuracy(right(correct, clips), resamples=20).interval()
+    exact = scipy.stats.binomtest(correct, clips).proportion_ci(method="exact")
+    assert (interval.low, interval.high) == pytest.approx((exact.low, exact.high))
+
+
+def test_the_accuracy_interval_covers_the_truth_at_98_per_cent_of_100_clips() -> None:
+    ends = [_exact.mean_interval(right(k, 100) * 1.0, np.full(100, 0.01), 0.95) for k in range(101)]
+    covers = np.array([low <= 0.98 <= high for low, high in ends])
+    coverage = scipy.stats.binom.pmf(np.arange(101), 100, 0.98)[covers].sum()
+    assert 0.95 <= coverage <= 0.99
+    plain = [np.quantile(np.random.default_rng(k).binomial(100, k / 100, 1000), [0.025, 0.975]) for k in range(101)]
+    covers = np.array([low <= 98 <= high for low, high in plain])
+    assert scipy.stats.binom.pmf(np.arange(101), 100, 0.98)[covers].sum() < 0.9, "that of a bootstrap"
+
+
+def test_the_interval_over_several_seeds_covers_the_truth_and_is_narrower_than_that_of_one() -> None:
+    rng, covered, widths = np.random.default_rng(0), 0, []
+    for _ in range(300):
+        difficulty = rng.normal(size=(100, 1))
+        seeds = 0.7 * difficulty + 0.51**0.5 * rng.normal(size=(100, 3)) < scipy.stats.norm.ppf(0.98)
+        interval = accuracy(seeds, resamples=2).interval()
+        covered += interval.low <= 0.98 <= interval.high
+        one = accuracy(seeds[:, 0], resamples=2).interval()
+        widths.append((interval.high - interval.low, one.high - one.low))
+    assert covered >= 0.93 * 300
+    assert np.less(*np.mean(widths, axis=0))
+
+
+@pytest.mark.parametrize("metric", metrics.names("multi-label"))
+@pytest.mark.parametrize("groups", [None, 12])
+def test_a_perfect_test_set_has_an_interval_with_a_width(metric: str, groups: int | None) -> None:
+    targets = np.eye(3)[np.arange(60) % 3]
+    names = [(f"tape {i % groups}",) for i in range(60)] if groups else []
+    perfect = stats.bootstrap([2 * targets - 1], targets, metric, groups=names, resamples=50)
+    interval = perfect.interval()
+    assert (interval.value, interval.high) == (1.0, 1.0)
+    assert interval.low == pytest.approx(0.025 ** (1 / (groups or 60)))
+    itself = stats.paired_bootstrap(perfect, perfect)
+    assert (itself.value, itself.p) == (0.0, 1.0)
+    assert -itself.low == itself.high == pytest.approx(1 - interval.low)
+
+
+def test_rare_classes_widen_the_interval_of_a_mean_over_classes() -> None:
+    targets = np.eye(2)[np.r_[np.zeros(98, int), np.ones(2, int)]]
+    macro, micro = (stats.bootstrap([targets], targets, m, resamples=50).interval() for m in ("mAP", "mAP_micro"))
+    assert macro.low == pytest.approx(0.025 ** (1 / (4 / (1 / 98 + 1 / 2))))
+    assert micro.low == pytest.approx(0.025 ** (1 / 100))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "AUROC"])
+def test_four_clips_that_all_agree_give_p_of_an_eighth(metric: str) -> None:
+    labels = np.eye(2)[[0, 1, 0, 1]]
+    good, bad = (stats.bootstrap([s], labels, metric, "multi-class", resamples=2000) for s in (labels, 1 - labels))
+    difference = stats.paired_bootstrap(good, bad)
+    assert (difference.value, difference.p, stats.tail(good, bad)) == (1.0, 0.125, 0.125)
+
+
+def test_accuracies_are_compared_by_the_sign_test() -> None:
+    first, second = right(90, 100), np.roll(right(90, 100), 7)
+    second[:5] = True
+    for_first, for_second = int((first & ~second).sum()), int((~first & second).sum())
+    difference = stats.improvement(accuracy(first), accuracy(second))
+    assert difference.p == pytest.approx(scipy.stats.binomtest(for_first, for_first + for_second).pvalue)
+    assert stats.tail(accuracy(first), accuracy(second)) == difference.p
+
+
+@pytest.mark.parametrize("clips", [5, 30])
+def test_the_interval_of_a_difference_excludes_zero_exactly_if_the_sign_test_rejects(clips: int) -> None:
+    weights = np.full(clips, 1 / clips)
+    for pro, contra in itertools.product(range(clips + 1), repeat=2):
+        if pro + contra > clips:
+            continue
+        differences = np.r_[np.ones(pro), -np.ones(contra), np.zeros(clips - pro - contra)]
+        low, high = _exact.difference_interval(differences, weights, 0.95)
+        assert -1 <= low <= differences.mean() <= high <= 1
+        assert low < high
+        rejected = pro + contra > 0 and scipy.stats.binomtest(pro, pro + contra).pvalue < 0.05
+        assert rejected == (low > 0 or high < 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=9), st.integers(1, 4))
+def test_exchanging_the_sides_equals_the_enumeration_of_all_exchanges(differences: list[int], seeds: int) -> None:
+    values = np.array(differences) / (3 * seeds)
+    sums = [abs(np.dot(signs, differences)) for signs in itertools.product((1, -1), repeat=len(values))]
+    expected = np.mean(np.array(sums) >= abs(sum(differences)))
+    assert _exact.sign_flip_p(values, np.full(len(values), 1 / len(values))) == pytest.approx(expected)
+
+
+def test_many_exchanges_have_the_p_value_of_the_normal_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    differences = np.random.default_rng(0).integers(-3, 4, 900) / 3
+    weights = np.full(900, 1 / 900)
+    exact = _exact.sign_flip_p(differences, weights)
+    monkeypatch.setattr(_exact, "_LONGEST", 10)
+    assert 0.01 < exact == pytest.approx(_exact.sign_flip_p(differences, weights), rel=0.05)
+
+
+def test_equal_accuracies_by_speaker_differ_significantly_no_more_often_than_the_level() -> None:
+    rng, groups, significant, excluded = np.random.default_rng(0), [(str(i // 10),) for i in range(150)], 0, 0
+    for _ in range(150):
+        a, b = (accuracy(rng.random(150) < rng.beta(7, 3, 15).repeat(10), groups=groups, resamples=100) for _ in "ab")
+        difference = stats.paired_bootstrap(a, b)
+        significant += difference.p < 0.05
+        excluded += not difference.low <= 0 <= difference.high
+    assert significant <= 14
+    assert excluded <= 14
+
+
+def test_the_mean_over_folds_has_the_interval_of_all_clips() -> None:
+    whole = accuracy(right(96, 100), resamples=20)
+    folds = [accuracy(right(24, 25), resamples=20, seed=fold) for fold in range(4)]
+    mean = stats.averaged(folds)
+    assert (mean.value, mean.clips) == (whole.value, 100)
+    ends, expected = mean.interval(), whole.interval()
+    assert (ends.low, ends.high) == pytest.approx((expected.low, expected.high))
+    perfect = [stats.bootstrap([np.eye(2)] * 2, np.eye(2), "mAP", resamples=5, seed=fold) for fold in range(5)]
+    assert stats.averaged(perfect).interval().low == pytest.approx(0.025 ** (1 / 10))
+
+
+def test_accuracy_over_speakers_has_its_coverage_with_few_speakers() -> None:
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(200):
+        correct = rng.random(100) < rng.beta(3.5, 1.5, 5).repeat(20)
+        interval = accuracy(correct, groups=[(str(i // 20),) for i in range(100)], resamples=2).interval()
+        covered += interval.low <= 0.7 <= interval.high
+    assert covered >= 0.92 * 200
