@@ -57,8 +57,11 @@ def test_damaged_clips_are_named(tmp_path):
         ("{}", "is damaged"),
         (text.replace('"dog"', '"dug"'), "is damaged"),
         (text.replace('"train-3", ', ""), "is damaged"),
-        ('{"ids": ["a"], "labels": [[]], "events": [[]]}', "lists 1 clips, but the shards of this split contain 7"),
-        (text.replace('"events"', '"groups": [[]], "events"'), "is damaged"),
+        (
+            '{"ids": ["a"], "labels": [[]], "events": [[]], "groups": [[]]}',
+            "lists 1 clips, but the shards of this split contain 7",
+        ),
+        (text.replace('"groups": [[], ', '"groups": ['), "is damaged"),
     ]:
         file.write_text(wrong)
         with pytest.raises(banks.DamagedError, match=rf"train.clips\.json {message}"):

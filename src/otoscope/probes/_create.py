@@ -99,6 +99,7 @@ def chosen_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     >>> chosen_options("linear", {"solver": "exact", "norm": "layer"})
     {'norm': 'layer'}
     """
+    registry.check_options(name, options)
     declared = registry.options(name)
     return {key: value for key, value in options.items() if canonical(value) != canonical(declared[key].default)}
 
