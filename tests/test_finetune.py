@@ -286,6 +286,11 @@ def test_gradient_accumulation_does_not_change_the_result() -> None:
         assert torch.allclose(a, b, atol=1e-5)
 
 
+def test_a_frame_probe_is_refused_as_head_before_any_clip_is_read() -> None:
+    with pytest.raises(ValueError, match="'mhca-frame' emits frame logits; choose a clip probe as head"):
+        finetune(Ear(), Tones(), recipe=Recipe(head="mhca-frame"))
+
+
 def test_a_head_without_a_gradient_for_the_encoder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = probes.registry.get("linear")
     forward = kind.forward

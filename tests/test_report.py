@@ -290,6 +290,38 @@ def test_the_main_claim_states_only_what_the_numbers_support(store: Store) -> No
     assert "do not decide" not in lead
 
 
+def test_the_main_claim_speaks_of_all_encoders_of_the_data_set_with_most_results(store: Store, tmp_path: Path) -> None:
+    for probe, skill in (("linear", 1.4), ("mhca", 2.6)):
+        add_scenes(store, probe, skill, encoder="zebra")
+    store.add(replace(scene_record("linear", 0, 0.99), dataset="another"))
+    rows = summarise(store)
+    shown = claims.main_dataset(rows)
+    assert {(row.dataset, row.encoder) for row in shown} == {("scenes", "tiny"), ("scenes", "zebra")}
+    best, second = rows_of(rows, "zebra")["mhca"], rows_of(rows)["protobin"]
+    claim = claims.claim(shown)
+    linear = f"a linear probe {100 * rows_of(rows, 'zebra')['linear'].value:.1f}"
+    assert claim == (
+        f"mhca reaches {100 * best.value:.1f} mAP on frozen zebra, the best of 2 encoders on scenes, {linear}"
+    )
+    lead = claims.reasons(shown, [row for row in rows if row not in shown])
+    score = f"{100 * second.value:.1f}"
+    assert lead[0].startswith(f"The second-best encoder on scenes, tiny, reaches {score} with protobin;")
+    assert lead[-1] == "There are also results for another."
+    page = parse_page(write_report(store.path, tmp_path / "report.html"))
+    assert claim in "".join(page.text)
+
+
+@pytest.mark.parametrize(("groups", "words"), [(None, "clips"), (30, "groups of clips")])
+def test_the_legend_names_what_intervals_are_computed_over(tmp_path: Path, groups: int | None, words: str) -> None:
+    store, names = Store(tmp_path / "results"), tuple((f"tape {i % (groups or 1)}",) for i in range(len(IDS)))
+    for probe, skill in (("linear", 0.6), ("mhca", 1.2)):
+        scores = scene_scores(skill, 0)
+        predictions = Predictions(IDS, scores, TARGETS, SCENE_CLASSES, names if groups else ())
+        store.add(scene_record(probe, 0, metrics.evaluate(scores, TARGETS, "multi-label")["mAP"]), predictions)
+    text = " ".join(parse_page(write_report(store.path, tmp_path / "report.html")).text)
+    assert f"95 % interval over {words} " in text
+
+
 def test_an_insignificant_lead_is_called_undecided(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     for probe, seed in (("linear", 3), ("mhca", 4)):

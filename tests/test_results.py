@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -323,3 +324,33 @@ def test_the_shipped_reference_equals_that_of_version_1(old: Store) -> None:
     predictions = Store(recorded.SHIPPED).predictions(shipped)
     assert predictions is not None
     assert predictions.scores.shape == (300, 36)
+
+
+# JSON without NaN
+
+
+def refuse(constant: str) -> float:
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def test_an_undefined_metric_is_null_in_a_file_and_nan_in_a_record(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    undefined = dataclasses.replace(scene_record("linear", 0, math.nan), metrics={"mAP": math.nan, "F1": 0.5})
+    store.add(undefined)
+    (file,) = (tmp_path / "records").glob("*.json")
+    stored = json.loads(file.read_text(), parse_constant=refuse)
+    assert (stored["value"], stored["metrics"]) == (None, {"mAP": None, "F1": 0.5})
+    (record,) = store
+    assert math.isnan(record.value)
+    assert math.isnan(record.metrics["mAP"])
+    assert record.metrics["F1"] == 0.5
+
+
+def test_a_record_in_which_an_older_version_wrote_nan_is_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.add(dataclasses.replace(scene_record("linear", 0, 0.5), metrics={"mAP": 0.5, "AUROC": math.nan}))
+    (file,) = (tmp_path / "records").glob("*.json")
+    file.write_text(file.read_text().replace("null", "NaN", 1).replace('"AUROC": null', '"AUROC": NaN'))
+    assert "NaN" in file.read_text()
+    (record,) = store
+    assert math.isnan(record.metrics["AUROC"])

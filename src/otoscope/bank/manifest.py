@@ -11,7 +11,7 @@ from typing import Any
 
 from otoscope.bank.errors import BankError, MismatchError
 from otoscope.bank.identity import FORMAT, BankIdentity
-from otoscope.files import replacing
+from otoscope.files import json_text, replacing
 from otoscope.types import Task, TokenShape
 
 
@@ -46,7 +46,7 @@ class Manifest:
     def write(self, path: Path) -> None:
         """Write `manifest.json` into the folder `path`."""
         with replacing(path / "manifest.json") as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json_text(asdict(self)) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Manifest:

@@ -194,13 +194,7 @@ class FinetuneSpec(Spec):
             raise ValueError(f"{FINETUNE}: lrs must list at least one learning rate; give either lrs or lr, not both")
         if self.options.get("seeds", 1) < 1:
             raise ValueError(f"{FINETUNE}: seeds must be a whole number >= 1, found {self.options['seeds']}")
-        if self.recipe.head not in probes.names():
-            raise ValueError(f"{FINETUNE}: {unknown('head', self.recipe.head, probes.names())}")
-        probes.registry.check_options(self.recipe.head, self.recipe.head_options)
-        if probes.solver_of(self.recipe.head, self.recipe.head_options) == "stored":
-            raise ValueError(f"{FINETUNE}: head {self.recipe.head!r} is not trained by gradient; choose another probe")
-        if issubclass(probes.registry.get(self.recipe.head), probes.FrameProbe):
-            raise ValueError(f"{FINETUNE}: head {self.recipe.head!r} emits frame logits; choose a clip probe as head")
+        self.recipe.check_head()
 
     @cached_property
     def recipe(self) -> Recipe:

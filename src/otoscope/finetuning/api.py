@@ -127,11 +127,13 @@ def finetune(
 
     Raises
     ------
+    TypeError : see `Recipe.check_head`.
     ValueError : for a split without a positive label, a head that cannot be trained with the encoder, a device that
         this machine does not have, or a checkpoint of another run.
     DivergedError : if the loss or a validation score becomes nan or infinite.
     """
     recipe = recipe or Recipe()
+    recipe.check_head()
     device = usable_device(device)
     metrics.main_metric(dataset.task)
     clips = {name: dataset.clips(name) for name in ("train", "validation")}
@@ -188,8 +190,6 @@ def _protocol(encoder: Encoder, dataset: Dataset, recipe: Recipe) -> Protocol:
 def _build(encoder: Encoder, recipe: Recipe, classes: int) -> EncoderWithHead:
     """A copy of the encoder with a new head, and with low-rank updates if the recipe has a `lora_rank`."""
     kind = probes.registry.get(recipe.head)
-    if probes.solver_of(recipe.head, recipe.head_options) == "stored":
-        raise ValueError(f"head {recipe.head!r} cannot be trained by gradient; choose another probe as head")
     layers = loader.choose_layers(None, kind.uses_all_layers, encoder.shape)
     head = probes.create(recipe.head, chosen_shape(encoder.shape, layers), classes, **recipe.head_options)
     body = copy.deepcopy(encoder).requires_grad_(True)

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from otoscope import probes
+from otoscope.registry import unknown
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -67,3 +70,19 @@ class Recipe:
         rank, alpha = self.lora_rank, self.lora_alpha
         if (rank is not None and rank < 1) or (alpha is not None and (rank is None or alpha <= 0)):
             raise ValueError(f"lora_rank >= 1, and lora_alpha > 0 only if lora_rank is set, are required, found {self}")
+
+    def check_head(self) -> None:
+        """Check that the head exists, has these options and can be trained with an encoder.
+
+        Raises
+        ------
+        TypeError : for an option that the probe does not have.
+        ValueError : for an unknown name, a probe that is not trained by gradient, and a frame probe.
+        """
+        if self.head not in probes.names():
+            raise ValueError(unknown("head", self.head, probes.names()))
+        probes.registry.check_options(self.head, self.head_options)
+        if probes.solver_of(self.head, self.head_options) == "stored":
+            raise ValueError(f"head {self.head!r} is not trained by gradient; choose another probe as head")
+        if issubclass(probes.registry.get(self.head), probes.FrameProbe):
+            raise ValueError(f"head {self.head!r} emits frame logits; choose a clip probe as head")

@@ -7,6 +7,7 @@ speed matters.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
@@ -114,7 +115,7 @@ class Metric(ABC):
         return None
 
     def sort_key(self, value: float) -> float:
-        """Return the key by which values are sorted from worst to best: the value, or its negative.
+        """Return the key by which values are sorted from worst to best: the value, or its negative; nan is worst.
 
         Examples
         --------
@@ -122,7 +123,7 @@ class Metric(ABC):
         >>> max([0.2, 0.7], key=metrics.create("mAP").sort_key)
         0.7
         """
-        return value if self.higher_is_better else -value
+        return -math.inf if math.isnan(value) else value if self.higher_is_better else -value
 
     def is_better(self, a: float, b: float | None) -> bool:
         """Return whether value `a` is better than value `b`; None means that there is no value yet."""

@@ -1,4 +1,4 @@
-"""The main statements about one encoder and data set, as sentences that its numbers and intervals support."""
+"""The main statements about one data set, as sentences that its numbers and intervals support."""
 
 from __future__ import annotations
 
@@ -13,22 +13,44 @@ from otoscope.report.selectivity import find_control
 from otoscope.report.text.numbers import percent
 
 
-def claim(rows: Sequence[Row]) -> str:
-    """The main statement about one encoder and data set.
+def main_dataset(rows: Sequence[Row]) -> list[Row]:
+    """The rows of the data set that the report speaks of first: that with most rows, without controls.
 
     Parameters
     ----------
-    rows : rows of one encoder and data set, as `summarise` returns them.
+    rows : rows of any encoders and data sets, as `summarise` returns them; at least one.
 
     Returns
     -------
-    str. The best probe with its score, and the score of the linear probe. A score that has not converged is marked.
+    list of Row. Rows of all encoders on this data set that share a metric; controls only if there is nothing else.
     """
-    best, linear = _best(rows), next((r for r in rows if r.probe == LINEAR), None)
+    measured = [row for row in rows if not row.control] or list(rows)
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in measured:
+        groups.setdefault((row.dataset, row.metric), []).append(row)
+    return max(groups.values(), key=len)
+
+
+def claim(rows: Sequence[Row]) -> str:
+    """The main statement about one data set.
+
+    Parameters
+    ----------
+    rows : rows of one data set, as `main_dataset` returns them.
+
+    Returns
+    -------
+    str. The best probe with its encoder and score, and the score of the linear probe on the same encoder. A score that
+    has not converged is marked. With several encoders, the statement says that it compares them.
+    """
+    best, encoders = best_row(rows), len({row.pair for row in rows})
+    linear = next((r for r in rows if r.probe == LINEAR and r.pair == best.pair), None)
     statement = f"{best.label} reaches {_score(best)} {best.metric} on frozen {best.encoder}"
-    if linear is None or best.probe == LINEAR:
-        return f"{statement}, data set {best.dataset}"
-    return f"{statement}, a linear probe {_score(linear)}"
+    if encoders > 1:
+        statement += f", the best of {encoders} encoders on {best.dataset}"
+    elif linear is None or best.probe == LINEAR:
+        statement += f", data set {best.dataset}"
+    return statement if linear is None or best.probe == LINEAR else f"{statement}, a linear probe {_score(linear)}"
 
 
 def reasons(rows: Sequence[Row], others: Sequence[Row]) -> list[str]:
@@ -36,19 +58,45 @@ def reasons(rows: Sequence[Row], others: Sequence[Row]) -> list[str]:
 
     Parameters
     ----------
-    rows : rows of one encoder and data set.
-    others : rows of other encoders and data sets, including those of controls.
+    rows : rows of one data set.
+    others : rows of other data sets, and those of controls.
 
     Returns
     -------
-    list of str. Gain over the linear probe, share of the gap to fine-tuning, lead over the second-best probe, and gain
-    over an encoder with random weights; then which of these have not converged. A sentence is omitted where its numbers
-    were not measured.
+    list of str. Lead over the second-best encoder; for the best encoder its gain over the linear probe, the share of
+    the gap to fine-tuning, the lead over the second-best probe, and the gain over an encoder with random weights; then
+    which of these have not converged, and the number of other data sets. A sentence is omitted where its numbers were
+    not measured.
     """
-    best = _best(rows)
-    control = find_control(best, [*rows, *others])
-    sentences = [_gain(best), _gap(best), _lead(rows, best), _control(best, control), *_caveats(rows, best, control)]
+    best = best_row(rows)
+    same, control = [row for row in rows if row.pair == best.pair], find_control(best, [*rows, *others])
+    sentences = [_encoder_lead(rows, best), _gain(best), _gap(best), _lead(same, best), _control(best, control)]
+    sentences += [*_caveats(same, best, control), _other_datasets(best, others)]
     return [sentence for sentence in sentences if sentence]
+
+
+def best_row(rows: Sequence[Row]) -> Row:
+    """The row with the best score of a frozen encoder; of a fine-tuned one if there is no other."""
+    probes = [r for r in rows if not r.finetuned] or list(rows)
+    return max(probes, key=lambda r: r.sort_key)
+
+
+def _encoder_lead(rows: Sequence[Row], best: Row) -> str:
+    """The lead over the best probe of the second-best encoder."""
+    others = [row for row in rows if row.pair != best.pair and row.finetuned == best.finetuned]
+    if not others:
+        return ""
+    second = max(others, key=lambda row: row.sort_key)
+    lead = difference(best, second)
+    return (
+        f"The second-best encoder on {best.dataset}, {second.encoder}, reaches {_score(second)} with {second.label}; "
+        f"the lead is {percent(lead.value)} points{_interval_text(lead)}."
+    )
+
+
+def _other_datasets(best: Row, others: Sequence[Row]) -> str:
+    names = sorted({row.dataset for row in others} - {best.dataset})
+    return f"There are also results for {', '.join(names)}." if names else ""
 
 
 def _score(row: Row) -> str:
@@ -62,11 +110,6 @@ def _caveats(rows: Sequence[Row], best: Row, control: Row | None) -> list[str]:
     sides |= {f"{control.label} on {control.encoder}": control.convergence} if control else {}
     clauses = [caveat([side], "the encoder", comparison="a comparison with it") for side in sides.items()]
     return [f"{clause}." for clause in clauses if clause]
-
-
-def _best(rows: Sequence[Row]) -> Row:
-    probes = [r for r in rows if not r.finetuned] or list(rows)
-    return max(probes, key=lambda r: r.sort_key)
 
 
 def _gain(best: Row) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from otoscope.files import json_number
 from otoscope.results.convergence import Reasons
 from otoscope.results.protocol import Protocol, check_fields, plain, without_defaults
 
@@ -84,7 +85,7 @@ class Record:
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
-        """The record as plain JSON values, with its `version`."""
+        """The record as plain values, with its `version`; undefined metrics are nan, and null in a file."""
         return {"version": VERSION} | asdict(self) | {"protocol": self.protocol.to_json()}
 
     @classmethod
@@ -99,6 +100,8 @@ class Record:
             raise ValueError(f"a record of version {data.get('version')!r}; this otoscope reads version {VERSION}")
         given = {name: value for name, value in data.items() if name != "version"}
         check_fields("record", given, cls)
+        given["value"] = json_number(given["value"])
+        given["metrics"] = {name: json_number(value) for name, value in given.get("metrics", {}).items()}
         return cls(**given | {"protocol": Protocol.from_json(given["protocol"])})
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.files import replacing
+from otoscope.files import json_text, replacing
 from otoscope.results.migrate import migrate
 from otoscope.results.record import Predictions, Record
 
@@ -71,7 +71,7 @@ class Store:
             with replacing(self._predictions(record.key)) as temporary, open(temporary, "wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **_packed(predictions))
         with replacing(self._record(record.key)) as temporary:
-            temporary.write_text(json.dumps(record.to_json(), indent=1, sort_keys=True) + "\n")
+            temporary.write_text(json_text(record.to_json(), sort_keys=True) + "\n")
         return record.key
 
     def remove(self, record: Record) -> None:

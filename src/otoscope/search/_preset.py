@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from otoscope.files import replacing
+from otoscope.files import json_text, replacing
 from otoscope.search.base import Problem, Search, Storage
 from otoscope.search.trial import Outcome, Setting, Trial
 
@@ -58,7 +58,7 @@ class PresetSearch(Search):
             self._in_memory = trials
             return
         with replacing(self.problem.storage.file) as temporary:
-            text = json.dumps([asdict(trial) for trial in trials], indent=1)
+            text = json_text([asdict(trial) for trial in trials])
             temporary.write_text(text + "\n", encoding="utf-8")
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -51,4 +52,7 @@ class Trial:
         """The trial with this outcome."""
         if isinstance(outcome, Exception):
             return cls(number, dict(setting), None, 0.0, f"{type(outcome).__name__}: {outcome}")
+        if math.isnan(outcome.validation):
+            undefined = "the main score is not defined on the validation split"
+            return cls(number, dict(setting), None, outcome.train_seconds, undefined)
         return cls(number, dict(setting), outcome.validation, outcome.train_seconds)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from otoscope import metrics, probes
 from otoscope.bank import Bank, BankSplit
-from otoscope.files import replacing
+from otoscope.files import json_number, json_text, replacing
 from otoscope.probes import FixedFeatureBase, Probe
 from otoscope.results import Protocol
 from otoscope.results.convergence import Reasons
@@ -176,7 +176,7 @@ class FittedProbe:
         saved |= {"config": asdict(self.config) | {"device": device}, "protocol": self.protocol.to_json()}
         saved |= {"task": asdict(self.task), "shape": asdict(self.shape)}
         with replacing(folder / "probe.json") as temporary:
-            temporary.write_text(json.dumps(saved, indent=1, sort_keys=True) + "\n")
+            temporary.write_text(json_text(saved, sort_keys=True) + "\n")
 
 
 def fitted_on(
@@ -246,6 +246,8 @@ def load(folder: str | Path) -> FittedProbe:
     module = probes.create(
         saved["probe"], chosen_shape(shape, layers_of(config)), len(task.classes), **saved["options"]
     )
+    saved["validation"] = json_number(saved["validation"])
+    saved["history"] = [{name: json_number(value) for name, value in row.items()} for row in saved["history"]]
     state, standardiser = take_standardiser(load_file(folder / "probe.safetensors"))
     try:
         unpack(module, state)

@@ -55,9 +55,11 @@ def write_report(store_path: str | Path, out_html: str | Path, *, rows: Sequence
     ValueError : when the store is empty.
     """
     data = _prepare(Store(store_path), rows)
-    parts = [_top(data.pairs[0], data.rows), *(section.html(data) for section in sections.ordered())]
+    parts = [_top(data.rows), *(section.html(data) for section in sections.ordered())]
     style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
-    page = _PAGE.format(title=escape(claims.claim(data.pairs[0])), style=style, body="\n".join(filter(None, parts)))
+    page = _PAGE.format(
+        title=escape(claims.claim(claims.main_dataset(data.rows))), style=style, body="\n".join(filter(None, parts))
+    )
     out = Path(out_html)
     with replacing(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -79,12 +81,12 @@ def _labels(row: Row) -> tuple[str, str, str]:
     return row.encoder, row.dataset, row.probe
 
 
-def _top(pair: Sequence[Row], rows: Sequence[Row]) -> str:
-    """Write the main sentence and the reasons for it."""
-    others = [row for row in rows if row not in pair]
-    claim = escape(claims.claim(pair))
-    for row in pair:
-        if row.winner:
-            claim = claim.replace(escape(row.label), f"<em>{escape(row.label)}</em>", 1)
-    lead = " ".join(claims.reasons(pair, others)).replace(" %", "\u00a0%")
+def _top(rows: Sequence[Row]) -> str:
+    """Write the main sentence, about the data set with most results, and the reasons for it."""
+    shown = claims.main_dataset(rows)
+    others = [row for row in rows if not any(row is one for one in shown)]
+    claim, best = escape(claims.claim(shown)), claims.best_row(shown)
+    if best.winner:
+        claim = claim.replace(escape(best.label), f"<em>{escape(best.label)}</em>", 1)
+    lead = " ".join(claims.reasons(shown, others)).replace(" %", "\u00a0%")
     return f'<p class="brand">otoscope report</p>\n<h1>{claim}</h1>\n<p class="lead">{escape(lead)}</p>'

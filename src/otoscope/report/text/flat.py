@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from otoscope.files import json_text
 from otoscope.report.text.numbers import ABSENT
 from otoscope.report.text.table import TextTable
 
@@ -27,7 +27,7 @@ def flat_text(rows: Sequence[Mapping[str, Any]], text_format: Format) -> str:
         round numbers to four digits.
     """
     if text_format == "json":
-        return json.dumps(rows, indent=1)
+        return json_text(list(rows))
     if text_format == "csv":
         file = io.StringIO()
         writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
@@ -46,6 +46,6 @@ def _exact(value: Any) -> Any:
 
 def _rounded(value: Any) -> str:
     """A value for a table."""
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ABSENT
     return f"{value:.4g}" if isinstance(value, float) else str(value)

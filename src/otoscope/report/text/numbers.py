@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from otoscope.metrics.stats import MIN_GROUPS, Difference, Interval
 
@@ -11,7 +12,9 @@ ABSENT = "–"
 
 
 def percent(value: float) -> str:
-    """Write a fraction in per cent, with one decimal: "21.4", "−0.5"."""
+    """Write a fraction in per cent, with one decimal: "21.4", "−0.5"; a dash for nan."""
+    if math.isnan(value):
+        return ABSENT
     return f"{100 * value:.1f}".replace("-", "−")
 
 
@@ -21,7 +24,9 @@ def whole_percent(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    """Write a difference of fractions in percentage points, with its sign: "+7.1". Zero has none: "0.0"."""
+    """Write a difference of fractions in percentage points with its sign: "+7.1"; zero is "0.0", and nan a dash."""
+    if not math.isfinite(value):
+        return ABSENT
     text = f"{100 * value:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
@@ -45,6 +50,21 @@ def held_out(clips: int, groups: int | None) -> str:
     else:
         number = f"only {groups} groups: intervals are unreliable" if groups < MIN_GROUPS else f"{groups} groups"
     return f"{clips} held-out clips, resampled by group ({number})"
+
+
+def resampled_units(groups: Iterable[int | None]) -> str:
+    """Name what intervals describe the variation over: clips, or groups of them.
+
+    Parameters
+    ----------
+    groups : the number of groups of each estimate; None where clips have none.
+
+    Examples
+    --------
+    >>> resampled_units([None]), resampled_units([241]), resampled_units([241, None])
+    ('clips', 'groups of clips', 'clips or groups of clips')
+    """
+    return " or ".join(sorted({"clips" if number is None else "groups of clips" for number in groups}))
 
 
 def difference(value: Difference | None) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from otoscope.report.html.svg import escape
+from otoscope.report.rows import Row
+from otoscope.report.text.numbers import resampled_units
 
 _SYMBOLS = {
     "winner": '<rect class="bar-best" y="2" width="26" height="10" rx="2"/>',
@@ -22,6 +24,12 @@ _SYMBOLS = {
     "group": '<path class="group" d="M4 7H22"/>',
     "reference mark": '<rect class="mark-reference" x="12" y="1" width="2" height="12" rx="1"/>',
 }
+
+
+def interval_entry(symbol: str, rows: Sequence[Row]) -> dict[str, str]:
+    """The entry that explains the intervals of rows, with what they describe the variation over; empty without any."""
+    groups = [row.estimate.groups for row in rows if row.interval and row.estimate]
+    return {symbol: f"95 % interval over {resampled_units(groups)}"} if groups else {}
 
 
 def legend(entries: Mapping[str, str]) -> str:

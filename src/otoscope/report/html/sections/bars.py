@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from itertools import groupby
 
 from otoscope.report.html import figures
-from otoscope.report.html.sections._legend import legend
+from otoscope.report.html.sections._legend import interval_entry, legend
 from otoscope.report.html.sections.base import ReportData, Section, register
 from otoscope.report.html.svg import escape
 
@@ -20,7 +21,8 @@ class Bars(Section):
     def body(self, data: ReportData) -> str:
         """Draw one figure per data set."""
         parts = []
-        for dataset, group in groupby(sorted(data.rows, key=lambda r: r.dataset), key=lambda r: r.dataset):
+        defined = [row for row in data.rows if not math.isnan(row.value)]
+        for dataset, group in groupby(sorted(defined, key=lambda r: r.dataset), key=lambda r: r.dataset):
             rows = list(group)
             encoders = list(dict.fromkeys(r.encoder for r in rows))
             note = f"{rows[0].metric} in % on {dataset}, encoder {encoders[0]}."
@@ -28,6 +30,6 @@ class Bars(Section):
             entries = {"winner": "best probe", "other probes": "other probes"} if any(r.winner for r in rows) else {}
             entries |= {"fine-tuning": "fine-tuned encoder"} if any(r.finetuned for r in rows) else {}
             entries |= {"control": f"the same with {' and '.join(encoders[1:])}"} if len(encoders) > 1 else {}
-            entries |= {"interval": "95 % interval over clips"} if any(r.interval for r in rows) else {}
+            entries |= interval_entry("interval", rows)
             parts.append(f"<figure>{legend(entries)}{figures.bar_chart(rows)}</figure>")
         return "\n".join(parts)

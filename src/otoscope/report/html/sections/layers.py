@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from otoscope.metrics.stats import Interval
 from otoscope.report.html.layer_chart import Curve, layer_chart
-from otoscope.report.html.sections._legend import legend
+from otoscope.report.html.sections._legend import interval_entry, legend
 from otoscope.report.html.sections.base import ReportData, Section, register
 from otoscope.report.html.svg import escape
 from otoscope.report.layers import LayerProfile
@@ -26,8 +27,9 @@ class Layers(Section):
 
     def body(self, data: ReportData) -> str | None:
         """Draw the profiles of each encoder and data set; None if no probe was measured at several single layers."""
-        trained = [p for p in data.profiles if not p.rows[0].control]
-        shown = trained or list(data.profiles)
+        defined = [p for p in data.profiles if not any(math.isnan(row.value) for row in p.rows)]
+        trained = [p for p in defined if not p.rows[0].control]
+        shown = trained or defined
         groups = [list(group) for _, group in groupby(shown, key=lambda profile: profile.rows[0].pair)]
         return "\n".join(_profiles(group) for group in groups) or None
 
@@ -39,7 +41,7 @@ def _profiles(profiles: Sequence[LayerProfile]) -> str:
     scores = [_curve(i, p) for i, p in enumerate(profiles)]
     controls = [_curve(i, p.control, dashed=True) for i, p in enumerate(profiles) if p.control]
     names = sorted({p.control.rows[0].encoder for p in profiles if p.control})
-    entries = {"band": "95 % interval over clips"} if any(r.interval for p in profiles for r in p.rows) else {}
+    entries = interval_entry("band", [row for p in profiles for row in p.rows])
     entries |= {"dashed": f"the same with {' and '.join(names)}"} if names else {}
     entries |= {"ring": "best layer on the validation split"} if any(curve.best is not None for curve in scores) else {}
     label = f"{row.metric} of every layer of {row.encoder} on {row.dataset}"

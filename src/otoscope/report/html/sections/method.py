@@ -11,9 +11,10 @@ _FACTS = (
     "The encoder is frozen. Each probe is trained on the train split; the validation split selects its best epoch. "
     "The held-out test split is opened once, to measure the scores in these tables.",
     "mAP is the mean over classes of average precision (step-wise). Classes without positives are excluded.",
-    "Intervals are 95 % intervals of a bootstrap over test clips (1,000 resamples) of the mean over seeds. Where clips "
-    "share groups, such as recordings or speakers, groups are resampled; with fewer than 10 groups, no difference is "
-    "called significant. Gains and shares of the gap are paired: every probe is measured on the same resampled clips.",
+    "Intervals are 95 % intervals of a bootstrap over test clips (1,000 resamples) of the mean over seeds; those of "
+    "accuracy, and those of scores on which all resamples agree, are exact. Where clips share groups, such as "
+    "recordings or speakers, groups are resampled; with fewer than 10 groups, no difference is called significant. "
+    "Gains and shares of the gap are paired: every probe is measured on the same resampled clips.",
     "Share of the gap closed: (probe − linear) / (fine-tuning − linear).",
     "Beyond random weights: the score minus that of the same probe, with its own search, on the same encoder with "
     "random weights.",
