@@ -331,6 +331,21 @@ def test_the_audio_counts_however_it_is_loaded(folder: str, kind: str) -> None:
     assert data.digest != first
 
 
+def test_clips_from_files_are_identified_without_opening_them_twice(
+    folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def clips(self: Files, split: str) -> list[Clip]:
+        return [Clip.from_file(self.folder / f"{split}-{i}.wav", [self.labels[i]], split) for i in range(2)]
+
+    data = type("Files", (Files,), {"revision": 1, "clips": clips})(folder=folder)
+    first = data.digest
+    monkeypatch.setattr("otoscope.types.clips.file_rate", None)
+    monkeypatch.setattr("otoscope.types.clips.decode", None)
+    assert data.digest == first
+    soundfile.write(Path(folder, "test-0.wav"), np.zeros(80), 1600)
+    assert data.digest != first
+
+
 def test_arguments_of_the_loader_count(folder: str) -> None:
     def starts_at(start: int) -> str:
         loader = lambda self, path: partial(lambda path, start: decode(path)[0][start:], path, start)  # noqa: E731, ARG005

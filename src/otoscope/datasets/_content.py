@@ -43,7 +43,8 @@ def content_digest(clips: Iterable[Clip]) -> str:
     for clip in clips:
         events = [(event.onset, event.offset, event.label) for event in clip.events]
         audio = _bound_audio(clip, files) or _samples(clip)
-        parts = [clip.id, clip.split, clip.rate, clip.labels, events, clip.groups, audio]
+        rate = None if callable(vars(clip)["_rate"]) else clip.rate  # the rate of a file is a part of its content
+        parts = [clip.id, clip.split, rate, clip.labels, events, clip.groups, audio]
         sha.update(json.dumps(parts, default=str).encode() + b"\n")
     files.save()
     return sha.hexdigest()
@@ -57,7 +58,7 @@ def _bound_audio(clip: Clip, files: FileDigests) -> list[Any] | None:
     audio: list[Any] = []
     found = False
     for value in _bound(clip.load):
-        if _is_audio_file(value):
+        if (clip.path is not None and value == clip.path) or _is_audio_file(value):
             audio.append(files.digest(Path(value)))
             found = True
         elif isinstance(value, Clip):

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from otoscope.audio.waveform import waveform
 from otoscope.bank import Bank
+from otoscope.datasets.waveform import waveform
 from otoscope.results import Views
 from otoscope.types import Clip, Task, Wave
 
