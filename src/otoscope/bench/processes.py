@@ -25,7 +25,7 @@ _POLL_SECONDS = 1.0
 
 def _with_banks(jobs: Sequence[Job]) -> Iterator[Job]:
     """Yield each job when its bank is complete. A job whose bank cannot be extracted fails."""
-    for _, group in groupby(jobs, lambda job: (job.resolved.path, job.study.draw, job.reads_bank)):
+    for _, group in groupby(jobs, lambda job: (job.resolved.path, job.study.pair, job.study.draw, job.reads_bank)):
         same_bank = list(group)
         if not same_bank[0].reads_bank:
             yield from same_bank

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from operator import or_
@@ -20,7 +20,7 @@ from otoscope.bench.cost import PairSize, Views
 from otoscope.bench.plan import Pair
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.bench.suites import Suite, Unavailable, unavailable
-from otoscope.datasets import Dataset
+from otoscope.datasets import Dataset, Fold, Folds
 from otoscope.encoders import Encoder
 from otoscope.sampling import MixupSet, TrainingSet
 
@@ -43,7 +43,7 @@ class ResolvedPair:
 
     encoder: EncoderSpec
     dataset: DatasetSpec
-    fold: int | None
+    fold: Fold
     identity: BankIdentity
     size: PairSize
     path: Path
@@ -68,8 +68,19 @@ class ResolvedPair:
         -------
         The bank.
         """
+        try:
+            bank = self.open_bank()
+        except BankError:
+            bank = None
+        if bank is not None and bank.identity == self.identity:
+            return bank
         encoder = self.create_encoder().to(device or "cpu")
         return banks.extract(encoder, self.create_dataset(), self.path, **self.identity.arguments, progress=progress)
+
+    def open_bank(self) -> Bank:
+        """The complete bank, with the splits of this fold; raises as `otoscope.bank.open` does."""
+        bank = banks.open(self.path)
+        return bank.fold(self.fold) if bank.folds else bank
 
     def extract_views(self, draw: int, *, device: str | None = None, progress: bool = False) -> Bank:
         """Encode the clips and views of a few-shot draw into their bank, unless that bank is complete.
@@ -117,7 +128,7 @@ def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[
     unusable = {(item.kind, item.name) for item in missing}
     probes = [spec for spec in suite.probes if isinstance(spec, ProbeSpec) and ("probe", spec.label) not in unusable]
     requirements = reduce(or_, [spec.requirements for spec in probes], Requirements("last", "pooled"))
-    folds = [(spec, fold) for spec in suite.datasets if ("dataset", spec.name) not in unusable for fold in spec.folds]
+    dataset_specs = [spec for spec in suite.datasets if ("dataset", spec.name) not in unusable]
     resolved: dict[Pair, ResolvedPair] = {}
     for spec in suite.encoders:
         if ("encoder", spec.label) in unusable:
@@ -131,13 +142,17 @@ def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[
             missing.append(problem)
         if spec.added and not encoder.control:
             continue
-        for dataset_spec, fold in folds:
-            pair = Pair(spec.label, dataset_spec.name, fold)
-            try:
-                usable = _resolve_pair(spec, encoder, dataset_spec, fold, requirements, folder, bank)
-                resolved[pair] = _with_views(usable, encoder, suite.draws, folder) if dataset_spec.views else usable
-            except Exception as error:
-                missing.append(Unavailable("pair", str(pair), f"cannot be encoded: {error}"))
+        for dataset_spec in dataset_specs:
+            units = [dataset_spec.chosen_folds] if dataset_spec.declared else [(f,) for f in dataset_spec.chosen_folds]
+            for folds in units:
+                pair = Pair(spec.label, dataset_spec.name, folds[0] if len(folds) == 1 else None)
+                try:
+                    for usable in _resolve_pairs(spec, encoder, dataset_spec, folds, requirements, folder, bank):
+                        pair = Pair(spec.label, dataset_spec.name, usable.fold)
+                        views = dataset_spec.views
+                        resolved[pair] = _with_views(usable, encoder, suite.draws, folder) if views else usable
+                except Exception as error:
+                    missing.append(Unavailable("pair", str(pair), f"cannot be encoded: {error}"))
     return resolved, missing
 
 
@@ -154,16 +169,18 @@ def _control_problem(suite: Suite, spec: EncoderSpec, encoder: Encoder) -> Unava
     return Unavailable("control", spec.label, reason)
 
 
-def _resolve_pair(
+def _resolve_pairs(
     encoder_spec: EncoderSpec,
     encoder: Encoder,
     dataset_spec: DatasetSpec,
-    fold: int | None,
+    folds: Sequence[Fold],
     requirements: Requirements,
     folder: Path,
     bank: Path | None,
-) -> ResolvedPair:
-    dataset = datasets.create(dataset_spec.name, **dataset_spec.options_of_fold(fold))
+) -> list[ResolvedPair]:
+    """The pairs of an encoder with folds that share a bank, or with a data set without folds or one fold of it."""
+    declared = bool(dataset_spec.declared)
+    dataset = datasets.create(dataset_spec.name, **dataset_spec.options_of_fold(None if declared else folds[0]))
     identity = _identity(encoder, dataset, requirements, bank)
     path = bank or _bank_path(folder, f"{encoder_spec.label}-{dataset_spec.name}", identity)
     bank_size, missing_bytes = _bank_size(encoder, dataset, path, identity)
@@ -175,7 +192,12 @@ def _resolve_pair(
         classes=len(dataset.task.classes),
         bytes=missing_bytes,
     )
-    return ResolvedPair(encoder_spec, dataset_spec, fold, identity, size, path, dataset.task.kind, encoder.control)
+    whole = ResolvedPair(encoder_spec, dataset_spec, folds[0], identity, size, path, dataset.task.kind, encoder.control)
+    if not isinstance(dataset, Folds):
+        return [whole]
+    size = replace(size, bank=str(path), bank_clips=sum(size.clips.values()))
+    counts = {fold: {split: len(rows) for split, rows in dataset.rows[fold].items()} for fold in folds}
+    return [replace(whole, fold=fold, size=replace(size, clips=counts[fold])) for fold in folds]
 
 
 def _identity(encoder: Encoder, dataset: Dataset, requirements: Requirements, bank: Path | None) -> BankIdentity:

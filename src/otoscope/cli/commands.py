@@ -110,11 +110,13 @@ def label(arguments: argparse.Namespace) -> str:
 
 
 def bank_path(arguments: argparse.Namespace, layers: str) -> Path:
-    """Return the folder of the bank for this encoder, data set and choice of layers."""
+    """Return the folder of the bank for this encoder, data set and choice of layers. Declared folds share a bank."""
+    from otoscope import datasets
+
+    shared = arguments.dataset in datasets.names() and datasets.registry.get(arguments.dataset).folds
+    options = [option for option in arguments.dataset_option if not (shared and option[0] == "fold")]
     folder: Path = (
-        arguments.out
-        / "banks"
-        / "-".join([label(arguments), arguments.dataset, *_option_names(arguments.dataset_option), layers])
+        arguments.out / "banks" / "-".join([label(arguments), arguments.dataset, *_option_names(options), layers])
     )
     return folder
 
