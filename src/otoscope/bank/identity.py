@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 
+from otoscope.bank._split_names import check_split_names
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
 from otoscope.registry import UnknownNameError, unknown
@@ -158,6 +159,7 @@ def _check(dataset: Dataset, splits: Sequence[str], content: str, dtype: str, sh
             raise UnknownNameError(f"data set {dataset.name!r}: {unknown('split', split, dataset.splits)}")
     if not splits or len(set(splits)) != len(splits):
         raise ValueError(f"splits {list(splits)}: give at least one split, and each split once")
+    check_split_names(splits)
     if content not in CONTENTS:
         raise UnknownNameError(unknown("content", content, CONTENTS))
     if dtype not in DTYPES:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from otoscope.bank._split_names import check_split_names
 from otoscope.bank.errors import BankError, MismatchError
 from otoscope.bank.identity import FORMAT, BankIdentity
 from otoscope.files import json_text, replacing
@@ -57,6 +58,10 @@ class Manifest:
                 f"the bank at {path} has format {version}, this version of otoscope reads format {FORMAT}: "
                 "extract the bank again"
             )
+        try:
+            check_split_names(identity["splits"])
+        except ValueError as error:
+            raise BankError(f"{path / 'manifest.json'} is damaged: {error}") from error
         identity = identity | {
             "splits": tuple(identity["splits"]),
             "layers": tuple(identity["layers"]),
