@@ -40,10 +40,26 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_file_that_is_not_audio_is_named(tmp_path):
     (tmp_path / "text.wav").write_text("this is text, although the name says wav")
-    with pytest.raises(AudioError, match=r"cannot decode .*text\.wav.*WAV"):
+    with pytest.raises(AudioError, match=r"cannot decode .*text\.wav: it is not audio, but text that begins with"):
         decode(tmp_path / "text.wav")
-    with pytest.raises(AudioError, match="cannot decode"):
+    with pytest.raises(AudioError, match=r"cannot decode.*text that begins with 'nor is this'"):
         decode(io.BytesIO(b"nor is this"))
+
+
+@pytest.mark.parametrize(
+    ("contents", "reason"),
+    [
+        (b"", r"it is empty \(0 bytes\)"),
+        (bytes(100), "begins with zeros"),
+        (b"RIFF\0\0", "begins like WAV, but its header is damaged or truncated"),
+        (b"\0\0\0\x20ftypM4A ", "MP4 file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+    ],
+)
+def test_the_message_says_what_is_wrong_with_the_file(tmp_path, contents, reason):
+    (tmp_path / "a.wav").write_bytes(contents)
+    with pytest.raises(AudioError, match=reason):
+        decode(tmp_path / "a.wav")
 
 
 def test_an_empty_file_is_refused(tmp_path):

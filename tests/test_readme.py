@@ -50,6 +50,14 @@ def test_encoder_dataset_and_probe_work_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("plugins")
+def test_dataset_takes_the_rate_of_the_file_and_any_file_name() -> None:
+    soundfile.write("garden/my, bird.wav", np.zeros(48000), 48000)
+    Path("garden/train.csv").write_text("my, bird.wav,robin\n")
+    (clip,) = datasets.create("garden").clips("train")
+    assert (clip.id, clip.rate, len(clip.audio), clip.labels) == ("my, bird.wav", 48000, 48000, ("robin",))
+
+
+@pytest.mark.usefixtures("plugins")
 @pytest.mark.parametrize(("contract", "name"), [(ENCODER, "mine"), (DATASET, "garden"), (PROBE, "loudest")])
 def test_every_plugin_passes_its_contract(contract, name: str) -> None:
     assert [f"{result.check}: {result.message}" for result in contract.run(name, name) if not result.passed] == []

@@ -1,12 +1,15 @@
 """The conversion of a clip to a waveform, which all callers share."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import soundfile
 
 import otoscope as oto
-from otoscope.audio.decode import AudioError
-from otoscope.audio.waveform import waveform
+from otoscope.audio.decode import AudioError, decode
 from otoscope.bench import activation
+from otoscope.datasets.waveform import waveform
 from otoscope.finetuning.features import extract_features
 from otoscope.sampling import add_mixup_views
 from otoscope.train import TrainingConfig, fit
@@ -26,14 +29,19 @@ def clip_of(wave, rate=1000, name="broken"):
     return Clip(name, lambda: wave, rate, ("low",), (), "train")
 
 
-@pytest.mark.parametrize("groups", ["speaker", ["speaker"], ("a", "a"), ("",), (7,)])
-def test_groups_of_a_clip_are_distinct_texts(groups):
-    with pytest.raises(ValueError, match=r"clip 'one': groups must be a tuple of distinct texts.*\(\"speaker-7\",\)"):
-        Clip("one", lambda: None, 1000, ("low",), (), "train", groups)
-
-
 def test_a_clip_is_resampled():
     assert waveform(clip_of(np.zeros(44100, np.float32), 44100), 16000).shape == (16000,)
+
+
+def test_a_rate_other_than_that_of_the_decoded_file_is_refused(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(4800), 48000)
+    clip = Clip("a", lambda: decode(tmp_path / "a.wav")[0], 16000, ("low",), (), "train")
+    with pytest.raises(
+        AudioError, match=r"'a' of split 'train' declares 16000 Hz, but .*a\.wav has 48000 Hz; use Clip"
+    ):
+        waveform(clip, 16000)
+    resampled = replace(clip, load=lambda: decode(tmp_path / "a.wav")[0][::3])
+    assert len(waveform(resampled, 16000)) == 1600
 
 
 def test_a_clip_at_the_requested_rate_is_returned_as_it_is():

@@ -1,10 +1,9 @@
 """ESC-10 (Piczak 2015): 400 clips, 10 classes, 5 folds; https://github.com/karoldvl/ESC-10, commit 553c8f1."""
 
 import hashlib
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
-from otoscope.audio.decode import decode
 from otoscope.datasets import Dataset, register
 from otoscope.types import Clip, Task
 
@@ -42,11 +41,7 @@ class Esc10(Dataset):
 
 def _clip(file, split):
     name = f"{file.parent.name.split(' - ')[0]}-{file.stem}"
-    return Clip(name, partial(_read, file), 44100, (_label(file),), (), split)
-
-
-def _read(file):
-    return decode(file)[0]
+    return Clip.from_file(file, [_label(file)], split, id=name)
 
 
 def _label(file):

@@ -154,7 +154,7 @@ CULPRITS = [
     ("labels", changed("UnknownLabel", labels=lambda _: ("cow",)), "clip 'train-0' of split 'train' has ['cow']"),
     ("labels", changed("TwoLabels", labels=lambda _: ("cat", "dog")), "must have exactly one label"),
     ("labels", changed("NoLabel", labels=lambda _: ()), "must have exactly one label"),
-    ("labels", changed("RepeatedLabel", labels=lambda _: ("cat", "cat")), "must be distinct"),
+    ("labels", changed("RepeatedLabel", labels=lambda _: ("cat", "cat")), "must be a tuple of distinct texts"),
     (
         "events",
         changed("LateEvent", events=lambda c: (Event(0.1, 1.1, c.labels[0]),)),
@@ -169,8 +169,8 @@ CULPRITS = [
     ("audio", changed("NoSamples", load=audio(lambda wave: wave[:0])), "has no samples"),
     ("audio", changed("NotFinite", load=audio(lambda wave: wave / 0.0 * 0.0)), "has NaN or infinite samples"),
     ("audio", changed("List", load=audio(lambda wave: wave.tolist())), "gives list"),
-    ("rate", changed("NoRate", rate=lambda _: 0), "has 0"),
-    ("rate", changed("FractionalRate", rate=lambda _: 1000.5), "has 1000.5"),
+    ("rate", changed("NoRate", rate=lambda _: 0), "found 0"),
+    ("rate", changed("FractionalRate", rate=lambda _: 1000.5), "found 1000.5"),
     (
         "disjoint audio",
         changed("SharedAudio", load=lambda clip: partial(noise, int(clip.id[-1]))),

@@ -1,1 +1,7 @@
-"""Audio: decoding files (`decode`), resampling (`resample`), waveforms of clips (`waveform`), mel filters (`fbank`)."""
+"""Audio: decoding of files (`decode`), resampling (`resample`), mel filters (`fbank`)."""
+
+import numpy as np
+import numpy.typing as npt
+
+Wave = npt.NDArray[np.float32]
+"""Mono samples, float32 [S]."""

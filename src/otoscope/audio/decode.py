@@ -1,21 +1,82 @@
-"""Decoding of audio files to mono float32."""
+"""Decoding of audio files to mono float32.
+
+A file is never returned in part: `decode` compares what was decoded with what the header of the file declares
+(`otoscope.audio.containers`).
+"""
 
 from __future__ import annotations
 
+import hashlib
+import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
-from otoscope.types import Wave
+from otoscope.audio import Wave
+from otoscope.audio.containers import Contents, contents
+from otoscope.audio.unreadable import describe
+
+MAX_SAMPLES = 2**29
+"""Largest number of samples of a file: 2 GiB of memory, three hours at 48 kHz."""
+
+_BLOCK = 2**18
+"""Number of values that are decoded at once."""
+
+_CANCELLED = 0.01
+"""Share of the channels' mean energy below which their average has cancelled them out: -20 dB."""
+
+Source = str | os.PathLike[str] | BinaryIO
 
 
 class AudioError(ValueError):
-    """Audio cannot be used: it cannot be decoded, is empty, or has samples that are NaN or infinite."""
+    """Audio cannot be used: it cannot be decoded, is damaged or empty, or has samples that are NaN or infinite."""
 
 
-def decode(source: str | os.PathLike[str] | BinaryIO) -> tuple[Wave, int]:
+@dataclass(frozen=True)
+class DecodedFile:
+    """What `decode` found out about a file besides its samples.
+
+    Parameters
+    ----------
+    name : str. Path of the file.
+    rate : int. Sampling rate in Hz.
+    samples : int. Number of samples of each channel.
+    cancelled : bool. Whether the average of the channels has less than 1 % of their energy (antiphase stereo).
+    """
+
+    name: str
+    rate: int
+    samples: int
+    cancelled: bool
+
+
+_decoded: ContextVar[list[DecodedFile] | None] = ContextVar("_decoded", default=None)
+
+
+@contextmanager
+def decoded_files() -> Iterator[list[DecodedFile]]:
+    """Collect what `decode` finds out about the files that it reads inside a `with` block.
+
+    Yields
+    ------
+    list of DecodedFile. One item for each call of `decode` in this thread.
+    """
+    files: list[DecodedFile] = []
+    token = _decoded.set(files)
+    try:
+        yield files
+    finally:
+        _decoded.reset(token)
+
+
+def decode(source: Source) -> tuple[Wave, int]:
     """Read a whole audio file and average its channels.
 
     Parameters
@@ -30,7 +91,8 @@ def decode(source: str | os.PathLike[str] | BinaryIO) -> tuple[Wave, int]:
     Raises
     ------
     FileNotFoundError : when there is no such file.
-    AudioError : when the file cannot be decoded, is empty, or contains NaN or infinite samples.
+    AudioError : when the file cannot be decoded, is truncated or damaged, is empty, has more than `MAX_SAMPLES`
+        samples, or contains NaN or infinite samples. Truncation is detected in WAV, AIFF, FLAC, Ogg and MP3 files.
 
     Examples
     --------
@@ -43,16 +105,144 @@ def decode(source: str | os.PathLike[str] | BinaryIO) -> tuple[Wave, int]:
     """
     import soundfile
 
-    name = os.fspath(source) if isinstance(source, str | os.PathLike) else repr(source)
+    name = _name(source)
+    with _open(source) as file:
+        reader = _Reader(file, name, _contents(source, file.format))
+        try:
+            reader.read()
+        except soundfile.LibsndfileError as error:
+            raise AudioError(
+                f"{name} is truncated or damaged after {reader.samples:,} samples: "
+                f"{error.error_string.rstrip('.')}; repair or remove the file"
+            ) from error
+    wave = reader.wave()
+    files = _decoded.get()
+    if files is not None:
+        files.append(DecodedFile(name, reader.rate, len(wave), reader.cancelled))
+    return wave, reader.rate
+
+
+def file_rate(path: str | os.PathLike[str]) -> int:
+    """Read the sampling rate of an audio file from its header.
+
+    Parameters
+    ----------
+    path : path of the file.
+
+    Returns
+    -------
+    int. Sampling rate in Hz.
+
+    Raises
+    ------
+    FileNotFoundError : when there is no such file.
+    AudioError : when the file is not audio.
+    """
+    with _open(path) as file:
+        return int(file.samplerate)
+
+
+class _Reader:
+    """Decodes a file block by block, so that a wrong number in its header never decides how much memory is used."""
+
+    def __init__(self, file: Any, name: str, declared: Contents) -> None:
+        self.file, self.name, self.declared, self.rate = file, name, declared, int(file.samplerate)
+        self._parts: list[Wave] = []
+        self._checksum = hashlib.md5(usedforsecurity=False) if declared.md5 else None
+        self._bits = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24}.get(file.subtype, 0)
+        self._energy_of_average = self._energy_of_channels = 0.0
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the average of the channels has lost nearly all of their energy."""
+        return self._energy_of_average < _CANCELLED * self._energy_of_channels
+
+    @property
+    def samples(self) -> int:
+        """Number of samples that have been decoded."""
+        return sum(map(len, self._parts))
+
+    def read(self) -> None:
+        """Decode the file, unless its structure is damaged; `wave` returns the samples."""
+        self._check(self.declared.damage)
+        total, step = 0, max(1, _BLOCK // self.file.channels)
+        while len(frames := self._read(step)):
+            total += len(frames)
+            if total > MAX_SAMPLES:
+                raise AudioError(
+                    f"{self.name} has more than {MAX_SAMPLES:,} samples ({MAX_SAMPLES / self.rate / 3600:.1f} hours at "
+                    f"{self.rate} Hz), the limit of a clip; cut it into shorter files"
+                )
+            if not np.isfinite(frames).all():
+                raise AudioError(f"{self.name} contains NaN or infinite samples; repair or remove the file")
+            average = frames.mean(1, dtype=np.float32)
+            self._energy_of_average += float(np.square(average, dtype=np.float64).sum())
+            self._energy_of_channels += float(np.square(frames, dtype=np.float64).sum()) / self.file.channels
+            self._parts.append(average)
+
+    def _read(self, step: int) -> npt.NDArray[np.float32]:
+        """The next samples, float32 [<= step, channels]; those of a FLAC file are also added to its checksum."""
+        if not (self._checksum and self._bits):
+            frames: npt.NDArray[np.float32] = self.file.read(step, dtype="float32", always_2d=True)
+            return frames
+        values = self.file.read(step, dtype="int32", always_2d=True)
+        stored = (values >> (32 - self._bits)).astype("<i4").view(np.uint8).reshape(-1, 4)[:, : self._bits // 8]
+        self._checksum.update(stored.tobytes())
+        return np.asarray(values * 2.0**-31, dtype=np.float32)
+
+    def _check(self, damage: str) -> None:
+        """Raise `AudioError` if the file is damaged."""
+        if damage:
+            raise AudioError(f"{self.name} is truncated or damaged: {damage}; repair or remove the file")
+
+    def wave(self) -> Wave:
+        """All samples. Raises `AudioError` if they are fewer or others than the file declares, or none."""
+        samples, declared = self.samples, self.declared
+        if declared.frames is not None and abs(samples - declared.frames) > declared.tolerance:
+            self._check(f"it declares {declared.frames:,} samples and {samples:,} were decoded")
+        if self._checksum and self._bits and self._checksum.digest() != declared.md5:
+            self._check("the checksum of its samples differs from the one in its header")
+        if not samples:
+            raise AudioError(f"{self.name} contains no samples; repair or remove the file")
+        return self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
+
+
+def _name(source: Source) -> str:
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else repr(source)
+
+
+@contextmanager
+def _open(source: Source) -> Iterator[Any]:
+    """Open a file with libsndfile."""
+    import soundfile
+
     if isinstance(source, str | os.PathLike) and not Path(source).is_file():
-        raise FileNotFoundError(f"no audio file at {name}; check the path")
+        raise FileNotFoundError(f"no audio file at {_name(source)}; check the path")
     try:
-        frames, rate = soundfile.read(source, dtype="float32", always_2d=True)
+        file = soundfile.SoundFile(source)
     except soundfile.LibsndfileError as error:
-        known = ", ".join(sorted(soundfile.available_formats()))
-        raise AudioError(f"cannot decode {name}: {error.error_string} Supported formats: {known}") from error
-    if not len(frames):
-        raise AudioError(f"{name} contains no samples; repair or remove the file")
-    if not np.isfinite(frames).all():
-        raise AudioError(f"{name} contains NaN or infinite samples; repair or remove the file")
-    return np.ascontiguousarray(frames.mean(1, dtype=np.float32)), int(rate)
+        reason = describe(_beginning(source)) or error.error_string.rstrip(".")
+        raise AudioError(f"cannot decode {_name(source)}: {reason}; repair, convert or remove the file") from error
+    with file:
+        yield file
+
+
+def _contents(source: Source, kind: str) -> Contents:
+    """What a file declares."""
+    if not isinstance(source, str | os.PathLike):
+        position = source.tell()
+        source.seek(0)
+        data = source.read()
+        source.seek(position)
+        return contents(data, kind)
+    with open(source, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        return contents(mapped, kind)
+
+
+def _beginning(source: Source) -> bytes:
+    """The first bytes of a file."""
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as file:
+            return file.read(1024)
+    source.seek(0)
+    return source.read(1024)

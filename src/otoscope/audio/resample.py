@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otoscope.types import Wave
+from otoscope.audio import Wave
 
 
 def resample(wave: Wave, rate: int, target: int) -> Wave:

@@ -12,10 +12,10 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from otoscope.audio.waveform import naming_clips, waveform
 from otoscope.bank._shard import shard_layout
 from otoscope.bank.errors import BankError
 from otoscope.bank.identity import CLS_DTYPES, DTYPES, BankIdentity
+from otoscope.datasets.waveform import naming_clips, waveform
 from otoscope.encoders import Encoder
 from otoscope.ops import quantise
 from otoscope.types import AudioBatch, Clip, Tokens, Wave

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from otoscope.audio.waveform import waveform
 from otoscope.bank import BankSplit
+from otoscope.datasets.waveform import waveform
 from otoscope.encoders import Encoder
 from otoscope.probes import SharedPrototypes
 from otoscope.results.activation_map import ActivationMap

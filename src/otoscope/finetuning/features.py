@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from otoscope.audio.waveform import waveform
+from otoscope.datasets.waveform import waveform
 from otoscope.encoders import Encoder, Features
 from otoscope.types import AudioBatch, Clip
 

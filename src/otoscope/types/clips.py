@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import operator
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Wave = npt.NDArray[np.float32]
+from otoscope.audio import Wave
+from otoscope.audio.decode import decode, file_rate
 
 HELD_OUT = "test"
 """Name of the held-out split, which only the evaluation opens."""
@@ -40,7 +43,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Clip:
-    """A labelled recording.
+    """A labelled recording. `Clip.from_file` makes one of an audio file.
 
     Parameters
     ----------
@@ -53,13 +56,16 @@ class Clip:
     groups : identifiers of what the clip was made from or recorded with, such as recordings, speakers or sites. Clips
         with a common group are not independent: intervals are computed by resampling groups. Empty where clips are
         independent of each other.
+    path : the audio file of the clip; None for audio that is not the content of one file.
 
     Raises
     ------
-    ValueError : when `groups` is not a tuple of distinct texts that are not empty.
+    ValueError : when the id is not a text, the rate is not a whole number above 0, `labels` or `groups` is not a tuple
+        of distinct texts that are not empty, or `events` is not a tuple of `Event`.
 
     Examples
     --------
+    >>> import numpy as np
     >>> clip = Clip("a", lambda: np.zeros(16000, np.float32), 16000, ("dog",), (), "train", ("speaker-7",))
     >>> clip.audio.shape
     (16000,)
@@ -72,19 +78,97 @@ class Clip:
     events: tuple[Event, ...]
     split: str
     groups: tuple[str, ...] = ()
+    path: Path | None = None
 
     def __post_init__(self) -> None:
-        texts = isinstance(self.groups, tuple) and all(isinstance(name, str) and name for name in self.groups)
-        if not texts or len(set(self.groups)) < len(self.groups):
-            raise ValueError(
-                f"clip {self.id!r}: groups must be a tuple of distinct texts that are not empty, "
-                f'found {self.groups!r}; one group is written ("speaker-7",)'
-            )
+        if not isinstance(self.id, str) or not self.id:
+            raise ValueError(f"the id of a clip must be a text that is not empty, found {self.id!r}")
+        rate = vars(self)["_rate"]
+        if not callable(rate) and not (isinstance(rate, int) and rate > 0):
+            raise ValueError(f"clip {self.id!r}: the rate must be a whole number of Hz above 0, found {rate!r}")
+        _check_texts(self.id, "labels", self.labels, "dog")
+        _check_texts(self.id, "groups", self.groups, "speaker-7")
+        if not isinstance(self.events, tuple) or not all(isinstance(event, Event) for event in self.events):
+            raise ValueError(f"clip {self.id!r}: events must be a tuple of Event, found {self.events!r}")
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        labels: Sequence[str],
+        split: str,
+        *,
+        id: str | None = None,
+        events: Sequence[Event] = (),
+        groups: Sequence[str] = (),
+    ) -> Clip:
+        """Make a clip of a whole audio file, at the rate that the file has.
+
+        The file is opened when the rate or the audio of the clip is read, not before. Channels are averaged.
+        `otoscope.audio.decode.decode` lists the formats, and refuses truncated and damaged files.
+
+        Parameters
+        ----------
+        path : path of the file.
+        labels : classes of the clip.
+        split : name of the split to which the clip belongs.
+        id : an identifier that is unique in the data set; None for the name of the file.
+        events, groups : as in `Clip`.
+
+        Returns
+        -------
+        Clip. The clip, with `path`.
+
+        Examples
+        --------
+        >>> import numpy as np, soundfile, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     soundfile.write(f"{folder}/my bird.wav", np.zeros(48000), 48000)
+        ...     clip = Clip.from_file(f"{folder}/my bird.wav", ["robin"], "train")
+        ...     clip.id, clip.rate, clip.audio.shape
+        ('my bird.wav', 48000, (48000,))
+        """
+        file = Path(path)
+        texts: dict[str, Any] = {
+            name: value if isinstance(value, str) else tuple(value)  # `Clip` refuses a single text
+            for name, value in (("labels", labels), ("events", events), ("groups", groups))
+        }
+        load, rate = partial(_decode, file), partial(file_rate, file)
+        return cls(file.name if id is None else id, load, rate, split=split, path=file, **texts)  # type: ignore[arg-type]
 
     @property
     def audio(self) -> Wave:
         """The samples, float32 [S], decoded at every access."""
         return self.load()
+
+
+class _Rate:
+    """The attribute `Clip.rate`. It stores a number, or a function that is called when the rate is read."""
+
+    def __get__(self, clip: Clip, owner: type[Clip]) -> int:
+        value = vars(clip)["_rate"]
+        rate: int = value() if callable(value) else value
+        return rate
+
+    def __set__(self, clip: Clip, value: object) -> None:
+        vars(clip)["_rate"] = operator.index(value) if hasattr(value, "__index__") else value
+
+
+Clip.rate = _Rate()  # type: ignore[assignment]
+
+
+def _decode(file: Path) -> Wave:
+    return decode(file)[0]
+
+
+def _check_texts(id: str, field: str, values: object, example: str) -> None:
+    """Raise `ValueError` if the labels or groups of a clip are not a tuple of distinct texts that are not empty."""
+    texts = isinstance(values, tuple) and all(isinstance(value, str) and value for value in values)
+    if not texts or len(set(values)) < len(values):  # type: ignore[call-overload, arg-type]
+        raise ValueError(
+            f"clip {id!r}: {field} must be a tuple of distinct texts that are not empty, found {values!r}; one of them "
+            f'is written ("{example}",)'
+        )
 
 
 @dataclass(frozen=True)
@@ -172,6 +256,7 @@ class AudioBatch:
 
         Examples
         --------
+        >>> import numpy as np
         >>> AudioBatch.of([np.zeros(3, np.float32), np.ones(5, np.float32)], 16000).lengths.tolist()
         [3, 5]
         """

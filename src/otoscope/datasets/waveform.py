@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from otoscope.audio.decode import AudioError
+from otoscope.audio.decode import AudioError, DecodedFile, decoded_files
 from otoscope.audio.resample import resample
 from otoscope.types import Clip, Wave
 
@@ -26,8 +26,9 @@ def waveform(clip: Clip, rate: int) -> Wave:
 
     Raises
     ------
-    AudioError : when the audio is not mono float32 [S], is empty, or has NaN or infinite samples. The message names the
-        clip and its split. A note with both names is added to an error raised by `Clip.load`.
+    AudioError : when the audio is not mono float32 [S], is empty, has NaN or infinite samples, or is a file of another
+        rate than `Clip.rate`. The message names the clip and its split. A note with both names is added to an error
+        raised by `Clip.load`.
 
     Examples
     --------
@@ -35,17 +36,43 @@ def waveform(clip: Clip, rate: int) -> Wave:
     >>> waveform(clip, 16000).shape
     (16000,)
     """
+    wave, _ = checked_audio(clip)
     with naming_clips([clip]):
-        wave = clip.audio
-    if wave.ndim != 1 or wave.dtype != np.float32:
-        fault = f"is {wave.dtype} {list(wave.shape)}, not mono float32 [S]"
+        return resample(wave, clip.rate, rate)
+
+
+def checked_audio(clip: Clip) -> tuple[Wave, list[DecodedFile]]:
+    """Decode a clip and check its samples, without resampling them.
+
+    Parameters
+    ----------
+    clip : Clip. The clip.
+
+    Returns
+    -------
+    samples : float32 [S]. Mono samples at the rate of the clip, at least one, all finite.
+    files : list of DecodedFile. The files that were decoded by `otoscope.audio.decode.decode`.
+
+    Raises
+    ------
+    AudioError : as in `waveform`.
+    """
+    with naming_clips([clip]), decoded_files() as files:
+        wave, rate = clip.audio, clip.rate
+    if not isinstance(wave, np.ndarray) or wave.ndim != 1 or wave.dtype != np.float32:
+        kind = f"{wave.dtype} {list(wave.shape)}" if isinstance(wave, np.ndarray) else type(wave).__name__
+        fault = f"is {kind}, not mono float32 [S]"
     elif not len(wave):
         fault = "is empty"
     elif not np.isfinite(wave).all():
         fault = "has NaN or infinite samples"
+    elif len(files) == 1 and files[0].samples == len(wave) and files[0].rate != rate:
+        raise AudioError(
+            f"clip {clip.id!r} of split {clip.split!r} declares {rate} Hz, but its file {files[0].name} has "
+            f"{files[0].rate} Hz; use Clip.from_file, which takes the rate of the file"
+        )
     else:
-        with naming_clips([clip]):
-            return resample(wave, clip.rate, rate)
+        return wave, files
     raise AudioError(
         f"clip {clip.id!r} of split {clip.split!r}: its audio {fault}; repair the file "
         "or remove the clip from the data set"

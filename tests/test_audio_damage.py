@@ -1,0 +1,143 @@
+"""Truncated and damaged audio files are refused, and a wrong header never decides how much memory is used."""
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from otoscope.audio.containers import contents
+from otoscope.audio.decode import AudioError, decode, decoded_files
+
+FORMATS = [
+    ("WAV", "PCM_16"),
+    ("WAV", "FLOAT"),
+    ("WAVEX", "PCM_24"),
+    ("RF64", "PCM_16"),
+    ("AIFF", "PCM_16"),
+    ("FLAC", "PCM_16"),
+    ("FLAC", "PCM_24"),
+    ("OGG", "VORBIS"),
+    ("OGG", "OPUS"),
+    ("MP3", "MPEG_LAYER_III"),
+]
+NAMES = [f"{kind}-{subtype}" for kind, subtype in FORMATS]
+SAMPLES = 24000
+
+
+def encoded(kind: str, subtype: str) -> bytes:
+    """A stereo file of 1.5 s of noise and silence at 16 kHz."""
+    wave = np.random.default_rng(0).normal(0, 0.1, (SAMPLES, 2))
+    wave[5000:9000] = 0
+    file = io.BytesIO()
+    soundfile.write(file, wave, 16000, format=kind, subtype=subtype)
+    return file.getvalue()
+
+
+def decoded_length(data: bytes, folder: Path) -> int:
+    """Number of samples of a file with these contents; 0 for a file that is refused."""
+    file = folder / "changed"
+    file.write_bytes(data)
+    try:
+        return len(decode(file)[0])
+    except AudioError:
+        return 0
+
+
+@pytest.mark.parametrize(("kind", "subtype"), FORMATS, ids=NAMES)
+def test_a_whole_file_is_decoded_as_libsndfile_does(kind, subtype):
+    data = encoded(kind, subtype)
+    wave, rate = decode(io.BytesIO(data))
+    expected, _ = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+    assert (len(wave), rate) == (SAMPLES, 16000)
+    np.testing.assert_allclose(wave, expected.mean(1), atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "subtype"), FORMATS, ids=NAMES)
+def test_a_truncated_file_is_refused(kind, subtype):
+    data = encoded(kind, subtype)
+    for share in (0.02, 0.25, 0.5, 0.9, 0.999):
+        with pytest.raises(AudioError, match=r"truncated|cannot decode"):
+            decode(io.BytesIO(data[: int(share * len(data))]))
+
+
+@pytest.mark.parametrize(("kind", "subtype"), FORMATS, ids=NAMES)
+def test_a_file_with_changed_bytes_is_refused_or_keeps_its_length(kind, subtype, tmp_path):
+    data, rng = encoded(kind, subtype), np.random.default_rng(1)
+    sound_delay = set(range(128, 180)) if kind == "MP3" else set()  # these bytes declare silence at the ends
+    for _ in range(60):
+        changed = bytearray(data)
+        position = int(rng.integers(len(data))) if rng.random() < 0.5 else int(rng.integers(100))
+        if position in sound_delay:
+            continue
+        if rng.random() < 0.3:
+            del changed[position : position + int(rng.integers(1, 50))]
+        else:
+            changed[position] ^= 1 << int(rng.integers(8))
+        assert decoded_length(bytes(changed), tmp_path) in (0, SAMPLES), position
+
+
+@pytest.mark.parametrize(("kind", "subtype"), FORMATS[5:9], ids=NAMES[5:9])
+def test_checksums_detect_every_changed_bit_of_the_samples(kind, subtype):
+    data, rng = encoded(kind, subtype), np.random.default_rng(2)
+    for position in rng.integers(len(data) // 4, len(data), 20):
+        changed = bytearray(data)
+        changed[position] ^= 1
+        with pytest.raises(AudioError, match="damaged"):
+            decode(io.BytesIO(bytes(changed)))
+
+
+def test_the_number_of_frames_in_the_header_does_not_decide_how_much_memory_is_used():
+    data = bytearray(encoded("MP3", "MPEG_LAYER_III"))
+    frames = data.index(b"Xing") + 8
+    data[frames : frames + 4] = struct.pack(">I", 2**31 - 1)  # 4 TiB of samples
+    with pytest.raises(AudioError, match=r"declares 2,147,483,647 frames and contains 44"):
+        decode(io.BytesIO(bytes(data)))
+
+
+def test_a_file_above_the_limit_is_refused(monkeypatch):
+    monkeypatch.setattr("otoscope.audio.decode.MAX_SAMPLES", SAMPLES - 1)
+    with pytest.raises(AudioError, match=r"more than 23,999 samples.*cut it into shorter files"):
+        decode(io.BytesIO(encoded("WAV", "PCM_16")))
+
+
+@pytest.mark.parametrize("size", [0, 2**32 - 1])
+def test_a_wav_file_of_unknown_length_is_read_to_its_end(size, tmp_path):
+    data = bytearray(encoded("WAV", "PCM_16"))
+    start = data.index(b"data") + 4
+    data[start : start + 4] = struct.pack("<I", size)
+    assert contents(bytes(data), "WAV").damage == ""
+    if size:
+        assert decoded_length(bytes(data), tmp_path) == SAMPLES
+
+
+def test_chunks_and_zeros_after_the_samples_are_no_damage(tmp_path):
+    data = encoded("WAV", "PCM_16")
+    for rest in (b"LIST" + struct.pack("<I", 4) + b"INFO", bytes(512), b"\0"):
+        assert decoded_length(data + rest, tmp_path) == SAMPLES
+    with pytest.raises(AudioError, match="100 bytes follow its samples and belong to no chunk"):
+        decode(io.BytesIO(data + b"\x01\xff" * 50))
+
+
+def test_tags_around_an_mp3_stream_are_no_damage(tmp_path):
+    data = encoded("MP3", "MPEG_LAYER_III")
+    id3v2 = b"ID3\x04\0\0" + bytes([0, 0, 1, 0]) + bytes(128)
+    assert decoded_length(id3v2 + data + b"TAG" + bytes(125), tmp_path) == SAMPLES
+
+
+def test_an_mp3_file_without_a_xing_header_is_counted_by_its_frames():
+    data = encoded("MP3", "MPEG_LAYER_III")
+    first = data.index(b"\xff\xf3", 2)
+    assert contents(data[first:], "MP3").damage == ""
+    assert contents(data[first:-20], "MP3").damage == "it ends inside frame 44"
+
+
+def test_antiphase_channels_are_reported(tmp_path):
+    wave = np.sin(np.arange(8000) / 10)
+    for name, right, expected in (("a", -wave, True), ("b", wave, False), ("c", 0 * wave, False)):
+        soundfile.write(tmp_path / f"{name}.wav", np.stack([wave, right], 1), 8000)
+        with decoded_files() as files:
+            decode(tmp_path / f"{name}.wav")
+        assert [(file.rate, file.samples, file.cancelled) for file in files] == [(8000, 8000, expected)]
