@@ -13,7 +13,7 @@ import torch
 from helpers_suites import PLAIN, SEARCHED, probe_specs, reproducible, run_quietly
 from otoscope import compare
 from otoscope.bank import Bank
-from otoscope.bench import evaluation, runner
+from otoscope.bench import evaluation, processes
 from otoscope.bench.jobs import probe as job
 from otoscope.bench.resolve import ResolvedPair
 from otoscope.bench.runner import failures, prepare
@@ -179,10 +179,10 @@ def test_a_worker_uses_its_share_of_the_cores_and_at_most_the_given_number_of_th
     try:
         for limit in (1, 4):
             torch.set_num_threads(limit)
-            runner.start_worker([], 1)
+            processes.start_worker([], 1)
             assert torch.get_num_threads() == max(1, min(limit, os.cpu_count() or 1))
         torch.set_num_threads(4)
-        runner.start_worker([], 1000)
+        processes.start_worker([], 1000)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(threads)

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from helpers_processes import fork, status_of
 from helpers_search import problem, score_trials
 from helpers_suites import reproducible
 from otoscope import run_suite
@@ -156,6 +158,22 @@ def test_two_searches_of_one_study_store_each_trial_once(tmp_path: Path, url: st
     first.step(score_after_other_search)
     assert len(first.trials) == 3
     assert first.trials == second.trials
+
+
+def test_two_processes_in_one_folder_give_the_results_of_one(tmp_path: Path, url: str, toy_plugins: None) -> None:
+    del toy_plugins
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a forked process has no other threads to wait for
+    try:
+        whole = run_suite(SUITE, tmp_path / "whole", progress=False)
+
+        def run() -> bool:
+            result = run_suite(SUITE, tmp_path / "shared", storage=url, progress=False)
+            return result.failures == () and reproducible(result.store) == reproducible(whole.store)
+
+        assert [status_of(child) for child in [fork(run), fork(run)]] == [0, 0]
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_label_of_the_maximal_length_is_stored(tmp_path: Path, url: str, plugin: Path) -> None:

@@ -3,29 +3,26 @@
     out/banks/<encoder>-<data set>-<digest>   tokens        out/results/    records and predictions
     out/search.db, out/search/                trials        out/failures/   runs that failed, with their traceback
     out/probes/<study>                        seed 0        out/finetune/   checkpoints of fine-tuning
+    out/claims/                               what each process executes
 
 A run is finished once its trial or its record is stored. Each file is written atomically. A killed process therefore
 loses only the run that each worker is training, or the current epoch of a fine-tuning; the next call continues.
+Several processes can execute one suite in one folder at the same time: the search and each final run of a study are
+claimed by one of them (`otoscope.bench.claims`).
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
-import torch
-
 from otoscope.bank import Bank
-from otoscope.bench import plan, suites
+from otoscope.bench import plan, processes, suites
 from otoscope.bench.controls import with_controls
-from otoscope.bench.jobs import Failure, FinetuneJob, Job, ProbeJob
+from otoscope.bench.jobs import Failure, FinetuneJob, ProbeJob
 from otoscope.bench.plan import Plan, Run, Study
 from otoscope.bench.resolve import resolve
 from otoscope.bench.specs import FinetuneSpec
@@ -59,7 +56,7 @@ def prepare(suite: Suite | str, out: str | Path, *, storage: str | None = None) 
     ----------
     suite : the suite, or its name.
     out : folder of the suite.
-    storage : URL of the database of trials; None for an SQLite file in `out`.
+    storage : database of trials: a URL, "journal:FILE", or None for an SQLite file in `out`.
 
     Returns
     -------
@@ -88,7 +85,7 @@ def run_suite(
     ----------
     suite : the suite, or its name.
     out : folder of the suite.
-    storage : URL of the database of trials; None for an SQLite file in `out`.
+    storage : database of trials: a URL, "journal:FILE", or None for an SQLite file in `out`.
     workers : number of processes that train. Each one executes one study at a time.
     bank : folder of the bank, for a suite with a single pair; None for one in `out`.
     device : where to encode and train; None for the CPU.
@@ -115,7 +112,7 @@ def run_suite(
     jobs = [workspace.job(study, runs, device, progress) for study, runs in to_run.studies()]
     for job in jobs:
         job.prepare_search()
-    _run_here(jobs) if workers == 1 else _run_in_workers(jobs, workers, plugins)
+    processes.run_here(jobs) if workers == 1 else processes.run_in_workers(jobs, workers, plugins)
     return SuiteResult(to_run, workspace.store, tuple(failure for job in jobs for failure in job.failures))
 
 
@@ -131,7 +128,7 @@ class Workspace:
     ----------
     suite : the suite, or its name.
     out : folder of the suite.
-    storage : URL of the database of trials; None for an SQLite file in `out`.
+    storage : database of trials: a URL, "journal:FILE", or None for an SQLite file in `out`.
     bank : folder of the bank, for a suite with a single pair; None for one in `out`.
     """
 
@@ -177,64 +174,3 @@ class Workspace:
         kind = FinetuneJob if isinstance(self.suite.probe(study.probe), FinetuneSpec) else ProbeJob
         resolved, opened = self.pairs[study.pair], self._opened
         return kind(self.suite, study, runs, resolved, self.out, self.storage, device, progress, opened=opened)
-
-
-def _with_banks(jobs: Sequence[Job]) -> Iterator[Job]:
-    """Yield each job when its bank is complete. A job whose bank cannot be extracted fails."""
-    for _, group in groupby(jobs, lambda job: (job.resolved.path, job.study.draw, job.reads_bank)):
-        same_bank = list(group)
-        if not same_bank[0].reads_bank:
-            yield from same_bank
-            continue
-        try:
-            same_bank[0].extract_banks()
-        except Exception as error:
-            for job in same_bank:
-                job.fail(error)
-        else:
-            yield from same_bank
-
-
-def _run_here(jobs: Sequence[Job]) -> None:
-    """Execute all jobs in this process."""
-    for job in _with_banks(jobs):
-        job.execute()
-
-
-def _run_in_workers(jobs: Sequence[Job], workers: int, plugins: Sequence[str | Path]) -> None:
-    """Execute jobs in worker processes while this process fills later banks. The runs of a worker that dies fail."""
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), start_worker, initargs=(list(plugins), workers)
-    )
-    running: list[tuple[Job, Future[list[Failure]]]] = []
-    try:
-        for job in _with_banks(jobs):
-            job.show_bars = False
-            try:
-                running.append((job, pool.submit(_execute, job)))
-            except BrokenExecutor as error:
-                job.fail(error)
-        for job, future in running:
-            try:
-                job.failures += future.result()
-            except Exception as error:
-                job.fail(error)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def start_worker(plugins: Sequence[str | Path], workers: int) -> None:
-    """Set up a worker process.
-
-    Parameters
-    ----------
-    plugins : Python files to import.
-    workers : number of workers, which share the cores. A lower number of threads (OMP_NUM_THREADS) is kept.
-    """
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // workers)))
-    for plugin in plugins:
-        load_plugin(plugin)
-
-
-def _execute(job: Job) -> list[Failure]:
-    return job.execute()

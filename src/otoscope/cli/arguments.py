@@ -183,7 +183,8 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     )
     add_control(parser, default=None)
     add_search(parser)
-    parser.add_argument("--storage", metavar="URL", help="database of trials of the search tpe (default: in --out)")
+    words = "database of trials of the search tpe: a URL, or journal:FILE on a network disk (default: SQLite in --out)"
+    parser.add_argument("--storage", metavar="URL", help=words)
     parser.add_argument(
         "--workers", type=count, default=1, metavar="N", help="number of training processes (default: 1)"
     )

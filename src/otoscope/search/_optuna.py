@@ -1,7 +1,9 @@
-"""Opening Optuna and its databases. Optuna is optional: it is imported when it is first needed."""
+"""Opening Optuna and its storages. Optuna is optional: it is imported when it is first needed."""
 
 from __future__ import annotations
 
+import random
+import sqlite3
 import time
 from functools import cache
 from pathlib import Path
@@ -12,64 +14,106 @@ from otoscope.search.base import MissingExtraError, Storage
 if TYPE_CHECKING:
     import optuna
 
-_SQLITE = "sqlite:///"
-_ATTEMPTS = 5
+_SQLITE, _JOURNAL = "sqlite:///", "journal:"
+_ATTEMPTS = 8
+_LOCK_SECONDS = 60
+"""How long a writer waits for another writer of an SQLite file."""
 
 
-def database_url(storage: Storage) -> str:
-    """The URL of the database that keeps the trials: the one that was given, or an SQLite file in the folder.
+def database_file(storage: Storage) -> Path | None:
+    """The SQLite file or the journal file that keeps the trials; None for a database on a server.
 
-    >>> database_url(Storage(folder=Path("runs"), name="a"))
-    'sqlite:///runs/search.db'
+    >>> database_file(Storage(folder=Path("runs"), name="a")).as_posix()
+    'runs/search.db'
+    >>> database_file(Storage(folder=Path("runs"), name="a", database="journal:/net/search.log")).as_posix()
+    '/net/search.log'
     """
-    return storage.database or f"{_SQLITE}{storage.folder / 'search.db'}"
+    if storage.database is None:
+        return storage.folder / "search.db"
+    if storage.database.startswith(_SQLITE):
+        return Path(storage.database.removeprefix(_SQLITE).partition("?")[0])
+    return Path(storage.database.removeprefix(_JOURNAL)) if storage.database.startswith(_JOURNAL) else None
 
 
-def sqlite_file(url: str) -> Path | None:
-    """The file of an SQLite URL; None for a database on a server."""
-    return Path(url.removeprefix(_SQLITE)) if url.startswith(_SQLITE) else None
-
-
-@cache
-def open_database(url: str) -> optuna.storages.RDBStorage:
+def open_database(storage: Storage) -> optuna.storages.BaseStorage:
     """Open a database of trials, once per process.
-
-    A writer waits up to a minute for another writer of an SQLite file. A connection to a server is tested before it is
-    used again, because hours may pass between two batches. When several processes find an empty database at the same
-    time, one creates the tables; the attempts of the others fail, and they open the database again.
 
     Parameters
     ----------
-    url : a URL that Optuna accepts.
+    storage : the storage of a search. Its database is a URL that Optuna accepts, "journal:FILE" for a journal file of
+        Optuna, which also works on a network disk, or None for an SQLite file in the folder.
 
     Returns
     -------
-    The storage.
+    The storage of Optuna.
 
     Raises
     ------
     ConnectionError : when the database cannot be opened.
     MissingExtraError : when Optuna is not installed.
     """
-    create = import_optuna().storages.RDBStorage
-    from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
+    return _open(storage.database, None if storage.database else storage.folder / "search.db")
 
-    options = {"connect_args": {"timeout": 60}} if url.startswith(_SQLITE) else {"pool_pre_ping": True}
+
+@cache
+def _open(url: str | None, file: Path | None) -> optuna.storages.BaseStorage:
+    """Open the database at `url`, or the SQLite file `file`.
+
+    When several processes find an empty database at the same time, one creates the tables; the attempts of the others
+    fail, and they open the database again.
+    """
+    storages = import_optuna().storages
+    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+
     for attempt in range(_ATTEMPTS):
         try:
-            storage: optuna.storages.RDBStorage = create(url, engine_kwargs=options)
-            return storage
-        except (IntegrityError, ProgrammingError) as error:
+            if url is not None and url.startswith(_JOURNAL):
+                backend = storages.journal.JournalFileBackend(url.removeprefix(_JOURNAL))
+                journal: optuna.storages.BaseStorage = storages.JournalStorage(backend)
+                return journal
+            database: optuna.storages.BaseStorage = storages.RDBStorage(
+                url or "sqlite://", engine_kwargs=_engine_options(url, file)
+            )
+            return database
+        except (IntegrityError, ProgrammingError, OperationalError) as error:
             last_error: Exception = error
-            time.sleep(0.1 * 2**attempt)
-        except SQLAlchemyError as error:
+            if isinstance(error, OperationalError) and "already exists" not in str(error):
+                break
+            time.sleep(0.05 * 2**attempt * (1 + random.random()))
+        except (SQLAlchemyError, OSError, sqlite3.Error) as error:
             last_error = error
             break
-    raise ConnectionError(
-        f"the database of trials cannot be opened: {str(last_error).splitlines()[0]}; give the URL of a database that "
-        "Optuna accepts and that this machine can reach, such as sqlite:///search.db or "
-        "postgresql+psycopg2://user@host/name"
-    ) from last_error
+    raise ConnectionError(_cannot_be_opened(file, last_error)) from last_error
+
+
+def _engine_options(url: str | None, file: Path | None) -> dict[str, Any]:
+    """Options of SQLAlchemy's engine.
+
+    An SQLite file is opened by its path, because some characters of a path have a meaning in a URL. A connection to a
+    server is tested before it is used again, because hours may pass between two batches.
+    """
+    if file is not None:
+        from sqlalchemy.pool import QueuePool
+
+        options = {"timeout": _LOCK_SECONDS, "check_same_thread": False}
+        return {"creator": lambda: sqlite3.connect(file, **options), "poolclass": QueuePool}  # type: ignore[call-overload]
+    if url is not None and url.startswith(_SQLITE):
+        return {"connect_args": {"timeout": _LOCK_SECONDS}}
+    return {"pool_pre_ping": True}
+
+
+def _cannot_be_opened(file: Path | None, error: Exception) -> str:
+    reason = str(error).splitlines()[0]
+    if file is not None:
+        return (
+            f"the file of trials {file} cannot be opened: {reason}; check that its folder can be written to and that "
+            "the disk has free space, or give another folder"
+        )
+    return (
+        f"the database of trials cannot be opened: {reason}; give the URL of a database that Optuna accepts and that "
+        "this machine can reach, such as sqlite:///search.db or postgresql+psycopg2://user@host/name, or a file on a "
+        "network disk, such as journal:/net/search.log"
+    )
 
 
 def import_optuna() -> Any:

@@ -20,7 +20,7 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from otoscope.search._optuna import database_url, import_optuna, open_database, sqlite_file
+from otoscope.search._optuna import database_file, import_optuna, open_database
 from otoscope.search.base import Problem, Search, Storage, register
 from otoscope.search.halving import Halving
 from otoscope.search.sobol import sobol_points
@@ -39,8 +39,8 @@ ROUNDS = 4
 class TpeSearch(Search):
     """Sobol points, then proposals of TPE, with successive halving; kept in an Optuna database.
 
-    One process at a time should run a search. If two do, each trial is kept once, and the time of the slower process is
-    lost.
+    In one folder, suites let one process at a time run a search. If two processes run one search in different folders,
+    each trial is kept once, and the time of the slower process is lost.
 
     Parameters
     ----------
@@ -153,15 +153,14 @@ class TpeSearch(Search):
     @classmethod
     def kept(cls, storage: Storage) -> list[Trial]:
         """The finished trials of a study; an empty list where there is no such study."""
-        url = database_url(storage)
-        file = sqlite_file(url)
+        file = database_file(storage)
         if file is not None and not file.exists():
             return []
         try:
-            study = import_optuna().load_study(study_name=storage.name, storage=open_database(url))
+            study = import_optuna().load_study(study_name=storage.name, storage=open_database(storage))
         except KeyError:
             return []
-        return [_trial(trial) for trial in study.get_trials(deepcopy=False)]
+        return [_trial(trial) for trial in _first_of_each_number(study)]
 
     @classmethod
     def prepare(cls, storage: Storage) -> None:
@@ -169,7 +168,7 @@ class TpeSearch(Search):
         import_optuna()
         if storage.database is None:
             storage.folder.mkdir(parents=True, exist_ok=True)
-        open_database(database_url(storage))
+        open_database(storage)
 
     @property
     def _direction(self) -> str:
@@ -189,7 +188,7 @@ class TpeSearch(Search):
             return in_memory
         self.prepare(storage)
         study: optuna.Study = create(
-            storage=open_database(database_url(storage)),
+            storage=open_database(storage),
             study_name=storage.name,
             direction=self._direction,
             load_if_exists=True,
@@ -214,7 +213,7 @@ class TpeSearch(Search):
         return plain
 
     def _finished(self) -> list[optuna.trial.FrozenTrial]:
-        return list(self._study.get_trials(deepcopy=False))
+        return _first_of_each_number(self._study)
 
     def _distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
         uniform = import_optuna().distributions.FloatDistribution
@@ -239,7 +238,8 @@ class TpeSearch(Search):
             state, value, seconds = states.PRUNED, outcome.validation, outcome.train_seconds
         elif not isinstance(outcome, Exception):
             state, value, seconds, error = states.COMPLETE, outcome.validation, outcome.train_seconds, ""
-        notes: dict[str, Any] = {"sampler": "sobol" if number < self.sobol else "tpe", "seconds": seconds}
+        notes: dict[str, Any] = {"number": number, "sampler": "sobol" if number < self.sobol else "tpe"}
+        notes["seconds"] = seconds
         notes["batch"] = next(i for i, batch in enumerate(self.batches) if number in batch)
         trial = create(
             state=state,
@@ -280,7 +280,20 @@ def batches(sobol: int, trials: int, trials_at_once: int) -> tuple[range, ...]:
     )
 
 
+def _first_of_each_number(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """The finished trials in order of their numbers. Of trials that two processes stored, the first one counts."""
+    first: dict[int, optuna.trial.FrozenTrial] = {}
+    for trial in study.get_trials(deepcopy=False):
+        first.setdefault(_number(trial), trial)
+    return [first[number] for number in sorted(first)]
+
+
+def _number(trial: optuna.trial.FrozenTrial) -> int:
+    """The number of a trial in the search. Databases of older versions contain only Optuna's number."""
+    return int(trial.user_attrs.get("number", trial.number))
+
+
 def _trial(trial: optuna.trial.FrozenTrial) -> Trial:
     """A trial of Optuna as a trial of the search interface."""
     value = trial.value if trial.state.name == "COMPLETE" else None
-    return Trial(trial.number, trial.params, value, trial.user_attrs["seconds"], trial.user_attrs.get("error"))
+    return Trial(_number(trial), trial.params, value, trial.user_attrs["seconds"], trial.user_attrs.get("error"))

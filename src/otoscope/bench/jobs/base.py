@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from otoscope.bank import Bank
-from otoscope.bench import plan
+from otoscope.bench import claims, plan
 from otoscope.bench.plan import Run, Study
 from otoscope.bench.protocol import study_protocol
 from otoscope.bench.resolve import ResolvedPair
@@ -140,16 +140,42 @@ class Job(ABC):
             self.resolved.extract_views(self.study.draw, device=self.device, progress=self.progress)
 
     def execute(self) -> list[Failure]:
-        """Execute every run in order.
+        """Execute every run, in order, that no other process has claimed.
+
+        `runs` then lists the runs that are still to be done: those that another process has claimed, and final runs
+        whose search another process has claimed.
 
         Returns
         -------
         The failures. Each is also written to the folder `failures`. A failure does not stop the other runs.
         """
-        for run in self.runs:
-            with self._recording_failure(run):
-                self._final_run(run) if run.trial is None else self._trial(run)
+        trials = [run for run in self.runs if run.trial is not None]
+        finals = [run for run in self.runs if run.trial is None]
+        claimed_elsewhere = self._execute_claimed("search", trials)
+        if claimed_elsewhere:
+            self.runs = [*claimed_elsewhere, *finals]
+        else:
+            self.runs = [run for final in finals for run in self._execute_claimed(f"seed-{final.seed}", [final])]
         return self.failures
+
+    def _execute_claimed(self, part: str, runs: Sequence[Run]) -> list[Run]:
+        """Execute one part of the study unless another process has claimed it; return the runs that were not executed.
+
+        Runs that another process has finished before the claim are not repeated.
+        """
+        if not runs:
+            return []
+        with claims.claim(self.out / "claims", f"{self.study.file_name}-{self.digest}-{part}") as claimed:
+            if not claimed:
+                return list(runs)
+            finished = self.finished_runs(list(Store(self.out / "results")))
+            for run in runs:
+                if run in finished:
+                    self._print(f"{run}: finished by another process")
+                    continue
+                with self._recording_failure(run):
+                    self._final_run(run) if run.trial is None else self._trial(run)
+        return []
 
     def fail(self, error: Exception) -> None:
         """Record `error` as the failure of every run that is not finished, for example when a bank is missing."""
@@ -157,6 +183,7 @@ class Job(ABC):
         for run in self.runs:
             if run not in finished:
                 self._record_failure(run, error)
+        self.runs = ()
 
     @abstractmethod
     def _train_batch(self, batch: Mapping[int, Setting], watch: Watch) -> Sequence[Outcome]:

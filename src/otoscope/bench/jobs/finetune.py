@@ -58,8 +58,8 @@ class FinetuneJob(Job):
             probe=self.study.probe,
             control_of=self.resolved.control_of,
         )
-        for other_lr, seed in {(lr, run.seed)} | {(other, 0) for other in self._spec.lrs if other != lr}:
-            self._checkpoint(other_lr, seed).unlink(missing_ok=True)
+        for other_lr in {lr, *(self._spec.lrs if run.seed == 0 else ())}:  # other seeds may run in other processes
+            self._checkpoint(other_lr, run.seed).unlink(missing_ok=True)
         self._print_score(run, record)
 
     def _finetune(self, lr: float, seed: int) -> FittedFinetune:

@@ -1,0 +1,157 @@
+"""Claims on parts of a suite, so that several processes share the work in one folder and each run is done once.
+
+    out/claims/<name>.<number>    one claim, a lease: the process that created the file executes this part
+
+A process creates the file exclusively, changes its time of modification every few seconds while it works, and deletes
+it at the end. The claim of a process that was killed expires: at once if another process on the same machine finds
+that the owner no longer runs, and otherwise when the file has not changed for `EXPIRY` seconds. This time is measured
+with the monotonic clock of the process that waits, so that clocks of machines may differ and may be set. An expired
+claim is replaced by creating the file with the next number, which only one process can do.
+
+A process that is suspended for longer than `EXPIRY` may find that another one has repeated its work. Records and trials
+are then stored once.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+HEARTBEAT = 10.0
+"""Seconds between two changes of the file of a claim."""
+
+EXPIRY = 120.0
+"""Seconds without a change after which a claim expires. File systems on a network show changes with some delay."""
+
+_held: set[Path] = set()
+"""The claims of this process."""
+
+_observed: dict[Path, tuple[int, float]] = {}
+"""Claims of other processes: time of modification, and when this process first saw it (monotonic clock)."""
+
+
+@contextmanager
+def claim(folder: Path, name: str) -> Iterator[bool]:
+    """Claim a part of a suite while the block runs.
+
+    Parameters
+    ----------
+    folder : folder of the claims, which all processes share; it is created if needed.
+    name : name of the part, a valid file name.
+
+    Yields
+    ------
+    Whether this process has the claim. If not, another process has it.
+    """
+    file = _acquire(folder, name)
+    if file is None:
+        yield False
+        return
+    _held.add(file)
+    ended = threading.Event()
+    thread = threading.Thread(target=_change_regularly, args=(file, ended), name="otoscope-claim", daemon=True)
+    thread.start()
+    try:
+        yield True
+    finally:
+        ended.set()
+        thread.join()
+        _held.discard(file)
+        for number in range(_number(file) + 1):  # earlier ones first, so that none of them becomes valid again
+            _with_number(folder, name, number).unlink(missing_ok=True)
+
+
+def _acquire(folder: Path, name: str) -> Path | None:
+    """Create the file of a claim; None if another process has the claim."""
+    folder.mkdir(parents=True, exist_ok=True)
+    latest = _latest(folder, name)
+    if latest is not None and not _has_expired(latest):
+        return None
+    file = _with_number(folder, name, 0 if latest is None else _number(latest) + 1)
+    try:
+        handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except FileExistsError:
+        return None
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        json.dump({"machine": _machine(), "pid": os.getpid()}, stream)
+    if _latest(folder, name) != file:  # created while another process deleted its files
+        file.unlink(missing_ok=True)
+        return None
+    return file
+
+
+def _has_expired(file: Path) -> bool:
+    """Whether the owner of a claim no longer runs, or has not changed the file for `EXPIRY` seconds."""
+    if file in _held:
+        return False
+    try:
+        with file.open(encoding="utf-8") as stream:  # opening a file on a network disk updates its attributes
+            changed, text = os.fstat(stream.fileno()).st_mtime_ns, stream.read(4096)
+    except FileNotFoundError:
+        return False
+    now = time.monotonic()
+    if _observed.get(file, (None, 0.0))[0] != changed:
+        _observed[file] = (changed, now)
+    return _owner_has_ended(text) or now - _observed[file][1] > EXPIRY
+
+
+def _owner_has_ended(text: str) -> bool:
+    """Whether the file of a claim names a process of this machine that no longer runs."""
+    try:
+        owner = json.loads(text)
+        pid = int(owner["pid"])
+        if owner["machine"] != _machine() or os.name != "posix":
+            return False
+    except (ValueError, TypeError, KeyError):
+        return False  # the owner is still writing the file
+    if pid == os.getpid():
+        return True  # an earlier process had this number: the claims of this one are in _held
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
+
+
+def _change_regularly(file: Path, ended: threading.Event) -> None:
+    while not ended.wait(HEARTBEAT):
+        try:
+            os.utime(file)
+        except OSError:
+            continue  # the disk may be unreachable for some time
+
+
+@functools.cache
+def _machine() -> str:
+    """A text that differs between machines, between restarts of a machine, and between containers."""
+    try:
+        boot, namespace = Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")
+    except OSError:
+        boot, namespace = f"{uuid.getnode():x}", ""
+    return f"{platform.node()} {boot} {namespace}"
+
+
+def _latest(folder: Path, name: str) -> Path | None:
+    """The claim with the highest number, which alone is valid."""
+    prefix = f"{name}."
+    numbers = [entry.name.removeprefix(prefix) for entry in os.scandir(folder) if entry.name.startswith(prefix)]
+    known = [int(number) for number in numbers if number.isascii() and number.isdigit()]
+    return _with_number(folder, name, max(known)) if known else None
+
+
+def _with_number(folder: Path, name: str, number: int) -> Path:
+    return folder / f"{name}.{number}"
+
+
+def _number(file: Path) -> int:
+    return int(file.name.rpartition(".")[2])
