@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
-import helpers_sources as helpers
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -14,6 +13,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+import helpers_sources as helpers
 from otoscope import datasets
 from otoscope.audio.decode import AudioError
 from otoscope.audio.part import decode_part
@@ -71,9 +71,9 @@ class Listed(RowDataset):
 
     name = "listed"
 
-    def __init__(self, rows: list[Row], *, length: Length = Length(), cut: Cut = Cut()) -> None:
+    def __init__(self, rows: list[Row], *, length: Length | None = None, seed: int = 0) -> None:
         super().__init__()
-        self._given, self.length, self.cut = Rows.of(rows), length, cut
+        self._given, self.length, self.cut = Rows.of(rows), length or Length(), Cut(seed=seed)
 
     def read(self) -> Rows:
         return self._given
@@ -105,7 +105,7 @@ def test_clips_without_splits_are_cut_with_groups_kept_together() -> None:
             assert group_of.setdefault(clip.groups, split) == split
     sizes = [len(dataset.clips(split)) for split in ("train", "validation", "test")]
     assert sizes == [48, 16, 16]
-    assert [clip.id for clip in Listed(rows, cut=Cut(seed=1)).clips("test")] != [c.id for c in dataset.clips("test")]
+    assert [clip.id for clip in Listed(rows, seed=1).clips("test")] != [c.id for c in dataset.clips("test")]
 
 
 def test_equal_ids_are_refused() -> None:
@@ -195,7 +195,11 @@ def test_windows_lie_inside_the_audio_and_cover_it(seconds: float, window: float
 def test_tars_are_read_by_offset(tmp_path: Path) -> None:
     path = helpers.write_tar(
         tmp_path / "a.tar",
-        {"x/1.wav": helpers.audio_bytes(1), "x/1.json": b'{"label": "dog"}', "2.flac": helpers.audio_bytes(2, format="FLAC")},
+        {
+            "x/1.wav": helpers.audio_bytes(1),
+            "x/1.json": b'{"label": "dog"}',
+            "2.flac": helpers.audio_bytes(2, format="FLAC"),
+        },
     )
     first, second = list_tar(path)
     assert (first.audio.name, first.meta) == ("x/1.wav", {"json": {"label": "dog"}})

@@ -100,7 +100,7 @@ class RowDataset(Dataset):
         return fold_names(self.rows)
 
     def clips(self, split: str) -> Sequence[Clip]:
-        """Return the clips of one split in the order of the rows, as `Dataset.clips`. A clip is made when it is read."""
+        """Return the clips of one split in the order of the rows, as `Dataset.clips`."""
         if split not in self.splits:
             raise ValueError(f"{self.name}: {unknown('split', split, self.splits)}")
         index = np.flatnonzero(np.asarray(self._split_of) == split)

@@ -35,9 +35,9 @@ class Length:
     Examples
     --------
     >>> Length(window=5, hop=5).spans(12)
-    [(0, 5), (5, 10), (10, 12)]
+    [(0.0, 5.0), (5.0, 10.0), (10.0, 12.0)]
     >>> Length(window=5, hop=2.5, short="drop").spans(9)
-    [(0, 5), (2.5, 7.5)]
+    [(0.0, 5.0), (2.5, 7.5)]
     """
 
     window: float | None = None
@@ -77,8 +77,8 @@ class Length:
             return [(0.0, seconds)]
         reach, hop = seconds - 1e-6, self.hop or math.inf
         count = 1 if self.hop is None else 1 + max(0, math.ceil((reach - self.window) / hop))
-        starts = [0.0 if number == 0 else number * hop for number in range(count)]
-        spans = [(start, min(start + self.window, seconds)) for start in starts if start < reach]
+        starts = [number * hop if number else 0.0 for number in range(count)]
+        spans = [(float(start), float(min(start + self.window, seconds))) for start in starts if start < reach]
         complete = self.window - 1e-3
         return [(a, b) for a, b in spans if self.short != "drop" or b - a >= complete]
 

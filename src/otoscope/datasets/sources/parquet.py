@@ -141,9 +141,10 @@ def _read(path: Path, columns: list[str]) -> Any:
     """Columns of a file; nested ones are written "column.field"."""
     pyarrow = import_pyarrow()
     if path.suffix != ".arrow":
-        from pyarrow.parquet import read_table
+        from pyarrow.parquet import ParquetFile
 
-        return read_table(path, columns=columns, partitioning=None)
+        with ParquetFile(path) as file:
+            return file.read(columns=columns)
     mapped = pyarrow.memory_map(str(path))
     try:
         return pyarrow.ipc.open_stream(mapped).read_all()

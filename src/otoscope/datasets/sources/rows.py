@@ -13,6 +13,7 @@ from otoscope.datasets.sources.audio import Audio
 from otoscope.datasets.sources.column import taken
 from otoscope.types import Event
 
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One clip, as a source lists it.

@@ -72,7 +72,9 @@ def split_names(found: Sequence[str]) -> dict[str, str]:
             roles[name] = second if first in taken else first
             taken.add(roles[name])
     if len(set(roles.values())) < len(roles):
-        raise ValueError(f"two splits of {sorted(found)} have the same meaning; say which is which, with the option splits")
+        raise ValueError(
+            f"two splits of {sorted(found)} have the same meaning; say which is which, with the option splits"
+        )
     if "train" not in roles.values():
         raise ValueError(f"there is no train split, only {sorted(found)}; say which is which, with the option splits")
     if len(roles) == 2:

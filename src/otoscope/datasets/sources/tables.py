@@ -188,8 +188,10 @@ def _columns(path: Path, rows: Iterator[list[str]], header: Sequence[str] | None
 def _fitted(path: Path, row: list[str], count: int) -> list[str]:
     """A line with as many values as there are columns: empty ones at its end are added or removed."""
     if len(row) > count and any(row[count:]):
-        raise ValueError(f"{path}: a line has {len(row)} values and the header {count}: {row}; put quotes around values "
-                         "that contain the delimiter")
+        raise ValueError(
+            f"{path}: a line has {len(row)} values and the header {count}: {row}; put quotes around values "
+            "that contain the delimiter"
+        )
     return [*row, *[""] * (count - len(row))][:count]
 
 
