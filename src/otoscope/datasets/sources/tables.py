@@ -21,7 +21,9 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
 """Suffixes of the tables that `read_table` reads."""
 
 _DELIMITERS = "\t,;|"
-_CHUNK = 8192
+_CHUNK = 512
+"""Number of lines read at once: so few that Python's garbage collector does not traverse the long columns."""
+
 _MEMO = 65536
 """Number of distinct texts of a column that are stored once each."""
 
