@@ -332,15 +332,15 @@ def test_the_audio_counts_however_it_is_loaded(folder: str, kind: str) -> None:
 
 
 def test_clips_from_files_are_identified_without_opening_them_twice(
-    folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def clips(self: Files, split: str) -> list[Clip]:
         return [Clip.from_file(self.folder / f"{split}-{i}.wav", [self.labels[i]], split) for i in range(2)]
 
     data = type("Files", (Files,), {"revision": 1, "clips": clips})(folder=folder)
     first = data.digest
-    monkeypatch.setattr("otoscope.types.clips.file_rate", None)
-    monkeypatch.setattr("otoscope.types.clips.decode", None)
+    monkeypatch.setattr("otoscope.types.clips.file_rate", lambda _: pytest.fail("the rate was read"))
+    monkeypatch.setattr("otoscope.types.clips.decode", lambda _: pytest.fail("the audio was read"))
     assert data.digest == first
     soundfile.write(Path(folder, "test-0.wav"), np.zeros(80), 1600)
     assert data.digest != first
