@@ -40,13 +40,26 @@ def add_pair(parser: argparse.ArgumentParser, *, bank: bool = True) -> None:
     )
     add_option(parser, "--encoder-option", "an option of the encoder, such as weights=random")
     parser.add_argument(
-        "--dataset", default="scenes", help="name of the data set; see `otoscope list datasets` (default: scenes)"
+        "--dataset",
+        default="scenes",
+        help="name of the data set, see `otoscope list datasets`, or the path of a folder, a table or a card with audio "
+        "and labels, see `otoscope data inspect` (default: scenes)",
     )
     add_option(parser, "--dataset-option", "an option of the data set")
+    add_on_bad(parser)
     add_out(parser, commands.RUNS)
     if bank:
         parser.add_argument("--bank", type=Path, metavar="DIR", help="folder of the bank (default: one in --out)")
     add_plugin(parser)
+
+
+def add_on_bad(parser: argparse.ArgumentParser) -> None:
+    """Add --on-bad."""
+    parser.add_argument(
+        "--on-bad",
+        choices=("fail", "skip"),
+        help="what happens to clips in files whose audio cannot be used: fail, or leave them out (default: fail)",
+    )
 
 
 def add_search(parser: argparse.ArgumentParser) -> None:

@@ -20,6 +20,11 @@ _EITHER = {"dev", "eval", "evaluation"}
 """Names whose meaning depends on the others: `dev` is train or validation, `eval` validation or test."""
 
 
+def is_split_name(name: str) -> bool:
+    """Whether a name is one that people use for splits, in any capital letters."""
+    return name.strip().casefold() in _TRAIN | _VALIDATION | _TEST | _EITHER
+
+
 class Cut(NamedTuple):
     """How clips are divided where a source has neither splits nor folds.
 
