@@ -42,8 +42,8 @@ def add_pair(parser: argparse.ArgumentParser, *, bank: bool = True) -> None:
     parser.add_argument(
         "--dataset",
         default="scenes",
-        help="name of the data set, see `otoscope list datasets`, or the path of a folder, a table or a card with audio "
-        "and labels, see `otoscope data inspect` (default: scenes)",
+        help="name of the data set, see `otoscope list datasets`, or the path of a folder, a table or a card with "
+        "audio and labels, see `otoscope data inspect` (default: scenes)",
     )
     add_option(parser, "--dataset-option", "an option of the data set")
     add_on_bad(parser)
@@ -99,6 +99,17 @@ def add_plugin(parser: argparse.ArgumentParser) -> None:
     """Add --plugin."""
     words = "a Python file that registers plug-ins of any kind; its code is executed; may be repeated"
     parser.add_argument("--plugin", type=Path, action="append", metavar="FILE", help=words)
+
+
+def add_resamples(parser: argparse.ArgumentParser) -> None:
+    """Add --resamples."""
+    parser.add_argument(
+        "--resamples",
+        type=count,
+        default=2000,
+        metavar="N",
+        help="bootstrap resamples of the held-out clips (default: 2000)",
+    )
 
 
 def add_option(parser: argparse.ArgumentParser, name: str, words: str) -> None:

@@ -19,6 +19,7 @@ from otoscope.cli._shared_arguments import (
     add_out,
     add_pair,
     add_plugin,
+    add_resamples,
     add_search,
     add_training,
     bank_layers,
@@ -255,7 +256,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add_filters(parser, "encoder", "dataset")
     parser.set_defaults(probe=None)
     add_folds(parser)
-    _add_resamples(parser)
+    add_resamples(parser)
     add_plugin(parser)
 
 
@@ -264,18 +265,8 @@ def _rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
     add_filters(parser, "encoder", "dataset", "probe")
     add_folds(parser)
-    _add_resamples(parser)
+    add_resamples(parser)
     add_plugin(parser)
-
-
-def _add_resamples(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--resamples",
-        type=count,
-        default=2000,
-        metavar="N",
-        help="bootstrap resamples of the held-out clips (default: 2000)",
-    )
 
 
 def _report(parser: argparse.ArgumentParser) -> None:

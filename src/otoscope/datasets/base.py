@@ -30,7 +30,7 @@ class Dataset(Identified, ABC):
     provenance : options that only say where the files are. Their content counts in their place.
     """
 
-    provenance = ("folder", "path", "root")
+    provenance: ClassVar[tuple[str, ...]] = ("folder", "path", "root")
     name: ClassVar[str]
     task: Task
     splits: tuple[str, ...] = ("train", "validation", HELD_OUT)
@@ -115,10 +115,11 @@ class _Datasets(Registry[Dataset]):
     def check_options(self, name: str, options: Iterable[str]) -> None:
         """As `Registry.check_options`; a data set in files has the options of `FileDataset`."""
         options = list(options)
-        if "path" not in options or name in self.names():
-            return super().check_options(name, options)
-        known = inspect.signature(file_class()).parameters
-        for option in options:
+        in_files = "path" in options and name not in self.names()
+        if not in_files:
+            super().check_options(name, options)
+        known = inspect.signature(file_class()).parameters if in_files else {}
+        for option in options if in_files else ():
             if option not in known:
                 raise TypeError(f"dataset {name!r}: {unknown('option', option, known)}")
 
@@ -143,8 +144,8 @@ def locate(name: str, options: Mapping[str, Any] | None = None) -> tuple[str, di
 
     Parameters
     ----------
-    name : a registered name, or the path of a folder, a table or a card. A registered name comes first: write "./scenes"
-        for a folder of that name.
+    name : a registered name, or the path of a folder, a table or a card. A registered name comes first: write
+        "./scenes" for a folder of that name.
     options : other options.
 
     Returns

@@ -44,10 +44,10 @@ def read_annotated(folder: Path, files: Sequence[str], settings: Settings) -> Fo
         by_stem.setdefault(_recording(name), path)
     rows, kinds, notes = [], set(), []
     for file in files:
-        path = by_stem.get(Path(file).stem) or by_stem.get(Path(file).name)
-        if path is None:
+        annotated = by_stem.get(Path(file).stem) or by_stem.get(Path(file).name)
+        if annotated is None:
             continue
-        kind, events = _events(path, settings)
+        kind, events = _events(annotated, settings)
         kinds.add(kind)
         labels = tuple(sorted({event.label for event in events}))
         split, _, below = file.partition("/")
@@ -70,7 +70,9 @@ def lists_audio(path: Path) -> bool:
         column = find_columns(table, Settings(label=next(iter(table.columns), None))).path
     except (ValueError, OSError):
         return False
-    return bool(column) and len(table) > 0 and (path.suffix.lower() != ".txt" or any(map(is_audio, table[column][:50])))
+    if column is None or not len(table):
+        return False
+    return path.suffix.lower() != ".txt" or any(map(is_audio, table[column][:50]))
 
 
 def _recording(name: str) -> str:

@@ -9,7 +9,7 @@ from otoscope.datasets.sources.folder import list_audio
 from otoscope.datasets.sources.labels import one_each
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.settings import Found, Settings
-from otoscope.datasets.sources.splits import is_split_name
+from otoscope.datasets.sources.splits import is_split_name, plain_fold
 
 
 def read_class_folders(folder: Path, settings: Settings) -> Found | None:
@@ -41,7 +41,7 @@ def read_class_folders(folder: Path, settings: Settings) -> Found | None:
         audio=AudioFiles(folder, names),
         labels=one_each(labels),
         splits=above if with_splits else None,
-        folds=above if with_folds and not with_splits else None,
+        folds=[plain_fold(name) for name in above] if above and with_folds else None,
     )
     found = Found("folders of classes", rows, len(rows), kind="multi-class")
     if len(inside) < len(files):
@@ -54,4 +54,4 @@ def _is_split(name: str, settings: Settings) -> bool:
 
 
 def _is_fold(name: str) -> bool:
-    return name.casefold().startswith("fold") and name.casefold().removeprefix("fold").strip("_- ").isdecimal()
+    return name.casefold().startswith("fold") and plain_fold(name).isdecimal()

@@ -113,10 +113,8 @@ def _audio_text(report: AudioReport) -> str:
     channels = _counts(report.channels, "channels")
     seconds = sorted(report.seconds)
     middle = seconds[len(seconds) // 2]
-    return (
-        f"{len(seconds):,} files, {hours:.3g} h, {seconds[0]:.3g} to {seconds[-1]:.3g} s (median {middle:.3g} s); {rates}; "
-        f"{channels}"
-    )
+    duration = f"{seconds[0]:.3g} to {seconds[-1]:.3g} s (median {middle:.3g} s)"
+    return f"{len(seconds):,} files, {hours:.3g} h; {duration}; {rates}; {channels}"
 
 
 def _counts(values: Iterable[int], unit: str) -> str:

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from otoscope.datasets.base import Dataset
 from otoscope.datasets.sources.dataset import RowDataset
 from otoscope.datasets.sources.layouts import read_path
 from otoscope.datasets.sources.rows import Rows
@@ -39,7 +40,7 @@ validation, test, seed, on_bad : as in `Settings`; None for the value in the car
     ValueError : when the card or an option is not valid.
     """
 
-    provenance = ("path", "audio")
+    provenance = (*Dataset.provenance, "audio")
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from otoscope.datasets.sources.columns import Columns, find_columns, plain_name
 from otoscope.datasets.sources.labels import find_separator, several
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.settings import Found, Settings
+from otoscope.datasets.sources.splits import plain_fold
 from otoscope.datasets.sources.tables import Table
 from otoscope.types import Event
 
@@ -101,7 +102,7 @@ class _Lines:
             audio=self.audio,  # type: ignore[arg-type]
             labels=labels,
             splits=table[columns.split] if columns.split else None,
-            folds=table[columns.fold] if columns.fold else None,
+            folds=[plain_fold(name) for name in table[columns.fold]] if columns.fold else None,
             groups=several(table[columns.group], "") if columns.group else None,
             starts=starts,
             ends=ends,
@@ -127,7 +128,7 @@ class _Lines:
             ids=self.names,
             audio=self.audio,  # type: ignore[arg-type]
             splits=table[columns.split] if columns.split else None,
-            folds=table[columns.fold] if columns.fold else None,
+            folds=[plain_fold(name) for name in table[columns.fold]] if columns.fold else None,
             groups=several(table[columns.group], "") if columns.group else None,
         )
         labels = [tuple(sorted({event.label for event in of_file})) for of_file in unique]

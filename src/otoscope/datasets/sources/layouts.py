@@ -16,9 +16,9 @@ from otoscope.datasets.sources.tables import SUFFIXES, Table, read_table
 
 UNDERSTOOD = (
     "a folder with one folder of audio files for each class; a table (.csv, .tsv, .txt, .jsonl, .parquet) that names "
-    "audio files and their labels, or events with onset and offset; a folder of audio files with Audacity, Raven or JAMS "
-    "files beside them; tars with labels (WebDataset, X-ARES); the folder of a HEAR task; Parquet or Arrow files with "
-    "audio (Hugging Face); a card (.toml)"
+    "audio files and their labels, or events with onset and offset; a folder of audio files with Audacity, Raven or "
+    "JAMS files beside them; tars with labels (WebDataset, X-ARES); the folder of a HEAR task; Parquet or Arrow files "
+    "with audio (Hugging Face); a card (.toml)"
 )
 """The layouts that are recognised, in words."""
 
@@ -128,13 +128,12 @@ def _tables(folder: Path, settings: Settings) -> Found | None:
     """The tables in a folder: one, or one for each split."""
     if not (tables := _candidates(folder)):
         return None
-    if len(tables) > 1:
-        if not all(is_split_name(path.stem) for path in tables):
-            usual = [path for path in tables if path.stem in ("metadata", "labels", "annotations", folder.name)]
-            if len(usual) != 1:
-                names = ", ".join(path.name for path in tables)
-                raise UnrecognisedError(f"{folder} has several tables: {names}; give the path of one of them")
-            tables = usual
+    if len(tables) > 1 and not all(is_split_name(path.stem) for path in tables):
+        usual = [path for path in tables if path.stem in ("metadata", "labels", "annotations", folder.name)]
+        if len(usual) != 1:
+            names = ", ".join(path.name for path in tables)
+            raise UnrecognisedError(f"{folder} has several tables: {names}; give the path of one of them")
+        tables = usual
     return read_tables(tables, settings, None if settings.audio else folder)
 
 

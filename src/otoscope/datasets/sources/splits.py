@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -132,6 +133,17 @@ def _multi_hot(rows: Rows, classes: Sequence[str]) -> npt.NDArray[np.bool_]:
     for number, labels in enumerate(rows.labels or ()):
         hot[number, [column[label] for label in labels if label in column]] = True
     return hot
+
+
+def plain_fold(name: str) -> str:
+    """The number of a fold, without the word "fold".
+
+    Examples
+    --------
+    >>> plain_fold("fold_10"), plain_fold("Fold3"), plain_fold("a")
+    ('10', '3', 'a')
+    """
+    return re.sub(r"^fold[-_ ]*(?=\d)", "", name.strip(), flags=re.IGNORECASE)
 
 
 def _by_fold(rows: Rows, fold: str | None) -> list[str]:
