@@ -21,7 +21,7 @@ from otoscope.bench.plan import Pair
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.bench.suites import Suite, Unavailable, unavailable
 from otoscope.datasets import Dataset
-from otoscope.datasets.checks import checked_clips
+from otoscope.datasets.checks import checked_clips, has_validation
 from otoscope.encoders import Encoder
 from otoscope.sampling import MixupSet, TrainingSet
 
@@ -154,11 +154,11 @@ def _create_dataset(spec: DatasetSpec, fold: int | None) -> tuple[DatasetSpec, i
     try:
         dataset = datasets.create(spec.name, **spec.options_of_fold(fold))
         checked_clips(dataset)
-        if "validation" not in dataset.splits:
+        if not has_validation(dataset):
             checked_clips(TrainingSet(dataset, cut=True), ("train", "validation"))
     except Exception as error:
         name = spec.name if fold is None else f"{spec.name}, fold {fold}"
-        return Unavailable("dataset", name, f"cannot be used: {error}")
+        return Unavailable("dataset", name, str(error))
     return spec, fold, dataset
 
 

@@ -57,8 +57,14 @@ def checked_clips(
     problems = [problem for split in clips for problem in _problems_of_split(dataset.task, split, clips[split])]
     problems += [] if allow_shared else shared_ids(clips)
     if problems:
-        raise DataError(f"data set {dataset.name!r} cannot be measured:" + "".join(f"\n  {text}" for text in problems))
+        separator = "\n  " if len(problems) > 1 else " "
+        raise DataError(separator.join([f"data set {dataset.name!r} cannot be measured:", *problems]))
     return clips
+
+
+def has_validation(dataset: Dataset) -> bool:
+    """Whether a data set declares a validation split."""
+    return "validation" in dataset.splits
 
 
 def name_clips(clips: Sequence[Clip]) -> str:

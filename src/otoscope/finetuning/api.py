@@ -13,7 +13,7 @@ from torch import Tensor
 
 from otoscope import metrics, probes
 from otoscope.datasets import Dataset
-from otoscope.datasets.checks import checked_clips
+from otoscope.datasets.checks import checked_clips, has_validation
 from otoscope.encoders import Encoder
 from otoscope.finetuning import lora
 from otoscope.finetuning.features import extract_features, predict
@@ -138,7 +138,7 @@ def finetune(
     recipe = recipe or Recipe()
     recipe.check_head()
     device = usable_device(device)
-    if "validation" not in dataset.splits:
+    if not has_validation(dataset):
         dataset = TrainingSet(dataset, cut=True)
     clips = checked_clips(dataset, ("train", "validation"))
     targets = {name: dataset.task.targets(clips[name]) for name in clips}
