@@ -57,8 +57,11 @@ def test_damaged_clips_are_named(tmp_path):
         ("{}", "is damaged"),
         (text.replace('"dog"', '"dug"'), "is damaged"),
         (text.replace('"train-3", ', ""), "is damaged"),
-        ('{"ids": ["a"], "labels": [[]], "events": [[]]}', "lists 1 clips, but the shards of this split contain 7"),
-        (text.replace('"events"', '"groups": [[]], "events"'), "is damaged"),
+        (
+            '{"ids": ["a"], "labels": [[]], "events": [[]], "groups": [[]]}',
+            "lists 1 clips, but the shards of this split contain 7",
+        ),
+        (text.replace('"groups": [[], ', '"groups": ['), "is damaged"),
     ]:
         file.write_text(wrong)
         with pytest.raises(banks.DamagedError, match=rf"train.clips\.json {message}"):
@@ -76,7 +79,7 @@ def test_a_damaged_manifest_is_named(tmp_path):
 def test_another_format_is_refused(tmp_path, monkeypatch):
     bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
     monkeypatch.setattr(manifest, "FORMAT", 99)
-    with pytest.raises(banks.BankError, match="has format 2, this version of otoscope reads format 99"):
+    with pytest.raises(banks.BankError, match="has format 3, this version of otoscope reads format 99"):
         banks.open(bank.path)
 
 

@@ -16,7 +16,6 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from otoscope.bank._encode import encode_shard
 from otoscope.bank._requirements import size_table, sizes_by_kind
@@ -94,12 +93,12 @@ def extract(
         except (IncompleteError, DamagedError):
             pass
     counts = {split: len(members) for split, members in clips.items()}
-    manifest = Manifest(identity, dataset.task, counts, control=encoder.control)
+    manifest = Manifest.of(identity, dataset.task, counts, control=encoder.control)
     size = BankSize.estimate(encoder, clips, identity)
     if progress:
         _announce(path, size, encoder)
     _check_free_space(path, size.missing_bytes(path))
-    with _locked(path):
+    with _locked(path, identity.splits):
         if bank_exists(path):
             check_identity(path, identity)
         else:
@@ -158,7 +157,7 @@ def _format_bytes(count: float) -> str:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, splits: Sequence[str]) -> Iterator[None]:
     """Lock the folder, so that other extractions wait, and delete partial files of an extraction that was killed.
 
     The operating system releases the lock when the process ends. There is no lock on Windows: run one extraction into a
@@ -173,12 +172,25 @@ def _locked(path: Path) -> Iterator[None]:
     folder = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        for pattern in (".manifest.json.*", "*/.clips.json.*", "*/.shard-*", "*/.tmp*"):  # safetensors writes .tmp*
-            for file in path.glob(pattern):
-                file.unlink()
+        _delete_partial_files(path, splits)
         yield
     finally:
         os.close(folder)
+
+
+def _delete_partial_files(path: Path, splits: Sequence[str]) -> None:
+    """Delete what an extraction that was killed has left. Raises `BankError` if a split is a link to another folder."""
+    files = list(path.glob(".manifest.json.*"))
+    for folder in (path / split for split in splits):
+        if folder.is_symlink():
+            raise BankError(
+                f"{folder} is a link, and files behind links are never changed: replace it by a folder, or give "
+                "another path"
+            )
+        files += [file for pattern in (".clips.json.*", ".shard-*", ".tmp*") for file in folder.glob(pattern)]
+    for file in files:  # safetensors writes .tmp*
+        if not file.is_dir() or file.is_symlink():
+            file.unlink()
 
 
 def _write_missing(
@@ -215,20 +227,20 @@ def _is_complete(file: Path, clips: int, identity: BankIdentity) -> bool:
 
 
 def _write_clips(file: Path, clips: Sequence[Clip]) -> None:
-    """Write `clips.json`. A file without groups gets them. Raises `BankError` if other contents differ."""
-    table: dict[str, list[Any]] = {
+    """Write `clips.json`. Raises `BankError` if there is one with other contents."""
+    table = {
         "ids": [clip.id for clip in clips],
         "labels": [clip.labels for clip in clips],
         "events": [[(event.onset, event.offset, event.label) for event in clip.events] for clip in clips],
+        "groups": [clip.groups for clip in clips],
     }
-    groups = {"groups": [clip.groups for clip in clips]} if any(clip.groups for clip in clips) else {}
-    text, without_groups = (json.dumps(contents) + "\n" for contents in (table | groups, table))
-    existing = file.read_text(encoding="utf-8") if file.exists() else None
-    if existing not in (None, text, without_groups):
-        raise BankError(
-            f"{file} and the data set list different clips, although the digest of the data set has not changed; a "
-            "digest must cover ids, labels and events. Correct the digest, delete the folder and extract the bank again"
-        )
-    if existing != text:
+    text = json.dumps(table) + "\n"
+    if not file.exists():
         with replacing(file) as temporary:
             temporary.write_text(text, encoding="utf-8")
+    elif file.read_text(encoding="utf-8") != text:
+        raise BankError(
+            f"{file} and the data set list different clips, although the digest of the data set has not changed; a "
+            "digest must cover ids, labels, events and groups. Correct the digest, delete the folder and extract the "
+            "bank again"
+        )
