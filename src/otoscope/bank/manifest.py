@@ -57,13 +57,16 @@ class Manifest:
                 f"the bank at {path} has format {version}, this version of otoscope reads format {FORMAT}: "
                 "extract the bank again"
             )
-        identity = identity | {
-            "splits": tuple(identity["splits"]),
-            "layers": tuple(identity["layers"]),
-            "shape": TokenShape(**identity["shape"]),
-        }
-        task = stored["task"] | {"classes": tuple(stored["task"]["classes"])}
-        return cls(BankIdentity(**identity), Task(**task), stored["clips"], stored.get("control", False))
+        try:
+            identity = identity | {
+                "splits": tuple(identity["splits"]),
+                "layers": tuple(identity["layers"]),
+                "shape": TokenShape(**identity["shape"]),
+            }
+            task = stored["task"] | {"classes": tuple(stored["task"]["classes"])}
+            return cls(BankIdentity(**identity), Task(**task), stored["clips"], stored.get("control", False))
+        except _WRONG as error:
+            raise _damaged(path / "manifest.json", error) from error
 
 
 def shard_rows(split: str, clips: int, shard_clips: int) -> dict[str, range]:
@@ -140,6 +143,14 @@ def _load(path: Path) -> dict[str, Any]:
         identity = stored["identity"]
         stored["task"], stored["clips"]
         stored["identity"] = {"content" if name == "holds" else name: value for name, value in identity.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BankError(f"{file} is damaged ({error!r}): delete the folder and extract the bank again") from error
+    except _WRONG as error:
+        raise _damaged(file, error) from error
     return stored
+
+
+_WRONG = (ValueError, KeyError, TypeError, AttributeError)
+"""Errors of a manifest whose values are missing or have another type."""
+
+
+def _damaged(file: Path, error: Exception) -> BankError:
+    return BankError(f"{file} is damaged ({error!r}): delete the folder and extract the bank again")
