@@ -21,6 +21,7 @@ class Toy(Encoder):
     Padded steps are NaN, and all other tokens depend on the length of the padding.
     """
 
+    revision = 1
     name, sample_rate, front_end_id = "toy", RATE, "blocks-10"
 
     def __init__(self, *, has_cls=True, scale=1.0, pad_to=0):
@@ -50,6 +51,7 @@ class Toy(Encoder):
 class Sounds(Dataset):
     """Deterministic noise of one length, or of several."""
 
+    revision = 1
     name, digest = "sounds", "sounds-1"
     task = Task(("dog", "rain", "bell"), "multi-label", "mAP")
 
@@ -91,5 +93,5 @@ def encode_separately(encoder, clip):
 
 
 def subclass_with(cls, **attributes):
-    """A subclass of the same name with other attributes."""
-    return type(cls.__name__, (cls,), attributes)
+    """A subclass of the same name and revision with other attributes."""
+    return type(cls.__name__, (cls,), {"revision": 1} | attributes)

@@ -65,19 +65,6 @@ def test_groups_are_stored_and_kept_by_subsets(tmp_path):
     assert train.subset([4, 0]).groups == (("site 1",), ("site 0",))
 
 
-def test_a_bank_without_groups_gets_them_when_its_clips_are_listed_again(tmp_path):
-    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
-    written = {file: file.stat().st_mtime_ns for file in bank.path.glob("*/*")}
-    assert extract_quietly(Toy(), Sounds(sites=2), bank.path).split("train").groups == ((),) * 7
-    (bank.path / "test" / "clips.json").unlink()
-    assert extract_quietly(Toy(), Sounds(sites=2), bank.path).split("train").groups[1] == ("site 1",)
-    changed = {file for file, time in written.items() if file.stat().st_mtime_ns != time}
-    assert changed == set(bank.path.glob("*/clips.json"))
-    (bank.path / "test" / "clips.json").unlink()
-    with pytest.raises(banks.BankError, match="list different clips"):
-        extract_quietly(Toy(), Sounds(sites=3), bank.path)
-
-
 @pytest.mark.parametrize(
     ("layers", "kept"), [("last", [2]), ("all", [0, 1, 2]), ([0], [0]), ([-1, 0], [2, 0]), ((1, 2), [1, 2])]
 )

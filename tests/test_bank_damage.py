@@ -59,8 +59,11 @@ def test_damaged_clips_are_named(tmp_path):
         ("{}", "is damaged"),
         (text.replace('"dog"', '"dug"'), "is damaged"),
         (text.replace('"train-3", ', ""), "is damaged"),
-        ('{"ids": ["a"], "labels": [[]], "events": [[]]}', "lists 1 clips, but the shards of this split contain 7"),
-        (text.replace('"events"', '"groups": [[]], "events"'), "is damaged"),
+        (
+            '{"ids": ["a"], "labels": [[]], "events": [[]], "groups": [[]]}',
+            "lists 1 clips, but the shards of this split contain 7",
+        ),
+        (text.replace('"groups": [[], ', '"groups": ['), "is damaged"),
     ]:
         file.write_text(wrong)
         with pytest.raises(banks.DamagedError, match=rf"train.clips\.json {message}"):
@@ -78,7 +81,7 @@ def test_a_damaged_manifest_is_named(tmp_path):
 def test_another_format_is_refused(tmp_path, monkeypatch):
     bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
     monkeypatch.setattr(manifest, "FORMAT", 99)
-    with pytest.raises(banks.BankError, match="has format 2, this version of otoscope reads format 99"):
+    with pytest.raises(banks.BankError, match="has format 3, this version of otoscope reads format 99"):
         banks.open(bank.path)
 
 
@@ -103,7 +106,7 @@ def test_a_folder_with_hidden_files_alone_becomes_a_bank(tmp_path):
 def test_a_manifest_without_a_field_is_refused(tmp_path):
     file = extract_quietly(Toy(), Sounds(), tmp_path / "b").path / "manifest.json"
     complete = json.loads(file.read_text())
-    paths = [(name,) for name in complete if name != "control"]
+    paths = [(name,) for name in complete]
     paths += [(part, name) for part in ("identity", "task") for name in complete[part]]
     paths += [("identity", "shape", name) for name in complete["identity"]["shape"]]
     assert len(paths) > 20
@@ -116,5 +119,3 @@ def test_a_manifest_without_a_field_is_refused(tmp_path):
         file.write_text(json.dumps(changed))
         with pytest.raises(banks.BankError, match=r"is damaged|has format"):
             banks.open(file.parent)
-    file.write_text(json.dumps({name: value for name, value in complete.items() if name != "control"}))
-    assert not banks.open(file.parent).control

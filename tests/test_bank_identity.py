@@ -2,37 +2,48 @@
 
 import importlib.metadata
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
 from helpers_banks import Sounds, Toy, extract_quietly, file_contents, subclass_with
 from otoscope import bank as banks
-from otoscope.bank import identity
+from otoscope.bank import identity, manifest
 from otoscope.registry import UnknownNameError
 
 
-def other_version(monkeypatch):
-    monkeypatch.setattr(importlib.metadata, "version", lambda _: "9.9")
+def with_other_weights():
+    encoder = Toy()
+    with torch.no_grad():
+        encoder.weight += 0.001
+    return encoder
 
 
 OTHERS = {
     "encoder": lambda _: (subclass_with(Toy, name="toy2")(), Sounds(), {}),
-    "encoder_digest": lambda _: (Toy(scale=1.001), Sounds(), {}),
+    "encoder_options": lambda _: (Toy(pad_to=80), Sounds(), {}),
+    "encoder_code": lambda _: (subclass_with(Toy, revision=2)(), Sounds(), {}),
+    "encoder_digest": lambda _: (with_other_weights(), Sounds(), {}),
     "front_end": lambda _: (subclass_with(Toy, front_end_id="blocks-11")(), Sounds(), {}),
     "dataset": lambda _: (Toy(), subclass_with(Sounds, name="sounds2")(), {}),
+    "dataset_options": lambda _: (Toy(), Sounds(sites=2), {}),
+    "dataset_code": lambda _: (Toy(), subclass_with(Sounds, revision=2)(), {}),
     "dataset_digest": lambda _: (Toy(), subclass_with(Sounds, digest="sounds-2")(), {}),
     "splits": lambda _: (Toy(), Sounds(), {"splits": ["train", "test"]}),
     "layers": lambda _: (Toy(), Sounds(), {"layers": [0]}),
     "content": lambda _: (Toy(), Sounds(), {"content": "pooled"}),
     "dtype": lambda _: (Toy(), Sounds(), {"dtype": "bfloat16"}),
-    "shape": lambda _: (Toy(has_cls=False), Sounds(), {}),
+    "shape": lambda _: (with_shape(frame_rate=11), Sounds(), {}),
     "shard_clips": lambda _: (Toy(), Sounds(), {"shard_clips": 3}),
     "format": lambda patch: patch.setattr(identity, "FORMAT", 99) or (Toy(), Sounds(), {}),
-    "otoscope": lambda patch: other_version(patch) or (Toy(), Sounds(), {}),
-    "torch": lambda patch: patch.setattr(torch, "__version__", "9.9") or (Toy(), Sounds(), {}),
 }
+
+
+def with_shape(**changes):
+    encoder = Toy()
+    encoder.shape = replace(encoder.shape, **changes)
+    return encoder
 
 
 def test_every_field_of_the_identity_is_tested():
@@ -97,13 +108,14 @@ def test_a_bank_records_whether_its_encoder_is_a_control(tmp_path):
     assert bank.identity == banks.open(tmp_path / "a").identity  # two encoders differ in the digest of their weights
 
 
-def test_a_manifest_of_an_older_version_is_read(tmp_path):
+def test_an_upgrade_of_packages_changes_no_bank(tmp_path, monkeypatch):
     bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
-    file = bank.path / "manifest.json"
-    stored = json.loads(file.read_text())
-    del stored["control"]
-    stored["identity"]["holds"] = stored["identity"].pop("content")
-    file.write_text(json.dumps(stored))
-    old = extract_quietly(Toy(), Sounds(), bank.path)
-    assert old.identity == bank.identity
-    assert not old.control
+    assert bank.versions == {name: importlib.metadata.version(name) for name in ("otoscope", "torch", "numpy")}
+    monkeypatch.setattr(manifest, "version", lambda _: "9.9")
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "9.9")
+    monkeypatch.setattr(torch, "__version__", "9.9")
+    encoder, before = Toy(), file_contents(bank.path)
+    again = extract_quietly(encoder, Sounds(), bank.path)
+    assert (again.identity, again.versions, encoder.calls) == (bank.identity, bank.versions, [])
+    assert file_contents(bank.path) == before
+    assert extract_quietly(Toy(), Sounds(), tmp_path / "new").versions["torch"] == "9.9"

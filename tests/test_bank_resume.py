@@ -11,24 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from helpers_banks import VARIED, Sounds, Toy, every_kind, extract_quietly, file_contents
+from helpers_banks import VARIED, Sounds, Toy, every_kind, extract_quietly, file_contents, subclass_with
 from helpers_killed import MANY
 from otoscope import bank as banks
 
 
-class FailsInBatch(Toy):
-    """Raises in its `fatal`-th batch."""
+def fails_in_batch(fatal):
+    """A toy encoder that raises in its `fatal`-th batch."""
 
-    name = "toy"
-
-    def __init__(self, fatal):
-        super().__init__()
-        self.fatal = fatal
-
-    def front_end(self, batch):
-        if len(self.calls) == self.fatal:
+    def front_end(encoder, batch):
+        if len(encoder.calls) == fatal:
             raise RuntimeError("the encoder failed")
-        return super().front_end(batch)
+        return Toy.front_end(encoder, batch)
+
+    return subclass_with(Toy, front_end=front_end)()
 
 
 @every_kind
@@ -37,7 +33,7 @@ def test_after_an_error_in_the_encoder_one_shard_is_encoded_again(tmp_path, fata
     data = Sounds(counts=(8, 4, 4), lengths=VARIED)
     uninterrupted = extract_quietly(Toy(), data, tmp_path / "whole", **kind)
     with pytest.raises(RuntimeError, match="the encoder failed") as caught:
-        extract_quietly(FailsInBatch(fatal), data, tmp_path / "b", **kind)
+        extract_quietly(fails_in_batch(fatal), data, tmp_path / "b", **kind)
     assert re.match(r"in split '(\w+)', clips \1-\d", caught.value.__notes__[0])
     before = set(file_contents(tmp_path / "b"))
     with pytest.raises(banks.IncompleteError, match=r"is missing \d of its 8 shards.*run extract again"):
@@ -128,7 +124,7 @@ def test_partial_files_of_a_killed_extraction_are_deleted_and_no_others(tmp_path
 
 def test_a_complete_bank_is_opened_without_encoding(tmp_path):
     extract_quietly(Toy(), Sounds(), tmp_path / "b")
-    assert extract_quietly(FailsInBatch(0), Sounds(), tmp_path / "b").splits == ("train", "validation", "test")
+    assert extract_quietly(fails_in_batch(0), Sounds(), tmp_path / "b").splits == ("train", "validation", "test")
 
 
 def test_a_missing_clips_file_makes_a_bank_incomplete(tmp_path):

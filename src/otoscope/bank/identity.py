@@ -5,20 +5,19 @@ A bank is used only if its identity is the requested one.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
-from otoscope.datasets import Dataset
-from otoscope.encoders import Encoder
+from otoscope.datasets import Dataset, content_of, dataset_identity
+from otoscope.encoders import Encoder, encoder_identity
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.types import TokenShape
 
-FORMAT = 2
-"""Version of the files of a bank and of the code that writes them; increase it when either changes."""
+FORMAT = 3
+"""Revision of the files of a bank and of the code that writes them; increase it when either changes."""
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "int8": torch.int8}
 """Dtypes in which tokens can be stored; int8 with a scale for each token (`otoscope.ops.quantise`)."""
@@ -68,13 +67,17 @@ def resolve_layers(layers: Layers, count: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class BankIdentity:
-    """Everything that decides a bank: data set, encoder, what is stored of each clip, and the version of the files.
+    """Everything that decides a bank: data set, encoder, what is stored of each clip, and the revision of the files.
 
     Parameters
     ----------
-    encoder, encoder_digest : str. Name of the encoder, and sha256 of its weights.
+    encoder, encoder_options, encoder_code : str. Name of the encoder, its options as JSON, and the revision of its code
+        (`otoscope.identity.Identified`).
+    encoder_digest : str. The sha256 of its weights.
     front_end : str. `front_end_id` of the encoder.
-    dataset, dataset_digest : str. Name and digest of the data set.
+    dataset, dataset_options, dataset_code : str. Name of the data set, its options as JSON, and the revision of its
+        code.
+    dataset_digest : str. The sha256 of its task, splits and content.
     splits : tuple of str. Names of the splits.
     layers : tuple of int. Indices into the encoder's layers.
     content : "tokens" or "pooled". See `CONTENTS`.
@@ -82,13 +85,16 @@ class BankIdentity:
     shape : TokenShape. Shape of the token maps, with the layers of the bank; the same for pooled vectors.
     shard_clips : int. Maximum number of clips of a shard.
     format : int. `FORMAT`.
-    otoscope, torch : str. Versions of the packages.
     """
 
     encoder: str
+    encoder_options: str
+    encoder_code: str
     encoder_digest: str
     front_end: str
     dataset: str
+    dataset_options: str
+    dataset_code: str
     dataset_digest: str
     splits: tuple[str, ...]
     layers: tuple[int, ...]
@@ -97,8 +103,6 @@ class BankIdentity:
     shape: TokenShape
     shard_clips: int
     format: int
-    otoscope: str
-    torch: str
 
     @classmethod
     def of(
@@ -125,10 +129,14 @@ class BankIdentity:
         index = resolve_layers(layers, shape.layers)
         return cls(
             encoder=encoder.name,
+            encoder_options=encoder.options_text,
+            encoder_code=encoder.code_text,
             encoder_digest=encoder.digest,
             front_end=encoder.front_end_id,
             dataset=dataset.name,
-            dataset_digest=dataset.digest,
+            dataset_options=dataset.options_text,
+            dataset_code=dataset.code_text,
+            dataset_digest=content_of(dataset),
             splits=names,
             layers=index,
             content=content,
@@ -136,9 +144,18 @@ class BankIdentity:
             shape=TokenShape(len(index), shape.freq, shape.dim, shape.has_cls, shape.frame_rate),
             shard_clips=shard_clips,
             format=FORMAT,
-            otoscope=importlib.metadata.version("otoscope"),
-            torch=str(torch.__version__),
         )
+
+    @property
+    def encoder_identity(self) -> str:
+        """`Encoder.identity_digest` of the encoder, which results store."""
+        weights = self.encoder_digest
+        return encoder_identity(self.encoder, self.encoder_options, self.encoder_code, weights, self.front_end)
+
+    @property
+    def dataset_identity(self) -> str:
+        """`Dataset.identity_digest` of the data set, which results store."""
+        return dataset_identity(self.dataset, self.dataset_options, self.dataset_code, self.dataset_digest)
 
     @property
     def storage(self) -> dict[str, Any]:

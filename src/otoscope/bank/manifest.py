@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,20 @@ class Manifest:
     identity : BankIdentity. Everything that decides the bank.
     task : Task. The task of the data set.
     clips : dict. Number of clips of each split.
-    control : bool. True where the encoder is a control with random weights. Not part of the identity; False for a
-        manifest written before this field existed.
+    control : bool. True where the encoder is a control with random weights. Not part of the identity.
+    versions : dict. Versions of the packages that wrote the manifest. Not part of the identity.
     """
 
     identity: BankIdentity
     task: Task
     clips: dict[str, int]
-    control: bool = False
+    control: bool
+    versions: dict[str, str]
+
+    @classmethod
+    def of(cls, identity: BankIdentity, task: Task, clips: dict[str, int], *, control: bool) -> Manifest:
+        """The manifest of a bank that these versions of the packages write."""
+        return cls(identity, task, clips, control, {name: version(name) for name in ("otoscope", "torch", "numpy")})
 
     def shards(self, split: str) -> dict[str, range]:
         """Path of every shard of a split, relative to the bank, and the rows of the split that it contains."""
@@ -51,10 +58,10 @@ class Manifest:
         """
         stored = _load(path)
         identity = stored["identity"]
-        version = identity.get("format")
-        if version != FORMAT or set(identity) != {f.name for f in fields(BankIdentity)}:
+        written = identity.get("format")
+        if written != FORMAT or set(identity) != {f.name for f in fields(BankIdentity)}:
             raise BankError(
-                f"the bank at {path} has format {version}, this version of otoscope reads format {FORMAT}: "
+                f"the bank at {path} has format {written}, this version of otoscope reads format {FORMAT}: "
                 "extract the bank again"
             )
         try:
@@ -64,7 +71,7 @@ class Manifest:
                 "shape": TokenShape(**identity["shape"]),
             }
             task = stored["task"] | {"classes": tuple(stored["task"]["classes"])}
-            return cls(BankIdentity(**identity), Task(**task), stored["clips"], stored.get("control", False))
+            return cls(BankIdentity(**identity), Task(**task), stored["clips"], stored["control"], stored["versions"])
         except _WRONG as error:
             raise _damaged(path / "manifest.json", error) from error
 
@@ -134,15 +141,13 @@ def check_identity(path: Path, requested: BankIdentity) -> None:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """The JSON of a manifest. Old names of fields are replaced by their new names."""
+    """The JSON of a manifest."""
     file = path / "manifest.json"
     if not file.exists():
         raise BankError(f"no bank at {path}: there is no manifest.json; write a bank with `extract`")
     try:
         stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        identity = stored["identity"]
-        stored["task"], stored["clips"]
-        stored["identity"] = {"content" if name == "holds" else name: value for name, value in identity.items()}
+        stored["task"], stored["clips"], stored["identity"].items()
     except _WRONG as error:
         raise _damaged(file, error) from error
     return stored

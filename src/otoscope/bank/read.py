@@ -61,8 +61,13 @@ class Bank:
 
     @property
     def control(self) -> bool:
-        """Whether the encoder is a control with random weights. False in banks that are older than this field."""
+        """Whether the encoder is a control with random weights."""
         return self._manifest.control
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of the packages that began to write the bank."""
+        return dict(self._manifest.versions)
 
     @property
     def shape(self) -> TokenShape:

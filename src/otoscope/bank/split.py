@@ -24,7 +24,7 @@ _POOLED_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class ClipTable:
-    """Names, targets, events and groups of some clips: `clips.json`. Without stored groups, each clip has none."""
+    """Names, targets, events and groups of some clips: `clips.json`."""
 
     ids: tuple[str, ...]
     targets: Tensor
@@ -37,7 +37,7 @@ class ClipTable:
         try:
             stored = json.loads(file.read_text(encoding="utf-8"))
             ids, events = tuple(stored["ids"]), stored["events"]
-            groups = stored.get("groups") or [[]] * len(ids)
+            groups = stored["groups"]
             if not len(ids) == len(stored["labels"]) == len(events) == len(groups):
                 raise ValueError("its lists have different lengths")
             targets = torch.zeros(len(ids), len(task.classes))
@@ -65,7 +65,7 @@ class BankSplit:
     ids : tuple of str. One name per clip, in the order of the data set.
     targets : float32 [n, C]. Multi-hot labels.
     events : tuple. The events of each clip.
-    groups : tuple. The groups of each clip (`Clip.groups`); empty in a bank that was extracted before they were stored.
+    groups : tuple. The groups of each clip (`Clip.groups`).
     task : Task. The task of the data set.
     content : "tokens" or "pooled". What the bank stores of each clip.
     shape : TokenShape. Shape of the encoder's token maps. It is the same for a bank with pooled vectors, so that a

@@ -16,7 +16,6 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from otoscope import metrics
 from otoscope.bank._encode import encode_shard
@@ -93,7 +92,7 @@ def extract(
             pass
     clips = {split: _checked_clips(dataset, split) for split in identity.splits}
     counts = {split: len(members) for split, members in clips.items()}
-    manifest = Manifest(identity, dataset.task, counts, control=encoder.control)
+    manifest = Manifest.of(identity, dataset.task, counts, control=encoder.control)
     size = BankSize.estimate(encoder, clips, identity)
     if progress:
         _announce(path, size, encoder)
@@ -229,20 +228,20 @@ def _is_complete(file: Path, clips: int, identity: BankIdentity) -> bool:
 
 
 def _write_clips(file: Path, clips: Sequence[Clip]) -> None:
-    """Write `clips.json`. A file without groups gets them. Raises `BankError` if other contents differ."""
-    table: dict[str, list[Any]] = {
+    """Write `clips.json`. Raises `BankError` if there is one with other contents."""
+    table = {
         "ids": [clip.id for clip in clips],
         "labels": [clip.labels for clip in clips],
         "events": [[(event.onset, event.offset, event.label) for event in clip.events] for clip in clips],
+        "groups": [clip.groups for clip in clips],
     }
-    groups = {"groups": [clip.groups for clip in clips]} if any(clip.groups for clip in clips) else {}
-    text, without_groups = (json.dumps(contents) + "\n" for contents in (table | groups, table))
-    existing = file.read_text(encoding="utf-8") if file.exists() else None
-    if existing not in (None, text, without_groups):
-        raise BankError(
-            f"{file} and the data set list different clips, although the digest of the data set has not changed; a "
-            "digest must cover ids, labels and events. Correct the digest, delete the folder and extract the bank again"
-        )
-    if existing != text:
+    text = json.dumps(table) + "\n"
+    if not file.exists():
         with replacing(file) as temporary:
             temporary.write_text(text, encoding="utf-8")
+    elif file.read_text(encoding="utf-8") != text:
+        raise BankError(
+            f"{file} and the data set list different clips, although the digest of the data set has not changed; a "
+            "digest must cover ids, labels, events and groups. Correct the digest, delete the folder and extract the "
+            "bank again"
+        )

@@ -59,8 +59,8 @@ def evaluate(
     ValueError : when the probe was trained with another encoder or on another data set.
     """
     identity = bank.identity
-    _check_digest("encoder", fitted.protocol.encoder_digest, identity.encoder_digest)
-    _check_digest("data set", fitted.protocol.dataset_digest, identity.dataset_digest)
+    _check_digest("encoder", fitted.protocol.encoder_digest, identity.encoder_identity)
+    _check_digest("data set", fitted.protocol.dataset_digest, identity.dataset_identity)
     split = open_held_out(bank)
     logits = fitted.predict_logits(split)
     labels = {"encoder": encoder or identity.encoder, "dataset": identity.dataset, "probe": probe or fitted.probe}
@@ -94,7 +94,7 @@ def evaluate_finetuned(
     ------
     ValueError : when the encoder was fine-tuned on another data set.
     """
-    _check_digest("data set", fitted.protocol.dataset_digest, dataset.digest)
+    _check_digest("data set", fitted.protocol.dataset_digest, dataset.identity_digest)
     clips = dataset.clips(HELD_OUT)
     logits, targets = fitted.predict_logits(clips), fitted.task.targets(clips)
     labels = {"encoder": encoder or fitted.encoder, "dataset": dataset.name, "probe": probe or fitted.probe}
@@ -116,7 +116,15 @@ def map_activation(
     Returns
     -------
     ActivationMap. Clip and prototype are chosen by `activation.map_activation`.
+
+    Raises
+    ------
+    ValueError : when the probe was trained with another encoder or on another data set than one of the arguments.
     """
+    for other in (bank.identity.encoder_identity, encoder.identity_digest):
+        _check_digest("encoder", fitted.protocol.encoder_digest, other)
+    for other in (bank.identity.dataset_identity, dataset.identity_digest):
+        _check_digest("data set", fitted.protocol.dataset_digest, other)
     clips = {clip.id: clip for clip in dataset.clips(HELD_OUT)}
     return activation.map_activation(fitted, open_held_out(bank), encoder, clips, name or bank.identity.encoder)
 
@@ -191,6 +199,7 @@ def _record(
 def _check_digest(part: str, trained: str, given: str) -> None:
     if trained != given:
         raise ValueError(
-            f"this probe was trained with {part} {trained[:12]} and cannot be measured with {part} {given[:12]} "
-            f"(digests); fit a probe on this {part}, or give the {part} that it was trained with"
+            f"this probe was trained with {part} {trained[:12]} and cannot be measured with {part} {given[:12]}; these "
+            f"identities cover options, content and the revision of the code. Fit a probe on this {part}, or give the "
+            f"{part} that it was trained with"
         )

@@ -41,8 +41,8 @@ def study_protocol(suite: Suite, study: Study, resolved: ResolvedPair) -> Protoc
     if isinstance(spec, FinetuneSpec):
         protocol = finetune_protocol(
             spec.recipe,
-            encoder_digest=resolved.identity.encoder_digest,
-            dataset_digest=resolved.identity.dataset_digest,
+            encoder_digest=resolved.identity.encoder_identity,
+            dataset_digest=resolved.identity.dataset_identity,
             task=resolved.task,
             control=resolved.control,
             sampling=sampling,

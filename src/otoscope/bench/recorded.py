@@ -18,9 +18,9 @@ SHIPPED = Path(__file__).parent / "recorded"
 
 
 def matches(record: Record, identity: BankIdentity) -> bool:
-    """Whether a record was measured with the encoder and the data set of a bank, by their digests."""
+    """Whether a record was measured with the encoder and the data set of a bank, by their identities."""
     digests = (record.protocol.encoder_digest, record.protocol.dataset_digest)
-    return digests == (identity.encoder_digest, identity.dataset_digest)
+    return digests == (identity.encoder_identity, identity.dataset_identity)
 
 
 def copy_to(store: Store, encoder: str, identity: BankIdentity, *, shipped: Path | None = None) -> int:

@@ -45,6 +45,8 @@ class Scenes(Dataset):
     ((160000,), 16000, True)
     """
 
+    revision = 1
+
     def __init__(self, *, train: int = 1000, validation: int = 200, test: int = 300, seed: int = 0) -> None:
         self._counts = {"train": train, "validation": validation, HELD_OUT: test}
         for option, value in {**self._counts, "seed": seed}.items():

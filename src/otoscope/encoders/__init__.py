@@ -4,6 +4,15 @@ A plug-in subclasses `Encoder`, returns `Features` from its front end, and regis
 `otoscope.encoders.contract` checks it.
 """
 
-from otoscope.encoders.base import Encoder, Features, create, names, register, registry, weights_digest
+from otoscope.encoders.base import (
+    Encoder,
+    Features,
+    create,
+    encoder_identity,
+    names,
+    register,
+    registry,
+    weights_digest,
+)
 
-__all__ = ["Encoder", "Features", "create", "names", "register", "registry", "weights_digest"]
+__all__ = ["Encoder", "Features", "create", "encoder_identity", "names", "register", "registry", "weights_digest"]

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from otoscope.identity import Identified, digest_of
 from otoscope.registry import Registry
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
@@ -30,7 +31,7 @@ class Features:
     lengths: Tensor
 
 
-class Encoder(nn.Module, ABC):
+class Encoder(Identified, nn.Module, ABC):
     """The base class of encoders.
 
     An encoder consists of a front end and a body. `front_end` computes features from audio and is never trained.
@@ -45,6 +46,9 @@ class Encoder(nn.Module, ABC):
     front_end_id : a text that identifies the front end and its settings. It is part of a bank's identity, so it must
         change whenever the features change.
     control : True where the weights are random, so that the encoder is a control and not a pretrained model.
+    revision : number of the version of the code, see `otoscope.identity.Revised`. Without it, every change of the
+        source file makes another encoder, whose banks and results are computed again.
+    provenance : options that only say where the weights are stored. The digest of the weights counts in their place.
     """
 
     name: ClassVar[str]
@@ -147,6 +151,31 @@ class Encoder(nn.Module, ABC):
     def digest(self) -> str:
         """The sha256 of all weights and buffers, as `weights_digest` computes it."""
         return weights_digest(self.state_dict().items())
+
+    @property
+    def identity_digest(self) -> str:
+        """The sha256 of everything that decides the tokens: name, options, code, weights and front end.
+
+        Encoders of equal identity give equal tokens. Banks and results of another identity are not used.
+        """
+        return encoder_identity(self.name, self.options_text, self.code_text, self.digest, self.front_end_id)
+
+
+def encoder_identity(name: str, options: str, code: str, weights: str, front_end: str) -> str:
+    """Compute the identity of an encoder from its parts.
+
+    Parameters
+    ----------
+    name : registered name.
+    options, code : `options_text` and `code_text` of `otoscope.identity.Identified`.
+    weights : `Encoder.digest`.
+    front_end : `Encoder.front_end_id`.
+
+    Returns
+    -------
+    The hexadecimal sha256.
+    """
+    return digest_of("encoder", name, options, code, weights, front_end)
 
 
 def weights_digest(named: Iterable[tuple[str, Tensor]]) -> str:

@@ -169,6 +169,7 @@ class Tiny(Encoder):
     ValueError : when `weights` is neither of the two.
     """
 
+    revision = 1
     sample_rate = RATE
     shape = TokenShape(layers=DEPTH, freq=FREQ, dim=DIM, has_cls=True, frame_rate=100 / PATCH)
     front_end_id = f"kaldi-fbank128-hanning-25/10ms-({MEAN},{SPREAD})-pad{PAD_FRAMES}"

@@ -99,6 +99,8 @@ class Whisper(Encoder):
     TokenShape(layers=2, freq=1, dim=12, has_cls=False, frame_rate=12.5)
     """
 
+    revision = 1
+    provenance = ("path", "revision")
     sample_rate = RATE
 
     def __init__(

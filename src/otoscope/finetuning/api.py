@@ -43,7 +43,7 @@ class FittedFinetune:
     encoder, dataset : names of the encoder and of the data set.
     task : classes and metric of the data set.
     seed : seed of the training.
-    protocol : everything that decides the training, apart from the seed: the recipe, and the digests of the encoder
+    protocol : everything that decides the training, apart from the seed: the recipe, and the identities of the encoder
         before training and of the data set.
     lr, weight_decay : learning rate of the head, and weight decay.
     history : one row per epoch: `epoch`, `loss` and `validation`.
@@ -179,8 +179,8 @@ def _targets(dataset: Dataset, split: str, clips: Sequence[Clip]) -> Tensor:
 def _protocol(encoder: Encoder, dataset: Dataset, recipe: Recipe) -> Protocol:
     return finetune_protocol(
         recipe,
-        encoder_digest=encoder.digest,
-        dataset_digest=dataset.digest,
+        encoder_digest=encoder.identity_digest,
+        dataset_digest=dataset.identity_digest,
         task=dataset.task.kind,
         control=encoder.control,
         sampling=dataset.sampling if isinstance(dataset, TrainingSet) else Sampling(),

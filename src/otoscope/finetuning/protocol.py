@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
+from otoscope import probes
 from otoscope.finetuning.recipe import Recipe
 from otoscope.results import FINETUNE, Protocol, Sampling, SearchSettings
 
@@ -25,7 +26,7 @@ def finetune_protocol(
     Parameters
     ----------
     recipe : how the encoder is trained.
-    encoder_digest, dataset_digest : content digests of the encoder before the training, and of the data set.
+    encoder_digest, dataset_digest : identities of the encoder before the training, and of the data set.
     task : kind of the data set's task.
     control : whether the encoder started from random weights.
     sampling : how the train clips were chosen.
@@ -35,7 +36,7 @@ def finetune_protocol(
     -------
     Protocol. Without a fold, which only the caller knows.
     """
-    values = dataclasses.asdict(recipe)
+    values = dataclasses.asdict(recipe) | {"head_options": probes.chosen_options(recipe.head, recipe.head_options)}
     search = None
     if len(lrs) > 1:
         values["lr"] = None
@@ -46,6 +47,7 @@ def finetune_protocol(
         task=task,
         control=control,
         probe=FINETUNE,
+        probe_code=probes.registry.get(recipe.head).code(),
         recipe=values,
         search=search,
         **vars(sampling),

@@ -5,7 +5,7 @@ A plug-in subclasses `ClipProbe` or `FrameProbe` and registers itself with `regi
 """
 
 from otoscope.probes._cost import Cost
-from otoscope.probes._create import cost, create, parameter_count, solver_of, standardisation_of
+from otoscope.probes._create import chosen_options, cost, create, parameter_count, solver_of, standardisation_of
 from otoscope.probes._head import Head
 from otoscope.probes._layer_gate import LayerGate
 from otoscope.probes._linear_head import (
@@ -41,6 +41,7 @@ __all__ = [
     "Prototypes",
     "Range",
     "SharedPrototypes",
+    "chosen_options",
     "cost",
     "create",
     "draw_tokens",

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from otoscope.identity import canonical
 from otoscope.probes._cost import Cost
 from otoscope.probes._layer_gate import gated
 from otoscope.probes._linear_head import FixedFeatureBase, side_by_side
@@ -88,6 +89,19 @@ def parameter_count(name: str, shape: TokenShape, n_classes: int, **options: Any
     405275
     """
     return _parameters(_build_on_meta(name, shape, n_classes, options))
+
+
+def chosen_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that differ from the defaults of a probe, so that equal probes have equal options.
+
+    Examples
+    --------
+    >>> chosen_options("linear", {"solver": "exact", "norm": "layer"})
+    {'norm': 'layer'}
+    """
+    registry.check_options(name, options)
+    declared = registry.options(name)
+    return {key: value for key, value in options.items() if canonical(value) != canonical(declared[key].default)}
 
 
 def solver_of(name: str, options: Mapping[str, Any]) -> str:

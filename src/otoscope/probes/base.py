@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from otoscope.identity import Revised
 from otoscope.probes._cost import count_macs
 from otoscope.registry import Registry
 from otoscope.types import Tokens, TokenShape
@@ -51,7 +52,7 @@ class Range:
         return float((self.low * self.high) ** 0.5)
 
 
-class Probe(nn.Module, ABC):
+class Probe(Revised, nn.Module, ABC):
     """Base of every probe. A probe subclasses `ClipProbe` or `FrameProbe` and defines `forward`.
 
     Parameters
@@ -78,6 +79,8 @@ class Probe(nn.Module, ABC):
     solver : how the probe is fitted. "adamw": by gradient; "exact": its linear layer is solved to the optimum, see
         `FixedFeatureBase`; "stored": it stores the training clips (`partial_fit`). A probe that offers a choice has
         the option `solver`.
+    revision : number of the version of the code, see `otoscope.identity.Revised`. Results of another revision are not
+        used; a plug-in without it has another revision whenever its source file changes.
     stackable : True if many copies of the probe may be computed as one (`stacked_forward`). It needs a probe without
         dropout, without penalty and without state other than its parameters. It pays where the copies share work:
         products with the same tokens, or many small operations.

@@ -55,7 +55,7 @@ def declared_settings(protocol: Protocol) -> dict[str, Any]:
         settings |= {"lr": training.lr, "weight_decay": training.weight_decay}
         settings |= {"resolve_head": training.resolve_head}
     settings |= protocol.recipe or {}
-    settings["revision"] = protocol.revision
+    settings |= {"code": protocol.probe_code or None, "revision": protocol.revision}
     return {name: value for name, value in settings.items() if value is not None}
 
 

@@ -119,11 +119,14 @@ class Protocol:
 
     Parameters
     ----------
-    encoder_digest, dataset_digest : content digests of the encoder (weights) and of the data set.
+    encoder_digest : `Encoder.identity_digest`, which covers name, options, code, weights and front end.
+    dataset_digest : `Dataset.identity_digest`, which covers name, options, code, task, splits and content.
     control : True for an encoder with random weights, which measures the architecture alone.
     task : kind of the task.
     probe : registered name of the probe, or "finetune" for the whole encoder.
-    options : options given to the probe (not its defaults).
+    probe_code : revision of the code of the probe, or of the head of a fine-tuning (`otoscope.identity.Revised.code`);
+        empty for a probe of otoscope without a revision, and in records that are older than this field.
+    options : options of the probe that differ from its defaults.
     solver : "exact" for a probe whose only trained layer is solved to its optimum, without a seed and a learning rate;
         None for any other probe.
     norm : normalisation before the last linear layer ("none", "layer", "batch"); None for a probe without that option.
@@ -145,6 +148,7 @@ class Protocol:
     dataset_digest: str
     task: Literal["multi-label", "multi-class"]
     probe: str
+    probe_code: str = ""
     control: bool = False
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     solver: Literal["exact"] | None = None

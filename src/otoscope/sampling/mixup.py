@@ -87,7 +87,7 @@ def with_mixup_views(bank: Bank, views: Bank, *, shots: int, draw: int, number: 
     ValueError : when the two banks have different encoders, layers, dtypes or contents.
     """
     expected, given = (
-        (b.identity.encoder_digest, b.identity.layers, b.identity.dtype, b.identity.content) for b in (bank, views)
+        (b.identity.encoder_identity, b.identity.layers, b.identity.dtype, b.identity.content) for b in (bank, views)
     )
     if expected != given:
         raise ValueError(

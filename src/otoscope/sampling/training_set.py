@@ -19,7 +19,7 @@ class TrainingSet(Dataset):
     """The train and validation clips of a data set; its other splits cannot be read.
 
     The clips are those that `with_validation` and `with_few_shot` choose from a bank of the data set. Name, task and
-    digest are those of the data set.
+    identity are those of the data set.
 
     Parameters
     ----------
@@ -33,7 +33,8 @@ class TrainingSet(Dataset):
     def __init__(
         self, dataset: Dataset, *, cut: bool = False, shots: int | None = None, draw: int = 0, views: int = 0
     ) -> None:
-        self.name, self.task, self._digest = dataset.name, dataset.task, dataset.digest  # type: ignore[misc]
+        self.name, self.task = dataset.name, dataset.task  # type: ignore[misc]
+        self._identity = dataset.identity_digest
         self.draw = draw
         self.sampling = Sampling(
             shots=shots,
@@ -54,8 +55,13 @@ class TrainingSet(Dataset):
 
     @property
     def digest(self) -> str:
-        """The digest of the data set."""
-        return self._digest
+        """The identity of the data set."""
+        return self._identity
+
+    @property
+    def identity_digest(self) -> str:
+        """The identity of the data set."""
+        return self._identity
 
     def clips(self, split: str) -> Sequence[Clip]:
         """Return the clips of a split.
@@ -92,9 +98,9 @@ class MixupSet(Dataset):
 
     @property
     def digest(self) -> str:
-        """sha256 over the digest of the data set, the ids of clips and views, the draw and the rule of mixing."""
+        """sha256 over the identity of the data set, the ids of clips and views, the draw and the rule of mixing."""
         ids = [clip.id for clip in self._training_set.clips("train")]
-        identity = [self._training_set.digest, ids, self._training_set.draw, {"p": P, "snr_db": SNR_DB}]
+        identity = [self._training_set.identity_digest, ids, self._training_set.draw, {"p": P, "snr_db": SNR_DB}]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
     def clips(self, split: str) -> Sequence[Clip]:

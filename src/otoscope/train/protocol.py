@@ -50,12 +50,13 @@ def probe_protocol(
     resolve_head = training.resolve_head and issubclass(kind, LinearHeadProbe)
     solver = probes.solver_of(probe, options)
     return Protocol(
-        encoder_digest=identity.encoder_digest,
-        dataset_digest=identity.dataset_digest,
+        encoder_digest=identity.encoder_identity,
+        dataset_digest=identity.dataset_identity,
         task=task,
         control=control,
         probe=probe,
-        options=options,
+        probe_code=kind.code(),
+        options=probes.chosen_options(probe, options),
         solver="exact" if solver == "exact" else None,
         norm=_norm(probe, options),
         layers=tuple(identity.layers[index] for index in layers),
