@@ -243,6 +243,40 @@ def test_the_plan_is_printed_as_one_page() -> None:
     assert "knn      " not in text
 
 
+def test_the_page_has_the_number_of_runs_and_the_time_of_each_study() -> None:
+    suite = dataclasses.replace(SUITE, probes=(LINEAR, ProbeSpec("knn")))
+    sizes = {A: dataclasses.replace(SIZE, bytes=20_000_000), B: dataclasses.replace(SIZE, bytes=0)}
+    measured = {study: 200.0 if study.shots else 10.0 for pair in sizes for study in plan.studies_of(suite, pair)}
+    measured |= {study: 0.5 for study in measured if study.probe == "knn"}
+    finished = plan.make(suite, {A: SIZE}).runs[:1]
+    text = str(plan.make(suite, sizes, measured=measured, finished=finished))
+    assert text.splitlines() == [
+        "suite toy: a toy",
+        "tiny x a: bank 20.0 MB to encode, 8 s",
+        "  linear       2 trials + 2 seeds, 10 s each",
+        "  knn          1 seed, under 1 s each",
+        "tiny x b: bank complete",
+        "  linear       4 shots, draw 0: 3 trials + 2 seeds, 3 min each",
+        "  knn          4 shots, draw 0: 1 seed, under 1 s each",
+        "  linear       4 shots, draw 1: 3 trials + 2 seeds, 3 min each",
+        "  knn          4 shots, draw 1: 1 seed, under 1 s each",
+        "17 runs to do, 1 done; 0.02 GB of banks to write; about 27 min (0.46 hours) on 2 cores",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.9, "under 1 s"), (1, "1 s"), (99, "99 s"), (100, "2 min"), (7199, "120 min"), (7200, "2.0 h")],
+)
+def test_times_are_written_in_the_unit_that_fits(seconds: float, text: str) -> None:
+    suite = dataclasses.replace(SUITE, probes=(ProbeSpec("knn"),))
+    made = plan.make(suite, {A: dataclasses.replace(SIZE, bytes=0)}, measured={Study(A, "knn"): seconds})
+    lines = str(made).splitlines()
+    assert lines[2] == f"  knn          1 seed, {text} each"
+    about = "" if seconds < 1 else "about "
+    assert lines[3].startswith(f"1 run to do, 0 done; 0.00 GB of banks to write; {about}{text} (")
+
+
 def test_protocols_of_studies_differ_and_are_equal_after_json() -> None:
     here = study_protocol(SUITE, Study(A, "linear"), resolved())
     assert Protocol.from_json(json.loads(json.dumps(here.to_json()))) == here

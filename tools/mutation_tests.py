@@ -66,7 +66,13 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
         "progress": ("tests/test_execute_killed.py",),
         "protocol": ("tests/test_train.py", "tests/test_identity.py", "tests/test_execute.py"),
     },
-    "results": {"": ("tests/test_results.py", "tests/test_convergence.py", "tests/test_identity.py")},
+    "results": {
+        "": ("tests/test_results.py", "tests/test_identity.py"),
+        "activation_map": (
+            "tests/test_report.py::test_an_activation_map_is_saved_and_loaded_and_bad_files_are_refused",
+        ),
+        "convergence": ("tests/test_convergence.py", "tests/test_convergence_shown.py"),
+    },
     "bench/plan": {"": ("tests/test_plan.py",)},
 }
 """For each package, the tests of its modules by the beginning of their names; the longest beginning counts."""
