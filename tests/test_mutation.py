@@ -19,8 +19,16 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = set(sys.modules)
     monkeypatch.syspath_prepend(ROOT / "tools")
     yield
-    for name in {"mutation", "mutation_tests"} & set(sys.modules) - before:
+    for name in {"faults", "mutation", "mutation_tests"} & set(sys.modules) - before:
         del sys.modules[name]
+
+
+@pytest.fixture
+def faults(tools: None) -> ModuleType:  # noqa: ARG001
+    pytest.importorskip("cosmic_ray", reason="the extra `mutation` (Cosmic Ray) is not installed")
+    import faults
+
+    return faults
 
 
 @pytest.fixture
@@ -65,13 +73,13 @@ def test_every_module_has_tests_and_every_test_exists() -> None:
         ("return f(1)\n", None),
     ],
 )
-def test_a_statement_with_an_effect_is_removed(mutation: ModuleType, source: str, changed: str | None) -> None:
-    assert mutation.mutate_code(source, mutation.RemoveStatement(), 0) == changed
+def test_a_statement_with_an_effect_is_removed(faults: ModuleType, source: str, changed: str | None) -> None:
+    assert faults.mutate_code(source, faults.RemoveStatement(), 0) == changed
 
 
-def test_a_draw_plants_one_fault_at_each_place_and_none_in_annotations(mutation: ModuleType) -> None:
-    drawn = list(mutation.draw("bench/plan", 12, 3))
-    assert drawn[:4] == list(mutation.draw("bench/plan", 4, 3)) != list(mutation.draw("bench/plan", 4, 4))
+def test_a_draw_plants_one_fault_at_each_place_and_none_in_annotations(faults: ModuleType) -> None:
+    drawn = list(faults.draw("bench/plan", 12, 3))
+    assert drawn[:4] == list(faults.draw("bench/plan", 4, 3)) != list(faults.draw("bench/plan", 4, 4))
     assert len({(fault.module, fault.operator, fault.occurrence) for fault, _ in drawn}) == 12
     for fault, changed in drawn:
         source = (ROOT / fault.module).read_text(encoding="utf-8")

@@ -28,6 +28,7 @@ from otoscope.results import (
     TrainingSettings,
     ValidationCut,
     Views,
+    activation_map,
 )
 from otoscope.results.convergence import IMPROVING
 from otoscope.results.migrate import migrate
@@ -211,6 +212,8 @@ def test_objects_in_predictions_are_neither_written_nor_read(tmp_path: Path) -> 
     np.savez_compressed(path, **kept | {"ids": np.array([_Payload()] * len(IDS), dtype=object)})
     with pytest.raises(ValueError, match=r"allow_pickle=False|cannot be read"):
         Store(tmp_path).predictions(record)
+    with pytest.raises(ValueError, match="is not an activation map"):
+        activation_map.load(path)
 
 
 @pytest.mark.parametrize("part", ["views", "validation_cut", "search", "training"])
