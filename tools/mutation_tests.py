@@ -25,7 +25,8 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
     "ops": {
         "": (*_OPS, *_VMAP),
         "_bounded": ("tests/test_bounded.py", *_OPS),
-        "_compiled": (*_OPS, "tests/test_bounded.py", "tests/test_compiled*.py"),
+        "_cache": ("tests/test_own_files.py",),
+        "_compiled": ("tests/test_own_files.py", *_OPS, "tests/test_bounded.py"),
         "int8": ("tests/test_int8.py", *_OPS),
         "screening": ("tests/test_screening.py",),
         "sign": (*_OPS, *_SIGNS),

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from otoscope.bank._split_names import check_split_names
 from otoscope.bank.errors import BankError, MismatchError
 from otoscope.bank.identity import FORMAT, BankIdentity
 from otoscope.files import json_text, replacing
@@ -65,6 +66,7 @@ class Manifest:
                 "extract the bank again"
             )
         try:
+            check_split_names(identity["splits"])
             identity = identity | {
                 "splits": tuple(identity["splits"]),
                 "layers": tuple(identity["layers"]),

@@ -97,7 +97,7 @@ def extract(
     if progress:
         _announce(path, size, encoder)
     _check_free_space(path, size.missing_bytes(path))
-    with _locked(path):
+    with _locked(path, identity.splits):
         if bank_exists(path):
             check_identity(path, identity)
         else:
@@ -171,7 +171,7 @@ def _format_bytes(count: float) -> str:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, splits: Sequence[str]) -> Iterator[None]:
     """Lock the folder, so that other extractions wait, and delete partial files of an extraction that was killed.
 
     The operating system releases the lock when the process ends. There is no lock on Windows: run one extraction into a
@@ -186,12 +186,25 @@ def _locked(path: Path) -> Iterator[None]:
     folder = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        for pattern in (".manifest.json.*", "*/.clips.json.*", "*/.shard-*", "*/.tmp*"):  # safetensors writes .tmp*
-            for file in path.glob(pattern):
-                file.unlink()
+        _delete_partial_files(path, splits)
         yield
     finally:
         os.close(folder)
+
+
+def _delete_partial_files(path: Path, splits: Sequence[str]) -> None:
+    """Delete what an extraction that was killed has left. Raises `BankError` if a split is a link to another folder."""
+    files = list(path.glob(".manifest.json.*"))
+    for folder in (path / split for split in splits):
+        if folder.is_symlink():
+            raise BankError(
+                f"{folder} is a link, and files behind links are never changed: replace it by a folder, or give "
+                "another path"
+            )
+        files += [file for pattern in (".clips.json.*", ".shard-*", ".tmp*") for file in folder.glob(pattern)]
+    for file in files:  # safetensors writes .tmp*
+        if not file.is_dir() or file.is_symlink():
+            file.unlink()
 
 
 def _write_missing(

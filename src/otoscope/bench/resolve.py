@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
@@ -22,6 +21,7 @@ from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.bench.suites import Suite, Unavailable, unavailable
 from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder
+from otoscope.files import readable_name
 from otoscope.sampling import MixupSet, TrainingSet
 
 
@@ -209,7 +209,7 @@ def _with_views(resolved: ResolvedPair, encoder: Encoder, draws: int, folder: Pa
 def _bank_path(folder: Path, name: str, identity: BankIdentity) -> Path:
     """A folder with a readable name and a digest of the identity."""
     digest = hashlib.sha256(json.dumps(asdict(identity), sort_keys=True).encode()).hexdigest()
-    return folder / (re.sub(r"[^\w.+-]", "_", name) + f"-{digest[:12]}")
+    return folder / f"{readable_name(name)}-{digest[:12]}"
 
 
 def _bank_size(encoder: Encoder, dataset: Dataset, path: Path, identity: BankIdentity) -> tuple[BankSize, int]:
