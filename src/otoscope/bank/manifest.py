@@ -67,12 +67,17 @@ class Manifest:
                 "extract the bank again"
             )
         try:
+<<<<<<< HEAD
             check_manifest(stored)
+=======
+            check_split_names(identity["splits"])
+>>>>>>> main
             identity = identity | {
                 "splits": tuple(identity["splits"]),
                 "layers": tuple(identity["layers"]),
                 "shape": TokenShape(**identity["shape"]),
             }
+<<<<<<< HEAD
             task = Task(**stored["task"] | {"classes": tuple(stored["task"]["classes"])})
             manifest = cls(BankIdentity(**identity), task, stored["clips"], stored["control"], stored["versions"])
             for part in (manifest, manifest.identity, manifest.identity.shape, task):
@@ -82,6 +87,12 @@ class Manifest:
             raise BankError(
                 f"{path / 'manifest.json'} is damaged: {error}; delete the folder and extract the bank again"
             ) from error
+=======
+            task = stored["task"] | {"classes": tuple(stored["task"]["classes"])}
+            return cls(BankIdentity(**identity), Task(**task), stored["clips"], stored["control"], stored["versions"])
+        except _WRONG as error:
+            raise _damaged(path / "manifest.json", error) from error
+>>>>>>> main
 
 
 def shard_rows(split: str, clips: int, shard_clips: int) -> dict[str, range]:
@@ -156,6 +167,14 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         stored: dict[str, Any] = read_json(file)
         stored["task"], stored["clips"], stored["identity"].items()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BankError(f"{file} is damaged ({error!r}): delete the folder and extract the bank again") from error
+    except _WRONG as error:
+        raise _damaged(file, error) from error
     return stored
+
+
+_WRONG = (ValueError, KeyError, TypeError, AttributeError)
+"""Errors of a manifest whose values are missing or have another type."""
+
+
+def _damaged(file: Path, error: Exception) -> BankError:
+    return BankError(f"{file} is damaged ({error!r}): delete the folder and extract the bank again")
