@@ -67,32 +67,19 @@ class Manifest:
                 "extract the bank again"
             )
         try:
-<<<<<<< HEAD
             check_manifest(stored)
-=======
-            check_split_names(identity["splits"])
->>>>>>> main
             identity = identity | {
                 "splits": tuple(identity["splits"]),
                 "layers": tuple(identity["layers"]),
                 "shape": TokenShape(**identity["shape"]),
             }
-<<<<<<< HEAD
             task = Task(**stored["task"] | {"classes": tuple(stored["task"]["classes"])})
             manifest = cls(BankIdentity(**identity), task, stored["clips"], stored["control"], stored["versions"])
             for part in (manifest, manifest.identity, manifest.identity.shape, task):
                 check_types(part)
-            return manifest
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BankError(
-                f"{path / 'manifest.json'} is damaged: {error}; delete the folder and extract the bank again"
-            ) from error
-=======
-            task = stored["task"] | {"classes": tuple(stored["task"]["classes"])}
-            return cls(BankIdentity(**identity), Task(**task), stored["clips"], stored["control"], stored["versions"])
         except _WRONG as error:
             raise _damaged(path / "manifest.json", error) from error
->>>>>>> main
+        return manifest
 
 
 def shard_rows(split: str, clips: int, shard_clips: int) -> dict[str, range]:
