@@ -20,6 +20,7 @@ from otoscope.bench.plan import Pair
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.bench.suites import Suite, Unavailable, unavailable
 from otoscope.datasets import Dataset
+from otoscope.datasets.catalog import MissingFilesError
 from otoscope.encoders import Encoder
 from otoscope.files import readable_name
 from otoscope.sampling import MixupSet, TrainingSet
@@ -117,7 +118,10 @@ def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[
     unusable = {(item.kind, item.name) for item in missing}
     probes = [spec for spec in suite.probes if isinstance(spec, ProbeSpec) and ("probe", spec.label) not in unusable]
     requirements = reduce(or_, [spec.requirements for spec in probes], Requirements("last", "pooled"))
-    folds = [(spec, fold) for spec in suite.datasets if ("dataset", spec.name) not in unusable for fold in spec.folds]
+    usable = [spec for spec in suite.datasets if ("dataset", spec.name) not in unusable]
+    absent = {spec.name: reason for spec in usable if (reason := _missing_files(spec))}
+    missing += [Unavailable("dataset", name, reason) for name, reason in absent.items()]
+    folds = [(spec, fold) for spec in usable if spec.name not in absent for fold in spec.folds]
     resolved: dict[Pair, ResolvedPair] = {}
     for spec in suite.encoders:
         if ("encoder", spec.label) in unusable:
@@ -134,11 +138,22 @@ def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[
         for dataset_spec, fold in folds:
             pair = Pair(spec.label, dataset_spec.name, fold)
             try:
-                usable = _resolve_pair(spec, encoder, dataset_spec, fold, requirements, folder, bank)
-                resolved[pair] = _with_views(usable, encoder, suite.draws, folder) if dataset_spec.views else usable
+                found = _resolve_pair(spec, encoder, dataset_spec, fold, requirements, folder, bank)
+                resolved[pair] = _with_views(found, encoder, suite.draws, folder) if dataset_spec.views else found
             except Exception as error:
                 missing.append(Unavailable("pair", str(pair), f"cannot be encoded: {error}"))
     return resolved, missing
+
+
+def _missing_files(spec: DatasetSpec) -> str:
+    """What to put where, for a named data set whose files are missing; "" for any other."""
+    try:
+        datasets.create(spec.name, **spec.options_of_fold(spec.folds[0]))
+    except MissingFilesError as error:
+        return str(error)
+    except Exception:
+        return ""  # it is reported for each pair
+    return ""
 
 
 def _control_problem(suite: Suite, spec: EncoderSpec, encoder: Encoder) -> Unavailable | None:
