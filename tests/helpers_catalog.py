@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,10 @@ def _audio(*paths: Path, seconds: float = 0.05) -> None:
         helpers.write_audio(path, seed=next(_SEEDS), seconds=seconds)
 
 
-def _csv(path: Path, rows: Iterable[Mapping[str, Any]], delimiter: str = ",") -> None:
-    listed = list(rows)
+def _csv(path: Path, header: str, rows: Iterable[Sequence[Any]], delimiter: str = ",") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(listed[0]), delimiter=delimiter)
-        writer.writeheader()
-        writer.writerows(listed)
+        csv.writer(file, delimiter=delimiter).writerows([*([header.split()] if header else []), *rows])
 
 
 @miniature("esc50")
@@ -58,8 +55,8 @@ def _esc50(root: Path, classes: Sequence[int] = (0, 1, 49)) -> None:
             name, category = f"{fold}-{source}-{take}-{number}.wav", esc50.CLASSES[number]
             _audio(root / "ESC-50" / "audio" / name)
             ten = str(number in (0, 1))
-            rows.append(dict(filename=name, fold=fold, target=number, category=category, esc10=ten, src_file=source))
-    _csv(root / "ESC-50" / "meta" / "esc50.csv", [row | {"take": "A"} for row in rows])
+            rows.append((name, fold, number, category, ten, source, take))
+    _csv(root / "ESC-50" / "meta" / "esc50.csv", "filename fold target category esc10 src_file take", rows)
 
 
 @miniature("esc10")
@@ -79,10 +76,9 @@ def _urbansound8k(root: Path) -> None:
         for number in (0, 3):
             name = f"{fold}{number}-{number}-0-0.wav"
             _audio(root / "UrbanSound8K" / "audio" / f"fold{fold}" / name)
-            start = {"fsID": f"{fold}{number}", "start": 0.0, "end": 4.0, "salience": 1}
-            end = {"fold": fold, "classID": number, "class": urbansound8k.CLASSES[number]}
-            rows.append({"slice_file_name": name, **start, **end})
-    _csv(root / "UrbanSound8K" / "metadata" / "UrbanSound8K.csv", rows)
+            rows.append((name, f"{fold}{number}", 0.0, 4.0, 1, fold, number, urbansound8k.CLASSES[number]))
+    header = "slice_file_name fsID start end salience fold classID class"
+    _csv(root / "UrbanSound8K" / "metadata" / "UrbanSound8K.csv", header, rows)
 
 
 def _speech_commands(root: Path) -> None:
@@ -91,7 +87,8 @@ def _speech_commands(root: Path) -> None:
     _audio(*(folder / name for split in names.values() for name in split))
     (folder / "validation_list.txt").write_text("\n".join(names["b"]) + "\n")
     (folder / "testing_list.txt").write_text("\n".join(names["c"]) + "\n")
-    _audio(folder / "_background_noise_" / "running_tap.wav", folder / "_background_noise_" / "pink_noise.wav", seconds=2)
+    noise = folder / "_background_noise_"
+    _audio(noise / "running_tap.wav", noise / "pink_noise.wav", seconds=2)
     (folder / "_background_noise_" / "README.md").write_text("noise")
 
 
@@ -118,9 +115,9 @@ def _gtzan(root: Path) -> None:
 
 @miniature("nsynth")
 def _nsynth(root: Path) -> None:
-    for split, families in (("train", ("bass", "synth_lead")), ("valid", ("bass", "flute")), ("test", ("bass", "flute"))):
+    for split, second in (("train", "synth_lead"), ("valid", "flute"), ("test", "flute")):
         folder, table = root / "nsynth" / f"nsynth-{split}", {}
-        for number, family in enumerate(families):
+        for number, family in enumerate(("bass", second)):
             name = f"{family}_{split}_00{number}-060-100"
             _audio(folder / "audio" / f"{name}.wav")
             instrument = name.partition("-")[0]

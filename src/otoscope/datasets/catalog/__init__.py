@@ -2,7 +2,7 @@
 
 Each of them says in its `declaration` where it comes from, what is published about it, and what was not verified. Its
 files are found below one folder: the option `root`, the environment variable OTOSCOPE_DATA, or `root` in the section
-`data` of the configuration file ~/.config/otoscope/config.toml. `otoscope data` lists, shows, checks and downloads them.
+`data` of the configuration file ~/.config/otoscope/config.toml.
 """
 
 import importlib

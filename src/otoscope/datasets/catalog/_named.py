@@ -67,9 +67,7 @@ class NamedDataset(RowDataset):
         """The id and the path of each clip of the tables whose file is missing."""
         exists = _Existing()
         rows = self.listed
-        return {
-            id: str(audio.path) for id, audio in zip(rows.ids, rows.audio, strict=True) if not exists(audio.path)
-        }
+        return {id: str(audio.path) for id, audio in zip(rows.ids, rows.audio, strict=True) if not exists(audio.path)}
 
     def read(self) -> Rows:
         """List the clips whose files are there, as `RowDataset.read`.
@@ -124,6 +122,15 @@ def stems(names: Sequence[str]) -> list[str]:
     ['1-100032-A-0']
     """
     return [name.rpartition(".")[0] or name for name in names]
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text, such as the names of classes.
+
+    >>> words("cat dog")
+    ('cat', 'dog')
+    """
+    return tuple(text.split())
 
 
 def sorted_audio(folder: Path, suffix: str = ".wav") -> list[AudioFile]:

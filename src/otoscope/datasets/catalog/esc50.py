@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from otoscope.datasets.base import register
 from otoscope.datasets.catalog._declaration import Declaration, Download
-from otoscope.datasets.catalog._named import FoldedDataset, stems
+from otoscope.datasets.catalog._named import FoldedDataset, stems, words
 from otoscope.datasets.sources import AudioFile, AudioFiles, Row, Rows, list_audio, one_each, read_table
 
-CLASSES = tuple(
+CLASSES = words(
     "dog rooster pig cow frog cat hen insects sheep crow rain sea_waves crackling_fire crickets chirping_birds "
     "water_drops wind pouring_water toilet_flush thunderstorm crying_baby sneezing clapping breathing coughing "
     "footsteps laughing brushing_teeth snoring drinking_sipping door_wood_knock mouse_click keyboard_typing "
     "door_wood_creaks can_opening washing_machine vacuum_cleaner clock_alarm clock_tick glass_breaking helicopter "
-    "chainsaw siren car_horn engine train church_bells airplane fireworks hand_saw".split()
+    "chainsaw siren car_horn engine train church_bells airplane fireworks hand_saw"
 )
 _TEN = (0, 1, 10, 11, 12, 20, 21, 38, 40, 41)
 _FOLDERS = (0, 10, 11, 20, 38, 21, 40, 41, 1, 12)

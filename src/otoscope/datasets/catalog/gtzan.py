@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from otoscope.datasets.base import register
 from otoscope.datasets.catalog._declaration import Declaration
-from otoscope.datasets.catalog._named import NamedDataset, shipped
+from otoscope.datasets.catalog._named import NamedDataset, shipped, words
 from otoscope.datasets.sources import AudioFile, Row, Rows
 
-CLASSES = tuple("blues classical country disco hiphop jazz metal pop reggae rock".split())
+CLASSES = words("blues classical country disco hiphop jazz metal pop reggae rock")
 
 
 @register("gtzan")
@@ -22,8 +22,9 @@ class Gtzan(NamedDataset):
         layout={"blues/blues.00000.wav": "10 folders with 100 files (.wav or .au)"},
         homepage="http://marsyas.info/downloads/datasets.html",
         licence="not stated",
-        citation="G. Tzanetakis and P. Cook. Musical genre classification of audio signals. IEEE Transactions on Speech "
-        "and Audio Processing, 2002. Split: B. L. Sturm, arXiv 1306.1461; C. Kereliuk, B. L. Sturm and J. Larsen, 2015.",
+        citation="G. Tzanetakis and P. Cook. Musical genre classification of audio signals. IEEE Transactions on "
+        "Speech and Audio Processing, 2002. Faults: B. L. Sturm, arXiv 1306.1461. Split: C. Kereliuk, B. L. Sturm and "
+        "J. Larsen, 2015.",
         clips={"train": 443, "validation": 197, "test": 290},
         size="1.2 GB",
         rates=(22050,),

@@ -6,11 +6,11 @@ import json
 
 from otoscope.datasets.base import register
 from otoscope.datasets.catalog._declaration import Declaration, Download
-from otoscope.datasets.catalog._named import NamedDataset
+from otoscope.datasets.catalog._named import NamedDataset, words
 from otoscope.datasets.sources import AudioFile, Row, Rows
 from otoscope.registry import unknown
 
-FAMILIES = tuple("bass brass flute guitar keyboard mallet organ reed string synth_lead vocal".split())
+FAMILIES = words("bass brass flute guitar keyboard mallet organ reed string synth_lead vocal")
 PITCHES = tuple(map(str, range(128)))
 _TARGETS = {"instrument": ("instrument_family_str", FAMILIES), "pitch": ("pitch", PITCHES)}
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from otoscope.datasets.base import register
 from otoscope.datasets.catalog._declaration import Declaration, Download
-from otoscope.datasets.catalog._named import NamedDataset, sorted_audio
+from otoscope.datasets.catalog._named import NamedDataset, sorted_audio, words
 from otoscope.datasets.sources import AudioFile, Length, Row, Rows
 from otoscope.datasets.sources.length import audio_seconds
 
-WORDS = tuple(
+WORDS = words(
     "backward bed bird cat dog down eight five follow forward four go happy house learn left marvin nine no off on one "
-    "right seven sheila six stop three tree two up visual wow yes zero".split()
+    "right seven sheila six stop three tree two up visual wow yes zero"
 )
-COMMANDS = tuple("yes no up down left right on off stop go".split())
+COMMANDS = words("yes no up down left right on off stop go")
 SILENCE, UNKNOWN = "_silence_", "_unknown_"
 
 _ARCHIVE = Download(
@@ -26,12 +27,7 @@ _LAYOUT = {
     "testing_list.txt": "clips of the test split",
     "backward/0165e0e8_nohash_0.wav": "35 folders, one for each word",
 }
-_SOURCE = {
-    "homepage": "https://arxiv.org/abs/1804.03209",
-    "licence": "CC-BY-4.0",
-    "citation": "P. Warden. Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition. arXiv 1804.03209, 2018.",
-}
-_TWO_TASKS = "Two tasks have this name: 35 words, and 12 classes with silence and unknown words. They are not comparable."
+_TWO_TASKS = "Two tasks have this name, 35 words and 12 classes with silence and unknown words; do not compare them."
 
 
 class _SpeechCommands(NamedDataset):
@@ -42,7 +38,7 @@ class _SpeechCommands(NamedDataset):
     def _words(self) -> Iterator[Row]:
         """All clips of the 35 words. The group of a clip is its speaker."""
         folder = self.folder
-        split_of = {}
+        split_of: dict[str, str] = {}
         for split, table in (("validation", "validation_list.txt"), ("test", "testing_list.txt")):
             split_of |= dict.fromkeys((folder / table).read_text(encoding="utf-8").split(), split)
         for word in WORDS:
@@ -61,13 +57,15 @@ class SpeechCommands(_SpeechCommands):
         folders=("speech_commands_v0.02", "SpeechCommands/speech_commands_v0.02", "speech_commands"),
         markers=("testing_list.txt",),
         layout=_LAYOUT,
+        homepage="https://arxiv.org/abs/1804.03209",
+        licence="CC-BY-4.0",
+        citation="P. Warden. Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition. arXiv 1804.03209.",
         clips={"train": 84843, "validation": 9981, "test": 11005},
         size="2.4 GB",
         rates=(16000,),
         faults=(_TWO_TASKS, "About a tenth of the clips is shorter than 1 s."),
         unverified=("The share of clips shorter than 1 s.",),
         downloads=(_ARCHIVE,),
-        **_SOURCE,
     )
 
     def list_rows(self) -> Rows:
@@ -85,13 +83,11 @@ class SpeechCommands12(_SpeechCommands):
     """Speech Commands v2, 12 classes: 10 commands, silence and unknown words, with the separate test archive."""
 
     classes = (*COMMANDS, SILENCE, UNKNOWN)
-    declaration = Declaration(
-        folders=SpeechCommands.declaration.folders,
-        markers=("testing_list.txt",),
+    declaration = replace(
+        SpeechCommands.declaration,
         layout={**_LAYOUT, "../speech_commands_test_set_v0.02/yes/": "12 folders, the test split of this task"},
         clips={"train": 85511, "validation": 10102, "test": 4890},
         size="2.4 GB and 0.1 GB",
-        rates=(16000,),
         faults=(
             _TWO_TASKS,
             "The counts are those of TensorFlow Datasets: all other words are unknown, and silence is cut from the "
@@ -100,7 +96,6 @@ class SpeechCommands12(_SpeechCommands):
         ),
         unverified=("No checksum of the test archive is published.",),
         downloads=(_ARCHIVE, _TEST_ARCHIVE),
-        **_SOURCE,
     )
 
     def list_rows(self) -> Rows:

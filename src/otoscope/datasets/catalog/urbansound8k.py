@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from otoscope.datasets.base import register
 from otoscope.datasets.catalog._declaration import Declaration, Download
-from otoscope.datasets.catalog._named import FoldedDataset, stems
+from otoscope.datasets.catalog._named import FoldedDataset, stems, words
 from otoscope.datasets.sources import AudioFiles, Rows, one_each, read_table
 
-CLASSES = tuple(
-    "air_conditioner car_horn children_playing dog_bark drilling engine_idling gun_shot jackhammer siren "
-    "street_music".split()
+CLASSES = words(
+    "air_conditioner car_horn children_playing dog_bark drilling engine_idling gun_shot jackhammer siren street_music"
 )
 
 
