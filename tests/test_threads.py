@@ -43,7 +43,7 @@ def test_values_of_the_user_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_number_of_threads_is_that_of_torch_and_of_later_processes() -> None:
     before = torch.get_num_threads()
     try:
-        main(["probe", "--probe", "linear", "--plugin", "toy.py", "--encoder", "ear", "--dataset", "missing", "--threads", "3"])
+        main(["probe", "--probe", "linear", "--encoder", "missing", "--threads", "3"])
         assert torch.get_num_threads() == 3
         assert os.environ["OMP_NUM_THREADS"] == "3"
     finally:
