@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from otoscope import metrics
 from otoscope.bank._encode import encode_shard
 from otoscope.bank._requirements import size_table, sizes_by_kind
 from otoscope.bank._shard import check_shard, save_shard
@@ -27,6 +26,7 @@ from otoscope.bank.manifest import Manifest, bank_exists, check_identity
 from otoscope.bank.read import Bank
 from otoscope.bank.size import BankSize
 from otoscope.datasets import Dataset
+from otoscope.datasets.checks import checked_clips
 from otoscope.encoders import Encoder
 from otoscope.files import replacing
 from otoscope.types import Clip
@@ -73,6 +73,7 @@ def extract(
     ------
     UnknownNameError, ValueError : when the metric of the task is unknown or does not apply to it.
     MismatchError : when the folder contains a bank with another identity.
+    DataError : when the data set cannot be measured (`otoscope.datasets.checks`).
     OSError : (ENOSPC) when the disk has too little free space.
     AudioError : when the audio of a clip cannot be used.
     BankError : when tokens cannot be stored.
@@ -80,7 +81,8 @@ def extract(
     path = Path(path)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    metrics.main_metric(dataset.task)
+    known = dataset.splits if splits is None else [split for split in splits if split in dataset.splits]
+    clips = checked_clips(dataset, known)
     identity = BankIdentity.of(
         encoder, dataset, splits=splits, layers=layers, content=content, dtype=dtype, shard_clips=shard_clips
     )
@@ -90,7 +92,6 @@ def extract(
             return Bank(path)
         except (IncompleteError, DamagedError):
             pass
-    clips = {split: _checked_clips(dataset, split) for split in identity.splits}
     counts = {split: len(members) for split, members in clips.items()}
     manifest = Manifest.of(identity, dataset.task, counts, control=encoder.control)
     size = BankSize.estimate(encoder, clips, identity)
@@ -104,21 +105,6 @@ def extract(
             manifest.write(path)
         _write_missing(path, manifest, clips, encoder, batch_size, progress)
     return Bank(path)
-
-
-def _checked_clips(dataset: Dataset, split: str) -> Sequence[Clip]:
-    """The clips of a split. Raises `ValueError` if there are none, an id occurs twice, or a label is unknown."""
-    clips = dataset.clips(split)
-    ids = [clip.id for clip in clips]
-    if not ids:
-        raise ValueError(f"data set {dataset.name!r} has no clips in split {split!r}; exclude it with splits=...")
-    if len(set(ids)) != len(ids):
-        repeated = next(id for id in ids if ids.count(id) > 1)
-        raise ValueError(
-            f"data set {dataset.name!r}, split {split!r}: clip id {repeated!r} occurs twice; give each clip its own id"
-        )
-    dataset.task.targets(clips)
-    return clips
 
 
 # Size and free space
