@@ -70,7 +70,7 @@ class Crossed(Tones):
     `loaded` counts how often the audio of each clip was read.
     """
 
-    name, splits, folds = "crossed", ("train", "test"), (1, 2, 3)
+    name, splits, declared_folds = "crossed", ("train", "test"), (1, 2, 3)
     loaded: ClassVar[Counter[str]] = Counter()
 
     def __init__(self, *, fold: int, clips: int = 36) -> None:

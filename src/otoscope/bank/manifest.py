@@ -10,11 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from otoscope.bank._manifest_values import check_manifest
+from otoscope.bank._split_names import check_split_names
 from otoscope.bank.errors import BankError, MismatchError
 from otoscope.bank.identity import FORMAT, BankIdentity
 from otoscope.datasets import Fold
 from otoscope.datasets.folds import ALL_CLIPS, Rows
-from otoscope.files import json_text, replacing
+from otoscope.files import json_text, read_json, replacing
+from otoscope.results.checked import check_types
 from otoscope.types import Task, TokenShape
 
 
@@ -80,28 +83,34 @@ class Manifest:
                 f"the bank at {path} has format {written}, this version of otoscope reads format {FORMAT}: "
                 "extract the bank again"
             )
-        identity = identity | {
-            "splits": tuple(identity["splits"]),
-            "layers": tuple(identity["layers"]),
-            "shape": TokenShape(**identity["shape"]),
-        }
-        task = stored["task"] | {"classes": tuple(stored["task"]["classes"])}
-        parts = (stored["clips"], stored["control"], stored["versions"])
-        return cls(BankIdentity(**identity), Task(**task), *parts, _read_folds(path, stored))
+        try:
+            check_manifest(stored)
+            identity = identity | {
+                "splits": tuple(identity["splits"]),
+                "layers": tuple(identity["layers"]),
+                "shape": TokenShape(**identity["shape"]),
+            }
+            task = Task(**stored["task"] | {"classes": tuple(stored["task"]["classes"])})
+            parts = (stored["clips"], stored["control"], stored["versions"])
+            manifest = cls(BankIdentity(**identity), task, *parts)
+            for part in (manifest, manifest.identity, manifest.identity.shape, task):
+                check_types(part)
+            return replace(manifest, folds=_read_folds(stored))
+        except _WRONG as error:
+            raise _damaged(path / "manifest.json", error) from error
 
 
-def _read_folds(path: Path, stored: Mapping[str, Any]) -> dict[Fold, Rows]:
-    """The rows of the splits of each fold. Raises `BankError` for rows that the bank does not have."""
+def _read_folds(stored: Mapping[str, Any]) -> dict[Fold, Rows]:
+    """The rows of the splits of each fold. Raises `ValueError` for rows that the bank does not have."""
     total, folds = stored["clips"].get(ALL_CLIPS, 0), dict[Fold, Rows]()
-    try:
-        for entry in stored.get("folds", ()):
-            rows = {split: tuple(map(int, text.split(","))) for split, text in entry["rows"].items()}
-            if any(not 0 <= row < total for of_split in rows.values() for row in of_split):
-                raise ValueError(f"a fold has rows outside 0..{total - 1}")
-            folds[entry["fold"]] = rows
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        file = path / "manifest.json"
-        raise BankError(f"{file} is damaged ({error!r}): delete the folder and extract the bank again") from error
+    for entry in stored.get("folds", ()):
+        check_split_names(list(entry["rows"]))
+        rows = {split: tuple(map(int, text.split(","))) for split, text in entry["rows"].items()}
+        if any(not 0 <= row < total for of_split in rows.values() for row in of_split):
+            raise ValueError(f"a fold has rows outside 0..{total - 1}")
+        if not isinstance(entry["fold"], int | str):
+            raise TypeError(f"the name of a fold must be a number or a text, found {entry['fold']!r}")
+        folds[entry["fold"]] = rows
     return folds
 
 
@@ -175,8 +184,16 @@ def _load(path: Path) -> dict[str, Any]:
     if not file.exists():
         raise BankError(f"no bank at {path}: there is no manifest.json; write a bank with `extract`")
     try:
-        stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        stored: dict[str, Any] = read_json(file)
         stored["task"], stored["clips"], stored["identity"].items()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BankError(f"{file} is damaged ({error!r}): delete the folder and extract the bank again") from error
+    except _WRONG as error:
+        raise _damaged(file, error) from error
     return stored
+
+
+_WRONG = (ValueError, KeyError, TypeError, AttributeError)
+"""Errors of a manifest whose values are missing or have another type."""
+
+
+def _damaged(file: Path, error: Exception) -> BankError:
+    return BankError(f"{file} is damaged ({error!r}): delete the folder and extract the bank again")

@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from otoscope import metrics
 from otoscope.bank._encode import encode_shard
 from otoscope.bank._requirements import size_table, sizes_by_kind
 from otoscope.bank._shard import check_shard, save_shard
@@ -28,6 +27,7 @@ from otoscope.bank.manifest import Manifest, bank_exists, check_identity
 from otoscope.bank.read import Bank
 from otoscope.bank.size import BankSize
 from otoscope.datasets import Dataset, Folds, OneFold
+from otoscope.datasets.checks import checked_clips
 from otoscope.encoders import Encoder
 from otoscope.files import replacing
 from otoscope.types import Clip
@@ -75,6 +75,7 @@ def extract(
     ------
     UnknownNameError, ValueError : when the metric of the task is unknown or does not apply to it.
     MismatchError : when the folder contains a bank with another identity.
+    DataError : when the data set cannot be measured (`otoscope.datasets.checks`).
     OSError : (ENOSPC) when the disk has too little free space.
     AudioError : when the audio of a clip cannot be used.
     BankError : when tokens cannot be stored.
@@ -91,7 +92,8 @@ def extract(
     path = Path(path)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    metrics.main_metric(dataset.task)
+    known = dataset.splits if splits is None else [split for split in splits if split in dataset.splits]
+    clips = checked_clips(dataset, known)
     identity = BankIdentity.of(
         encoder, dataset, splits=splits, layers=layers, content=content, dtype=dtype, shard_clips=shard_clips
     )
@@ -101,7 +103,6 @@ def extract(
             return Bank(path)
         except (IncompleteError, DamagedError):
             pass
-    clips = {split: _checked_clips(dataset, split) for split in identity.splits}
     counts = {split: len(members) for split, members in clips.items()}
     folds = dataset.rows if isinstance(dataset, Folds) else {}
     manifest = Manifest.of(identity, dataset.task, counts, control=encoder.control, folds=folds)
@@ -109,28 +110,13 @@ def extract(
     if progress:
         _announce(path, size, encoder)
     _check_free_space(path, size.missing_bytes(path))
-    with _locked(path):
+    with _locked(path, identity.splits):
         if bank_exists(path):
             check_identity(path, identity)
         else:
             manifest.write(path)
         _write_missing(path, manifest, clips, encoder, batch_size, progress)
     return Bank(path)
-
-
-def _checked_clips(dataset: Dataset, split: str) -> Sequence[Clip]:
-    """The clips of a split. Raises `ValueError` if there are none, an id occurs twice, or a label is unknown."""
-    clips = dataset.clips(split)
-    ids = [clip.id for clip in clips]
-    if not ids:
-        raise ValueError(f"data set {dataset.name!r} has no clips in split {split!r}; exclude it with splits=...")
-    if len(set(ids)) != len(ids):
-        repeated = next(id for id in ids if ids.count(id) > 1)
-        raise ValueError(
-            f"data set {dataset.name!r}, split {split!r}: clip id {repeated!r} occurs twice; give each clip its own id"
-        )
-    dataset.task.targets(clips)
-    return clips
 
 
 # Size and free space
@@ -183,7 +169,7 @@ def _format_bytes(count: float) -> str:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, splits: Sequence[str]) -> Iterator[None]:
     """Lock the folder, so that other extractions wait, and delete partial files of an extraction that was killed.
 
     The operating system releases the lock when the process ends. There is no lock on Windows: run one extraction into a
@@ -198,12 +184,25 @@ def _locked(path: Path) -> Iterator[None]:
     folder = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        for pattern in (".manifest.json.*", "*/.clips.json.*", "*/.shard-*", "*/.tmp*"):  # safetensors writes .tmp*
-            for file in path.glob(pattern):
-                file.unlink()
+        _delete_partial_files(path, splits)
         yield
     finally:
         os.close(folder)
+
+
+def _delete_partial_files(path: Path, splits: Sequence[str]) -> None:
+    """Delete what an extraction that was killed has left. Raises `BankError` if a split is a link to another folder."""
+    files = list(path.glob(".manifest.json.*"))
+    for folder in (path / split for split in splits):
+        if folder.is_symlink():
+            raise BankError(
+                f"{folder} is a link, and files behind links are never changed: replace it by a folder, or give "
+                "another path"
+            )
+        files += [file for pattern in (".clips.json.*", ".shard-*", ".tmp*") for file in folder.glob(pattern)]
+    for file in files:  # safetensors writes .tmp*
+        if not file.is_dir() or file.is_symlink():
+            file.unlink()
 
 
 def _write_missing(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
@@ -21,7 +20,9 @@ from otoscope.bench.plan import Pair
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.bench.suites import Suite, Unavailable, unavailable
 from otoscope.datasets import Dataset, Fold, Folds
+from otoscope.datasets.checks import checked_clips, has_validation
 from otoscope.encoders import Encoder
+from otoscope.files import readable_name
 from otoscope.sampling import MixupSet, TrainingSet
 
 
@@ -128,7 +129,14 @@ def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[
     unusable = {(item.kind, item.name) for item in missing}
     probes = [spec for spec in suite.probes if isinstance(spec, ProbeSpec) and ("probe", spec.label) not in unusable]
     requirements = reduce(or_, [spec.requirements for spec in probes], Requirements("last", "pooled"))
-    dataset_specs = [spec for spec in suite.datasets if ("dataset", spec.name) not in unusable]
+    created = [
+        _create_dataset(spec, folds)
+        for spec in suite.datasets
+        for folds in spec.fold_units
+        if ("dataset", spec.name) not in unusable
+    ]
+    missing += [item for item in created if isinstance(item, Unavailable)]
+    usable = [item for item in created if not isinstance(item, Unavailable)]
     resolved: dict[Pair, ResolvedPair] = {}
     for spec in suite.encoders:
         if ("encoder", spec.label) in unusable:
@@ -142,18 +150,36 @@ def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[
             missing.append(problem)
         if spec.added and not encoder.control:
             continue
-        for dataset_spec in dataset_specs:
-            units = [dataset_spec.chosen_folds] if dataset_spec.declared else [(f,) for f in dataset_spec.chosen_folds]
-            for folds in units:
-                pair = Pair(spec.label, dataset_spec.name, folds[0] if len(folds) == 1 else None)
-                try:
-                    for usable in _resolve_pairs(spec, encoder, dataset_spec, folds, requirements, folder, bank):
-                        pair = Pair(spec.label, dataset_spec.name, usable.fold)
-                        views = dataset_spec.views
-                        resolved[pair] = _with_views(usable, encoder, suite.draws, folder) if views else usable
-                except Exception as error:
-                    missing.append(Unavailable("pair", str(pair), f"cannot be encoded: {error}"))
+        for dataset_spec, folds, dataset in usable:
+            pair = Pair(spec.label, dataset_spec.name, folds[0] if len(folds) == 1 else None)
+            try:
+                for one in _resolve_pairs(spec, encoder, dataset_spec, folds, dataset, requirements, folder, bank):
+                    pair = Pair(spec.label, dataset_spec.name, one.fold)
+                    resolved[pair] = _with_views(one, encoder, suite.draws, folder) if dataset_spec.views else one
+            except Exception as error:
+                missing.append(Unavailable("pair", str(pair), f"cannot be encoded: {error}"))
     return resolved, missing
+
+
+def _create_dataset(
+    spec: DatasetSpec, folds: tuple[Fold, ...]
+) -> tuple[DatasetSpec, tuple[Fold, ...], Dataset] | Unavailable:
+    """A data set with these folds, whose labels and splits are checked, or why it cannot be used."""
+    name = spec.name
+    try:
+        dataset = datasets.create(spec.name, **spec.options_of_fold(None if spec.declared else folds[0]))
+        for fold in folds:
+            name = spec.name if fold is None else f"{spec.name}, fold {fold}"
+            _check(dataset.fold(fold) if isinstance(dataset, Folds) else dataset)
+    except Exception as error:
+        return Unavailable("dataset", name, str(error))
+    return spec, folds, dataset
+
+
+def _check(dataset: Dataset) -> None:
+    checked_clips(dataset)
+    if not has_validation(dataset):
+        checked_clips(TrainingSet(dataset, cut=True), ("train", "validation"))
 
 
 def _control_problem(suite: Suite, spec: EncoderSpec, encoder: Encoder) -> Unavailable | None:
@@ -174,13 +200,12 @@ def _resolve_pairs(
     encoder: Encoder,
     dataset_spec: DatasetSpec,
     folds: Sequence[Fold],
+    dataset: Dataset,
     requirements: Requirements,
     folder: Path,
     bank: Path | None,
 ) -> list[ResolvedPair]:
     """The pairs of an encoder with folds that share a bank, or with a data set without folds or one fold of it."""
-    declared = bool(dataset_spec.declared)
-    dataset = datasets.create(dataset_spec.name, **dataset_spec.options_of_fold(None if declared else folds[0]))
     identity = _identity(encoder, dataset, requirements, bank)
     path = bank or _bank_path(folder, f"{encoder_spec.label}-{dataset_spec.name}", identity)
     bank_size, missing_bytes = _bank_size(encoder, dataset, path, identity)
@@ -231,7 +256,7 @@ def _with_views(resolved: ResolvedPair, encoder: Encoder, draws: int, folder: Pa
 def _bank_path(folder: Path, name: str, identity: BankIdentity) -> Path:
     """A folder with a readable name and a digest of the identity."""
     digest = hashlib.sha256(json.dumps(asdict(identity), sort_keys=True).encode()).hexdigest()
-    return folder / (re.sub(r"[^\w.+-]", "_", name) + f"-{digest[:12]}")
+    return folder / f"{readable_name(name)}-{digest[:12]}"
 
 
 def _bank_size(encoder: Encoder, dataset: Dataset, path: Path, identity: BankIdentity) -> tuple[BankSize, int]:

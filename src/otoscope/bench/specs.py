@@ -70,9 +70,8 @@ class DatasetSpec:
     ----------
     name : registered name.
     options : options of the constructor.
-    folds : values of the option `fold`; None for those that the data set declares (`Dataset.folds`). Folds that it
-        declares share a bank, and so do their results with those of its other folds. A value of `fold` among the
-        options is the only fold.
+    folds : values of the option `fold`; None for those that the data set declares (`Dataset.declared_folds`),
+        which share a bank. A value of `fold` among the options is the only fold.
     shots : train clips per class of a few-shot draw; None for all clips.
     views : mixup views of each clip of a few-shot draw. Each draw has a bank of its views.
     """
@@ -93,13 +92,18 @@ class DatasetSpec:
     def declared(self) -> tuple[Fold, ...]:
         """The folds that the data set declares; empty for one without folds, and for one that is not registered."""
         known = self.name in datasets.names()
-        return tuple(datasets.registry.get(self.name).folds) if known else ()
+        return tuple(datasets.registry.get(self.name).declared_folds) if known else ()
 
     @property
     def chosen_folds(self) -> tuple[Fold, ...]:
         """The folds to run, spelt as the data set declares them; (None,) for a data set without folds."""
         spelt: dict[str, Fold] = {str(fold): fold for fold in self.declared}
         return tuple(spelt.get(str(fold), fold) for fold in self.folds or self.declared) or (None,)
+
+    @property
+    def fold_units(self) -> list[tuple[Fold, ...]]:
+        """The folds to run, in groups that share a bank: all of a data set that declares them, else each alone."""
+        return [self.chosen_folds] if self.declared else [(fold,) for fold in self.chosen_folds]
 
     def options_of_fold(self, fold: Fold) -> dict[str, Any]:
         """The options with which the data set is created for a fold."""

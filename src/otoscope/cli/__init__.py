@@ -5,11 +5,13 @@ Heavy packages are imported inside the functions that run a subcommand, so that 
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
 
 from otoscope.cli.arguments import parser
+from otoscope.threads import let_waiting_threads_sleep, set_threads
 
 __all__ = ["main"]
 
@@ -26,12 +28,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     The exit status: 0 for success, 1 when a check or a run failed, 2 for an error that the user can correct, 130 when
     interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack characters of labels
+    let_waiting_threads_sleep()
     arguments = parser().parse_args(argv)
+    if getattr(arguments, "threads", None):
+        set_threads(arguments.threads)
     try:
         for plugin in getattr(arguments, "plugin", None) or ():
             from otoscope.registry import load_plugin
 
             load_plugin(plugin)
+        from otoscope.cli.data import locate_dataset
+
+        locate_dataset(arguments)
         status: int = arguments.run(arguments)
         sys.stdout.flush()
         return status

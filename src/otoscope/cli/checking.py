@@ -57,7 +57,7 @@ def _subject(kind: str, registry: Registry[Any], name: str, options: dict[str, A
 
 def _folds(registry: Registry[Any], name: str, options: Iterable[str]) -> list[dict[str, Any]]:
     """Return the option `fold` for each fold that a data set declares; no option for other plug-ins."""
-    declared = () if "fold" in options else getattr(registry.get(name), "folds", ())
+    declared = () if "fold" in options else getattr(registry.get(name), "declared_folds", ())
     return [{"fold": fold} for fold in declared] or [{}]
 
 

@@ -3,7 +3,17 @@
 A plug-in subclasses `Dataset` and registers itself with `register`. `otoscope.datasets.contract` checks it.
 """
 
-from otoscope.datasets.base import Dataset, Fold, content_of, create, dataset_identity, names, register, registry
+from otoscope.datasets.base import (
+    Dataset,
+    Fold,
+    content_of,
+    create,
+    dataset_identity,
+    locate,
+    names,
+    register,
+    registry,
+)
 from otoscope.datasets.folds import Folds, OneFold
 
 __all__ = [
@@ -14,6 +24,7 @@ __all__ = [
     "content_of",
     "create",
     "dataset_identity",
+    "locate",
     "names",
     "register",
     "registry",

@@ -23,7 +23,7 @@ class Folds(Dataset):
 
     Parameters
     ----------
-    name : registered name of a data set that declares `Dataset.folds`.
+    name : registered name of a data set that declares folds (`Dataset.declared_folds`).
     options : its options, without `fold`.
 
     Raises
@@ -35,7 +35,9 @@ class Folds(Dataset):
     splits = (ALL_CLIPS,)
 
     def __init__(self, name: str, **options: Any) -> None:
-        self._members = {fold: registry.create(name, **options, fold=fold) for fold in registry.get(name).folds}
+        self._members = {
+            fold: registry.create(name, **options, fold=fold) for fold in registry.get(name).declared_folds
+        }
         first = next(iter(self._members.values()))
         self.name, self.task = name, first.task  # type: ignore[misc]
         for fold, member in self._members.items():
