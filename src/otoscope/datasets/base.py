@@ -24,7 +24,8 @@ class Dataset(Identified, ABC):
     """The base class of data sets. Options are keyword-only arguments of the constructor.
 
     A data set with folds for cross-validation declares their names in `declared_folds` and has the option `fold`;
-    created with it, it has the splits of this fold. `create` then returns a data set with all folds (`otoscope.datasets.Folds`).
+    created with it, it has the splits of this fold. `create` then returns a data set with all folds
+    (`otoscope.datasets.Folds`).
 
     Attributes
     ----------
