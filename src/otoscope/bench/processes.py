@@ -17,6 +17,7 @@ import torch
 
 from otoscope.bench.jobs import Failure, Job
 from otoscope.bench.plan import Run
+from otoscope.printable import printable
 from otoscope.registry import load_plugin
 from otoscope.threads import available_cores, let_waiting_threads_sleep
 
@@ -57,7 +58,11 @@ def _until_done(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     announced = False
     while waiting := [job for job in jobs if job.runs]:
         if waiting[0].progress and not announced:
-            print(f"waiting for other processes, which execute {_described(waiting)}", file=sys.stderr, flush=True)
+            print(
+                f"waiting for other processes, which execute {printable(_described(waiting))}",
+                file=sys.stderr,
+                flush=True,
+            )
         announced = True
         time.sleep(_POLL_SECONDS)
         yield waiting
