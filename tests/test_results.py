@@ -245,7 +245,7 @@ def test_objects_in_predictions_are_neither_written_nor_read(tmp_path: Path) -> 
     np.savez_compressed(path, **kept | {"ids": np.array([_Payload()] * len(IDS), dtype=object)})
     with pytest.raises(ValueError, match="is damaged: array ids has the dtype object"):
         Store(tmp_path).predictions(record)
-    with pytest.raises(ValueError, match="is not an activation map"):
+    with pytest.raises(ValueError, match="not an activation map"):
         activation_map.load(path)
 
 
