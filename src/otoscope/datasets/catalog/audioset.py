@@ -108,7 +108,8 @@ class As20k(_AudioSet):
         layout=_LAYOUT,
         homepage="https://research.google.com/audioset/",
         licence="CC-BY-4.0 for the labels; the audio is from YouTube and must not be distributed",
-        citation="J. F. Gemmeke et al. Audio Set: An ontology and human-labeled dataset for audio events. ICASSP, 2017.",
+        citation="J. F. Gemmeke et al. Audio Set: An ontology and human-labeled dataset for audio events. "
+        "ICASSP, 2017.",
         clips={"train": 22160, "test": 20371},
         seconds=(0, 10.1),
         faults=_FAULTS,

@@ -30,8 +30,8 @@ def _declare(tables: str, rate: int, source: str, licence: str, clips: Mapping[s
         rates=(rate,),
         faults=(*faults, "BEANS pads short clips with zeros; here they keep their length."),
         unverified=("The licence of the source.", "The number of clips, which is not published for each split."),
-        instructions=f"Clone https://github.com/earthspecies/beans into the data folder and run scripts/download_data.sh "
-        f"there; it needs SoX 14.4 and, for cbi and rfcx, a Kaggle token. Source: {source}.",
+        instructions="Clone https://github.com/earthspecies/beans into the data folder as BEANS and run "
+        f"scripts/download_data.sh there; it needs SoX 14.4 and, for cbi and rfcx, a Kaggle token. Source: {source}.",
     )
 
 
@@ -100,7 +100,7 @@ def _belongs(event: Event, start: float, end: float) -> bool:
 
 def _register(name: str, base: type[NamedDataset], about: str, declaration: Declaration, **attributes: Any) -> None:
     classes: Sequence[str] = _CLASSES[attributes.pop("listed", name)]
-    values = {"__doc__": about, "__module__": __name__, "revision": 1, "classes": tuple(classes), **attributes}
+    values = {"__doc__": about, "__module__": __name__, "classes": tuple(classes), **attributes}
     values |= {"declaration": declaration, "tables": declaration.markers[0].replace("test", "{0}")}
     register(name)(type(name.title(), (base,), values))
 

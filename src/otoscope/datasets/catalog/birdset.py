@@ -45,11 +45,11 @@ def _declare(config: str, train: int, test: int, size: str, *faults: str) -> Dec
         faults=(*faults, *_FAULTS),
         unverified=(
             "That the train tables contain detected_events and event_cluster as nested lists.",
-            "BirdSet trains on up to 5 events of a recording, drawn at random; here it is the first event of the largest "
-            "cluster, in the middle of 5 s.",
+            "BirdSet trains on up to 5 events of a recording, drawn at random; here it is the first event of the "
+            "largest cluster, in the middle of 5 s.",
         ),
-        instructions=f"Download {config}/ from the branch `data`: huggingface-cli download --repo-type dataset --revision "
-        f"data DBD-research-group/BirdSet --include '{config}/*' --local-dir BirdSet; then unpack each archive there: "
+        instructions=f"Download {config}/ from the branch `data`: huggingface-cli download --repo-type dataset "
+        f"--revision data DBD-research-group/BirdSet --include '{config}/*' --local-dir BirdSet; then unpack there: "
         "for f in *_shard_*.tar.gz; do tar xzf $f; done",
     )
 
@@ -128,7 +128,6 @@ def _configure(config: str, place: str, train: int, test: int, size: str, *fault
     attributes = {
         "__doc__": about,
         "__module__": __name__,
-        "revision": 1,
         "config": config,
         "classes": tuple(_CLASSES[config]),
         "declaration": _declare(config, train, test, size, *faults),

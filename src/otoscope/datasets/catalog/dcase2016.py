@@ -6,11 +6,10 @@ import json
 
 from otoscope.datasets.base import register
 from otoscope.datasets.catalog._declaration import Declaration, Download
-from otoscope.datasets.catalog._named import NamedDataset, words
-from otoscope.datasets.sources import AudioFile, Length, Row, Rows
+from otoscope.datasets.catalog._named import NamedDataset
+from otoscope.datasets.sources import AudioFile, Length, Row, Rows, read_table
 from otoscope.types import Event
 
-CLASSES = words("clearthroat cough doorslam drawer keyboard keysDrop knock laughter pageturn phone speech")
 _SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 
 
@@ -26,19 +25,19 @@ class Dcase2016Task2(NamedDataset):
     """
 
     kind = "multi-label"
-    classes = CLASSES
     declaration = Declaration(
         folders=("tasks/dcase2016_task2-hear2021-full", "dcase2016_task2-hear2021-full", "dcase2016_task2"),
         markers=("task_metadata.json",),
         layout={
-            "task_metadata.json": "",
+            "task_metadata.json": "about the task",
+            "labelvocabulary.csv": "the 11 classes in their order",
             "train.json": "events in ms of each file; also valid.json and test.json",
             "48000/train/": "the files of each split",
         },
         homepage="https://zenodo.org/record/5885750",
         licence="for research; not stated in the archive",
-        citation="A. Mesaros et al. Detection and Classification of Acoustic Scenes and Events: Outcome of the DCASE 2016 "
-        "Challenge. IEEE/ACM TASLP, 2018. Partition: J. Turian et al. HEAR, PMLR 176, 2022.",
+        citation="A. Mesaros et al. Detection and Classification of Acoustic Scenes and Events: Outcome of the DCASE "
+        "2016 Challenge. IEEE/ACM TASLP, 2018. Partition: J. Turian et al. HEAR, PMLR 176, 2022.",
         clips={},
         rates=(48000,),
         faults=(
@@ -48,9 +47,8 @@ class Dcase2016Task2(NamedDataset):
             "metric.",
         ),
         unverified=(
-            "The names and the order of the classes, which are sorted here as in labelvocabulary.csv.",
             "The number of files of each split.",
-            "The address of the archive.",
+            "No checksum of the archive is published.",
         ),
         downloads=(
             Download(
@@ -65,6 +63,8 @@ class Dcase2016Task2(NamedDataset):
 
     def list_rows(self) -> Rows:
         """List the scenes of the three JSON files, as `NamedDataset.list_rows`."""
+        table = read_table(self.folder / "labelvocabulary.csv")
+        self.classes = tuple(label for _, label in sorted(zip(map(int, table["idx"]), table["label"], strict=True)))
         rows = []
         for part, split in _SPLITS.items():
             scenes = json.loads((self.folder / f"{part}.json").read_text(encoding="utf-8"))

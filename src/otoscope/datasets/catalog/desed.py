@@ -46,8 +46,8 @@ class Desed(NamedDataset):
         },
         homepage="https://project.inria.fr/desed/",
         licence="MIT for the labels; the audio is from YouTube, Freesound and Vimeo",
-        citation="N. Turpault, R. Serizel, A. Parag Shah and J. Salamon. Sound event detection in domestic environments "
-        "with weakly labeled data and soundscape synthesis. DCASE Workshop, 2019.",
+        citation="N. Turpault, R. Serizel, A. Parag Shah and J. Salamon. Sound event detection in domestic "
+        "environments with weakly labeled data and soundscape synthesis. DCASE Workshop, 2019.",
         clips={"train": 1578, "test": 1168},
         rates=(44100, 16000),
         faults=(

@@ -13,7 +13,7 @@ from otoscope.types import Event
 
 @register("spass")
 class Spass(NamedDataset):
-    """SPASS: 25,000 synthetic polyphonic scenes of 10 s in five urban places, with events. The layout is not verified."""
+    """SPASS: 25,000 synthetic polyphonic scenes of 10 s in five urban places, with events (not verified)."""
 
     kind = "multi-label"
     declaration = Declaration(
@@ -31,8 +31,8 @@ class Spass(NamedDataset):
         seconds=(10, 10),
         faults=("There is no known official split: train, validation and test are cut by iterative stratification.",),
         unverified=(
-            "The layout, the classes, the counts, the licence, the home page and the citation: no copy and no reader of "
-            "this data set was found.",
+            "The layout, the classes, the counts, the licence, the home page and the citation: no copy and no reader "
+            "of this data set was found.",
         ),
         instructions="Bring the labels into the layout below, one text file beside each audio file.",
     )
