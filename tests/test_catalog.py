@@ -105,9 +105,9 @@ def test_the_suite_unmute_lacks_files_but_no_data_set(tmp_path: Path) -> None:
     suite = suites.load("unmute")
     assert [item.name for item in suites.unavailable(suite) if item.kind == "dataset"] == []
     _, missing = resolve(suite, tmp_path)
-    found = {item.name.partition(",")[0]: item.reason for item in missing if item.kind == "dataset"}
-    assert set(found) == {spec.name for spec in suite.datasets}
-    assert all("are missing: put " in reason and "otoscope data get" in reason for reason in found.values())
+    found = [(item.name, item.reason) for item in missing if item.kind == "dataset"]
+    assert [name for name, _ in found] == [spec.name for spec in suite.datasets]
+    assert all("are missing: put " in reason and "otoscope data get" in reason for _, reason in found)
 
 
 # Known traps
