@@ -48,6 +48,11 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
         "identity": ("tests/test_bank_identity.py", "tests/test_identity.py", *_BANK),
         "_shuffle": ("tests/test_bank_order.py",),
         "_requirements": ("tests/test_bank_requirements.py",),
+        "_encode": ("tests/test_bank_errors.py", *_BANK),
+        "_shard": ("tests/test_bank_damage.py", *_BANK),
+        "_split_names": ("tests/test_bank_errors.py", "tests/test_names.py", *_BANK),
+        "manifest": ("tests/test_bank_damage.py", "tests/test_bank_identity.py", *_BANK),
+        "write": ("tests/test_bank_resume.py", "tests/test_bank_errors.py", *_BANK),
         "size": ("tests/test_bank_size.py", "tests/test_bank.py"),
     },
     "train": {
