@@ -59,6 +59,8 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
         "": _FIT,
         "losses": ("tests/test_train.py",),
         "optim": ("tests/test_optimiser.py", *_FIT),
+        "batched": (*_FIT, "tests/test_prototype_start.py"),
+        "once": (*_FIT, "tests/test_prototype_start.py", *_EXACT),
         "exact": _EXACT,
         "penalty_path": _EXACT,
         "_solutions": _EXACT,
