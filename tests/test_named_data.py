@@ -231,3 +231,33 @@ def test_get_says_what_to_put_where_when_nothing_can_be_downloaded(capsys: pytes
 def test_a_download_needs_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "get", "esc50", "--yes"]) == 2
     assert "--root DIR or in OTOSCOPE_DATA" in capsys.readouterr().err
+
+
+# Documentation
+
+
+def test_the_table_of_the_documentation_has_all_data_sets_with_their_counts() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
+    declared = []
+    for name in datasets.names():
+        cls = datasets.registry.get(name)
+        if issubclass(cls, NamedDataset):
+            about = (cls.__doc__ or "").strip().partition("\n")[0]
+            clips = " / ".join(f"{count:,}" for count in cls.declaration.clips.values()) or "–"
+            declared.append([f"`{name}`", about, clips, cls.declaration.licence.partition(";")[0]])
+    assert rows == declared
+
+
+def test_checking_all_data_sets_leaves_out_those_without_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_miniature("urbansound8k", tmp_path)
+    monkeypatch.setenv("OTOSCOPE_DATA", str(tmp_path))
+    with datasets.registry.isolated():
+        for name in set(datasets.names()) - {"urbansound8k", "gtzan"}:
+            del datasets.registry._classes[name]
+        assert main(["check", "dataset"]) == 0
+    text = capsys.readouterr().out
+    assert "not checked, their files are missing: gtzan" in text
+    assert "urbansound8k: all of " in text

@@ -11,7 +11,7 @@ import pkgutil
 from otoscope.datasets.catalog._check import check_copy
 from otoscope.datasets.catalog._declaration import Declaration, Download
 from otoscope.datasets.catalog._download import download
-from otoscope.datasets.catalog._location import MissingFilesError, data_root, find_folder
+from otoscope.datasets.catalog._location import MissingFilesError, data_root, find_folder, is_here
 from otoscope.datasets.catalog._named import FoldedDataset, NamedDataset
 
 for _module in pkgutil.iter_modules(__path__):
@@ -28,4 +28,5 @@ __all__ = [
     "data_root",
     "download",
     "find_folder",
+    "is_here",
 ]
