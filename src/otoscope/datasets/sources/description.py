@@ -49,7 +49,9 @@ def describe(dataset: FileDataset, *, audio: bool = True) -> Description:
     Description.
     """
     found = dataset.found
-    report = scan_audio(found.rows, decoded=audio)
+    if not audio:
+        vars(dataset)["audio_report"] = scan_audio(found.rows, decoded=False)
+    report = dataset.audio_report
     facts = [("name", dataset.name), ("path", str(dataset.path)), ("layout", found.layout)]
     problems = _missing(dataset) + report.problems()
     facts.append(("audio", audio_text(report)))
