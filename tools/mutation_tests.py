@@ -19,7 +19,7 @@ _METRIC = ("tests/test_metrics.py", "tests/contract/test_metric_contract.py", "t
 _STATISTICS = ("tests/test_exact_statistics.py", "tests/test_stats.py", "tests/test_rankings.py")
 _BANK = ("tests/test_bank*.py",)
 _FIT = ("tests/test_loop.py", "tests/test_train.py", "tests/test_fit_many.py")
-_EXACT = ("tests/test_logistic.py", "tests/test_exact_probes.py")
+_EXACT = ("tests/test_logistic.py", "tests/test_exact_probes.py", "tests/test_convergence_training.py")
 
 PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
     "ops": {
@@ -48,12 +48,19 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
         "identity": ("tests/test_bank_identity.py", "tests/test_identity.py", *_BANK),
         "_shuffle": ("tests/test_bank_order.py",),
         "_requirements": ("tests/test_bank_requirements.py",),
+        "_encode": ("tests/test_bank_errors.py", *_BANK),
+        "_shard": ("tests/test_bank_damage.py", *_BANK),
+        "_split_names": ("tests/test_bank_errors.py", "tests/test_names.py", *_BANK),
+        "manifest": ("tests/test_bank_damage.py", "tests/test_bank_identity.py", *_BANK),
+        "write": ("tests/test_bank_resume.py", "tests/test_bank_errors.py", *_BANK),
         "size": ("tests/test_bank_size.py", "tests/test_bank.py"),
     },
     "train": {
         "": _FIT,
         "losses": ("tests/test_train.py",),
         "optim": ("tests/test_optimiser.py", *_FIT),
+        "batched": (*_FIT, "tests/test_prototype_start.py"),
+        "once": (*_FIT, "tests/test_prototype_start.py", *_EXACT),
         "exact": _EXACT,
         "penalty_path": _EXACT,
         "_solutions": _EXACT,

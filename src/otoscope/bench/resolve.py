@@ -20,6 +20,7 @@ from otoscope.bench.plan import Pair
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.bench.suites import Suite, Unavailable, unavailable
 from otoscope.datasets import Dataset, Fold, Folds
+from otoscope.datasets.catalog import MissingFilesError
 from otoscope.datasets.checks import checked_clips, has_validation
 from otoscope.encoders import Encoder
 from otoscope.files import readable_name
@@ -135,7 +136,7 @@ def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[
         for folds in spec.fold_units
         if ("dataset", spec.name) not in unusable
     ]
-    missing += [item for item in created if isinstance(item, Unavailable)]
+    missing += dict.fromkeys(item for item in created if isinstance(item, Unavailable))
     usable = [item for item in created if not isinstance(item, Unavailable)]
     resolved: dict[Pair, ResolvedPair] = {}
     for spec in suite.encoders:
@@ -172,6 +173,7 @@ def _create_dataset(
             name = spec.name if fold is None else f"{spec.name}, fold {fold}"
             _check(dataset.fold(fold) if isinstance(dataset, Folds) else dataset)
     except Exception as error:
+        name = spec.name if isinstance(error, MissingFilesError) else name
         return Unavailable("dataset", name, str(error))
     return spec, folds, dataset
 
