@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from otoscope.cli import named_data
 from otoscope.cli._shared_arguments import add_debug, add_on_bad, add_option
 
 
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_debug(inspecting, default=argparse.SUPPRESS)
     inspecting.set_defaults(run=inspect)
+    named_data.add_arguments(kinds)
 
 
 def locate_dataset(arguments: argparse.Namespace) -> None:

@@ -55,7 +55,7 @@ def describe(dataset: FileDataset, *, audio: bool = True) -> Description:
     report = dataset.audio_report
     facts = [("name", dataset.name), ("path", str(dataset.path)), ("layout", found.layout)]
     problems = [*_missing(dataset), *report.problems(), *found.problems]
-    facts.append(("audio", _audio_text(report)))
+    facts.append(("audio", audio_text(report)))
     facts += [("note", note) for note in found.notes]
     try:
         facts += _task_facts(dataset.task, dataset)
@@ -111,7 +111,7 @@ def _split_text(dataset: FileDataset) -> str:
     return f"{sizes}; cut by iterative stratification, seed {cut.seed}"
 
 
-def _audio_text(report: AudioReport) -> str:
+def audio_text(report: AudioReport) -> str:
     if not report.seconds:
         return "none could be read"
     hours = sum(report.seconds) / 3600
