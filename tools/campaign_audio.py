@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from campaign_work import PLUGIN, is_clear
+from campaign_work import is_clear
 from otoscope.audio.decode import decode
-
-__all__ = ["PLUGIN", "decode_changed"]
 
 FORMATS = ("wav", "flac", "ogg", "mp3", "aiff")
 
