@@ -73,7 +73,7 @@ class Campaign:
         for name in names:
             work = WORKS[name]
             self.whole[name] = folder / f"whole-{name}"
-            finish(work, folder / f"first-{name}")  # imports modules of the disk
+            work(folder / f"first-{name}")  # in this process, so that no other one has to import anything
             begin = time.monotonic()
             if error := finish(work, self.whole[name]):
                 raise RuntimeError(f"the undisturbed {name} failed: {error}")
