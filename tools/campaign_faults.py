@@ -15,7 +15,20 @@ from functools import partial
 from pathlib import Path
 
 import campaign_audio
-from campaign_work import PLUGIN, Work, bench, extract, finetune, finish, finished, is_clear, kill_after, results, start
+from campaign_work import (
+    PLUGIN,
+    Work,
+    bench,
+    extract,
+    finetune,
+    finish,
+    finished,
+    is_clear,
+    kill_after,
+    note_of,
+    results,
+    start,
+)
 from otoscope import bank as banks
 
 NOBODY = 65534
@@ -118,8 +131,9 @@ class Campaign:
             os.kill(killed, signal.SIGKILL)
             os.waitpid(killed, 0)
             status = os.waitstatus_to_exitcode(os.waitpid(other, 0)[1])
-            note = self._beside(folder).parent / f"{self._beside(folder).name}.error.txt"
-            count.error(note.read_text() if status == 2 else "" if status == 0 else f"status {status}")
+            count.error(
+                note_of(self._beside(folder)).read_text() if status == 2 else "" if status == 0 else f"status {status}"
+            )
             count.compare(folder, self.whole["bench"])
             count.cases += 1
         return count
@@ -187,7 +201,7 @@ class Campaign:
             if workers:
                 os.kill(self.rng.choice(workers), signal.SIGKILL)
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            note = (folder.parent / f"{folder.name}.error.txt").read_text()
+            note = note_of(folder).read_text()
             if status and "memory" not in note:
                 count.error(note or f"status {status}")
             self._continue(count, "bench", folder)

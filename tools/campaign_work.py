@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -140,12 +141,17 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
+def note_of(folder: Path) -> Path:
+    """The file for the error of the work in a folder. It is outside, because the disk of the folder may be full."""
+    return Path(tempfile.gettempdir(), f"otoscope-campaign-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}")
+
+
 def start(work: Work, folder: Path, before: Callable[[], object] = lambda: None) -> int:
-    """Start work in a forked process, which writes its error into `error.txt` beside the folder; return its number."""
+    """Start work in a forked process, which writes its error into `note_of` the folder; return its number."""
     child = os.fork()
     if child:
         return child
-    status, note = 1, folder.parent / f"{folder.name}.error.txt"
+    status, note = 1, note_of(folder)
     try:
         descriptor = os.open(os.devnull, os.O_WRONLY)
         os.dup2(descriptor, 2)
@@ -167,7 +173,7 @@ def finish(work: Work, folder: Path, before: Callable[[], object] = lambda: None
     """Do work in a forked process; return its error, or an empty text."""
     status = os.waitstatus_to_exitcode(os.waitpid(start(work, folder, before), 0)[1])
     if status in (0, 2):
-        return (folder.parent / f"{folder.name}.error.txt").read_text() if status else ""
+        return note_of(folder).read_text() if status else ""
     return f"the process ended with the status {status}"
 
 
