@@ -19,13 +19,13 @@ from campaign_work import (
     PLUGIN,
     Work,
     bench,
+    error_of,
     extract,
     finetune,
     finish,
     finished,
     is_clear,
     kill_after,
-    note_of,
     results,
     start,
 )
@@ -130,10 +130,7 @@ class Campaign:
             time.sleep(rest)
             os.kill(killed, signal.SIGKILL)
             os.waitpid(killed, 0)
-            status = os.waitstatus_to_exitcode(os.waitpid(other, 0)[1])
-            count.error(
-                note_of(self._beside(folder)).read_text() if status == 2 else "" if status == 0 else f"status {status}"
-            )
+            count.error(error_of(other, self._beside(folder)))
             count.compare(folder, self.whole["bench"])
             count.cases += 1
         return count
@@ -200,10 +197,9 @@ class Campaign:
             workers = _children(child)
             if workers:
                 os.kill(self.rng.choice(workers), signal.SIGKILL)
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            note = note_of(folder).read_text()
-            if status and "memory" not in note:
-                count.error(note or f"status {status}")
+            error = error_of(child, folder)
+            if "memory" not in error:
+                count.error(error)
             self._continue(count, "bench", folder)
         return count
 

@@ -171,10 +171,15 @@ def start(work: Work, folder: Path, before: Callable[[], object] = lambda: None)
 
 def finish(work: Work, folder: Path, before: Callable[[], object] = lambda: None) -> str:
     """Do work in a forked process; return its error, or an empty text."""
-    status = os.waitstatus_to_exitcode(os.waitpid(start(work, folder, before), 0)[1])
-    if status in (0, 2):
-        return note_of(folder).read_text() if status else ""
-    return f"the process ended with the status {status}"
+    return error_of(start(work, folder, before), folder)
+
+
+def error_of(child: int, folder: Path) -> str:
+    """Wait for a process that `start` returned; return its error, or an empty text."""
+    status, note = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), note_of(folder)
+    text = note.read_text() if note.exists() else ""
+    note.unlink(missing_ok=True)
+    return "" if status == 0 else text if status == 2 else f"the process ended with the status {status}"
 
 
 def kill_after(work: Work, folder: Path, seconds: float, before: Callable[[], object] = lambda: None) -> bool:
