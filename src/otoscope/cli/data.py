@@ -41,9 +41,11 @@ def locate_dataset(arguments: argparse.Namespace) -> None:
         return
     from otoscope import datasets
 
-    if getattr(arguments, "on_bad", None):
-        arguments.dataset_option.append(("on_bad", arguments.on_bad))
     arguments.dataset, options = datasets.locate(arguments.dataset, dict(arguments.dataset_option))
+    if getattr(arguments, "on_bad", None):
+        if "path" not in options:
+            raise ValueError(f"--on-bad is an option of data sets in files, not of {arguments.dataset!r}; leave it out")
+        options["on_bad"] = arguments.on_bad
     arguments.dataset_option = list(options.items())
 
 
