@@ -4,15 +4,16 @@ Tensors: `x` [n, L, T, F, D] and `cls` [n, L, D] (where the encoder has one) in 
 pooled shard has T = F = 1. In an int8 bank a token is `scale` [n, L, T, F] float32 times its row of `x`, and `cls` is
 float16. A shard is written completely or not at all, and read through a memory map of the file, so that reading a row
 costs one copy. Layout of the file: https://huggingface.co/docs/safetensors (8 bytes with the length of the header, a
-JSON header, the data).
+JSON header, the data). The header also contains the digest of the content.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,35 @@ def layout_bytes(clips: int, steps: int, identity: BankIdentity) -> int:
     return sum(dtype.itemsize * math.prod(shape) for dtype, shape in shard_layout(clips, steps, identity).values())
 
 
-def save_shard(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write the tensors of one shard, those of `shard_layout`, into the file `path`."""
+@dataclass(frozen=True)
+class ShardContent:
+    """What a shard stores.
+
+    Parameters
+    ----------
+    tensors : dict of Tensor. The tensors of `shard_layout`.
+    underflowed : int. Number of tokens that are not zero, but of which every value became zero in the cast.
+    """
+
+    tensors: dict[str, Tensor]
+    underflowed: int
+
+
+def save_shard(path: Path, content: ShardContent, identity: BankIdentity) -> None:
+    """Write a shard into the file `path`, with the digest of its content."""
+    tensors = {name: tensor.contiguous() for name, tensor in content.tensors.items()}
+    metadata = {"digest": _digest(path, tensors, identity), "underflowed": str(content.underflowed)}
     with replacing(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        save_file(tensors, temporary, metadata)
+
+
+def _digest(path: Path, tensors: dict[str, Tensor], identity: BankIdentity) -> str:
+    """The sha256 of the tensors, of the identity of the bank, and of the name of the shard and of its split."""
+    sha = hashlib.sha256(json.dumps([asdict(identity), path.parent.name, path.name], sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        sha.update(tensor.view(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -80,11 +106,15 @@ class Shard:
     path : Path. The file.
     header : dict. The JSON header: dtype, shape and data offsets of each tensor.
     data : int. Offset in bytes at which the data begins.
+    digest : str. The digest of the content that was written.
+    underflowed : int. Number of tokens that became zero in the cast (`ShardContent`).
     """
 
     path: Path
     header: dict[str, Any]
     data: int
+    digest: str
+    underflowed: int
 
     @property
     def clips(self) -> int:
@@ -112,6 +142,25 @@ class Shard:
 
         return {name: view(name) for name in self.header}
 
+    def verified(self, identity: BankIdentity) -> dict[str, Tensor]:
+        """Its tensors, as `map` returns them, after a comparison of their digest. The whole file is read.
+
+        Parameters
+        ----------
+        identity : BankIdentity. The bank.
+
+        Raises
+        ------
+        DamagedError : when the content is not what was written for this bank and under this name.
+        """
+        tensors = self.map()
+        if _digest(self.path, tensors, identity) != self.digest:
+            raise DamagedError(
+                f"{self.path} is damaged: its content has another digest than when it was written; delete this file "
+                "and run extract again to write it again"
+            )
+        return tensors
+
 
 def check_shard(path: Path, clips: int, identity: BankIdentity) -> Shard:
     """Read the header of a shard and check it, and the length of the file, against the bank.
@@ -137,8 +186,8 @@ def check_shard(path: Path, clips: int, identity: BankIdentity) -> Shard:
             if length > file_bytes - 8:
                 raise ValueError(f"a header of {length} bytes in a file of {file_bytes}")
             header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        shard = Shard(path, header, 8 + length)
+        metadata = header.pop("__metadata__")
+        shard = Shard(path, header, 8 + length, metadata["digest"], int(metadata["underflowed"]))
         _check_header(header, shard.steps, clips, identity)
         if file_bytes != shard.data + shard.bytes:
             raise ValueError(f"{file_bytes} bytes, expected {shard.data + shard.bytes}")
