@@ -44,9 +44,7 @@ def check_cast(name: str, before: Tensor, after: Tensor, clips: Sequence[Clip], 
         largest = original.abs().flatten(1).amax(1)
         if not bool(torch.isfinite(cast).all()):
             advice = wider if cast.dtype == torch.float16 else scaled
-            raise BankError(
-                f"{where}: a {name} value of {float(largest.max()):.3g} overflows {cast.dtype}; {advice}"
-            )
+            raise BankError(f"{where}: a {name} value of {float(largest.max()):.3g} overflows {cast.dtype}; {advice}")
         for index, value in zip(identity.layers, largest.tolist(), strict=True):
             if 0 < value < limit:
                 raise BankError(

@@ -6,6 +6,7 @@ padded to the length of another, so its tokens do not depend on the other clips 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
@@ -20,6 +21,9 @@ from otoscope.datasets.waveform import naming_clips, waveform
 from otoscope.encoders import Encoder
 from otoscope.ops import quantise
 from otoscope.types import AudioBatch, Clip, Tokens, Wave
+
+_REPEATED = 2
+"""Number of clips that are encoded twice before an extraction."""
 
 
 def count_steps(encoder: Encoder, clips: Sequence[Clip]) -> int:
@@ -83,6 +87,40 @@ def encode_shard(
             unpadded = tensors[name][tuple(slice(length) for length in (len(clips), *values.shape[1:]))]
             unpadded[rows] = values
     return ShardContent(tensors, underflowed)
+
+
+def check_repeatable(encoder: Encoder, clips: Sequence[Clip]) -> None:
+    """Encode the first clips twice, the second time in reverse order, and compare their tokens.
+
+    Parameters
+    ----------
+    encoder : Encoder. The frozen encoder.
+    clips : sequence of Clip. The clips of a split; those among the first `_REPEATED` that have the same length are
+        encoded.
+
+    Raises
+    ------
+    BankError : when tokens differ by more than rounding.
+    """
+    waves = [waveform(clip, encoder.sample_rate) for clip in clips[:_REPEATED]]
+    rows = max(_batches([len(wave) for wave in waves], _REPEATED), key=len)
+    first, second = (_encode(encoder, [clips[i] for i in r], [waves[i] for i in r]) for r in (rows, rows[::-1]))
+    for number, row in enumerate(rows):
+        here, there = _valid(first, number), _valid(second, len(rows) - 1 - number)
+        allowed = torch.finfo(here.dtype).eps ** 0.5 * float(here.abs().max()) if here.numel() else 0.0
+        difference = float((here - there).abs().max()) if here.shape == there.shape else math.inf
+        if difference > allowed:
+            raise BankError(
+                f"encoder {encoder.name!r} gives other tokens when it encodes clip {clips[row].id!r} of split "
+                f"{clips[row].split!r} again: a value differs by {difference:.3g}, allowed is {allowed:.3g}; disable "
+                "everything random (dropout, dither, masks) in evaluation mode, and keep no state between calls"
+            )
+
+
+def _valid(tokens: Tokens, row: int) -> Tensor:
+    """The valid tokens of a clip and its cls as one vector."""
+    x = tokens.x[row][:, tokens.mask[row]].flatten()
+    return x if tokens.cls is None else torch.cat([x, tokens.cls[row].flatten().to(x.dtype)])
 
 
 def _batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:

@@ -9,9 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from otoscope.bank._sealed import sealed_text, unsealed
 from otoscope.bank.errors import BankError, MismatchError
 from otoscope.bank.identity import FORMAT, BankIdentity
-from otoscope.files import json_text, replacing
+from otoscope.files import replacing
 from otoscope.types import Task, TokenShape
 
 
@@ -46,7 +47,7 @@ class Manifest:
     def write(self, path: Path) -> None:
         """Write `manifest.json` into the folder `path`."""
         with replacing(path / "manifest.json") as temporary:
-            temporary.write_text(json_text(asdict(self)) + "\n", encoding="utf-8")
+            temporary.write_text(sealed_text(asdict(self), indent=1), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -138,13 +139,15 @@ def check_identity(path: Path, requested: BankIdentity) -> None:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """The JSON of a manifest."""
+    """The JSON of a manifest. Older formats have no digest."""
     file = path / "manifest.json"
     if not file.exists():
         raise BankError(f"no bank at {path}: there is no manifest.json; write a bank with `extract`")
     try:
-        stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        stored["task"], stored["clips"], stored["identity"].items()
+        text = file.read_text(encoding="utf-8")
+        stored: dict[str, Any] = json.loads(text)
+        if stored["identity"].get("format") == FORMAT:
+            unsealed(text)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BankError(f"{file} is damaged ({error!r}): delete the folder and extract the bank again") from error
     return stored

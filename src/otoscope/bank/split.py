@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from otoscope.bank._reader import ShardReader
+from otoscope.bank._sealed import unsealed
 from otoscope.bank._shuffle import shuffle
 from otoscope.bank.errors import BankError, DamagedError
 from otoscope.bank.identity import BankIdentity
@@ -32,10 +32,10 @@ class ClipTable:
     groups: tuple[tuple[str, ...], ...]
 
     @classmethod
-    def read(cls, file: Path, task: Task) -> ClipTable:
+    def read(cls, file: Path, task: Task, identity: BankIdentity) -> ClipTable:
         """Read `clips.json`. Raises `DamagedError` if the file is damaged."""
         try:
-            stored = json.loads(file.read_text(encoding="utf-8"))
+            stored = unsealed(file.read_text(encoding="utf-8"), asdict(identity), file.parent.name)
             ids, events = tuple(stored["ids"]), stored["events"]
             groups = stored["groups"]
             if not len(ids) == len(stored["labels"]) == len(events) == len(groups):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from otoscope.cli import benching, checking, commands, layers, reading
+from otoscope.cli import banking, benching, checking, commands, layers, reading
 from otoscope.cli._shared_arguments import (
     add_control,
     add_debug,
@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     _demo(command("demo", benching.demo, "probe the encoder tiny on the data set scenes, and write a report"))
     _list(command("list", commands.list_, "list encoders, data sets, probes, metrics and search strategies"))
     _extract(command("extract", commands.extract, "encode a data set and store its tokens in a bank"))
+    banking.add_arguments(command("bank", banking.bank, "verify the files of banks"))
     _probe(command("probe", benching.probe, "train and evaluate one probe on one encoder and data set"))
     _bench(command("bench", benching.bench, "compare encoders, data sets and probes; finished runs are not repeated"))
     layers.add_arguments(command("layers", layers.layers, "measure every layer of an encoder with exact probes"))
