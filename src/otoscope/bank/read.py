@@ -114,8 +114,8 @@ class Bank:
                     damaged.append(f"{split}/{shard.path.name}")
         if damaged:
             raise DamagedError(
-                f"files of the bank at {self.path} are damaged: {', '.join(damaged)}; delete them and run extract again "
-                "to write them again"
+                f"files of the bank at {self.path} are damaged: {', '.join(damaged)}; delete them and run extract "
+                "again to write them again"
             )
 
     def split(self, name: str) -> BankSplit:
