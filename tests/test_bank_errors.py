@@ -59,7 +59,7 @@ def test_tokens_that_underflow_are_refused(tmp_path, part, title, kind):
     if (part, kind.get("dtype")) == ("x", "int8"):
         pytest.skip("a float32 scale stores it")
     expected = (
-        rf"clip 'validation-1' of split 'validation': the largest {title} value of layer 2 is .*e-0\d and underflows "
+        rf"clip 'validation-1' of split 'validation': the largest {title} value of layer 2 is .*e-\d+ and underflows "
         r"torch.float16, whose smallest normal value is 6.1e-05; extract with dtype='bfloat16' or 'float32'"
     )
     with pytest.raises(banks.BankError, match=expected):
@@ -218,7 +218,7 @@ def seeded_noise(x, _):
     ids=["random", "state", "position in the batch"],
 )
 def test_an_encoder_that_gives_other_tokens_again_is_refused_before_anything_is_written(tmp_path, change):
-    with pytest.raises(banks.BankError, match="encoder 'toy' gives other tokens when it encodes clip 'train-[01]' of"):
+    with pytest.raises(banks.BankError, match=r"encoder 'toy' gives other tokens when it encodes clip 'train-[01]' of"):
         extract_quietly(Unstable(change), Sounds(), tmp_path / "b")
     assert not (tmp_path / "b").exists()
 

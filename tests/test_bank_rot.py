@@ -36,14 +36,12 @@ def test_a_shard_with_other_bytes_is_refused_when_it_is_read(tmp_path, kind):
             train.tokens([1, 2])
 
 
-@every_kind
-def test_every_byte_counts(tmp_path, kind):
-    bank = extract_quietly(Toy(), Sounds(counts=(1, 1, 1)), tmp_path / "b", **kind)
+def test_every_byte_counts(tmp_path):
+    bank = extract_quietly(Toy(), Sounds(counts=(1, 1, 1)), tmp_path / "b")
     file = bank.path / "train" / "shard-00000.safetensors"
     good = file.read_bytes()
-    for position in range(len(good)):
-        if good[position : position + 1] == b" ":
-            continue  # padding of the header, whose bytes are checked where they mean something
+    header = 8 + int.from_bytes(good[:8], "little")
+    for position in [*range(len(good[:header].rstrip())), *range(header, len(good), 5)]:  # the header ends with spaces
         file.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
         with pytest.raises(banks.DamagedError, match=r"shard-00000\.safetensors is damaged"):
             banks.open(bank.path).split("train").pooled()

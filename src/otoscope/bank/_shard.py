@@ -83,14 +83,17 @@ class ShardContent:
 def save_shard(path: Path, content: ShardContent, identity: BankIdentity) -> None:
     """Write a shard into the file `path`, with the digest of its content."""
     tensors = {name: tensor.contiguous() for name, tensor in content.tensors.items()}
-    metadata = {"digest": _digest(path, tensors, identity), "underflowed": str(content.underflowed)}
+    digest = _digest(path, tensors, content.underflowed, identity)
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        save_file(
+            tensors, temporary, {"otoscope": f"{digest} {content.underflowed}"}
+        )  # several keys have no fixed order
 
 
-def _digest(path: Path, tensors: dict[str, Tensor], identity: BankIdentity) -> str:
-    """The sha256 of the tensors, of the identity of the bank, and of the name of the shard and of its split."""
-    sha = hashlib.sha256(json.dumps([asdict(identity), path.parent.name, path.name], sort_keys=True).encode())
+def _digest(path: Path, tensors: dict[str, Tensor], underflowed: int, identity: BankIdentity) -> str:
+    """The sha256 of the content, of the identity of the bank, and of the name of the shard and of its split."""
+    place = [asdict(identity), path.parent.name, path.name, underflowed]
+    sha = hashlib.sha256(json.dumps(place, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         sha.update(tensor.view(-1).view(torch.uint8).numpy())
@@ -154,7 +157,7 @@ class Shard:
         DamagedError : when the content is not what was written for this bank and under this name.
         """
         tensors = self.map()
-        if _digest(self.path, tensors, identity) != self.digest:
+        if _digest(self.path, tensors, self.underflowed, identity) != self.digest:
             raise DamagedError(
                 f"{self.path} is damaged: its content has another digest than when it was written; delete this file "
                 "and run extract again to write it again"
@@ -186,9 +189,9 @@ def check_shard(path: Path, clips: int, identity: BankIdentity) -> Shard:
             if length > file_bytes - 8:
                 raise ValueError(f"a header of {length} bytes in a file of {file_bytes}")
             header = json.loads(file.read(length))
-        metadata = header.pop("__metadata__")
-        shard = Shard(path, header, 8 + length, metadata["digest"], int(metadata["underflowed"]))
-        _check_header(header, shard.steps, clips, identity)
+        digest, underflowed = header.pop("__metadata__")["otoscope"].split()
+        shard = Shard(path, header, 8 + length, digest, int(underflowed))
+        _check_header(shard, clips, identity)
         if file_bytes != shard.data + shard.bytes:
             raise ValueError(f"{file_bytes} bytes, expected {shard.data + shard.bytes}")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
@@ -196,12 +199,15 @@ def check_shard(path: Path, clips: int, identity: BankIdentity) -> Shard:
     return shard
 
 
-def _check_header(header: dict[str, Any], steps: int, clips: int, identity: BankIdentity) -> None:
+def _check_header(shard: Shard, clips: int, identity: BankIdentity) -> None:
     """Raise `ValueError` unless the header lists the tensors of `shard_layout`."""
-    expected = shard_layout(clips, steps, identity)
-    if set(header) != set(expected):
-        raise ValueError(f"tensors {sorted(header)}, expected {sorted(expected)}")
-    for name, entry in header.items():
+    expected = shard_layout(clips, shard.steps, identity)
+    if set(shard.header) != set(expected):
+        raise ValueError(f"tensors {sorted(shard.header)}, expected {sorted(expected)}")
+    for name, entry in shard.header.items():
         dtype, shape = expected[name]
         if entry["shape"] != list(shape) or _CODES.get(entry["dtype"]) is not dtype:
             raise ValueError(f"{name} is {entry['dtype']} {entry['shape']}, expected {dtype} {list(shape)}")
+        start, end = entry["data_offsets"]
+        if start < 0 or end - start != dtype.itemsize * math.prod(shape) or (shard.data + start) % dtype.itemsize:
+            raise ValueError(f"{name} is stored at bytes {start} to {end}, which do not fit its shape")

@@ -177,10 +177,8 @@ class Bank:
             raise UnknownNameError(f"bank {self.path}: {unknown('split', name, self.splits)}")
         if name not in self._opened:
             file = self.path / name / "clips.json"
-            clips, reader = (
-                ClipTable.read(file, self.task, self.identity),
-                ShardReader(self.identity, self._shards[name]),
-            )
+            clips = ClipTable.read(file, self.task, self.identity)
+            reader = ShardReader(self.identity, self._shards[name])
             if len(clips.ids) != len(reader):
                 raise DamagedError(
                     f"{file} lists {len(clips.ids)} clips, but the shards of this split contain {len(reader)}"

@@ -46,7 +46,7 @@ class ClipTable:
             events_of_clips = tuple(tuple(Event(*event) for event in of_clip) for of_clip in events)
             return cls(ids, targets, events_of_clips, tuple(tuple(names) for names in groups))
         except (ValueError, KeyError, TypeError) as error:
-            raise DamagedError(f"{file} is damaged ({error!r}); delete it and run extract again") from error
+            raise DamagedError(f"{file} is damaged ({error}); delete it and run extract again") from error
 
     def select(self, rows: Sequence[int]) -> ClipTable:
         """Only these rows, in this order."""
