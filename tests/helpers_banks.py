@@ -64,7 +64,7 @@ class Sounds(Dataset):
 
     def clip(self, split, i):
         length = self.lengths[i % len(self.lengths)]
-        labels = self.task.classes[: i % 4]
+        labels = self.task.classes[: (i + 1) % 4]
         events = tuple(Event(0.1, 0.25 + i, label) for label in labels)
         groups = (f"site {i % self.sites}",) if self.sites else ()
         return Clip(

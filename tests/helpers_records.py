@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,6 +79,15 @@ def add_trainings(
                 not_converged=(),
             )
             store.add(record, Predictions(clips.ids, scores, clips.targets, CLASSES[: clips.targets.shape[1]]))
+
+
+def add_folds(store: Store, encoder: str, skill: float, *, folds: int = 3, digest: Callable[[int], str] = str) -> None:
+    """Add trainings of `linear`, with this skill, and of `mean` on the folds 1, 2, ... of a data set `esc`."""
+    for fold in range(folds):
+        clips = LabelledClips("esc", LabelledClips.random("esc", seed=fold).targets)
+        protocol = {"fold": fold + 1, "dataset_digest": digest(fold)}
+        skills = {"linear": skill, "mean": skill / 2}
+        add_trainings(store, clips, encoder, skills, protocol=protocol, lr=0.1 * (fold + 1), noise_seed=fold)
 
 
 def make_protocol(encoder: str, dataset: str, probe: str, changes: Mapping[str, Any] | None = None) -> Protocol:

@@ -173,8 +173,11 @@ def test_an_error_while_loading_names_the_clip(tmp_path):
     ("clips", "message"),
     [
         (lambda data, split: [data.clip(split, 1), data.clip(split, 1)], "clip id 'train-1' occurs twice"),
-        (lambda *_: [], "has no clips in split 'train'"),
-        (lambda *_: [Clip("a", lambda: None, 1, ("cow",), (), "train")], "label 'cow' is not one of"),
+        (lambda *_: [], "split 'train' has no clips"),
+        (
+            lambda *_: [Clip("a", lambda: None, 1, ("cow",), (), "train")],
+            r"label 'cow' of 1 clip \('a'\) is not one of",
+        ),
     ],
 )
 def test_an_inconsistent_data_set_is_refused(tmp_path, clips, message):

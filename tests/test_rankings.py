@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from helpers_records import CLASSES, LabelledClips, add_trainings
+from helpers_records import CLASSES, LabelledClips, add_folds, add_trainings
 from otoscope import rank
 from otoscope.metrics import stats
+from otoscope.report.folds import fold_seed
 from otoscope.report.rankings import EncoderRanking
 from otoscope.report.scoreboard import scoreboard
 from otoscope.report.standings import standing_records
@@ -200,14 +201,6 @@ def test_fewer_resamples_than_counting_needs_for_a_family_still_give_significanc
     assert all(d.decided for d in ranking.comparisons)
 
 
-def add_folds(store: Store, encoder: str, skill: float, *, folds: int = 3, digest: Callable[[int], str] = str) -> None:
-    for fold in range(folds):
-        clips = LabelledClips("esc", LabelledClips.random("esc", seed=fold).targets)
-        protocol = {"fold": fold + 1, "dataset_digest": digest(fold)}
-        skills = {"linear": skill, "mean": skill / 2}
-        add_trainings(store, clips, encoder, skills, protocol=protocol, lr=0.1 * (fold + 1), noise_seed=fold)
-
-
 @pytest.mark.parametrize("digest", [str, lambda _: "one for all"])
 def test_folds_are_resampled_separately_and_averaged(tmp_path: Path, digest: Callable[[int], str]) -> None:
     store = Store(tmp_path / "results")
@@ -218,7 +211,7 @@ def test_folds_are_resampled_separately_and_averaged(tmp_path: Path, digest: Cal
     for fold in range(3):
         clips = LabelledClips.random("esc", seed=fold)
         scores = [clips.scores(1.5, fold, seed) for seed in range(2)]
-        parts.append(stats.bootstrap(scores, clips.targets, "mAP", resamples=300, seed=fold))
+        parts.append(stats.bootstrap(scores, clips.targets, "mAP", resamples=300, seed=fold_seed(fold + 1)))
     estimate = ranking.standings["linear", "a"].estimate
     assert estimate.value == pytest.approx(np.mean([p.value for p in parts]))
     np.testing.assert_allclose(estimate.per_seed, np.mean([p.per_seed for p in parts], 0))

@@ -66,12 +66,12 @@ def test_variants_are_named_by_the_settings_that_differ(tmp_path: Path) -> None:
 
 def test_searched_learning_rates_name_a_variant_only_if_no_declared_setting_differs(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    for fold, lr in ((1, 0.1), (2, 0.2)):
-        store.add(scene_record("linear", 0, 0.5, protocol={"fold": fold}, lr=lr))
-    assert {row.label for row in configurations(store)} == {"linear (fold=1)", "linear (fold=2)"}
-    store.add(scene_record("linear", 0, 0.5, protocol={"fold": 2}, lr=0.3))
+    for shots, lr in ((1, 0.1), (2, 0.2)):
+        store.add(scene_record("linear", 0, 0.5, protocol={"shots": shots}, lr=lr))
+    assert {row.label for row in configurations(store)} == {"linear (shots=1)", "linear (shots=2)"}
+    store.add(scene_record("linear", 0, 0.5, protocol={"shots": 2}, lr=0.3))
     labels = {row.label for row in configurations(store)}
-    assert labels == {"linear (fold=1, lr=0.1)", "linear (fold=2, lr=0.2)", "linear (fold=2, lr=0.3)"}
+    assert labels == {"linear (shots=1, lr=0.1)", "linear (shots=2, lr=0.2)", "linear (shots=2, lr=0.3)"}
 
 
 def test_rows_contain_mean_interval_gain_gap_and_winner(store: Store) -> None:
@@ -241,7 +241,7 @@ def test_markdown_csv_and_json_contain_the_same_numbers(store: Store) -> None:
 
 def test_results_are_one_row_per_seed_with_the_documented_columns(store: Store) -> None:
     rows = record_values(store)
-    assert list(rows[0])[:6] == ["encoder", "dataset", "probe", "seed", "metric", "value"]
+    assert list(rows[0])[:6] == ["encoder", "dataset", "probe", "seed", "fold", "metric"]
     assert len(rows) == len(list(store)) == 14
     assert {row["probe"] for row in rows} == {"linear", "mhca", "protobin", "finetune"}
     text = flat_text(rows, "table")

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import re
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_NAME_LENGTH = 100
+"""Largest number of characters of a readable part of a file name. Suffixes follow, and file systems allow 143 or more
+bytes."""
 
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a temporary file that replaces `target` on success and is deleted on an error.
 
-    If the process is killed at any time, `target` is either unchanged or complete.
+    If the process is killed at any time, `target` is either unchanged or complete. Its permissions are those that the
+    user's umask gives to new files. A link is replaced; the file behind it does not change.
 
     Parameters
     ----------
@@ -28,12 +35,12 @@ def replacing(target: Path) -> Iterator[Path]:
     Path. An empty temporary file in the same folder.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = target.with_name(f".{target.name[:_NAME_LENGTH]}.{secrets.token_hex(4)}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
-        temporary.chmod(0o644)
+        temporary.chmod(mode)  # writers such as safetensors replace the file by a new one
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -75,12 +82,48 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def file_name(text: str) -> str:
-    """Turn a text into the name of a file, with hyphens in place of characters that are not allowed in file names.
+def readable_name(text: str) -> str:
+    """Turn a text into a part of a file name. Different texts may give the same name.
+
+    Parameters
+    ----------
+    text : any text.
+
+    Returns
+    -------
+    str. At most 100 letters, digits and the characters "._+-" of ASCII, without a dot at the start.
 
     Examples
     --------
-    >>> file_name("tiny x esc50, fold 2 [a1]")
-    'tiny-x-esc50-fold-2-a1'
+    >>> readable_name("tiny x esc50, fold 2 [a1]"), readable_name("../../etc")
+    ('tiny-x-esc50-fold-2-a1', 'etc')
     """
-    return re.sub(r"[^\w.+-]+", "-", text).strip("-")
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "-", text).lstrip("-.")[:_NAME_LENGTH].rstrip("-.")
+
+
+def file_name(*parts: str) -> str:
+    """Turn some texts into the name of a file, which differs for different texts on every file system.
+
+    Parameters
+    ----------
+    parts : any texts, such as labels.
+
+    Returns
+    -------
+    str. The parts, joined by hyphens. If the texts cannot be read from them, because they contain capital letters,
+    hyphens or other characters, or are long, a digest of the texts follows.
+
+    Examples
+    --------
+    >>> file_name("tiny", "esc50", "fold", "2")
+    'tiny-esc50-fold-2'
+    >>> file_name("tiny-random", "esc50"), file_name("tiny", "random-esc50")
+    ('tiny-random-esc50-244d7e6f', 'tiny-random-esc50-9003beb1')
+    >>> file_name("../a\\n")
+    'a-75cbd288'
+    """
+    name = readable_name("-".join(parts))
+    if all(re.fullmatch("[a-z0-9_.+]+", part) for part in parts) and name == "-".join(parts):
+        return name
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
+    return f"{name}-{digest}" if name else digest

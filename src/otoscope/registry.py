@@ -50,10 +50,27 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     "unknown metric 'map'; did you mean 'mAP'? known: F1, mAP"
     """
     names = sorted(known)
-    folded = {candidate.casefold(): candidate for candidate in names}
-    close = difflib.get_close_matches(name.casefold(), folded, 1)
-    hint = f"; did you mean {folded[close[0]]!r}?" if close else ";"
+    close = closest(name, names)
+    hint = f"; did you mean {close!r}?" if close else ";"
     return f"unknown {kind} {name!r}{hint} known: {', '.join(names) or 'none'}"
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like a name, upper and lower case alike; None if there is none like it.
+
+    Parameters
+    ----------
+    name : the name.
+    known : the names that exist.
+
+    Examples
+    --------
+    >>> closest("map", ["F1", "mAP"]), closest("x", ["F1", "mAP"])
+    ('mAP', None)
+    """
+    folded = {candidate.casefold(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.casefold(), folded, 1)
+    return folded[close[0]] if close else None
 
 
 @cache

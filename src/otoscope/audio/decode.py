@@ -106,7 +106,7 @@ def decode(source: Source) -> tuple[Wave, int]:
     import soundfile
 
     name = _name(source)
-    with _open(source) as file:
+    with open_sound(source) as file:
         reader = _Reader(file, name, _contents(source, file.format))
         try:
             reader.read()
@@ -122,12 +122,12 @@ def decode(source: Source) -> tuple[Wave, int]:
     return wave, reader.rate
 
 
-def file_rate(path: str | os.PathLike[str]) -> int:
+def file_rate(source: Source) -> int:
     """Read the sampling rate of an audio file from its header.
 
     Parameters
     ----------
-    path : path of the file.
+    source : path or binary file.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def file_rate(path: str | os.PathLike[str]) -> int:
     FileNotFoundError : when there is no such file.
     AudioError : when the file is not audio.
     """
-    with _open(path) as file:
+    with open_sound(source) as file:
         return int(file.samplerate)
 
 
@@ -212,8 +212,8 @@ def _name(source: Source) -> str:
 
 
 @contextmanager
-def _open(source: Source) -> Iterator[Any]:
-    """Open a file with libsndfile."""
+def open_sound(source: Source) -> Iterator[Any]:
+    """Open an audio file with libsndfile; raises as `decode` does."""
     import soundfile
 
     if isinstance(source, str | os.PathLike) and not Path(source).is_file():

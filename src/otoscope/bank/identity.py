@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from otoscope.bank._split_names import check_split_names
 from otoscope.datasets import Dataset, content_of, dataset_identity
 from otoscope.encoders import Encoder, encoder_identity
 from otoscope.registry import UnknownNameError, unknown
@@ -175,6 +176,7 @@ def _check(dataset: Dataset, splits: Sequence[str], content: str, dtype: str, sh
             raise UnknownNameError(f"data set {dataset.name!r}: {unknown('split', split, dataset.splits)}")
     if not splits or len(set(splits)) != len(splits):
         raise ValueError(f"splits {list(splits)}: give at least one split, and each split once")
+    check_split_names(splits)
     if content not in CONTENTS:
         raise UnknownNameError(unknown("content", content, CONTENTS))
     if dtype not in DTYPES:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from otoscope.bank._sealed import sealed_text, unsealed
+from otoscope.bank._split_names import check_split_names
 from otoscope.bank.errors import BankError, MismatchError
 from otoscope.bank.identity import FORMAT, BankIdentity
 from otoscope.files import replacing
@@ -65,6 +66,10 @@ class Manifest:
                 f"the bank at {path} has format {written}, this version of otoscope reads format {FORMAT}: "
                 "extract the bank again"
             )
+        try:
+            check_split_names(identity["splits"])
+        except ValueError as error:
+            raise BankError(f"{path / 'manifest.json'} is damaged: {error}") from error
         identity = identity | {
             "splits": tuple(identity["splits"]),
             "layers": tuple(identity["layers"]),

@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from otoscope import metrics
 from otoscope.bank._encode import check_repeatable, encode_shard
 from otoscope.bank._requirements import size_table, sizes_by_kind
 from otoscope.bank._sealed import sealed_text
@@ -29,6 +28,7 @@ from otoscope.bank.manifest import Manifest, bank_exists, check_identity
 from otoscope.bank.read import Bank
 from otoscope.bank.size import BankSize
 from otoscope.datasets import Dataset
+from otoscope.datasets.checks import checked_clips
 from otoscope.encoders import Encoder
 from otoscope.files import replacing
 from otoscope.types import Clip
@@ -75,6 +75,7 @@ def extract(
     ------
     UnknownNameError, ValueError : when the metric of the task is unknown or does not apply to it.
     MismatchError : when the folder contains a bank with another identity.
+    DataError : when the data set cannot be measured (`otoscope.datasets.checks`).
     OSError : (ENOSPC) when the disk has too little free space.
     AudioError : when the audio of a clip cannot be used.
     BankError : when tokens cannot be stored in this dtype, or when the encoder gives other tokens for the first clips
@@ -83,7 +84,8 @@ def extract(
     path = Path(path)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    metrics.main_metric(dataset.task)
+    known = dataset.splits if splits is None else [split for split in splits if split in dataset.splits]
+    clips = checked_clips(dataset, known)
     identity = BankIdentity.of(
         encoder, dataset, splits=splits, layers=layers, content=content, dtype=dtype, shard_clips=shard_clips
     )
@@ -93,7 +95,6 @@ def extract(
             return Bank(path)
         except (IncompleteError, DamagedError):
             pass
-    clips = {split: _checked_clips(dataset, split) for split in identity.splits}
     counts = {split: len(members) for split, members in clips.items()}
     manifest = Manifest.of(identity, dataset.task, counts, control=encoder.control)
     size = BankSize.estimate(encoder, clips, identity)
@@ -101,7 +102,7 @@ def extract(
         _announce(path, size, encoder)
     check_repeatable(encoder, clips[identity.splits[0]])
     _check_free_space(path, size.missing_bytes(path))
-    with _locked(path):
+    with _locked(path, identity.splits):
         if bank_exists(path):
             check_identity(path, identity)
         else:
@@ -115,21 +116,6 @@ def extract(
             stacklevel=2,
         )
     return bank
-
-
-def _checked_clips(dataset: Dataset, split: str) -> Sequence[Clip]:
-    """The clips of a split. Raises `ValueError` if there are none, an id occurs twice, or a label is unknown."""
-    clips = dataset.clips(split)
-    ids = [clip.id for clip in clips]
-    if not ids:
-        raise ValueError(f"data set {dataset.name!r} has no clips in split {split!r}; exclude it with splits=...")
-    if len(set(ids)) != len(ids):
-        repeated = next(id for id in ids if ids.count(id) > 1)
-        raise ValueError(
-            f"data set {dataset.name!r}, split {split!r}: clip id {repeated!r} occurs twice; give each clip its own id"
-        )
-    dataset.task.targets(clips)
-    return clips
 
 
 # Size and free space
@@ -182,7 +168,7 @@ def _format_bytes(count: float) -> str:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, splits: Sequence[str]) -> Iterator[None]:
     """Lock the folder, so that other extractions wait, and delete partial files of an extraction that was killed.
 
     The operating system releases the lock when the process ends. There is no lock on Windows: run one extraction into a
@@ -197,12 +183,25 @@ def _locked(path: Path) -> Iterator[None]:
     folder = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        for pattern in (".manifest.json.*", "*/.clips.json.*", "*/.shard-*", "*/.tmp*"):  # safetensors writes .tmp*
-            for file in path.glob(pattern):
-                file.unlink()
+        _delete_partial_files(path, splits)
         yield
     finally:
         os.close(folder)
+
+
+def _delete_partial_files(path: Path, splits: Sequence[str]) -> None:
+    """Delete what an extraction that was killed has left. Raises `BankError` if a split is a link to another folder."""
+    files = list(path.glob(".manifest.json.*"))
+    for folder in (path / split for split in splits):
+        if folder.is_symlink():
+            raise BankError(
+                f"{folder} is a link, and files behind links are never changed: replace it by a folder, or give "
+                "another path"
+            )
+        files += [file for pattern in (".clips.json.*", ".shard-*", ".tmp*") for file in folder.glob(pattern)]
+    for file in files:  # safetensors writes .tmp*
+        if not file.is_dir() or file.is_symlink():
+            file.unlink()
 
 
 def _write_missing(

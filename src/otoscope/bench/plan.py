@@ -66,7 +66,15 @@ class Study:
         >>> Study(Pair("tiny", "esc50", 2), "cgp", shots=8).file_name
         'tiny-x-esc50-fold-2-cgp-8-shots-draw-0'
         """
-        return file_name(str(self))
+        return file_name(*self.name_parts)
+
+    @property
+    def name_parts(self) -> tuple[str, ...]:
+        """The labels and numbers from which names of files are made."""
+        pair = self.pair
+        fold = () if pair.fold is None else ("fold", str(pair.fold))
+        few_shot = () if self.shots is None else (str(self.shots), "shots", "draw", str(self.draw))
+        return (pair.encoder, "x", pair.dataset, *fold, self.probe, *few_shot)
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,8 @@ class Run:
     @property
     def file_name(self) -> str:
         """Name of the files of this run."""
-        return file_name(str(self))
+        number = ("seed", str(self.seed)) if self.trial is None else ("trial", str(self.trial))
+        return file_name(*self.study.name_parts, *number)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
@@ -21,7 +20,9 @@ from otoscope.bench.plan import Pair
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.bench.suites import Suite, Unavailable, unavailable
 from otoscope.datasets import Dataset
+from otoscope.datasets.checks import checked_clips, has_validation
 from otoscope.encoders import Encoder
+from otoscope.files import readable_name
 from otoscope.sampling import MixupSet, TrainingSet
 
 
@@ -117,7 +118,14 @@ def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[
     unusable = {(item.kind, item.name) for item in missing}
     probes = [spec for spec in suite.probes if isinstance(spec, ProbeSpec) and ("probe", spec.label) not in unusable]
     requirements = reduce(or_, [spec.requirements for spec in probes], Requirements("last", "pooled"))
-    folds = [(spec, fold) for spec in suite.datasets if ("dataset", spec.name) not in unusable for fold in spec.folds]
+    created = [
+        _create_dataset(spec, fold)
+        for spec in suite.datasets
+        for fold in spec.folds
+        if ("dataset", spec.name) not in unusable
+    ]
+    missing += [item for item in created if isinstance(item, Unavailable)]
+    folds = [item for item in created if not isinstance(item, Unavailable)]
     resolved: dict[Pair, ResolvedPair] = {}
     for spec in suite.encoders:
         if ("encoder", spec.label) in unusable:
@@ -131,14 +139,27 @@ def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[
             missing.append(problem)
         if spec.added and not encoder.control:
             continue
-        for dataset_spec, fold in folds:
+        for dataset_spec, fold, dataset in folds:
             pair = Pair(spec.label, dataset_spec.name, fold)
             try:
-                usable = _resolve_pair(spec, encoder, dataset_spec, fold, requirements, folder, bank)
+                usable = _resolve_pair(spec, encoder, dataset_spec, fold, dataset, requirements, folder, bank)
                 resolved[pair] = _with_views(usable, encoder, suite.draws, folder) if dataset_spec.views else usable
             except Exception as error:
                 missing.append(Unavailable("pair", str(pair), f"cannot be encoded: {error}"))
     return resolved, missing
+
+
+def _create_dataset(spec: DatasetSpec, fold: int | None) -> tuple[DatasetSpec, int | None, Dataset] | Unavailable:
+    """A fold of a data set whose labels and splits are checked, or why it cannot be used."""
+    try:
+        dataset = datasets.create(spec.name, **spec.options_of_fold(fold))
+        checked_clips(dataset)
+        if not has_validation(dataset):
+            checked_clips(TrainingSet(dataset, cut=True), ("train", "validation"))
+    except Exception as error:
+        name = spec.name if fold is None else f"{spec.name}, fold {fold}"
+        return Unavailable("dataset", name, str(error))
+    return spec, fold, dataset
 
 
 def _control_problem(suite: Suite, spec: EncoderSpec, encoder: Encoder) -> Unavailable | None:
@@ -159,11 +180,11 @@ def _resolve_pair(
     encoder: Encoder,
     dataset_spec: DatasetSpec,
     fold: int | None,
+    dataset: Dataset,
     requirements: Requirements,
     folder: Path,
     bank: Path | None,
 ) -> ResolvedPair:
-    dataset = datasets.create(dataset_spec.name, **dataset_spec.options_of_fold(fold))
     identity = _identity(encoder, dataset, requirements, bank)
     path = bank or _bank_path(folder, f"{encoder_spec.label}-{dataset_spec.name}", identity)
     bank_size, missing_bytes = _bank_size(encoder, dataset, path, identity)
@@ -209,7 +230,7 @@ def _with_views(resolved: ResolvedPair, encoder: Encoder, draws: int, folder: Pa
 def _bank_path(folder: Path, name: str, identity: BankIdentity) -> Path:
     """A folder with a readable name and a digest of the identity."""
     digest = hashlib.sha256(json.dumps(asdict(identity), sort_keys=True).encode()).hexdigest()
-    return folder / (re.sub(r"[^\w.+-]", "_", name) + f"-{digest[:12]}")
+    return folder / f"{readable_name(name)}-{digest[:12]}"
 
 
 def _bank_size(encoder: Encoder, dataset: Dataset, path: Path, identity: BankIdentity) -> tuple[BankSize, int]:

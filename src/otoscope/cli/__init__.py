@@ -5,6 +5,7 @@ Heavy packages are imported inside the functions that run a subcommand, so that 
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     The exit status: 0 for success, 1 when a check or a run failed, 2 for an error that the user can correct, 130 when
     interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack characters of labels
     arguments = parser().parse_args(argv)
     try:
         for plugin in getattr(arguments, "plugin", None) or ():

@@ -75,6 +75,13 @@ def add_filters(parser: argparse.ArgumentParser, *names: str) -> None:
         parser.add_argument(f"--{name}", action="append", metavar="NAME", help=f"only this {words}; may be repeated")
 
 
+def add_folds(parser: argparse.ArgumentParser) -> None:
+    """Add --folds."""
+    parser.add_argument(
+        "--folds", action="store_true", help="show every fold of a data set (default: the mean over its folds)"
+    )
+
+
 def add_plugin(parser: argparse.ArgumentParser) -> None:
     """Add --plugin."""
     words = "a Python file that registers plug-ins of any kind; its code is executed; may be repeated"

@@ -13,6 +13,7 @@ from otoscope.cli._shared_arguments import (
     add_debug,
     add_few_shot,
     add_filters,
+    add_folds,
     add_machine,
     add_option,
     add_out,
@@ -242,6 +243,7 @@ def _results(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write a file in the format of its suffix: .parquet, .csv, .json, .md, .tex or .txt",
     )
+    add_folds(parser)
     add_filters(parser, "encoder", "dataset", "probe")
     add_plugin(parser)
 
@@ -252,6 +254,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add_out(parser, None)
     add_filters(parser, "encoder", "dataset")
     parser.set_defaults(probe=None)
+    add_folds(parser)
     _add_resamples(parser)
     add_plugin(parser)
 
@@ -260,6 +263,7 @@ def _rank(parser: argparse.ArgumentParser) -> None:
     add_out(parser, None)
     parser.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
     add_filters(parser, "encoder", "dataset", "probe")
+    add_folds(parser)
     _add_resamples(parser)
     add_plugin(parser)
 
@@ -279,6 +283,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--html", type=Path, metavar="FILE", help="file to write (default: report.html in the folder of results)"
     )
+    add_folds(parser)
     add_plugin(parser)
 
 

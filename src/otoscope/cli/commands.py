@@ -111,11 +111,11 @@ def label(arguments: argparse.Namespace) -> str:
 
 def bank_path(arguments: argparse.Namespace, layers: str) -> Path:
     """Return the folder of the bank for this encoder, data set and choice of layers."""
-    folder: Path = (
-        arguments.out
-        / "banks"
-        / "-".join([label(arguments), arguments.dataset, *_option_names(arguments.dataset_option), layers])
-    )
+    from otoscope.files import file_name
+
+    encoder = (arguments.encoder, *_option_names(arguments.encoder_option))
+    dataset = (arguments.dataset, *_option_names(arguments.dataset_option))
+    folder: Path = arguments.out / "banks" / file_name(*encoder, *dataset, *layers.split("-"))
     return folder
 
 

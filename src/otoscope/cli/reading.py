@@ -47,7 +47,11 @@ def compare(args: argparse.Namespace) -> int:
     from otoscope.report.compare import compare
 
     store = store_in(results_folder(args))
-    print(compare(store, args.a, args.b, select=partial(_selected, args), resamples=args.resamples).text())
+    print(
+        compare(
+            store, args.a, args.b, select=partial(_selected, args), resamples=args.resamples, by_fold=args.folds
+        ).text()
+    )
     return 0
 
 
@@ -59,7 +63,7 @@ def rank(args: argparse.Namespace) -> int:
     from otoscope.report.text.rankings import rankings_text
 
     store = store_in(results_folder(args))
-    ranked = rankings.rank(store, select=partial(_selected, args), resamples=args.resamples)
+    ranked = rankings.rank(store, select=partial(_selected, args), resamples=args.resamples, by_fold=args.folds)
     if not any(_selected(args, r.encoder, r.dataset, r.probe) for r in store):
         raise ValueError(_no_results(store))
     if not (ranked.rankings or ranked.board):
@@ -74,7 +78,7 @@ def report(args: argparse.Namespace) -> int:
     from otoscope.report.html.page import write_report
 
     out = results_folder(args)
-    print(write_report(store_in(out).path, args.html or out / "report.html").resolve())
+    print(write_report(store_in(out).path, args.html or out / "report.html", by_fold=args.folds).resolve())
     return 0
 
 
@@ -84,11 +88,13 @@ def results_folder(args: argparse.Namespace) -> Path:
 
 
 def _records(args: argparse.Namespace, store: Store) -> View:
-    """One row for each record."""
+    """One row for each training, averaged over folds unless each fold was asked for."""
     from otoscope.report.text import flat
     from otoscope.report.values import record_values
 
-    rows = [r for r in record_values(store) if _selected(args, r["encoder"], r["dataset"], r["probe"])]
+    rows = [
+        r for r in record_values(store, by_fold=args.folds) if _selected(args, r["encoder"], r["dataset"], r["probe"])
+    ]
     return rows, partial(flat.flat_text, rows)
 
 
@@ -98,7 +104,8 @@ def _summary(args: argparse.Namespace, store: Store) -> View:
     from otoscope.report.text import summary
     from otoscope.report.values import row_values
 
-    rows = [row for row in summarise(store) if _selected(args, row.encoder, row.dataset, row.probe)]
+    rows = summarise(store, by_fold=args.folds)
+    rows = [row for row in rows if _selected(args, row.encoder, row.records[0].dataset, row.probe)]
     return _view([row_values(row) for row in rows], partial(summary.summary_text, rows))
 
 

@@ -241,7 +241,15 @@ def _configuration(path: str, revision: str | None) -> Any:
         from transformers import AutoConfig
     except ImportError as error:
         raise ImportError("encoder 'whisper' needs transformers: pip install \"otoscope[hf]\"") from error
-    config = AutoConfig.from_pretrained(path, revision=revision)
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(
+            f"encoder 'whisper': the model in {path} brings its own code, which otoscope never runs; give a model of "
+            "the type 'whisper' that transformers contains, or write an encoder plug-in"
+        ) from error
     if config.model_type != "whisper":
         raise ValueError(
             f"encoder 'whisper': {path} contains a model of type {config.model_type!r}, expected 'whisper'"
@@ -267,6 +275,7 @@ def _pretrained(path: str, revision: str | None) -> Any:
             path,
             config=config,
             revision=revision,
+            trust_remote_code=False,
             use_safetensors=True,
             dtype=torch.float32,
             output_loading_info=True,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from otoscope import metrics, probes
 from otoscope.datasets import Dataset
+from otoscope.datasets.checks import checked_clips, has_validation
 from otoscope.encoders import Encoder
 from otoscope.finetuning import lora
 from otoscope.finetuning.features import extract_features, predict
@@ -113,7 +114,8 @@ def finetune(
     Parameters
     ----------
     encoder : starting point; it is not changed.
-    dataset : its splits "train" and "validation" are read.
+    dataset : its splits "train" and "validation" are read. Without a validation split, one is cut from the train split
+        (`otoscope.sampling.VALIDATION_CUT`).
     recipe : how to fine-tune; None for the defaults of `Recipe`.
     seed : seed of the head's initial weights, of the order of clips, of the augmentation and of dropout.
     device : where to compute; None for the CPU.
@@ -128,16 +130,18 @@ def finetune(
     Raises
     ------
     TypeError : see `Recipe.check_head`.
-    ValueError : for a split without a positive label, a head that cannot be trained with the encoder, a device that
-        this machine does not have, or a checkpoint of another run.
+    DataError : when the splits cannot be measured (`otoscope.datasets.checks`).
+    ValueError : for a head that cannot be trained with the encoder, a device that this machine does not have, or a
+        checkpoint of another run.
     DivergedError : if the loss or a validation score becomes nan or infinite.
     """
     recipe = recipe or Recipe()
     recipe.check_head()
     device = usable_device(device)
-    metrics.main_metric(dataset.task)
-    clips = {name: dataset.clips(name) for name in ("train", "validation")}
-    targets = {name: _targets(dataset, name, clips[name]) for name in clips}
+    if not has_validation(dataset):
+        dataset = TrainingSet(dataset, cut=True)
+    clips = checked_clips(dataset, ("train", "validation"))
+    targets = {name: dataset.task.targets(clips[name]) for name in clips}
     protocol = _protocol(encoder, dataset, recipe)
     digests = {"encoder_digest": protocol.encoder_digest, "dataset_digest": protocol.dataset_digest}
     identity = dataclasses.asdict(recipe) | digests
@@ -164,16 +168,6 @@ def finetune(
             run.history[recipe.probe_epochs :], metrics.main_metric(dataset.task).sort_key, warmup=recipe.warmup
         ),
     )
-
-
-def _targets(dataset: Dataset, split: str, clips: Sequence[Clip]) -> Tensor:
-    """The targets of the clips of a split, float [n, C]. Raises `ValueError` if no label is positive."""
-    targets = dataset.task.targets(clips)
-    if not bool(targets.any()):
-        raise ValueError(
-            f"the {split} split of {dataset.name!r} has no positive label; fine-tune on a split with labels"
-        )
-    return targets
 
 
 def _protocol(encoder: Encoder, dataset: Dataset, recipe: Recipe) -> Protocol:

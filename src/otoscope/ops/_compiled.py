@@ -1,8 +1,8 @@
 """C kernels for loops that torch does not compute efficiently. They are compiled when they are first used.
 
 If there is no compiler, or if the environment variable OTOSCOPE_COMPILE is 0, `library()` is None and the callers use
-torch, with equal results. The compiled library is stored in the user's cache folder, under a digest of source, compiler
-and processor.
+torch, with equal results. The compiled library is stored in the user's cache folder (`_cache`), under a digest of
+source, compiler and processor.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from otoscope.files import replacing
+from otoscope.ops import _cache
 
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared")
 _MIN_PER_THREAD = 1 << 16
@@ -36,7 +36,7 @@ def library() -> ctypes.CDLL | None:
     if compiler is None or os.environ.get("OTOSCOPE_COMPILE") == "0":
         return None
     try:
-        return ctypes.CDLL(str(_compile(compiler)))
+        return _load(compiler)
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -180,17 +180,17 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:  # noqa: ARG001  (a
     return ThreadPoolExecutor(threads, "otoscope-kernel")
 
 
-def _compile(compiler: str) -> Path:
-    """Compile the kernels unless they are in the cache, and return the path of the library."""
-    source = resources.files("otoscope.ops").joinpath("_kernels.c").read_bytes()
+def _load(compiler: str) -> ctypes.CDLL:
+    """Load the kernels; they are compiled unless they are in the cache."""
+    source = resources.files("otoscope.ops").joinpath("_kernels.c")
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-    contents = b"\0".join([source, version, _processor().encode(), " ".join(_FLAGS).encode()])
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otoscope"
-    target = folder / f"kernels-{hashlib.sha256(contents).hexdigest()[:16]}.so"
-    if not target.exists():
-        with replacing(target) as temporary, resources.as_file(resources.files("otoscope.ops") / "_kernels.c") as c:
-            subprocess.run([compiler, *_FLAGS, "-o", str(temporary), str(c)], capture_output=True, check=True)
-    return target
+    contents = b"\0".join([source.read_bytes(), version, _processor().encode(), " ".join(_FLAGS).encode()])
+
+    def compile_to(file: Path) -> None:
+        with resources.as_file(source) as c:
+            subprocess.run([compiler, *_FLAGS, "-o", str(file), str(c)], capture_output=True, check=True)
+
+    return _cache.load(hashlib.sha256(contents).hexdigest()[:16], compile_to)
 
 
 def _processor() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -11,8 +11,9 @@ from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.report.convergence import caveat
+from otoscope.report.folds import fold_words
 from otoscope.report.rows import Row, beyond_control, configurations, same_clips, with_estimate
-from otoscope.report.selectivity import find_control, without_controls
+from otoscope.report.selectivity import Select, find_control, without_controls
 from otoscope.report.text.numbers import held_out, percent
 from otoscope.results import Store
 
@@ -141,8 +142,9 @@ def compare(
     a: str,
     b: str,
     *,
-    select: Callable[[str, str, str], bool] = lambda *_: True,
+    select: Select = lambda *_: True,
     resamples: int = RESAMPLES,
+    by_fold: bool = False,
 ) -> Comparison:
     """Compare two probes on every pair of encoder and data set that has both.
 
@@ -158,6 +160,7 @@ def compare(
         configurations.
     select : function of the labels (encoder, data set, probe); only rows for which it is true are compared.
     resamples : number of bootstrap resamples; at least 100 for each pair are used.
+    by_fold : whether each fold of a data set is compared alone, in place of the mean over folds.
 
     Returns
     -------
@@ -168,8 +171,8 @@ def compare(
     UnknownNameError : for a probe without results.
     ValueError : when both names are the same, or nothing can be compared.
     """
-    measured = configurations(store)
-    rows = without_controls([row for row in measured if select(row.encoder, row.dataset, row.probe)])
+    measured = configurations(store, by_fold=by_fold)
+    rows = without_controls([row for row in measured if select(row.encoder, row.records[0].dataset, row.probe)])
     if a == b:
         raise ValueError(f"{a!r} cannot be compared with itself; give the names of two probes")
     for name in (a, b):
@@ -222,6 +225,9 @@ def _both(rows: Sequence[Row], a: str, b: str) -> tuple[Row, Row] | str:
             labels = ", ".join(repr(row.label) for row in matching)
             return f"{_where(rows[0])} has several configurations of {name}, name one of {labels}"
         both.append(matching[0])
+    if both[0].fold_names != both[1].fold_names:
+        known = [f"{row.label} folds {', '.join(map(str, row.fold_names))}" for row in both]
+        return f"{_where(both[0])} has other folds for each: {'; '.join(known)}; measure the missing ones"
     return both[0], both[1]
 
 
@@ -234,9 +240,11 @@ def _p(value: float) -> str:
 
 
 def _seeds(high: Row, low: Row) -> str:
-    counts = [len(row.records) for row in (high, low)]
+    counts, folds = [row.seeds for row in (high, low)], fold_words(high.fold_names) if high.folds else ""
     if counts == [1, 1]:
-        return "one training seed each"
-    if counts[0] == counts[1]:
-        return f"{counts[0]} training seeds each, averaged"
-    return f"{counts[0]} and {counts[1]} training seeds, averaged"
+        seeds = "one training seed each"
+    elif counts[0] == counts[1]:
+        seeds = f"{counts[0]} training seeds each, averaged"
+    else:
+        seeds = f"{counts[0]} and {counts[1]} training seeds, averaged"
+    return f"{folds}; {seeds}" if folds else seeds

@@ -20,6 +20,7 @@ class Convergence:
     counts : each reason why trainings have not converged, with the number of these trainings.
     trainings : number of trainings.
     unknown : number of trainings of which it is not known whether they have converged.
+    noun : what the trainings are called.
 
     Examples
     --------
@@ -30,13 +31,14 @@ class Convergence:
     counts: tuple[tuple[str, int], ...] = ()
     trainings: int = 1
     unknown: int = 0
+    noun: str = "seeds"
 
     @classmethod
-    def of(cls, records: Iterable[Record]) -> Convergence:
-        """The convergence of the trainings of these records."""
+    def of(cls, records: Iterable[Record], noun: str = "seeds") -> Convergence:
+        """The convergence of the trainings of these records, which are called `noun`."""
         known = [record.not_converged for record in records]
         counts = Counter(reason for reasons in known for reason in reasons or ())
-        return cls(tuple(counts.items()), len(known), known.count(None))
+        return cls(tuple(counts.items()), len(known), known.count(None), noun)
 
     @property
     def incomplete(self) -> bool:
@@ -53,30 +55,24 @@ class Convergence:
         """What to do about the reasons."""
         return advice(reason for reason, _ in self.counts)
 
-    def reasons(self, noun: str = "seeds") -> str:
-        """The reasons as one phrase; the number of trainings is given where a reason holds for some of them only.
-
-        Parameters
-        ----------
-        noun : what the trainings are called.
-        """
+    def reasons(self) -> str:
+        """The reasons as one phrase; the number of trainings is given where a reason holds for some of them only."""
         return "; ".join(
-            reason if count == self.trainings else f"{count} of {self.trainings} {noun}: {reason}"
+            reason if count == self.trainings else f"{count} of {self.trainings} {self.noun}: {reason}"
             for reason, count in self.counts
         )
 
-    def value(self, noun: str = "seeds") -> str:
+    def value(self) -> str:
         """The reasons for CSV, JSON and Parquet; "unknown" if there are none and one training does not say, else ""."""
-        return self.reasons(noun) or ("unknown" if self.unknown else "")
+        return self.reasons() or ("unknown" if self.unknown else "")
 
 
-def notes(scores: Iterable[tuple[str, Convergence]], noun: str = "seeds") -> list[str]:
+def notes(scores: Iterable[tuple[str, Convergence]]) -> list[str]:
     """Write the footnotes of scores that are marked, one for each reason.
 
     Parameters
     ----------
     scores : what has the score, and the convergence of its trainings. Scores that have converged are left out.
-    noun : what the trainings are called.
 
     Examples
     --------
@@ -88,7 +84,9 @@ def notes(scores: Iterable[tuple[str, Convergence]], noun: str = "seeds") -> lis
     names: dict[str, list[str]] = {}
     for name, convergence in scores:
         for reason, count in convergence.counts:
-            share = "" if count == convergence.trainings else f" ({count} of {convergence.trainings} {noun})"
+            share = (
+                "" if count == convergence.trainings else f" ({count} of {convergence.trainings} {convergence.noun})"
+            )
             names.setdefault(reason, []).append(name + share)
     return [
         f"{NOT_CONVERGED} not converged, {reason}: {'; '.join(names[reason])}.{_sentence(reason)}" for reason in names
@@ -100,7 +98,6 @@ def caveat(
     about: str,
     *,
     comparison: str = "this",
-    noun: str = "seeds",
     start: str = "",
 ) -> str:
     """Write what a comparison says if a side has not converged.
@@ -110,7 +107,6 @@ def caveat(
     sides : label and convergence of each side.
     about : what the comparison would otherwise be about, such as "the encoder".
     comparison : how the clause refers to the comparison.
-    noun : what the trainings are called.
     start : text before the clause.
 
     Returns
@@ -127,9 +123,9 @@ def caveat(
         return ""
     names = " and ".join(label for label, _ in incomplete)
     if len(incomplete) == 1:
-        verb, reasons, its = "has", incomplete[0][1].reasons(noun), "its"
+        verb, reasons, its = "has", incomplete[0][1].reasons(), "its"
     else:
-        verb, reasons, its = "have", "; ".join(f"{label}: {side.reasons(noun)}" for label, side in incomplete), "their"
+        verb, reasons, its = "have", "; ".join(f"{label}: {side.reasons()}" for label, side in incomplete), "their"
     actions = advice(reason for _, side in incomplete for reason, _ in side.counts)
     statement = f"{comparison} is a statement about {its} training, not about {about}"
     return f"{start}{names} {verb} not converged ({reasons}): {statement}{_after(actions)}"

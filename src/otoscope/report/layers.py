@@ -17,7 +17,7 @@ from otoscope import metrics
 from otoscope.metrics.stats import Difference
 from otoscope.report.rows import Row, difference
 from otoscope.report.selectivity import find_control
-from otoscope.report.variants import variants
+from otoscope.report.variants import variants, without_fold
 from otoscope.results import Record
 
 LISTED = 3
@@ -70,7 +70,7 @@ class LayerProfile:
 
 
 def validation_score(row: Row) -> float | None:
-    """Mean of the main score on the validation split over seeds; None if a record has none."""
+    """Mean of the main score on the validation split over seeds and folds; None if a record has none."""
     values = [record.validation for record in row.records if record.validation is not None]
     return float(np.mean(values)) if len(values) == len(row.records) else None
 
@@ -131,7 +131,8 @@ def _layers(row: Row) -> tuple[int, ...]:
 def _configuration(row: Row) -> str:
     """Everything that decides a row except its layers, as text."""
     record = row.records[0]
-    return json.dumps(replace(record.protocol, layers=()).to_json(), sort_keys=True)
+    protocol = replace(without_fold(record.protocol), layers=())
+    return json.dumps([protocol.to_json(), list(row.fold_names)], sort_keys=True)
 
 
 def _names(groups: Sequence[Sequence[Row]]) -> list[str]:

@@ -14,7 +14,7 @@ Conventions
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby
 
@@ -22,7 +22,7 @@ from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference, Interval
 from otoscope.report.compare import ALPHA, RESAMPLES
 from otoscope.report.scoreboard import Scoreboard, scoreboard
-from otoscope.report.selectivity import without_controls
+from otoscope.report.selectivity import Select, without_controls
 from otoscope.report.standings import Standing, standing_records
 from otoscope.results import Store
 
@@ -152,7 +152,7 @@ class Rankings:
 
 
 def rank(
-    store: Store, *, select: Callable[[str, str, str], bool] = lambda *_: True, resamples: int = RESAMPLES
+    store: Store, *, select: Select = lambda *_: True, resamples: int = RESAMPLES, by_fold: bool = False
 ) -> Rankings:
     """Rank the encoders of each data set under each probe, and the probes over all pairs of encoder and data set.
 
@@ -161,6 +161,7 @@ def rank(
     store : results.
     select : function of the labels (encoder, data set, probe); only records for which it is true are read.
     resamples : number of bootstrap resamples of the held-out clips.
+    by_fold : whether each fold of a data set is ranked alone, in place of the mean over folds.
 
     Returns
     -------
@@ -196,7 +197,7 @@ def rank(
     controls = sorted({r.encoder for r in selected} - {r.encoder for r in ranked_records})
     standings, rankings = list[Standing](), list[EncoderRanking]()
     omitted = [f"controls are not ranked: {', '.join(controls)}"] if controls else []
-    for _, members in groupby(standing_records(ranked_records), key=lambda group: group.dataset):
+    for _, members in groupby(standing_records(ranked_records, by_fold=by_fold), key=lambda group: group.dataset):
         groups = list(members)
         ranked = max(Counter(group.probe for group in groups).values()) > 1
         results = [group.standing(store, resamples=resamples if ranked else 1) for group in groups]

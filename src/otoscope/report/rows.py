@@ -1,154 +1,46 @@
-"""Rows of results: each combines the seeds of one configuration of a probe on one encoder and data set.
+"""Rows of results: each combines the seeds and folds of one configuration of a probe on one encoder and data set.
 
 All values are computed from stored records and predictions, without training and without encoders or data sets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
 
-from otoscope import metrics
 from otoscope.metrics import stats
-from otoscope.metrics.stats import Difference, Estimate, Interval
-from otoscope.report.convergence import Convergence
+from otoscope.metrics.stats import Difference, Interval
+from otoscope.report.folds import Fold, data_identities, fold_order, fold_seed, sorted_folds
+from otoscope.report.row import Row
 from otoscope.report.selectivity import find_control
 from otoscope.report.variants import named_configurations, short_digest
 from otoscope.results import Record, Store
+
+__all__ = [
+    "LINEAR",
+    "Row",
+    "beyond_control",
+    "configurations",
+    "difference",
+    "same_clips",
+    "summarise",
+    "with_estimate",
+]
 
 LINEAR = "linear"
 """Label of the probe that gains are measured against."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """The results of one configuration of a probe on one encoder and data set, over all seeds.
-
-    Parameters
-    ----------
-    records : one record for each seed.
-    variant : settings in which this configuration differs from others of the same probe; "" if it is the only one.
-    digests : digests of encoder and data set, as text. Empty unless a pair with other digests has the same labels.
-    estimate : bootstrap estimate of the main score over clips; None without predictions.
-    gain : difference from the linear probe on the same clips; None if there is no linear probe.
-    gap : share of the gap between the linear probe and fine-tuning that is closed; None unless both exist.
-    beyond : difference from the same probe on the control, the same encoder with random weights; None without it.
-    control_convergence : what is known about the convergence of the trainings on the control.
-    winner : True for the best of several probes of this encoder and data set, unless the encoder is a control.
-    """
-
-    records: tuple[Record, ...]
-    variant: str = ""
-    digests: str = ""
-    estimate: Estimate | None = None
-    gain: Difference | None = None
-    gap: Interval | None = None
-    beyond: Difference | None = None
-    control_convergence: Convergence = field(default_factory=Convergence)
-    winner: bool = False
-
-    @property
-    def encoder(self) -> str:
-        """Label of the encoder."""
-        return self.records[0].encoder
-
-    @property
-    def dataset(self) -> str:
-        """Label of the data set."""
-        return self.records[0].dataset
-
-    @property
-    def probe(self) -> str:
-        """Label of the probe."""
-        return self.records[0].probe
-
-    @property
-    def finetuned(self) -> bool:
-        """Whether the whole encoder was fine-tuned."""
-        return self.records[0].protocol.finetuned
-
-    @property
-    def control(self) -> bool:
-        """Whether the encoder has random weights."""
-        return self.records[0].protocol.control
-
-    @property
-    def control_of(self) -> str | None:
-        """Label of the encoder whose control this encoder is; None where the records do not say."""
-        return self.records[0].control_of
-
-    @property
-    def pair(self) -> tuple[str, ...]:
-        """Labels and digests of encoder and data set. Only rows of the same pair are compared."""
-        return _pair(self.records[0])
-
-    @property
-    def label(self) -> str:
-        """Label of the probe, followed by the variant if there are several."""
-        return f"{self.probe} ({self.variant})" if self.variant else self.probe
-
-    @property
-    def metric(self) -> str:
-        """Name of the main score."""
-        return self.records[0].metric
-
-    @property
-    def kind(self) -> metrics.Kind:
-        """The kind of the task."""
-        return self.records[0].protocol.task
-
-    @property
-    def value(self) -> float:
-        """Mean of the main score over seeds, in 0..1 for metrics that are fractions."""
-        return float(np.mean([r.value for r in self.records]))
-
-    @property
-    def sort_key(self) -> float:
-        """The value, or its negative where a lower value is better."""
-        return metrics.create(self.metric).sort_key(self.value)
-
-    @property
-    def spread(self) -> float | None:
-        """Standard deviation over seeds (n - 1); None for a single seed."""
-        return float(np.std([r.value for r in self.records], ddof=1)) if len(self.records) > 1 else None
-
-    @cached_property
-    def interval(self) -> Interval | None:
-        """95 % interval of the main score over clips; None without predictions, or if all clips are of one group."""
-        interval = self.estimate.interval() if self.estimate else None
-        return None if interval is None or np.isnan(interval.low) else interval
-
-    @property
-    def parameters(self) -> int:
-        """Number of trained parameters."""
-        return self.records[0].parameters
-
-    @property
-    def train_seconds(self) -> float:
-        """Mean training time over seeds, in seconds."""
-        return float(np.mean([r.train_seconds for r in self.records]))
-
-    @cached_property
-    def convergence(self) -> Convergence:
-        """What is known about the convergence of its trainings."""
-        return Convergence.of(self.records)
-
-    @property
-    def source(self) -> str | None:
-        """Source of published values; None for values that were measured with this store."""
-        return self.records[0].source
-
-
-def configurations(store: Store) -> list[Row]:
+def configurations(store: Store, *, by_fold: bool = False) -> list[Row]:
     """Group the records of a store into rows. No prediction is read.
 
     Parameters
     ----------
     store : results.
+    by_fold : whether each fold of a data set has its own rows, in place of one row for their mean.
 
     Returns
     -------
@@ -161,22 +53,50 @@ def configurations(store: Store) -> list[Row]:
     records = list(store)
     if not records:
         raise ValueError(f"no results in {store.path}; run `otoscope demo` or `otoscope probe` to measure some")
+    identity = data_identities(records)
+
+    def pair_of(r: Record) -> tuple[str, str, str, str]:
+        return r.encoder, r.dataset, r.protocol.encoder_digest, identity(r)
+
     rows = []
-    for pair, members in groupby(sorted(records, key=_pair), key=_pair):
-        same_labels = {_pair(r) for r in records if _pair(r)[:2] == pair[:2]}
+    for pair, members in groupby(sorted(records, key=pair_of), key=pair_of):
+        same_labels = {pair_of(r) for r in records if pair_of(r)[:2] == pair[:2]}
         digests = f"encoder {short_digest(pair[2])}, data set {short_digest(pair[3])}" if len(same_labels) > 1 else ""
         named = named_configurations(list(members))
-        rows += [Row(tuple(same), variant=variant, digests=digests) for same, variant in named]
-    return rows
+        rows += [_row(same, Row(tuple(same), variant, digests, data=pair[3])) for same, variant in named]
+    rows = _with_all_folds(rows)
+    return sorted((row for whole in rows for row in whole.folds or (whole,)), key=_order) if by_fold else rows
 
 
-def summarise(store: Store, *, resamples: int = 1000) -> list[Row]:
+def _order(row: Row) -> tuple[object, ...]:
+    """The key by which rows of single folds are sorted."""
+    record = row.records[0]
+    return record.encoder, record.dataset, record.protocol.encoder_digest, row.data, fold_order(row.fold)
+
+
+def _row(records: Sequence[Record], whole: Row) -> Row:
+    """A row with the row of each fold."""
+    names = sorted_folds(r.protocol.fold for r in records)
+    parts = {name: tuple(r for r in records if r.protocol.fold == name) for name in names if name is not None}
+    return replace(whole, folds=tuple(replace(whole, records=part, fold=name) for name, part in parts.items()))
+
+
+def _with_all_folds(rows: Sequence[Row]) -> list[Row]:
+    """The rows, each with the folds that any row of its data set has."""
+    folds: dict[tuple[str, str], list[Fold]] = {}
+    for row in rows:
+        folds.setdefault((row.dataset, row.data), []).extend(part.fold for part in row.folds)
+    return [replace(row, all_folds=tuple(sorted_folds(folds[row.dataset, row.data]))) for row in rows]
+
+
+def summarise(store: Store, *, resamples: int = 1000, by_fold: bool = False) -> list[Row]:
     """Compute the rows of a store, with estimates, gains, closed gaps, and what probes read beyond the control.
 
     Parameters
     ----------
     store : results.
     resamples : number of bootstrap resamples of the clips.
+    by_fold : as in `configurations`.
 
     Returns
     -------
@@ -186,7 +106,7 @@ def summarise(store: Store, *, resamples: int = 1000) -> list[Row]:
     ------
     ValueError : for an empty store.
     """
-    rows = [with_estimate(store, row, resamples=resamples) for row in configurations(store)]
+    rows = [with_estimate(store, row, resamples=resamples) for row in configurations(store, by_fold=by_fold)]
     compared = [row for _, pair in groupby(rows, key=lambda r: r.pair) for row in _compare(list(pair))]
     return [beyond_control(row, find_control(row, rows)) for row in compared]
 
@@ -198,20 +118,27 @@ def beyond_control(row: Row, control: Row | None) -> Row:
     return replace(row, beyond=difference(row, control), control_convergence=control.convergence)
 
 
-def with_estimate(store: Store, row: Row, *, resamples: int = 1000, seed: int = 0) -> Row:
-    """Return a row with its bootstrap estimate.
+def with_estimate(store: Store, row: Row, *, resamples: int = 1000) -> Row:
+    """Return a row with its bootstrap estimate. Clips are resampled within each fold, by its own resamples.
 
     Parameters
     ----------
     store : results, with the predictions of the row.
     row : a row of `configurations`.
     resamples : number of bootstrap resamples of the clips.
-    seed : seed of the resamples.
 
     Returns
     -------
     Row. Unchanged if predictions of a seed are missing or seeds were measured on different clips.
     """
+    if row.folds:
+        parts = [with_estimate(store, part, resamples=resamples) for part in row.folds]
+        estimates = [part.estimate for part in parts if part.estimate]
+        if len(estimates) < len(parts):
+            return row
+        if row.spread is None:
+            estimates = [replace(e, per_seed=np.array([e.value])) for e in estimates]
+        return replace(row, folds=tuple(parts), estimate=stats.averaged(estimates))
     predictions = [p for p in (store.predictions(r) for r in row.records) if p is not None]
     if len(predictions) < len(row.records):
         return row
@@ -221,6 +148,7 @@ def with_estimate(store: Store, row: Row, *, resamples: int = 1000, seed: int = 
     scores = [p.scores[o] for p, o in zip(predictions, order, strict=True)]
     targets = predictions[0].targets[order[0]]
     groups = [predictions[0].groups[i] for i in order[0]] if predictions[0].groups else []
+    seed = fold_seed(row.fold)
     estimate = stats.bootstrap(scores, targets, row.metric, row.kind, groups=groups, resamples=resamples, seed=seed)
     return replace(row, estimate=estimate)
 
@@ -248,16 +176,11 @@ def same_clips(*rows: Row) -> bool:
     return all(r.estimate for r in rows) and len({r.estimate.resampling for r in rows if r.estimate}) == 1
 
 
-def _pair(record: Record) -> tuple[str, ...]:
-    return record.encoder, record.dataset, record.protocol.encoder_digest, record.protocol.dataset_digest
-
-
 def _compare(rows: list[Row]) -> list[Row]:
     """Compare the rows of one encoder and data set with the linear probe and with fine-tuning."""
     ordered = sorted(rows, key=lambda r: (r.finetuned, r.sort_key))
-    linear = _best(row for row in rows if row.probe == LINEAR)
-    finetune = _best(row for row in rows if row.finetuned)
-    probes = [r for r in ordered if not r.finetuned]
+    most = max(len(row.fold_names) for row in rows)
+    probes = [r for r in ordered if not r.finetuned and len(r.fold_names) == most]
     return [
         replace(
             row,
@@ -266,7 +189,14 @@ def _compare(rows: list[Row]) -> list[Row]:
             winner=len(probes) > 1 and row is probes[-1] and not row.control,
         )
         for row in ordered
+        for linear, finetune in [_references(rows, row)]
     ]
+
+
+def _references(rows: Sequence[Row], row: Row) -> tuple[Row | None, Row | None]:
+    """The best linear probe and the best fine-tuning that were measured on the same folds as a row."""
+    same = [other for other in rows if other.fold_names == row.fold_names]
+    return _best(r for r in same if r.probe == LINEAR), _best(r for r in same if r.finetuned)
 
 
 def _best(rows: Iterable[Row]) -> Row | None:

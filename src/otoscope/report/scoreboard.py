@@ -110,7 +110,7 @@ def _not_converged(pairs: Pairs, probe: str) -> tuple[str, ...]:
     """The pairs on which a probe has not converged, with the reasons."""
     members = {pair: standings[probe] for pair, standings in pairs.items() if probe in standings}
     return tuple(
-        f"{' on '.join(pair)}: {standing.convergence.reasons('trainings')}"
+        f"{' on '.join(pair)}: {standing.convergence.reasons()}"
         for pair, standing in members.items()
         if standing.convergence.incomplete
     )

@@ -7,15 +7,18 @@ selectivity; their control is a random task, ours is a random encoder.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from otoscope.report.variants import without_fold
 from otoscope.results import Protocol, Record
 
 if TYPE_CHECKING:
     from otoscope.report.rows import Row
 
+Select = Callable[[str, str, str], bool]
+"""Whether to read records with these labels of encoder, data set and probe."""
 Measured = TypeVar("Measured", "Row", Record)
 
 
@@ -63,10 +66,10 @@ def without_controls(measured: Sequence[Measured]) -> list[Measured]:
     return [one for one in measured if (one.dataset, one.control_of) not in encoders]
 
 
-def _key(row: Row) -> tuple[str, str, Protocol]:
-    return row.dataset, row.probe, _settings(row)
+def _key(row: Row) -> tuple[object, ...]:
+    return row.dataset, row.data, row.fold_names, row.probe, _settings(row)
 
 
 def _settings(row: Row) -> Protocol:
     """The protocol without what differs between an encoder and its control."""
-    return replace(row.records[0].protocol, encoder_digest="", control=False)
+    return replace(without_fold(row.records[0].protocol), encoder_digest="", control=False)

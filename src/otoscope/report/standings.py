@@ -4,9 +4,8 @@ Conventions
 -----------
 * A *training* is one seed, or one seed of one few-shot draw. Draws are averaged like seeds, because all of them are
   measured on the same held-out clips.
-* The folds of a data set are test sets without common clips. A training is averaged over them, as the protocol of
-  ESC-50 requires, and clips are resampled within each fold. A standing with a missing fold is not compared with
-  complete ones.
+* A training is averaged over the folds of a data set (`otoscope.report.folds`). A standing with a missing fold is not
+  compared with complete ones.
 * Configurations of a probe are distinguished by their protocol, and not by the learning rate and weight decay that the
   search chose for each encoder, fold and draw.
 * Encoders or data sets with the same label and different digests are separate; the digest is added to their label.
@@ -15,10 +14,9 @@ Conventions
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +25,10 @@ from otoscope import metrics
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Estimate
 from otoscope.report.convergence import Convergence
+from otoscope.report.folds import Fold, data_identities, on_fold, sorted_folds
 from otoscope.report.rows import Row, with_estimate
 from otoscope.report.variants import declared_settings, differing, short_digest
 from otoscope.results import Protocol, Record, Store
-
-Part = Literal["encoder", "dataset"]
 
 
 @dataclass(frozen=True)
@@ -79,13 +76,13 @@ class StandingRecords:
     Parameters
     ----------
     encoder, dataset, probe : labels, as in `Standing`.
-    folds : for each fold, the seed by which its clips are resampled, and the row of its records.
+    folds : the row of each fold; a single row without folds.
     """
 
     encoder: str
     dataset: str
     probe: str
-    folds: tuple[tuple[int, Row], ...]
+    folds: tuple[Row, ...]
 
     def __str__(self) -> str:
         return f"{self.encoder} on {self.dataset} under {self.probe}"
@@ -102,44 +99,44 @@ class StandingRecords:
         -------
         Standing or str. A sentence with the reason if it cannot be estimated.
         """
-        rows = [row for _, row in self.folds]
+        rows = self.folds
         trainings = [[_training(r) for r in row.records] for row in rows]
         if any(len(set(t)) < len(t) for t in trainings):
             return f"{self} has several records of the same training, with different settings"
         if any(t != trainings[0] for t in trainings):
             return f"{self} does not have the same seeds and draws in every fold"
-        with_estimates = [with_estimate(store, row, resamples=resamples, seed=seed) for seed, row in self.folds]
+        with_estimates = [with_estimate(store, row, resamples=resamples) for row in rows]
         estimates = [row.estimate for row in with_estimates if row.estimate]
         if len(estimates) < len(rows):
             return f"{self} does not have predictions of the same clips for every training"
         mean = stats.averaged(estimates)
-        convergence = Convergence.of(record for row in rows for record in row.records)
+        convergence = Convergence.of((record for row in rows for record in row.records), "trainings")
         return Standing(self.encoder, self.dataset, self.probe, rows[0].metric, rows[0].finetuned, mean, convergence)
 
 
-def standing_records(records: Iterable[Record]) -> list[StandingRecords]:
+def standing_records(records: Iterable[Record], *, by_fold: bool = False) -> list[StandingRecords]:
     """Group records by data set, encoder and configuration of a probe. No prediction is read.
 
     Parameters
     ----------
     records : records of any encoders, data sets and probes.
+    by_fold : whether each fold counts as a data set of its own.
 
     Returns
     -------
     list of StandingRecords. Ordered by data set, encoder and probe; a data set with several metrics counts as several.
     """
     listed = list(records)
-    encoder, dataset = _labels(listed, "encoder"), _dataset_labels(listed)
+    encoder, dataset = _encoder_labels(listed), _dataset_labels(listed, by_fold)
 
     def pair(r: Record) -> tuple[str, str]:
         return dataset(r), encoder(r)
 
-    folds = {name: _folds(r for r in listed if dataset(r) == name) for name in {dataset(r) for r in listed}}
     grouped = []
     for (data, name), members in groupby(sorted(listed, key=pair), key=pair):
         for label, same in _by_configuration(list(members)):
-            rows = [(seed, _row(same, fold)) for seed, fold in enumerate(folds[data]) if _row(same, fold).records]
-            grouped.append(StandingRecords(name, data, label, tuple(rows)))
+            rows = tuple(_row(same, fold) for fold in sorted_folds(r.protocol.fold for r in same))
+            grouped.append(StandingRecords(name, data, label, rows))
     return grouped
 
 
@@ -164,47 +161,38 @@ def _configuration(record: Record) -> Protocol:
     return replace(record.protocol, encoder_digest="", dataset_digest="", control=False, fold=None, draw=0)
 
 
-def _row(records: Iterable[Record], fold: int | str | None) -> Row:
-    return Row(tuple(sorted((r for r in records if r.protocol.fold == fold), key=_training)))
+def _row(records: Iterable[Record], fold: Fold) -> Row:
+    return Row(tuple(sorted((r for r in records if r.protocol.fold == fold), key=_training)), fold=fold)
 
 
 def _training(record: Record) -> tuple[int, int]:
     return record.protocol.draw, record.seed
 
 
-def _folds(records: Iterable[Record]) -> list[int | str | None]:
-    return sorted({r.protocol.fold for r in records}, key=lambda fold: (fold is not None, str(fold)))
-
-
-def _labels(records: Sequence[Record], part: Part) -> Callable[[Record], str]:
-    """Labels of encoders or data sets, with the digest where a label has several."""
+def _encoder_labels(records: Sequence[Record]) -> Callable[[Record], str]:
+    """Labels of encoders, with the digest where a label has several."""
     digests: dict[str, set[str]] = {}
     for r in records:
-        digests.setdefault(getattr(r, part), set()).add(_digest(r, part))
-
-    def label(r: Record) -> str:
-        plain: str = getattr(r, part)
-        return f"{plain} ({short_digest(_digest(r, part))})" if len(digests[plain]) > 1 else plain
-
-    return label
+        digests.setdefault(r.encoder, set()).add(r.protocol.encoder_digest)
+    return lambda r: _label(r.encoder, r.protocol.encoder_digest, digests[r.encoder])
 
 
-def _dataset_labels(records: Sequence[Record]) -> Callable[[Record], str]:
-    """As `_labels`, but each fold may have its digest; the metric is added where a data set has several."""
-    with_digest = _labels(records, "dataset")
-    digests: dict[tuple[str, int | str | None], set[str]] = {}
+def _dataset_labels(records: Sequence[Record], by_fold: bool) -> Callable[[Record], str]:
+    """Labels of data sets, with the digest or the metric where a label has several, and the fold if wanted."""
+    identity = data_identities(records)
+    identities: dict[str, set[str]] = {}
     by_metric: dict[str, set[str]] = {}
     for r in records:
-        digests.setdefault((r.dataset, r.protocol.fold), set()).add(_digest(r, "dataset"))
+        identities.setdefault(r.dataset, set()).add(identity(r))
         by_metric.setdefault(r.dataset, set()).add(r.metric)
-    several = {dataset for (dataset, _), values in digests.items() if len(values) > 1}
 
     def label(r: Record) -> str:
-        plain = with_digest(r) if r.dataset in several else r.dataset
+        plain = _label(r.dataset, identity(r), identities[r.dataset])
+        plain = on_fold(plain, r.protocol.fold) if by_fold else plain
         return f"{plain}, {r.metric}" if len(by_metric[r.dataset]) > 1 else plain
 
     return label
 
 
-def _digest(record: Record, part: Part) -> str:
-    return record.protocol.encoder_digest if part == "encoder" else record.protocol.dataset_digest
+def _label(plain: str, digest: str, others: Collection[str]) -> str:
+    return f"{plain} ({short_digest(digest)})" if len(others) > 1 else plain

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -24,7 +25,7 @@ def declared_settings(protocol: Protocol) -> dict[str, Any]:
 
     Returns
     -------
-    dict. All settings except encoder, data set and task. Settings that are None are omitted.
+    dict. All settings except encoder, data set, fold and task. Settings that are None are omitted.
 
     Examples
     --------
@@ -34,7 +35,7 @@ def declared_settings(protocol: Protocol) -> dict[str, Any]:
     """
     settings = {"probe": protocol.probe, "solver": protocol.solver, **protocol.options, "norm": protocol.norm}
     settings |= {"layers": written_layers(protocol.layers) or None, "dtype": protocol.dtype}
-    settings |= {"fold": protocol.fold, "shots": protocol.shots}
+    settings |= {"shots": protocol.shots}
     settings |= {} if protocol.standardise == "none" else {"standardise": protocol.standardise}
     settings |= {} if protocol.shots is None else {"draw": protocol.draw}
     if protocol.views:
@@ -59,6 +60,11 @@ def declared_settings(protocol: Protocol) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
+def without_fold(protocol: Protocol) -> Protocol:
+    """The protocol without what differs between the folds of a data set: the fold, and its digest."""
+    return protocol if protocol.fold is None else replace(protocol, fold=None, dataset_digest="")
+
+
 def used_settings(record: Record) -> dict[str, Any]:
     """The settings of a record, with the learning rate and the weight decay that a search chose."""
     chosen = {"lr": record.lr, "weight_decay": record.weight_decay}
@@ -68,8 +74,9 @@ def used_settings(record: Record) -> dict[str, Any]:
 def named_configurations(records: Sequence[Record]) -> list[tuple[list[Record], str]]:
     """Group the records of one encoder and data set by configuration of a probe.
 
-    The final runs of one study may have different learning rates and weight decays (`SearchSettings.near_best`).
-    Records with one protocol are therefore one configuration, unless a seed occurs twice.
+    The final runs of one study may have different learning rates and weight decays (`SearchSettings.near_best`), and
+    each fold has its own search. Records with one protocol, apart from the fold, are therefore one configuration,
+    unless a seed occurs twice in a fold.
 
     Parameters
     ----------
@@ -82,14 +89,14 @@ def named_configurations(records: Sequence[Record]) -> list[tuple[list[Record], 
     """
 
     def study(r: Record) -> tuple[str, str]:
-        return r.probe, json.dumps(r.protocol.to_json(), sort_keys=True)
+        return r.probe, json.dumps(without_fold(r.protocol).to_json(), sort_keys=True)
 
     def setting(r: Record) -> tuple[str, str]:
         return r.probe, json.dumps([r.lr, r.weight_decay])
 
     groups: list[list[Record]] = []
     for same in _grouped(records, study):
-        seeds = {r.seed for r in same}
+        seeds = {(r.protocol.fold, r.seed) for r in same}
         groups += [same] if len(seeds) == len(same) else _grouped(same, setting)
     named: list[tuple[list[Record], str]] = []
     for _, configurations in groupby(groups, key=lambda group: group[0].probe):

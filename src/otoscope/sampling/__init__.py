@@ -4,13 +4,12 @@
 of a data set, for training that reads audio.
 """
 
-from otoscope.sampling.by_group import stratify_by_group
 from otoscope.sampling.few_shot import few_shot
 from otoscope.sampling.folds import FOLDS, split_folds
 from otoscope.sampling.mixup import add_mixup_views, mixup_settings, with_mixup_views
-from otoscope.sampling.stratify import stratify
 from otoscope.sampling.subset import VALIDATION_CUT, has_validation, split_validation, with_few_shot, with_validation
 from otoscope.sampling.training_set import MixupSet, TrainingSet
+from otoscope.stratification import stratify, stratify_by_group
 
 __all__ = [
     "FOLDS",

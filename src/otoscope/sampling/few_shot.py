@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.sampling.stratify import multi_hot
+from otoscope.stratification import multi_hot
 
 
 def few_shot(targets: npt.ArrayLike, shots: int, *, seed: int = 0) -> npt.NDArray[np.int64]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.sampling.by_group import stratify_by_group
+from otoscope.stratification import stratify_by_group
 
 FOLDS = 5
 """Number of folds of a cross-validation."""

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from otoscope.bank import Bank
 from otoscope.registry import UnknownNameError
 from otoscope.results import ValidationCut
-from otoscope.sampling.by_group import stratify_by_group
 from otoscope.sampling.few_shot import few_shot
+from otoscope.stratification import stratify_by_group
 
 VALIDATION_CUT = ValidationCut(share=0.2, seed=0)
 """How the validation split of a data set without one is cut from its train split."""

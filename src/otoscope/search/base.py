@@ -52,7 +52,7 @@ class Storage:
         """The JSON file of this search.
 
         >>> Storage(folder=Path("runs"), name="tiny x esc50, linear [a1b2]").file.as_posix()
-        'runs/search/tiny-x-esc50-linear-a1b2.json'
+        'runs/search/tiny-x-esc50-linear-a1b2-63bf7f42.json'
         """
         return self.folder / "search" / f"{file_name(self.name)}.json"
 

@@ -100,7 +100,9 @@ class Job(ABC):
     @property
     def storage(self) -> Storage:
         """Where the search keeps its trials, named by the study and its digest."""
-        return Storage(folder=self.out, name=f"{self.study} [{self.digest}]", database=self.database)
+        text = str(self.study)  # databases limit names to 512 characters, and some refuse control characters
+        name = text if text.isprintable() and len(text) <= 400 else self.study.file_name
+        return Storage(folder=self.out, name=f"{name} [{self.digest}]", database=self.database)
 
     def matches(self, record: Record) -> bool:
         """Whether a record is a final run of this study, measured under this protocol and not shipped with otoscope."""

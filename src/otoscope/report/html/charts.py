@@ -44,7 +44,7 @@ def bump_chart(r: EncoderRanking, encoders: Sequence[str]) -> str:
             value = r.standings[r.probes[i], encoder].estimate.interval()
             convergence = r.standings[r.probes[i], encoder].convergence
             hint = f"{encoder}, {r.probes[i]}: {numbers.percent(value.value)} ({numbers.span(value)})"
-            hint += f", not converged: {convergence.reasons('trainings')}" if convergence.incomplete else ""
+            hint += f", not converged: {convergence.reasons()}" if convergence.incomplete else ""
             parts += [
                 svg.dot(x, y, 13, f"rank {style}", hint),
                 svg.text(x, y + 4, _value(value.value) + convergence.mark, "inside", "middle"),

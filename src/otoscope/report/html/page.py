@@ -34,7 +34,9 @@ _PAGE = """<!doctype html>
 """
 
 
-def write_report(store_path: str | Path, out_html: str | Path, *, rows: Sequence[Row] | None = None) -> Path:
+def write_report(
+    store_path: str | Path, out_html: str | Path, *, rows: Sequence[Row] | None = None, by_fold: bool = False
+) -> Path:
     """Write the report of a store.
 
     The file loads nothing from the network. It contains every registered section that has something to show
@@ -45,6 +47,7 @@ def write_report(store_path: str | Path, out_html: str | Path, *, rows: Sequence
     store_path : str or Path. The folder of results.
     out_html : str or Path. The file to write.
     rows : sequence of Row. What `summarise` returns for this store, if it is known already; None to compute it.
+    by_fold : bool. Whether every fold of a data set is shown, in place of the mean over its folds.
 
     Returns
     -------
@@ -54,7 +57,7 @@ def write_report(store_path: str | Path, out_html: str | Path, *, rows: Sequence
     ------
     ValueError : when the store is empty.
     """
-    data = _prepare(Store(store_path), rows)
+    data = _prepare(Store(store_path), rows, by_fold)
     parts = [_top(data.rows), *(section.html(data) for section in sections.ordered())]
     style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
     page = _PAGE.format(
@@ -66,19 +69,19 @@ def write_report(store_path: str | Path, out_html: str | Path, *, rows: Sequence
     return out
 
 
-def _prepare(store: Store, summarised: Sequence[Row] | None) -> sections.ReportData:
+def _prepare(store: Store, summarised: Sequence[Row] | None, by_fold: bool) -> sections.ReportData:
     """Summarise the store, unless that was done before; pairs of controls come last."""
-    summarised = summarise(store) if summarised is None else summarised
+    summarised = summarise(store, by_fold=by_fold) if summarised is None else summarised
     rows = without_inner_layers(summarised)
     pairs = sorted(summary.by_pair(rows), key=lambda pair: pair[0].control)
     inner = {_labels(row) for row in summarised} - {_labels(row) for row in rows}
-    rankings = rank(store, select=lambda *labels: labels not in inner)
+    rankings = rank(store, select=lambda *labels: labels not in inner, by_fold=by_fold)
     listed = tuple(row for pair in pairs for row in pair)
     return sections.ReportData(store, listed, tuple(map(tuple, pairs)), rankings, tuple(layer_profiles(summarised)))
 
 
 def _labels(row: Row) -> tuple[str, str, str]:
-    return row.encoder, row.dataset, row.probe
+    return row.encoder, row.records[0].dataset, row.probe
 
 
 def _top(rows: Sequence[Row]) -> str:

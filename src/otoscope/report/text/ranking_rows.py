@@ -43,7 +43,7 @@ def _standings(ranking: EncoderRanking) -> list[dict[str, Any]]:
             e = standing.estimate
             sd = float(np.std(e.per_seed, ddof=1)) if len(e.per_seed) > 1 else None
             head = {"kind": "standing", "dataset": ranking.dataset, "probe": probe, "encoder": encoder, "rank": rank}
-            head |= {"not_converged": standing.convergence.value("trainings")}
+            head |= {"not_converged": standing.convergence.value()}
             rows.append(head | _ends(e.interval()) | {"trainings": len(e.per_seed), "sd_over_trainings": sd})
     return rows
 

@@ -272,7 +272,7 @@ def _doubt(comparison: EncoderComparison, ranking: EncoderRanking) -> str:
     """A clause about the sides of a comparison that have not converged."""
     probe = comparison.probe
     sides = [(f"{probe} on {e}", ranking.standings[probe, e].convergence) for e in (comparison.a, comparison.b)]
-    return caveat(sides, "the encoders", noun="trainings", start=", but ")
+    return caveat(sides, "the encoders", start=", but ")
 
 
 def _notes(ranking: EncoderRanking) -> list[str]:
@@ -280,7 +280,7 @@ def _notes(ranking: EncoderRanking) -> list[str]:
     named = (
         (f"{probe} on {encoder}", standing.convergence) for (probe, encoder), standing in ranking.standings.items()
     )
-    return notes(named, "trainings")
+    return notes(named)
 
 
 def _decided(ranking: EncoderRanking, probe: str) -> str:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from otoscope.report.convergence import notes
+from otoscope.report.folds import fold_words
 from otoscope.report.rows import LINEAR, Row
 from otoscope.report.text.numbers import ABSENT, difference, duration, held_out, percent, span, whole_percent
 from otoscope.report.text.table import NOT_CONVERGED, RECORDED, WINNER, TextFormat, TextTable, document
 
-BEYOND, SPREAD = "beyond random weights", "sd over seeds"
+BEYOND, SPREAD, FOLDS = "beyond random weights", "sd over seeds", "folds"
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "95 % interval": lambda row: span(row.interval),
     "gain over linear": lambda row: difference(row.gain),
@@ -19,10 +20,15 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     BEYOND: lambda row: difference(row.beyond) + row.control_convergence.mark,
     "parameters": lambda row: f"{row.parameters:,}",
     "train time": lambda row: duration(row.train_seconds),
-    "seeds": lambda row: str(len(row.records)),
+    "seeds": lambda row: str(row.seeds),
+    FOLDS: lambda row: row.fold_count or ABSENT,
     SPREAD: lambda row: ABSENT if row.spread is None else percent(row.spread),
 }
-OPTIONAL: dict[str, Callable[[Row], object]] = {BEYOND: lambda row: row.beyond, SPREAD: lambda row: row.spread}
+OPTIONAL: dict[str, Callable[[Row], object]] = {
+    BEYOND: lambda row: row.beyond,
+    FOLDS: lambda row: row.folds or None,
+    SPREAD: lambda row: row.spread,
+}
 """Columns that a table has only where a row of it has the value."""
 
 
@@ -71,7 +77,9 @@ def title(rows: Sequence[Row]) -> str:
     samples = sorted({held_out(row.estimate.clips, row.estimate.groups) for row in rows if row.estimate})
     over = f", 95 % intervals over {' or '.join(samples)}" if samples else ""
     subject = f" ({rows[0].digests})" if rows[0].digests else ""
-    return f"{rows[0].encoder} on {rows[0].dataset}{subject}: {rows[0].metric} in %{over}"
+    folds = dict.fromkeys(fold_words(row.fold_names) for row in rows if row.folds)
+    mean = f", {' or '.join(folds)}" if folds else ""
+    return f"{rows[0].encoder} on {rows[0].dataset}{subject}: {rows[0].metric} in %{mean}{over}"
 
 
 def footnotes(rows: Sequence[Row]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.sampling.stratify import stratify
+from otoscope.stratification.stratify import stratify
 
 
 def stratify_by_group(

@@ -1,0 +1,83 @@
+"""Readers of labelled audio: files, tars and Parquet files, and the data sets that are made of them.
+
+A source lists *rows*. A `Row` has an id, the place of its audio, labels, split, fold, groups, start, end and events.
+`Rows` stores them by column, so that two million rows are listed in seconds and need little memory. The place of the
+audio has one of three kinds, and each kind has a reader:
+
+    kind                place          reader
+    folder and table    AudioFile      list_audio, read_table, find_audio
+    tar and table       TarMember      list_tar
+    Parquet with bytes  ParquetCell    list_parquet
+
+A `RowDataset` makes a data set of rows. It infers what is not declared: the kind of the task (multi-class if every row
+has exactly one label), the classes (sorted) and the main metric. Its splits are those of the rows; with folds, one fold
+is the held-out split and the others are the train split; without either, the rows are cut by iterative stratification
+with groups kept together (`Cut`, with its seed). `Length` decides which part of a row becomes a clip: all of it, the
+first seconds, or windows. Rows with a start and an end read only this part of their file.
+
+A named data set is one file that subclasses `RowDataset` and lists its rows:
+
+    @register("esc50")
+    class Esc50(RowDataset):
+        \"\"\"ESC-50: 2,000 environmental sounds of 5 s, 50 classes, 5 folds (Piczak, 2015).\"\"\"
+
+        def __init__(self, *, root: str = "ESC-50", fold: int = 1):
+            super().__init__(fold=fold)
+            self.root = Path(root)
+
+        def read(self):
+            table = read_table(self.root / "meta" / "esc50.csv")
+            return Rows(
+                ids=table["filename"],
+                audio=AudioFiles(self.root / "audio", table["filename"]),
+                labels=one_each(table["category"]),
+                folds=table["fold"],
+                groups=one_each(table["src_file"]),
+            )
+
+`FileDataset` does the same for the files of a user, whose layout it recognises (`otoscope.datasets.sources.layouts`).
+"""
+
+from otoscope.datasets.sources.audio import Audio, AudioFile, AudioFiles, ParquetCell, TarMember
+from otoscope.datasets.sources.column import Column
+from otoscope.datasets.sources.dataset import RowDataset
+from otoscope.datasets.sources.folder import FoundAudio, find_audio, list_audio
+from otoscope.datasets.sources.labels import find_separator, one_each, several
+from otoscope.datasets.sources.length import Length, apply_length, events_between
+from otoscope.datasets.sources.parquet import AudioTable, list_parquet
+from otoscope.datasets.sources.rows import Row, Rows
+from otoscope.datasets.sources.splits import Cut, assign_splits, fold_names, split_names
+from otoscope.datasets.sources.tables import Table, read_table
+from otoscope.datasets.sources.tar import TarClip, list_tar, list_tars
+
+__all__ = [
+    "Audio",
+    "AudioFile",
+    "AudioFiles",
+    "AudioTable",
+    "Column",
+    "Cut",
+    "FoundAudio",
+    "Length",
+    "ParquetCell",
+    "Row",
+    "RowDataset",
+    "Rows",
+    "Table",
+    "TarClip",
+    "TarMember",
+    "apply_length",
+    "assign_splits",
+    "events_between",
+    "find_audio",
+    "find_separator",
+    "fold_names",
+    "list_audio",
+    "list_parquet",
+    "list_tar",
+    "list_tars",
+    "one_each",
+    "read_table",
+    "several",
+    "split_names",
+]

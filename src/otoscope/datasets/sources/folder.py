@@ -1,0 +1,167 @@
+"""Audio files in folders: which ones there are, and which one a table means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64", ".rf64", ".caf", ".sph")
+"""Suffixes of audio files, the preferred ones first."""
+
+_OTHER = (".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr")
+"""Suffixes of audio files that libsndfile does not read. They are listed, so that the error names them."""
+
+
+def is_audio(name: str) -> bool:
+    """Whether a file name has the suffix of an audio file, and is not hidden."""
+    suffix = os.path.splitext(name)[1].lower()
+    return (suffix in SUFFIXES or suffix in _OTHER) and not name.rpartition("/")[2].startswith(".")
+
+
+def list_audio(folder: Path) -> list[str]:
+    """List the audio files in a folder and its subfolders.
+
+    Parameters
+    ----------
+    folder : the folder.
+
+    Returns
+    -------
+    Paths relative to the folder, with "/", sorted. Hidden files and folders are left out.
+    """
+    return sorted(_walk(os.fspath(folder), ""))
+
+
+def _walk(folder: str, prefix: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _walk(entry.path, f"{prefix}{entry.name}/")
+            elif is_audio(entry.name):
+                yield prefix + entry.name
+
+
+@dataclass(frozen=True)
+class FoundAudio:
+    """The files that the names of a table mean.
+
+    Parameters
+    ----------
+    folder : the folder that contains them.
+    names : the path of each file relative to the folder; "" for one that is missing.
+    changed : number of names that differ from the path of the file found.
+    """
+
+    folder: Path
+    names: list[str]
+    changed: int
+
+    @property
+    def missing(self) -> list[int]:
+        """The rows whose file is missing."""
+        return [row for row, name in enumerate(self.names) if not name]
+
+
+def find_audio(names: Sequence[str], folder: Path) -> FoundAudio:
+    """Find the audio files that a table names.
+
+    A name may be an absolute path, also one of another computer; a path relative to the folder or to one of its
+    subfolders; one with backslashes, without its suffix, or with other capital letters. A name that fits several
+    files means none of them.
+
+    Parameters
+    ----------
+    names : the names in the table.
+    folder : the folder with the audio files, at any depth.
+
+    Returns
+    -------
+    FoundAudio. Names are relative to the folder, or absolute paths outside it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "audio", "a b.wav")
+    ...     file.parent.mkdir()
+    ...     file.touch()
+    ...     find_audio(["a b.wav", r"C:\\\\data\\\\audio\\\\a b.wav", "A B", "c.wav"], Path(folder)).names
+    ['audio/a b.wav', 'audio/a b.wav', 'audio/a b.wav', '']
+    """
+    files = _Files(list_audio(folder))
+    found = [files.find(name) or _outside(name, folder) for name in names]
+    changed = sum(bool(file) and file != name for name, file in zip(names, found, strict=True))
+    return FoundAudio(folder, found, changed)
+
+
+class _Files:
+    """The audio files of a folder, found by their paths or by the end of their paths."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self._exact = set(files)
+        self._by_stem: dict[str, list[str]] | None = None
+        self._files = files
+        self._prefix = ""
+
+    def find(self, name: str) -> str:
+        """The file that a name means; "" if there is none, or if there are several."""
+        if name in self._exact:
+            return name
+        if (file := self._prefix + name) in self._exact:  # in the same folder as the file before
+            return file
+        parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+        if not parts:
+            return ""
+        plain = "/".join(parts)
+        file = plain if plain in self._exact else self._search(parts)
+        if file.endswith("/" + name):
+            self._prefix = file[: -len(name)]
+        return file
+
+    def _search(self, parts: list[str]) -> str:
+        """The only file with the longest common end."""
+        if self._by_stem is None:
+            self._by_stem = {}
+            for file in self._files:
+                for key in {_key(file), file.rpartition("/")[2].casefold()}:
+                    self._by_stem.setdefault(key, []).append(file)
+        last = parts[-1].casefold()
+        candidates = self._by_stem.get(last) or (self._by_stem.get(_key(last), []) if not is_audio(last) else [])
+        for depth in range(min(len(parts), 8), 0, -1):
+            end = [part.casefold() for part in parts[-depth:-1]]
+            fit = [file for file in candidates if [part.casefold() for part in _folders(file, depth)] == end]
+            if len(fit) == 1:
+                return fit[0]
+            if fit:
+                return _preferred(fit)
+        return ""
+
+
+def _key(file: str) -> str:
+    """The name of a file without its suffix, in small letters."""
+    return os.path.splitext(file.rpartition("/")[2])[0].casefold()
+
+
+def _folders(file: str, depth: int) -> list[str]:
+    return file.split("/")[-depth:-1]
+
+
+def _preferred(files: list[str]) -> str:
+    """Of one recording in several formats, the one in the preferred format; "" for different recordings."""
+    if len({os.path.splitext(file)[0].casefold() for file in files}) > 1:
+        return ""
+    order = [*SUFFIXES, *_OTHER]
+    return min(files, key=lambda file: order.index(os.path.splitext(file)[1].lower()))
+
+
+def _outside(name: str, folder: Path) -> str:
+    """An existing file outside the folder, as a path that can be joined to it; "" if there is none."""
+    try:
+        path = folder / name
+        return str(path.absolute()) if PurePosixPath(name).name and path.is_file() else ""
+    except (OSError, ValueError):
+        return ""

@@ -1,0 +1,241 @@
+"""Tables of text as people have them: CSV, TSV, JSON Lines, and Parquet without audio.
+
+The encoding (UTF-8 with or without a byte order mark, UTF-16, Windows-1252), the delimiter and decimal commas are
+recognised.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from otoscope.datasets.sources.cells import contains_bytes, import_pyarrow
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
+"""Suffixes of the tables that `read_table` reads."""
+
+_DELIMITERS = "\t,;|"
+_CHUNK = 512
+"""Number of lines read at once: so few that Python's garbage collector does not traverse the long columns."""
+
+_MEMO = 65536
+"""Number of distinct texts of a column that are stored once each."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Parameters
+    ----------
+    path : the file.
+    columns : the values of each column, by its name.
+    encoding : encoding of the file; "" for Parquet.
+    delimiter : delimiter of the file; "" for JSON Lines and Parquet.
+    """
+
+    path: Path
+    columns: dict[str, list[str]]
+    encoding: str = ""
+    delimiter: str = ""
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    def __getitem__(self, name: str) -> list[str]:
+        if name not in self.columns:
+            raise ValueError(f"{self.path} has no column {name!r}; its columns: {', '.join(self.columns)}")
+        return self.columns[name]
+
+    def numbers(self, name: str) -> list[float]:
+        """Return a column as numbers; raise `ValueError` with the row of a value that is none.
+
+        Examples
+        --------
+        >>> Table(Path("a.csv"), {"start": ["0,5", "2"]}, delimiter=";").numbers("start")
+        [0.5, 2.0]
+        """
+        return [self._number(name, row, text) for row, text in enumerate(self[name])]
+
+    def _number(self, name: str, row: int, text: str) -> float:
+        try:
+            return float(text)
+        except ValueError:
+            try:
+                return float(text.replace(",", "."))
+            except ValueError:
+                message = f"{self.path}, row {row + 1}: {name} is {text!r}, which is not a number"
+                raise ValueError(message) from None
+
+
+def read_table(path: Path, *, header: Sequence[str] | None = None) -> Table:
+    """Read a table.
+
+    Parameters
+    ----------
+    path : a file with the suffix .csv, .tsv, .txt, .jsonl, .ndjson or .parquet.
+    header : names of the columns, for a table whose first line has none.
+
+    Returns
+    -------
+    Table. Spaces around names and values are removed; empty lines are left out.
+
+    Raises
+    ------
+    FileNotFoundError : when there is no such file.
+    ValueError : when the file is no table, or when a line has another number of values than the header.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "birds.csv")
+    ...     _ = file.write_bytes("\\ufeffpath;label;start\\na.wav; robin ;0,5\\n".encode())
+    ...     table = read_table(file)
+    >>> table.columns, table.numbers("start")
+    ({'path': ['a.wav'], 'label': ['robin'], 'start': ['0,5']}, [0.5])
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no table at {path}; check the path")
+    if path.suffix.lower() == ".parquet":
+        return _read_parquet(path)
+    encoding = file_encoding(path)
+    with path.open(encoding=encoding, newline="") as file:
+        if path.suffix.lower() in (".jsonl", ".ndjson"):
+            return Table(path, _read_json_lines(path, file), encoding)
+        beginning = file.read(1 << 16)
+        file.seek(0)
+        delimiter = find_delimiter(beginning, path.suffix.lower())
+        rows = csv.reader(file, delimiter=delimiter, skipinitialspace=delimiter != "\t")
+        try:
+            return Table(path, _columns(path, rows, header), encoding, delimiter)
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {rows.line_num}: {error}; repair the table") from error
+
+
+def file_encoding(path: Path) -> str:
+    """The encoding of a text file: "utf-8-sig", "utf-16", or "cp1252" for a file that is not valid UTF-8."""
+    with path.open("rb") as file:
+        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            return "utf-16"
+        file.seek(0)
+        decoder = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        try:
+            while decoder.read(1 << 20):
+                pass
+        except UnicodeDecodeError:
+            return "cp1252"
+        finally:
+            decoder.detach()
+    return "utf-8-sig"
+
+
+def find_delimiter(beginning: str, suffix: str = "") -> str:
+    """The delimiter of a table: of tab, comma, semicolon and bar, the one that divides most lines alike.
+
+    Parameters
+    ----------
+    beginning : the first lines.
+    suffix : suffix of the file; a tab is preferred in a .tsv file.
+
+    Examples
+    --------
+    >>> find_delimiter("path;label;start\\na.wav;robin;0,5\\nb.wav;wren;1,5")
+    ';'
+    """
+    lines = [line for line in beginning.splitlines() if line.strip()][:50]
+    if len(lines) > 1 and len(beginning) >= 1 << 16:
+        lines = lines[:-1]  # the last one may be incomplete
+    best, score = ("\t" if suffix == ".tsv" else ","), 0.0
+    for delimiter in _DELIMITERS:
+        counts = [len(row) - 1 for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter != "\t")]
+        if not counts or not counts[0]:
+            continue
+        alike = sum(count == counts[0] for count in counts) / len(counts)
+        if alike > score + 1e-9 or (alike > score - 1e-9 and suffix == ".csv" and delimiter == ","):
+            best, score = delimiter, alike
+    return best
+
+
+def _columns(path: Path, rows: Iterator[list[str]], header: Sequence[str] | None) -> dict[str, list[str]]:
+    """Read the lines of a CSV file into columns, a chunk at a time, with equal texts stored once."""
+    filled = (row for row in rows if row and any(row))
+    names = [name.strip() for name in (header or next(filled, ()))]
+    if len(set(names)) < len(names) or not names:
+        raise ValueError(f"{path}: the names of columns must be distinct, found {names}")
+    columns: list[list[str]] = [[] for _ in names]
+    memos: list[dict[str, str]] = [{} for _ in names]
+    while chunk := list(islice(filled, _CHUNK)):
+        if set(map(len, chunk)) != {len(names)}:
+            chunk = [_fitted(path, row, len(names)) for row in chunk]
+        for number, values in enumerate(zip(*chunk, strict=True)):
+            stripped = map(str.strip, values)
+            if len(memo := memos[number]) < _MEMO:
+                texts = list(stripped)
+                columns[number].extend(map(memo.setdefault, texts, texts))
+            else:
+                columns[number].extend(stripped)
+    return dict(zip(names, columns, strict=True))
+
+
+def _fitted(path: Path, row: list[str], count: int) -> list[str]:
+    """A line with as many values as there are columns: empty ones at its end are added or removed."""
+    if len(row) > count and any(row[count:]):
+        raise ValueError(
+            f"{path}: a line has {len(row)} values and the header {count}: {row}; put quotes around values "
+            "that contain the delimiter"
+        )
+    return [*row, *[""] * (count - len(row))][:count]
+
+
+def _read_json_lines(path: Path, lines: Iterable[str]) -> dict[str, list[str]]:
+    records: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: not valid JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise ValueError(f"{path}, line {number}: a JSON object was expected, found {line.strip()[:60]}")
+        records.append(record)
+    names = dict.fromkeys(chain.from_iterable(records))
+    return {name: [cell_text(record.get(name)) for record in records] for name in names}
+
+
+def _read_parquet(path: Path) -> Table:
+    """The columns of a Parquet file, except those with bytes."""
+    import_pyarrow()
+    import pyarrow.parquet as parquet
+
+    with parquet.ParquetFile(path) as file:
+        plain = [field.name for field in file.schema_arrow if not contains_bytes(field.type)]
+        table = file.read(columns=plain)
+    return Table(path, {name: [cell_text(value) for value in table[name].to_pylist()] for name in plain})
+
+
+def cell_text(value: Any) -> str:
+    """The text of a JSON value; a list becomes JSON.
+
+    Examples
+    --------
+    >>> cell_text(" dog"), cell_text(3.0), cell_text(["dog", "cat"]), cell_text(None)
+    ('dog', '3', '["dog", "cat"]', '')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return json.dumps(value, ensure_ascii=False, default=str)
