@@ -96,7 +96,7 @@ def _digest(path: Path, tensors: dict[str, Tensor], underflowed: int, identity: 
     sha = hashlib.sha256(json.dumps(place, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        sha.update(tensor.view(-1).view(torch.uint8).numpy())
+        sha.update(tensor.view(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()
 
 
