@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from otoscope.files import json_text
@@ -24,25 +23,26 @@ def sealed_text(contents: dict[str, Any], *context: Any, indent: int | None = No
 
     Examples
     --------
-    >>> unsealed(sealed_text({"ids": ["a"]}, "train"), "train")
-    {'ids': ['a']}
+    >>> import json
+    >>> check_seal(json.loads(sealed_text({"ids": ["a"]}, "train")), "train")
     """
     return json_text(contents | {"digest": digest_of(contents, *context)}, indent=indent) + "\n"
 
 
-def unsealed(text: str, *context: Any) -> dict[str, Any]:
-    """Read the text of `sealed_text`.
+def check_seal(stored: Any, *context: Any) -> None:
+    """Check the digest in the values of a file that was written with `sealed_text`.
 
     Parameters
     ----------
-    text : str. The text.
+    stored : the JSON value of the file.
     context : the context that was given to `sealed_text`.
 
     Raises
     ------
-    ValueError : when the text is no JSON object, or the digest is that of other contents or of another context.
+    ValueError : when the value is no JSON object, or the digest is that of other contents or of another context.
     """
-    contents = json.loads(text)
-    if not isinstance(contents, dict) or contents.pop("digest", None) != digest_of(contents, *context):
+    if not isinstance(stored, dict):
+        raise ValueError("it is not a JSON object")
+    contents = {name: value for name, value in stored.items() if name != "digest"}
+    if stored.get("digest") != digest_of(contents, *context):
         raise ValueError("its content has another digest than when it was written")
-    return contents

@@ -55,8 +55,10 @@ def add_search(parser: argparse.ArgumentParser) -> None:
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
-    """Add the device and --quiet."""
+    """Add the device, --threads and --quiet."""
     parser.add_argument("--device", type=device, help="cpu, cuda, cuda:1 ... (default: cpu)")
+    words = "threads of each process; fewer than the cores on a machine that others use, too (default: one a core)"
+    parser.add_argument("--threads", type=count, metavar="N", help=words)
     parser.add_argument("--quiet", action="store_true", help="show no progress bars and no announcements")
 
 

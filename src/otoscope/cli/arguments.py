@@ -180,16 +180,14 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(f"--{name}", type=count, metavar="N", help=f"{words} (default: the suite's)")
     add_training(parser, "the suite's")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the plan (runs, bytes, estimated time) and run nothing"
-    )
+    words = "print the plan (runs, bytes, estimated time) and run nothing"
+    parser.add_argument("--dry-run", action="store_true", help=words)
     add_control(parser, default=None)
     add_search(parser)
     words = "database of trials of the search tpe: a URL, or journal:FILE on a network disk (default: SQLite in --out)"
     parser.add_argument("--storage", metavar="URL", help=words)
-    parser.add_argument(
-        "--workers", type=count, default=1, metavar="N", help="number of training processes (default: 1)"
-    )
+    words = "number of training processes (default: 1)"
+    parser.add_argument("--workers", type=count, default=1, metavar="N", help=words)
     add_out(parser, commands.RUNS)
     add_machine(parser)
     add_plugin(parser)

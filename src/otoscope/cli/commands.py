@@ -7,6 +7,7 @@ does not load torch.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from otoscope.datasets import Dataset
     from otoscope.encoders import Encoder
     from otoscope.registry import Registry
+    from otoscope.report.row import Row
     from otoscope.results import Store
 
 KINDS = ("encoders", "datasets", "probes", "metrics", "searches")
@@ -117,6 +119,14 @@ def bank_path(arguments: argparse.Namespace, layers: str) -> Path:
     dataset = (arguments.dataset, *_option_names(arguments.dataset_option))
     folder: Path = arguments.out / "banks" / file_name(*encoder, *dataset, *layers.split("-"))
     return folder
+
+
+def print_disagreements(rows: Iterable[Row]) -> None:
+    """Print to stderr which records of these rows state another value than their predictions give."""
+    from otoscope.report.agreement import disagreements
+
+    for text in disagreements(rows):
+        print(f"otoscope: warning: {text}", file=sys.stderr)
 
 
 def _option_names(options: Iterable[tuple[str, Any]]) -> list[str]:
