@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 from functools import partial
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from helpers_catalog import WRITERS, write_miniature
 from otoscope import datasets
+from otoscope.audio.part import sound_info
+from otoscope.bench import suites
+from otoscope.bench.resolve import resolve
 from otoscope.datasets.catalog import MissingFilesError, NamedDataset, data_root
+from otoscope.datasets.catalog.audioset import video_id
 from otoscope.datasets.contract import CONTRACT
+from otoscope.types import Event
 
 NAMED = [name for name in datasets.names() if issubclass(datasets.registry.get(name), NamedDataset)]
 
@@ -93,6 +101,15 @@ def test_a_missing_audio_file_is_reported_before_any_encoding(tmp_path: Path) ->
         datasets.create("urbansound8k", root=str(tmp_path))
 
 
+def test_the_suite_unmute_lacks_files_but_no_data_set(tmp_path: Path) -> None:
+    suite = suites.load("unmute")
+    assert [item.name for item in suites.unavailable(suite) if item.kind == "dataset"] == []
+    _, missing = resolve(suite, tmp_path)
+    found = [(item.name, item.reason) for item in missing if item.kind == "dataset"]
+    assert [name for name, _ in found] == [spec.name for spec in suite.datasets]
+    assert all("are missing: put " in reason and "otoscope data get" in reason for _, reason in found)
+
+
 # Known traps
 
 
@@ -154,3 +171,108 @@ def test_nsynth_keeps_eleven_classes_where_ten_occur(miniatures: Path) -> None:
     assert len(dataset.task.classes) == 11
     assert "synth_lead" not in {clip.labels[0] for clip in dataset.clips("test")}
     assert len(datasets.create("nsynth", root=str(miniatures / "nsynth"), target="pitch").task.classes) == 128
+
+
+def test_the_classes_of_audioset_have_the_order_of_the_official_table(miniatures: Path) -> None:
+    dataset = datasets.create("as20k", root=str(miniatures / "as20k"))
+    classes = dataset.task.classes
+    assert (len(classes), classes[:2], classes[526]) == (
+        527,
+        ("Speech", "Male speech, man speaking"),
+        "Field recording",
+    )
+    assert sorted(classes) != list(classes)
+    targets = dataset.task.targets(dataset.clips("test"))
+    assert [row.nonzero().flatten().tolist() for row in targets] == [[0, 451], [74]]
+
+
+def test_a_partial_copy_of_audioset_is_read_and_its_missing_clips_are_listed(miniatures: Path) -> None:
+    dataset = datasets.create("as20k", root=str(miniatures / "as20k"))
+    assert isinstance(dataset, NamedDataset)
+    assert [clip.id for clip in dataset.clips("train")] == ["--aE2O5G5WE", "_bE2O5G5WE0"]
+    assert list(dataset.missing) == ["-Lost000000"]
+    assert dataset.splits == ("train", "test")
+
+
+def test_audioset_is_read_from_parquet_files(tmp_path: Path) -> None:
+    write_miniature("as20k", tmp_path)
+    files = sorted((tmp_path / "AudioSet" / "audio").rglob("*.*"))
+    rows = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+    table = pyarrow.table({"video_id": [video_id(file.stem) for file in files], "audio": rows})
+    shutil.rmtree(tmp_path / "AudioSet" / "audio")
+    parquet.write_table(table, tmp_path / "AudioSet" / "bal_train.parquet")
+    dataset = datasets.create("as20k", root=str(tmp_path))
+    assert [len(dataset.clips(split)) for split in ("train", "test")] == [2, 2]
+    assert len(dataset.clips("test")[0].audio) > 0
+
+
+def test_a_file_name_of_audioset_may_begin_with_y_and_end_with_times() -> None:
+    stems = ("YcE2O5G5WE-_", "YcE2O5G5WE-", "cE2O5G5WE-__30", "YcE2O5G5WE-__30.000_40.000")
+    assert [video_id(stem) for stem in stems] == ["cE2O5G5WE-_", "YcE2O5G5WE-", "cE2O5G5WE-_", "cE2O5G5WE-_"]
+
+
+def test_the_classes_of_uhh_are_those_of_its_test_split(miniatures: Path) -> None:
+    dataset = datasets.create("uhh", root=str(miniatures / "uhh"))
+    assert (len(dataset.task.classes), dataset.task.classes[:2]) == (27, ("hawgoo", "calqua"))
+
+
+def test_segments_of_birdset_without_labels_are_negatives(miniatures: Path) -> None:
+    dataset = datasets.create("hsn", root=str(miniatures / "hsn"))
+    assert [clip.labels for clip in dataset.clips("test")] == [("gcrfin",), ("whcspa", "gcrfin"), ()]
+
+
+def test_a_train_clip_of_birdset_is_5_s_around_an_event_of_the_largest_cluster(miniatures: Path) -> None:
+    first, second = datasets.create("hsn", root=str(miniatures / "hsn")).clips("train")
+    whole = sound_info(next((miniatures / "hsn").rglob("XC0.ogg"))).seconds
+    assert whole == pytest.approx(6)
+    assert len(first.audio) == len(second.audio) == 5 * first.rate
+    assert first.load.args[:2] == (1.0, 6.0)  # type: ignore[attr-defined]
+    assert second.load.args[:2] == (0.0, 5.0)  # type: ignore[attr-defined]
+
+
+def test_xcm_is_evaluated_on_the_soundscapes_of_another_configuration(miniatures: Path) -> None:
+    dataset = datasets.create("xcm", root=str(miniatures / "xcm"))
+    assert len(dataset.task.classes) == 411
+    assert {clip.id.partition("_")[0] for clip in dataset.clips("test")} == {"test/POW"}
+
+
+def test_events_of_urban_sed_are_those_of_the_text_files(miniatures: Path) -> None:
+    clip = datasets.create("urban-sed", root=str(miniatures / "urban-sed")).clips("validation")[0]
+    assert clip.events == (Event(0.1, 0.3, "siren"), Event(0.2, 0.25, "jackhammer"))
+
+
+def test_desed_holds_out_its_validation_part(miniatures: Path) -> None:
+    dataset = datasets.create("desed", root=str(miniatures / "desed"))
+    assert dataset.splits == ("train", "test")
+    assert [clip.id for clip in dataset.clips("test")] == ["test/Yvalidation0.wav", "test/Yvalidation1.wav"]
+    assert dataset.clips("test")[1].labels == ()
+    public = datasets.create("desed", root=str(miniatures / "desed"), evaluation="public")
+    assert public.clips("test")[0].id == "test/Ypublic0.wav"
+
+
+def test_speakers_without_audio_remain_classes_of_voxceleb(miniatures: Path) -> None:
+    dataset = datasets.create("voxceleb1-id", root=str(miniatures / "voxceleb1-id"))
+    assert dataset.task.classes == ("id10001", "id10002", "id10003")
+    assert not {clip.groups for clip in dataset.clips("train")} & {clip.groups for clip in dataset.clips("test")}
+
+
+def test_fsd50k_has_its_validation_split_and_200_classes(miniatures: Path) -> None:
+    dataset = datasets.create("fsd50k", root=str(miniatures / "fsd50k"))
+    assert [len(dataset.clips(split)) for split in dataset.splits] == [2, 2, 2]
+    classes = dataset.task.classes
+    assert (len(classes), classes[0]) == (200, "Accelerating_and_revving_and_vroom")
+
+
+def test_scenes_of_dcase2016_are_cut_into_windows(miniatures: Path) -> None:
+    root = str(miniatures / "dcase2016-task2")
+    clips = datasets.create("dcase2016-task2", root=root).clips("test")
+    assert [clip.labels for clip in clips] == [("knock", "phone"), ("phone",)]
+    assert clips[1].events == (Event(0.0, 1.0, "phone"),)
+    assert [clip.groups for clip in clips] == [("test/test_1.wav",)] * 2
+
+
+def test_windows_of_beans_have_the_labels_of_its_own_rule(miniatures: Path) -> None:
+    clips = datasets.create("dcase", root=str(miniatures / "dcase")).clips("train")
+    assert len(clips) == 19
+    assert [bool(clip.labels) for clip in clips[:6]] == [True, True, True, True, True, False]
+    assert {len(clip.audio) / clip.rate for clip in clips} == {2.0}

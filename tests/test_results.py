@@ -146,6 +146,39 @@ def test_a_field_that_a_later_version_adds_does_not_change_the_key() -> None:
     assert dataclasses.replace(record, protocol=later[Protocol](**plain, added="some")).key != record.key
 
 
+def test_the_defaults_of_a_protocol_do_not_change_because_keys_leave_them_out() -> None:
+    protocol = Protocol(encoder_digest="e", dataset_digest="d", task="multi-label", probe="linear", revision=1)
+    assert protocol.to_json() == {
+        "encoder_digest": "e",
+        "dataset_digest": "d",
+        "task": "multi-label",
+        "probe": "linear",
+        "probe_code": "",
+        "control": False,
+        "options": {},
+        "solver": None,
+        "norm": None,
+        "layers": [],
+        "dtype": None,
+        "fold": None,
+        "shots": None,
+        "draw": 0,
+        "views": None,
+        "validation_cut": None,
+        "cross_validation": None,
+        "search": None,
+        "training": None,
+        "recipe": None,
+        "standardise": "none",
+        "revision": 1,
+    }
+    training = {"epochs": 3, "batch_size": 8, "lr": None, "weight_decay": None, "resolve_head": False, "min_steps": 0}
+    assert dataclasses.asdict(TrainingSettings(epochs=3, batch_size=8)) == training
+    search = {"kind": "sobol", "trials": 4, "options": {}, "near_best": 0.0}
+    assert dataclasses.asdict(SearchSettings(kind="sobol", trials=4)) == search
+    assert dataclasses.replace(scene_record("linear", 0, 0.5), protocol=protocol).key == "a64a703319a82dc6"
+
+
 def test_groups_are_stored_and_records_without_groups_get_those_of_the_same_clips(tmp_path: Path) -> None:
     store, groups = Store(tmp_path), tuple((f"site {i % 7}", *["tape"] * (i % 2)) for i in range(len(IDS)))
     grouped = Predictions(IDS, scene_scores(0.5, 0), TARGETS, SCENE_CLASSES, groups)
@@ -210,9 +243,9 @@ def test_objects_in_predictions_are_neither_written_nor_read(tmp_path: Path) -> 
     with np.load(path) as arrays:
         kept = dict(arrays)
     np.savez_compressed(path, **kept | {"ids": np.array([_Payload()] * len(IDS), dtype=object)})
-    with pytest.raises(ValueError, match=r"allow_pickle=False|cannot be read"):
+    with pytest.raises(ValueError, match="is damaged: array ids has the dtype object"):
         Store(tmp_path).predictions(record)
-    with pytest.raises(ValueError, match="is not an activation map"):
+    with pytest.raises(ValueError, match="not an activation map"):
         activation_map.load(path)
 
 

@@ -19,7 +19,7 @@ _METRIC = ("tests/test_metrics.py", "tests/contract/test_metric_contract.py", "t
 _STATISTICS = ("tests/test_exact_statistics.py", "tests/test_stats.py", "tests/test_rankings.py")
 _BANK = ("tests/test_bank*.py",)
 _FIT = ("tests/test_loop.py", "tests/test_train.py", "tests/test_fit_many.py")
-_EXACT = ("tests/test_logistic.py", "tests/test_exact_probes.py")
+_EXACT = ("tests/test_logistic.py", "tests/test_exact_probes.py", "tests/test_convergence_training.py")
 
 PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
     "ops": {

@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from otoscope import datasets
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec, Spec, unavailable_reason
 from otoscope.files import read_json
 from otoscope.registry import UnknownNameError, unknown
@@ -231,6 +232,8 @@ def parse(name: str, data: Mapping[str, Any]) -> Suite:
     for item in items["datasets"]:
         if "folds" in item:
             item["folds"] = tuple(item["folds"])
+        if isinstance(item.get("name"), str):
+            item["name"], item["options"] = datasets.locate(item["name"], item.get("options"))
     return Suite(
         **dict(data)
         | {

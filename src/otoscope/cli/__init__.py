@@ -39,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             from otoscope.registry import load_plugin
 
             load_plugin(plugin)
+        from otoscope.cli.data import locate_dataset
+
+        locate_dataset(arguments)
         status: int = arguments.run(arguments)
         sys.stdout.flush()
         return status

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from otoscope.cli import banking, benching, checking, commands, layers, reading
+from otoscope.cli import banking, benching, checking, commands, data, layers, reading
 from otoscope.cli._shared_arguments import (
     add_control,
     add_debug,
@@ -19,6 +19,7 @@ from otoscope.cli._shared_arguments import (
     add_out,
     add_pair,
     add_plugin,
+    add_resamples,
     add_search,
     add_training,
     bank_layers,
@@ -66,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
 
     _demo(command("demo", benching.demo, "probe the encoder tiny on the data set scenes, and write a report"))
     _list(command("list", commands.list_, "list encoders, data sets, probes, metrics and search strategies"))
+    data.add_arguments(command("data", data.inspect, "look at the audio and labels in a folder or a table"))
     _extract(command("extract", commands.extract, "encode a data set and store its tokens in a bank"))
     banking.add_arguments(command("bank", banking.bank, "verify the files of banks"))
     _probe(command("probe", benching.probe, "train and evaluate one probe on one encoder and data set"))
@@ -253,7 +255,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add_filters(parser, "encoder", "dataset")
     parser.set_defaults(probe=None)
     add_folds(parser)
-    _add_resamples(parser)
+    add_resamples(parser)
     add_plugin(parser)
 
 
@@ -262,18 +264,8 @@ def _rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
     add_filters(parser, "encoder", "dataset", "probe")
     add_folds(parser)
-    _add_resamples(parser)
+    add_resamples(parser)
     add_plugin(parser)
-
-
-def _add_resamples(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--resamples",
-        type=count,
-        default=2000,
-        metavar="N",
-        help="bootstrap resamples of the held-out clips (default: 2000)",
-    )
 
 
 def _report(parser: argparse.ArgumentParser) -> None:

@@ -130,8 +130,9 @@ def print_disagreements(rows: Iterable[Row]) -> None:
 
 
 def _option_names(options: Iterable[tuple[str, Any]]) -> list[str]:
-    """Return options as parts of a folder name: the value of a text option, "key=value" of others."""
-    return [value if isinstance(value, str) else f"{key}={value}" for key, value in sorted(options)]
+    """Return options as parts of a folder name: the value of a text option, "key=value" of others, and not the path."""
+    named = sorted((key, value) for key, value in options if key != "path")
+    return [value if isinstance(value, str) else f"{key}={value}" for key, value in named]
 
 
 def store_in(out: Path) -> Store:

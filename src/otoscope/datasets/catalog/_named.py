@@ -19,7 +19,8 @@ from otoscope.datasets.sources import AudioFile, RowDataset, Rows
 class NamedDataset(RowDataset):
     """The base class of data sets with an official layout.
 
-    A subclass sets `declaration`, `classes` and `kind`, and implements `list_rows` with paths relative to `folder`.
+    A subclass sets `declaration`, `kind` and `classes`, and implements `list_rows` with paths relative to `folder`.
+    Without `classes`, they are the labels of all clips of the tables, sorted.
 
     Parameters
     ----------
@@ -77,6 +78,8 @@ class NamedDataset(RowDataset):
         FileNotFoundError : when a file of a complete data set is missing, or when all files are.
         """
         rows, missing = self.listed, self.missing
+        if self.classes is None:
+            self.classes = tuple(sorted({label for labels in rows.labels or () for label in labels}))
         if not missing:
             return rows
         if self.complete or len(missing) == len(rows):
