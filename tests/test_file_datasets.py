@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import helpers_sources as helpers
 from otoscope import datasets
 from otoscope.cli import main
 from otoscope.datasets.contract import CONTRACT
-from otoscope.datasets.sources import FileDataset
+from otoscope.datasets.sources import FileDataset, scan
 from otoscope.types import Event
 
 NAMES = [f"{number}.wav" for number in range(12)]
@@ -117,7 +118,7 @@ def test_a_comma_separates_labels_only_in_a_column_of_labels(tmp_path: Path) -> 
     single = FileDataset(path=str(_write_table(tmp_path / "a.csv", ["path,label", *body])))
     several = FileDataset(path=str(_write_table(tmp_path / "b.csv", ["path,labels", *body])))
     assert single.found.rows.labels == [("Bark, dog",), ("Meow, cat",)]
-    assert any("separator=," in note for note in single.found.notes)
+    assert any("separator=," in note for note in single.found.problems)
     assert several.found.rows.labels == [("Bark", "dog"), ("Meow", "cat")]
 
 
@@ -181,7 +182,7 @@ def test_labels_that_differ_in_case_are_offered_as_one(tmp_path: Path) -> None:
     path = str(_write_table(tmp_path / "a.csv", ["path,label", *lines]))
     dataset = FileDataset(path=path)
     assert len(dataset.task.classes) == 3
-    assert any("'dog' = 'Dog'" in note and "merge_labels=true" in note for note in dataset.found.notes)
+    assert any("'dog' = 'Dog'" in note and "merge_labels=true" in note for note in dataset.found.problems)
     assert len(FileDataset(path=path, merge_labels=True).task.classes) == 2
 
 
@@ -299,6 +300,73 @@ def test_a_written_card_gives_the_same_data_set(tmp_path: Path, capsys: pytest.C
     first, second = FileDataset(path=str(tmp_path), seed=5), datasets.create(str(card))
     assert [clip.id for clip in first.clips("test")] == [clip.id for clip in second.clips("test")]
     assert first.task == second.task
+
+
+def test_folds_and_groups_in_the_names_of_files(tmp_path: Path) -> None:
+    _write_files(tmp_path, [f"{label}/{1 + n % 3}-{n // 2}-A.wav" for n, label in enumerate(LABELS)])
+    pattern = "/(?P<fold>[0-9])-(?P<group>[0-9]+)-"
+    dataset = FileDataset(path=str(tmp_path), pattern=pattern, fold=3)
+    assert {clip.id for clip in dataset.clips("test")} == {f"{LABELS[n]}/3-{n // 2}-A.wav" for n in (2, 5, 8, 11)}
+    assert dataset.clips("test")[0].groups
+    with pytest.raises(ValueError, match="named groups of split, fold, group, label"):
+        FileDataset(path=str(tmp_path), pattern="[0-9]")
+    with pytest.raises(ValueError, match="does not match 'cat/"):
+        _ = FileDataset(path=str(tmp_path), pattern="(?P<fold>x)").rows
+
+
+def test_a_split_on_disk_gives_the_same_clips_as_a_table(tmp_path: Path) -> None:
+    names = [f"{label}/{name}" for label, name in zip(LABELS, NAMES, strict=True)]
+    _write_files(tmp_path / "pets", names)
+    table = _write_table(tmp_path / "pets.csv", ["path,label", *(f"pets/{name},{name[:3]}" for name in sorted(names))])
+    folders, listed = FileDataset(path=str(tmp_path / "pets")), FileDataset(path=str(table))
+    for split in ("train", "validation", "test"):
+        first, second = folders.clips(split), listed.clips(split)
+        assert [(clip.labels, clip.audio.tobytes()) for clip in first] == [
+            (clip.labels, clip.audio.tobytes()) for clip in second
+        ]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "no samples|empty|cannot decode"),
+        (helpers.audio_bytes(seconds=1)[:3000], "truncated"),
+        (b"not audio at all", "cannot decode"),
+    ],
+)
+def test_audio_that_cannot_be_used_is_refused_or_left_out(tmp_path: Path, content: bytes, reason: str) -> None:
+    _write_files(tmp_path, [f"{label}/{name}" for label, name in zip(LABELS, NAMES, strict=True)])
+    (tmp_path / "dog" / "0.wav").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"1 of 12 clips cannot be used.*--on-bad skip\n  'dog/0.wav': .*({reason})"):
+        _ = FileDataset(path=str(tmp_path)).splits
+    dataset = FileDataset(path=str(tmp_path), on_bad="skip")
+    assert (len(dataset.rows), dataset.found.listed) == (11, 12)
+
+
+def test_a_check_of_audio_is_kept_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "pets"
+    _write_files(folder, [f"{label}/{name}" for label, name in zip(LABELS, NAMES, strict=True)])
+    for file in folder.rglob("*.wav"):
+        os.utime(file, (1, 1))
+    monkeypatch.setattr("otoscope.datasets._file_digests._SETTLED_NS", -(10**12))
+    _ = FileDataset(path=str(folder)).rows
+    checked: list[Path] = []
+    check = scan.check_audio
+    monkeypatch.setattr(scan, "check_audio", lambda audio, **k: checked.append(audio.path) or check(audio, **k))
+    _ = FileDataset(path=str(folder)).rows
+    assert checked == []
+    helpers.write_audio(folder / "dog" / "0.wav", seed=99, seconds=0.2)
+    _ = FileDataset(path=str(folder)).rows
+    assert [path.name for path in checked] == ["0.wav"]
+
+
+def test_long_recordings_must_be_cut(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        helpers.write_audio(tmp_path / label / "long.wav", seconds=301, rate=1000)
+    with pytest.raises(ValueError, match="lasts 301 s; cut the recordings into windows"):
+        _ = FileDataset(path=str(tmp_path)).rows
+    assert len(FileDataset(path=str(tmp_path), window=100, short="drop").rows) == 6
 
 
 def test_unknown_paths_and_layouts(tmp_path: Path) -> None:

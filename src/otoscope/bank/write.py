@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from otoscope.bank._encode import check_repeatable, encode_shard
 from otoscope.bank._requirements import size_table, sizes_by_kind
@@ -27,7 +28,7 @@ from otoscope.bank.identity import BankIdentity, Content, Layers
 from otoscope.bank.manifest import Manifest, bank_exists, check_identity
 from otoscope.bank.read import Bank
 from otoscope.bank.size import BankSize
-from otoscope.datasets import Dataset
+from otoscope.datasets import Dataset, Folds, OneFold
 from otoscope.datasets.checks import checked_clips
 from otoscope.encoders import Encoder
 from otoscope.files import replacing
@@ -50,7 +51,8 @@ def extract(
     """Encode a data set once and store its tokens in a folder.
 
     A complete bank with the same identity is opened unchanged; an interrupted one is continued. The documentation of
-    the package `otoscope.bank` contains an example.
+    the package `otoscope.bank` contains an example. The bank of a data set with folds contains the clips of all folds,
+    each once; `Bank.fold` chooses the splits of one. It is chosen already where the data set is a single fold.
 
     Parameters
     ----------
@@ -81,6 +83,15 @@ def extract(
     BankError : when tokens cannot be stored in this dtype, or when the encoder gives other tokens for the first clips
         when it encodes them again.
     """
+    if isinstance(dataset, OneFold):
+        if splits is not None and tuple(splits) != dataset.whole.splits:
+            raise ValueError(
+                f"splits {list(splits)} of one fold were requested, but a bank contains the clips of all folds of "
+                f"{dataset.name!r}; leave splits out"
+            )
+        stored: dict[str, Any] = {"layers": layers, "content": content, "dtype": dtype, "shard_clips": shard_clips}
+        bank = extract(encoder, dataset.whole, path, **stored, batch_size=batch_size, progress=progress)
+        return bank.fold(dataset.chosen_fold)
     path = Path(path)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -96,7 +107,8 @@ def extract(
         except (IncompleteError, DamagedError):
             pass
     counts = {split: len(members) for split, members in clips.items()}
-    manifest = Manifest.of(identity, dataset.task, counts, control=encoder.control)
+    folds = dataset.rows if isinstance(dataset, Folds) else {}
+    manifest = Manifest.of(identity, dataset.task, counts, control=encoder.control, folds=folds)
     size = BankSize.estimate(encoder, clips, identity)
     if progress:
         _announce(path, size, encoder)

@@ -67,7 +67,9 @@ def parser() -> argparse.ArgumentParser:
 
     _demo(command("demo", benching.demo, "probe the encoder tiny on the data set scenes, and write a report"))
     _list(command("list", commands.list_, "list encoders, data sets, probes, metrics and search strategies"))
-    data.add_arguments(command("data", data.inspect, "look at the audio and labels in a folder or a table"))
+    data.add_arguments(
+        command("data", data.inspect, "look at your own audio and labels; list, check and download named data sets")
+    )
     _extract(command("extract", commands.extract, "encode a data set and store its tokens in a bank"))
     banking.add_arguments(command("bank", banking.bank, "verify the files of banks"))
     _probe(command("probe", benching.probe, "train and evaluate one probe on one encoder and data set"))

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from otoscope.cli import named_data
 from otoscope.cli._shared_arguments import add_debug, add_on_bad, add_option
+from otoscope.printable import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_debug(inspecting, default=argparse.SUPPRESS)
     inspecting.set_defaults(run=inspect)
+    named_data.add_arguments(kinds)
 
 
 def locate_dataset(arguments: argparse.Namespace) -> None:
@@ -52,7 +55,7 @@ def inspect(arguments: argparse.Namespace) -> int:
     options = dict(arguments.dataset_option) | ({"on_bad": arguments.on_bad} if arguments.on_bad else {})
     dataset = FileDataset(path=arguments.path, **options)
     description = describe(dataset, audio=arguments.audio)
-    print(description.text)
+    print(printable(description.text, keep="\n"))
     if arguments.card:
         write_card(arguments.card, dataset)
         print(f"\nthe card is {arguments.card}; use it as --dataset {arguments.card}")

@@ -14,11 +14,13 @@ class Download:
     ----------
     url : its address.
     md5 : its MD5 sum; "" where none is published.
+    into : folder below the data folder into which it is put; "" for the data folder itself.
     unpacked : whether its content, a .zip or .tar.gz, is needed in place of the file.
     """
 
     url: str
     md5: str = ""
+    into: str = ""
     unpacked: bool = True
 
     @property

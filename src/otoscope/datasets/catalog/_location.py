@@ -56,6 +56,15 @@ class MissingFilesError(FileNotFoundError):
     """The files of a named data set are not on this machine. The message says what to put where."""
 
 
+def is_here(name: str, declaration: Declaration, root: str | os.PathLike[str] | None = None) -> bool:
+    """Whether `find_folder` finds the folder of a data set; the arguments are the same."""
+    try:
+        find_folder(name, declaration, root)
+    except MissingFilesError:
+        return False
+    return True
+
+
 def find_folder(name: str, declaration: Declaration, root: str | os.PathLike[str] | None = None) -> Path:
     """Find the folder of a named data set.
 

@@ -70,6 +70,14 @@ class NamedDataset(RowDataset):
         rows = self.listed
         return {id: str(audio.path) for id, audio in zip(rows.ids, rows.audio, strict=True) if not exists(audio.path)}
 
+    @cached_property
+    def available(self) -> Rows:
+        """The clips of the tables whose files are there."""
+        rows, missing = self.listed, self.missing
+        if not missing:
+            return rows
+        return rows.take(np.array([number for number, id in enumerate(rows.ids) if id not in missing], dtype=np.int64))
+
     def read(self) -> Rows:
         """List the clips whose files are there, as `RowDataset.read`.
 
@@ -80,14 +88,12 @@ class NamedDataset(RowDataset):
         rows, missing = self.listed, self.missing
         if self.classes is None:
             self.classes = tuple(sorted({label for labels in rows.labels or () for label in labels}))
-        if not missing:
-            return rows
-        if self.complete or len(missing) == len(rows):
+        if missing and (self.complete or len(missing) == len(rows)):
             raise FileNotFoundError(
                 f"data set {self.name!r}: {len(missing):,} of {len(rows):,} audio files are missing, the first is "
                 f"{next(iter(missing.values()))}; `otoscope data check {self.name}` lists them"
             )
-        return rows.take(np.array([number for number, id in enumerate(rows.ids) if id not in missing]))
+        return self.available
 
 
 class FoldedDataset(NamedDataset):

@@ -26,7 +26,12 @@ class Dcase2016Task2(NamedDataset):
 
     kind = "multi-label"
     declaration = Declaration(
-        folders=("tasks/dcase2016_task2-hear2021-full", "dcase2016_task2-hear2021-full", "dcase2016_task2"),
+        folders=(
+            "hear-2021.0.6/tasks/dcase2016_task2-hear2021-full",
+            "tasks/dcase2016_task2-hear2021-full",
+            "dcase2016_task2-hear2021-full",
+            "dcase2016_task2",
+        ),
         markers=("task_metadata.json",),
         layout={
             "task_metadata.json": "about the task",
@@ -47,7 +52,7 @@ class Dcase2016Task2(NamedDataset):
             "metric.",
         ),
         unverified=(
-            "The number of files of each split.",
+            "The number of files of each split, and the name of the first folder in the archive.",
             "No checksum of the archive is published.",
         ),
         downloads=(

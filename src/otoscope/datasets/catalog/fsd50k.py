@@ -52,7 +52,9 @@ class Fsd50k(NamedDataset):
         ),
         unverified=("The size of the download.",),
         downloads=tuple(
-            Download(f"https://zenodo.org/record/4060432/files/{name}?download=1", md5, name.endswith("truth.zip"))
+            Download(
+                f"https://zenodo.org/record/4060432/files/{name}?download=1", md5, "FSD50K", name.endswith("truth.zip")
+            )
             for name, md5 in _MD5.items()
         ),
     )

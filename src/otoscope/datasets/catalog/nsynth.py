@@ -52,7 +52,9 @@ class Nsynth(NamedDataset):
         ),
         unverified=("That synth_lead is absent from the validation and test splits.", "The size of the download."),
         downloads=tuple(
-            Download(f"http://download.magenta.tensorflow.org/datasets/nsynth/nsynth-{split}.jsonwav.tar.gz")
+            Download(
+                f"http://download.magenta.tensorflow.org/datasets/nsynth/nsynth-{split}.jsonwav.tar.gz", into="nsynth"
+            )
             for split in ("train", "valid", "test")
         ),
     )

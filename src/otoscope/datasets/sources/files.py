@@ -15,11 +15,13 @@ from typing import Any
 from otoscope.datasets.base import Dataset
 from otoscope.datasets.sources.dataset import RowDataset
 from otoscope.datasets.sources.layouts import read_path
+from otoscope.datasets.sources.patterns import read_names
 from otoscope.datasets.sources.rows import Rows
+from otoscope.datasets.sources.scan import AudioReport, scan_audio
 from otoscope.datasets.sources.settings import Found, Settings
 
-_MOST_SECONDS = 120.0
-"""Longest duration of a clip in seconds that is encoded without a window."""
+_MOST_SECONDS = 300.0
+"""Longest duration of a clip in seconds that is encoded as a whole."""
 
 
 class FileDataset(RowDataset):
@@ -31,8 +33,8 @@ class FileDataset(RowDataset):
         `path` relative to the card.
     name : str. Name of the data set; None for the name in the card, or the name of the file or folder.
     fold : int or str. The fold that is held out; None for the splits of the source, or its first fold.
-    label, columns, separator, audio, splits, classes, kind, metric, merge_labels, window, hop, crop, short, overlap, \
-validation, test, seed, on_bad : as in `Settings`; None for the value in the card, or the default.
+    label, columns, separator, pattern, audio, splits, classes, kind, metric, merge_labels, window, hop, crop, \
+short, overlap, validation, test, seed, on_bad : as in `Settings`; None for the value in the card, or the default.
 
     Raises
     ------
@@ -51,6 +53,7 @@ validation, test, seed, on_bad : as in `Settings`; None for the value in the car
         label: str | None = None,
         columns: Mapping[str, str] | None = None,
         separator: str | None = None,
+        pattern: str | None = None,
         audio: str | None = None,
         splits: Mapping[str, str] | None = None,
         classes: Sequence[str] | None = None,
@@ -81,6 +84,8 @@ validation, test, seed, on_bad : as in `Settings`; None for the value in the car
     def found(self) -> Found:
         """What is at the path, before the length policy; with the clips whose audio is missing."""
         found = read_path(self.path, self.settings)
+        if self.settings.pattern:
+            found.rows = read_names(found.rows, self.settings.pattern)
         found.rows = corrected_labels(found, self.settings)
         self.classes = self.settings.classes or found.classes
         self.kind = self.settings.kind or found.kind
@@ -91,8 +96,8 @@ validation, test, seed, on_bad : as in `Settings`; None for the value in the car
 
         Raises
         ------
-        ValueError : when audio is missing or clips have no label and `on_bad` is "fail"; the message names them. When a
-            recording is so long that it must be cut into windows.
+        FileNotFoundError, ValueError : when audio is missing or cannot be used, or clips have no label, and `on_bad` is
+            "fail"; the message names the clips. When a clip lasts so long that it must be cut into windows.
         """
         found = self.found
         if found.missing and self.settings.on_bad == "fail":
@@ -101,7 +106,31 @@ validation, test, seed, on_bad : as in `Settings`; None for the value in the car
                 f"{_some(found.missing)}. Correct the paths, or say where the audio is with --dataset-option "
                 "audio=FOLDER, or leave these clips out with --on-bad skip"
             )
-        return found.rows if found.rows.events is not None else self._labelled(found.rows)
+        rows = found.rows if found.rows.events is not None else self._labelled(found.rows)
+        return self._usable(rows)
+
+    @cached_property
+    def audio_report(self) -> AudioReport:
+        """What is wrong with the audio. Every file is decoded once, and again when it changes."""
+        return scan_audio(self.found.rows)
+
+    def _usable(self, rows: Rows) -> Rows:
+        """The rows whose audio can be used."""
+        report = self.audio_report
+        if report.longest > _MOST_SECONDS and self.length.window is None:
+            raise ValueError(
+                f"{self.path}: a clip lasts {report.longest:,.0f} s; cut the recordings into windows, for example with "
+                "--dataset-option window=10, or use only their first seconds with --dataset-option crop=10"
+            )
+        if not report.unusable:
+            return rows
+        if self.settings.on_bad == "fail":
+            reasons = "".join(f"\n  {problem}" for problem in report.problems())
+            raise ValueError(
+                f"{self.path}: the audio of {len(report.unusable)} of {len(self.found.rows)} clips cannot be used; "
+                f"repair it, or leave these clips out with --on-bad skip{reasons}"
+            )
+        return rows.take([number for number, id in enumerate(rows.ids) if id not in report.unusable])
 
     def _labelled(self, rows: Rows) -> Rows:
         """The rows with labels, where nearly every row has exactly one: a row without is then no negative example."""
@@ -187,7 +216,8 @@ def corrected_labels(found: Found, settings: Settings) -> Rows:
         if settings.merge_labels:
             new |= {label: same[0] for same in several for label in same}
         advice = "they were merged" if settings.merge_labels else "--dataset-option merge_labels=true merges them"
-        found.notes.append(f"labels that differ only in capital letters or spaces: {examples}; {advice}")
+        sentences = found.notes if settings.merge_labels else found.problems
+        sentences.append(f"labels that differ only in capital letters or spaces: {examples}; {advice}")
     if settings.classes:
         unused = sorted(set(counts) - set(settings.classes))
         if unused:

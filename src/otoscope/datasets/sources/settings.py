@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from otoscope.datasets.sources.length import Length
+from otoscope.datasets.sources.patterns import check_pattern
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.splits import Cut
 from otoscope.registry import unknown
@@ -26,6 +27,8 @@ class Settings:
     columns : names of other columns by their role: path, split, fold, group, start, end, onset, offset. An empty name
         says that the table has no such column.
     separator : what stands between several labels in one field; None to recognise it, "" for one label in each field.
+    pattern : a regular expression that finds the split, fold, group or label in the name of a file, by groups of these
+        names, such as "(?P<fold>[0-9])-(?P<group>[0-9]+)-"; None where names tell nothing.
     audio : folder with the audio files, relative to the table; None to search for them beside the table.
     splits : what each split of the source stands for: "train", "validation" or "test". Others are left out.
     classes : the classes in their order; None for all labels, sorted. Other labels are left out.
@@ -47,6 +50,7 @@ class Settings:
     label: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     separator: str | None = None
+    pattern: str | None = None
     audio: str | None = None
     splits: Mapping[str, str] | None = None
     classes: tuple[str, ...] | None = None
@@ -80,6 +84,8 @@ class Settings:
             raise ValueError(
                 f"the shares of validation ({self.validation}) and test ({self.test}) must leave a share for train"
             )
+        if self.pattern is not None:
+            check_pattern(self.pattern)
         _ = self.length
 
     @classmethod
@@ -128,7 +134,8 @@ class Found:
     classes : the classes where the source declares them, else None.
     kind : the kind of the task where the source declares it, else None.
     missing : names of the first clips whose audio is missing.
-    notes : sentences about what was corrected, and what looks wrong.
+    notes : sentences about what was recognised or corrected.
+    problems : sentences about what looks wrong.
     """
 
     layout: str
@@ -138,6 +145,7 @@ class Found:
     kind: Literal["multi-class", "multi-label"] | None = None
     missing: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 class UnrecognisedError(ValueError):
