@@ -12,6 +12,7 @@ from typing import Any
 
 from otoscope.bank._manifest_values import check_manifest
 from otoscope.bank._sealed import check_seal, sealed_text
+from otoscope.bank._split_names import check_split_names
 from otoscope.bank.errors import BankError, MismatchError
 from otoscope.bank.identity import FORMAT, BankIdentity
 from otoscope.datasets import Fold
