@@ -30,6 +30,7 @@ _ZIP = Download("https://github.com/karolpiczak/ESC-50/archive/refs/heads/master
 class Esc50(FoldedDataset):
     """ESC-50: 2,000 environmental sounds of 5 s, 50 classes, 5 folds."""
 
+    declared_folds = (1, 2, 3, 4, 5)
     kind = "multi-class"
     classes = CLASSES
     declaration = Declaration(
