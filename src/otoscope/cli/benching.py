@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otoscope.cli.commands import bank_path, label, print_disagreements
+from otoscope.cli.data import locate
 from otoscope.printable import printable
 
 if TYPE_CHECKING:
@@ -104,20 +105,13 @@ def _suite(arguments: argparse.Namespace) -> Suite:
     elif len(given) == len(lists):
         data: dict[str, Any] = {"about": "from the command line"} | {k: v.split(",") for k, v in lists.items()}
         few_shot = {"shots": arguments.shots, "views": arguments.views}
-        data["datasets"] = [{**_data(name, arguments.on_bad), **few_shot} for name in data["datasets"]]
+        located = [locate(name, {}, arguments.on_bad) for name in data["datasets"]]
+        data["datasets"] = [{"name": name, "options": options, **few_shot} for name, options in located]
         suite = suites.parse("command-line", data)
     else:
         raise ValueError(f"give --suite ({', '.join(suites.names())}), or all of --encoders, --datasets and --probes")
     changes = _given(arguments, "seeds", "draws", "control", *_TRAINING)
     return replace(suite, **changes, search=_search(arguments, suite.search))
-
-
-def _data(text: str, on_bad: str | None) -> dict[str, Any]:
-    """The name and the options of a data set of --datasets; --on-bad is an option of those in files."""
-    from otoscope import datasets
-
-    name, options = datasets.locate(text)
-    return {"name": name, "options": options | ({"on_bad": on_bad} if on_bad and options else {})}
 
 
 def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
