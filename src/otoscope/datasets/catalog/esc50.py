@@ -44,6 +44,7 @@ class Esc50(FoldedDataset):
         size="600 MB",
         rates=(44100,),
         seconds=(5, 5),
+        origins=("Freesound",),
         faults=_FAULTS,
         unverified=("No checksum of the archive is published: it is made by GitHub.",),
         downloads=(_ZIP,),
@@ -77,6 +78,7 @@ class Esc10(Esc50):
         size="600 MB as a part of ESC-50",
         rates=(44100,),
         seconds=(5, 5),
+        origins=("Freesound",),
         faults=(
             *_FAULTS[:1],
             "The files of the former repository ESC-10 are lossy (Ogg Vorbis), and six of them last 3.6 to 7.2 s: the "

@@ -32,6 +32,7 @@ class UrbanSound8k(FoldedDataset):
         "ACM Multimedia, 2014.",
         clips={"all": 8732},
         size="6.0 GB",
+        origins=("Freesound",),
         faults=(
             "Several clips are cut from one recording: with other splits than the official folds, clips of one "
             "recording are in both the train and the held-out split.",
