@@ -15,6 +15,7 @@ from otoscope.cli._shared_arguments import (
     add_filters,
     add_folds,
     add_machine,
+    add_on_bad,
     add_option,
     add_out,
     add_pair,
@@ -174,8 +175,9 @@ def _bench(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a suite of the package (smoke, demo, demo-small, unmute, fewshot-birds, controls) or a .json file",
     )
-    for kind, words in (("encoders", "encoders"), ("datasets", "data sets"), ("probes", "probes")):
+    for kind, words in (("encoders", "encoders"), ("datasets", "data sets, or their paths"), ("probes", "probes")):
         parser.add_argument(f"--{kind}", metavar="A,B", help=f"names of {words}, in place of a suite")
+    add_on_bad(parser)
     add_few_shot(parser)
     for name, words in (
         ("trials", "trials of the search before the final runs; 1 for no search"),
