@@ -231,14 +231,14 @@ def unavailable_reason(spec: EncoderSpec | DatasetSpec | ProbeSpec | FinetuneSpe
     Examples
     --------
     >>> unavailable_reason(ProbeSpec("linear")), unavailable_reason(ProbeSpec("sonar"))
-    (None, 'not registered')
+    (None, 'not registered; a plug-in is loaded with --plugin FILE')
     >>> unavailable_reason(FinetuneSpec("finetune", options={"epoch": 3}))[:54]
     "finetune: unknown option 'epoch'; did you mean 'epochs"
     """
     try:
         spec.check()
     except UnknownNameError:
-        return "not registered"
+        return "not registered; a plug-in is loaded with --plugin FILE"
     except (TypeError, ValueError) as error:
         return str(error)
     return None

@@ -29,8 +29,9 @@ def bench(arguments: argparse.Namespace) -> int:
 
     suite = _suite(arguments)
     if arguments.dry_run:
-        print(runner.prepare(suite, arguments.out, storage=arguments.storage))
-        return 0
+        plan = runner.prepare(suite, arguments.out, storage=arguments.storage)
+        print(plan)
+        return 2 if plan.impossible else 0
     result = runner.run_suite(
         suite,
         arguments.out,
@@ -105,6 +106,8 @@ def _suite(arguments: argparse.Namespace) -> Suite:
         few_shot = {"shots": arguments.shots, "views": arguments.views}
         data["datasets"] = [{"name": name, **few_shot} for name in data["datasets"]]
         suite = suites.parse("command-line", data)
+        for part in (*suite.encoders, *suite.datasets, *suite.probes):
+            part.check()
     else:
         raise ValueError(f"give --suite ({', '.join(suites.names())}), or all of --encoders, --datasets and --probes")
     changes = _given(arguments, "seeds", "draws", "control", *_TRAINING)
@@ -183,7 +186,7 @@ def print_outcome(arguments: argparse.Namespace, result: SuiteResult) -> int:
         if item.kind == "control":
             continue
         print(f"missing {item.kind} {item.name!r}: {item.reason}", file=sys.stderr)
-    if result.plan.unavailable and not result.plan.runs and not result.plan.finished:
+    if result.plan.impossible:
         print("\nnothing can be run; the plan says what is missing", file=sys.stderr)
         return 2
     if not result.plan.runs:

@@ -22,9 +22,13 @@ RUNS, DEMO = Path("otoscope-runs"), Path("otoscope-demo")
 
 
 def list_(arguments: argparse.Namespace) -> int:
-    """Print the registered plug-ins with the first line of their documentation, or the costs of probes."""
+    """Print the registered plug-ins with the first line of their documentation, one of them, or the costs of probes."""
+    from otoscope.cli.describing import describe
     from otoscope.report.text.table import TextTable
 
+    if arguments.name:
+        print(describe(_registry(arguments.kind), arguments.name))
+        return 0
     for kind in [arguments.kind] if arguments.kind else KINDS:
         registry = _registry(kind)
         header, body = [kind, ""], [[name, _about(registry.get(name))] for name in registry.names()]
