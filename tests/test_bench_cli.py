@@ -16,7 +16,7 @@ from otoscope.search import SearchSpec
 def test_a_dry_run_writes_nothing_and_names_missing_data_sets(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["bench", "--suite", "unmute", "--dry-run", "--out", str(tmp_path / "runs")]) == 0
+    assert main(["bench", "--suite", "unmute", "--dry-run", "--out", str(tmp_path / "runs")]) == 2
     assert "fsd50k" in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()
 

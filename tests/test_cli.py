@@ -256,7 +256,7 @@ def test_check_passes_good_probes_and_fails_a_bad_plugin(capsys: pytest.CaptureF
         (["list", "probes", "nosuch"], "a plug-in is loaded with --plugin FILE"),
         (
             ["extract", "--dataset", "nosuch"],
-            "unknown dataset 'nosuch'; known: scenes; a plug-in is loaded with --plugin",
+            "unknown dataset 'nosuch'; known: scenes; a plug-in is loaded",
         ),
         (["check", "probe", "--plugin", "toy.py"], "registers no probe"),
         (["check", "encoder", "tiny", "--option", "wieghts=random"], "did you mean 'weights'"),
@@ -325,7 +325,7 @@ def test_a_plugin_that_sets_a_property_in_its_constructor_is_an_error_of_one_lin
     [
         (
             ["probes", "mhca"],
-            ["heads = None", "it must divide D", 'one of "none", "layer", "batch"', "0.0001 to 0.007"],
+            ["heads = None", "it must divide D", 'one of "none", "layer"', "0.0001 to 0.007"],
         ),
         (["probes", "linear"], ['with solver = "adamw", a search tries a learning rate of']),
         (["datasets", "scenes"], ["train = 1000", "number of scenes of each split"]),

@@ -197,9 +197,8 @@ class Registry(Generic[T]):
             if "has no setter" not in str(error) and "can't set attribute" not in str(error):
                 raise
             raise TypeError(
-                f"{self.kind} {name!r}: {error}, because its base class defines it as a property; define it in the body "
-                "of the class, as an attribute or a property, and keep the value that __init__ computes under another "
-                "name"
+                f"{self.kind} {name!r}: {error}, because its base class defines a property; define it in the body of "
+                "the class, and keep the value that __init__ computes under another name"
             ) from error
 
     @contextmanager
