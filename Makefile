@@ -3,8 +3,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 OUT ?= otoscope-demo
+PACKAGES ?= ops metrics bank train results bench/plan
+NUMBER ?= 20
+SEED ?= 0
 
-.PHONY: venv demo test bench lint clean
+.PHONY: venv demo test bench mutation lint clean
 
 venv: $(VENV)/ready
 
@@ -21,6 +24,10 @@ test: venv lint
 
 bench: venv
 	$(BIN)/python benchmarks/run_all.py
+
+mutation: venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,mutation]'
+	$(BIN)/python tools/mutation.py --packages $(PACKAGES) --number $(NUMBER) --seed $(SEED)
 
 lint: venv
 	$(BIN)/ruff check .

@@ -1,5 +1,7 @@
 """Damaged files are named, and extract repairs them."""
 
+import copy
+import json
 import shutil
 
 import pytest
@@ -92,3 +94,28 @@ def test_a_folder_with_other_files_is_refused_and_not_changed(tmp_path):
     with pytest.raises(banks.BankError, match=r"thesis\.txt is a file"):
         extract_quietly(Toy(), Sounds(), tmp_path / "thesis.txt")
     assert file_contents(tmp_path) == {"thesis.txt": b"years of work"}
+
+
+def test_a_folder_with_hidden_files_alone_becomes_a_bank(tmp_path):
+    (tmp_path / ".DS_Store").write_text("hidden")
+    extract_quietly(Toy(), Sounds(), tmp_path)
+    assert banks.open(tmp_path).splits == ("train", "validation", "test")
+    assert (tmp_path / ".DS_Store").read_text() == "hidden"
+
+
+def test_a_manifest_without_a_field_is_refused(tmp_path):
+    file = extract_quietly(Toy(), Sounds(), tmp_path / "b").path / "manifest.json"
+    complete = json.loads(file.read_text())
+    paths = [(name,) for name in complete]
+    paths += [(part, name) for part in ("identity", "task") for name in complete[part]]
+    paths += [("identity", "shape", name) for name in complete["identity"]["shape"]]
+    assert len(paths) > 20
+    for *parents, name in paths:
+        changed = copy.deepcopy(complete)
+        part = changed
+        for parent in parents:
+            part = part[parent]
+        del part[name]
+        file.write_text(json.dumps(changed))
+        with pytest.raises(banks.BankError, match=r"is damaged|has format"):
+            banks.open(file.parent)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -78,6 +79,47 @@ def test_two_extractions_into_one_folder_run_one_after_the_other(tmp_path):
     os.close(handle)
     second.join(10)
     assert len(banks.open(folder).split("train")) == 7
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no lock")
+def test_a_bank_that_another_extraction_wrote_meanwhile_is_compared(tmp_path):
+    import fcntl
+
+    folder, errors = tmp_path / "b", []
+    folder.mkdir()
+    handle = os.open(folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+
+    def extract_another():
+        try:
+            extract_quietly(Toy(), Sounds(), folder, dtype="float32")
+        except banks.MismatchError as error:
+            errors.append(str(error))
+
+    second = threading.Thread(target=extract_another)
+    second.start()
+    second.join(0.3)
+    assert second.is_alive()
+    written = extract_quietly(Toy(), Sounds(), tmp_path / "first").path
+    shutil.copy(written / "manifest.json", folder)
+    os.close(handle)
+    second.join(10)
+    assert len(errors) == 1
+    assert "dtype: requested 'float32', stored 'float16'" in errors[0]
+    assert set(file_contents(folder)) == {"manifest.json"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no lock")
+def test_partial_files_of_a_killed_extraction_are_deleted_and_no_others(tmp_path):
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
+    complete = file_contents(bank.path)
+    (bank.path / "test" / "shard-00000.safetensors").unlink()
+    partial = [".manifest.json.x1", "train/.clips.json.x2", "test/.shard-00000.safetensors.x3", "train/.tmpx4"]
+    others = [".notes", "train/.DS_Store"]
+    for name in (*partial, *others):
+        (bank.path / name).write_text("text")
+    extract_quietly(Toy(), Sounds(), bank.path)
+    assert file_contents(bank.path) == complete | dict.fromkeys(others, b"text")
 
 
 def test_a_complete_bank_is_opened_without_encoding(tmp_path):

@@ -110,6 +110,51 @@ def test_no_product_differs_from_the_rounded_one_by_more_than_the_bound(kind, N,
     assert z.levels.int().abs().max() <= 127
 
 
+def exact_extremes(tokens, prototypes):
+    products = tokens.double() @ prototypes.double().T
+    return products.argmax(1), products.argmin(1)
+
+
+@pytest.mark.parametrize("width", [40, 64, 75])
+def test_rounding_errors_of_tokens_along_the_prototype_do_not_hide_the_extreme(width):
+    """The best token is rounded towards the prototype's opposite and another one towards the prototype.
+
+    Every coordinate is off by nearly half a level, which is as much as the inequality of Cauchy and Schwarz allows.
+    """
+    random = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        sign = torch.where(torch.randn(width, generator=random) > 0, 1.0, -1.0)
+        best = torch.randint(-100, 100, (width,), generator=random).float()
+        other = best.clone()
+        other[1 : 1 + int(0.8 * width)] += sign[1 : 1 + int(0.8 * width)]
+        best[1:], other[1:] = best[1:] + 0.49 * sign[1:], other[1:] - 0.49 * sign[1:]
+        best[0] = other[0] = 127
+        far = torch.randint(-20, 20, (28, width), generator=random).float()
+        far[:, 0] = -127 * sign[0]
+        tokens = torch.cat([best[None], other[None], far])
+        tokens = torch.cat([tokens, -tokens])[None]  # their mean is zero
+        prototypes = sign[None] / width**0.5
+        _, argmax, _, argmin = _bounded.scan(tokens, prototypes, None, False, True)
+        assert (argmax, argmin) == exact_extremes(tokens, prototypes)
+
+
+@pytest.mark.parametrize("width", [40, 64, 75])
+def test_rounding_errors_of_prototypes_along_a_token_do_not_hide_the_extreme(width):
+    """The levels of the prototype rank two opposite tokens in the wrong order; its rounding errors correct it."""
+    random = torch.Generator().manual_seed(1)
+    for _ in range(20):
+        best = 127 * torch.where(torch.randn(width, generator=random) > 0, 1.0, -1.0)
+        other = torch.cat([best[:1], -best[1:]])
+        levels = torch.zeros(width)
+        chosen = 1 + torch.randperm(width - 1, generator=random)[: int(0.4 * width)]
+        levels[chosen] = -best.sign()[chosen]
+        prototypes = (levels + 0.49 * best.sign())[None]
+        prototypes[0, 0] = 127 * best.sign()[0]
+        tokens = torch.stack([best, other])[None]
+        _, argmax, _, argmin = _bounded.scan(tokens, prototypes, None, False, True)
+        assert (argmax, argmin) == exact_extremes(tokens, prototypes) == (torch.tensor([[0]]), torch.tensor([[1]]))
+
+
 def test_random_tokens_need_no_second_product():
     tokens, prototypes, _ = draw(gaussian, 2, 512, 300, 256, 0)
     centres = tokens.mean(1)

@@ -92,7 +92,13 @@ def test_many_labels_are_split_more_evenly_than_at_random() -> None:
     assert part < 0.6 < min(random_parts)
 
 
-@pytest.mark.parametrize("shares", [[0.5, 0.4], [1.2, -0.2], [[1.0]]])
+@pytest.mark.parametrize("parts", [3, 10, 49])
+def test_shares_may_miss_one_by_a_rounding_error(parts: int) -> None:
+    shares = [1 / parts] * parts
+    assert np.bincount(stratify(np.ones((2 * parts, 1)), shares)).tolist() == [2] * parts
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0.4], [0.5, 0.5 + 1e-8], [0.5, 0.5 - 1e-8], [1.2, -0.2], [1.0, 0.0], [[1.0]]])
 def test_shares_that_do_not_sum_to_one_are_refused(shares: list[float]) -> None:
     with pytest.raises(ValueError, match="shares"):
         stratify(np.eye(4), shares)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from otoscope.report.rows import summarise
 from otoscope.report.text import summary
 from otoscope.results import Store, ValidationCut
 from otoscope.search import SearchSpec
+from otoscope.threads import available_cores
 from otoscope.train import FittedProbe, TrainingConfig, fit, load
 
 pytestmark = pytest.mark.usefixtures("toy_suites")
@@ -162,7 +162,7 @@ def test_a_pool_of_workers_gives_the_same_results(tmp_path: Path) -> None:
     suite = dataclasses.replace(SEARCHED, search=SearchSpec("tpe", {"trials": 2}), seeds=1)
     threads = torch.get_num_threads()
     # as many threads as a worker has: the last bits of the results depend on their number
-    torch.set_num_threads(max(1, min(threads, (os.cpu_count() or 1) // 2)))
+    torch.set_num_threads(max(1, min(threads, available_cores() // 2)))
     try:
         single = run_quietly(suite, tmp_path / "alone")
     finally:
@@ -180,7 +180,7 @@ def test_a_worker_uses_its_share_of_the_cores_and_at_most_the_given_number_of_th
         for limit in (1, 4):
             torch.set_num_threads(limit)
             processes.start_worker([], 1)
-            assert torch.get_num_threads() == max(1, min(limit, os.cpu_count() or 1))
+            assert torch.get_num_threads() == max(1, min(limit, available_cores()))
         torch.set_num_threads(4)
         processes.start_worker([], 1000)
         assert torch.get_num_threads() == 1

@@ -239,6 +239,22 @@ def test_rowwise_adamw_equals_torchs_adamw_for_each_row(apart: bool) -> None:
     assert rows["unused"].eq(1).all()
 
 
+@pytest.mark.parametrize("in_dims", [(None, 0, 0), (None, 1, 2), (0, 0, 1), (None, None, 0)])
+def test_max_cosine_under_vmap_takes_the_mask_of_each_set(in_dims: tuple[int | None, int | None, int]) -> None:
+    random = torch.Generator().manual_seed(0)
+    stacked = torch.randn(2, 3, 5, 4, generator=random), torch.randn(2, 6, 4, generator=random)
+    masks = torch.rand(2, 3, 5, generator=random) < 0.5
+    masks[:, :, 2] = True
+    assert not torch.equal(masks[0], masks[1])
+    parts = [t[0] if dim is None else t.movedim(0, dim) for t, dim in zip((*stacked, masks), in_dims, strict=True)]
+    found = torch.vmap(max_cosine, in_dims=in_dims)(*parts)
+    for i in range(2):
+        each = [t if dim is None else t.select(dim, i) for t, dim in zip(parts, in_dims, strict=True)]
+        values, index = max_cosine(*each)
+        torch.testing.assert_close(found[0][i], values)
+        assert torch.equal(found[1][i], index)
+
+
 @pytest.mark.parametrize("in_dims", [(None, 0), (None, 2), (1, 0), (0, None)])
 def test_max_cosine_under_vmap_equals_each_set_of_prototypes(in_dims: tuple[int | None, int | None]) -> None:
     random = torch.Generator().manual_seed(0)

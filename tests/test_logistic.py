@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from otoscope.ops.logistic import Design, NotFiniteError, Solution, solve
 from otoscope.ops.logistic import design as design_module
 from otoscope.train import DivergedError, penalty_path
+from otoscope.train._solutions import extrapolated
 from otoscope.train.exact import LIMITS, cross_validate, fit_path
 
 KINDS = ("multi-label", "multi-class")
@@ -117,6 +119,21 @@ def test_a_start_near_the_solution_takes_fewer_steps() -> None:
     cold, warm = (solve(design, y, 5e-4, kind="multi-label", start=start) for start in (None, before))
     assert warm.steps < cold.steps
     torch.testing.assert_close(cold.objective, warm.objective, rtol=1e-7, atol=0)
+
+
+def test_a_start_continues_the_line_through_the_two_nearest_solutions() -> None:
+    def solved(penalty: float, slope: float = 1.0) -> Solution:
+        weight, one = slope * math.log(penalty) * torch.tensor([[1.0], [-2.0]]), torch.ones(1)
+        return Solution(weight, weight[0] + 3, one, one, one.bool(), 5)
+
+    near = {1e-2: solved(1e-2), 1e-4: solved(1e-4)}
+    assert extrapolated({}, 1e-3) is None
+    assert extrapolated({1e-2: near[1e-2]}, 1e-3) is near[1e-2]
+    for penalty in (1e-1, 1e-3, 5e-4, 1e-5, 1e-6):
+        start = extrapolated(near | {1e4: solved(1e4, 7.0)}, penalty)
+        assert start is not None
+        torch.testing.assert_close(start.weight, solved(penalty).weight)
+        torch.testing.assert_close(start.bias, solved(penalty).bias)
 
 
 def test_constant_features_and_constant_classes_are_harmless() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from otoscope.ops import (
     _compiled,
     _scan,
+    extremes,
     max_cosine,
     max_cosine_reference,
     max_dot,
@@ -183,6 +184,23 @@ def test_dtypes(dtype, prototype_dtype):
     rows = torch.stack([unit[torch.arange(3), argmax[:, k]].sum(0) for k in range(5)])
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-5}.get(prototypes.dtype, 2e-2)
     torch.testing.assert_close(prototypes.grad.double(), rows, rtol=tolerance, atol=4 * tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("buffer", "clips"), [(1, 1), (2 * 9 * 16, 2), (1 << 20, 5)])
+def test_backward_converts_few_clips_of_half_precision_at_once(dtype, buffer, clips, monkeypatch):
+    tokens, prototypes, mask = draw(5, 9, 7, 16, 8, dtype)
+    prototypes = prototypes.detach().float().requires_grad_()
+    (expected,) = torch.autograd.grad(min_max_cosine(tokens.float(), prototypes, mask)[2].square().sum(), prototypes)
+    converted = []
+    monkeypatch.setattr(_scan, "BUFFER", buffer)
+    monkeypatch.setattr(
+        extremes, "add_selected", lambda part, *rest: converted.append(part) or add_selected(part, *rest)
+    )
+    (gradient,) = torch.autograd.grad(min_max_cosine(tokens, prototypes, mask)[2].square().sum(), prototypes)
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-4)
+    assert {part.dtype for part in converted} == {torch.float32}
+    assert max(len(part) for part in converted) == clips
 
 
 def test_double_backward_is_refused():

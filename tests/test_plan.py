@@ -68,6 +68,7 @@ def test_a_study_is_searched_and_then_measured() -> None:
 def test_one_trial_is_not_a_search(search: SearchSpec | None) -> None:
     runs = plan.make(dataclasses.replace(SUITE, search=search), {A: SIZE}).runs
     assert all(run.trial is None for run in runs)
+    assert all(run.seconds > 0 for run in runs), "without a search, seed 0 is trained as well"
 
 
 def test_only_data_sets_with_shots_have_draws() -> None:
@@ -156,14 +157,34 @@ def finetuned(**options: object) -> FinetuneSpec:
     return FinetuneSpec("finetune", options=options)
 
 
+def training_time(epochs: int, probe_epochs: int = 0) -> float:
+    """Seconds to decode all clips, and for three forward passes in each epoch and one for all epochs of the head."""
+    return 150 * 0.04 + (3 * epochs + (probe_epochs > 0)) * 100 * 10**6 * 512 / 6.3e10
+
+
+def test_epochs_of_the_head_alone_cost_one_forward_pass() -> None:
+    suite = dataclasses.replace(SUITE, probes=(finetuned(epochs=3, probe_epochs=2),), seeds=1)
+    (run,) = plan.make(suite, {A: SIZE}).runs
+    assert run.seconds == pytest.approx(training_time(epochs=3, probe_epochs=2))
+
+
+@pytest.mark.parametrize("label", ["a/b", "../a", "a\\b", "a\nb"])
+def test_names_of_files_stay_in_their_folder(label: str) -> None:
+    study = Study(Pair(label, label), label)
+    for name in (study.file_name, Run(study, 0, 0, 0.0).file_name):
+        assert Path(name).name == name
+        assert not set(name) & set("/\\\n")
+
+
 def test_fine_tuning_reads_no_bank() -> None:
     suite = dataclasses.replace(SUITE, probes=(finetuned(epochs=3, lrs=[1e-3, 2e-3], seeds=3), LINEAR))
     runs = [run for run in plan.make(suite, {A: SIZE}).runs if run.study.probe == "finetune"]
     assert [(run.trial, run.seed) for run in runs] == [(0, 0), (1, 0), (None, 0), (None, 1), (None, 2)]
-    training = 150 * 0.04 + 3 * 100 * 3 * 10**6 * 512 / 6.3e10
+    training = training_time(epochs=3)
     assert [run.seconds for run in runs] == pytest.approx([training, training, 0.0, training, training])
     only_finetune = plan.make(dataclasses.replace(SUITE, probes=(finetuned(),)), {A: SIZE})
     assert [(run.trial, run.seed) for run in only_finetune.runs] == [(None, 0), (None, 1)]
+    assert [run.seconds for run in only_finetune.runs] == pytest.approx([training_time(epochs=30)] * 2)
     assert only_finetune.bytes == 0
     assert only_finetune.seconds == sum(run.seconds for run in only_finetune.runs)
     assert "bank not needed" in str(only_finetune)
@@ -220,6 +241,40 @@ def test_the_plan_is_printed_as_one_page() -> None:
     assert "missing probe 'knn': not registered" in text
     assert "30 runs to do, 0 done" in text
     assert "knn      " not in text
+
+
+def test_the_page_has_the_number_of_runs_and_the_time_of_each_study() -> None:
+    suite = dataclasses.replace(SUITE, probes=(LINEAR, ProbeSpec("knn")))
+    sizes = {A: dataclasses.replace(SIZE, bytes=20_000_000), B: dataclasses.replace(SIZE, bytes=0)}
+    measured = {study: 200.0 if study.shots else 10.0 for pair in sizes for study in plan.studies_of(suite, pair)}
+    measured |= {study: 0.5 for study in measured if study.probe == "knn"}
+    finished = plan.make(suite, {A: SIZE}).runs[:1]
+    text = str(plan.make(suite, sizes, measured=measured, finished=finished))
+    assert text.splitlines() == [
+        "suite toy: a toy",
+        "tiny x a: bank 20.0 MB to encode, 8 s",
+        "  linear       2 trials + 2 seeds, 10 s each",
+        "  knn          1 seed, under 1 s each",
+        "tiny x b: bank complete",
+        "  linear       4 shots, draw 0: 3 trials + 2 seeds, 3 min each",
+        "  knn          4 shots, draw 0: 1 seed, under 1 s each",
+        "  linear       4 shots, draw 1: 3 trials + 2 seeds, 3 min each",
+        "  knn          4 shots, draw 1: 1 seed, under 1 s each",
+        "17 runs to do, 1 done; 0.02 GB of banks to write; about 27 min (0.46 hours) on 2 cores",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.9, "under 1 s"), (1, "1 s"), (99, "99 s"), (100, "2 min"), (7199, "120 min"), (7200, "2.0 h")],
+)
+def test_times_are_written_in_the_unit_that_fits(seconds: float, text: str) -> None:
+    suite = dataclasses.replace(SUITE, probes=(ProbeSpec("knn"),))
+    made = plan.make(suite, {A: dataclasses.replace(SIZE, bytes=0)}, measured={Study(A, "knn"): seconds})
+    lines = str(made).splitlines()
+    assert lines[2] == f"  knn          1 seed, {text} each"
+    about = "" if seconds < 1 else "about "
+    assert lines[3].startswith(f"1 run to do, 0 done; 0.00 GB of banks to write; {about}{text} (")
 
 
 def test_protocols_of_studies_differ_and_are_equal_after_json() -> None:

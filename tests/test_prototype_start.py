@@ -47,6 +47,14 @@ def test_prototypes_start_from_tokens_of_the_train_clips(name: str, layers: str 
     torch.testing.assert_close(weight, 0.02 * math.sqrt(12) * torch.nn.functional.normalize(drawn, dim=1))
 
 
+@pytest.mark.parametrize("name", ["protobin", "protofloat", "proto", "cgp"])
+def test_prototypes_are_drawn_around_zero_with_a_standard_deviation_of_002(name: str) -> None:
+    torch.manual_seed(0)
+    weight = probes.create(name, TokenShape(1, 2, 96, True, 6.25), 20).prototypes.weight.detach()
+    assert float(weight.std()) == pytest.approx(0.02, rel=0.02)
+    assert abs(float(weight.mean())) < 4 * 0.02 / weight.numel() ** 0.5
+
+
 def test_prototypes_of_a_class_start_from_tokens_of_its_clips() -> None:
     x = torch.eye(4).repeat_interleave(3, 0)[:, None, None, None]  # three clips of each of four classes, one token each
     targets = torch.eye(4).repeat_interleave(3, 0)

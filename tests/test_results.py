@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers_banks import file_contents
 from helpers_records import IDS, SCENE_CLASSES, TARGETS, scene_record, scene_scores
 from otoscope.bench import recorded
 from otoscope.bench.runner import prepare
@@ -27,6 +28,7 @@ from otoscope.results import (
     TrainingSettings,
     ValidationCut,
     Views,
+    activation_map,
 )
 from otoscope.results.convergence import IMPROVING
 from otoscope.results.migrate import migrate
@@ -144,6 +146,39 @@ def test_a_field_that_a_later_version_adds_does_not_change_the_key() -> None:
     assert dataclasses.replace(record, protocol=later[Protocol](**plain, added="some")).key != record.key
 
 
+def test_the_defaults_of_a_protocol_do_not_change_because_keys_leave_them_out() -> None:
+    protocol = Protocol(encoder_digest="e", dataset_digest="d", task="multi-label", probe="linear", revision=1)
+    assert protocol.to_json() == {
+        "encoder_digest": "e",
+        "dataset_digest": "d",
+        "task": "multi-label",
+        "probe": "linear",
+        "probe_code": "",
+        "control": False,
+        "options": {},
+        "solver": None,
+        "norm": None,
+        "layers": [],
+        "dtype": None,
+        "fold": None,
+        "shots": None,
+        "draw": 0,
+        "views": None,
+        "validation_cut": None,
+        "cross_validation": None,
+        "search": None,
+        "training": None,
+        "recipe": None,
+        "standardise": "none",
+        "revision": 1,
+    }
+    training = {"epochs": 3, "batch_size": 8, "lr": None, "weight_decay": None, "resolve_head": False, "min_steps": 0}
+    assert dataclasses.asdict(TrainingSettings(epochs=3, batch_size=8)) == training
+    search = {"kind": "sobol", "trials": 4, "options": {}, "near_best": 0.0}
+    assert dataclasses.asdict(SearchSettings(kind="sobol", trials=4)) == search
+    assert dataclasses.replace(scene_record("linear", 0, 0.5), protocol=protocol).key == "a64a703319a82dc6"
+
+
 def test_groups_are_stored_and_records_without_groups_get_those_of_the_same_clips(tmp_path: Path) -> None:
     store, groups = Store(tmp_path), tuple((f"site {i % 7}", *["tape"] * (i % 2)) for i in range(len(IDS)))
     grouped = Predictions(IDS, scene_scores(0.5, 0), TARGETS, SCENE_CLASSES, groups)
@@ -177,6 +212,59 @@ def test_files_under_another_name_than_the_key_are_found_with_their_predictions(
     assert again.predictions(record) is not None
     with pytest.raises(FileExistsError, match="append-only"):
         again.add(record)
+
+
+def test_a_refused_record_changes_no_file(tmp_path: Path) -> None:
+    store, record = Store(tmp_path), scene_record("linear", 0, 0.5)
+    store.add(record, Predictions(IDS, scene_scores(0.5, 0), TARGETS, SCENE_CLASSES))
+    before = file_contents(tmp_path)
+    other = dataclasses.replace(record, value=0.9, machine="another")
+    with pytest.raises(FileExistsError, match=r"append-only: remove the record"):
+        store.add(other, Predictions(IDS, scene_scores(0.9, 1), TARGETS, SCENE_CLASSES))
+    assert file_contents(tmp_path) == before
+    assert [r.value for r in Store(tmp_path)] == [0.5]
+
+
+class _Payload:
+    """An object that runs code when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return pytest.fail, ("a predictions file was unpickled",)
+
+
+def test_objects_in_predictions_are_neither_written_nor_read(tmp_path: Path) -> None:
+    store, record = Store(tmp_path), scene_record("linear", 0, 0.5)
+    objects = Predictions(IDS, scene_scores(0.5, 0), TARGETS, (*SCENE_CLASSES[:2], None))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        store.add(record, objects)
+    assert file_contents(tmp_path) == {}
+    key = store.add(record, Predictions(IDS, scene_scores(0.5, 0), TARGETS, SCENE_CLASSES))
+    path = tmp_path / "predictions" / f"{key}.npz"
+    with np.load(path) as arrays:
+        kept = dict(arrays)
+    np.savez_compressed(path, **kept | {"ids": np.array([_Payload()] * len(IDS), dtype=object)})
+    with pytest.raises(ValueError, match="is damaged: array ids has the dtype object"):
+        Store(tmp_path).predictions(record)
+    with pytest.raises(ValueError, match="not an activation map"):
+        activation_map.load(path)
+
+
+@pytest.mark.parametrize("part", ["views", "validation_cut", "search", "training"])
+def test_an_unknown_field_in_a_part_of_the_protocol_is_named(tmp_path: Path, part: str) -> None:
+    parts = {
+        "views": Views(number=5, p=0.9, snr_db=(0.0, 5.0)),
+        "validation_cut": ValidationCut(share=0.2, seed=0),
+        "search": SearchSettings(kind="sobol", trials=4),
+        "training": TrainingSettings(epochs=1, batch_size=8),
+    }
+    store = Store(tmp_path)
+    key = store.add(scene_record("linear", 0, 0.5, protocol={part: parts[part]}))
+    path = tmp_path / "records" / f"{key}.json"
+    data = json.loads(path.read_text())
+    data["protocol"][part]["later"] = 1
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=rf"{key}.*a {part} with unknown fields \['later'\]"):
+        list(store)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +438,7 @@ def test_a_record_in_which_an_older_version_wrote_nan_is_read(tmp_path: Path) ->
     store = Store(tmp_path)
     store.add(dataclasses.replace(scene_record("linear", 0, 0.5), metrics={"mAP": 0.5, "AUROC": math.nan}))
     (file,) = (tmp_path / "records").glob("*.json")
-    file.write_text(file.read_text().replace("null", "NaN", 1).replace('"AUROC": null', '"AUROC": NaN'))
+    file.write_text(file.read_text().replace('"AUROC": null', '"AUROC": NaN'))
     assert "NaN" in file.read_text()
     (record,) = store
     assert math.isnan(record.metrics["AUROC"])

@@ -46,6 +46,30 @@ def test_with_one_group_per_token_the_selection_is_exact_in_any_projection(B, N,
     torch.testing.assert_close(actual[0], expected[0], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("groups", [1, 3, 7, 50])
+def test_the_best_token_of_each_group_in_the_projection_is_compared_exactly(groups, normalise):
+    tokens, prototypes, mask = draw(3, 20, 6, 8, 4)
+    tokens = tokens * torch.linspace(0.2, 5, 20)[:, None]
+    basis = principal_directions(tokens, 2)
+    kernel = max_cosine if normalise else max_dot
+    values, argmax = kernel(tokens, prototypes, mask, selection=Screening(basis, groups))
+    compared = tokens / tokens.norm(dim=2, keepdim=True) if normalise else tokens
+    prototypes = prototypes.detach()
+    projected, exact = (compared @ basis) @ (prototypes @ basis).T, compared @ prototypes.T
+    count = min(groups, 20)
+    size = -(-20 // count)
+    for b in range(3):
+        for k in range(6):
+            candidates = []
+            for start in range(0, 20, size):
+                valid = [n for n in range(start, min(start + size, 20)) if mask[b, n]]
+                candidates += [max(valid, key=lambda n: float(projected[b, n, k]))] if valid else []
+            best = max(candidates, key=lambda n: float(exact[b, n, k]))
+            assert int(argmax[b, k]) == best
+            torch.testing.assert_close(values[b, k], exact[b, best, k], rtol=0, atol=1e-12)
+
+
 def test_value_and_gradient_are_exact_for_the_selected_token():
     tokens, prototypes, mask = draw(3, 20, 6, 8, 0)
     values, argmax = max_dot(tokens, prototypes, mask, selection=Screening(principal_directions(tokens, 2), 3))

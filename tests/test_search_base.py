@@ -11,6 +11,7 @@ from helpers_search import Score, problem, score_trials
 from otoscope.registry import UnknownNameError
 from otoscope.results import SearchSettings
 from otoscope.search import Outcome, Problem, Search, SearchSpec, Setting, Storage, Trial, registry
+from otoscope.search.halving import Halving
 
 
 @pytest.fixture
@@ -122,3 +123,17 @@ def test_near_best_trials_are_ordered_from_the_best_one(higher_is_better: bool) 
 def test_trials_at_once_is_at_least_one() -> None:
     with pytest.raises(ValueError, match="at least 1, found 0"):
         problem(None, trials_at_once=0)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_the_best_fraction_of_any_number_of_trials_continues(factor: int) -> None:
+    halving = Halving(min_epochs=5, factor=factor)
+    for number in range(1, 14):
+        scores = [(7 * i % 13) / 13 for i in range(number)]
+        ranked = sorted(range(number), key=lambda i: -scores[i])
+        stopped = set(ranked[max(1, number // factor) :])
+        assert halving.trials_to_stop(5, scores, []) == stopped
+        assert halving.trials_to_stop(5, [scores[0]], scores[1:]) == stopped & {0}
+        assert halving.trials_to_stop(6, scores, []) == set()
+    assert halving.trials_to_stop(5, [0.2, 0.7, 0.7, 0.1], []) == {0, 3}, "equal trials continue together"
+    assert halving.trials_to_stop(5, [None, None], [0.5]) == set()

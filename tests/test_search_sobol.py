@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +102,7 @@ def test_a_file_of_another_search_is_refused(tmp_path: Path, changed: dict[str, 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "s.json").write_text("[")
-    with pytest.raises(json.JSONDecodeError):
+    with pytest.raises(ValueError, match=r"s\.json is damaged: .*delete the file"):
         sobol_search(tmp_path).ask()
 
 

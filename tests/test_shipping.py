@@ -35,7 +35,7 @@ def saved_bytes(folder: Path) -> int:
     return sum(tensor.nbytes for name, tensor in state.items() if not name.startswith("standardiser."))
 
 
-@pytest.mark.parametrize("width", [1, 8, 13])
+@pytest.mark.parametrize("width", [1, 7, 8, 9, 13, 16])
 def test_packed_signs_are_the_bits_of_numpy(width: int) -> None:
     x = torch.randn(4, 3, width)
     x[0, 0, 0] = 0.0

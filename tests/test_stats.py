@@ -120,6 +120,19 @@ def test_a_tail_is_counted_or_close_to_the_count_of_many_more_resamples() -> Non
     assert counted / 3 < stats.tail(*differing(0.55, 150)) < 3 * counted
 
 
+def test_a_tail_is_counted_from_ten_resamples_and_where_all_agree() -> None:
+    targets = clips(2)
+    zero = dataclasses.replace(estimate(targets, 1.0), value=0.0, draws=np.zeros(1000))
+    for outside, counted in ((0, False), (9, False), (10, True), (11, True)):
+        draws = np.linspace(-0.4, 0.4, 1001)[:1000]
+        draws[: outside // 2], draws[len(draws) - (outside + 1) // 2 :] = -0.5, 0.5
+        better = dataclasses.replace(zero, value=0.45, draws=draws - np.median(draws))
+        normal = scipy.stats.norm.sf(0.45 / better.draws.std()) * 2
+        assert stats.tail(better, zero) == pytest.approx((1 + outside) / 1001 if counted else normal)
+    constant = dataclasses.replace(zero, value=0.45, draws=np.full(1000, 0.45))
+    assert stats.tail(constant, zero) == pytest.approx(1 / 1001)
+
+
 def test_equally_good_probes_differ_significantly_no_more_often_than_the_level() -> None:
     significant = 0
     for seed in range(80):
@@ -154,6 +167,22 @@ def test_the_share_of_an_insignificant_gap_is_undefined() -> None:
     for finetune in (worse, slightly_better, linear):
         gap = stats.gap_closed(probe, linear, finetune)
         assert np.isnan([gap.value, gap.low, gap.high]).all()
+
+
+def test_resamples_without_a_gap_do_not_count() -> None:
+    linear = dataclasses.replace(estimate(clips(2), 1.0), value=0.3, draws=np.full(1000, 0.3))
+    rng = np.random.default_rng(0)
+    probe = dataclasses.replace(linear, value=0.4, draws=0.4 + 0.02 * rng.normal(size=1000))
+    gaps = 0.2 + 0.05 * rng.random(1000)
+    for wrong in (-0.001, -0.1, 0.0):
+        gaps[:15] = wrong
+        some, others = (
+            dataclasses.replace(linear, value=0.52, draws=0.3 + np.where(gaps > 0, gaps, without))
+            for without in (gaps, np.nan)
+        )
+        found, expected = (stats.gap_closed(probe, linear, finetune) for finetune in (some, others))
+        assert found == expected
+        assert 0 < found.low < found.value < found.high < 1
 
 
 def test_only_the_same_resamples_can_be_compared() -> None:

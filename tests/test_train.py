@@ -160,9 +160,14 @@ def test_asymmetric_is_finite_for_extreme_logits(clip: float, dtype: torch.dtype
         assert torch.isfinite(gradient).all()
 
 
-def test_asymmetric_refuses_exponents_without_a_finite_gradient() -> None:
-    with pytest.raises(ValueError, match=r"gammas must be 0 or >= 1"):
-        asymmetric(torch.zeros(1, 1), torch.zeros(1, 1), gamma_neg=0.5)
+@pytest.mark.parametrize("name", ["gamma_neg", "gamma_pos", "clip"])
+def test_asymmetric_refuses_parameters_without_a_finite_gradient(name: str) -> None:
+    refused = (-0.1, 1.0, 1.5) if name == "clip" else (-1.0, -0.1, 0.1, 0.5, 0.999)
+    for value in refused:
+        with pytest.raises(ValueError, match=rf"gammas must be 0 or >= 1 and clip in \[0, 1\).*{name}={value}"):
+            asymmetric(torch.zeros(1, 1), torch.zeros(1, 1), **{name: value})
+    for value in (0.0, 0.999) if name == "clip" else (0.0, 1.0, 1.001):
+        assert asymmetric(torch.zeros(1, 1), torch.zeros(1, 1), **{name: value}).isfinite()
 
 
 def test_cross_entropy_equals_the_equation() -> None:
@@ -217,12 +222,34 @@ def test_the_best_epoch_is_kept(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> 
     ]  # the first of equally good epochs
 
 
+@pytest.mark.parametrize("score", [0.0, -0.5])
+def test_the_first_epoch_is_kept_where_no_epoch_is_better(
+    bank: Bank, score: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+    monkeypatch.setattr(metrics, "main_scores", lambda logits, *_: seen.append(torch.as_tensor(logits[0])) or [score])
+    fitted = fit("mhca", bank, TrainingConfig(epochs=3, batch_size=16, resolve_head=False))
+    assert fitted.validation == score
+    kept = fitted.predict_logits(bank.split("validation"), batch_size=16)
+    assert [torch.equal(kept, logits) for logits in seen] == [True, False, False]
+
+
 def test_training_from_disk_gives_the_same_probe_as_from_memory(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     in_memory = fit("protobin", bank, TrainingConfig(epochs=2, layers="all"))
     monkeypatch.setattr(loader, "IN_MEMORY", 0)
     from_disk = fit("protobin", bank, TrainingConfig(epochs=2, layers="all"))
     assert in_memory.history == from_disk.history
     assert torch.equal(in_memory.predict_logits(bank.split("train")), from_disk.predict_logits(bank.split("train")))
+
+
+@pytest.mark.parametrize("name", ["cgp", "cgp-frame", "lcgp", "proto", "protofloat", "selfattn", "wsum"])
+def test_no_probe_decays_its_gate_or_its_prototypes(name: str) -> None:
+    probe = probes.create(name, TokenShape(3, 2, 8, True, 1.0), 2)
+    decayed, free = decay_groups(probe, probe.no_decay, 0.3)
+    names = {id(p): name for name, p in probe.named_parameters()}
+    exempt = {n for n in names.values() if n.startswith(("prototypes", "layer_gate"))}
+    assert {names[id(p)] for p in free["params"]} == exempt != set()
+    assert {names[id(p)] for p in decayed["params"]} == set(names.values()) - exempt
 
 
 def test_prototypes_and_gates_take_no_weight_decay() -> None:

@@ -1,4 +1,4 @@
-"""Writing files atomically, names of files, and text in JSON."""
+"""Writing files atomically, reading files of others, names of files, and text in JSON."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from typing import Any
 _NAME_LENGTH = 100
 """Largest number of characters of a readable part of a file name. Suffixes follow, and file systems allow 143 or more
 bytes."""
+
+JSON_BYTES = 16 << 20
+"""Largest size of a JSON file, unless the caller allows more."""
 
 
 @contextmanager
@@ -45,6 +48,59 @@ def replacing(target: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def read_limited(path: Path, limit: int) -> bytes:
+    """Read a file that may be damaged or come from others, in bounded time and memory.
+
+    Parameters
+    ----------
+    path : Path. The file.
+    limit : int. Largest number of bytes that such a file may have.
+
+    Returns
+    -------
+    bytes. Its content.
+
+    Raises
+    ------
+    ValueError : when it is no regular file, or larger than `limit`.
+    OSError : when it cannot be read.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is not a regular file")
+        if status.st_size > limit:
+            raise ValueError(f"it has {status.st_size} bytes, and at most {limit} are allowed")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(limit)
+    finally:
+        os.close(handle)
+
+
+def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
+    """Read a JSON file that may be damaged or come from others, in bounded time and memory.
+
+    Parameters
+    ----------
+    path : Path. The file.
+    limit : int. Largest number of bytes that the file may have.
+
+    Returns
+    -------
+    The value.
+
+    Raises
+    ------
+    ValueError : when the file is not JSON, nested too deeply, no regular file, or larger than `limit`.
+    OSError : when it cannot be read.
+    """
+    try:
+        return json.loads(read_limited(path, limit).decode("utf-8"))
+    except RecursionError as error:
+        raise ValueError("its values are nested too deeply") from error
 
 
 def json_text(value: Any, *, indent: int | None = 1, sort_keys: bool = False) -> str:

@@ -24,6 +24,9 @@ from otoscope.bank.errors import DamagedError
 from otoscope.bank.identity import CLS_DTYPES, DTYPES, BankIdentity
 from otoscope.files import replacing
 
+_MAX_HEADER = 1 << 20
+"""Largest length of a header in bytes. That of four tensors has less than a thousand."""
+
 _CODES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
@@ -131,20 +134,28 @@ def check_shard(path: Path, clips: int, identity: BankIdentity) -> Shard:
     DamagedError : when the header or the length of the file is wrong.
     """
     try:
-        with path.open("rb") as file:
-            file_bytes = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if length > file_bytes - 8:
-                raise ValueError(f"a header of {length} bytes in a file of {file_bytes}")
-            header = json.loads(file.read(length))
+        header, length, file_bytes = _read_header(path)
         header.pop("__metadata__", None)
         shard = Shard(path, header, 8 + length)
         _check_header(header, shard.steps, clips, identity)
         if file_bytes != shard.data + shard.bytes:
             raise ValueError(f"{file_bytes} bytes, expected {shard.data + shard.bytes}")
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise DamagedError(f"{path} is damaged ({error}); run extract again to write this shard again") from error
     return shard
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
+    """The JSON header of a shard, its length, and the length of the file."""
+    if not path.is_file():
+        raise ValueError("it is not a regular file")
+    with path.open("rb") as file:
+        file_bytes = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(file_bytes - 8, _MAX_HEADER):
+            raise ValueError(f"a header of {length} bytes in a file of {file_bytes}")
+        header: dict[str, Any] = json.loads(file.read(length))
+    return header, length, file_bytes
 
 
 def _check_header(header: dict[str, Any], steps: int, clips: int, identity: BankIdentity) -> None:
@@ -156,3 +167,15 @@ def _check_header(header: dict[str, Any], steps: int, clips: int, identity: Bank
         dtype, shape = expected[name]
         if entry["shape"] != list(shape) or _CODES.get(entry["dtype"]) is not dtype:
             raise ValueError(f"{name} is {entry['dtype']} {entry['shape']}, expected {dtype} {list(shape)}")
+        start, end = entry["data_offsets"]
+        if type(start) is not int or type(end) is not int or end - start != dtype.itemsize * math.prod(shape):
+            raise ValueError(
+                f"{name} has the offsets {start} to {end}, expected {dtype.itemsize * math.prod(shape)} bytes"
+            )
+    if steps < 1:
+        raise ValueError(f"{steps} time steps")
+    position = 0
+    for start, end in sorted(entry["data_offsets"] for entry in header.values()):
+        if start != position:
+            raise ValueError(f"a tensor begins at byte {start}, expected {position}")
+        position = end

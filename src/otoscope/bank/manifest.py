@@ -9,10 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from otoscope.bank._split_names import check_split_names
+from otoscope.bank._manifest_values import check_manifest
 from otoscope.bank.errors import BankError, MismatchError
 from otoscope.bank.identity import FORMAT, BankIdentity
-from otoscope.files import json_text, replacing
+from otoscope.files import json_text, read_json, replacing
+from otoscope.results.checked import check_types
 from otoscope.types import Task, TokenShape
 
 
@@ -66,16 +67,19 @@ class Manifest:
                 "extract the bank again"
             )
         try:
-            check_split_names(identity["splits"])
-        except ValueError as error:
-            raise BankError(f"{path / 'manifest.json'} is damaged: {error}") from error
-        identity = identity | {
-            "splits": tuple(identity["splits"]),
-            "layers": tuple(identity["layers"]),
-            "shape": TokenShape(**identity["shape"]),
-        }
-        task = stored["task"] | {"classes": tuple(stored["task"]["classes"])}
-        return cls(BankIdentity(**identity), Task(**task), stored["clips"], stored["control"], stored["versions"])
+            check_manifest(stored)
+            identity = identity | {
+                "splits": tuple(identity["splits"]),
+                "layers": tuple(identity["layers"]),
+                "shape": TokenShape(**identity["shape"]),
+            }
+            task = Task(**stored["task"] | {"classes": tuple(stored["task"]["classes"])})
+            manifest = cls(BankIdentity(**identity), task, stored["clips"], stored["control"], stored["versions"])
+            for part in (manifest, manifest.identity, manifest.identity.shape, task):
+                check_types(part)
+        except _WRONG as error:
+            raise _damaged(path / "manifest.json", error) from error
+        return manifest
 
 
 def shard_rows(split: str, clips: int, shard_clips: int) -> dict[str, range]:
@@ -148,8 +152,16 @@ def _load(path: Path) -> dict[str, Any]:
     if not file.exists():
         raise BankError(f"no bank at {path}: there is no manifest.json; write a bank with `extract`")
     try:
-        stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        stored: dict[str, Any] = read_json(file)
         stored["task"], stored["clips"], stored["identity"].items()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BankError(f"{file} is damaged ({error!r}): delete the folder and extract the bank again") from error
+    except _WRONG as error:
+        raise _damaged(file, error) from error
     return stored
+
+
+_WRONG = (ValueError, KeyError, TypeError, AttributeError)
+"""Errors of a manifest whose values are missing or have another type."""
+
+
+def _damaged(file: Path, error: Exception) -> BankError:
+    return BankError(f"{file} is damaged ({error!r}): delete the folder and extract the bank again")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +15,14 @@ from otoscope.bank._reader import ShardReader
 from otoscope.bank._shuffle import shuffle
 from otoscope.bank.errors import BankError, DamagedError
 from otoscope.bank.identity import BankIdentity
+from otoscope.files import read_json
 from otoscope.types import Event, Task, Tokens
 
 _POOLED_AT_ONCE = 16
 """Number of clips whose token maps are read and pooled at once."""
+
+_CLIPS_BYTES = 1 << 30
+"""Largest size of `clips.json`."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class ClipTable:
     def read(cls, file: Path, task: Task) -> ClipTable:
         """Read `clips.json`. Raises `DamagedError` if the file is damaged."""
         try:
-            stored = json.loads(file.read_text(encoding="utf-8"))
+            stored = read_json(file, _CLIPS_BYTES)
             ids, events = tuple(stored["ids"]), stored["events"]
             groups = stored["groups"]
             if not len(ids) == len(stored["labels"]) == len(events) == len(groups):
@@ -45,7 +48,7 @@ class ClipTable:
                 targets[row, [task.classes.index(label) for label in labels]] = 1
             events_of_clips = tuple(tuple(Event(*event) for event in of_clip) for of_clip in events)
             return cls(ids, targets, events_of_clips, tuple(tuple(names) for names in groups))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedError(f"{file} is damaged ({error!r}); delete it and run extract again") from error
 
     def select(self, rows: Sequence[int]) -> ClipTable:

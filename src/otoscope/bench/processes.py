@@ -18,6 +18,7 @@ import torch
 from otoscope.bench.jobs import Failure, Job
 from otoscope.bench.plan import Run
 from otoscope.registry import load_plugin
+from otoscope.threads import available_cores, let_waiting_threads_sleep
 
 _POLL_SECONDS = 1.0
 """Seconds between two looks at the claims of other processes."""
@@ -75,6 +76,7 @@ def _described(jobs: Sequence[Job]) -> str:
 
 def run_in_workers(jobs: Sequence[Job], workers: int, plugins: Sequence[str | Path]) -> None:
     """Execute jobs in worker processes while this process fills later banks. The runs of a worker that dies fail."""
+    let_waiting_threads_sleep()
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), start_worker, initargs=(list(plugins), workers)
     )
@@ -124,7 +126,7 @@ def start_worker(plugins: Sequence[str | Path], workers: int) -> None:
     """
     if (parent := multiprocessing.parent_process()) is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), name="otoscope-parent", daemon=True).start()
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // workers)))
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), available_cores() // workers)))
     for plugin in plugins:
         load_plugin(plugin)
 

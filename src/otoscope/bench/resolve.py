@@ -20,6 +20,7 @@ from otoscope.bench.plan import Pair
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.bench.suites import Suite, Unavailable, unavailable
 from otoscope.datasets import Dataset
+from otoscope.datasets.catalog import MissingFilesError
 from otoscope.datasets.checks import checked_clips, has_validation
 from otoscope.encoders import Encoder
 from otoscope.files import readable_name
@@ -124,7 +125,7 @@ def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[
         for fold in spec.folds
         if ("dataset", spec.name) not in unusable
     ]
-    missing += [item for item in created if isinstance(item, Unavailable)]
+    missing += dict.fromkeys(item for item in created if isinstance(item, Unavailable))
     folds = [item for item in created if not isinstance(item, Unavailable)]
     resolved: dict[Pair, ResolvedPair] = {}
     for spec in suite.encoders:
@@ -157,7 +158,8 @@ def _create_dataset(spec: DatasetSpec, fold: int | None) -> tuple[DatasetSpec, i
         if not has_validation(dataset):
             checked_clips(TrainingSet(dataset, cut=True), ("train", "validation"))
     except Exception as error:
-        name = spec.name if fold is None else f"{spec.name}, fold {fold}"
+        every = fold is None or isinstance(error, MissingFilesError)
+        name = spec.name if every else f"{spec.name}, fold {fold}"
         return Unavailable("dataset", name, str(error))
     return spec, fold, dataset
 

@@ -13,7 +13,6 @@ claimed by one of them (`otoscope.bench.claims`).
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from otoscope.bench.plan import Plan, Run, Study
 from otoscope.bench.resolve import resolve
 from otoscope.bench.specs import FinetuneSpec
 from otoscope.bench.suites import Suite
+from otoscope.files import read_json
 from otoscope.registry import load_plugin
 from otoscope.results import Store
 
@@ -118,7 +118,11 @@ def run_suite(
 
 def failures(out: str | Path) -> list[Failure]:
     """The failed runs that are stored in the folder of a suite, by name."""
-    return [Failure(**json.loads(path.read_text())) for path in sorted((Path(out) / "failures").glob("*.json"))]
+    files = sorted(path for path in (Path(out) / "failures").glob("*.json") if path.is_file())
+    try:
+        return [Failure(**read_json(path)) for path in files]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"a file in {Path(out) / 'failures'} is damaged: {error}; delete the folder") from error
 
 
 class Workspace:

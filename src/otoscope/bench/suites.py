@@ -13,18 +13,22 @@ name encoders, data sets and probes that are not registered on this machine: `un
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from otoscope import datasets
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec, Spec, unavailable_reason
+from otoscope.files import read_json
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.results import FINETUNE
 from otoscope.search import SearchSpec
 from otoscope.train import TrainingConfig
 from otoscope.train.config import MIN_STEPS, count_epochs
+
+MAX_REPEATS = 10_000
+"""Largest number of seeds, draws and trials of a suite. The plan lists all of them."""
 
 FOLDER = Path(__file__).with_suffix("")
 
@@ -76,6 +80,9 @@ class Suite:
         ):
             if not labels or len(set(labels)) != len(labels):
                 raise SuiteError(f"suite {self.name!r}: needs at least one {what}, and each only once; found {labels}")
+        for number in ("seeds", "draws"):
+            if type(getattr(self, number)) is int and getattr(self, number) > MAX_REPEATS:
+                raise SuiteError(f"suite {self.name!r}: {number} must be at most {MAX_REPEATS:,}")
         for number, lowest in (("seeds", 1), ("draws", 1), ("epochs", 1), ("batch_size", 1), ("min_steps", 0)):
             value = getattr(self, number)
             if (type(value) is not int or value < lowest) and (number, value) != ("epochs", None):
@@ -87,6 +94,8 @@ class Suite:
         try:
             if self.search is not None:
                 self.search.check()
+                if self.search.total > MAX_REPEATS:
+                    raise ValueError(f"trials must be at most {MAX_REPEATS:,}")
         except ValueError as error:
             raise SuiteError(f"suite {self.name!r}: {error}") from error
         for dataset in self.datasets:
@@ -187,8 +196,10 @@ def load(suite: str | Path) -> Suite:
     if not path.is_file():
         raise UnknownNameError(f"{unknown('suite', str(suite), names())}; or give the path of a .json file")
     try:
-        return parse(path.stem, json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError, AttributeError) as error:
+        return parse(path.stem, read_json(path))
+    except SuiteError:
+        raise
+    except (ValueError, TypeError, AttributeError) as error:
         raise SuiteError(f"{path} is not a suite: {error}") from error
 
 
@@ -221,6 +232,8 @@ def parse(name: str, data: Mapping[str, Any]) -> Suite:
     for item in items["datasets"]:
         if "folds" in item:
             item["folds"] = tuple(item["folds"])
+        if isinstance(item.get("name"), str):
+            item["name"], item["options"] = datasets.locate(item["name"], item.get("options"))
     return Suite(
         **dict(data)
         | {

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from otoscope.cli.arguments import parser
+from otoscope.threads import let_waiting_threads_sleep, set_threads
 
 __all__ = ["main"]
 
@@ -29,12 +30,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack characters of labels
+    let_waiting_threads_sleep()
     arguments = parser().parse_args(argv)
+    if getattr(arguments, "threads", None):
+        set_threads(arguments.threads)
     try:
         for plugin in getattr(arguments, "plugin", None) or ():
             from otoscope.registry import load_plugin
 
             load_plugin(plugin)
+        from otoscope.cli.data import locate_dataset
+
+        locate_dataset(arguments)
         status: int = arguments.run(arguments)
         sys.stdout.flush()
         return status

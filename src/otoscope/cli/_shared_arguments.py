@@ -40,13 +40,26 @@ def add_pair(parser: argparse.ArgumentParser, *, bank: bool = True) -> None:
     )
     add_option(parser, "--encoder-option", "an option of the encoder, such as weights=random")
     parser.add_argument(
-        "--dataset", default="scenes", help="name of the data set; see `otoscope list datasets` (default: scenes)"
+        "--dataset",
+        default="scenes",
+        help="name of the data set, see `otoscope list datasets`, or the path of a folder, a table or a card with "
+        "audio and labels, see `otoscope data inspect` (default: scenes)",
     )
     add_option(parser, "--dataset-option", "an option of the data set")
+    add_on_bad(parser)
     add_out(parser, commands.RUNS)
     if bank:
         parser.add_argument("--bank", type=Path, metavar="DIR", help="folder of the bank (default: one in --out)")
     add_plugin(parser)
+
+
+def add_on_bad(parser: argparse.ArgumentParser) -> None:
+    """Add --on-bad."""
+    parser.add_argument(
+        "--on-bad",
+        choices=("fail", "skip"),
+        help="what happens to clips in files whose audio cannot be used: fail, or leave them out (default: fail)",
+    )
 
 
 def add_search(parser: argparse.ArgumentParser) -> None:
@@ -55,8 +68,10 @@ def add_search(parser: argparse.ArgumentParser) -> None:
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
-    """Add the device and --quiet."""
+    """Add the device, --threads and --quiet."""
     parser.add_argument("--device", type=device, help="cpu, cuda, cuda:1 ... (default: cpu)")
+    words = "threads of each process; fewer than the cores on a machine that others use, too (default: one a core)"
+    parser.add_argument("--threads", type=count, metavar="N", help=words)
     parser.add_argument("--quiet", action="store_true", help="show no progress bars and no announcements")
 
 
@@ -86,6 +101,17 @@ def add_plugin(parser: argparse.ArgumentParser) -> None:
     """Add --plugin."""
     words = "a Python file that registers plug-ins of any kind; its code is executed; may be repeated"
     parser.add_argument("--plugin", type=Path, action="append", metavar="FILE", help=words)
+
+
+def add_resamples(parser: argparse.ArgumentParser) -> None:
+    """Add --resamples."""
+    parser.add_argument(
+        "--resamples",
+        type=count,
+        default=2000,
+        metavar="N",
+        help="bootstrap resamples of the held-out clips (default: 2000)",
+    )
 
 
 def add_option(parser: argparse.ArgumentParser, name: str, words: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from otoscope.cli import benching, checking, commands, layers, reading
+from otoscope.cli import benching, checking, commands, data, layers, reading
 from otoscope.cli._shared_arguments import (
     add_control,
     add_debug,
@@ -19,6 +19,7 @@ from otoscope.cli._shared_arguments import (
     add_out,
     add_pair,
     add_plugin,
+    add_resamples,
     add_search,
     add_training,
     bank_layers,
@@ -66,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
 
     _demo(command("demo", benching.demo, "probe the encoder tiny on the data set scenes, and write a report"))
     _list(command("list", commands.list_, "list encoders, data sets, probes, metrics and search strategies"))
+    data.add_arguments(
+        command("data", data.inspect, "look at your own audio and labels; list, check and download named data sets")
+    )
     _extract(command("extract", commands.extract, "encode a data set and store its tokens in a bank"))
     _probe(command("probe", benching.probe, "train and evaluate one probe on one encoder and data set"))
     _bench(command("bench", benching.bench, "compare encoders, data sets and probes; finished runs are not repeated"))
@@ -182,16 +186,14 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(f"--{name}", type=count, metavar="N", help=f"{words} (default: the suite's)")
     add_training(parser, "the suite's")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the plan (runs, bytes, estimated time) and run nothing"
-    )
+    words = "print the plan (runs, bytes, estimated time) and run nothing"
+    parser.add_argument("--dry-run", action="store_true", help=words)
     add_control(parser, default=None)
     add_search(parser)
     words = "database of trials of the search tpe: a URL, or journal:FILE on a network disk (default: SQLite in --out)"
     parser.add_argument("--storage", metavar="URL", help=words)
-    parser.add_argument(
-        "--workers", type=count, default=1, metavar="N", help="number of training processes (default: 1)"
-    )
+    words = "number of training processes (default: 1)"
+    parser.add_argument("--workers", type=count, default=1, metavar="N", help=words)
     add_out(parser, commands.RUNS)
     add_machine(parser)
     add_plugin(parser)
@@ -257,7 +259,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add_filters(parser, "encoder", "dataset")
     parser.set_defaults(probe=None)
     add_folds(parser)
-    _add_resamples(parser)
+    add_resamples(parser)
     add_plugin(parser)
 
 
@@ -266,18 +268,8 @@ def _rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
     add_filters(parser, "encoder", "dataset", "probe")
     add_folds(parser)
-    _add_resamples(parser)
+    add_resamples(parser)
     add_plugin(parser)
-
-
-def _add_resamples(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--resamples",
-        type=count,
-        default=2000,
-        metavar="N",
-        help="bootstrap resamples of the held-out clips (default: 2000)",
-    )
 
 
 def _report(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from otoscope.cli.commands import bank_path, label
+from otoscope.cli.commands import bank_path, label, print_disagreements
 
 if TYPE_CHECKING:
     from otoscope.bench.runner import SuiteResult
@@ -176,7 +176,9 @@ def _print_results(arguments: argparse.Namespace, result: SuiteResult) -> int:
     from otoscope.report.text import summary
 
     if next(iter(result.store), None):
-        print(summary.summary_text(summarise(result.store)))
+        rows = summarise(result.store)
+        print_disagreements(rows)
+        print(summary.summary_text(rows))
     return print_outcome(arguments, result)
 
 

@@ -67,7 +67,19 @@ def _creatable(registry: Registry[Any], plugins: Iterable[object] | None, option
     for name in names:
         for option in _missing(registry, name, options):
             print(f"{name}: not checked, it needs --option {option}=VALUE")
-    return [name for name in names if not _missing(registry, name, options)]
+    names = [name for name in names if not _missing(registry, name, options)]
+    return _on_this_machine(registry, names) if registry.kind == "dataset" else names
+
+
+def _on_this_machine(registry: Registry[Any], names: list[str]) -> list[str]:
+    """The data sets whose files are not missing."""
+    from otoscope.datasets.catalog import NamedDataset, is_here
+
+    named = [name for name in names if issubclass(registry.get(name), NamedDataset)]
+    absent = [name for name in named if not is_here(name, registry.get(name).declaration)]
+    if absent:
+        print(f"not checked, their files are missing: {', '.join(absent)}")
+    return [name for name in names if name not in absent]
 
 
 def _missing(registry: Registry[Any], name: str, options: Iterable[str]) -> list[str]:

@@ -7,6 +7,7 @@ does not load torch.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from otoscope.datasets import Dataset
     from otoscope.encoders import Encoder
     from otoscope.registry import Registry
+    from otoscope.report.row import Row
     from otoscope.results import Store
 
 KINDS = ("encoders", "datasets", "probes", "metrics", "searches")
@@ -123,9 +125,18 @@ def bank_path(arguments: argparse.Namespace, layers: str) -> Path:
     return folder
 
 
+def print_disagreements(rows: Iterable[Row]) -> None:
+    """Print to stderr which records of these rows state another value than their predictions give."""
+    from otoscope.report.agreement import disagreements
+
+    for text in disagreements(rows):
+        print(f"otoscope: warning: {text}", file=sys.stderr)
+
+
 def _option_names(options: Iterable[tuple[str, Any]]) -> list[str]:
-    """Return options as parts of a folder name: the value of a text option, "key=value" of others."""
-    return [value if isinstance(value, str) else f"{key}={value}" for key, value in sorted(options)]
+    """Return options as parts of a folder name: the value of a text option, "key=value" of others, and not the path."""
+    named = sorted((key, value) for key, value in options if key != "path")
+    return [value if isinstance(value, str) else f"{key}={value}" for key, value in named]
 
 
 def store_in(out: Path) -> Store:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from otoscope.cli.commands import DEMO, RUNS, store_in
+from otoscope.cli.commands import DEMO, RUNS, print_disagreements, store_in
 
 if TYPE_CHECKING:
     from otoscope.report.text.flat import Format
@@ -106,6 +106,7 @@ def _summary(args: argparse.Namespace, store: Store) -> View:
 
     rows = summarise(store, by_fold=args.folds)
     rows = [row for row in rows if _selected(args, row.encoder, row.records[0].dataset, row.probe)]
+    print_disagreements(rows)
     return _view([row_values(row) for row in rows], partial(summary.summary_text, rows))
 
 

@@ -26,8 +26,11 @@ Entry = tuple[int, int, int, str]
 class FileDigests:
     """Computes digests of files, and keeps them after `save`. Without a writable cache folder nothing is kept."""
 
+    kind = "files"
+    """Name of the folder of what is kept."""
+
     def __init__(self) -> None:
-        self._folder = _cache_folder()
+        self._folder = _cache_folder(self.kind)
         self._known: dict[Path, dict[str, Entry]] = {}
         self._changed: set[Path] = set()
 
@@ -48,12 +51,16 @@ class FileDigests:
         known = self._entries(file.parent)
         if file.name in known and known[file.name][:3] == stamp:
             return known[file.name][3]
-        with file.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest = self.compute(file)
         if max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - _SETTLED_NS:
             known[file.name] = (*stamp, digest)
             self._changed.add(file.parent)
         return digest
+
+    def compute(self, file: Path) -> str:
+        """Compute what is kept about a file: the sha256 of its content."""
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
 
     def save(self) -> None:
         """Write the new digests into the cache folder."""
@@ -77,9 +84,9 @@ class FileDigests:
         return self._folder / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]}.json"
 
 
-def _cache_folder() -> Path | None:
+def _cache_folder(kind: str) -> Path | None:
     """The folder of the stored digests; None where there is no home folder."""
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     with suppress(RuntimeError):
-        return (given if given.is_absolute() else Path.home() / ".cache") / "otoscope" / "files"
+        return (given if given.is_absolute() else Path.home() / ".cache") / "otoscope" / kind
     return None

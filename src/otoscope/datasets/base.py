@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, ClassVar
 
 from otoscope import metrics
 from otoscope.datasets._content import content_digest
 from otoscope.identity import Identified, digest_of
-from otoscope.registry import Registry
+from otoscope.registry import Registry, UnknownNameError, unknown
 from otoscope.types import HELD_OUT, Clip, Task
 
 
@@ -27,7 +30,7 @@ class Dataset(Identified, ABC):
     provenance : options that only say where the files are. Their content counts in their place.
     """
 
-    provenance = ("folder", "path", "root")
+    provenance: ClassVar[tuple[str, ...]] = ("folder", "path", "root")
     name: ClassVar[str]
     task: Task
     splits: tuple[str, ...] = ("train", "validation", HELD_OUT)
@@ -98,7 +101,76 @@ def dataset_identity(name: str, options: str, code: str, content: str) -> str:
     return digest_of("dataset", name, options, code, content)
 
 
-registry: Registry[Dataset] = Registry("dataset", "otoscope.datasets")
+class _Datasets(Registry[Dataset]):
+    """The registered data sets, and those in files, which have the option `path` in place of a registered name."""
+
+    def get(self, name: str) -> type[Dataset]:
+        """As `Registry.get`; the message also says how files are named."""
+        try:
+            return super().get(name)
+        except UnknownNameError as error:
+            message = f"{error}. The path of a folder, a table or a card is a data set, too (docs/data.md)"
+            raise UnknownNameError(message) from None
+
+    def check_options(self, name: str, options: Iterable[str]) -> None:
+        """As `Registry.check_options`; a data set in files has the options of `FileDataset`."""
+        options = list(options)
+        in_files = "path" in options and name not in self.names()
+        if not in_files:
+            super().check_options(name, options)
+        known = inspect.signature(file_class()).parameters if in_files else {}
+        for option in options if in_files else ():
+            if option not in known:
+                raise TypeError(f"dataset {name!r}: {unknown('option', option, known)}")
+
+    def create(self, name: str, *args: Any, **options: Any) -> Dataset:
+        """As `Registry.create`; a name that is not registered, with the option `path`, is a data set in files."""
+        name, options = locate(name, options)
+        if "path" not in options or name in self.names():
+            return super().create(name, *args, **options)
+        self.check_options(name, options)
+        return file_class()(name=name, **options)
+
+
+def file_class() -> type[Dataset]:
+    """The class of data sets in files, which is imported when it is used."""
+    from otoscope.datasets.sources.files import FileDataset
+
+    return FileDataset
+
+
+def locate(name: str, options: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    """Replace the path of a data set by its name and the option `path`.
+
+    Parameters
+    ----------
+    name : a registered name, or the path of a folder, a table or a card. A registered name comes first: write
+        "./scenes" for a folder of that name.
+    options : other options.
+
+    Returns
+    -------
+    name : the registered name, or the name in the card, or that of the file or folder.
+    options : the options; for a path, with the absolute path.
+
+    Raises
+    ------
+    FileNotFoundError : for a text that is written like a path where there is nothing.
+    """
+    given = dict(options or {})
+    if "path" in given or name in registry.names():
+        return name, given
+    path = Path(name).expanduser()
+    if not path.exists():
+        if os.sep in name or path.suffix:
+            raise FileNotFoundError(f"there is no data set at {name}: no such file or folder; check the path")
+        return name, given
+    from otoscope.datasets.sources.files import declared_name
+
+    return declared_name(path), given | {"path": str(path.absolute())}
+
+
+registry: Registry[Dataset] = _Datasets("dataset", "otoscope.datasets")
 register = registry.register
 
 
@@ -107,8 +179,9 @@ def create(name: str, **options: Any) -> Dataset:
 
     Parameters
     ----------
-    name : a registered name, one of `names()`.
-    options : options of this data set.
+    name : a registered name, one of `names()`; or the path of a folder, a table or a card with audio and labels; or any
+        name with the option `path`.
+    options : options of this data set; those of `otoscope.datasets.sources.FileDataset` for a path.
 
     Raises
     ------

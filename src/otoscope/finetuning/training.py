@@ -221,7 +221,7 @@ class FinetuneRun:
         self._clock = time.perf_counter()
 
     def _resume(self, checkpoint: Path) -> None:
-        saved = torch.load(checkpoint, map_location=self.device, weights_only=True)
+        saved = _load(checkpoint, self.device)
         if saved["identity"] != self.identity:
             raise ValueError(
                 f"{checkpoint} is the checkpoint of another run: it holds {saved['identity']}, this run is "
@@ -235,6 +235,20 @@ class FinetuneRun:
         self.learner.best_state = saved["kept"]
         self.state = TrainingState([Group([0], self.learner)], self._diverged)
         self.state.epoch, self.state.history, self.seconds = saved["epoch"], [saved["history"]], saved["seconds"]
+
+
+def _load(checkpoint: Path, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint; raises `ValueError` for a file that `FinetuneRun.save` has not written."""
+    try:
+        if not checkpoint.is_file():
+            raise ValueError("it is not a regular file")
+        saved: dict[str, Any] = torch.load(checkpoint, map_location=device, weights_only=True)
+        if not isinstance(saved, dict) or "identity" not in saved:
+            raise ValueError("it has no identity")
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{checkpoint} is damaged: {reason}; delete the file to start this training again") from error
+    return saved
 
 
 class _WriteCheckpoint(Callback):

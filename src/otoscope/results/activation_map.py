@@ -5,7 +5,6 @@ Computing it needs the clip, the encoder and the probe. The report only reads th
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from otoscope.files import replacing
+from otoscope.results.checked import load_arrays
 
 _TEXT = ("clip_id", "class_name", "encoder", "probe")
 _NUMBERS = ("hop_seconds", "frame_rate")
@@ -118,13 +118,9 @@ def load(path: str | Path) -> ActivationMap:
     ValueError : for any other file.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            values = {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, ValueError) as error:
-        raise ValueError(f"{path} is not an activation map written by otoscope: {error}") from error
-    missing = sorted({f.name for f in fields(ActivationMap)} ^ set(values))
-    if missing:
-        raise ValueError(f"{path} is not an activation map of this version of otoscope; fields that differ: {missing}")
+        values: dict[str, Any] = dict(load_arrays(Path(path), {f.name: "fiubU" for f in fields(ActivationMap)}))
+    except ValueError as error:
+        raise ValueError(f"not an activation map of this version of otoscope: {error}") from error
     for name in _TEXT:
         values[name] = str(values[name])
     for name in _NUMBERS:

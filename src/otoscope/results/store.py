@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -12,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.files import json_text, replacing
+from otoscope.files import json_text, read_json, replacing
+from otoscope.results.checked import check_types, load_arrays
 from otoscope.results.migrate import migrate
 from otoscope.results.record import Predictions, Record
 
@@ -84,7 +84,7 @@ class Store:
 
     def __iter__(self) -> Iterator[Record]:
         """All records, ordered by encoder, data set, probe, seed."""
-        records = [_read(path) for path in (self.path / "records").glob("*.json")]
+        records = [_read(path) for path in (self.path / "records").glob("*.json") if path.is_file()]
         yield from sorted(records, key=lambda r: (r.encoder, r.dataset, r.probe, r.seed, r.key))
 
     def predictions(self, record: Record) -> Predictions | None:
@@ -96,9 +96,12 @@ class Store:
         path = self._predictions(record.key)
         if not path.exists():
             return None
-        with np.load(path, allow_pickle=False) as arrays:
-            ids, classes = tuple(arrays["ids"].tolist()), tuple(arrays["classes"].tolist())
+        arrays = _load(path)
+        ids, classes = tuple(arrays["ids"].tolist()), tuple(arrays["classes"].tolist())
+        try:
             stored = Predictions(ids, arrays["scores"], arrays["targets"], classes, _unpacked(arrays))
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
         known = {} if stored.groups else self._groups_of(record.protocol.dataset_digest)
         return replace(stored, groups=tuple(known[name] for name in ids)) if known.keys() >= set(ids) else stored
 
@@ -110,9 +113,9 @@ class Store:
                 known = self._known_groups.setdefault(record.protocol.dataset_digest, {})
                 path = self._predictions(record.key)
                 if path.exists():
-                    with np.load(path, allow_pickle=False) as arrays:
-                        if groups := _unpacked(arrays):
-                            known.update(zip(arrays["ids"].tolist(), groups, strict=True))
+                    arrays = _load(path)
+                    if groups := _unpacked(arrays):
+                        known.update(zip(arrays["ids"].tolist(), groups, strict=True))
         return self._known_groups.get(dataset_digest, {})
 
     def _record(self, key: str) -> Path:
@@ -151,12 +154,26 @@ def _unpacked(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[tuple[str, ...], 
     """The groups of each clip from the arrays of `_packed`; empty if there are none."""
     if "groups" not in arrays:
         return ()
-    names, ends = arrays["groups"].tolist(), np.cumsum(arrays["group_counts"]).tolist()
+    names, counts = arrays["groups"].tolist(), arrays["group_counts"]
+    if (counts < 0).any() or counts.sum() != len(names) or len(counts) != len(arrays["ids"]):
+        raise ValueError(
+            f"it has {len(names)} groups of {len(counts)} clips, which do not fit its {counts.sum()} counts"
+        )
+    ends = np.cumsum(counts).tolist()
     return tuple(tuple(names[start:end]) for start, end in zip([0, *ends], ends, strict=False))
+
+
+def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of `_packed` in a file."""
+    kinds = {"ids": "U", "scores": "f", "targets": "uib", "classes": "U", "groups": "U", "group_counts": "iu"}
+    return load_arrays(path, kinds, optional=("groups", "group_counts"))
 
 
 def _read(path: Path) -> Record:
     try:
-        return Record.from_json(migrate(json.loads(path.read_text())))
-    except (KeyError, TypeError, ValueError) as error:
+        record = Record.from_json(migrate(read_json(path)))
+        check_types(record)
+        check_types(record.protocol)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read as a record: {error}") from error
+    return record

@@ -81,7 +81,7 @@ def _open(url: str | None, file: Path | None) -> optuna.storages.BaseStorage:
             if isinstance(error, OperationalError) and "already exists" not in str(error):
                 break
             time.sleep(0.05 * 2**attempt * (1 + random.random()))
-        except (SQLAlchemyError, OSError, sqlite3.Error) as error:
+        except (SQLAlchemyError, OSError, sqlite3.Error, ValueError, KeyError, RecursionError) as error:
             last_error = error
             break
     raise ConnectionError(_cannot_be_opened(file, last_error)) from last_error

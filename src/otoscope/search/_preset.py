@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from otoscope.files import json_text, replacing
+from otoscope.files import json_text, read_json, replacing
 from otoscope.search.base import Problem, Search, Storage
 from otoscope.search.trial import Outcome, Setting, Trial
 
@@ -72,7 +71,12 @@ class PresetSearch(Search):
         """The finished trials in the search's file; an empty list where there is no file."""
         if not storage.file.exists():
             return []
-        return [Trial(**fields) for fields in json.loads(storage.file.read_text(encoding="utf-8"))]
+        try:
+            return [Trial(**fields) for fields in read_json(storage.file)]
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{storage.file} is damaged: {error}; delete the file to repeat the trials of this search"
+            ) from error
 
     def _waiting(self) -> list[int]:
         """Numbers of the trials that have no outcome yet."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from otoscope import metrics, probes
@@ -19,6 +18,7 @@ from otoscope.files import json_number, json_text, replacing
 from otoscope.probes import FixedFeatureBase, Probe
 from otoscope.results import Protocol
 from otoscope.results.convergence import Reasons
+from otoscope.train._saved import FORMAT, SAVED, SAVED_LATER, check_size, read_saved, read_tensors
 from otoscope.train._task import task_for
 from otoscope.train.config import TrainingConfig
 from otoscope.train.convergence import head_reasons, training_reasons
@@ -27,13 +27,6 @@ from otoscope.train.loader import Loader, prefetch, split_loader, tokens_loader
 from otoscope.train.shipping import HeadDtype, pack, unpack
 from otoscope.train.standardise import Standardiser, take_standardiser
 from otoscope.types import Task, Tokens, TokenShape
-
-_FORMAT = 3
-_EARLIER_CONFIG = {"standardise": False, "min_steps": 0, "resolve_head": False}
-"""What format 2 trained without, as settings of `TrainingConfig`."""
-_SAVED = ("probe", "options", "task", "shape", "config", "protocol", "history", "validation", "train_seconds")
-_SAVED_LATER = {"not_converged": None}
-"""Fields that files of older versions do not have, with the values they get."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +165,7 @@ class FittedProbe:
         with replacing(folder / "probe.safetensors") as temporary:
             save_file(state, temporary)
         device = None if self.config.device is None else str(self.config.device)
-        saved = {name: getattr(self, name) for name in (*_SAVED, *_SAVED_LATER)} | {"format": _FORMAT}
+        saved = {name: getattr(self, name) for name in (*SAVED, *SAVED_LATER)} | {"format": FORMAT}
         saved |= {"config": asdict(self.config) | {"device": device}, "protocol": self.protocol.to_json()}
         saved |= {"task": asdict(self.task), "shape": asdict(self.shape)}
         with replacing(folder / "probe.json") as temporary:
@@ -232,23 +225,16 @@ def load(folder: str | Path) -> FittedProbe:
     ValueError : if another version of otoscope wrote it, or the weights do not belong to the probe in `probe.json`.
     """
     folder = Path(folder)
-    if not (folder / "probe.json").is_file():
-        raise FileNotFoundError(f"no saved probe in {folder} (probe.json is not there); FittedProbe.save writes one")
-    saved = _SAVED_LATER | json.loads((folder / "probe.json").read_text())
-    written = saved.pop("format", None)
-    if written == 2:
-        saved["config"] = _EARLIER_CONFIG | saved["config"]
-    if written not in (2, _FORMAT) or set(saved) != {*_SAVED, *_SAVED_LATER}:
-        raise ValueError(f"{folder / 'probe.json'} was written by another version of otoscope; fit the probe again")
+    saved = read_saved(folder)
     task = Task(tuple(saved["task"]["classes"]), saved["task"]["kind"], saved["task"]["metric"])
     shape = TokenShape(**saved["shape"])
     config = TrainingConfig(**saved["config"] | {"layers": tuple(saved["config"]["layers"])})
-    module = probes.create(
-        saved["probe"], chosen_shape(shape, layers_of(config)), len(task.classes), **saved["options"]
-    )
+    layers = chosen_shape(shape, layers_of(config))
+    check_size(folder, lambda: probes.create(saved["probe"], layers, len(task.classes), **saved["options"]))
+    module = probes.create(saved["probe"], layers, len(task.classes), **saved["options"])
     saved["validation"] = json_number(saved["validation"])
     saved["history"] = [{name: json_number(value) for name, value in row.items()} for row in saved["history"]]
-    state, standardiser = take_standardiser(load_file(folder / "probe.safetensors"))
+    state, standardiser = take_standardiser(read_tensors(folder))
     try:
         unpack(module, state)
     except RuntimeError as error:

@@ -41,6 +41,7 @@ A named data set is one file that subclasses `RowDataset` and lists its rows:
 from otoscope.datasets.sources.audio import Audio, AudioFile, AudioFiles, ParquetCell, TarMember
 from otoscope.datasets.sources.column import Column
 from otoscope.datasets.sources.dataset import RowDataset
+from otoscope.datasets.sources.files import FileDataset, read_card
 from otoscope.datasets.sources.folder import FoundAudio, find_audio, list_audio
 from otoscope.datasets.sources.labels import find_separator, one_each, several
 from otoscope.datasets.sources.length import Length, apply_length, events_between
@@ -57,6 +58,7 @@ __all__ = [
     "AudioTable",
     "Column",
     "Cut",
+    "FileDataset",
     "FoundAudio",
     "Length",
     "ParquetCell",
@@ -77,6 +79,7 @@ __all__ = [
     "list_tar",
     "list_tars",
     "one_each",
+    "read_card",
     "read_table",
     "several",
     "split_names",

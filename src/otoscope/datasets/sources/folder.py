@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64", ".rf64", ".caf", ".sph")
 """Suffixes of audio files, the preferred ones first."""
 
 _OTHER = (".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr")
 """Suffixes of audio files that libsndfile does not read. They are listed, so that the error names them."""
+
+
+_DEEPEST = 12
+"""Number of levels of folders that are searched."""
 
 
 def is_audio(name: str) -> bool:
@@ -29,20 +33,25 @@ def list_audio(folder: Path) -> list[str]:
 
     Returns
     -------
-    Paths relative to the folder, with "/", sorted. Hidden files and folders are left out.
+    Paths relative to the folder, with "/", sorted. Hidden files and folders, and folders that may not be read or are
+    more than 12 levels deep, are left out.
     """
     return sorted(_walk(os.fspath(folder), ""))
 
 
 def _walk(folder: str, prefix: str) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:  # not allowed, or removed in the meantime
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if prefix.count("/") < _DEEPEST:
                 yield from _walk(entry.path, f"{prefix}{entry.name}/")
-            elif is_audio(entry.name):
-                yield prefix + entry.name
+        elif is_audio(entry.name):
+            yield prefix + entry.name
 
 
 @dataclass(frozen=True)
@@ -92,10 +101,38 @@ def find_audio(names: Sequence[str], folder: Path) -> FoundAudio:
     ...     find_audio(["a b.wav", r"C:\\\\data\\\\audio\\\\a b.wav", "A B", "c.wav"], Path(folder)).names
     ['audio/a b.wav', 'audio/a b.wav', 'audio/a b.wav', '']
     """
-    files = _Files(list_audio(folder))
-    found = [files.find(name) or _outside(name, folder) for name in names]
+    found = _in_place(names, folder)
+    if not all(found):
+        files = _Files(list_audio(folder))
+        found = [file or files.find(name) for file, name in zip(found, names, strict=True)]
     changed = sum(bool(file) and file != name for name, file in zip(names, found, strict=True))
     return FoundAudio(folder, found, changed)
+
+
+def _in_place(names: Sequence[str], folder: Path) -> list[str]:
+    """The names that are paths of files, relative to the folder or absolute, and "" for the others.
+
+    Every folder that occurs in the names is listed once.
+    """
+    listed: dict[str, set[str]] = {}
+    inside, found = f"{folder.absolute()}/", []
+    for name in names:
+        name = name.removeprefix(inside)
+        parent, slash, last = name.rpartition("/")
+        parent = parent or slash
+        if parent not in listed:
+            listed[parent] = _files_in(folder / parent)
+        found.append(name if last in listed[parent] else "")
+    return found
+
+
+def _files_in(folder: Path) -> set[str]:
+    """Names of the files in a folder; none where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if not entry.is_dir()}
+    except (OSError, ValueError):
+        return set()
 
 
 class _Files:
@@ -156,12 +193,3 @@ def _preferred(files: list[str]) -> str:
         return ""
     order = [*SUFFIXES, *_OTHER]
     return min(files, key=lambda file: order.index(os.path.splitext(file)[1].lower()))
-
-
-def _outside(name: str, folder: Path) -> str:
-    """An existing file outside the folder, as a path that can be joined to it; "" if there is none."""
-    try:
-        path = folder / name
-        return str(path.absolute()) if PurePosixPath(name).name and path.is_file() else ""
-    except (OSError, ValueError):
-        return ""

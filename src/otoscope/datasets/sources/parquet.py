@@ -79,6 +79,11 @@ def audio_column(path: Path) -> str:
     return str(candidates[0])
 
 
+def has_audio(path: Path) -> bool:
+    """Whether a Parquet file has a column with bytes."""
+    return any(contains_bytes(field.type) for field in _schema(path))
+
+
 def class_names(schema: Any) -> dict[str, tuple[str, ...]]:
     """The names of the classes of each `ClassLabel` of Hugging Face, by column."""
     stored = (schema.metadata or {}).get(b"huggingface")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,11 @@ _VALIDATION = {"validation", "valid", "val", "validate", "vali"}
 _TEST = {HELD_OUT, "testing", "tst", "heldout", "held-out", "held_out"}
 _EITHER = {"dev", "eval", "evaluation"}
 """Names whose meaning depends on the others: `dev` is train or validation, `eval` validation or test."""
+
+
+def is_split_name(name: str) -> bool:
+    """Whether a name is one that people use for splits, in any capital letters."""
+    return name.strip().casefold() in _TRAIN | _VALIDATION | _TEST | _EITHER
 
 
 class Cut(NamedTuple):
@@ -127,6 +133,17 @@ def _multi_hot(rows: Rows, classes: Sequence[str]) -> npt.NDArray[np.bool_]:
     for number, labels in enumerate(rows.labels or ()):
         hot[number, [column[label] for label in labels if label in column]] = True
     return hot
+
+
+def plain_fold(name: str) -> str:
+    """The number of a fold, without the word "fold".
+
+    Examples
+    --------
+    >>> plain_fold("fold_10"), plain_fold("Fold3"), plain_fold("a")
+    ('10', '3', 'a')
+    """
+    return re.sub(r"^fold[-_ ]*(?=\d)", "", name.strip(), flags=re.IGNORECASE)
 
 
 def _by_fold(rows: Rows, fold: str | None) -> list[str]:

@@ -1,0 +1,61 @@
+"""The subcommand `data inspect`, and the arguments with which the data set of a command is chosen.
+
+Other modules are imported inside functions, as in `commands`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from otoscope.cli import named_data
+from otoscope.cli._shared_arguments import add_debug, add_on_bad, add_option
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands of `data`."""
+    kinds = parser.add_subparsers(title="what to do", dest="action", metavar="ACTION", required=True)
+    words = "print what is understood of a folder, a table or a card with audio and labels"
+    inspecting = kinds.add_parser("inspect", help=words, description=words[0].upper() + words[1:] + ".")
+    inspecting.add_argument("path", metavar="PATH", help="a folder, a table, a tar, a Parquet file or a card (.toml)")
+    add_option(inspecting, "--dataset-option", "how it is read, such as label=species")
+    add_on_bad(inspecting)
+    inspecting.add_argument("--card", type=Path, metavar="FILE", help="write the options into a card (.toml)")
+    inspecting.add_argument(
+        "--no-audio", dest="audio", action="store_false", help="do not decode the audio files, read only their headers"
+    )
+    add_debug(inspecting, default=argparse.SUPPRESS)
+    inspecting.set_defaults(run=inspect)
+    named_data.add_arguments(kinds)
+
+
+def locate_dataset(arguments: argparse.Namespace) -> None:
+    """Replace the path in --dataset by the name of the data set and the option `path`, and add --on-bad to the options.
+
+    Parameters
+    ----------
+    arguments : the parsed arguments; nothing happens without `dataset` and `dataset_option`.
+    """
+    if not isinstance(getattr(arguments, "dataset", None), str) or not hasattr(arguments, "dataset_option"):
+        return
+    from otoscope import datasets
+
+    if getattr(arguments, "on_bad", None):
+        arguments.dataset_option.append(("on_bad", arguments.on_bad))
+    arguments.dataset, options = datasets.locate(arguments.dataset, dict(arguments.dataset_option))
+    arguments.dataset_option = list(options.items())
+
+
+def inspect(arguments: argparse.Namespace) -> int:
+    """Print what is understood of a path, and write a card if that was asked for."""
+    from otoscope.datasets.sources.description import describe
+    from otoscope.datasets.sources.files import FileDataset, write_card
+
+    options = dict(arguments.dataset_option) | ({"on_bad": arguments.on_bad} if arguments.on_bad else {})
+    dataset = FileDataset(path=arguments.path, **options)
+    description = describe(dataset, audio=arguments.audio)
+    print(description.text)
+    if arguments.card:
+        write_card(arguments.card, dataset)
+        print(f"\nthe card is {arguments.card}; use it as --dataset {arguments.card}")
+    return 0

@@ -1,0 +1,138 @@
+"""A comparison of a copy of a named data set with what is published about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from otoscope.datasets._file_digests import FileDigests
+from otoscope.datasets.catalog._declaration import Declaration
+from otoscope.datasets.catalog._named import NamedDataset
+from otoscope.datasets.sources import AudioFile, Rows, split_names
+from otoscope.datasets.sources.description import Description, audio_text
+from otoscope.datasets.sources.scan import AudioReport, scan_audio
+from otoscope.types import HELD_OUT
+
+_NAMED = 3
+
+
+def check_copy(dataset: NamedDataset, *, audio: bool = True) -> Description:
+    """Compare a copy of a data set with what is published, and look for faults.
+
+    Parameters
+    ----------
+    dataset : the data set.
+    audio : whether all audio is decoded and compared; otherwise only headers are read.
+
+    Returns
+    -------
+    Description. The facts are what there is; the problems are: clips that are missing or cannot be used, other counts,
+    durations and sampling rates than published ones, and audio or groups that are in several splits.
+
+    Raises
+    ------
+    MissingFilesError : when the data set is not on this machine.
+    """
+    rows, about = dataset.available, dataset.declaration
+    counts = count_clips(rows)
+    facts = [("name", dataset.name), ("folder", str(dataset.folder))]
+    facts += [(split, _of(counts.get(split, 0), published)) for split, published in about.clips.items()]
+    if not about.clips:
+        facts.append(("clips", f"{len(rows):,}"))
+    problems = [*_missing(dataset), *_counts(count_clips(dataset.listed), about.clips)]
+    if len(rows):
+        report = scan_audio(rows, decoded=audio)
+        facts.append(("audio", audio_text(report)))
+        problems += [*report.problems(), *_unlike(report, about), *_shared_groups(rows)]
+        problems += _duplicates(rows) if audio else []
+    return Description(facts, problems)
+
+
+def count_clips(rows: Rows) -> dict[str, int]:
+    """Count clips by split, with their number under "all".
+
+    Parameters
+    ----------
+    rows : the clips.
+    """
+    counts = {"all": len(rows)}
+    if rows.splits is not None:
+        found = Counter(rows.splits)
+        for name, role in split_names([name for name in found if name]).items():
+            counts[role] = counts.get(role, 0) + found[name]
+    return counts
+
+
+def _of(present: int, published: int) -> str:
+    return f"{present:,} of {published:,} published clips"
+
+
+def _missing(dataset: NamedDataset) -> Iterator[str]:
+    if dataset.missing:
+        names = _some(list(dataset.missing))
+        yield f"{len(dataset.missing):,} of {len(dataset.listed):,} clips of the tables have no audio file: {names}"
+
+
+def _counts(listed: Mapping[str, int], published: Mapping[str, int]) -> Iterator[str]:
+    for split, count in published.items():
+        if listed.get(split, 0) != count:
+            where = "the tables" if split == "all" else f"the tables of split {split!r}"
+            yield f"{where} list {listed.get(split, 0):,} clips, but {count:,} are published"
+
+
+def _unlike(report: AudioReport, about: Declaration) -> Iterator[str]:
+    """Durations and sampling rates that differ from the published ones."""
+    if about.rates:
+        others = Counter(rate for rate in report.rates if rate not in about.rates)
+        for rate, count in others.most_common():
+            yield f"{count:,} files have {rate} Hz, but {' or '.join(map(str, about.rates))} Hz are published"
+    if about.seconds:
+        low, high = about.seconds
+        outside = [seconds for seconds in report.seconds if not low - 0.05 <= seconds <= high + 0.05]
+        if outside:
+            span = f"{low:g} s" if low == high else f"{low:g} to {high:g} s"
+            yield f"{len(outside):,} files last {min(outside):.3g} to {max(outside):.3g} s, but {span} are published"
+
+
+def _shared_groups(rows: Rows) -> Iterator[str]:
+    """Groups of the held-out split, or of a fold, that are in others, too."""
+    if rows.groups is None:
+        return
+    parts = rows.folds if rows.folds is not None else rows.splits
+    if parts is None:
+        return
+    found: dict[str, set[str]] = {}
+    for part, groups in zip(parts, rows.groups, strict=True):
+        for group in groups:
+            found.setdefault(group, set()).add(part)
+    what = "folds" if rows.folds is not None else "splits"
+    shared = [group for group, where in found.items() if len(where) > 1 and (what == "folds" or HELD_OUT in where)]
+    if shared:
+        groups_of = f"{len(shared):,} of {len(found):,} groups, such as recordings or speakers,"
+        yield f"{groups_of} are in several {what}: {_some(shared)}"
+
+
+def _duplicates(rows: Rows) -> Iterator[str]:
+    """Clips whose files have the same content."""
+    digests = FileDigests()
+    found: dict[str, list[str]] = {}
+    for file, id in _files(rows).items():
+        found.setdefault(digests.digest(file.path), []).append(id)
+    digests.save()
+    equal = [ids for ids in found.values() if len(ids) > 1]
+    if equal:
+        pairs = _some([" = ".join(ids[:2]) for ids in equal])
+        yield f"{sum(map(len, equal)):,} clips have the audio of another one: {pairs}"
+
+
+def _files(rows: Rows) -> dict[AudioFile, str]:
+    """The first clip of each file."""
+    files: dict[AudioFile, str] = {}
+    for id, audio in zip(rows.ids, rows.audio, strict=True):
+        if isinstance(audio, AudioFile):
+            files.setdefault(audio, id)
+    return files
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:_NAMED])) + (" ..." if len(names) > _NAMED else "")

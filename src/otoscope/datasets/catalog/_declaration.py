@@ -1,0 +1,76 @@
+"""What is declared about a named data set: where it comes from, what it contains, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file that can be downloaded.
+
+    Parameters
+    ----------
+    url : its address.
+    md5 : its MD5 sum; "" where none is published.
+    into : folder below the data folder into which it is put; "" for the data folder itself.
+    unpacked : whether its content, a .zip or .tar.gz, is needed in place of the file.
+    """
+
+    url: str
+    md5: str = ""
+    into: str = ""
+    unpacked: bool = True
+
+    @property
+    def name(self) -> str:
+        """The name of the file.
+
+        >>> Download("https://zenodo.org/record/1/files/a.zip?download=1").name
+        'a.zip'
+        """
+        return self.url.partition("?")[0].rpartition("/")[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """What is declared about a named data set.
+
+    Parameters
+    ----------
+    folders : names that its folder has in the data folder, the official one first.
+    markers : files or folders in it, relative to it; a folder that has one of them is recognised.
+    layout : the files that are needed, relative to the folder, with what they contain.
+    homepage : where it is described and distributed.
+    licence : its licence.
+    citation : the publication.
+    clips : published number of clips by split, or {"all": number} for data sets with folds.
+    size : size of the download, as text.
+    rates : published sampling rates in Hz; empty where they vary.
+    seconds : published shortest and longest duration in seconds; None where they vary.
+    faults : known faults, each one sentence.
+    unverified : facts in this declaration that were not verified against the source, each one sentence.
+    downloads : files that may be downloaded; empty where the licence or the source requires something else.
+    instructions : what to do where nothing can be downloaded.
+    """
+
+    folders: tuple[str, ...]
+    markers: tuple[str, ...]
+    layout: Mapping[str, str]
+    homepage: str
+    licence: str
+    citation: str
+    clips: Mapping[str, int]
+    size: str = ""
+    rates: tuple[int, ...] = ()
+    seconds: tuple[float, float] | None = None
+    faults: tuple[str, ...] = ()
+    unverified: tuple[str, ...] = ()
+    downloads: tuple[Download, ...] = ()
+    instructions: str = ""
+
+    @property
+    def needed(self) -> str:
+        """The files that are needed, in one line."""
+        return ", ".join(f"{self.folders[0]}/{path}" for path in self.layout)

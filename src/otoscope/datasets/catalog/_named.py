@@ -1,0 +1,152 @@
+"""The base classes of named data sets."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from otoscope.datasets.catalog._declaration import Declaration
+from otoscope.datasets.catalog._location import find_folder
+from otoscope.datasets.sources import AudioFile, RowDataset, Rows
+
+
+class NamedDataset(RowDataset):
+    """The base class of data sets with an official layout.
+
+    A subclass sets `declaration`, `kind` and `classes`, and implements `list_rows` with paths relative to `folder`.
+    Without `classes`, they are the labels of all clips of the tables, sorted.
+
+    Parameters
+    ----------
+    root : the folder of all data sets, or of this one; None for OTOSCOPE_DATA or the configuration file.
+
+    Attributes
+    ----------
+    declaration : what is declared about the data set.
+    complete : whether every clip of the tables must have its file. False for data sets of which everyone has another
+        part: clips without a file are left out, and `missing` lists them.
+    """
+
+    declaration: ClassVar[Declaration]
+    complete: ClassVar[bool] = True
+
+    def __init__(self, *, root: str | None = None) -> None:
+        super().__init__()
+        self._root = root
+
+    @abstractmethod
+    def list_rows(self) -> Rows:
+        """List the clips of the official tables, also those whose file is missing.
+
+        Returns
+        -------
+        Rows. One row for each clip, or for each recording from which windows are cut.
+
+        Raises
+        ------
+        MissingFilesError : when the data set is not on this machine.
+        """
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder of the data set; raises `MissingFilesError` where its files are missing."""
+        return find_folder(self.name, self.declaration, self._root)
+
+    @cached_property
+    def listed(self) -> Rows:
+        """The result of `list_rows`."""
+        return self.list_rows()
+
+    @cached_property
+    def missing(self) -> dict[str, str]:
+        """The id and the path of each clip of the tables whose file is missing."""
+        exists = _Existing()
+        rows = self.listed
+        return {id: str(audio.path) for id, audio in zip(rows.ids, rows.audio, strict=True) if not exists(audio.path)}
+
+    @cached_property
+    def available(self) -> Rows:
+        """The clips of the tables whose files are there."""
+        rows, missing = self.listed, self.missing
+        if not missing:
+            return rows
+        return rows.take(np.array([number for number, id in enumerate(rows.ids) if id not in missing], dtype=np.int64))
+
+    def read(self) -> Rows:
+        """List the clips whose files are there, as `RowDataset.read`.
+
+        Raises
+        ------
+        FileNotFoundError : when a file of a complete data set is missing, or when all files are.
+        """
+        rows, missing = self.listed, self.missing
+        if self.classes is None:
+            self.classes = tuple(sorted({label for labels in rows.labels or () for label in labels}))
+        if missing and (self.complete or len(missing) == len(rows)):
+            raise FileNotFoundError(
+                f"data set {self.name!r}: {len(missing):,} of {len(rows):,} audio files are missing, the first is "
+                f"{next(iter(missing.values()))}; `otoscope data check {self.name}` lists them"
+            )
+        return self.available
+
+
+class FoldedDataset(NamedDataset):
+    """The base class of named data sets with official folds.
+
+    Parameters
+    ----------
+    root : as in `NamedDataset`.
+    fold : number of the fold that is held out. The others are the train split. There is no validation split: it is cut
+        from the train split, so that nothing is chosen on the held-out fold.
+    """
+
+    def __init__(self, *, root: str | None = None, fold: int = 1) -> None:
+        super().__init__(root=root)
+        self.fold = str(fold)
+
+
+class _Existing:
+    """Tells whether files exist; each folder is listed once."""
+
+    def __init__(self) -> None:
+        self._names: dict[Path, set[str]] = {}
+
+    def __call__(self, path: Path) -> bool:
+        folder = path.parent
+        if folder not in self._names:
+            self._names[folder] = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+        return path.name in self._names[folder]
+
+
+def stems(names: Sequence[str]) -> list[str]:
+    """Names of files without their suffixes.
+
+    >>> stems(["1-100032-A-0.wav"])
+    ['1-100032-A-0']
+    """
+    return [name.rpartition(".")[0] or name for name in names]
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text, such as the names of classes.
+
+    >>> words("cat dog")
+    ('cat', 'dog')
+    """
+    return tuple(text.split())
+
+
+def sorted_audio(folder: Path, suffix: str = ".wav") -> list[AudioFile]:
+    """The audio files of a folder with this suffix, sorted."""
+    return [AudioFile(path) for path in sorted(folder.glob(f"*{suffix}")) if not path.name.startswith(".")]
+
+
+def shipped(name: str) -> Any:
+    """Read a JSON file with names of classes or clips that is part of the package."""
+    return json.loads((Path(__file__).parent / "lists" / f"{name}.json").read_text(encoding="utf-8"))

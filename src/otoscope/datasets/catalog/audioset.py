@@ -1,0 +1,142 @@
+"""AudioSet (Gemmeke et al., ICASSP 2017): the balanced part, and both train parts together."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from otoscope.datasets.base import register
+from otoscope.datasets.catalog._declaration import Declaration
+from otoscope.datasets.catalog._named import NamedDataset, shipped
+from otoscope.datasets.sources import AudioFile, Column, Rows, list_audio, list_parquet
+from otoscope.datasets.sources.audio import Audio
+
+_NAMES: dict[str, str] = shipped("audioset")
+"""The display name of each class by its identifier, in the order of class_labels_indices.csv."""
+
+_FAULTS = (
+    "There is no validation split: it is cut from the train split.",
+    "Videos disappear: every copy has another part, so results of two copies are comparable on common clips only.",
+    "Some code sorts the classes by their names; here they have the order of class_labels_indices.csv.",
+    "Copies contain empty or damaged files, such as mW3S0u8bj58 (evaluation) and wM5Qf5xXT8w (unbalanced).",
+)
+_LAYOUT = {
+    "eval_segments.csv": "the table of the test split",
+    "balanced_train_segments.csv": "the table of the balanced train clips",
+    "audio/--4gqARaEJE.wav": "the files, in any subfolders and formats; or Parquet files with video_id and audio",
+}
+
+
+class _AudioSet(NamedDataset):
+    """Clips of AudioSet whose files, or rows in Parquet files, have the identifier of their video."""
+
+    kind = "multi-label"
+    classes = tuple(_NAMES.values())
+    complete = False
+    tables: tuple[tuple[str, str], ...]
+
+    def list_rows(self) -> Rows:
+        """List the segments of the official tables, as `NamedDataset.list_rows`."""
+        ids: list[str] = []
+        labels: list[tuple[str, ...]] = []
+        splits: list[str] = []
+        known: dict[str, tuple[str, ...]] = {}
+        for split, table in self.tables:
+            for video, mids in _segments(self.folder / table):
+                if mids not in known:
+                    known[mids] = tuple(_NAMES[mid] for mid in mids.split(","))
+                ids.append(video)
+                labels.append(known[mids])
+                splits.append(split)
+        found = self._found
+        return Rows(
+            ids, Column(len(ids), lambda row: found.get(ids[row]) or _expected(self.folder, ids[row])), labels, splits
+        )
+
+    @cached_property
+    def missing(self) -> dict[str, str]:
+        """The id and the expected path of each segment without audio."""
+        return {id: str(_expected(self.folder, id).path) for id in self.listed.ids if id not in self._found}
+
+    @cached_property
+    def _found(self) -> dict[str, Audio]:
+        """The audio of each video that is on this machine."""
+        packed = sorted(self.folder.rglob("*.parquet"))
+        if packed:
+            rows = list_parquet(packed, "audio")
+            return dict(zip(rows.table["video_id"], rows.audio, strict=True))
+        return {video_id(Path(name).stem): AudioFile(self.folder / name) for name in list_audio(self.folder)}
+
+
+def video_id(stem: str) -> str:
+    """The identifier of the video in the name of a file: alone, with a leading Y, or with times behind it.
+
+    >>> video_id("--4gqARaEJE"), video_id("Y--4gqARaEJE"), video_id("--4gqARaEJE_0.000"), video_id("Y--4gqARaEJE_0_10")
+    ('--4gqARaEJE', '--4gqARaEJE', '--4gqARaEJE', '--4gqARaEJE')
+    """
+    if len(stem) > 11 and stem[0] == "Y" and stem[12:13] in ("", "_", "."):
+        return stem[1:12]
+    return stem[:11]
+
+
+def _expected(folder: Path, video: str) -> AudioFile:
+    return AudioFile(folder / "audio" / f"{video}.wav")
+
+
+def _segments(table: Path) -> Iterator[tuple[str, str]]:
+    """The video and the identifiers of the classes of each segment; lines with # are comments."""
+    if not table.is_file():
+        raise FileNotFoundError(
+            f"no table at {table}; download it from https://research.google.com/audioset/download.html"
+        )
+    with table.open(encoding="utf-8", newline="") as file:
+        for line in csv.reader(file, skipinitialspace=True):
+            if line and not line[0].startswith("#"):
+                yield line[0], line[3]
+
+
+@register("as20k")
+class As20k(_AudioSet):
+    """AudioSet-20k: 22,160 balanced train and 20,371 evaluation clips of 10 s, 527 classes, multi-label."""
+
+    tables = (("train", "balanced_train_segments.csv"), ("test", "eval_segments.csv"))
+    declaration = Declaration(
+        folders=("AudioSet", "audioset"),
+        markers=("eval_segments.csv",),
+        layout=_LAYOUT,
+        homepage="https://research.google.com/audioset/",
+        licence="CC-BY-4.0 for the labels; the audio is from YouTube and must not be distributed",
+        citation="J. F. Gemmeke et al. Audio Set: An ontology and human-labeled dataset for audio events. "
+        "ICASSP, 2017.",
+        clips={"train": 22160, "test": 20371},
+        seconds=(0, 10.1),
+        faults=_FAULTS,
+        unverified=(
+            "Whether the two named damaged files are damaged in every copy.",
+            "The exact number of unbalanced clips.",
+        ),
+        instructions="The tables are at https://research.google.com/audioset/download.html. The clips are cut from "
+        "YouTube; a crawl of March 2023 with 18,685 and 17,142 clips is agkphysics/AudioSet at Hugging Face (Parquet).",
+    )
+
+
+@register("as2m")
+class As2m(_AudioSet):
+    """AudioSet-2M: 2,063,949 train clips (balanced and unbalanced) and 20,371 evaluation clips, 527 classes."""
+
+    tables = (("train", "unbalanced_train_segments.csv"), *As20k.tables)
+    declaration = Declaration(
+        folders=As20k.declaration.folders,
+        markers=("unbalanced_train_segments.csv",),
+        layout={"unbalanced_train_segments.csv": "the table of the unbalanced train clips", **_LAYOUT},
+        homepage=As20k.declaration.homepage,
+        licence=As20k.declaration.licence,
+        citation=As20k.declaration.citation,
+        clips={"train": 2041789 + 22160, "test": 20371},
+        seconds=(0, 10.1),
+        faults=(*_FAULTS, "Classes are so unbalanced that most work draws 200,000 weighted clips for each epoch."),
+        unverified=As20k.declaration.unverified,
+        instructions=As20k.declaration.instructions,
+    )

@@ -1,0 +1,57 @@
+"""A folder with one folder of audio files for each class, with or without folders of splits above them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from otoscope.datasets.sources.audio import AudioFiles
+from otoscope.datasets.sources.folder import list_audio
+from otoscope.datasets.sources.labels import one_each
+from otoscope.datasets.sources.rows import Rows
+from otoscope.datasets.sources.settings import Found, Settings
+from otoscope.datasets.sources.splits import is_split_name, plain_fold
+
+
+def read_class_folders(folder: Path, settings: Settings) -> Found | None:
+    """Read folders of classes.
+
+    Parameters
+    ----------
+    folder : the folder.
+    settings : `splits` may name the folders of splits.
+
+    Returns
+    -------
+    Found; None for a folder whose audio files are not in at least two folders.
+    """
+    files = list_audio(folder)
+    parts = [file.split("/") for file in files]
+    tops = sorted({part[0] for part in parts if len(part) > 1})
+    with_splits = bool(tops) and all(len(part) > 2 for part in parts) and all(_is_split(top, settings) for top in tops)
+    with_folds = bool(tops) and all(len(part) > 2 for part in parts) and all(_is_fold(top) for top in tops)
+    level = 1 if with_splits or with_folds else 0
+    inside = [number for number, part in enumerate(parts) if len(part) > level + 1]
+    labels = [parts[number][level] for number in inside]
+    if len(set(labels)) < 2:
+        return None
+    names = [files[number] for number in inside]
+    above = [parts[number][0] for number in inside] if level else None
+    rows = Rows(
+        ids=names,
+        audio=AudioFiles(folder, names),
+        labels=one_each(labels),
+        splits=above if with_splits else None,
+        folds=[plain_fold(name) for name in above] if above and with_folds else None,
+    )
+    found = Found("folders of classes", rows, len(rows), kind="multi-class")
+    if len(inside) < len(files):
+        found.notes.append(f"{len(files) - len(inside)} audio files outside the folders of classes were left out")
+    return found
+
+
+def _is_split(name: str, settings: Settings) -> bool:
+    return name in settings.splits if settings.splits else is_split_name(name)
+
+
+def _is_fold(name: str) -> bool:
+    return name.casefold().startswith("fold") and plain_fold(name).isdecimal()

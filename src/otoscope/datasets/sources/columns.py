@@ -1,0 +1,143 @@
+"""What the columns of a table mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from otoscope.datasets.sources.folder import is_audio
+from otoscope.datasets.sources.settings import Settings
+from otoscope.datasets.sources.tables import Table
+from otoscope.registry import unknown
+
+_NAMES = {
+    "path": "path file filename file_name filepath file_path audio audio_path audio_file audio_filename wav wav_path "
+    "wav_file fname slice_file_name begin_path begin_file recording_path clip_path sound_file name clip recording id",
+    "split": "split splits set subset partition",
+    "fold": "fold folds cv_fold",
+    "group": "group groups speaker speaker_id src_file site recording_id recordist subject subject_id session",
+    "start": "start start_time start_s start_seconds begin begin_time begin_time_s t_start",
+    "end": "end end_time end_s end_seconds stop t_end",
+    "onset": "onset onset_s onset_seconds event_onset",
+    "offset": "offset offset_s offset_seconds event_offset",
+}
+_LABELS = (
+    "label labels class classes category categories tag tags species event_label class_name class_label annotation"
+)
+_WEAK_LABELS = "primary_label ebird_code genre instrument emotion word target targets class_id label_id classid event"
+_RAVEN = ("begin_time_s", "end_time_s")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table by their roles. None for a role that no column has.
+
+    Parameters
+    ----------
+    label : the column of labels; None for a table that only lists files.
+    path, split, fold, group, start, end, onset, offset : the other columns.
+    """
+
+    label: str | None
+    path: str | None = None
+    split: str | None = None
+    fold: str | None = None
+    group: str | None = None
+    start: str | None = None
+    end: str | None = None
+    onset: str | None = None
+    offset: str | None = None
+
+    @property
+    def events(self) -> bool:
+        """Whether the table lists events: it has onsets and offsets."""
+        return self.onset is not None and self.offset is not None
+
+
+def plain_name(name: str) -> str:
+    """A name of a column in small letters, with "_" between words.
+
+    Examples
+    --------
+    >>> plain_name("Begin Time (s)"), plain_name("fileName")
+    ('begin_time_s', 'file_name')
+    """
+    words = re.sub(r"([a-z])([A-Z])", r"\1_\2", name.strip())
+    return re.sub(r"[^\w]+", "_", words).strip("_").casefold()
+
+
+def find_columns(table: Table, settings: Settings, *, needs_path: bool = True) -> Columns:
+    """Find the roles of the columns of a table.
+
+    Parameters
+    ----------
+    table : the table.
+    settings : settings that name columns.
+    needs_path : whether the table must have a column with paths of audio files.
+
+    Returns
+    -------
+    Columns.
+
+    Raises
+    ------
+    ValueError : when a column that the settings name does not exist, or when there is no column for the labels or the
+        paths, or when several columns may be the labels. The message lists the columns.
+    """
+    plain = {plain_name(name): name for name in reversed(list(table.columns))}
+    roles: dict[str, str | None] = {}
+    for role, known in _NAMES.items():
+        given = settings.columns.get(role)
+        roles[role] = given or None
+        if given:
+            _expect(table, given)
+        elif given is None:
+            roles[role] = next((plain[name] for name in known.split() if name in plain), None)
+    if "path" not in settings.columns:
+        roles["path"] = _path_column(table, roles["path"])
+    if roles["onset"] is None and all(name in plain for name in _RAVEN) and "start" not in settings.columns:
+        roles["onset"], roles["offset"] = (plain[name] for name in _RAVEN)
+    if roles["onset"] and roles["offset"]:
+        roles["start"] = roles["end"] = None
+    if needs_path and not roles["path"]:
+        raise ValueError(
+            f"{table.path}: no column names audio files; its columns: {', '.join(table.columns)}. "
+            'Say which one does: --dataset-option \'columns={"path": "NAME"}\''
+        )
+    others = {name for name in roles.values() if name}
+    return Columns(_label_column(table, settings, plain, others), **roles)
+
+
+def _label_column(table: Table, settings: Settings, plain: dict[str, str], others: set[str]) -> str | None:
+    if settings.label:
+        _expect(table, settings.label)
+        return settings.label
+    for names in (_LABELS, _WEAK_LABELS):
+        found = [plain[name] for name in names.split() if name in plain and plain[name] not in others]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(
+                f"{table.path}: several columns may be the labels: {', '.join(found)}. "
+                f"Choose one: --dataset-option label={found[0]}"
+            )
+    rest = [name for name in table.columns if name not in others]
+    return rest[0] if len(rest) == 1 else None
+
+
+def _path_column(table: Table, named: str | None) -> str | None:
+    """The column with names of audio files: of those, the one with a usual name, or the first one."""
+    if named and any(is_audio(text) for text in table[named][:100]):
+        return named
+    found = [name for name, values in table.columns.items() if _mostly_audio(values[:100])]
+    return found[0] if found else named
+
+
+def _mostly_audio(texts: Sequence[str]) -> bool:
+    return bool(texts) and sum(map(is_audio, texts)) > len(texts) / 2
+
+
+def _expect(table: Table, name: str) -> None:
+    if name not in table:
+        raise ValueError(f"{table.path}: {unknown('column', name, table.columns)}")

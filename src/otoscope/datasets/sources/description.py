@@ -1,0 +1,124 @@
+"""A description of a data set in files: what was understood, and what looks wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from otoscope.datasets.sources.files import FileDataset
+from otoscope.datasets.sources.scan import AudioReport, scan_audio
+from otoscope.types import Task
+
+_SHOWN = 12
+"""Number of classes that are listed."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What was understood of a data set.
+
+    Parameters
+    ----------
+    facts : pairs of a name, such as "clips", and a text.
+    problems : sentences about what looks wrong, the serious ones first.
+    """
+
+    facts: list[tuple[str, str]]
+    problems: list[str]
+
+    @property
+    def text(self) -> str:
+        """The facts and problems as lines."""
+        width = max(len(name) for name, _ in self.facts)
+        lines = [f"{name:<{width}}  {value}" for name, value in self.facts]
+        lines += ["", "what looks wrong:", *(f"- {problem}" for problem in self.problems)] if self.problems else []
+        return "\n".join(lines)
+
+
+def describe(dataset: FileDataset, *, audio: bool = True) -> Description:
+    """Describe a data set in files.
+
+    Parameters
+    ----------
+    dataset : the data set.
+    audio : whether all audio is decoded, to find what cannot be used; otherwise only headers are read.
+
+    Returns
+    -------
+    Description.
+    """
+    found = dataset.found
+    if not audio:
+        vars(dataset)["audio_report"] = scan_audio(found.rows, decoded=False)
+    report = dataset.audio_report
+    facts = [("name", dataset.name), ("path", str(dataset.path)), ("layout", found.layout)]
+    problems = _missing(dataset) + report.problems()
+    facts.append(("audio", audio_text(report)))
+    facts += [("note", note) for note in found.notes]
+    try:
+        facts += _task_facts(dataset.task, dataset)
+    except (ValueError, OSError) as error:
+        problems.insert(0, str(error))
+    return Description(facts, problems)
+
+
+def _missing(dataset: FileDataset) -> list[str]:
+    found = dataset.found
+    if not found.missing:
+        return []
+    names = ", ".join(map(repr, found.missing[:3])) + (" ..." if len(found.missing) > 3 else "")
+    return [f"the audio of {len(found.missing)} of {found.listed} clips is missing: {names}"]
+
+
+def _task_facts(task: Task, dataset: FileDataset) -> list[tuple[str, str]]:
+    rows = dataset.rows
+    facts = [("task", f"{task.kind}, {len(task.classes)} classes, main metric {task.metric}")]
+    counts = Counter(label for labels in rows.labels or () for label in labels)
+    facts.append(("classes", _class_text(task.classes, counts)))
+    facts.append(("clips", f"{len(rows):,} of {dataset.found.listed:,} in the source; length policy: {dataset.length}"))
+    if rows.labels is not None and (empty := sum(not labels for labels in rows.labels)):
+        facts.append(("", f"{empty:,} without a label"))
+    facts.append(("splits", _split_text(dataset)))
+    if rows.folds is not None:
+        facts.append(("folds", f"{', '.join(dataset.folds)}; choose one with --dataset-option fold=NAME"))
+    groups = {group for several in rows.groups or () for group in several}
+    if groups:
+        facts.append(("groups", f"{len(groups):,}, kept in one split where it is cut"))
+    if rows.events is not None:
+        facts.append(("events", f"{sum(map(len, rows.events)):,}"))
+    return facts
+
+
+def _class_text(classes: Sequence[str], counts: Counter[str]) -> str:
+    shown = [f"{name} {counts[name]}" for name in classes[:_SHOWN]]
+    more = f" and {len(classes) - _SHOWN} more" if len(classes) > _SHOWN else ""
+    return ", ".join(shown) + more
+
+
+def _split_text(dataset: FileDataset) -> str:
+    sizes = ", ".join(f"{split} {len(dataset.clips(split)):,}" for split in dataset.splits)
+    rows, cut = dataset.rows, dataset.cut
+    if dataset.fold is not None or (rows.folds is not None and rows.splits is None):
+        return f"{sizes}; the held-out fold is {dataset.fold or dataset.folds[0]}"
+    names = {name for name in rows.splits or () if name}
+    if len(names) > 1:
+        return f"{sizes}; from the source ({', '.join(sorted(names))})"
+    return f"{sizes}; cut by iterative stratification, seed {cut.seed}"
+
+
+def audio_text(report: AudioReport) -> str:
+    if not report.seconds:
+        return "none could be read"
+    hours = sum(report.seconds) / 3600
+    rates = _counts(report.rates, "Hz")
+    channels = _counts(report.channels, "channels")
+    seconds = sorted(report.seconds)
+    middle = seconds[len(seconds) // 2]
+    duration = f"{seconds[0]:.3g} to {seconds[-1]:.3g} s (median {middle:.3g} s)"
+    return f"{len(seconds):,} files, {hours:.3g} h; {duration}; {rates}; {channels}"
+
+
+def _counts(values: Iterable[int], unit: str) -> str:
+    counts = Counter(values).most_common()
+    return ", ".join(f"{value} {unit}" + (f" ({times})" if len(counts) > 1 else "") for value, times in counts)

@@ -1,0 +1,203 @@
+"""Rows from a table: its lines are clips, or events of clips."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from otoscope.datasets.sources.audio import Audio
+from otoscope.datasets.sources.columns import Columns, find_columns, plain_name
+from otoscope.datasets.sources.labels import find_separator, several
+from otoscope.datasets.sources.rows import Rows
+from otoscope.datasets.sources.settings import Found, Settings
+from otoscope.datasets.sources.splits import plain_fold
+from otoscope.datasets.sources.tables import Table
+from otoscope.types import Event
+
+Place = Callable[[Sequence[str]], tuple[Sequence[Audio | None], list[str]]]
+"""Returns the audio of each name, None where it is missing, and sentences about what was corrected."""
+
+
+def rows_of_table(table: Table, settings: Settings, layout: str, place: Place | Sequence[Audio]) -> Found:
+    """Make rows of a table.
+
+    Lines that name the same part of the same audio are one clip with the labels of all of them. A table with onsets and
+    offsets lists events; its clips are the audio files.
+
+    Parameters
+    ----------
+    table : the table.
+    settings : the settings.
+    layout : what the source is, for the description.
+    place : a function that finds the audio that a column names, or the audio of each line.
+
+    Returns
+    -------
+    Found.
+
+    Raises
+    ------
+    ValueError : when the table cannot be understood; the message names the column and the line.
+    """
+    by_name = callable(place)
+    columns = find_columns(table, settings, needs_path=by_name)
+    if columns.label is None:
+        raise ValueError(
+            f"{table.path}: no column of labels was recognised; its columns: {', '.join(table.columns)}. "
+            "Say which one it is: --dataset-option label=NAME"
+        )
+    names = table[columns.path] if columns.path else [str(number) for number in range(len(table))]
+    if callable(place):
+        audio, notes = place(names)
+    else:
+        audio, notes = place, []
+    lines = _Lines(table, columns, settings, names, audio)
+    notes += lines.notes
+    found = lines.events() if columns.events else lines.clips()
+    return Found(layout, found, lines.listed, missing=lines.missing, notes=[*notes, *lines.counted()])
+
+
+class _Lines:
+    """The lines of a table, with their labels."""
+
+    def __init__(
+        self,
+        table: Table,
+        columns: Columns,
+        settings: Settings,
+        names: Sequence[str],
+        audio: Sequence[Audio | None],
+    ) -> None:
+        self.table, self.columns, self.names, self.audio = table, columns, names, audio
+        assert columns.label is not None
+        texts = table[columns.label]
+        separator = settings.separator
+        if separator is None:
+            plural = plain_name(columns.label).endswith(("s", "mids"))
+            separator = "" if columns.events else find_separator(texts, plural)
+        self.labels = several(texts, separator)
+        self.notes = [f"labels are column {columns.label!r}{f', separated by {separator!r}' if separator else ''}"]
+        commas = sum("," in text for text in set(texts)) if not separator else 0
+        if commas and not any(text.startswith("[") for text in texts[:100]):
+            self.notes.append(
+                f"{commas} labels contain a comma; if they list several labels, give --dataset-option separator=,"
+            )
+        self.missing: list[str] = []
+        self.listed = 0
+        self._repeated = 0
+
+    def clips(self) -> Rows:
+        """One row for each part of an audio file."""
+        columns, table = self.columns, self.table
+        starts = [_seconds(value) for value in self._times(columns.start)] if columns.start else None
+        ends = self._times(columns.end) if columns.end else None
+        if len(set(self.names)) == len(self.names):
+            kept = self._present(range(len(table)))
+            labels = self.labels
+        else:
+            kept, labels = self._merged(starts, ends)
+        rows = Rows(
+            ids=self.names,
+            audio=self.audio,  # type: ignore[arg-type]
+            labels=labels,
+            splits=table[columns.split] if columns.split else None,
+            folds=[plain_fold(name) for name in table[columns.fold]] if columns.fold else None,
+            groups=several(table[columns.group], "") if columns.group else None,
+            starts=starts,
+            ends=ends,
+        )
+        if len(kept) < len(rows):
+            rows = rows.take(kept)
+        return _with_part_ids(rows) if starts or ends else rows
+
+    def events(self) -> Rows:
+        """One row for each audio file, with its events."""
+        onsets, offsets = (self._times(name) for name in (self.columns.onset, self.columns.offset))
+        lines: dict[str, list[int]] = {}
+        for number, name in enumerate(self.names):
+            lines.setdefault(name, []).append(number)
+        first = self._present([numbers[0] for numbers in lines.values()])
+        events = [
+            tuple(self._event(n, onsets[n], offsets[n]) for n in lines[self.names[f]] if self.labels[n]) for f in first
+        ]
+        unique = [tuple(dict.fromkeys(of_file)) for of_file in events]
+        self._repeated = sum(map(len, events)) - sum(map(len, unique))
+        columns, table = self.columns, self.table
+        rows = Rows(
+            ids=self.names,
+            audio=self.audio,  # type: ignore[arg-type]
+            splits=table[columns.split] if columns.split else None,
+            folds=[plain_fold(name) for name in table[columns.fold]] if columns.fold else None,
+            groups=several(table[columns.group], "") if columns.group else None,
+        )
+        labels = [tuple(sorted({event.label for event in of_file})) for of_file in unique]
+        return rows.take(first, labels=labels, events=unique)
+
+    def counted(self) -> list[str]:
+        """A sentence about repeated lines."""
+        return [f"{self._repeated} repeated lines were left out"] if self._repeated else []
+
+    def _event(self, line: int, onset: float | None, offset: float | None) -> Event:
+        label = self.labels[line][0]
+        try:
+            return Event(_seconds(onset), float("nan") if offset is None else offset, label)
+        except ValueError as error:
+            raise ValueError(f"{self.table.path}, row {line + 1}: {error}") from error
+
+    def _times(self, name: str | None) -> list[float | None]:
+        """A column of times in seconds; None where it is empty."""
+        assert name is not None
+        values = self.table[name]
+        if "" not in set(values):
+            return list(self.table.numbers(name))
+        filled = Table(self.table.path, {name: [value or "nan" for value in values]})
+        return [None if number != number else number for number in filled.numbers(name)]
+
+    def _present(self, lines: Sequence[int]) -> list[int]:
+        """The lines whose audio was found."""
+        self.listed += len(lines)
+        kept = [line for line in lines if self.audio[line] is not None]
+        if len(kept) < len(lines):
+            self.missing += [self.names[line] for line in lines if self.audio[line] is None]
+        return kept
+
+    def _merged(
+        self, starts: Sequence[float] | None, ends: Sequence[float | None] | None
+    ) -> tuple[list[int], list[tuple[str, ...]]]:
+        """The first line of each part of an audio file, and the labels of all lines of this part."""
+        first: dict[Any, int] = {}
+        labels = list(self.labels)
+        others = [column for column in (self.columns.split, self.columns.fold) if column]
+        for line, name in enumerate(self.names):
+            key = (name, starts[line] if starts else 0, ends[line] if ends else None)
+            before = first.setdefault(key, line)
+            if before == line:
+                continue
+            for column in others:
+                if self.table[column][line] != self.table[column][before]:
+                    raise ValueError(
+                        f"{self.table.path}: rows {before + 1} and {line + 1} name {name!r}, with different values of "
+                        f"{column}; a clip belongs to one"
+                    )
+            if set(labels[line]) <= set(labels[before]):
+                self._repeated += 1
+            labels[before] = tuple(dict.fromkeys((*labels[before], *labels[line])))
+        return self._present(list(first.values())), labels
+
+
+def _seconds(value: float | None) -> float:
+    return 0.0 if value is None else value
+
+
+def _with_part_ids(rows: Rows) -> Rows:
+    """Rows of parts of files: the id names the part, and parts of one file share a group."""
+    counts = Counter(rows.ids)
+    ids, groups = [], []
+    for number, id in enumerate(rows.ids):
+        start = rows.starts[number] if rows.starts else 0.0
+        end = rows.ends[number] if rows.ends else None
+        ids.append(f"{id}@{start:g}-{'' if end is None else f'{end:g}'}" if counts[id] > 1 else id)
+        own = rows.groups[number] if rows.groups else ()
+        groups.append((*own, id) if counts[id] > 1 and id not in own else own)
+    return rows.take(range(len(rows)), ids=ids, groups=groups)

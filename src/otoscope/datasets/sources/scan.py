@@ -1,0 +1,178 @@
+"""A check of all audio of a data set before it is encoded: what cannot be decoded, is empty, silent or not finite.
+
+The result of each audio file is kept in the cache folder of the user, until the file changes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from otoscope.audio.decode import AudioError, Source, decode, open_sound
+from otoscope.audio.part import SoundInfo, sound_info
+from otoscope.datasets._file_digests import FileDigests
+from otoscope.datasets.sources.audio import Audio, AudioFile, open_audio
+from otoscope.datasets.sources.rows import Rows
+
+_NAMED = 3
+_LONG = 600.0
+"""Duration in seconds from which a file is decoded in blocks and never as a whole."""
+
+
+class FileCheck(NamedTuple):
+    """The result of the check of one audio file.
+
+    Parameters
+    ----------
+    info : SoundInfo or None. Its header; None if the audio cannot be used.
+    silent : bool. Whether all samples are zero.
+    fault : str. Why the audio cannot be used; "" if it can.
+    """
+
+    info: SoundInfo | None
+    silent: bool
+    fault: str
+
+
+@dataclass
+class AudioReport:
+    """What was found out about the audio of some rows.
+
+    Parameters
+    ----------
+    seconds, rates, channels : duration, sampling rate in Hz and number of channels of each file that can be read.
+    longest : duration of the longest clip in seconds.
+    unusable : why the audio of a row cannot be used, by its id.
+    silent : ids of rows in files whose samples are all zero.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    rates: list[int] = field(default_factory=list)
+    channels: list[int] = field(default_factory=list)
+    longest: float = 0.0
+    unusable: dict[str, str] = field(default_factory=dict)
+    silent: list[str] = field(default_factory=list)
+
+    def problems(self) -> list[str]:
+        """Sentences that name the first clips with a problem."""
+        sentences = [f"{id!r}: {fault}" for id, fault in list(self.unusable.items())[:_NAMED]]
+        if len(self.unusable) > _NAMED:
+            sentences.append(f"the audio of {len(self.unusable) - _NAMED} more clips cannot be used")
+        if self.silent:
+            names = ", ".join(map(repr, self.silent[:_NAMED])) + (" ..." if len(self.silent) > _NAMED else "")
+            sentences.append(f"{len(self.silent)} clips are silent: {names}")
+        if len(rates := Counter(self.rates)) > 1:
+            sentences.append(f"files have {len(rates)} sampling rates; they are resampled to that of the encoder")
+        return sentences
+
+
+def scan_audio(rows: Rows, *, decoded: bool = True) -> AudioReport:
+    """Check the audio of rows; each file is read once.
+
+    Parameters
+    ----------
+    rows : the rows.
+    decoded : whether files are decoded; otherwise only their headers are read.
+
+    Returns
+    -------
+    AudioReport.
+    """
+    first: dict[Audio, list[int]] = {}
+    for number, audio in enumerate(rows.audio):
+        first.setdefault(audio, []).append(number)
+    report, kept = AudioReport(), _KeptChecks()
+
+    def check(audio: Audio) -> FileCheck:
+        if not decoded or not isinstance(audio, AudioFile):
+            return check_audio(audio, decoded=decoded)
+        try:
+            info, silent, fault = json.loads(kept.digest(audio.path))
+        except OSError as error:
+            return FileCheck(None, False, str(error))
+        return FileCheck(None if info is None else SoundInfo(*info), silent, fault)
+
+    with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
+        for numbers, result in zip(first.values(), pool.map(check, first), strict=True):
+            _add(report, rows, numbers, result)
+    kept.save()
+    return report
+
+
+class _KeptChecks(FileDigests):
+    """Checks of audio files in place of their digests."""
+
+    kind = "audio-1"  # another number when the check changes
+
+    def compute(self, file: Path) -> str:
+        return json.dumps(check_audio(AudioFile(file), decoded=True))
+
+
+def check_audio(audio: Audio, *, decoded: bool) -> FileCheck:
+    """Check one audio file.
+
+    Parameters
+    ----------
+    audio : where it is.
+    decoded : whether it is decoded.
+    """
+    try:
+        source = open_audio(*audio.where)
+        info = sound_info(source)
+        if not info.samples:
+            return FileCheck(None, False, "the file has no samples; remove it")
+        if not decoded:
+            return FileCheck(info, False, "")
+        source = open_audio(*audio.where)
+        silent = _silent_in_blocks(source, info) if info.seconds > _LONG else not np.any(decode(source)[0])
+    except (AudioError, OSError, ValueError) as error:
+        return FileCheck(None, False, str(error))
+    return FileCheck(info, silent, "")
+
+
+def _silent_in_blocks(source: Source, info: SoundInfo) -> bool:
+    """Whether a long file is silent; raises `AudioError` if it is truncated or has samples that are not finite."""
+    samples, silent = 0, True
+    with open_sound(source) as file:
+        while len(block := file.read(1 << 20, dtype="float32", always_2d=True)):
+            samples += len(block)
+            silent = silent and not block.any()
+            if not np.isfinite(block).all():
+                raise AudioError(f"{source} contains NaN or infinite samples; repair or remove the file")
+    if samples < info.samples - 0.1 * info.rate:
+        raise AudioError(f"{source} is truncated: {info.samples:,} samples are declared and {samples:,} were decoded")
+    return silent
+
+
+def _add(report: AudioReport, rows: Rows, numbers: list[int], result: FileCheck) -> None:
+    """Add one file and its rows to the report."""
+    ids = [rows.ids[number] for number in numbers]
+    if result.info is None:
+        report.unusable |= dict.fromkeys(ids, result.fault)
+        return
+    report.seconds.append(result.info.seconds)
+    report.rates.append(result.info.rate)
+    report.channels.append(result.info.channels)
+    report.silent += ids if result.silent else []
+    for number, start, end in _spans(rows, numbers, result.info):
+        if start >= result.info.seconds or end > result.info.seconds + 0.1 or end <= start:
+            reason = f"the part from {start:g} s to {end:g} s is not in the file, which lasts {result.info.seconds:g} s"
+            report.unusable[rows.ids[number]] = reason
+        else:
+            report.longest = max(report.longest, end - start)
+
+
+def _spans(rows: Rows, numbers: list[int], info: SoundInfo) -> Iterator[tuple[int, float, float]]:
+    """The number, the start and the end of each row of a file."""
+    for number in numbers:
+        start = rows.starts[number] if rows.starts is not None else 0.0
+        end = rows.ends[number] if rows.ends is not None else None
+        yield number, start, info.seconds if end is None else end

@@ -1,0 +1,155 @@
+"""The options with which the files of a user are read, and what was found in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from otoscope.datasets.sources.length import Length
+from otoscope.datasets.sources.patterns import check_pattern
+from otoscope.datasets.sources.rows import Rows
+from otoscope.datasets.sources.splits import Cut
+from otoscope.registry import unknown
+
+ON_BAD = ("fail", "skip")
+"""What happens to a clip whose audio cannot be used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the files of a user are read. They are the options of `FileDataset`, and the keys of a card.
+
+    Parameters
+    ----------
+    label : the column with the labels; None for the only one that looks like it.
+    columns : names of other columns by their role: path, split, fold, group, start, end, onset, offset. An empty name
+        says that the table has no such column.
+    separator : what stands between several labels in one field; None to recognise it, "" for one label in each field.
+    pattern : a regular expression that finds the split, fold, group or label in the name of a file, by groups of these
+        names, such as "(?P<fold>[0-9])-(?P<group>[0-9]+)-"; None where names tell nothing.
+    audio : folder with the audio files, relative to the table; None to search for them beside the table.
+    splits : what each split of the source stands for: "train", "validation" or "test". Others are left out.
+    classes : the classes in their order; None for all labels, sorted. Other labels are left out.
+    kind : "multi-class" or "multi-label"; None to infer it.
+    metric : name of the main metric; None for accuracy or mAP.
+    merge_labels : whether labels that differ only in capital letters and spaces are one class.
+    window, hop : cut windows of this many seconds, one every `hop` seconds (default: `window`).
+    crop : use only the first seconds of each clip; not together with `window`.
+    short : what happens to a window that the audio does not fill: "keep", "pad", "tile" or "drop".
+    overlap : an event belongs to a window if it overlaps it by more than this many seconds.
+    validation, test, seed : shares and seed of the stratified cut, made where there are no splits and no folds.
+    on_bad : "fail" refuses a data set with clips whose audio is missing or cannot be used, "skip" leaves them out.
+
+    Raises
+    ------
+    ValueError : when a value is not allowed.
+    """
+
+    label: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    separator: str | None = None
+    pattern: str | None = None
+    audio: str | None = None
+    splits: Mapping[str, str] | None = None
+    classes: tuple[str, ...] | None = None
+    kind: Literal["multi-class", "multi-label"] | None = None
+    metric: str | None = None
+    merge_labels: bool = False
+    window: float | None = None
+    hop: float | None = None
+    crop: float | None = None
+    short: str = "keep"
+    overlap: float = 0.0
+    validation: float = 0.2
+    test: float = 0.2
+    seed: int = 0
+    on_bad: str = "fail"
+
+    def __post_init__(self) -> None:
+        if self.on_bad not in ON_BAD:
+            raise ValueError(f"on_bad must be one of {', '.join(ON_BAD)}, found {self.on_bad!r}")
+        if self.kind not in (None, "multi-class", "multi-label"):
+            raise ValueError(f"kind must be multi-class or multi-label, found {self.kind!r}")
+        if self.crop is not None and self.window is not None:
+            raise ValueError("give crop or window, not both")
+        for name in self.columns:
+            if name not in ROLES:
+                raise ValueError(unknown("role of a column", name, ROLES))
+        for role in (self.splits or {}).values():
+            if role not in ("train", "validation", "test"):
+                raise ValueError(f"splits must name train, validation or test, found {role!r}")
+        if not (self.validation >= 0 and self.test > 0 and self.validation + self.test < 1):
+            raise ValueError(
+                f"the shares of validation ({self.validation}) and test ({self.test}) must leave a share for train"
+            )
+        if self.pattern is not None:
+            check_pattern(self.pattern)
+        _ = self.length
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Settings:
+        """Make settings of plain values, such as those of a card.
+
+        Raises
+        ------
+        TypeError : for an unknown option.
+        """
+        known = {f.name for f in fields(cls)}
+        for name in options:
+            if name not in known:
+                raise TypeError(unknown("option", name, known))
+        values = dict(options)
+        if values.get("classes") is not None:
+            values["classes"] = tuple(values["classes"])
+        return cls(**values)
+
+    @property
+    def length(self) -> Length:
+        """The length policy."""
+        if self.crop is not None:
+            return Length(self.crop, None, self.short, self.overlap)
+        return Length(self.window, self.hop or self.window, self.short, self.overlap)
+
+    @property
+    def cut(self) -> Cut:
+        """The stratified cut."""
+        return Cut(self.validation, self.test, self.seed)
+
+
+ROLES = ("path", "split", "fold", "group", "start", "end", "onset", "offset")
+"""The roles of columns beside the labels."""
+
+
+@dataclass
+class Found:
+    """What was found at a path.
+
+    Parameters
+    ----------
+    layout : what kind of source it is, for the description.
+    rows : the rows whose audio was found.
+    listed : number of clips that the source lists, with those whose audio is missing.
+    classes : the classes where the source declares them, else None.
+    kind : the kind of the task where the source declares it, else None.
+    missing : names of the first clips whose audio is missing.
+    notes : sentences about what was corrected, and what looks wrong.
+    """
+
+    layout: str
+    rows: Rows
+    listed: int
+    classes: tuple[str, ...] | None = None
+    kind: Literal["multi-class", "multi-label"] | None = None
+    missing: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class UnrecognisedError(ValueError):
+    """A path whose layout is not recognised; the message says what was found there and what is understood."""
+
+
+def card_folder(path: Path) -> Path:
+    """The folder against which relative paths of a source are resolved: the path itself, or the folder of a file."""
+    return path if path.is_dir() else path.parent

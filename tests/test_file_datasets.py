@@ -1,0 +1,403 @@
+"""The files of a user as a data set: layouts, tables as people have them, cards."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import helpers_sources as helpers
+from otoscope import datasets
+from otoscope.cli import main
+from otoscope.datasets.contract import CONTRACT
+from otoscope.datasets.sources import FileDataset, scan
+from otoscope.types import Event
+
+NAMES = [f"{number}.wav" for number in range(12)]
+LABELS = [("dog", "cat")[number % 2] for number in range(12)]
+
+
+def _write_files(folder: Path, names: list[str] = NAMES) -> None:
+    for number, name in enumerate(names):
+        helpers.write_audio(folder / name, seed=number, seconds=0.1)
+
+
+def _write_table(path: Path, lines: list[str], encoding: str = "utf-8") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("\n".join(lines).encode(encoding))
+    return path
+
+
+def _labels(dataset: datasets.Dataset) -> dict[str, tuple[str, ...]]:
+    return {clip.id: clip.labels for split in dataset.splits for clip in dataset.clips(split)}
+
+
+def _expect_contract(path: Path, **options: Any) -> None:
+    results = CONTRACT.run("files", lambda: FileDataset(path=str(path), **options))
+    assert [f"{result.check}: {result.message}" for result in results if not result.passed] == []
+
+
+def test_folders_of_classes(tmp_path: Path) -> None:
+    _write_files(tmp_path, [f"{label}/{name}" for label, name in zip(LABELS, NAMES, strict=True)])
+    dataset = datasets.create(str(tmp_path))
+    assert dataset.name == tmp_path.name
+    assert (dataset.task.classes, dataset.task.kind, dataset.task.metric) == (("cat", "dog"), "multi-class", "accuracy")
+    assert _labels(dataset)["dog/0.wav"] == ("dog",)
+    _expect_contract(tmp_path)
+
+
+def test_folders_of_splits_and_classes(tmp_path: Path) -> None:
+    splits = ["train", "valid", "test"]
+    _write_files(tmp_path, [f"{splits[n // 4]}/{label}/{n}.wav" for n, label in enumerate(LABELS)])
+    dataset = FileDataset(path=str(tmp_path))
+    assert {split: len(dataset.clips(split)) for split in dataset.splits} == {"train": 4, "validation": 4, "test": 4}
+    assert dataset.clips("validation")[0].id.startswith("valid/")
+
+
+def test_folders_of_folds_and_classes(tmp_path: Path) -> None:
+    _write_files(tmp_path, [f"fold{n // 4 + 1}/{label}/{n}.wav" for n, label in enumerate(LABELS)])
+    dataset = FileDataset(path=str(tmp_path), fold=2)
+    assert dataset.folds == ["1", "2", "3"]
+    assert len(dataset.clips("test")) == 4
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_tables_of_every_format(tmp_path: Path, suffix: str) -> None:
+    _write_files(tmp_path / "audio")
+    rows = [{"path": name, "label": label} for name, label in zip(NAMES, LABELS, strict=True)]
+    path = tmp_path / f"birds{suffix}"
+    if suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    elif suffix == ".jsonl":
+        _write_table(path, [json.dumps(row) for row in rows])
+    else:
+        mark = "," if suffix == ".csv" else "\t"
+        _write_table(path, [f"path{mark}label", *(f"{row['path']}{mark}{row['label']}" for row in rows)])
+    for given_path in (path, tmp_path):
+        dataset = FileDataset(path=str(given_path))
+        assert _labels(dataset) == {name: (label,) for name, label in zip(NAMES, LABELS, strict=True)}
+    _expect_contract(path)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "mark"), [("utf-8", ","), ("utf-8-sig", ";"), ("cp1252", ";"), ("utf-16", "\t"), ("utf-8", "|")]
+)
+def test_encodings_and_delimiters(tmp_path: Path, encoding: str, mark: str) -> None:
+    names = [f"vögel {number}.wav" for number in range(8)]
+    _write_files(tmp_path, names)
+    lines = [f"{name}{mark} {('Möwe', 'Krähe')[number % 2]} " for number, name in enumerate(names)]
+    path = _write_table(tmp_path / "vögel.csv", [f"Datei{mark}Label", *lines], encoding)
+    dataset = FileDataset(path=str(path))
+    assert dataset.task.classes == ("Krähe", "Möwe")
+    assert set(_labels(dataset)) == set(names)
+
+
+def test_several_labels_in_one_field_or_in_several_lines(tmp_path: Path) -> None:
+    _write_files(tmp_path, NAMES[:6])
+    one = [f"{name},{'dog;cat' if number % 2 else 'cat'}" for number, name in enumerate(NAMES[:6])]
+    lines = [f"{name},{label}" for number, name in enumerate(NAMES[:6]) for label in ("cat", "dog")[: 1 + number % 2]]
+    lines.append(lines[-1])
+    expected = {name: {"dog", "cat"} if number % 2 else {"cat"} for number, name in enumerate(NAMES[:6])}
+    for name, body in (("one.csv", one), ("lines.csv", lines)):
+        dataset = FileDataset(path=str(_write_table(tmp_path / name, ["path,label", *body])))
+        assert {id: set(labels) for id, labels in _labels(dataset).items()} == expected
+        assert dataset.task.kind == "multi-label"
+    assert "1 repeated lines were left out" in dataset.found.notes
+
+
+def test_a_comma_separates_labels_only_in_a_column_of_labels(tmp_path: Path) -> None:
+    _write_files(tmp_path, NAMES[:2])
+    body = ['0.wav,"Bark, dog"', '1.wav,"Meow, cat"']
+    single = FileDataset(path=str(_write_table(tmp_path / "a.csv", ["path,label", *body])))
+    several = FileDataset(path=str(_write_table(tmp_path / "b.csv", ["path,labels", *body])))
+    assert single.found.rows.labels == [("Bark, dog",), ("Meow, cat",)]
+    assert any("separator=," in note for note in single.found.notes)
+    assert several.found.rows.labels == [("Bark", "dog"), ("Meow", "cat")]
+
+
+def test_splits_folds_and_groups_of_a_table(tmp_path: Path) -> None:
+    _write_files(tmp_path)
+    lines = [f"{name},{label},{1 + n % 3},s{n // 4}" for n, (name, label) in enumerate(zip(NAMES, LABELS, strict=True))]
+    path = _write_table(tmp_path / "a.csv", ["path,label,fold,speaker_id", *lines])
+    dataset = FileDataset(path=str(path), fold=2)
+    assert [clip.id for clip in dataset.clips("test")] == ["1.wav", "4.wav", "7.wav", "10.wav"]
+    assert dataset.clips("test")[1].groups == ("s1",)
+    by_split = [
+        f"{name},{label},{('Training', 'Eval')[n % 4 == 0]}"
+        for n, (name, label) in enumerate(zip(NAMES, LABELS, strict=True))
+    ]
+    dataset = FileDataset(path=str(_write_table(tmp_path / "b.csv", ["path,label,split", *by_split])))
+    assert [clip.id for clip in dataset.clips("test")] == ["0.wav", "4.wav", "8.wav"]
+
+
+def test_parts_of_files(tmp_path: Path) -> None:
+    helpers.write_audio(tmp_path / "long.wav", seconds=4)
+    lines = [
+        f"long.wav;{('dog', 'cat')[n % 2]};{n / 2:.1f};{n / 2 + 0.5:.1f}".replace(".", ",").replace("long,", "long.")
+        for n in range(8)
+    ]
+    dataset = FileDataset(path=str(_write_table(tmp_path / "a.csv", ["path;label;start;end", *lines])))
+    clips = [clip for split in dataset.splits for clip in dataset.clips(split)]
+    assert {clip.id for clip in clips} == {f"long.wav@{n / 2:g}-{n / 2 + 0.5:g}" for n in range(8)}
+    assert {len(clip.audio) for clip in clips} == {helpers.RATE // 2}
+    assert {clip.groups for clip in clips} == {("long.wav",)}
+
+
+def test_an_event_table_is_cut_into_windows(tmp_path: Path) -> None:
+    for number in range(5):
+        helpers.write_audio(tmp_path / f"{number}.wav", seed=number, seconds=3)
+    lines = [
+        f"{n}.wav,{onset},{onset + 0.5},{label}" for n in range(5) for onset, label in ((0.2, "dog"), (1.8, "cat"))
+    ]
+    path = _write_table(tmp_path / "events.csv", ["path,onset,offset,label", *lines])
+    dataset = FileDataset(path=str(path), window=1)
+    labels = _labels(dataset)
+    assert labels["0.wav@0"] == ("dog",)
+    assert labels["0.wav@1"] == labels["0.wav@2"] == ("cat",)
+    assert len(labels) == 15
+    _expect_contract(path, window=1)
+
+
+def test_one_of_several_columns_of_labels_is_chosen(tmp_path: Path) -> None:
+    _write_files(tmp_path, NAMES[:4])
+    lines = [f"{name},{n},g{n % 2}" for n, name in enumerate(NAMES[:4])]
+    path = _write_table(tmp_path / "a.csv", ["path,species,class", *lines])
+    with pytest.raises(ValueError, match=r"several columns may be the labels: class, species.*label="):
+        _ = FileDataset(path=str(path)).found
+    assert FileDataset(path=str(path), label="class").task.classes == ("g0", "g1")
+    with pytest.raises(ValueError, match="did you mean 'species'"):
+        _ = FileDataset(path=str(path), label="specie").found
+
+
+def test_labels_that_differ_in_case_are_offered_as_one(tmp_path: Path) -> None:
+    _write_files(tmp_path, NAMES[:6])
+    lines = [f"{name},{('dog', 'Dog', 'cat')[n % 3]}" for n, name in enumerate(NAMES[:6])]
+    path = str(_write_table(tmp_path / "a.csv", ["path,label", *lines]))
+    dataset = FileDataset(path=path)
+    assert len(dataset.task.classes) == 3
+    assert any("'dog' = 'Dog'" in note and "merge_labels=true" in note for note in dataset.found.notes)
+    assert len(FileDataset(path=path, merge_labels=True).task.classes) == 2
+
+
+def test_missing_audio_is_refused_or_left_out(tmp_path: Path) -> None:
+    _write_files(tmp_path)
+    lines = [f"{name},{label}" for name, label in zip(NAMES, LABELS, strict=True)]
+    path = str(_write_table(tmp_path / "a.csv", ["path,label", *lines, "gone.wav,dog"]))
+    with pytest.raises(FileNotFoundError, match=r"1 of 13 clips is missing: 'gone.wav'.*--on-bad skip"):
+        _ = FileDataset(path=path).rows
+    assert len(FileDataset(path=path, on_bad="skip").rows) == 12
+
+
+def test_audacity_labels(tmp_path: Path) -> None:
+    for number in range(4):
+        helpers.write_audio(tmp_path / f"{number}.wav", seed=number, seconds=2)
+        (tmp_path / f"{number}.txt").write_text("0.5\t1.25\tdog\n\\\t100\t200\n1.5\t2\tcat\n")
+    dataset = FileDataset(path=str(tmp_path))
+    assert dataset.rows[0].events == (Event(0.5, 1.25, "dog"), Event(1.5, 2.0, "cat"))
+    assert dataset.task.kind == "multi-label"
+
+
+def test_raven_selection_tables(tmp_path: Path) -> None:
+    head = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)\tSpecies"
+    for number in range(3):
+        helpers.write_audio(tmp_path / f"{number}.wav", seed=number, seconds=2)
+        lines = [f"1\t{view}\t1\t0.5\t1.0\t0\t10\tdog" for view in ("Waveform 1", "Spectrogram 1")]
+        _write_table(tmp_path / f"{number}.Table.1.selections.txt", [head, *lines])
+    dataset = FileDataset(path=str(tmp_path))
+    assert [row.events for row in dataset.rows] == [(Event(0.5, 1.0, "dog"),)] * 3
+
+
+def test_jams(tmp_path: Path) -> None:
+    values = [{"label": "dog", "role": "foreground"}, {"label": "street", "role": "background"}]
+    data = [{"time": 0.5, "duration": 0.5, "value": value, "confidence": 1} for value in values]
+    for number in range(3):
+        helpers.write_audio(tmp_path / "audio" / f"{number}.wav", seed=number, seconds=2)
+        jams = {"annotations": [{"namespace": "scaper", "data": data}], "file_metadata": {"duration": 2}}
+        _write_table(tmp_path / "jams" / f"{number}.jams", [json.dumps(jams)])
+    assert [row.events for row in FileDataset(path=str(tmp_path)).rows] == [(Event(0.5, 1.0, "dog"),)] * 3
+
+
+def test_tars_with_labels(tmp_path: Path) -> None:
+    for split, first in (("train", 0), ("test", 6)):
+        members = {}
+        for number in range(first, first + 6):
+            members[f"{number}.wav"] = helpers.audio_bytes(number)
+            members[f"{number}.json"] = json.dumps({"label": LABELS[number]}).encode()
+        helpers.write_tar(tmp_path / f"{split}-000.tar", members)
+    dataset = FileDataset(path=str(tmp_path))
+    assert _labels(dataset) == {name: (label,) for name, label in zip(NAMES, LABELS, strict=True)}
+    assert [clip.id for clip in dataset.clips("test")] == NAMES[6:]
+    _expect_contract(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_hugging_face_files(tmp_path: Path, suffix: str) -> None:
+    features = {"info": {"features": {"label": {"names": ["dog", "cat"], "_type": "ClassLabel"}}}}
+    for split, first in (("train", 0), ("test", 6)):
+        cells = [{"bytes": helpers.audio_bytes(n), "path": f"{n}.wav"} for n in range(first, first + 6)]
+        table = pyarrow.table({"audio": cells, "label": [n % 2 for n in range(6)]})
+        table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
+        (tmp_path / split).mkdir()
+        path = tmp_path / split / f"data-00000-of-00001.{suffix}"
+        if suffix == "parquet":
+            pyarrow.parquet.write_table(table, path)
+        else:
+            with pyarrow.ipc.new_stream(path, table.schema) as writer:
+                writer.write_table(table)
+    dataset = FileDataset(path=str(tmp_path))
+    assert dataset.task.classes == ("dog", "cat")
+    assert _labels(dataset) == {name: (label,) for name, label in zip(NAMES, LABELS, strict=True)}
+    assert [clip.id for clip in dataset.clips("test")] == NAMES[6:]
+    _expect_contract(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "event"])
+def test_hear_tasks(tmp_path: Path, kind: str) -> None:
+    _write_table(tmp_path / "task_metadata.json", [json.dumps({"task_name": "toy", "prediction_type": kind})])
+    _write_table(tmp_path / "labelvocabulary.csv", ["idx,label", "0,dog", "1,cat"])
+    for split, first in (("train", 0), ("valid", 4), ("test", 8)):
+        listed: dict[str, Any] = {}
+        for n in range(first, first + 4):
+            helpers.write_audio(tmp_path / "48000" / split / NAMES[n], seed=n, rate=48000)
+            event = [{"label": LABELS[n], "start": 50.0, "end": 150.0}]
+            listed[NAMES[n]] = [LABELS[n]] if kind == "multiclass" else event
+        _write_table(tmp_path / f"{split}.json", [json.dumps(listed)])
+    dataset = FileDataset(path=str(tmp_path))
+    assert dataset.task.classes == ("dog", "cat")
+    assert dataset.splits == ("train", "validation", "test")
+    assert bool(dataset.clips("test")[0].events) == (kind == "event")
+    _expect_contract(tmp_path)
+
+
+def test_a_card_declares_options(tmp_path: Path) -> None:
+    _write_files(tmp_path / "data")
+    lines = [f"{name},{label}" for name, label in zip(NAMES, LABELS, strict=True)]
+    _write_table(tmp_path / "data" / "list.csv", ["path,label", *lines])
+    card = _write_table(tmp_path / "pets.toml", ['name = "pets"', 'path = "data/list.csv"', "test = 0.5", "seed = 3"])
+    dataset = datasets.create(str(card))
+    assert (dataset.name, len(dataset.clips("test"))) == ("pets", 6)
+    assert len(datasets.create("pets", path=str(card), test=1 / 3).clips("test")) == 4
+    _write_table(card, ['path = "data/list.csv"', "tset = 0.5"])
+    with pytest.raises(TypeError, match="did you mean 'test'"):
+        datasets.create(str(card))
+
+
+def test_a_written_card_gives_the_same_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write_files(tmp_path, [f"{label}/{name}" for label, name in zip(LABELS, NAMES, strict=True)])
+    card = tmp_path / "pets.toml"
+    command = ["data", "inspect", str(tmp_path), "--card", str(card), "--dataset-option", "seed=5"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "folders of classes" in shown
+    assert "cat 6, dog 6" in shown
+    first, second = FileDataset(path=str(tmp_path), seed=5), datasets.create(str(card))
+    assert [clip.id for clip in first.clips("test")] == [clip.id for clip in second.clips("test")]
+    assert first.task == second.task
+
+
+def test_folds_and_groups_in_the_names_of_files(tmp_path: Path) -> None:
+    _write_files(tmp_path, [f"{label}/{1 + n % 3}-{n // 2}-A.wav" for n, label in enumerate(LABELS)])
+    pattern = "/(?P<fold>[0-9])-(?P<group>[0-9]+)-"
+    dataset = FileDataset(path=str(tmp_path), pattern=pattern, fold=3)
+    assert {clip.id for clip in dataset.clips("test")} == {f"{LABELS[n]}/3-{n // 2}-A.wav" for n in (2, 5, 8, 11)}
+    assert dataset.clips("test")[0].groups
+    with pytest.raises(ValueError, match="named groups of split, fold, group, label"):
+        FileDataset(path=str(tmp_path), pattern="[0-9]")
+    with pytest.raises(ValueError, match="does not match 'cat/"):
+        _ = FileDataset(path=str(tmp_path), pattern="(?P<fold>x)").rows
+
+
+def test_a_split_on_disk_gives_the_same_clips_as_a_table(tmp_path: Path) -> None:
+    names = [f"{label}/{name}" for label, name in zip(LABELS, NAMES, strict=True)]
+    _write_files(tmp_path / "pets", names)
+    table = _write_table(tmp_path / "pets.csv", ["path,label", *(f"pets/{name},{name[:3]}" for name in sorted(names))])
+    folders, listed = FileDataset(path=str(tmp_path / "pets")), FileDataset(path=str(table))
+    for split in ("train", "validation", "test"):
+        first, second = folders.clips(split), listed.clips(split)
+        assert [(clip.labels, clip.audio.tobytes()) for clip in first] == [
+            (clip.labels, clip.audio.tobytes()) for clip in second
+        ]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "no samples|empty|cannot decode"),
+        (helpers.audio_bytes(seconds=1)[:3000], "truncated"),
+        (b"not audio at all", "cannot decode"),
+    ],
+)
+def test_audio_that_cannot_be_used_is_refused_or_left_out(tmp_path: Path, content: bytes, reason: str) -> None:
+    _write_files(tmp_path, [f"{label}/{name}" for label, name in zip(LABELS, NAMES, strict=True)])
+    (tmp_path / "dog" / "0.wav").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"1 of 12 clips cannot be used.*--on-bad skip\n  'dog/0.wav': .*({reason})"):
+        _ = FileDataset(path=str(tmp_path)).splits
+    dataset = FileDataset(path=str(tmp_path), on_bad="skip")
+    assert (len(dataset.rows), dataset.found.listed) == (11, 12)
+
+
+def test_a_check_of_audio_is_kept_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "pets"
+    _write_files(folder, [f"{label}/{name}" for label, name in zip(LABELS, NAMES, strict=True)])
+    for file in folder.rglob("*.wav"):
+        os.utime(file, (1, 1))
+    monkeypatch.setattr("otoscope.datasets._file_digests._SETTLED_NS", -(10**12))
+    _ = FileDataset(path=str(folder)).rows
+    checked: list[Path] = []
+    check = scan.check_audio
+    monkeypatch.setattr(scan, "check_audio", lambda audio, **k: checked.append(audio.path) or check(audio, **k))
+    _ = FileDataset(path=str(folder)).rows
+    assert checked == []
+    helpers.write_audio(folder / "dog" / "0.wav", seed=99, seconds=0.2)
+    _ = FileDataset(path=str(folder)).rows
+    assert [path.name for path in checked] == ["0.wav"]
+
+
+def test_long_recordings_must_be_cut(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        helpers.write_audio(tmp_path / label / "long.wav", seconds=301, rate=1000)
+    with pytest.raises(ValueError, match="lasts 301 s; cut the recordings into windows"):
+        _ = FileDataset(path=str(tmp_path)).rows
+    assert len(FileDataset(path=str(tmp_path), window=100, short="drop").rows) == 6
+
+
+def test_unknown_paths_and_layouts(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no data set at"):
+        datasets.create(str(tmp_path / "gone"))
+    with pytest.raises(ValueError, match=r"not recognised; it contains nothing.*Understood are"):
+        _ = FileDataset(path=str(tmp_path)).rows
+    with pytest.raises(LookupError, match="The path of a folder, a table or a card"):
+        datasets.create("scene")
+
+
+def test_what_looks_wrong_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write_files(tmp_path, [f"{label}/{name}" for label, name in zip(LABELS, NAMES, strict=True)])
+    broken = tmp_path / "dog" / "0.wav"
+    broken.write_bytes(broken.read_bytes()[:200])
+    (tmp_path / "cat" / "empty.wav").touch()
+    assert main(["data", "inspect", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "dog/0.wav" in shown
+    assert "truncated" in shown
+    assert "cat/empty.wav" in shown
+
+
+_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1).map(str.strip)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@given(labels=st.lists(_TEXT.filter(bool), min_size=2, max_size=5, unique=True), mark=st.sampled_from(",;\t"))
+def test_any_label_survives_a_table(tmp_path: Path, labels: list[str], mark: str) -> None:
+    quoted = ['"' + label.replace('"', '""') + '"' for label in labels]
+    lines = [f"{number}.wav{mark}{label}" for number, label in enumerate(quoted)]
+    path = _write_table(tmp_path / "a.csv", [f"path{mark}label", *lines])
+    table = datasets.sources.read_table(path)  # type: ignore[attr-defined]
+    assert table["label"] == labels

@@ -1,0 +1,95 @@
+"""The mutation tests: which tests cover which module, and the faults that are planted."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def tools(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Makes the modules in tools/ importable for one test."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    yield
+    for name in {"faults", "mutation", "mutation_tests"} & set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def faults(tools: None) -> ModuleType:  # noqa: ARG001
+    pytest.importorskip("cosmic_ray", reason="the extra `mutation` (Cosmic Ray) is not installed")
+    import faults
+
+    return faults
+
+
+@pytest.fixture
+def mutation(tools: None) -> ModuleType:  # noqa: ARG001
+    pytest.importorskip("cosmic_ray", reason="the extra `mutation` (Cosmic Ray) is not installed")
+    import mutation
+
+    return mutation
+
+
+@pytest.mark.usefixtures("tools")
+def test_every_module_has_tests_and_every_test_exists() -> None:
+    import mutation_tests
+
+    for package, table in mutation_tests.PACKAGES.items():
+        modules = [path.relative_to(ROOT).as_posix() for path in mutation_tests.modules(ROOT, package)]
+        assert modules, package
+        for module in modules:
+            first, *tests = mutation_tests.tests_of(ROOT, module)
+            assert first == module
+            assert tests, module
+            assert all((ROOT / test.split("::")[0]).is_file() for test in tests)
+        names = [module.removesuffix(".py").removeprefix(f"src/otoscope/{package}").strip("/") for module in modules]
+        unused = [start for start in table if not any(name.startswith(start) for name in names)]
+        assert not unused, f"no module of {package} begins with {unused}"
+    with pytest.raises(StopIteration):
+        mutation_tests.tests_of(ROOT, "src/otoscope/cli/main.py")
+
+
+@pytest.mark.parametrize(
+    ("source", "changed"),
+    [
+        ("f(1)\n", "pass\n"),
+        ("if a:\n    raise ValueError(1)\n", "if a:\n    pass\n"),
+        ("a.b = 1\n", "pass\n"),
+        ("a[1] = 2  # text\n", "pass  # text\n"),
+        ("a += 1\n", "pass\n"),
+        ("a = 1\n", None),
+        ("a: int = 1\n", None),
+        ('"""text"""\n', None),
+        ("import a\n", None),
+        ("return f(1)\n", None),
+    ],
+)
+def test_a_statement_with_an_effect_is_removed(faults: ModuleType, source: str, changed: str | None) -> None:
+    assert faults.mutate_code(source, faults.RemoveStatement(), 0) == changed
+
+
+def test_a_draw_plants_one_fault_at_each_place_and_none_in_annotations(faults: ModuleType) -> None:
+    drawn = list(faults.draw("bench/plan", 12, 3))
+    assert drawn[:4] == list(faults.draw("bench/plan", 4, 3)) != list(faults.draw("bench/plan", 4, 4))
+    assert len({(fault.module, fault.operator, fault.occurrence) for fault, _ in drawn}) == 12
+    for fault, changed in drawn:
+        source = (ROOT / fault.module).read_text(encoding="utf-8")
+        assert ast.dump(ast.parse(changed)) != ast.dump(ast.parse(source))
+
+
+def test_the_report_has_the_share_of_each_package_and_every_fault_that_no_test_noticed(mutation: ModuleType) -> None:
+    fault = {"module": "src/otoscope/ops/sign.py", "line": 7, "operator": "AddNot", "occurrence": 0}
+    outcomes = ["failed", "passed", "endless", "unusable"]
+    rows = [{"package": "ops", "fault": fault, "outcome": outcome, "diff": ["-a", "+b"]} for outcome in outcomes]
+    text = mutation.report(rows)
+    assert "| ops | 4 | 3 | 75% |" in text
+    assert text.count("not caught: src/otoscope/ops/sign.py:7 (AddNot)\n-a\n+b") == 1

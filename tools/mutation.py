@@ -1,0 +1,185 @@
+"""Plant small faults in the source, one at a time, and count how many of them a test notices (mutation testing).
+
+    python tools/mutation.py --packages ops metrics --number 40 --seed 0
+    python tools/mutation.py --number 0                                    # only print what earlier calls measured
+
+The faults are those of Cosmic Ray (https://cosmic-ray.readthedocs.io): another operator, another number, a negated
+condition, a missing decorator, a loop without iterations. `faults.RemoveStatement` adds statements that are missing.
+The source is never changed in place. Faults are planted in a copy of the repository, in a process that has already
+imported torch and pytest, so that most faults take a few seconds. Of all places of a package at which there can be a
+fault, `--number` are drawn at random, and one fault for each. A call with the same seed continues where an earlier one
+ended.
+
+A fault is *caught* when a test fails, when the code cannot be imported, or when tests do not end. Faults that only
+change annotations are left out. Other faults without any effect count as not caught, so that the true share of caught
+faults is higher than the one that is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict
+from difflib import unified_diff
+from pathlib import Path
+
+import mutation_tests
+from faults import ROOT, Fault, draw
+
+_IGNORED = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "otoscope-*")
+_IMPORTED = ("pytest", "safetensors.torch", "scipy.stats", "sklearn.linear_model", "torch", "torch._dynamo")
+"""Libraries that the tests import; they are imported once, before any fault is planted."""
+_MEMORY = 6 << 30
+"""Largest number of bytes that the tests of a fault may allocate."""
+
+
+class Workbench:
+    """A copy of the repository, in which tests are run in child processes that start with torch imported."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="mutation-")
+        self.root = Path(self._folder.name) / "copy"
+        self.log, self._seconds = self.root.parent / "log.txt", dict[str, float]()
+        shutil.copytree(ROOT, self.root, ignore=_IGNORED)
+        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(variable, "1")  # a process with threads must not be forked
+        for library in _IMPORTED:
+            importlib.import_module(library)
+
+    def run(self, tests: Sequence[str], limit: float) -> tuple[str, float]:
+        """Run tests in the copy.
+
+        Parameters
+        ----------
+        tests : files, in this order, until one fails.
+        limit : seconds after which the tests are ended.
+
+        Returns
+        -------
+        "passed" (also without a test), "failed", "unusable" (an error at import), "ended" (by a signal) or "endless",
+        and the seconds.
+        """
+        start = time.monotonic()
+        child = os.fork()
+        if not child:
+            self._test(tests)
+        while time.monotonic() - start < limit:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                code = os.waitstatus_to_exitcode(status)
+                kind = "ended" if code < 0 else {0: "passed", 5: "passed", 1: "failed"}.get(code, "unusable")
+                return kind, time.monotonic() - start
+            time.sleep(0.05)
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return "endless", time.monotonic() - start
+
+    def seconds(self, test: str) -> float:
+        """How long a file of tests takes without any fault. Ends the program if one of them fails."""
+        if test not in self._seconds:
+            outcome, self._seconds[test] = self.run([test], 1200)
+            if outcome != "passed":
+                raise SystemExit(f"{test}: {outcome} without any fault\n{self.log.read_text(errors='replace')[-3000:]}")
+        return self._seconds[test]
+
+    def _test(self, tests: Sequence[str]) -> None:
+        """In the child process: import everything from the copy, and end with the exit status of pytest."""
+        import resource
+
+        import pytest
+
+        status = 3
+        try:
+            os.setsid()
+            resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
+            os.chdir(self.root)
+            os.environ["PYTHONPATH"] = str(self.root / "src")
+            sys.path[:0] = [str(self.root / "src"), str(self.root / "tests")]
+            log = os.open(self.log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            arguments = ["-x", "-q", "--tb=short", "-p", "no:cacheprovider", "--rootdir", str(self.root), *tests]
+            status = int(pytest.main(arguments))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def plant(self, fault: Fault, changed: str, tests: Sequence[str], limit: float) -> tuple[str, float]:
+        """Run tests with a fault, as `run` does."""
+        path = self.root / fault.module
+        code = path.read_text(encoding="utf-8")
+        for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
+            compiled.unlink()
+        try:
+            path.write_text(changed, encoding="utf-8")
+            sys.dont_write_bytecode = True
+            os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+            return self.run(tests, limit)
+        finally:
+            path.write_text(code, encoding="utf-8")
+
+
+def measure(packages: Sequence[str], number: int, seed: int, results: Path) -> None:
+    """Plant the faults that `results` does not contain yet, and append the outcome of each."""
+    known = {(row["seed"], Fault(**row["fault"])) for row in read(results)}
+    bench = Workbench()
+    results.parent.mkdir(parents=True, exist_ok=True)
+    for package in packages:
+        for fault, changed in draw(package, number, seed):
+            if (seed, fault) in known:
+                continue
+            tests = mutation_tests.tests_of(ROOT, fault.module)
+            outcome, seconds = bench.plant(fault, changed, tests, 20 + 4 * sum(map(bench.seconds, tests)))
+            code = (ROOT / fault.module).read_text(encoding="utf-8")
+            diff = list(unified_diff(code.splitlines(), changed.splitlines(), n=0, lineterm=""))[3:]
+            row = {"package": package, "seed": seed, "fault": asdict(fault), "outcome": outcome, "diff": diff}
+            with results.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            print(f"{outcome:8} {seconds:6.1f} s  {fault.module}:{fault.line} {fault.operator}", flush=True)
+
+
+def read(results: Path) -> list[dict]:
+    """The outcomes of all faults that were planted so far."""
+    return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()] if results.exists() else []
+
+
+def report(rows: Sequence[dict]) -> str:
+    """A table of the caught faults of each package, and the faults that were not caught."""
+    lines = ["| package | faults | caught | share |", "|:--|--:|--:|--:|"]
+    for package in dict.fromkeys(row["package"] for row in rows):
+        outcomes = [row["outcome"] for row in rows if row["package"] == package]
+        caught = len(outcomes) - outcomes.count("passed")
+        lines.append(f"| {package} | {len(outcomes)} | {caught} | {caught / len(outcomes):.0%} |")
+    for row in rows:
+        if row["outcome"] == "passed":
+            fault = row["fault"]
+            lines += ["", f"not caught: {fault['module']}:{fault['line']} ({fault['operator']})", *row["diff"]]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--packages", nargs="+", default=list(mutation_tests.PACKAGES), metavar="NAME")
+    parser.add_argument("--number", type=int, default=20, help="faults of each package (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draw (default: 0)")
+    parser.add_argument("--results", type=Path, default=ROOT / "build" / "mutation.jsonl", metavar="FILE")
+    given = parser.parse_args()
+    if given.number:
+        measure(given.packages, given.number, given.seed, given.results)
+    print(report(read(given.results)))
+
+
+if __name__ == "__main__":
+    main()
