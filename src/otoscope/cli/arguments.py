@@ -101,9 +101,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 
 def _list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", nargs="?", choices=commands.KINDS, help="list only this kind")
-    parser.add_argument(
-        "name", nargs="?", metavar="NAME", help="show the options of this one"
-    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="show the options of this one")
     parser.add_argument(
         "--cost",
         action="store_true",
