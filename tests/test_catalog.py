@@ -101,6 +101,17 @@ def test_a_missing_audio_file_is_reported_before_any_encoding(tmp_path: Path) ->
         datasets.create("urbansound8k", root=str(tmp_path))
 
 
+def test_missing_and_damaged_clips_can_be_left_out(tmp_path: Path) -> None:
+    audio = write_miniature("urbansound8k", tmp_path) / "UrbanSound8K" / "audio"
+    next((audio / "fold3").glob("*.wav")).unlink()
+    next((audio / "fold4").glob("*.wav")).write_bytes(b"RIFF")
+    dataset = datasets.create("urbansound8k", root=str(tmp_path), on_bad="skip")
+    assert [len(dataset.clips(split)) for split in dataset.splits] == [16, 2]
+    assert dataset.options_text == "{}"
+    with pytest.raises(ValueError, match="unknown on_bad 'sikp'; did you mean 'skip'"):
+        datasets.create("urbansound8k", root=str(tmp_path), on_bad="sikp")
+
+
 def test_the_suite_unmute_lacks_files_but_no_data_set(tmp_path: Path) -> None:
     suite = suites.load("unmute")
     assert [item.name for item in suites.unavailable(suite) if item.kind == "dataset"] == []
@@ -190,7 +201,7 @@ def test_a_partial_copy_of_audioset_is_read_and_its_missing_clips_are_listed(min
     dataset = datasets.create("as20k", root=str(miniatures / "as20k"))
     assert isinstance(dataset, NamedDataset)
     assert [clip.id for clip in dataset.clips("train")] == ["--aE2O5G5WE", "_bE2O5G5WE0"]
-    assert list(dataset.missing) == ["-Lost000000"]
+    assert [dataset.listed.ids[number] for number in dataset.missing_rows] == ["-Lost000000"]
     assert dataset.splits == ("train", "test")
 
 

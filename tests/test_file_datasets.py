@@ -118,7 +118,7 @@ def test_a_comma_separates_labels_only_in_a_column_of_labels(tmp_path: Path) -> 
     single = FileDataset(path=str(_write_table(tmp_path / "a.csv", ["path,label", *body])))
     several = FileDataset(path=str(_write_table(tmp_path / "b.csv", ["path,labels", *body])))
     assert single.found.rows.labels == [("Bark, dog",), ("Meow, cat",)]
-    assert any("separator=," in note for note in single.found.notes)
+    assert any("separator=," in note for note in single.found.problems)
     assert several.found.rows.labels == [("Bark", "dog"), ("Meow", "cat")]
 
 
@@ -182,7 +182,7 @@ def test_labels_that_differ_in_case_are_offered_as_one(tmp_path: Path) -> None:
     path = str(_write_table(tmp_path / "a.csv", ["path,label", *lines]))
     dataset = FileDataset(path=path)
     assert len(dataset.task.classes) == 3
-    assert any("'dog' = 'Dog'" in note and "merge_labels=true" in note for note in dataset.found.notes)
+    assert any("'dog' = 'Dog'" in note and "merge_labels=true" in note for note in dataset.found.problems)
     assert len(FileDataset(path=path, merge_labels=True).task.classes) == 2
 
 

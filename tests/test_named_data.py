@@ -89,7 +89,7 @@ def test_missing_damaged_and_equal_files_are_found(tmp_path: Path, capsys: pytes
     _, problems = _check("urbansound8k", tmp_path)
     for part in (
         "1 of 20 clips of the tables have no audio file: '10-0-0-0'",
-        "20-0-0-0: ",
+        "'20-0-0-0': ",
         "2 clips have the audio of another one: '30-0-0-0 = 40-0-0-0'",
     ):
         assert any(part in problem for problem in problems), problems

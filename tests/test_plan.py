@@ -266,7 +266,15 @@ def test_the_page_has_the_number_of_runs_and_the_time_of_each_study() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.9, "under 1 s"), (1, "1 s"), (99, "99 s"), (100, "2 min"), (7199, "120 min"), (7200, "2.0 h")],
+    [
+        (0.9, "under 1 s"),
+        (1, "1 s"),
+        (99, "99 s"),
+        (100, "2 min"),
+        (7199, "120 min"),
+        (7200, "2.0 h"),
+        (720_000, "200.0 h"),
+    ],
 )
 def test_times_are_written_in_the_unit_that_fits(seconds: float, text: str) -> None:
     suite = dataclasses.replace(SUITE, probes=(ProbeSpec("knn"),))
@@ -274,7 +282,8 @@ def test_times_are_written_in_the_unit_that_fits(seconds: float, text: str) -> N
     lines = str(made).splitlines()
     assert lines[2] == f"  knn          1 seed, {text} each"
     about = "" if seconds < 1 else "about "
-    assert lines[3].startswith(f"1 run to do, 0 done; 0.00 GB of banks to write; {about}{text} (")
+    hours = f"({seconds / 3600:.2f} hours) on 2 cores"
+    assert lines[3] == f"1 run to do, 0 done; 0.00 GB of banks to write; {about}{text} {hours}"
 
 
 def test_protocols_of_studies_differ_and_are_equal_after_json() -> None:

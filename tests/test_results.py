@@ -179,6 +179,19 @@ def test_the_defaults_of_a_protocol_do_not_change_because_keys_leave_them_out() 
     assert dataclasses.replace(scene_record("linear", 0, 0.5), protocol=protocol).key == "a64a703319a82dc6"
 
 
+def test_records_and_protocols_cannot_be_changed() -> None:
+    record = scene_record("linear", 0, 0.5)
+    parts = Views(number=5, p=0.9, snr_db=(0.0, 5.0)), ValidationCut(share=0.2, seed=0)
+    parts += SearchSettings(kind="sobol", trials=4), TrainingSettings(epochs=1, batch_size=8)
+    for value in (record, record.protocol, *parts):
+        for field in dataclasses.fields(value):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(value, field.name, None)
+    assert Views(**dataclasses.asdict(parts[0]) | {"snr_db": [0.0, 5.0]}) == parts[0]
+    with pytest.raises(TypeError, match="positional"):
+        TrainingSettings(1, 8)  # type: ignore[misc]
+
+
 def test_groups_are_stored_and_records_without_groups_get_those_of_the_same_clips(tmp_path: Path) -> None:
     store, groups = Store(tmp_path), tuple((f"site {i % 7}", *["tape"] * (i % 2)) for i in range(len(IDS)))
     grouped = Predictions(IDS, scene_scores(0.5, 0), TARGETS, SCENE_CLASSES, groups)
@@ -367,6 +380,22 @@ def test_without_a_suite_the_learning_rate_of_version_1_distinguishes_configurat
         protocols.append(Record.from_json(migrate(data)).protocol)
     assert [protocol.training and protocol.training.lr for protocol in protocols] == [0.1, 0.2]
     assert protocols[0].fold is protocols[0].shots is None
+
+
+def test_draws_and_rates_of_version_1_are_read_wherever_they_were_declared() -> None:
+    files = [json.loads(path.read_text()) for path in (VERSION_1 / "records").iterdir()]
+    tuned = next(data for data in files if data["probe"] == "lora")
+    declared = tuned["config"]["protocol"]
+    declared["lrs"] = declared.get("options", {}).pop("lrs")
+    rates = [{"lr": rate} for rate in declared["lrs"]]
+    assert len(rates) > 1
+    settings = {"settings": rates}
+    expected = SearchSettings(kind="list", trials=len(rates), options=settings)
+    assert Record.from_json(migrate(tuned)).protocol.search == expected
+    few = next(data for data in files if data["config"].get("protocol", {}).get("shots"))
+    for draw, read in ((3, 3), (None, 0)):
+        few["config"]["protocol"]["draw"] = draw
+        assert Record.from_json(migrate(few)).protocol.draw == read
 
 
 @pytest.mark.usefixtures("toy_suites")

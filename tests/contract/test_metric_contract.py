@@ -60,9 +60,30 @@ class PercentOfClips(Right):
 
 
 class Overwrites(Right):
+    """Changes the scores in its value alone."""
+
     def value(self, scores, targets, kind):  # type: ignore[no-untyped-def]
         scores *= 2
         return super().value(scores, targets, kind)
+
+    def batched(self, scores, targets, kind):  # type: ignore[no-untyped-def]
+        return super().batched(scores.copy(), targets, kind)
+
+    def resampled(self, scores, targets, counts, kind):  # type: ignore[no-untyped-def]
+        return super().resampled(scores.copy(), targets, counts, kind)
+
+
+class OverwritesBatches(Right):
+    def batched(self, scores, targets, kind):  # type: ignore[no-untyped-def]
+        scores *= 2
+        return super().batched(scores, targets, kind)
+
+
+class OverwritesTargets(Right):
+    def resampled(self, scores, targets, counts, kind):  # type: ignore[no-untyped-def]
+        values = super().resampled(scores, targets, counts, kind)
+        targets[:1] = 2
+        return values
 
 
 @pytest.mark.usefixtures("isolated_registries")
@@ -79,6 +100,8 @@ class Overwrites(Right):
         (WrongClips, "value is the mean of the values per clip"),
         (PercentOfClips, "value is the mean of the values per clip"),
         (Overwrites, "leaves scores and targets unchanged"),
+        (OverwritesBatches, "leaves scores and targets unchanged"),
+        (OverwritesTargets, "leaves scores and targets unchanged"),
     ],
 )
 def test_each_check_is_failed_by_its_culprit(metric: type[metrics.Metric], failed: str | None) -> None:

@@ -16,6 +16,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from otoscope.bank._encode import encode_shard
 from otoscope.bank._requirements import size_table, sizes_by_kind
@@ -25,7 +26,7 @@ from otoscope.bank.identity import BankIdentity, Content, Layers
 from otoscope.bank.manifest import Manifest, bank_exists, check_identity
 from otoscope.bank.read import Bank
 from otoscope.bank.size import BankSize
-from otoscope.datasets import Dataset
+from otoscope.datasets import Dataset, Folds, OneFold
 from otoscope.datasets.checks import checked_clips
 from otoscope.encoders import Encoder
 from otoscope.files import replacing
@@ -48,7 +49,8 @@ def extract(
     """Encode a data set once and store its tokens in a folder.
 
     A complete bank with the same identity is opened unchanged; an interrupted one is continued. The documentation of
-    the package `otoscope.bank` contains an example.
+    the package `otoscope.bank` contains an example. The bank of a data set with folds contains the clips of all folds,
+    each once; `Bank.fold` chooses the splits of one. It is chosen already where the data set is a single fold.
 
     Parameters
     ----------
@@ -78,6 +80,15 @@ def extract(
     AudioError : when the audio of a clip cannot be used.
     BankError : when tokens cannot be stored.
     """
+    if isinstance(dataset, OneFold):
+        if splits is not None and tuple(splits) != dataset.whole.splits:
+            raise ValueError(
+                f"splits {list(splits)} of one fold were requested, but a bank contains the clips of all folds of "
+                f"{dataset.name!r}; leave splits out"
+            )
+        stored: dict[str, Any] = {"layers": layers, "content": content, "dtype": dtype, "shard_clips": shard_clips}
+        bank = extract(encoder, dataset.whole, path, **stored, batch_size=batch_size, progress=progress)
+        return bank.fold(dataset.chosen_fold)
     path = Path(path)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -93,7 +104,8 @@ def extract(
         except (IncompleteError, DamagedError):
             pass
     counts = {split: len(members) for split, members in clips.items()}
-    manifest = Manifest.of(identity, dataset.task, counts, control=encoder.control)
+    folds = dataset.rows if isinstance(dataset, Folds) else {}
+    manifest = Manifest.of(identity, dataset.task, counts, control=encoder.control, folds=folds)
     size = BankSize.estimate(encoder, clips, identity)
     if progress:
         _announce(path, size, encoder)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otoscope.cli.commands import bank_path, label, print_disagreements
+from otoscope.printable import printable
 
 if TYPE_CHECKING:
     from otoscope.bench.runner import SuiteResult
@@ -30,7 +31,8 @@ def bench(arguments: argparse.Namespace) -> int:
     suite = _suite(arguments)
     if arguments.dry_run:
         plan = runner.prepare(suite, arguments.out, storage=arguments.storage)
-        print(plan)
+        print(printable(str(plan), keep="
+"))
         return 2 if plan.impossible else 0
     result = runner.run_suite(
         suite,
@@ -187,12 +189,14 @@ def print_outcome(arguments: argparse.Namespace, result: SuiteResult) -> int:
     for item in result.plan.unavailable if arguments.quiet else ():
         if item.kind == "control":
             continue
-        print(f"missing {item.kind} {item.name!r}: {item.reason}", file=sys.stderr)
+        print(printable(f"missing {item.kind} {item.name!r}: {item.reason}", keep="
+"), file=sys.stderr)
     if result.plan.impossible:
         print("\nnothing can be run; the plan says what is missing", file=sys.stderr)
         return 2
     if not result.plan.runs:
         print(f"\nnothing to do: all {result.plan.finished} runs are finished")
     for failure in result.failures:
-        print(f"failed: {failure.run}: {failure.traceback if arguments.debug else failure.error}", file=sys.stderr)
+        reason = failure.traceback if arguments.debug else failure.error
+        print(printable(f"failed: {failure.run}: {reason}", keep="\n"), file=sys.stderr)
     return 1 if result.failures else 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from otoscope.cli import named_data
 from otoscope.cli._shared_arguments import add_debug, add_on_bad, add_option
+from otoscope.printable import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +55,7 @@ def inspect(arguments: argparse.Namespace) -> int:
     options = dict(arguments.dataset_option) | ({"on_bad": arguments.on_bad} if arguments.on_bad else {})
     dataset = FileDataset(path=arguments.path, **options)
     description = describe(dataset, audio=arguments.audio)
-    print(description.text)
+    print(printable(description.text, keep="\n"))
     if arguments.card:
         write_card(arguments.card, dataset)
         print(f"\nthe card is {arguments.card}; use it as --dataset {arguments.card}")

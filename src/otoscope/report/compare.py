@@ -9,6 +9,7 @@ from itertools import groupby
 
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference
+from otoscope.printable import printable
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.report.convergence import caveat
 from otoscope.report.folds import fold_words
@@ -128,7 +129,8 @@ class Comparison:
                 f"Of {len(lines)} pairs of encoder and data set, {self.a} wins {won[0]} and {self.b} wins {won[1]}; "
                 f"{len(lines) - sum(won)} are undecided, at {100 * ALPHA:.0f} % for all of them together (Holm).{doubt}"
             )
-        return "\n".join([*lines, *self._unknown(), *(f"omitted: {words}" for words in self.omitted)])
+        lines += [*self._unknown(), *(f"omitted: {words}" for words in self.omitted)]
+        return "\n".join(map(printable, lines))
 
     def _unknown(self) -> list[str]:
         """A sentence about the probes of which it is not known whether they have converged."""

@@ -56,9 +56,9 @@ class _AudioSet(NamedDataset):
         )
 
     @cached_property
-    def missing(self) -> dict[str, str]:
-        """The id and the expected path of each segment without audio."""
-        return {id: str(_expected(self.folder, id).path) for id in self.listed.ids if id not in self._found}
+    def missing_rows(self) -> list[int]:
+        """The numbers of the segments without audio."""
+        return [number for number, id in enumerate(self.listed.ids) if id not in self._found]
 
     @cached_property
     def _found(self) -> dict[str, Audio]:

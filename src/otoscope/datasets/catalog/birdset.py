@@ -158,7 +158,7 @@ class Xcm(_BirdSet):
 
     Parameters
     ----------
-    root : as in `NamedDataset`.
+    root, on_bad : as in `NamedDataset`.
     test : the configuration whose soundscape segments are held out, such as "POW", as in the benchmark.
     """
 
@@ -184,8 +184,8 @@ class Xcm(_BirdSet):
         instructions=_declare("XCM", 1, 1, "").instructions,
     )
 
-    def __init__(self, *, root: str | None = None, test: str = "POW") -> None:
-        super().__init__(root=root)
+    def __init__(self, *, root: str | None = None, test: str = "POW", on_bad: str = "fail") -> None:
+        super().__init__(root=root, on_bad=on_bad)
         self._test = test
 
     def _segments(self) -> list[Row]:

@@ -21,7 +21,7 @@ class Nsynth(NamedDataset):
 
     Parameters
     ----------
-    root : as in `NamedDataset`.
+    root, on_bad : as in `NamedDataset`.
     target : "instrument" for the family of the instrument, "pitch" for the MIDI number of the note.
 
     Raises
@@ -59,8 +59,8 @@ class Nsynth(NamedDataset):
         ),
     )
 
-    def __init__(self, *, root: str | None = None, target: str = "instrument") -> None:
-        super().__init__(root=root)
+    def __init__(self, *, root: str | None = None, target: str = "instrument", on_bad: str = "fail") -> None:
+        super().__init__(root=root, on_bad=on_bad)
         if target not in _TARGETS:
             raise ValueError(f"nsynth: {unknown('target', target, _TARGETS)}")
         self._field, self.classes = _TARGETS[target]

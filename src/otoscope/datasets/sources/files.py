@@ -216,7 +216,8 @@ def corrected_labels(found: Found, settings: Settings) -> Rows:
         if settings.merge_labels:
             new |= {label: same[0] for same in several for label in same}
         advice = "they were merged" if settings.merge_labels else "--dataset-option merge_labels=true merges them"
-        found.notes.append(f"labels that differ only in capital letters or spaces: {examples}; {advice}")
+        sentences = found.notes if settings.merge_labels else found.problems
+        sentences.append(f"labels that differ only in capital letters or spaces: {examples}; {advice}")
     if settings.classes:
         unused = sorted(set(counts) - set(settings.classes))
         if unused:
