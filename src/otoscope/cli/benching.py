@@ -31,8 +31,7 @@ def bench(arguments: argparse.Namespace) -> int:
     suite = _suite(arguments)
     if arguments.dry_run:
         plan = runner.prepare(suite, arguments.out, storage=arguments.storage)
-        print(printable(str(plan), keep="
-"))
+        print(printable(plan, keep="\n"))
         return 2 if plan.impossible else 0
     result = runner.run_suite(
         suite,
@@ -189,8 +188,7 @@ def print_outcome(arguments: argparse.Namespace, result: SuiteResult) -> int:
     for item in result.plan.unavailable if arguments.quiet else ():
         if item.kind == "control":
             continue
-        print(printable(f"missing {item.kind} {item.name!r}: {item.reason}", keep="
-"), file=sys.stderr)
+        print(printable(f"missing {item.kind} {item.name!r}: {item.reason}", keep="\n"), file=sys.stderr)
     if result.plan.impossible:
         print("\nnothing can be run; the plan says what is missing", file=sys.stderr)
         return 2
