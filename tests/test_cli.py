@@ -256,7 +256,7 @@ def test_check_passes_good_probes_and_fails_a_bad_plugin(capsys: pytest.CaptureF
         (["list", "probes", "nosuch"], "a plug-in is loaded with --plugin FILE"),
         (
             ["extract", "--dataset", "nosuch"],
-            "unknown dataset 'nosuch'; known: scenes; a plug-in is loaded",
+            "; a plug-in is loaded with --plugin FILE, or in Python",
         ),
         (["check", "probe", "--plugin", "toy.py"], "registers no probe"),
         (["check", "encoder", "tiny", "--option", "wieghts=random"], "did you mean 'weights'"),

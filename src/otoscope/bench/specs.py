@@ -74,6 +74,7 @@ class DatasetSpec:
         which share a bank. A value of `fold` among the options is the only fold.
     shots : train clips per class of a few-shot draw; None for all clips.
     views : mixup views of each clip of a few-shot draw. Each draw has a bank of its views.
+    allow_shared : whether the held-out split may have ids and audio files of other splits.
     """
 
     name: str
@@ -81,6 +82,7 @@ class DatasetSpec:
     folds: tuple[Fold, ...] | None = None
     shots: int | None = None
     views: int = 0
+    allow_shared: bool = False
 
     def __post_init__(self) -> None:
         if self.folds is None and self.options.get("fold") is not None:

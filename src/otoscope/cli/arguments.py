@@ -9,6 +9,7 @@ from typing import Any
 
 from otoscope.cli import benching, checking, commands, data, layers, reading
 from otoscope.cli._shared_arguments import (
+    add_allow_shared,
     add_control,
     add_debug,
     add_few_shot,
@@ -186,6 +187,7 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     add_training(parser, "the suite's")
     words = "print the plan (runs, bytes, estimated time) and run nothing"
     parser.add_argument("--dry-run", action="store_true", help=words)
+    add_allow_shared(parser)
     add_control(parser, default=None)
     add_search(parser)
     words = "database of trials of the search tpe: a URL, or journal:FILE on a network disk (default: SQLite in --out)"

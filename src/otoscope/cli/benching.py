@@ -111,6 +111,8 @@ def _suite(arguments: argparse.Namespace) -> Suite:
             part.check()
     else:
         raise ValueError(f"give --suite ({', '.join(suites.names())}), or all of --encoders, --datasets and --probes")
+    if arguments.allow_shared:
+        suite = replace(suite, datasets=tuple(replace(spec, allow_shared=True) for spec in suite.datasets))
     changes = _given(arguments, "seeds", "draws", "control", *_TRAINING)
     return replace(suite, **changes, search=_search(arguments, suite.search))
 
@@ -142,7 +144,11 @@ def _single_study(arguments: argparse.Namespace, spec: ProbeSpec | FinetuneSpec)
 
     encoder = EncoderSpec(arguments.encoder, label(arguments), dict(arguments.encoder_option))
     dataset = DatasetSpec(
-        arguments.dataset, dict(arguments.dataset_option), shots=arguments.shots, views=arguments.views
+        arguments.dataset,
+        dict(arguments.dataset_option),
+        shots=arguments.shots,
+        views=arguments.views,
+        allow_shared=arguments.allow_shared,
     )
     for part in (encoder, dataset, spec):
         part.check()

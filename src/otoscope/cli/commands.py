@@ -76,6 +76,7 @@ def extract(arguments: argparse.Namespace) -> int:
         dtype=arguments.dtype,
         batch_size=arguments.batch_size,
         progress=not arguments.quiet,
+        allow_shared=arguments.allow_shared,
     )
     kind = f"{content} in {arguments.dtype}"
     splits = ", ".join(extracted.splits)
