@@ -9,7 +9,7 @@ from otoscope.audio import Wave
 FAULTS = {
     "silent": "no sample exceeds 0.0001 of full scale",
     "offset": "the mean has more than a quarter of the energy (DC)",
-    "clipped": "0.1 % of the samples or more are at full scale",
+    "clipped": "0.1 % of the samples or more are at full scale, and none exceeds it",
     "integer scale": "a sample exceeds 4 times full scale; divide float files of integers by 32768",
     "antiphase": "the channels cancel each other out when they are averaged",
 }
@@ -41,7 +41,7 @@ def find_faults(wave: Wave, *, antiphase: bool = False) -> list[str]:
     present = {
         "silent": peak <= 1e-4,
         "offset": peak > 1e-4 and mean * mean > energy / 4,
-        "clipped": peak <= 4 and float((level >= 0.9999).mean()) >= 0.001,
+        "clipped": peak <= 1.0001 and float((level >= 0.9999).mean()) >= 0.001,
         "integer scale": peak > 4,
         "antiphase": antiphase,
     }
