@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from otoscope.cli import benching, checking, commands, data, layers, reading
+from otoscope.cli import banking, benching, checking, commands, data, layers, reading
 from otoscope.cli._shared_arguments import (
     add_allow_shared,
     add_control,
@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
         command("data", data.inspect, "look at your own audio and labels; list, check and download named data sets")
     )
     _extract(command("extract", commands.extract, "encode a data set and store its tokens in a bank"))
+    banking.add_arguments(command("bank", banking.bank, "verify the files of banks"))
     _probe(command("probe", benching.probe, "train and evaluate one probe on one encoder and data set"))
     _bench(command("bench", benching.bench, "compare encoders, data sets and probes; finished runs are not repeated"))
     layers.add_arguments(command("layers", layers.layers, "measure every layer of an encoder with exact probes"))

@@ -112,6 +112,7 @@ class As20k(_AudioSet):
         "ICASSP, 2017.",
         clips={"train": 22160, "test": 20371},
         seconds=(0, 10.1),
+        origins=("AudioSet",),
         faults=_FAULTS,
         unverified=(
             "Whether the two named damaged files are damaged in every copy.",
@@ -136,6 +137,7 @@ class As2m(_AudioSet):
         citation=As20k.declaration.citation,
         clips={"train": 2041789 + 22160, "test": 20371},
         seconds=(0, 10.1),
+        origins=("AudioSet",),
         faults=(*_FAULTS, "Classes are so unbalanced that most work draws 200,000 weighted clips for each epoch."),
         unverified=As20k.declaration.unverified,
         instructions=As20k.declaration.instructions,
