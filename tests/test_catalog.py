@@ -299,3 +299,14 @@ def test_windows_of_beans_have_the_labels_of_its_own_rule(miniatures: Path) -> N
     assert len(clips) == 19
     assert [bool(clip.labels) for clip in clips[:6]] == [True, True, True, True, True, False]
     assert {len(clip.audio) / clip.rate for clip in clips} == {2.0}
+
+
+@pytest.mark.parametrize(("name", "label", "expected"), [("enabirds", "ZZZZ", "OTHR"), ("dcase", "ZZZZ", "ZZZZ")])
+def test_annotations_of_beans_that_are_no_class_belong_to_the_class_of_others(
+    name: str, label: str, expected: str, tmp_path: Path
+) -> None:
+    write_miniature(name, tmp_path)
+    table = tmp_path / "BEANS" / "data" / name / "train.jsonl"
+    table.write_text(table.read_text().replace('"label": "AM', f'"label": "{label}", "was": "AM'))
+    dataset = datasets.create(name, root=str(tmp_path))
+    assert dataset.clips("train")[0].labels == (expected,)

@@ -10,12 +10,14 @@ from typing import Any
 from otoscope.cli import banking, benching, checking, commands, data, layers, reading
 from otoscope.cli._shared_arguments import (
     add_allow_shared,
+    add_common_clips,
     add_control,
     add_debug,
     add_few_shot,
     add_filters,
     add_folds,
     add_machine,
+    add_on_bad,
     add_option,
     add_out,
     add_pair,
@@ -176,8 +178,9 @@ def _bench(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a suite of the package (smoke, demo, demo-small, unmute, fewshot-birds, controls) or a .json file",
     )
-    for kind, words in (("encoders", "encoders"), ("datasets", "data sets"), ("probes", "probes")):
+    for kind, words in (("encoders", "encoders"), ("datasets", "data sets, or their paths"), ("probes", "probes")):
         parser.add_argument(f"--{kind}", metavar="A,B", help=f"names of {words}, in place of a suite")
+    add_on_bad(parser)
     add_few_shot(parser)
     for name, words in (
         ("trials", "trials of the search before the final runs; 1 for no search"),
@@ -260,6 +263,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add_filters(parser, "encoder", "dataset")
     parser.set_defaults(probe=None)
     add_folds(parser)
+    add_common_clips(parser)
     add_resamples(parser)
     add_plugin(parser)
 
@@ -269,6 +273,7 @@ def _rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
     add_filters(parser, "encoder", "dataset", "probe")
     add_folds(parser)
+    add_common_clips(parser)
     add_resamples(parser)
     add_plugin(parser)
 
