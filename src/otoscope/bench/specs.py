@@ -91,8 +91,7 @@ class DatasetSpec:
     @property
     def declared(self) -> tuple[Fold, ...]:
         """The folds that the data set declares; empty for one without folds, and for one that is not registered."""
-        known = self.name in datasets.names()
-        return tuple(datasets.registry.get(self.name).declared_folds) if known else ()
+        return datasets.declared_folds(self.name, self.options)
 
     @property
     def chosen_folds(self) -> tuple[Fold, ...]:

@@ -119,7 +119,7 @@ def bank_path(arguments: argparse.Namespace, layers: str) -> Path:
     from otoscope import datasets
     from otoscope.files import file_name
 
-    shared = arguments.dataset in datasets.names() and datasets.registry.get(arguments.dataset).declared_folds
+    shared = datasets.declared_folds(arguments.dataset, dict(arguments.dataset_option))
     options = [option for option in arguments.dataset_option if not (shared and option[0] == "fold")]
     encoder = (arguments.encoder, *_option_names(arguments.encoder_option))
     dataset = (arguments.dataset, *_option_names(options))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from otoscope.datasets.base import Dataset, Fold, content_of, registry
+from otoscope.datasets.base import Dataset, Fold, content_of, declared_folds, registry
 from otoscope.identity import digest_of
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.types import HELD_OUT, Clip
@@ -35,9 +35,7 @@ class Folds(Dataset):
     splits = (ALL_CLIPS,)
 
     def __init__(self, name: str, **options: Any) -> None:
-        self._members = {
-            fold: registry.create(name, **options, fold=fold) for fold in registry.get(name).declared_folds
-        }
+        self._members = {fold: registry.create(name, **options, fold=fold) for fold in declared_folds(name, options)}
         first = next(iter(self._members.values()))
         self.name, self.task = name, first.task  # type: ignore[misc]
         for fold, member in self._members.items():

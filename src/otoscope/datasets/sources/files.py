@@ -19,6 +19,7 @@ from otoscope.datasets.sources.patterns import read_names
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.scan import AudioReport, scan_audio
 from otoscope.datasets.sources.settings import Found, Settings
+from otoscope.datasets.sources.splits import fold_names
 
 _MOST_SECONDS = 300.0
 """Longest duration of a clip in seconds that is encoded as a whole."""
@@ -90,6 +91,12 @@ short, overlap, validation, test, seed, on_bad : as in `Settings`; None for the 
         self.classes = self.settings.classes or found.classes
         self.kind = self.settings.kind or found.kind
         return found
+
+    @property
+    def own_folds(self) -> tuple[int | str, ...]:
+        """The folds of the source, if it has no splits and no fold was chosen."""
+        rows = self.found.rows
+        return () if self.fold is not None or rows.splits is not None else tuple(fold_names(rows))
 
     def read(self) -> Rows:
         """The rows of the source, as `RowDataset.read`.
