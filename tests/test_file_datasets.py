@@ -17,6 +17,7 @@ import helpers_sources as helpers
 from otoscope import datasets
 from otoscope.cli import main
 from otoscope.datasets.contract import CONTRACT
+from otoscope.datasets.folds import declared_folds
 from otoscope.datasets.sources import FileDataset, scan
 from otoscope.types import Event
 
@@ -429,7 +430,7 @@ def test_all_folds_of_a_table_are_one_data_set(tmp_path: Path) -> None:
     _write_files(tmp_path)
     lines = [f"{name},{label},{1 + n // 2 % 3}" for n, (name, label) in enumerate(zip(NAMES, LABELS, strict=True))]
     path = str(_write_table(tmp_path / "pets.csv", ["path,label,fold", *lines]))
-    assert datasets.declared_folds(*datasets.locate(path)) == ("1", "2", "3")
+    assert declared_folds(*datasets.locate(path)) == ("1", "2", "3")
     assert datasets.create(path).splits == ("all",)
     assert [clip.id for clip in datasets.create(path, fold=2).clips("test")] == ["2.wav", "3.wav", "8.wav", "9.wav"]
     command = ["bench", "--encoders", "tiny", "--probes", "linear", "--no-control", "--dry-run", "--datasets", path]

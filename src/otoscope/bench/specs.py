@@ -11,6 +11,7 @@ from otoscope import bank as banks
 from otoscope import datasets, encoders, probes
 from otoscope.bank import Requirements
 from otoscope.datasets import Fold
+from otoscope.datasets.folds import declared_folds
 from otoscope.finetuning.recipe import Recipe
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.results import FINETUNE
@@ -88,10 +89,10 @@ class DatasetSpec:
             others = {name: value for name, value in self.options.items() if name != "fold"}
             object.__setattr__(self, "options", others)
 
-    @property
+    @cached_property
     def declared(self) -> tuple[Fold, ...]:
-        """The folds that the data set declares; empty for one without folds, and for one that is not registered."""
-        return datasets.declared_folds(self.name, self.options)
+        """The folds that the data set declares; empty for one without folds, and for one that cannot be read."""
+        return declared_folds(self.name, self.options)
 
     @property
     def chosen_folds(self) -> tuple[Fold, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from otoscope.cli import banking, benching, checking, commands, data, layers, reading
 from otoscope.cli._shared_arguments import (
+    add_common_clips,
     add_control,
     add_debug,
     add_few_shot,
@@ -259,6 +260,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add_filters(parser, "encoder", "dataset")
     parser.set_defaults(probe=None)
     add_folds(parser)
+    add_common_clips(parser)
     add_resamples(parser)
     add_plugin(parser)
 
@@ -268,6 +270,7 @@ def _rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
     add_filters(parser, "encoder", "dataset", "probe")
     add_folds(parser)
+    add_common_clips(parser)
     add_resamples(parser)
     add_plugin(parser)
 

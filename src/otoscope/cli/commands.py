@@ -116,10 +116,10 @@ def label(arguments: argparse.Namespace) -> str:
 
 def bank_path(arguments: argparse.Namespace, layers: str) -> Path:
     """Return the folder of the bank for this encoder, data set and choice of layers. Declared folds share a bank."""
-    from otoscope import datasets
+    from otoscope.datasets.folds import declared_folds
     from otoscope.files import file_name
 
-    shared = datasets.declared_folds(arguments.dataset, dict(arguments.dataset_option))
+    shared = declared_folds(arguments.dataset, dict(arguments.dataset_option))
     options = [option for option in arguments.dataset_option if not (shared and option[0] == "fold")]
     encoder = (arguments.encoder, *_option_names(arguments.encoder_option))
     dataset = (arguments.dataset, *_option_names(options))

@@ -144,16 +144,6 @@ class _Datasets(Registry[Dataset]):
         return file_class()(name=name, **options)
 
 
-def file_folds(name: str, options: Mapping[str, Any]) -> tuple[Fold, ...]:
-    """The folds of a data set in files, see `declared_folds`."""
-    from otoscope.datasets.sources.files import FileDataset
-
-    try:
-        return FileDataset(name=name, **options).own_folds
-    except (OSError, ValueError, TypeError, ImportError):  # it is reported when the data set is created
-        return ()
-
-
 def file_class() -> type[Dataset]:
     """The class of data sets in files, which is imported when it is used."""
     from otoscope.datasets.sources.files import FileDataset
@@ -217,10 +207,10 @@ def create(name: str, **options: Any) -> Dataset:
     >>> create("scenes").task.kind
     'multi-label'
     """
+    from otoscope.datasets.folds import Folds, declared_folds
+
     name, options = locate(name, options)
     if declared_folds(name, options):
-        from otoscope.datasets.folds import Folds
-
         fold = options.pop("fold", None)
         whole = Folds(name, **options)
         dataset: Dataset = whole if fold is None else whole.fold(fold)
@@ -228,25 +218,6 @@ def create(name: str, **options: Any) -> Dataset:
         dataset = registry.create(name, **options)
     metrics.main_metric(dataset.task)
     return dataset
-
-
-def declared_folds(name: str, options: Mapping[str, Any] | None = None) -> tuple[Fold, ...]:
-    """Return the folds of a data set.
-
-    Parameters
-    ----------
-    name : name of the data set.
-    options : its options; those of a data set in files have `path`. `fold` does not count.
-
-    Returns
-    -------
-    The folds that a registered data set declares, or those of files that have folds and no splits; empty without folds,
-    and for files that cannot be read.
-    """
-    if name in registry.names():
-        return tuple(registry.get(name).declared_folds)
-    others = {key: value for key, value in (options or {}).items() if key != "fold"}
-    return file_folds(name, others) if "path" in others else ()
 
 
 def names() -> list[str]:

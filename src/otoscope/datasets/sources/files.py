@@ -93,10 +93,10 @@ short, overlap, validation, test, seed, on_bad : as in `Settings`; None for the 
         return found
 
     @property
-    def own_folds(self) -> tuple[int | str, ...]:
-        """The folds of the source, if it has no splits and no fold was chosen."""
+    def listed_folds(self) -> list[str]:
+        """The folds that decide the splits: none where the rows name their splits. No audio is read."""
         rows = self.found.rows
-        return () if self.fold is not None or rows.splits is not None else tuple(fold_names(rows))
+        return fold_names(rows) if rows.splits is None else []
 
     def read(self) -> Rows:
         """The rows of the source, as `RowDataset.read`.
