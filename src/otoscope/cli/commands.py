@@ -26,9 +26,13 @@ RUNS, DEMO = Path("otoscope-runs"), Path("otoscope-demo")
 
 
 def list_(arguments: argparse.Namespace) -> int:
-    """Print the registered plug-ins with the first line of their documentation, or the costs of probes."""
+    """Print the registered plug-ins with the first line of their documentation, one of them, or the costs of probes."""
+    from otoscope.cli.describing import describe
     from otoscope.report.text.table import TextTable
 
+    if arguments.name:
+        print(describe(_registry(arguments.kind), arguments.name))
+        return 0
     for kind in [arguments.kind] if arguments.kind else KINDS:
         registry = _registry(kind)
         header, body = [kind, ""], [[name, _about(registry.get(name))] for name in registry.names()]
@@ -72,6 +76,7 @@ def extract(arguments: argparse.Namespace) -> int:
         dtype=arguments.dtype,
         batch_size=arguments.batch_size,
         progress=not arguments.quiet,
+        allow_shared=arguments.allow_shared,
     )
     kind = f"{content} in {arguments.dtype}"
     splits = ", ".join(extracted.splits)
