@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from otoscope.bank._manifest_values import check_manifest
+from otoscope.bank._sealed import check_seal, sealed_text
 from otoscope.bank._split_names import check_split_names
 from otoscope.bank.errors import BankError, MismatchError
 from otoscope.bank.identity import FORMAT, BankIdentity
 from otoscope.datasets import Fold
 from otoscope.datasets.folds import ALL_CLIPS, Rows
-from otoscope.files import json_text, read_json, replacing
+from otoscope.files import read_json, replacing
 from otoscope.results.checked import check_types
 from otoscope.types import Task, TokenShape
 
@@ -57,7 +58,7 @@ class Manifest:
     def write(self, path: Path) -> None:
         """Write `manifest.json` into the folder `path`."""
         with replacing(path / "manifest.json") as temporary:
-            temporary.write_text(json_text(self._contents()) + "\n", encoding="utf-8")
+            temporary.write_text(sealed_text(self._contents(), indent=1), encoding="utf-8")
 
     def _contents(self) -> dict[str, Any]:
         """The manifest as JSON values; the rows of folds are written in one line for each split."""
@@ -95,6 +96,7 @@ class Manifest:
             manifest = cls(BankIdentity(**identity), task, *parts)
             for part in (manifest, manifest.identity, manifest.identity.shape, task):
                 check_types(part)
+            check_seal(stored)
             return replace(manifest, folds=_read_folds(stored))
         except _WRONG as error:
             raise _damaged(path / "manifest.json", error) from error
@@ -179,7 +181,7 @@ def check_identity(path: Path, requested: BankIdentity) -> None:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """The JSON of a manifest."""
+    """The JSON of a manifest. Older formats have no digest."""
     file = path / "manifest.json"
     if not file.exists():
         raise BankError(f"no bank at {path}: there is no manifest.json; write a bank with `extract`")

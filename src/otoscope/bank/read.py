@@ -23,7 +23,8 @@ from otoscope.types import HELD_OUT, Task, TokenShape
 class Bank:
     """A complete bank in a folder.
 
-    Opening it reads the manifest and checks the length of every file; no tokens are read.
+    Opening it reads the manifest and checks the length of every file; no tokens are read. The digest of a file is
+    verified when it is read first.
 
     Parameters
     ----------
@@ -123,6 +124,35 @@ class Bank:
         stored = {name: shard.bytes for name, shard in zip(names, shards, strict=True)}
         return BankSize(self.identity, dict(self._manifest.clips), steps, stored)
 
+    @property
+    def underflowed(self) -> dict[str, int]:
+        """For each split, the number of tokens that are not zero and were rounded to zeros by the dtype of the bank."""
+        return {split: sum(shard.underflowed for shard in shards) for split, shards in self._shards.items()}
+
+    def verify(self) -> None:
+        """Read all files and compare them with their digests. `split` does this for each file when it is read first.
+
+        Raises
+        ------
+        DamagedError : when files differ from what was written. The message names all of them.
+        """
+        damaged: list[str] = []
+        for split, shards in self._shards.items():
+            try:
+                ClipTable.read(self.path / split / "clips.json", self.task, self.identity)
+            except DamagedError:
+                damaged.append(f"{split}/clips.json")
+            for shard in shards:
+                try:
+                    shard.verified(self.identity)
+                except DamagedError:
+                    damaged.append(f"{split}/{shard.path.name}")
+        if damaged:
+            raise DamagedError(
+                f"files of the bank at {self.path} are damaged: {', '.join(damaged)}; delete them and run extract "
+                "again to write them again"
+            )
+
     def split(self, name: str) -> BankSplit:
         """A split to train or to select on.
 
@@ -196,7 +226,8 @@ class Bank:
         """Open a split on disk."""
         if name not in self._opened:
             file = self.path / name / "clips.json"
-            clips, reader = ClipTable.read(file, self.task), ShardReader(self.identity, self._shards[name])
+            clips = ClipTable.read(file, self.task, self.identity)
+            reader = ShardReader(self.identity, self._shards[name])
             if len(clips.ids) != len(reader):
                 raise DamagedError(
                     f"{file} lists {len(clips.ids)} clips, but the shards of this split contain {len(reader)}"

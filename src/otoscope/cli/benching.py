@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otoscope.cli.commands import bank_path, label, print_disagreements
+from otoscope.cli.data import locate
 from otoscope.printable import printable
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ def _suite(arguments: argparse.Namespace) -> Suite:
     elif len(given) == len(lists):
         data: dict[str, Any] = {"about": "from the command line"} | {k: v.split(",") for k, v in lists.items()}
         few_shot = {"shots": arguments.shots, "views": arguments.views}
-        data["datasets"] = [{"name": name, **few_shot} for name in data["datasets"]]
+        located = [locate(name, {}, arguments.on_bad) for name in data["datasets"]]
+        data["datasets"] = [{"name": name, "options": options, **few_shot} for name, options in located]
         suite = suites.parse("command-line", data)
     else:
         raise ValueError(f"give --suite ({', '.join(suites.names())}), or all of --encoders, --datasets and --probes")

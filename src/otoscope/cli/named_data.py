@@ -168,3 +168,5 @@ def _facts(cls: type[NamedDataset]) -> Iterator[tuple[str, str]]:
     yield "licence", about.licence
     yield "citation", about.citation
     yield "source", about.homepage
+    if about.origins:
+        yield "audio from", ", ".join(about.origins)

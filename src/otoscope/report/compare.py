@@ -12,6 +12,7 @@ from otoscope.metrics.stats import Difference
 from otoscope.printable import printable
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.report.convergence import caveat
+from otoscope.report.coverage import published_clips
 from otoscope.report.folds import fold_words
 from otoscope.report.rows import Row, beyond_control, configurations, same_clips, with_estimate
 from otoscope.report.selectivity import Select, find_control, without_controls
@@ -72,7 +73,8 @@ class Verdict:
         interval = "" if math.isnan(d.low) else f"95 % interval {percent(ends[0])} to {percent(ends[1])}"
         test = "" if math.isnan(d.p) else ", ".join(filter(None, [_p(d.p), adjusted]))
         assert high.estimate
-        sample = f"the same {held_out(high.estimate.clips, high.estimate.groups)}"
+        published = published_clips(high.records[0].dataset)
+        sample = f"the same {held_out(high.estimate.clips, high.estimate.groups, published)}"
         values = f"{percent(high.value)} against {percent(low.value)}"
         details = [values, ", ".join(filter(None, [interval, test])), sample, _seeds(high, low)]
         return (

@@ -117,7 +117,7 @@ class NamedDataset(RowDataset):
 
 
 class FoldedDataset(NamedDataset):
-    """The base class of named data sets with official folds.
+    """The base class of named data sets with official folds, which a subclass lists in `declared_folds`.
 
     Parameters
     ----------

@@ -42,6 +42,7 @@ def _declare(config: str, train: int, test: int, size: str, *faults: str) -> Dec
         clips={"train": train, "test": test},
         size=size,
         rates=(32000,),
+        origins=("Xeno-Canto",),
         faults=(*faults, *_FAULTS),
         unverified=(
             "That the train tables contain detected_events and event_cluster as nested lists.",
@@ -179,6 +180,7 @@ class Xcm(_BirdSet):
         clips={"train": 89798, "test": 4560},
         size="89.3 GB",
         rates=(32000,),
+        origins=("Xeno-Canto",),
         faults=("409 classes are published, the official list has 411.", *_FAULTS),
         unverified=_declare("XCM", 1, 1, "").unverified,
         instructions=_declare("XCM", 1, 1, "").instructions,

@@ -50,6 +50,7 @@ class Desed(NamedDataset):
         "environments with weakly labeled data and soundscape synthesis. DCASE Workshop, 2019.",
         clips={"train": 1578, "test": 1168},
         rates=(44100, 16000),
+        origins=("AudioSet",),
         faults=(
             "Videos disappear: most copies lack clips, and each lacks others.",
             "The split validation is what most work reports, also for choosing hyperparameters; here it is held out "

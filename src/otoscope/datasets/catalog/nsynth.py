@@ -50,7 +50,11 @@ class Nsynth(NamedDataset):
             "Instruments of the train split are in no other split; the validation and test splits share instruments.",
             "The pitch tasks of HEAR (5 h and 50 h) are other subsets with other splits.",
         ),
-        unverified=("That synth_lead is absent from the validation and test splits.", "The size of the download."),
+        unverified=(
+            "That synth_lead is absent from the validation and test splits.",
+            "The size of the download.",
+            "No checksums are published.",
+        ),
         downloads=tuple(
             Download(
                 f"http://download.magenta.tensorflow.org/datasets/nsynth/nsynth-{split}.jsonwav.tar.gz", into="nsynth"
