@@ -41,10 +41,11 @@ def test_nothing_is_lost_or_different_and_every_error_is_clear(tmp_path: Path, f
         campaign.two_processes(1),
         campaign.limits("extract", 2),
         campaign.limits("bench", 1),
+        campaign.damages("extract", 3),
         campaign.damages("bench", 3),
         campaign.audio(50),
     ]
-    assert [count.cases for count in counts] == [3, 3, 1, 1, 2, 1, 3, 50]
+    assert [count.cases for count in counts] == [3, 3, 1, 1, 2, 1, 3, 3, 50]
     assert [note for count in counts for note in count.notes] == []
     assert sum(count.lost + count.different + count.unclear for count in counts) == 0
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import helpers_sources
 import otoscope as oto
 from helpers_suites import PLAIN, probe_specs, run_quietly
 from otoscope import bank as banks
@@ -124,6 +125,25 @@ def test_rows_of_a_fold_that_the_bank_does_not_have_are_refused(tmp_path: Path) 
     file.write_text(file.read_text().replace('"test": "', '"test": "99,', 1))
     with pytest.raises(BankError, match="damaged"):
         banks.open(tmp_path / "bank")
+
+
+def test_a_table_with_a_column_of_folds_declares_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        helpers_sources.write_audio(tmp_path / f"{number}.wav", seed=number, seconds=1, rate=1000)
+    lines = [f"{number}.wav,{('dog', 'cat')[number % 2]},{number // 4 + 1}" for number in range(12)]
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["path,label,fold", *lines]))
+    whole = datasets.create(str(table))
+    assert isinstance(whole, datasets.Folds)
+    assert whole.fold_names == ("1", "2", "3")
+    assert [len(whole.rows[fold]["test"]) for fold in whole.fold_names] == [4, 4, 4]
+    command = ["probe", "--encoder", "ear", "--dataset", str(table), "--probe", "mean", "--quiet"]
+    assert main([*command, "--dataset-option", "fold=3", "--out", str(tmp_path / "runs")]) == 0
+    assert main([*command, "--out", str(tmp_path / "runs")]) == 0
+    assert folds_of(Store(tmp_path / "runs" / "results")) == [("mean", "1"), ("mean", "2"), ("mean", "3")]
+    assert "mean over 3 folds" in capsys.readouterr().out
+    table.write_text("\n".join(["path,label,split,fold", *(f"{line.rpartition(',')[0]},test,1" for line in lines)]))
+    assert not isinstance(datasets.create(str(table)), datasets.Folds), "the splits of the table count"
 
 
 # Training and evaluation from Python

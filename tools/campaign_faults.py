@@ -227,9 +227,7 @@ class Campaign:
             work(folder)
             results(folder)
             for manifest in folder.rglob("manifest.json"):
-                opened = banks.open(manifest.parent)
-                for split in set(opened.splits) - {"test"}:
-                    opened.split(split).pooled()
+                banks.open(manifest.parent).verify()
 
         return work_and_read
 

@@ -11,6 +11,7 @@ from otoscope import bank as banks
 from otoscope import datasets, encoders, probes
 from otoscope.bank import Requirements
 from otoscope.datasets import Fold
+from otoscope.datasets.folds import declared_folds
 from otoscope.finetuning.recipe import Recipe
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.results import FINETUNE
@@ -74,6 +75,7 @@ class DatasetSpec:
         which share a bank. A value of `fold` among the options is the only fold.
     shots : train clips per class of a few-shot draw; None for all clips.
     views : mixup views of each clip of a few-shot draw. Each draw has a bank of its views.
+    allow_shared : whether the held-out split may have ids and audio files of other splits.
     """
 
     name: str
@@ -81,6 +83,7 @@ class DatasetSpec:
     folds: tuple[Fold, ...] | None = None
     shots: int | None = None
     views: int = 0
+    allow_shared: bool = False
 
     def __post_init__(self) -> None:
         if self.folds is None and self.options.get("fold") is not None:
@@ -88,11 +91,10 @@ class DatasetSpec:
             others = {name: value for name, value in self.options.items() if name != "fold"}
             object.__setattr__(self, "options", others)
 
-    @property
+    @cached_property
     def declared(self) -> tuple[Fold, ...]:
-        """The folds that the data set declares; empty for one without folds, and for one that is not registered."""
-        known = self.name in datasets.names()
-        return tuple(datasets.registry.get(self.name).declared_folds) if known else ()
+        """The folds that the data set declares; empty for one without folds, and for one that cannot be read."""
+        return declared_folds(self.name, self.options)
 
     @property
     def chosen_folds(self) -> tuple[Fold, ...]:
@@ -259,14 +261,14 @@ def unavailable_reason(spec: EncoderSpec | DatasetSpec | ProbeSpec | FinetuneSpe
     Examples
     --------
     >>> unavailable_reason(ProbeSpec("linear")), unavailable_reason(ProbeSpec("sonar"))
-    (None, 'not registered')
+    (None, 'not registered; a plug-in is loaded with --plugin FILE')
     >>> unavailable_reason(FinetuneSpec("finetune", options={"epoch": 3}))[:54]
     "finetune: unknown option 'epoch'; did you mean 'epochs"
     """
     try:
         spec.check()
     except UnknownNameError:
-        return "not registered"
+        return "not registered; a plug-in is loaded with --plugin FILE"
     except (TypeError, ValueError) as error:
         return str(error)
     return None

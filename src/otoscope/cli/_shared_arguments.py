@@ -47,10 +47,17 @@ def add_pair(parser: argparse.ArgumentParser, *, bank: bool = True) -> None:
     )
     add_option(parser, "--dataset-option", "an option of the data set")
     add_on_bad(parser)
+    add_allow_shared(parser)
     add_out(parser, commands.RUNS)
     if bank:
         parser.add_argument("--bank", type=Path, metavar="DIR", help="folder of the bank (default: one in --out)")
     add_plugin(parser)
+
+
+def add_allow_shared(parser: argparse.ArgumentParser) -> None:
+    """Add --allow-shared."""
+    words = "accept a test split that has clips of other splits; its score is then no measure of unseen data"
+    parser.add_argument("--allow-shared", action="store_true", help=words)
 
 
 def add_on_bad(parser: argparse.ArgumentParser) -> None:
@@ -88,6 +95,12 @@ def add_filters(parser: argparse.ArgumentParser, *names: str) -> None:
     for name in names:
         words = "data set" if name == "dataset" else name
         parser.add_argument(f"--{name}", action="append", metavar="NAME", help=f"only this {words}; may be repeated")
+
+
+def add_common_clips(parser: argparse.ArgumentParser) -> None:
+    """Add --common-clips."""
+    words = "evaluate the results of different copies of a data set on the held-out clips that all of them have"
+    parser.add_argument("--common-clips", action="store_true", help=words)
 
 
 def add_folds(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from otoscope.cli import banking, benching, checking, commands, data, layers, reading
 from otoscope.cli._shared_arguments import (
+    add_allow_shared,
+    add_common_clips,
     add_control,
     add_debug,
     add_few_shot,
@@ -103,6 +105,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 
 def _list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", nargs="?", choices=commands.KINDS, help="list only this kind")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="show the options of this one")
     parser.add_argument(
         "--cost",
         action="store_true",
@@ -188,6 +191,7 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     add_training(parser, "the suite's")
     words = "print the plan (runs, bytes, estimated time) and run nothing"
     parser.add_argument("--dry-run", action="store_true", help=words)
+    add_allow_shared(parser)
     add_control(parser, default=None)
     add_search(parser)
     words = "database of trials of the search tpe: a URL, or journal:FILE on a network disk (default: SQLite in --out)"
@@ -259,6 +263,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add_filters(parser, "encoder", "dataset")
     parser.set_defaults(probe=None)
     add_folds(parser)
+    add_common_clips(parser)
     add_resamples(parser)
     add_plugin(parser)
 
@@ -268,6 +273,7 @@ def _rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
     add_filters(parser, "encoder", "dataset", "probe")
     add_folds(parser)
+    add_common_clips(parser)
     add_resamples(parser)
     add_plugin(parser)
 

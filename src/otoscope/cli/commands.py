@@ -26,9 +26,13 @@ RUNS, DEMO = Path("otoscope-runs"), Path("otoscope-demo")
 
 
 def list_(arguments: argparse.Namespace) -> int:
-    """Print the registered plug-ins with the first line of their documentation, or the costs of probes."""
+    """Print the registered plug-ins with the first line of their documentation, one of them, or the costs of probes."""
+    from otoscope.cli.describing import describe
     from otoscope.report.text.table import TextTable
 
+    if arguments.name:
+        print(describe(_registry(arguments.kind), arguments.name))
+        return 0
     for kind in [arguments.kind] if arguments.kind else KINDS:
         registry = _registry(kind)
         header, body = [kind, ""], [[name, _about(registry.get(name))] for name in registry.names()]
@@ -72,6 +76,7 @@ def extract(arguments: argparse.Namespace) -> int:
         dtype=arguments.dtype,
         batch_size=arguments.batch_size,
         progress=not arguments.quiet,
+        allow_shared=arguments.allow_shared,
     )
     kind = f"{content} in {arguments.dtype}"
     splits = ", ".join(extracted.splits)
@@ -116,10 +121,10 @@ def label(arguments: argparse.Namespace) -> str:
 
 def bank_path(arguments: argparse.Namespace, layers: str) -> Path:
     """Return the folder of the bank for this encoder, data set and choice of layers. Declared folds share a bank."""
-    from otoscope import datasets
+    from otoscope.datasets.folds import declared_folds
     from otoscope.files import file_name
 
-    shared = arguments.dataset in datasets.names() and datasets.registry.get(arguments.dataset).declared_folds
+    shared = declared_folds(arguments.dataset, dict(arguments.dataset_option))
     options = [option for option in arguments.dataset_option if not (shared and option[0] == "fold")]
     encoder = (arguments.encoder, *_option_names(arguments.encoder_option))
     dataset = (arguments.dataset, *_option_names(options))

@@ -206,9 +206,10 @@ def create(name: str, **options: Any) -> Dataset:
     >>> create("scenes").task.kind
     'multi-label'
     """
-    if name in registry.names() and registry.get(name).declared_folds:
-        from otoscope.datasets.folds import Folds
+    from otoscope.datasets.folds import Folds, declared_folds
 
+    name, options = locate(name, options)
+    if declared_folds(name, options):
         fold = options.pop("fold", None)
         whole = Folds(name, **options)
         dataset: Dataset = whole if fold is None else whole.fold(fold)

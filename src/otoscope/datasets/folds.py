@@ -18,12 +18,36 @@ Rows = Mapping[str, tuple[int, ...]]
 """The rows of the clips of each split of a fold, among the clips of all folds."""
 
 
+def declared_folds(name: str, options: Mapping[str, Any]) -> tuple[Fold, ...]:
+    """Find out which folds a data set declares.
+
+    Parameters
+    ----------
+    name : registered name, or any name of a data set in files, whose option is `path`.
+    options : its options.
+
+    Returns
+    -------
+    tuple. `Dataset.declared_folds`, or the folds in a table with a column of folds. Empty for a data set without folds,
+    for a card that chooses one, and where the data set cannot be read, which its creation then reports.
+    """
+    if name in registry.names():
+        return tuple(registry.get(name).declared_folds)
+    if "path" not in options:
+        return ()
+    try:
+        dataset: Any = registry.create(name, **{key: value for key, value in options.items() if key != "fold"})
+        return tuple(dataset.listed_folds) if dataset.fold is None else ()
+    except Exception:
+        return ()
+
+
 class Folds(Dataset):
     """A data set with all its folds. Its split `all` contains each clip once, so that one bank serves all folds.
 
     Parameters
     ----------
-    name : registered name of a data set that declares folds (`Dataset.declared_folds`).
+    name : name of a data set that declares folds (`declared_folds`).
     options : its options, without `fold`.
 
     Raises
@@ -35,9 +59,8 @@ class Folds(Dataset):
     splits = (ALL_CLIPS,)
 
     def __init__(self, name: str, **options: Any) -> None:
-        self._members = {
-            fold: registry.create(name, **options, fold=fold) for fold in registry.get(name).declared_folds
-        }
+        folds = declared_folds(name, options)
+        self._members = {fold: registry.create(name, **options, fold=fold) for fold in folds}
         first = next(iter(self._members.values()))
         self.name, self.task = name, first.task  # type: ignore[misc]
         for fold, member in self._members.items():

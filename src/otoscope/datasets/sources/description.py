@@ -85,7 +85,7 @@ def _task_facts(task: Task, dataset: FileDataset) -> list[tuple[str, str]]:
         facts.append(("", f"{empty:,} without a label"))
     facts.append(("splits", _split_text(dataset)))
     if rows.folds is not None:
-        facts.append(("folds", f"{', '.join(dataset.folds)}; choose one with --dataset-option fold=NAME"))
+        facts.append(("folds", f"{', '.join(dataset.folds)}; all are measured, --dataset-option fold=NAME chooses one"))
     groups = {group for several in rows.groups or () for group in several}
     if groups:
         facts.append(("groups", f"{len(groups):,}, kept in one split where it is cut"))
