@@ -17,6 +17,7 @@ import helpers_sources as helpers
 from otoscope import datasets
 from otoscope.cli import main
 from otoscope.datasets.contract import CONTRACT
+from otoscope.datasets.folds import declared_folds
 from otoscope.datasets.sources import FileDataset, scan
 from otoscope.types import Event
 
@@ -423,3 +424,21 @@ def test_any_label_survives_a_table(tmp_path: Path, labels: list[str], mark: str
     path = _write_table(tmp_path / "a.csv", [f"path{mark}label", *lines])
     table = datasets.sources.read_table(path)  # type: ignore[attr-defined]
     assert table["label"] == labels
+
+
+def test_all_folds_of_a_table_are_one_data_set(tmp_path: Path) -> None:
+    _write_files(tmp_path)
+    lines = [f"{name},{label},{1 + n // 2 % 3}" for n, (name, label) in enumerate(zip(NAMES, LABELS, strict=True))]
+    path = str(_write_table(tmp_path / "pets.csv", ["path,label,fold", *lines]))
+    assert declared_folds(*datasets.locate(path)) == ("1", "2", "3")
+    assert datasets.create(path).splits == ("all",)
+    assert [clip.id for clip in datasets.create(path, fold=2).clips("test")] == ["2.wav", "3.wav", "8.wav", "9.wav"]
+    command = ["bench", "--encoders", "tiny", "--probes", "linear", "--no-control", "--dry-run", "--datasets", path]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+
+
+def test_a_folder_may_have_the_name_of_a_registered_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write_files(tmp_path / "scenes", [f"{label}/{name}" for label, name in zip(LABELS, NAMES, strict=True)])
+    monkeypatch.chdir(tmp_path)
+    assert datasets.create("scenes").task.kind == "multi-label"
+    assert datasets.create("./scenes").task.classes == ("cat", "dog")
