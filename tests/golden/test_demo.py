@@ -15,12 +15,12 @@ from otoscope.report.rows import summarise
 from otoscope.results import Store, activation_map
 
 VALUES = {
-    "linear": 0.2744,
-    "mean": 0.2782,
-    "stats": 0.2892,
-    "mhca": 0.2732,
-    "protobin": 0.2822,
-    "fixedproto": 0.2901,
+    "linear": 0.2757,
+    "mean": 0.2823,
+    "stats": 0.2852,
+    "mhca": 0.2670,
+    "protobin": 0.2681,
+    "fixedproto": 0.2884,
 }
 """mAP of the small demo when the encoder's weights were shipped. The demo is too small to rank probes."""
 TOLERANCE = 0.002
