@@ -106,11 +106,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 def _list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", nargs="?", choices=commands.KINDS, help="list only this kind")
     parser.add_argument("name", nargs="?", metavar="NAME", help="show the options of this one")
-    parser.add_argument(
-        "--cost",
-        action="store_true",
-        help="show the cost of each probe for tokens of the shape given by the options below",
-    )
+    parser.add_argument("--cost", action="store_true", help="show the cost of each probe for tokens of the shape below")
     for name, default, words in (
         ("dim", 768, "width of a token"),
         ("classes", 527, "number of classes"),
