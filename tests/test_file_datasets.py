@@ -442,3 +442,24 @@ def test_a_folder_may_have_the_name_of_a_registered_data_set(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     assert datasets.create("scenes").task.kind == "multi-label"
     assert datasets.create("./scenes").task.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"\x8f\x81\xff", "no text in UTF-8"),
+        ("a.csv", b"", "is empty"),
+        ("a.csv", b"path,label\na.wav,b,c\n", "3 values and the header 2"),
+        ("a.jsonl", b'{"path": "a.wav"}\n[1]\n', "line 2: a JSON object was expected"),
+        ("a.parquet", b"no parquet", "a.parquet cannot be read as Parquet"),
+        ("a.tar", b"no tar", "a.tar cannot be read as a tar"),
+        ("a.toml", b"x = [", "not valid TOML"),
+        ("a.toml", b"x = 1", "needs the key path"),
+        ("a.csv", b"path,onset,offset,label\na.wav,2,1,x\n", "row 1: event 'x'"),
+    ],
+)
+def test_damaged_tables_are_refused_in_one_sentence(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    helpers.write_audio(tmp_path / "a.wav")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        _ = datasets.create(str(tmp_path / name)).splits
