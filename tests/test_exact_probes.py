@@ -200,12 +200,17 @@ class TestWithoutValidationSplit:
             fit(probe, bank, options=options)
         assert fit(probe, with_validation(bank), replace(SHORT, epochs=1), options=options).history
 
-    def test_one_train_clip_is_refused(self, tmp_path: Path) -> None:
-        data = Folded(fold=1)
-        data.sizes = {"train": 1, "test": 3}
-        one = otoscope.bank.extract(Ear(), data, tmp_path / "b", splits=("train", "test"), progress=False)
+    def test_one_train_clip_is_refused_and_two_are_enough(self, tmp_path: Path) -> None:
+        data, banks = Folded(fold=1), []
+        for number in (1, 2):
+            data.sizes = {"train": number, "test": 3}
+            folder = tmp_path / str(number)
+            banks.append(otoscope.bank.extract(Ear(), data, folder, splits=("train", "test"), progress=False))
+        one, two = banks
         with pytest.raises(ValueError, match=r"needs at least two train clips, .* has 1 and the bank no validation"):
             fit("mean", one)
+        assert len(two.split("train").targets.any(0).nonzero()) == 2, "one clip of each of two classes"
+        assert fit("mean", two).protocol.cross_validation == 2
 
 
 class OneClass(Tones):
