@@ -7,7 +7,7 @@ PACKAGES ?= ops metrics bank train results bench/plan
 NUMBER ?= 20
 SEED ?= 0
 
-.PHONY: venv demo test bench mutation lint clean
+.PHONY: venv demo test bench mutation faults lint clean
 
 venv: $(VENV)/ready
 
@@ -28,6 +28,9 @@ bench: venv
 mutation: venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,mutation]'
 	$(BIN)/python tools/mutation.py --packages $(PACKAGES) --number $(NUMBER) --seed $(SEED)
+
+faults: venv
+	$(BIN)/python tools/fault_campaign.py
 
 lint: venv
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ import pytest
 from helpers_whisper import save_whisper
 from otoscope import datasets, encoders, metrics, probes, search
 from otoscope.report.html import sections
-from toys import Ear, Folded, Tones
+from toys import Crossed, Ear, Folded, Tones
 
 TOY_PLUGIN = """
 from toys import Ear, Tones
@@ -48,8 +48,9 @@ def toy_plugins(isolated_registries: None) -> None:  # noqa: ARG001
 
 @pytest.fixture
 def toy_suites(toy_plugins: None) -> None:  # noqa: ARG001
-    """The encoder and the data set of `toy_plugins` and the data set `folded`, registered for one test."""
+    """What `toy_plugins` registers and the data sets `folded` and `crossed`, for one test."""
     datasets.register("folded")(Folded)
+    datasets.register("crossed")(Crossed)
 
 
 @pytest.fixture

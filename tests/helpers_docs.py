@@ -23,3 +23,20 @@ def python_block(page: str, containing: str) -> str:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
     (block,) = [text for text in blocks if containing in text]
     return block
+
+
+def shell_block(containing: str, page: str = "README.md") -> str:
+    """The one block of shell commands of a page that contains a text.
+
+    Parameters
+    ----------
+    containing : str. A text that occurs in one block only.
+    page : str. The path of a Markdown file, relative to the repository.
+
+    Returns
+    -------
+    str. The commands.
+    """
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = [text for text in blocks if containing in text]
+    return block

@@ -39,10 +39,10 @@ def start_process(path, kill_in_shard=None):
     return pid
 
 
-def write_half_and_kill(countdown, tensors, file):
+def write_half_and_kill(countdown, tensors, file, metadata):
     if next(countdown, None) is not None:
-        return save_file(tensors, file)
-    Path(file).write_bytes(save(tensors)[:-9])
+        return save_file(tensors, file, metadata)
+    Path(file).write_bytes(save(tensors, metadata)[:-9])
     return os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -3,12 +3,14 @@
 import copy
 import json
 import shutil
+from dataclasses import asdict
+from functools import partial
 
 import pytest
 
 from helpers_banks import Sounds, Toy, every_kind, extract_quietly, file_contents
 from otoscope import bank as banks
-from otoscope.bank import manifest
+from otoscope.bank import _sealed, manifest
 
 
 def break_header(data):
@@ -39,7 +41,7 @@ def test_a_damaged_shard_is_named_and_written_again_by_extract(tmp_path, damage,
         banks.open(bank.path)
     encoder = Toy()
     extract_quietly(encoder, Sounds(), bank.path, **kind)
-    assert sum(encoder.calls) == 3 + 2
+    assert sum(encoder.calls) == 3 + 4 + 2  # one of each split for the size, two clips twice, what is missing
     assert file_contents(bank.path) == before
 
 
@@ -51,19 +53,20 @@ def test_a_shard_that_was_copied_to_another_place_is_damaged(tmp_path):
 
 
 def test_damaged_clips_are_named(tmp_path):
-    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
+    bank = extract_quietly(Toy(), Sounds(sites=2), tmp_path / "b")
     file = bank.path / "train" / "clips.json"
     text = file.read_text()
+    sealed = partial(_sealed.sealed_text, {"ids": ["a"], "labels": [[]], "events": [[]], "groups": [[]]})
     for wrong, message in [
         (text[:-5], "is damaged"),
         ("{}", "is damaged"),
-        (text.replace('"dog"', '"dug"'), "is damaged"),
-        (text.replace('"train-3", ', ""), "is damaged"),
-        (
-            '{"ids": ["a"], "labels": [[]], "events": [[]], "groups": [[]]}',
-            "lists 1 clips, but the shards of this split contain 7",
-        ),
-        (text.replace('"groups": [[], ', '"groups": ['), "is damaged"),
+        ("[]", "is damaged"),
+        (text.replace('"dog"', '"rain"', 1), "is damaged .its content has another digest"),
+        (text.replace('"train-3"', '"train-9"'), "is damaged .its content has another digest"),
+        (text.replace('"site 1"', '"site 0"', 1), "is damaged .its content has another digest"),
+        ((bank.path / "test" / "clips.json").read_text(), "is damaged .its content has another digest"),
+        (sealed(asdict(bank.identity), "test"), "is damaged .its content has another digest"),
+        (sealed(asdict(bank.identity), "train"), "lists 1 clips, but the shards of this split contain 7"),
     ]:
         file.write_text(wrong)
         with pytest.raises(banks.DamagedError, match=rf"train.clips\.json {message}"):
@@ -72,9 +75,17 @@ def test_damaged_clips_are_named(tmp_path):
 
 def test_a_damaged_manifest_is_named(tmp_path):
     bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
-    for wrong in ("", "{}", "[]", '{"identity": '):
+    text = (bank.path / "manifest.json").read_text()
+    for wrong in (
+        "",
+        "{}",
+        "[]",
+        '{"identity": ',
+        text.replace('"rain"', '"wind"'),
+        text.replace('"front_end"', '"end"'),
+    ):
         (bank.path / "manifest.json").write_text(wrong)
-        with pytest.raises(banks.BankError, match=r"manifest\.json is damaged"):
+        with pytest.raises(banks.BankError, match=r"manifest\.json is damaged|has format 3, .* reads format 3"):
             banks.open(bank.path)
 
 

@@ -7,6 +7,7 @@ import torch
 from helpers_banks import Sounds, Toy, every_kind, extract_quietly, subclass_with
 from otoscope import bank as banks
 from otoscope.audio.decode import AudioError
+from otoscope.encoders import Features
 from otoscope.types import Clip, Tokens
 
 
@@ -50,6 +51,65 @@ def test_tokens_that_are_not_finite_or_overflow_are_refused(tmp_path, factor, me
     expected = "clip 'validation-1' of split 'validation': .*" + message.format(title)
     with pytest.raises(banks.BankError, match=expected):
         extract_quietly(Loud(factor, part), OneLoud(), tmp_path / "b", **kind)
+
+
+@pytest.mark.parametrize(("part", "title"), [("x", "token"), ("cls", "cls")])
+@every_kind
+def test_tokens_that_underflow_are_refused(tmp_path, part, title, kind):
+    if (part, kind.get("dtype")) == ("x", "int8"):
+        pytest.skip("a float32 scale stores it")
+    expected = (
+        rf"clip 'validation-1' of split 'validation': the largest {title} value of layer 2 is .*e-\d+ and underflows "
+        r"torch.float16, whose smallest normal value is 6.1e-05; extract with dtype='bfloat16' or 'float32'"
+    )
+    with pytest.raises(banks.BankError, match=expected):
+        extract_quietly(Loud(1e-9, part), OneLoud(), tmp_path / "b", **kind)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "int8"])
+def test_wider_dtypes_store_values_that_underflow_float16(tmp_path, dtype):
+    bank = extract_quietly(Loud(1e-9), OneLoud(), tmp_path / "b", dtype=dtype)
+    assert 0 < bank.split("validation").tokens([1]).x.abs().max() < 1e-8
+    assert bank.underflowed == {"train": 0, "validation": 0, "test": 0}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "int8"])
+def test_values_that_no_dtype_can_store_are_refused(tmp_path, dtype):
+    with pytest.raises(banks.BankError, match=r"underflows torch.*no dtype of a bank can store it; scale the tokens"):
+        extract_quietly(Loud(1e-39), OneLoud(), tmp_path / "b", dtype=dtype)
+
+
+def test_one_small_layer_is_enough_to_be_refused(tmp_path):
+    class SmallFirst(Toy):
+        def embed(self, features):
+            tokens = super().embed(features)
+            return Tokens(tokens.x * torch.tensor([1e-9, 1, 1]).view(-1, 1, 1, 1), tokens.mask, tokens.cls)
+
+    with pytest.raises(banks.BankError, match="largest token value of layer 0 is"):
+        extract_quietly(SmallFirst(), Sounds(), tmp_path / "b", layers="all")
+    extract_quietly(SmallFirst(), Sounds(), tmp_path / "last")
+
+
+@every_kind
+def test_zeros_do_not_underflow(tmp_path, kind):
+    bank = extract_quietly(Loud(0.0), OneLoud(), tmp_path / "b", **kind)
+    assert bank.underflowed == {"train": 0, "validation": 0, "test": 0}
+
+
+class OneSmallToken(Toy):
+    """Multiplies the second token of each clip by a small number."""
+
+    def embed(self, features):
+        tokens = super().embed(features)
+        tokens.x[:, :, 1] *= 1e-9
+        return tokens
+
+
+def test_tokens_that_become_zero_are_counted(tmp_path):
+    with pytest.warns(UserWarning, match=r"28 tokens of the bank .* rounded to zeros in float16; extract with dtype="):
+        bank = extract_quietly(OneSmallToken(), Sounds(), tmp_path / "b")  # 14 clips, two rows of frequency
+    assert bank.underflowed == banks.open(bank.path).underflowed == {"train": 14, "validation": 6, "test": 8}
+    assert not extract_quietly(OneSmallToken(), Sounds(), tmp_path / "c", dtype="bfloat16").underflowed["train"]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "int8"])
@@ -134,3 +194,47 @@ def test_a_digest_that_does_not_cover_the_labels_is_detected(tmp_path):
         banks.BankError, match=r"train.clips\.json and the data set list different clips.*Correct the digest"
     ):
         extract_quietly(Toy(), changed(), bank.path)
+
+
+# The first clips are encoded twice
+
+
+class Unstable(Toy):
+    """Adds the result of a function to the tokens of each batch."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change, self.state = change, 0
+
+    def embed(self, features):
+        tokens, self.state = super().embed(features), self.state + 1
+        return Tokens(tokens.x + self.change(tokens.x, self.state), tokens.mask, tokens.cls)
+
+
+def seeded_noise(x, _):
+    return 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda x, _: 0.01 * torch.randn(x.shape), lambda _, calls: 0.001 * calls, seeded_noise],
+    ids=["random", "state", "position in the batch"],
+)
+def test_an_encoder_that_gives_other_tokens_again_is_refused_before_anything_is_written(tmp_path, change):
+    with pytest.raises(banks.BankError, match=r"encoder 'toy' gives other tokens when it encodes clip 'train-[01]' of"):
+        extract_quietly(Unstable(change), Sounds(), tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_rounding_is_accepted_when_clips_are_encoded_again(tmp_path):
+    extract_quietly(Unstable(lambda x, _: 1e-6 * torch.randn(x.shape)), Sounds(), tmp_path / "b")
+
+
+def test_an_encoder_with_another_number_of_tokens_in_the_second_call_is_refused(tmp_path):
+    class Shrinking(Toy):
+        def front_end(self, batch):
+            features = super().front_end(batch)
+            return Features(features.x, features.lengths - len(self.calls) // 5)
+
+    with pytest.raises(banks.BankError, match="a value differs by inf"):
+        extract_quietly(Shrinking(), Sounds(), tmp_path / "b")

@@ -19,6 +19,7 @@ from otoscope.bench.resolve import resolve
 from otoscope.datasets.catalog import MissingFilesError, NamedDataset, data_root
 from otoscope.datasets.catalog.audioset import video_id
 from otoscope.datasets.contract import CONTRACT
+from otoscope.registry import UnknownNameError
 from otoscope.types import Event
 
 NAMED = [name for name in datasets.names() if issubclass(datasets.registry.get(name), NamedDataset)]
@@ -45,7 +46,8 @@ def test_every_named_data_set_has_a_miniature() -> None:
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_miniature_in_the_official_layout_satisfies_the_contract(name: str, miniatures: Path) -> None:
-    results = CONTRACT.run(name, partial(datasets.create, name, root=str(miniatures / name)))
+    fold = {"fold": 1} if datasets.registry.get(name).declared_folds else {}
+    results = CONTRACT.run(name, partial(datasets.create, name, root=str(miniatures / name), **fold))
     assert [f"{result.check}: {result.message}" for result in results if not result.passed] == []
 
 
@@ -77,11 +79,11 @@ def test_the_data_folder_is_an_option_a_variable_or_configured(
     config = tmp_path / "config" / "otoscope" / "config.toml"
     config.parent.mkdir(parents=True)
     config.write_text(f'[data]\nroot = "{(miniatures / "esc50").as_posix()}"\n')
-    assert len(datasets.create("esc50").clips("test")) == 6
+    assert len(datasets.create("esc50", fold=1).clips("test")) == 6
     monkeypatch.setenv("OTOSCOPE_DATA", str(miniatures / "gtzan"))
     assert len(datasets.create("gtzan").clips("test")) == 290
     assert data_root("given") == (Path("given"), "option root")
-    assert len(datasets.create("esc50", root=str(miniatures / "esc50" / "ESC-50")).clips("test")) == 6
+    assert len(datasets.create("esc50", root=str(miniatures / "esc50" / "ESC-50"), fold=1).clips("test")) == 6
 
 
 def test_the_folder_does_not_count_in_the_identity(tmp_path: Path) -> None:
@@ -99,6 +101,17 @@ def test_a_missing_audio_file_is_reported_before_any_encoding(tmp_path: Path) ->
     next((tmp_path / "UrbanSound8K" / "audio" / "fold3").glob("*.wav")).unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of 20 audio files are missing, the first is .*fold3"):
         datasets.create("urbansound8k", root=str(tmp_path))
+
+
+def test_missing_and_damaged_clips_can_be_left_out(tmp_path: Path) -> None:
+    audio = write_miniature("urbansound8k", tmp_path) / "UrbanSound8K" / "audio"
+    next((audio / "fold3").glob("*.wav")).unlink()
+    next((audio / "fold4").glob("*.wav")).write_bytes(b"RIFF")
+    dataset = datasets.create("urbansound8k", root=str(tmp_path), on_bad="skip", fold=1)
+    assert [len(dataset.clips(split)) for split in dataset.splits] == [16, 2]
+    assert dataset.options_text == "{}"
+    with pytest.raises(ValueError, match="unknown on_bad 'sikp'; did you mean 'skip'"):
+        datasets.create("urbansound8k", root=str(tmp_path), on_bad="sikp")
 
 
 def test_the_suite_unmute_lacks_files_but_no_data_set(tmp_path: Path) -> None:
@@ -132,8 +145,8 @@ def test_the_classes_of_esc50_have_their_official_numbers(miniatures: Path) -> N
 
 
 def test_esc10_is_the_same_task_in_both_of_its_layouts(miniatures: Path) -> None:
-    alone = datasets.create("esc10", root=str(miniatures / "esc10"))
-    part = datasets.create("esc10", root=str(miniatures / "esc50"))
+    alone = datasets.create("esc10", root=str(miniatures / "esc10"), fold=1)
+    part = datasets.create("esc10", root=str(miniatures / "esc50"), fold=1)
     assert alone.task == part.task
     assert {clip.labels[0] for clip in alone.clips("test")} == {"dog", "rain", "crackling_fire"}
     assert {clip.labels[0] for clip in part.clips("test")} == {"dog", "rooster"}
@@ -145,8 +158,18 @@ def test_urbansound8k_uses_its_official_folds_only(fold: int, miniatures: Path) 
     dataset = datasets.create("urbansound8k", root=str(miniatures / "urbansound8k"), fold=fold)
     assert {clip.path.parent.name for clip in dataset.clips("test") if clip.path} == {f"fold{fold}"}
     assert len(dataset.clips("train")) == 18
-    with pytest.raises(ValueError, match="unknown fold '11'"):
-        datasets.create("urbansound8k", root=str(miniatures / "urbansound8k"), fold=11).clips("test")
+    with pytest.raises(UnknownNameError, match="unknown fold '11'"):
+        datasets.create("urbansound8k", root=str(miniatures / "urbansound8k"), fold=11)
+
+
+@pytest.mark.parametrize(("name", "folds", "clips"), [("esc50", 5, None), ("urbansound8k", 10, 20)])
+def test_all_official_folds_are_one_data_set(name: str, folds: int, clips: int | None, miniatures: Path) -> None:
+    whole = datasets.create(name, root=str(miniatures / name))
+    assert isinstance(whole, datasets.Folds)
+    assert whole.fold_names == tuple(range(1, folds + 1))
+    held_out = [row for rows in whole.rows.values() for row in rows["test"]]
+    assert sorted(held_out) == list(range(len(whole.clips("all")))), "each clip is held out once"
+    assert clips in (None, len(held_out))
 
 
 def test_the_two_tasks_of_speech_commands_have_two_names(miniatures: Path) -> None:
@@ -190,7 +213,7 @@ def test_a_partial_copy_of_audioset_is_read_and_its_missing_clips_are_listed(min
     dataset = datasets.create("as20k", root=str(miniatures / "as20k"))
     assert isinstance(dataset, NamedDataset)
     assert [clip.id for clip in dataset.clips("train")] == ["--aE2O5G5WE", "_bE2O5G5WE0"]
-    assert list(dataset.missing) == ["-Lost000000"]
+    assert [dataset.listed.ids[number] for number in dataset.missing_rows] == ["-Lost000000"]
     assert dataset.splits == ("train", "test")
 
 
@@ -276,3 +299,14 @@ def test_windows_of_beans_have_the_labels_of_its_own_rule(miniatures: Path) -> N
     assert len(clips) == 19
     assert [bool(clip.labels) for clip in clips[:6]] == [True, True, True, True, True, False]
     assert {len(clip.audio) / clip.rate for clip in clips} == {2.0}
+
+
+@pytest.mark.parametrize(("name", "label", "expected"), [("enabirds", "ZZZZ", "OTHR"), ("dcase", "ZZZZ", "ZZZZ")])
+def test_annotations_of_beans_that_are_no_class_belong_to_the_class_of_others(
+    name: str, label: str, expected: str, tmp_path: Path
+) -> None:
+    write_miniature(name, tmp_path)
+    table = tmp_path / "BEANS" / "data" / name / "train.jsonl"
+    table.write_text(table.read_text().replace('"label": "AM', f'"label": "{label}", "was": "AM'))
+    dataset = datasets.create(name, root=str(tmp_path))
+    assert dataset.clips("train")[0].labels == (expected,)

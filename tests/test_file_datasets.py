@@ -99,6 +99,14 @@ def test_encodings_and_delimiters(tmp_path: Path, encoding: str, mark: str) -> N
     assert set(_labels(dataset)) == set(names)
 
 
+def test_a_table_without_a_header(tmp_path: Path) -> None:
+    _write_files(tmp_path, NAMES[:4])
+    path = _write_table(tmp_path / "a.csv", [f"{name},{label}" for name, label in zip(NAMES[:4], LABELS, strict=False)])
+    assert _labels(FileDataset(path=str(path))) == {
+        name: (label,) for name, label in zip(NAMES[:4], LABELS, strict=False)
+    }
+
+
 def test_several_labels_in_one_field_or_in_several_lines(tmp_path: Path) -> None:
     _write_files(tmp_path, NAMES[:6])
     one = [f"{name},{'dog;cat' if number % 2 else 'cat'}" for number, name in enumerate(NAMES[:6])]
@@ -118,7 +126,7 @@ def test_a_comma_separates_labels_only_in_a_column_of_labels(tmp_path: Path) -> 
     single = FileDataset(path=str(_write_table(tmp_path / "a.csv", ["path,label", *body])))
     several = FileDataset(path=str(_write_table(tmp_path / "b.csv", ["path,labels", *body])))
     assert single.found.rows.labels == [("Bark, dog",), ("Meow, cat",)]
-    assert any("separator=," in note for note in single.found.notes)
+    assert any("separator=," in note for note in single.found.problems)
     assert several.found.rows.labels == [("Bark", "dog"), ("Meow", "cat")]
 
 
@@ -182,7 +190,7 @@ def test_labels_that_differ_in_case_are_offered_as_one(tmp_path: Path) -> None:
     path = str(_write_table(tmp_path / "a.csv", ["path,label", *lines]))
     dataset = FileDataset(path=path)
     assert len(dataset.task.classes) == 3
-    assert any("'dog' = 'Dog'" in note and "merge_labels=true" in note for note in dataset.found.notes)
+    assert any("'dog' = 'Dog'" in note and "merge_labels=true" in note for note in dataset.found.problems)
     assert len(FileDataset(path=path, merge_labels=True).task.classes) == 2
 
 
@@ -341,6 +349,20 @@ def test_audio_that_cannot_be_used_is_refused_or_left_out(tmp_path: Path, conten
         _ = FileDataset(path=str(tmp_path)).splits
     dataset = FileDataset(path=str(tmp_path), on_bad="skip")
     assert (len(dataset.rows), dataset.found.listed) == (11, 12)
+
+
+def test_bad_audio_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write_files(tmp_path / "pets", [f"{label}/{name}" for label, name in zip(LABELS, NAMES, strict=True)])
+    (tmp_path / "pets" / "dog" / "0.wav").write_bytes(b"")
+    out, pets = ["--out", str(tmp_path / "out")], str(tmp_path / "pets")
+    bench = ["bench", "--encoders", "tiny", "--probes", "linear", "--no-control", "--dry-run", *out, "--datasets", pets]
+    for command in (["extract", "--dataset", pets, *out], bench):
+        main(command)
+        assert "1 of 12 clips cannot be used" in "".join(capsys.readouterr())
+    assert main([*bench, "--on-bad", "skip"]) == 0
+    assert "pets" in capsys.readouterr().out
+    assert main(["extract", "--dataset", "scenes", "--on-bad", "skip", *out]) == 2
+    assert "--on-bad is an option of data sets in files" in capsys.readouterr().err
 
 
 def test_a_check_of_audio_is_kept_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

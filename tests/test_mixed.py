@@ -233,7 +233,7 @@ def test_each_clip_is_encoded_once_and_an_interrupted_extraction_is_continued(
     def interrupted_encode(*rest: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls % 13 == 0:
+        if calls % 17 == 0:
             raise KeyboardInterrupt
         return encode(*rest)
 

@@ -89,7 +89,7 @@ def test_missing_damaged_and_equal_files_are_found(tmp_path: Path, capsys: pytes
     _, problems = _check("urbansound8k", tmp_path)
     for part in (
         "1 of 20 clips of the tables have no audio file: '10-0-0-0'",
-        "20-0-0-0: ",
+        "'20-0-0-0': ",
         "2 clips have the audio of another one: '30-0-0-0 = 40-0-0-0'",
     ):
         assert any(part in problem for problem in problems), problems
@@ -216,7 +216,7 @@ def test_get_downloads_only_after_the_licence_is_accepted(
     assert "--yes` accepts the licence" in text
     assert server.ranges == []
     assert main([*command, "--yes"]) == 0
-    assert len(datasets.create("urbansound8k", root=str(tmp_path / "root")).clips("test")) == 2
+    assert len(datasets.create("urbansound8k", root=str(tmp_path / "root"), fold=1).clips("test")) == 2
     assert main(command) == 0
     assert "otoscope data check urbansound8k" in capsys.readouterr().out
 
@@ -260,4 +260,4 @@ def test_checking_all_data_sets_leaves_out_those_without_files(
         assert main(["check", "dataset"]) == 0
     text = capsys.readouterr().out
     assert "not checked, their files are missing: gtzan" in text
-    assert "urbansound8k: all of " in text
+    assert text.count(": all of ") == 10, "every fold of urbansound8k"

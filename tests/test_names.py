@@ -72,11 +72,11 @@ def test_failures_of_odd_labels_have_files_of_their_own(tmp_path: Path, monkeypa
 
 
 def test_the_folder_of_a_bank_is_in_the_folder_of_results(tmp_path: Path) -> None:
-    def bank_path(path: str) -> Path:
-        command = ["extract", "--out", str(tmp_path), "--encoder", "whisper", "--encoder-option", f"path={path}"]
+    def bank_path(weights: str) -> Path:
+        command = ["extract", "--out", str(tmp_path), "--encoder", "whisper", "--encoder-option", f"weights={weights}"]
         return commands.bank_path(arguments.parser().parse_args(command), "last")
 
-    paths = {bank_path(path) for path in ("../../up", "/root/model", "up", "-up", "x" * 1000)}
+    paths = {bank_path(weights) for weights in ("../../up", "/root/model", "up", "-up", "x" * 1000)}
     assert {path.parent for path in paths} == {tmp_path / "banks"}
     assert len(paths) == 5
 

@@ -1,4 +1,4 @@
-"""The examples of README.md run: an encoder, a data set and a probe, as short as the headings say."""
+"""The examples of README.md run: an encoder and a probe, as short as the headings say, and a data set in a folder."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from helpers_docs import python_block
+from helpers_docs import python_block, shell_block
 from otoscope import bank, datasets, encoders, fit, load_plugin, probes
-from otoscope.datasets.contract import CONTRACT as DATASET
+from otoscope.cli import main
 from otoscope.encoders.contract import CONTRACT as ENCODER
 from otoscope.probes.contract import CONTRACT as PROBE
 
@@ -23,22 +23,22 @@ def block(class_name: str) -> str:
 
 @pytest.fixture
 def plugins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """The three plug-ins of the README, registered for one test, and recordings for its data set."""
+    """The two plug-ins of the README, registered for one test, and a folder with recordings and a table."""
     monkeypatch.chdir(tmp_path)
     with ExitStack() as stack:
-        for package, name in ((encoders, "Mine"), (datasets, "Garden"), (probes, "Loudest")):
+        for package, name in ((encoders, "Mine"), (probes, "Loudest")):
             stack.enter_context(package.registry.isolated())
             path = tmp_path / f"readme_{name.lower()}.py"
             path.write_text(block(name))
             load_plugin(path)
         Path("garden").mkdir()
         rng = np.random.default_rng(0)
+        rows = ["path,labels,split"]
         for split, size in (("train", 12), ("validation", 6), ("test", 6)):
-            rows = []
             for i in range(size):
                 soundfile.write(f"garden/{split}{i}.wav", 0.1 * rng.standard_normal(8000), 16000)
-                rows.append(f"{split}{i}.wav,{('blackbird', 'robin', 'blackbird+robin')[i % 3]}")
-            Path(f"garden/{split}.csv").write_text("\n".join(rows) + "\n")
+                rows.append(f"{split}{i}.wav,{('blackbird', 'robin', 'blackbird;robin')[i % 3]},{split}")
+        Path("garden/clips.csv").write_text("\n".join(rows) + "\n")
         yield
 
 
@@ -52,18 +52,29 @@ def test_encoder_dataset_and_probe_work_together(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("plugins")
 def test_dataset_takes_the_rate_of_the_file_and_any_file_name() -> None:
     soundfile.write("garden/my, bird.wav", np.zeros(48000), 48000)
-    Path("garden/train.csv").write_text("my, bird.wav,robin\n")
-    (clip,) = datasets.create("garden").clips("train")
+    with Path("garden/clips.csv").open("a") as file:
+        file.write('"my, bird.wav",robin,train\n')
+    clip = datasets.create("garden").clips("train")[-1]
     assert (clip.id, clip.rate, len(clip.audio), clip.labels) == ("my, bird.wav", 48000, 48000, ("robin",))
 
 
 @pytest.mark.usefixtures("plugins")
-@pytest.mark.parametrize(("contract", "name"), [(ENCODER, "mine"), (DATASET, "garden"), (PROBE, "loudest")])
+def test_commands_with_a_path(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = [line.partition("#")[0].split() for line in shell_block("--dataset garden").splitlines()]
+    for program, *arguments in commands:
+        assert program == "otoscope"
+        quiet = ["--quiet", "--encoder", "mine"] if arguments[0] == "probe" else []
+        assert main([*arguments, *quiet]) == 0
+    assert "multi-label, 2 classes" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize(("contract", "name"), [(ENCODER, "mine"), (PROBE, "loudest")])
 def test_every_plugin_passes_its_contract(contract, name: str) -> None:
     assert [f"{result.check}: {result.message}" for result in contract.run(name, name) if not result.passed] == []
 
 
 def test_examples_are_as_short_as_the_headings_say() -> None:
-    for name, most in (("Mine", 10), ("Garden", 10), ("Loudest", 60)):
+    for name, most in (("Mine", 10), ("Loudest", 60)):
         body = block(name).split("@register", 1)[1]
         assert len(body.strip().splitlines()) <= most + 1, name

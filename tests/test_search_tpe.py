@@ -186,6 +186,17 @@ class TestSearch:
         assert len(first.trials) == 3
         assert first.trials == second.trials
 
+    def test_of_two_trials_with_one_number_the_first_counts(self, tmp_path: Path) -> None:
+        search = tpe_search(tmp_path, trials_at_once=3)
+        search.step(score_trials)
+        before = search.trials
+        search._keep(1, Score(9.0), {})  # by another process, at the same time
+        assert search.trials == tpe_search(tmp_path, trials_at_once=3).trials == before
+        while search.step(score_trials):
+            pass
+        assert [trial.number for trial in search.trials] == list(range(8))
+        assert search.best.validation < 9.0
+
     @pytest.mark.parametrize("database", ["sqlite:////nowhere/at/all/s.db", "postgresqlx://host/name"])
     def test_a_database_that_cannot_be_opened_gives_an_error_of_one_line(self, tmp_path: Path, database: str) -> None:
         with pytest.raises(ConnectionError, match="the database of trials cannot be opened") as caught:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -59,6 +62,38 @@ class Folded(Tones):
     def __init__(self, *, fold: int) -> None:
         super().__init__(kind="multi-class", sizes={"train": 30, "test": 12})
         self.digest = f"folded-{fold}"
+
+
+class Crossed(Tones):
+    """Tones in three declared folds: fold k holds out every third clip, and trains on the others.
+
+    `loaded` counts how often the audio of each clip was read.
+    """
+
+    name, splits, declared_folds = "crossed", ("train", "test"), (1, 2, 3)
+    loaded: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self, *, fold: int, clips: int = 36) -> None:
+        super().__init__(kind="multi-class", sizes={"train": clips})
+        self.fold, self.digest = fold, f"crossed-{clips}"
+
+    def clips(self, split: str) -> Sequence[Clip]:
+        if split not in self.splits:
+            raise ValueError(f"unknown split {split!r}; known: {', '.join(self.splits)}")
+        held_out = split == "test"
+        every = enumerate(super().clips("train"))
+        return [
+            replace(clip, split=split, load=self._counted(clip))
+            for i, clip in every
+            if (i % 3 + 1 == self.fold) == held_out
+        ]
+
+    def _counted(self, clip: Clip) -> Callable[[], Wave]:
+        def load() -> Wave:
+            self.loaded[clip.id] += 1
+            return clip.load()
+
+        return load
 
 
 class _Constant:

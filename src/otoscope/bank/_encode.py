@@ -6,19 +6,24 @@ padded to the length of another, so its tokens do not depend on the other clips 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from otoscope.bank._shard import shard_layout
+from otoscope.bank._cast import check_cast
+from otoscope.bank._shard import ShardContent, shard_layout
 from otoscope.bank.errors import BankError
 from otoscope.bank.identity import CLS_DTYPES, DTYPES, BankIdentity
 from otoscope.datasets.waveform import naming_clips, waveform
 from otoscope.encoders import Encoder
 from otoscope.ops import quantise
 from otoscope.types import AudioBatch, Clip, Tokens, Wave
+
+_REPEATED = 2
+"""Number of clips that are encoded twice before an extraction."""
 
 
 def count_steps(encoder: Encoder, clips: Sequence[Clip]) -> int:
@@ -44,7 +49,7 @@ def encode_shard(
     identity: BankIdentity,
     batch_size: int,
     on_batch: Callable[[int], object],
-) -> dict[str, Tensor]:
+) -> ShardContent:
     """Encode the clips of one shard.
 
     Parameters
@@ -57,7 +62,7 @@ def encode_shard(
 
     Returns
     -------
-    dict of Tensor. The tensors of `shard_layout`, padded with zeros to the longest map among the clips.
+    ShardContent. The tensors of `shard_layout`, padded with zeros to the longest map among the clips.
 
     Raises
     ------
@@ -66,10 +71,13 @@ def encode_shard(
     """
     waves = [waveform(clip, encoder.sample_rate) for clip in clips]
     parts: list[tuple[list[int], dict[str, Tensor]]] = []
+    underflowed = 0
     for rows in _batches([len(wave) for wave in waves], batch_size):
         members = [clips[i] for i in rows]
         tokens = _encode(encoder, members, [waves[i] for i in rows])
-        parts.append((rows, _stored(tokens.select_layers(identity.layers).to("cpu"), identity, members)))
+        stored = _stored(tokens.select_layers(identity.layers).to("cpu"), identity, members)
+        parts.append((rows, stored.tensors))
+        underflowed += stored.underflowed
         on_batch(len(rows))
     steps = max(part["mask"].shape[1] for _, part in parts)
     planned = shard_layout(len(clips), steps, identity)
@@ -78,7 +86,41 @@ def encode_shard(
         for name, values in part.items():
             unpadded = tensors[name][tuple(slice(length) for length in (len(clips), *values.shape[1:]))]
             unpadded[rows] = values
-    return tensors
+    return ShardContent(tensors, underflowed)
+
+
+def check_repeatable(encoder: Encoder, clips: Sequence[Clip]) -> None:
+    """Encode the first clips twice, the second time in reverse order, and compare their tokens.
+
+    Parameters
+    ----------
+    encoder : Encoder. The frozen encoder.
+    clips : sequence of Clip. The clips of a split; those among the first `_REPEATED` that have the same length are
+        encoded.
+
+    Raises
+    ------
+    BankError : when tokens differ by more than rounding.
+    """
+    waves = [waveform(clip, encoder.sample_rate) for clip in clips[:_REPEATED]]
+    rows = max(_batches([len(wave) for wave in waves], _REPEATED), key=len)
+    first, second = (_encode(encoder, [clips[i] for i in r], [waves[i] for i in r]) for r in (rows, rows[::-1]))
+    for number, row in enumerate(rows):
+        here, there = _valid(first, number), _valid(second, len(rows) - 1 - number)
+        allowed = torch.finfo(here.dtype).eps ** 0.5 * float(here.abs().max()) if here.numel() else 0.0
+        difference = float((here - there).abs().max()) if here.shape == there.shape else math.inf
+        if difference > allowed:
+            raise BankError(
+                f"encoder {encoder.name!r} gives other tokens when it encodes clip {clips[row].id!r} of split "
+                f"{clips[row].split!r} again: a value differs by {difference:.3g}, allowed is {allowed:.3g}; disable "
+                "everything random (dropout, dither, masks) in evaluation mode, and keep no state between calls"
+            )
+
+
+def _valid(tokens: Tokens, row: int) -> Tensor:
+    """The valid tokens of a clip and its cls as one vector."""
+    x = tokens.x[row][:, tokens.mask[row]].flatten()
+    return x if tokens.cls is None else torch.cat([x, tokens.cls[row].flatten().to(x.dtype)])
 
 
 def _batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
@@ -113,11 +155,11 @@ def _encode(encoder: Encoder, clips: Sequence[Clip], waves: Sequence[Wave]) -> T
     return tokens
 
 
-def _stored(tokens: Tokens, identity: BankIdentity, clips: Sequence[Clip]) -> dict[str, Tensor]:
+def _stored(tokens: Tokens, identity: BankIdentity, clips: Sequence[Clip]) -> ShardContent:
     """The tensors to store for `tokens`, zero where there is no audio.
 
     Means are computed in float32 or wider, then cast to the bank's dtype. Raises `BankError`, naming the clip, for a
-    value that is not finite or overflows.
+    value that is not finite or overflows, and for a layer of which all values underflow.
     """
     tokens = Tokens(tokens.x.masked_fill(~tokens.mask[:, None, :, None, None], 0), tokens.mask, tokens.cls)
     if identity.content == "pooled":
@@ -128,22 +170,9 @@ def _stored(tokens: Tokens, identity: BankIdentity, clips: Sequence[Clip]) -> di
         tensors |= {"x": levels.values, "scale": levels.scale.masked_fill(~tokens.mask[:, None, :, None], 0)}
     else:
         tensors["x"] = tokens.x.to(dtype)
-    _check_finite("token", tokens.x, tensors.get("scale", tensors["x"]), clips)
+    check_cast("token", tokens.x, tensors.get("scale", tensors["x"]), clips, identity)
     if tokens.cls is not None:
         tensors["cls"] = tokens.cls.to(CLS_DTYPES[identity.dtype])
-        _check_finite("cls", tokens.cls, tensors["cls"], clips)
-    return tensors
-
-
-def _check_finite(name: str, before: Tensor, after: Tensor, clips: Sequence[Clip]) -> None:
-    """Raise `BankError` for the first clip with a value that is not finite before or after the cast."""
-    for clip, original, cast in zip(clips, before, after, strict=True):
-        if not bool(torch.isfinite(original).all()):
-            raise BankError(
-                f"clip {clip.id!r} of split {clip.split!r}: the encoder returned a {name} that is NaN or infinite"
-            )
-        if not bool(torch.isfinite(cast).all()):
-            raise BankError(
-                f"clip {clip.id!r} of split {clip.split!r}: a {name} value of {float(original.abs().max()):.3g} "
-                f"overflows {cast.dtype}; extract with dtype='bfloat16' or 'float32'"
-            )
+        check_cast("cls", tokens.cls, tensors["cls"], clips, identity)
+    rounded_to_zero = (tokens.x != 0).any(-1) & (tensors["x"] == 0).all(-1)
+    return ShardContent(tensors, int(rounded_to_zero.sum()))

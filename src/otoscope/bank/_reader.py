@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import numpy.typing as npt
@@ -19,7 +19,7 @@ _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
 
 
 class ShardReader:
-    """Reads stored tensors by row from the shards of one split.
+    """Reads stored tensors by row from the shards of one split. A shard is verified when it is read first.
 
     Parameters
     ----------
@@ -35,6 +35,7 @@ class ShardReader:
 
     def __init__(self, identity: BankIdentity, shards: Sequence[Shard]) -> None:
         self._identity, self._shards = identity, shards
+        self._maps: dict[int, dict[str, npt.NDArray[Any]]] = {}
         clip_counts = torch.tensor([shard.clips for shard in shards])
         self.shard_of = torch.arange(len(shards)).repeat_interleave(clip_counts)
         self.row_bytes = torch.tensor([shard.bytes // shard.clips for shard in shards])
@@ -58,6 +59,10 @@ class ShardReader:
         Returns
         -------
         dict of Tensor. The tensors of `shard_layout` for these rows and layers.
+
+        Raises
+        ------
+        DamagedError : when the content of a shard is not what was written.
         """
         allocate = torch.zeros if self._ragged else torch.empty
         all_layers = self._identity.shape.layers
@@ -66,7 +71,7 @@ class ShardReader:
         tensors = {name: allocate(shape, dtype=dtype) for name, (dtype, shape) in planned.items()}
         targets = {name: _as_integers(tensor) for name, tensor in tensors.items()}
         for positions, shard, shard_rows in self._blocks(rows):
-            for name, source in self._maps[shard].items():
+            for name, source in self._map(shard).items():
                 values = source[shard_rows] if name == "mask" else source[shard_rows, part]
                 if self._ragged:
                     targets[name][(positions, *map(slice, values.shape[1:]))] = values
@@ -83,10 +88,12 @@ class ShardReader:
                 yield slice(start, end), shard, slice(first, first + end - start)
                 start = end
 
-    @cached_property
-    def _maps(self) -> list[dict[str, npt.NDArray[Any]]]:
-        """Memory-mapped tensors of each shard."""
-        return [{name: _as_integers(tensor) for name, tensor in shard.map().items()} for shard in self._shards]
+    def _map(self, number: int) -> dict[str, npt.NDArray[Any]]:
+        """Memory-mapped tensors of a shard. Their digest is verified at the first call."""
+        if number not in self._maps:
+            tensors = self._shards[number].verified(self._identity)
+            self._maps[number] = {name: _as_integers(tensor) for name, tensor in tensors.items()}
+        return self._maps[number]
 
 
 @cache

@@ -4,15 +4,16 @@ Tensors: `x` [n, L, T, F, D] and `cls` [n, L, D] (where the encoder has one) in 
 pooled shard has T = F = 1. In an int8 bank a token is `scale` [n, L, T, F] float32 times its row of `x`, and `cls` is
 float16. A shard is written completely or not at all, and read through a memory map of the file, so that reading a row
 costs one copy. Layout of the file: https://huggingface.co/docs/safetensors (8 bytes with the length of the header, a
-JSON header, the data).
+JSON header, the data). The header also contains the digest of the content.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,38 @@ def layout_bytes(clips: int, steps: int, identity: BankIdentity) -> int:
     return sum(dtype.itemsize * math.prod(shape) for dtype, shape in shard_layout(clips, steps, identity).values())
 
 
-def save_shard(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write the tensors of one shard, those of `shard_layout`, into the file `path`."""
+@dataclass(frozen=True)
+class ShardContent:
+    """What a shard stores.
+
+    Parameters
+    ----------
+    tensors : dict of Tensor. The tensors of `shard_layout`.
+    underflowed : int. Number of tokens that are not zero, but of which every value became zero in the cast.
+    """
+
+    tensors: dict[str, Tensor]
+    underflowed: int
+
+
+def save_shard(path: Path, content: ShardContent, identity: BankIdentity) -> None:
+    """Write a shard into the file `path`, with the digest of its content."""
+    tensors = {name: tensor.contiguous() for name, tensor in content.tensors.items()}
+    digest = _digest(path, tensors, content.underflowed, identity)
     with replacing(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        save_file(
+            tensors, temporary, {"otoscope": f"{digest} {content.underflowed}"}
+        )  # several keys have no fixed order
+
+
+def _digest(path: Path, tensors: dict[str, Tensor], underflowed: int, identity: BankIdentity) -> str:
+    """The sha256 of the content, of the identity of the bank, and of the name of the shard and of its split."""
+    place = [asdict(identity), path.parent.name, path.name, underflowed]
+    sha = hashlib.sha256(json.dumps(place, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        sha.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -83,11 +112,15 @@ class Shard:
     path : Path. The file.
     header : dict. The JSON header: dtype, shape and data offsets of each tensor.
     data : int. Offset in bytes at which the data begins.
+    digest : str. The digest of the content that was written.
+    underflowed : int. Number of tokens that became zero in the cast (`ShardContent`).
     """
 
     path: Path
     header: dict[str, Any]
     data: int
+    digest: str
+    underflowed: int
 
     @property
     def clips(self) -> int:
@@ -115,6 +148,25 @@ class Shard:
 
         return {name: view(name) for name in self.header}
 
+    def verified(self, identity: BankIdentity) -> dict[str, Tensor]:
+        """Its tensors, as `map` returns them, after a comparison of their digest. The whole file is read.
+
+        Parameters
+        ----------
+        identity : BankIdentity. The bank.
+
+        Raises
+        ------
+        DamagedError : when the content is not what was written for this bank and under this name.
+        """
+        tensors = self.map()
+        if _digest(self.path, tensors, self.underflowed, identity) != self.digest:
+            raise DamagedError(
+                f"{self.path} is damaged: its content has another digest than when it was written; delete this file "
+                "and run extract again to write it again"
+            )
+        return tensors
+
 
 def check_shard(path: Path, clips: int, identity: BankIdentity) -> Shard:
     """Read the header of a shard and check it, and the length of the file, against the bank.
@@ -135,9 +187,9 @@ def check_shard(path: Path, clips: int, identity: BankIdentity) -> Shard:
     """
     try:
         header, length, file_bytes = _read_header(path)
-        header.pop("__metadata__", None)
-        shard = Shard(path, header, 8 + length)
-        _check_header(header, shard.steps, clips, identity)
+        digest, underflowed = header.pop("__metadata__")["otoscope"].split()
+        shard = Shard(path, header, 8 + length, digest, int(underflowed))
+        _check_header(shard, clips, identity)
         if file_bytes != shard.data + shard.bytes:
             raise ValueError(f"{file_bytes} bytes, expected {shard.data + shard.bytes}")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
@@ -158,12 +210,12 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
     return header, length, file_bytes
 
 
-def _check_header(header: dict[str, Any], steps: int, clips: int, identity: BankIdentity) -> None:
+def _check_header(shard: Shard, clips: int, identity: BankIdentity) -> None:
     """Raise `ValueError` unless the header lists the tensors of `shard_layout`."""
-    expected = shard_layout(clips, steps, identity)
-    if set(header) != set(expected):
-        raise ValueError(f"tensors {sorted(header)}, expected {sorted(expected)}")
-    for name, entry in header.items():
+    expected = shard_layout(clips, shard.steps, identity)
+    if set(shard.header) != set(expected):
+        raise ValueError(f"tensors {sorted(shard.header)}, expected {sorted(expected)}")
+    for name, entry in shard.header.items():
         dtype, shape = expected[name]
         if entry["shape"] != list(shape) or _CODES.get(entry["dtype"]) is not dtype:
             raise ValueError(f"{name} is {entry['dtype']} {entry['shape']}, expected {dtype} {list(shape)}")
@@ -172,10 +224,12 @@ def _check_header(header: dict[str, Any], steps: int, clips: int, identity: Bank
             raise ValueError(
                 f"{name} has the offsets {start} to {end}, expected {dtype.itemsize * math.prod(shape)} bytes"
             )
-    if steps < 1:
-        raise ValueError(f"{steps} time steps")
+        if (shard.data + start) % dtype.itemsize:
+            raise ValueError(f"{name} begins at byte {shard.data + start}, which is no multiple of {dtype.itemsize}")
+    if shard.steps < 1:
+        raise ValueError(f"{shard.steps} time steps")
     position = 0
-    for start, end in sorted(entry["data_offsets"] for entry in header.values()):
+    for start, end in sorted(entry["data_offsets"] for entry in shard.header.values()):
         if start != position:
             raise ValueError(f"a tensor begins at byte {start}, expected {position}")
         position = end

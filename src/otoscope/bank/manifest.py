@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from otoscope.bank._manifest_values import check_manifest
+from otoscope.bank._sealed import check_seal, sealed_text
+from otoscope.bank._split_names import check_split_names
 from otoscope.bank.errors import BankError, MismatchError
 from otoscope.bank.identity import FORMAT, BankIdentity
-from otoscope.files import json_text, read_json, replacing
+from otoscope.datasets import Fold
+from otoscope.datasets.folds import ALL_CLIPS, Rows
+from otoscope.files import read_json, replacing
 from otoscope.results.checked import check_types
 from otoscope.types import Task, TokenShape
 
@@ -28,6 +33,7 @@ class Manifest:
     clips : dict. Number of clips of each split.
     control : bool. True where the encoder is a control with random weights. Not part of the identity.
     versions : dict. Versions of the packages that wrote the manifest. Not part of the identity.
+    folds : dict. For each fold of a data set with folds, the rows of its splits among the clips of all folds.
     """
 
     identity: BankIdentity
@@ -35,11 +41,15 @@ class Manifest:
     clips: dict[str, int]
     control: bool
     versions: dict[str, str]
+    folds: Mapping[Fold, Rows] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, identity: BankIdentity, task: Task, clips: dict[str, int], *, control: bool) -> Manifest:
+    def of(
+        cls, identity: BankIdentity, task: Task, clips: dict[str, int], *, control: bool, folds: Mapping[Fold, Rows]
+    ) -> Manifest:
         """The manifest of a bank that these versions of the packages write."""
-        return cls(identity, task, clips, control, {name: version(name) for name in ("otoscope", "torch", "numpy")})
+        versions = {name: version(name) for name in ("otoscope", "torch", "numpy")}
+        return cls(identity, task, clips, control, versions, folds)
 
     def shards(self, split: str) -> dict[str, range]:
         """Path of every shard of a split, relative to the bank, and the rows of the split that it contains."""
@@ -48,7 +58,15 @@ class Manifest:
     def write(self, path: Path) -> None:
         """Write `manifest.json` into the folder `path`."""
         with replacing(path / "manifest.json") as temporary:
-            temporary.write_text(json_text(asdict(self)) + "\n", encoding="utf-8")
+            temporary.write_text(sealed_text(self._contents(), indent=1), encoding="utf-8")
+
+    def _contents(self) -> dict[str, Any]:
+        """The manifest as JSON values; the rows of folds are written in one line for each split."""
+        folds = [
+            {"fold": fold, "rows": {split: ",".join(map(str, rows)) for split, rows in splits.items()}}
+            for fold, splits in self.folds.items()
+        ]
+        return asdict(replace(self, folds={})) | {"folds": folds}
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -74,12 +92,28 @@ class Manifest:
                 "shape": TokenShape(**identity["shape"]),
             }
             task = Task(**stored["task"] | {"classes": tuple(stored["task"]["classes"])})
-            manifest = cls(BankIdentity(**identity), task, stored["clips"], stored["control"], stored["versions"])
+            parts = (stored["clips"], stored["control"], stored["versions"])
+            manifest = cls(BankIdentity(**identity), task, *parts)
             for part in (manifest, manifest.identity, manifest.identity.shape, task):
                 check_types(part)
+            check_seal(stored)
+            return replace(manifest, folds=_read_folds(stored))
         except _WRONG as error:
             raise _damaged(path / "manifest.json", error) from error
-        return manifest
+
+
+def _read_folds(stored: Mapping[str, Any]) -> dict[Fold, Rows]:
+    """The rows of the splits of each fold. Raises `ValueError` for rows that the bank does not have."""
+    total, folds = stored["clips"].get(ALL_CLIPS, 0), dict[Fold, Rows]()
+    for entry in stored.get("folds", ()):
+        check_split_names(list(entry["rows"]))
+        rows = {split: tuple(map(int, text.split(","))) for split, text in entry["rows"].items()}
+        if any(not 0 <= row < total for of_split in rows.values() for row in of_split):
+            raise ValueError(f"a fold has rows outside 0..{total - 1}")
+        if not isinstance(entry["fold"], int | str):
+            raise TypeError(f"the name of a fold must be a number or a text, found {entry['fold']!r}")
+        folds[entry["fold"]] = rows
+    return folds
 
 
 def shard_rows(split: str, clips: int, shard_clips: int) -> dict[str, range]:
@@ -147,7 +181,7 @@ def check_identity(path: Path, requested: BankIdentity) -> None:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """The JSON of a manifest."""
+    """The JSON of a manifest. Older formats have no digest."""
     file = path / "manifest.json"
     if not file.exists():
         raise BankError(f"no bank at {path}: there is no manifest.json; write a bank with `extract`")

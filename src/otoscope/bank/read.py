@@ -8,11 +8,13 @@ from pathlib import Path
 
 from otoscope.bank._reader import ShardReader
 from otoscope.bank._shard import check_shard
-from otoscope.bank.errors import DamagedError, HeldOutError, IncompleteError
+from otoscope.bank.errors import BankError, DamagedError, HeldOutError, IncompleteError
 from otoscope.bank.identity import BankIdentity
 from otoscope.bank.manifest import Manifest
 from otoscope.bank.size import BankSize
 from otoscope.bank.split import BankSplit, ClipTable
+from otoscope.datasets import Fold
+from otoscope.datasets.folds import ALL_CLIPS
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.results import Sampling
 from otoscope.types import HELD_OUT, Task, TokenShape
@@ -21,7 +23,8 @@ from otoscope.types import HELD_OUT, Task, TokenShape
 class Bank:
     """A complete bank in a folder.
 
-    Opening it reads the manifest and checks the length of every file; no tokens are read.
+    Opening it reads the manifest and checks the length of every file; no tokens are read. The digest of a file is
+    verified when it is read first.
 
     Parameters
     ----------
@@ -43,11 +46,12 @@ class Bank:
                 check_shard(self.path / name, len(rows), self.identity)
                 for name, rows in self._manifest.shards(split).items()
             ]
-            for split in self.splits
+            for split in self.identity.splits
         }
         self._opened: dict[str, BankSplit] = {}
         self._replaced: Mapping[str, BankSplit] = {}
         self._sampling = Sampling()
+        self._fold: Fold = None
 
     @property
     def identity(self) -> BankIdentity:
@@ -76,17 +80,78 @@ class Bank:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits on disk, including the held-out one."""
-        return self.identity.splits
+        """Names of the splits, including the held-out one: those on disk, or those of the chosen fold."""
+        return self.identity.splits if self._fold is None else tuple(self._manifest.folds[self._fold])
+
+    @property
+    def folds(self) -> tuple[Fold, ...]:
+        """Names of the folds; empty for a data set without folds."""
+        return tuple(self._manifest.folds)
+
+    @property
+    def chosen_fold(self) -> Fold:
+        """The fold whose splits these are; None unless `fold` chose one."""
+        return self._fold
+
+    def fold(self, name: Fold) -> Bank:
+        """The same bank with the splits of one fold.
+
+        Parameters
+        ----------
+        name : int or str. One of `folds`.
+
+        Returns
+        -------
+        Bank. Nothing is read or copied.
+
+        Raises
+        ------
+        UnknownNameError : for a fold that the bank does not have.
+        """
+        known = {str(fold): fold for fold in self.folds}
+        if str(name) not in known:
+            raise UnknownNameError(f"bank {self.path}: {unknown('fold', str(name), known)}")
+        chosen = copy.copy(self)
+        chosen._fold, chosen._replaced, chosen._opened = known[str(name)], {}, {}
+        return chosen
 
     @property
     def size(self) -> BankSize:
         """Clips, time steps and bytes on disk."""
         steps = {split: max(shard.steps for shard in shards) for split, shards in self._shards.items()}
-        names = [name for split in self.splits for name in self._manifest.shards(split)]
-        shards = [shard for split in self.splits for shard in self._shards[split]]
+        names = [name for split in self._shards for name in self._manifest.shards(split)]
+        shards = [shard for of_split in self._shards.values() for shard in of_split]
         stored = {name: shard.bytes for name, shard in zip(names, shards, strict=True)}
         return BankSize(self.identity, dict(self._manifest.clips), steps, stored)
+
+    @property
+    def underflowed(self) -> dict[str, int]:
+        """For each split, the number of tokens that are not zero and were rounded to zeros by the dtype of the bank."""
+        return {split: sum(shard.underflowed for shard in shards) for split, shards in self._shards.items()}
+
+    def verify(self) -> None:
+        """Read all files and compare them with their digests. `split` does this for each file when it is read first.
+
+        Raises
+        ------
+        DamagedError : when files differ from what was written. The message names all of them.
+        """
+        damaged: list[str] = []
+        for split, shards in self._shards.items():
+            try:
+                ClipTable.read(self.path / split / "clips.json", self.task, self.identity)
+            except DamagedError:
+                damaged.append(f"{split}/clips.json")
+            for shard in shards:
+                try:
+                    shard.verified(self.identity)
+                except DamagedError:
+                    damaged.append(f"{split}/{shard.path.name}")
+        if damaged:
+            raise DamagedError(
+                f"files of the bank at {self.path} are damaged: {', '.join(damaged)}; delete them and run extract "
+                "again to write them again"
+            )
 
     def split(self, name: str) -> BankSplit:
         """A split to train or to select on.
@@ -142,12 +207,27 @@ class Bank:
         return changed
 
     def _open(self, name: str) -> BankSplit:
-        """Open a split on disk; this also opens the held-out one."""
+        """Open a split; this also opens the held-out one."""
+        if self.folds and self._fold is None:
+            raise BankError(
+                f"split {name!r} of the bank at {self.path} differs between its folds; choose one with "
+                f".fold(...), of {', '.join(map(str, self.folds))}"
+            )
         if name not in self.splits:
             raise UnknownNameError(f"bank {self.path}: {unknown('split', name, self.splits)}")
+        if self._fold is None:
+            return self._open_stored(name)
+        if name not in self._opened:
+            rows = self._manifest.folds[self._fold][name]
+            self._opened[name] = self._open_stored(ALL_CLIPS).subset(rows, name)
+        return self._opened[name]
+
+    def _open_stored(self, name: str) -> BankSplit:
+        """Open a split on disk."""
         if name not in self._opened:
             file = self.path / name / "clips.json"
-            clips, reader = ClipTable.read(file, self.task), ShardReader(self.identity, self._shards[name])
+            clips = ClipTable.read(file, self.task, self.identity)
+            reader = ShardReader(self.identity, self._shards[name])
             if len(clips.ids) != len(reader):
                 raise DamagedError(
                     f"{file} lists {len(clips.ids)} clips, but the shards of this split contain {len(reader)}"
@@ -157,9 +237,10 @@ class Bank:
 
     def _check_complete(self) -> None:
         """Raise `IncompleteError` unless all files exist."""
-        names = [name for split in self.splits for name in self._manifest.shards(split)]
+        splits = self.identity.splits
+        names = [name for split in splits for name in self._manifest.shards(split)]
         missing = [name for name in names if not (self.path / name).exists()]
-        unlisted = [split for split in self.splits if not (self.path / split / "clips.json").exists()]
+        unlisted = [split for split in splits if not (self.path / split / "clips.json").exists()]
         if missing or unlisted:
             files = f"{len(missing)} of its {len(names)} shards" if missing else f"{unlisted[0]}/clips.json"
             raise IncompleteError(

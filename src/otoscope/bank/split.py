@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from otoscope.bank._reader import ShardReader
+from otoscope.bank._sealed import check_seal
 from otoscope.bank._shuffle import shuffle
 from otoscope.bank.errors import BankError, DamagedError
 from otoscope.bank.identity import BankIdentity
@@ -35,10 +36,11 @@ class ClipTable:
     groups: tuple[tuple[str, ...], ...]
 
     @classmethod
-    def read(cls, file: Path, task: Task) -> ClipTable:
+    def read(cls, file: Path, task: Task, identity: BankIdentity) -> ClipTable:
         """Read `clips.json`. Raises `DamagedError` if the file is damaged."""
         try:
             stored = read_json(file, _CLIPS_BYTES)
+            check_seal(stored, asdict(identity), file.parent.name)
             ids, events = tuple(stored["ids"]), stored["events"]
             groups = stored["groups"]
             if not len(ids) == len(stored["labels"]) == len(events) == len(groups):
@@ -49,7 +51,7 @@ class ClipTable:
             events_of_clips = tuple(tuple(Event(*event) for event in of_clip) for of_clip in events)
             return cls(ids, targets, events_of_clips, tuple(tuple(names) for names in groups))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DamagedError(f"{file} is damaged ({error!r}); delete it and run extract again") from error
+            raise DamagedError(f"{file} is damaged ({error}); delete it and run extract again") from error
 
     def select(self, rows: Sequence[int]) -> ClipTable:
         """Only these rows, in this order."""

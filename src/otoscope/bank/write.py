@@ -8,24 +8,27 @@ of threads are the same; the rounding of a matrix product can depend on both.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import sys
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from otoscope.bank._encode import encode_shard
+from otoscope.bank._encode import check_repeatable, encode_shard
 from otoscope.bank._requirements import size_table, sizes_by_kind
+from otoscope.bank._sealed import sealed_text
 from otoscope.bank._shard import check_shard, save_shard
 from otoscope.bank.errors import BankError, DamagedError, IncompleteError
 from otoscope.bank.identity import BankIdentity, Content, Layers
 from otoscope.bank.manifest import Manifest, bank_exists, check_identity
 from otoscope.bank.read import Bank
 from otoscope.bank.size import BankSize
-from otoscope.datasets import Dataset
+from otoscope.datasets import Dataset, Folds, OneFold
 from otoscope.datasets.checks import checked_clips
 from otoscope.encoders import Encoder
 from otoscope.files import replacing
@@ -48,7 +51,8 @@ def extract(
     """Encode a data set once and store its tokens in a folder.
 
     A complete bank with the same identity is opened unchanged; an interrupted one is continued. The documentation of
-    the package `otoscope.bank` contains an example.
+    the package `otoscope.bank` contains an example. The bank of a data set with folds contains the clips of all folds,
+    each once; `Bank.fold` chooses the splits of one. It is chosen already where the data set is a single fold.
 
     Parameters
     ----------
@@ -76,8 +80,18 @@ def extract(
     DataError : when the data set cannot be measured (`otoscope.datasets.checks`).
     OSError : (ENOSPC) when the disk has too little free space.
     AudioError : when the audio of a clip cannot be used.
-    BankError : when tokens cannot be stored.
+    BankError : when tokens cannot be stored in this dtype, or when the encoder gives other tokens for the first clips
+        when it encodes them again.
     """
+    if isinstance(dataset, OneFold):
+        if splits is not None and tuple(splits) != dataset.whole.splits:
+            raise ValueError(
+                f"splits {list(splits)} of one fold were requested, but a bank contains the clips of all folds of "
+                f"{dataset.name!r}; leave splits out"
+            )
+        stored: dict[str, Any] = {"layers": layers, "content": content, "dtype": dtype, "shard_clips": shard_clips}
+        bank = extract(encoder, dataset.whole, path, **stored, batch_size=batch_size, progress=progress)
+        return bank.fold(dataset.chosen_fold)
     path = Path(path)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -93,10 +107,12 @@ def extract(
         except (IncompleteError, DamagedError):
             pass
     counts = {split: len(members) for split, members in clips.items()}
-    manifest = Manifest.of(identity, dataset.task, counts, control=encoder.control)
+    folds = dataset.rows if isinstance(dataset, Folds) else {}
+    manifest = Manifest.of(identity, dataset.task, counts, control=encoder.control, folds=folds)
     size = BankSize.estimate(encoder, clips, identity)
     if progress:
         _announce(path, size, encoder)
+    check_repeatable(encoder, clips[identity.splits[0]])
     _check_free_space(path, size.missing_bytes(path))
     with _locked(path, identity.splits):
         if bank_exists(path):
@@ -104,7 +120,14 @@ def extract(
         else:
             manifest.write(path)
         _write_missing(path, manifest, clips, encoder, batch_size, progress)
-    return Bank(path)
+    bank = Bank(path)
+    if count := sum(bank.underflowed.values()):
+        warnings.warn(
+            f"{count} tokens of the bank at {path} are not zero and were rounded to zeros in {dtype}; extract with "
+            "dtype='bfloat16' or 'float32' if they matter",
+            stacklevel=2,
+        )
+    return bank
 
 
 # Size and free space
@@ -205,7 +228,7 @@ def _write_missing(
     from tqdm import tqdm
 
     for split, members in clips.items():
-        _write_clips(path / split / "clips.json", members)
+        _write_clips(path / split / "clips.json", members, manifest.identity)
     shards = [(split, name, rows) for split in clips for name, rows in manifest.shards(split).items()]
     missing = [shard for shard in shards if not _is_complete(path / shard[1], len(shard[2]), manifest.identity)]
     total, remaining = sum(manifest.clips.values()), sum(len(rows) for _, _, rows in missing)
@@ -214,9 +237,9 @@ def _write_missing(
     ) as bar:
         for split, name, rows in missing:
             members = [clips[split][i] for i in rows]
-            tensors = encode_shard(encoder, members, manifest.identity, batch_size, bar.update)
-            _check_free_space(path, sum(tensor.nbytes for tensor in tensors.values()))
-            save_shard(path / name, tensors)
+            content = encode_shard(encoder, members, manifest.identity, batch_size, bar.update)
+            _check_free_space(path, sum(tensor.nbytes for tensor in content.tensors.values()))
+            save_shard(path / name, content, manifest.identity)
 
 
 def _is_complete(file: Path, clips: int, identity: BankIdentity) -> bool:
@@ -226,7 +249,7 @@ def _is_complete(file: Path, clips: int, identity: BankIdentity) -> bool:
         return False
 
 
-def _write_clips(file: Path, clips: Sequence[Clip]) -> None:
+def _write_clips(file: Path, clips: Sequence[Clip], identity: BankIdentity) -> None:
     """Write `clips.json`. Raises `BankError` if there is one with other contents."""
     table = {
         "ids": [clip.id for clip in clips],
@@ -234,7 +257,7 @@ def _write_clips(file: Path, clips: Sequence[Clip]) -> None:
         "events": [[(event.onset, event.offset, event.label) for event in clip.events] for clip in clips],
         "groups": [clip.groups for clip in clips],
     }
-    text = json.dumps(table) + "\n"
+    text = sealed_text(table, asdict(identity), file.parent.name)
     if not file.exists():
         with replacing(file) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -53,6 +53,8 @@ class PairSize:
     classes : number of classes of the data set.
     bytes : bytes of the bank that are still to be written; 0 when the bank is complete.
     views : size of the bank of views of each few-shot draw.
+    bank : folder of the bank; "" if no other pair has the same one.
+    bank_clips : number of clips of the bank; None for those of all splits.
     """
 
     clips: Mapping[str, int]
@@ -62,6 +64,8 @@ class PairSize:
     classes: int
     bytes: int
     views: Mapping[int, Views] = field(default_factory=dict)
+    bank: str = ""
+    bank_clips: int | None = None
 
     @property
     def tokens(self) -> int:
@@ -76,7 +80,7 @@ class PairSize:
         """Estimated time to fill the bank and the views of these draws. Each view decodes two clips."""
         encode = self.parameters * self.tokens / _ENCODE_RATE
         views = sum(self.views[draw].clips for draw in draws if draw in self.views and self.views[draw].bytes)
-        clips = sum(self.clips.values()) if self.bytes else 0
+        clips = (self.bank_clips or sum(self.clips.values())) if self.bytes else 0
         return clips * (_DECODE_SECONDS + encode) + views * (2 * _DECODE_SECONDS + encode)
 
     def train_clips(self, shots: int | None) -> float:

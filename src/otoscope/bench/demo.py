@@ -15,7 +15,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from otoscope import bank as banks
 from otoscope.bench import evaluation, recorded, suites
 from otoscope.bench.jobs import saved_probe
 from otoscope.bench.plan import Pair, Study
@@ -86,7 +85,7 @@ def _save_activation_map(out: Path, pair: Pair, resolved: ResolvedPair) -> None:
     path, folder = activation_path(out / "results"), saved_probe(out, Study(pair, MAP_PROBE))
     probe = folder / "probe.json"
     if probe.exists() and not (path.exists() and path.stat().st_mtime >= probe.stat().st_mtime):
-        bank, encoder, dataset = banks.open(resolved.path), resolved.create_encoder(), resolved.create_dataset()
+        bank, encoder, dataset = resolved.open_bank(), resolved.create_encoder(), resolved.create_dataset()
         evaluation.map_activation(load(folder), bank, encoder, dataset, name=pair.encoder).save(path)
 
 

@@ -17,7 +17,7 @@ from otoscope import metrics
 from otoscope.bank import Bank
 from otoscope.bank.read import open_held_out
 from otoscope.bench import activation
-from otoscope.datasets import Dataset
+from otoscope.datasets import Dataset, Fold
 from otoscope.encoders import Encoder
 from otoscope.finetuning import FittedFinetune
 from otoscope.results import Predictions, Protocol, Record, Store
@@ -61,6 +61,7 @@ def evaluate(
     identity = bank.identity
     _check_digest("encoder", fitted.protocol.encoder_digest, identity.encoder_identity)
     _check_digest("data set", fitted.protocol.dataset_digest, identity.dataset_identity)
+    _check_fold(fitted.protocol, bank.chosen_fold)
     split = open_held_out(bank)
     logits = fitted.predict_logits(split)
     labels = {"encoder": encoder or identity.encoder, "dataset": identity.dataset, "probe": probe or fitted.probe}
@@ -95,6 +96,7 @@ def evaluate_finetuned(
     ValueError : when the encoder was fine-tuned on another data set.
     """
     _check_digest("data set", fitted.protocol.dataset_digest, dataset.identity_digest)
+    _check_fold(fitted.protocol, dataset.chosen_fold)
     clips = dataset.clips(HELD_OUT)
     logits, targets = fitted.predict_logits(clips), fitted.task.targets(clips)
     labels = {"encoder": encoder or fitted.encoder, "dataset": dataset.name, "probe": probe or fitted.probe}
@@ -194,6 +196,15 @@ def _record(
         return next(existing for existing in store if existing.key == record.key)
     store.add(record, predictions)
     return record
+
+
+def _check_fold(protocol: Protocol, given: Fold) -> None:
+    """Raise `ValueError` for another fold than that of the training, whose train clips it holds out."""
+    if given is not None and protocol.fold != given:
+        raise ValueError(
+            f"this probe was trained on fold {protocol.fold} and cannot be measured on fold {given}, which holds out "
+            f"clips that it was trained on; measure it on fold {protocol.fold}"
+        )
 
 
 def _check_digest(part: str, trained: str, given: str) -> None:

@@ -8,6 +8,7 @@ Studies are independent of each other.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,6 +17,7 @@ from otoscope.bench import cost
 from otoscope.bench.cost import PairSize
 from otoscope.bench.specs import FinetuneSpec
 from otoscope.bench.suites import Suite, Unavailable
+from otoscope.datasets import Fold
 from otoscope.files import file_name
 
 
@@ -32,7 +34,7 @@ class Pair:
 
     encoder: str
     dataset: str
-    fold: int | None = None
+    fold: Fold = None
 
     def __str__(self) -> str:
         return f"{self.encoder} x {self.dataset}" + ("" if self.fold is None else f", fold {self.fold}")
@@ -126,12 +128,12 @@ class Plan:
     @property
     def bytes(self) -> int:
         """Number of bytes that must still be written to banks."""
-        return sum(self.sizes[pair].missing_bytes(draws) for pair, draws in self._draws_to_encode().items())
+        return sum(size.missing_bytes(draws) for size, draws in self._to_encode())
 
     @property
     def seconds(self) -> float:
         """Estimated time, in seconds, of all runs and of the encoding for them, without parallel execution."""
-        encoding = sum(self.sizes[pair].encoding_seconds(draws) for pair, draws in self._draws_to_encode().items())
+        encoding = sum(size.encoding_seconds(draws) for size, draws in self._to_encode())
         return encoding + sum(run.seconds for run in self.runs)
 
     def studies(self) -> Iterator[tuple[Study, list[Run]]]:
@@ -168,11 +170,24 @@ class Plan:
         runs = tuple(run for run in self.runs if run.study.pair.encoder in added)
         return dataclasses.replace(self, runs=runs)
 
+    def _to_encode(self) -> Iterator[tuple[PairSize, set[int]]]:
+        """Iterate over the sizes of the pairs that read a bank; a bank that several folds share is counted once."""
+        counted: set[str] = set()
+        for pair, draws in self._draws_to_encode().items():
+            size = self.sizes[pair]
+            yield (dataclasses.replace(size, bytes=0) if size.bank in counted else size), draws
+            counted |= {size.bank} if size.bank else set()
+
     def _bank_line(self, pair: Pair, to_encode: Mapping[Pair, set[int]]) -> str:
         """Describe the bank of a pair: the bytes to encode and the estimated time."""
         if pair not in to_encode:
             return "not needed"
         size, draws = self.sizes[pair], to_encode[pair]
+        before = itertools.takewhile(lambda other: other != pair, to_encode)
+        if size.bank and any(self.sizes[other].bank == size.bank for other in before):
+            size = dataclasses.replace(size, bytes=0)
+            if not size.missing_bytes(draws):
+                return "that of the first fold, which has the clips of all folds"
         missing = size.missing_bytes(draws)
         return f"{missing / 1e6:.1f} MB to encode, {_time(size.encoding_seconds(draws))}" if missing else "complete"
 

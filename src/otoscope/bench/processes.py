@@ -17,6 +17,7 @@ import torch
 
 from otoscope.bench.jobs import Failure, Job
 from otoscope.bench.plan import Run
+from otoscope.printable import printable
 from otoscope.registry import load_plugin
 from otoscope.threads import available_cores, let_waiting_threads_sleep
 
@@ -26,7 +27,7 @@ _POLL_SECONDS = 1.0
 
 def _with_banks(jobs: Sequence[Job]) -> Iterator[Job]:
     """Yield each job when its bank is complete. A job whose bank cannot be extracted fails."""
-    for _, group in groupby(jobs, lambda job: (job.resolved.path, job.study.draw, job.reads_bank)):
+    for _, group in groupby(jobs, lambda job: (job.resolved.path, job.study.pair, job.study.draw, job.reads_bank)):
         same_bank = list(group)
         if not same_bank[0].reads_bank:
             yield from same_bank
@@ -57,7 +58,11 @@ def _until_done(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     announced = False
     while waiting := [job for job in jobs if job.runs]:
         if waiting[0].progress and not announced:
-            print(f"waiting for other processes, which execute {_described(waiting)}", file=sys.stderr, flush=True)
+            print(
+                f"waiting for other processes, which execute {printable(_described(waiting))}",
+                file=sys.stderr,
+                flush=True,
+            )
         announced = True
         time.sleep(_POLL_SECONDS)
         yield waiting

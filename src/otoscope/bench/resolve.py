@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from operator import or_
@@ -19,7 +19,7 @@ from otoscope.bench.cost import PairSize, Views
 from otoscope.bench.plan import Pair
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.bench.suites import Suite, Unavailable, unavailable
-from otoscope.datasets import Dataset
+from otoscope.datasets import Dataset, Fold, Folds
 from otoscope.datasets.catalog import MissingFilesError
 from otoscope.datasets.checks import checked_clips, has_validation
 from otoscope.encoders import Encoder
@@ -45,7 +45,7 @@ class ResolvedPair:
 
     encoder: EncoderSpec
     dataset: DatasetSpec
-    fold: int | None
+    fold: Fold
     identity: BankIdentity
     size: PairSize
     path: Path
@@ -70,8 +70,19 @@ class ResolvedPair:
         -------
         The bank.
         """
+        try:
+            bank = self.open_bank()
+        except BankError:
+            bank = None
+        if bank is not None and bank.identity == self.identity:
+            return bank
         encoder = self.create_encoder().to(device or "cpu")
         return banks.extract(encoder, self.create_dataset(), self.path, **self.identity.arguments, progress=progress)
+
+    def open_bank(self) -> Bank:
+        """The complete bank, with the splits of this fold; raises as `otoscope.bank.open` does."""
+        bank = banks.open(self.path)
+        return bank.fold(self.fold) if bank.folds else bank
 
     def extract_views(self, draw: int, *, device: str | None = None, progress: bool = False) -> Bank:
         """Encode the clips and views of a few-shot draw into their bank, unless that bank is complete.
@@ -120,13 +131,13 @@ def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[
     probes = [spec for spec in suite.probes if isinstance(spec, ProbeSpec) and ("probe", spec.label) not in unusable]
     requirements = reduce(or_, [spec.requirements for spec in probes], Requirements("last", "pooled"))
     created = [
-        _create_dataset(spec, fold)
+        _create_dataset(spec, folds)
         for spec in suite.datasets
-        for fold in spec.folds
+        for folds in spec.fold_units
         if ("dataset", spec.name) not in unusable
     ]
     missing += dict.fromkeys(item for item in created if isinstance(item, Unavailable))
-    folds = [item for item in created if not isinstance(item, Unavailable)]
+    usable = [item for item in created if not isinstance(item, Unavailable)]
     resolved: dict[Pair, ResolvedPair] = {}
     for spec in suite.encoders:
         if ("encoder", spec.label) in unusable:
@@ -140,28 +151,37 @@ def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[
             missing.append(problem)
         if spec.added and not encoder.control:
             continue
-        for dataset_spec, fold, dataset in folds:
-            pair = Pair(spec.label, dataset_spec.name, fold)
+        for dataset_spec, folds, dataset in usable:
+            pair = Pair(spec.label, dataset_spec.name, folds[0] if len(folds) == 1 else None)
             try:
-                usable = _resolve_pair(spec, encoder, dataset_spec, fold, dataset, requirements, folder, bank)
-                resolved[pair] = _with_views(usable, encoder, suite.draws, folder) if dataset_spec.views else usable
+                for one in _resolve_pairs(spec, encoder, dataset_spec, folds, dataset, requirements, folder, bank):
+                    pair = Pair(spec.label, dataset_spec.name, one.fold)
+                    resolved[pair] = _with_views(one, encoder, suite.draws, folder) if dataset_spec.views else one
             except Exception as error:
                 missing.append(Unavailable("pair", str(pair), f"cannot be encoded: {error}"))
     return resolved, missing
 
 
-def _create_dataset(spec: DatasetSpec, fold: int | None) -> tuple[DatasetSpec, int | None, Dataset] | Unavailable:
-    """A fold of a data set whose labels and splits are checked, or why it cannot be used."""
+def _create_dataset(
+    spec: DatasetSpec, folds: tuple[Fold, ...]
+) -> tuple[DatasetSpec, tuple[Fold, ...], Dataset] | Unavailable:
+    """A data set with these folds, whose labels and splits are checked, or why it cannot be used."""
+    name = spec.name
     try:
-        dataset = datasets.create(spec.name, **spec.options_of_fold(fold))
-        checked_clips(dataset)
-        if not has_validation(dataset):
-            checked_clips(TrainingSet(dataset, cut=True), ("train", "validation"))
+        dataset = datasets.create(spec.name, **spec.options_of_fold(None if spec.declared else folds[0]))
+        for fold in folds:
+            name = spec.name if fold is None else f"{spec.name}, fold {fold}"
+            _check(dataset.fold(fold) if isinstance(dataset, Folds) else dataset)
     except Exception as error:
-        every = fold is None or isinstance(error, MissingFilesError)
-        name = spec.name if every else f"{spec.name}, fold {fold}"
+        name = spec.name if isinstance(error, MissingFilesError) else name
         return Unavailable("dataset", name, str(error))
-    return spec, fold, dataset
+    return spec, folds, dataset
+
+
+def _check(dataset: Dataset) -> None:
+    checked_clips(dataset)
+    if not has_validation(dataset):
+        checked_clips(TrainingSet(dataset, cut=True), ("train", "validation"))
 
 
 def _control_problem(suite: Suite, spec: EncoderSpec, encoder: Encoder) -> Unavailable | None:
@@ -177,16 +197,17 @@ def _control_problem(suite: Suite, spec: EncoderSpec, encoder: Encoder) -> Unava
     return Unavailable("control", spec.label, reason)
 
 
-def _resolve_pair(
+def _resolve_pairs(
     encoder_spec: EncoderSpec,
     encoder: Encoder,
     dataset_spec: DatasetSpec,
-    fold: int | None,
+    folds: Sequence[Fold],
     dataset: Dataset,
     requirements: Requirements,
     folder: Path,
     bank: Path | None,
-) -> ResolvedPair:
+) -> list[ResolvedPair]:
+    """The pairs of an encoder with folds that share a bank, or with a data set without folds or one fold of it."""
     identity = _identity(encoder, dataset, requirements, bank)
     path = bank or _bank_path(folder, f"{encoder_spec.label}-{dataset_spec.name}", identity)
     bank_size, missing_bytes = _bank_size(encoder, dataset, path, identity)
@@ -198,7 +219,12 @@ def _resolve_pair(
         classes=len(dataset.task.classes),
         bytes=missing_bytes,
     )
-    return ResolvedPair(encoder_spec, dataset_spec, fold, identity, size, path, dataset.task.kind, encoder.control)
+    whole = ResolvedPair(encoder_spec, dataset_spec, folds[0], identity, size, path, dataset.task.kind, encoder.control)
+    if not isinstance(dataset, Folds):
+        return [whole]
+    size = replace(size, bank=str(path), bank_clips=sum(size.clips.values()))
+    counts = {fold: {split: len(rows) for split, rows in dataset.rows[fold].items()} for fold in folds}
+    return [replace(whole, fold=fold, size=replace(size, clips=counts[fold])) for fold in folds]
 
 
 def _identity(encoder: Encoder, dataset: Dataset, requirements: Requirements, bank: Path | None) -> BankIdentity:

@@ -27,6 +27,7 @@ from otoscope.bench.resolve import resolve
 from otoscope.bench.specs import FinetuneSpec
 from otoscope.bench.suites import Suite
 from otoscope.files import read_json
+from otoscope.printable import printable
 from otoscope.registry import load_plugin
 from otoscope.results import Store
 
@@ -108,7 +109,7 @@ def run_suite(
     workspace = Workspace(suite, out, storage, bank)
     to_run = workspace.plan()
     if progress:
-        print(to_run, file=sys.stderr, flush=True)
+        print(printable(to_run, keep="\n"), file=sys.stderr, flush=True)
     jobs = [workspace.job(study, runs, device, progress) for study, runs in to_run.studies()]
     for job in jobs:
         job.prepare_search()

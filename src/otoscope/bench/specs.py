@@ -10,6 +10,8 @@ from typing import Any
 from otoscope import bank as banks
 from otoscope import datasets, encoders, probes
 from otoscope.bank import Requirements
+from otoscope.datasets import Fold
+from otoscope.datasets.folds import declared_folds
 from otoscope.finetuning.recipe import Recipe
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.results import FINETUNE
@@ -69,24 +71,50 @@ class DatasetSpec:
     ----------
     name : registered name.
     options : options of the constructor.
-    folds : values of the option `fold`. Each fold has a bank; (None,) for a data set without folds.
+    folds : values of the option `fold`; None for those that the data set declares (`Dataset.declared_folds`),
+        which share a bank. A value of `fold` among the options is the only fold.
     shots : train clips per class of a few-shot draw; None for all clips.
     views : mixup views of each clip of a few-shot draw. Each draw has a bank of its views.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    folds: tuple[int | None, ...] = (None,)
+    folds: tuple[Fold, ...] | None = None
     shots: int | None = None
     views: int = 0
 
-    def options_of_fold(self, fold: int | None) -> dict[str, Any]:
+    def __post_init__(self) -> None:
+        if self.folds is None and self.options.get("fold") is not None:
+            object.__setattr__(self, "folds", (self.options["fold"],))
+            others = {name: value for name, value in self.options.items() if name != "fold"}
+            object.__setattr__(self, "options", others)
+
+    @cached_property
+    def declared(self) -> tuple[Fold, ...]:
+        """The folds that the data set declares; empty for one without folds, and for one that cannot be read."""
+        return declared_folds(self.name, self.options)
+
+    @property
+    def chosen_folds(self) -> tuple[Fold, ...]:
+        """The folds to run, spelt as the data set declares them; (None,) for a data set without folds."""
+        spelt: dict[str, Fold] = {str(fold): fold for fold in self.declared}
+        return tuple(spelt.get(str(fold), fold) for fold in self.folds or self.declared) or (None,)
+
+    @property
+    def fold_units(self) -> list[tuple[Fold, ...]]:
+        """The folds to run, in groups that share a bank: all of a data set that declares them, else each alone."""
+        return [self.chosen_folds] if self.declared else [(fold,) for fold in self.chosen_folds]
+
+    def options_of_fold(self, fold: Fold) -> dict[str, Any]:
         """The options with which the data set is created for a fold."""
         return dict(self.options) | ({} if fold is None else {"fold": fold})
 
     def check(self) -> None:
-        """Check name and options; raises as `EncoderSpec.check` does."""
-        datasets.registry.check_options(self.name, self.options_of_fold(self.folds[0]))
+        """Check name, options and folds; raises as `EncoderSpec.check` does, and `ValueError` for an unknown fold."""
+        datasets.registry.check_options(self.name, self.options_of_fold(self.chosen_folds[0]))
+        for fold in self.chosen_folds if self.declared else ():
+            if fold not in self.declared:
+                raise ValueError(f"data set {self.name!r}: {unknown('fold', str(fold), map(str, self.declared))}")
 
 
 @dataclass(frozen=True)

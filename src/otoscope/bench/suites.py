@@ -100,7 +100,7 @@ class Suite:
             raise SuiteError(f"suite {self.name!r}: {error}") from error
         for dataset in self.datasets:
             where = f"suite {self.name!r}, data set {dataset.name!r}"
-            if not dataset.folds or (dataset.shots is not None and dataset.shots < 1):
+            if dataset.folds == () or (dataset.shots is not None and dataset.shots < 1):
                 raise SuiteError(f"{where}: folds must not be empty, and shots must be >= 1")
             if dataset.views < 0 or (dataset.views and dataset.shots is None):
                 raise SuiteError(f"{where}: views need a few-shot draw; give shots as well")
@@ -230,7 +230,7 @@ def parse(name: str, data: Mapping[str, Any]) -> Suite:
         for item in items[kind]:
             _check_keys(f"suite {name!r}, {kind}", item, spec)
     for item in items["datasets"]:
-        if "folds" in item:
+        if item.get("folds") is not None:
             item["folds"] = tuple(item["folds"])
         if isinstance(item.get("name"), str):
             item["name"], item["options"] = datasets.locate(item["name"], item.get("options"))

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from otoscope.cli.arguments import parser
+from otoscope.printable import printable
 from otoscope.threads import let_waiting_threads_sleep, set_threads
 
 __all__ = ["main"]
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if arguments.debug or not _is_user_error(error):
             raise
-        print(f"otoscope: error: {error}", file=sys.stderr)
+        print(printable(f"otoscope: error: {error}", keep="\n"), file=sys.stderr)
         return 2
 
 

@@ -90,6 +90,12 @@ def add_filters(parser: argparse.ArgumentParser, *names: str) -> None:
         parser.add_argument(f"--{name}", action="append", metavar="NAME", help=f"only this {words}; may be repeated")
 
 
+def add_common_clips(parser: argparse.ArgumentParser) -> None:
+    """Add --common-clips."""
+    words = "evaluate the results of different copies of a data set on the held-out clips that all of them have"
+    parser.add_argument("--common-clips", action="store_true", help=words)
+
+
 def add_folds(parser: argparse.ArgumentParser) -> None:
     """Add --folds."""
     parser.add_argument(

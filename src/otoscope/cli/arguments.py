@@ -7,14 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from otoscope.cli import benching, checking, commands, data, layers, reading
+from otoscope.cli import banking, benching, checking, commands, data, layers, reading
 from otoscope.cli._shared_arguments import (
+    add_common_clips,
     add_control,
     add_debug,
     add_few_shot,
     add_filters,
     add_folds,
     add_machine,
+    add_on_bad,
     add_option,
     add_out,
     add_pair,
@@ -71,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
         command("data", data.inspect, "look at your own audio and labels; list, check and download named data sets")
     )
     _extract(command("extract", commands.extract, "encode a data set and store its tokens in a bank"))
+    banking.add_arguments(command("bank", banking.bank, "verify the files of banks"))
     _probe(command("probe", benching.probe, "train and evaluate one probe on one encoder and data set"))
     _bench(command("bench", benching.bench, "compare encoders, data sets and probes; finished runs are not repeated"))
     layers.add_arguments(command("layers", layers.layers, "measure every layer of an encoder with exact probes"))
@@ -173,8 +176,9 @@ def _bench(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a suite of the package (smoke, demo, demo-small, unmute, fewshot-birds, controls) or a .json file",
     )
-    for kind, words in (("encoders", "encoders"), ("datasets", "data sets"), ("probes", "probes")):
+    for kind, words in (("encoders", "encoders"), ("datasets", "data sets, or their paths"), ("probes", "probes")):
         parser.add_argument(f"--{kind}", metavar="A,B", help=f"names of {words}, in place of a suite")
+    add_on_bad(parser)
     add_few_shot(parser)
     for name, words in (
         ("trials", "trials of the search before the final runs; 1 for no search"),
@@ -256,6 +260,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add_filters(parser, "encoder", "dataset")
     parser.set_defaults(probe=None)
     add_folds(parser)
+    add_common_clips(parser)
     add_resamples(parser)
     add_plugin(parser)
 
@@ -265,6 +270,7 @@ def _rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
     add_filters(parser, "encoder", "dataset", "probe")
     add_folds(parser)
+    add_common_clips(parser)
     add_resamples(parser)
     add_plugin(parser)
 

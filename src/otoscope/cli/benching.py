@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otoscope.cli.commands import bank_path, label, print_disagreements
+from otoscope.cli.data import locate
+from otoscope.printable import printable
 
 if TYPE_CHECKING:
     from otoscope.bench.runner import SuiteResult
@@ -29,7 +31,7 @@ def bench(arguments: argparse.Namespace) -> int:
 
     suite = _suite(arguments)
     if arguments.dry_run:
-        print(runner.prepare(suite, arguments.out, storage=arguments.storage))
+        print(printable(runner.prepare(suite, arguments.out, storage=arguments.storage), keep="\n"))
         return 0
     result = runner.run_suite(
         suite,
@@ -103,7 +105,8 @@ def _suite(arguments: argparse.Namespace) -> Suite:
     elif len(given) == len(lists):
         data: dict[str, Any] = {"about": "from the command line"} | {k: v.split(",") for k, v in lists.items()}
         few_shot = {"shots": arguments.shots, "views": arguments.views}
-        data["datasets"] = [{"name": name, **few_shot} for name in data["datasets"]]
+        located = [locate(name, {}, arguments.on_bad) for name in data["datasets"]]
+        data["datasets"] = [{"name": name, "options": options, **few_shot} for name, options in located]
         suite = suites.parse("command-line", data)
     else:
         raise ValueError(f"give --suite ({', '.join(suites.names())}), or all of --encoders, --datasets and --probes")
@@ -184,12 +187,13 @@ def print_outcome(arguments: argparse.Namespace, result: SuiteResult) -> int:
     for item in result.plan.unavailable if arguments.quiet else ():
         if item.kind == "control":
             continue
-        print(f"missing {item.kind} {item.name!r}: {item.reason}", file=sys.stderr)
+        print(printable(f"missing {item.kind} {item.name!r}: {item.reason}", keep="\n"), file=sys.stderr)
     if result.plan.unavailable and not result.plan.runs and not result.plan.finished:
         print("\nnothing can be run; the plan says what is missing", file=sys.stderr)
         return 2
     if not result.plan.runs:
         print(f"\nnothing to do: all {result.plan.finished} runs are finished")
     for failure in result.failures:
-        print(f"failed: {failure.run}: {failure.traceback if arguments.debug else failure.error}", file=sys.stderr)
+        reason = failure.traceback if arguments.debug else failure.error
+        print(printable(f"failed: {failure.run}: {reason}", keep="\n"), file=sys.stderr)
     return 1 if result.failures else 0

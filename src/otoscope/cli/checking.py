@@ -36,9 +36,11 @@ def check(arguments: argparse.Namespace) -> int:
         _expect_options(registry, name, options)
     passed = True
     for name in names:
-        results = contract.run(name, _subject(kind, registry, name, options))
-        _print(name, results)
-        passed = passed and all(result.passed for result in results)
+        for fold in _folds(registry, name, options):
+            one = f"{name}, fold {fold['fold']}" if fold else name
+            results = contract.run(one, _subject(kind, registry, name, options | fold))
+            _print(one, results)
+            passed = passed and all(result.passed for result in results)
     return int(not passed)
 
 
@@ -51,6 +53,12 @@ def _subject(kind: str, registry: Registry[Any], name: str, options: dict[str, A
 
         return SearchSpec(name, options)
     return partial(registry.create, name, **options)
+
+
+def _folds(registry: Registry[Any], name: str, options: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the option `fold` for each fold that a data set declares; no option for other plug-ins."""
+    declared = () if "fold" in options else getattr(registry.get(name), "declared_folds", ())
+    return [{"fold": fold} for fold in declared] or [{}]
 
 
 def _creatable(registry: Registry[Any], plugins: Iterable[object] | None, options: Iterable[str]) -> list[str]:
@@ -85,7 +93,8 @@ def _on_this_machine(registry: Registry[Any], names: list[str]) -> list[str]:
 def _missing(registry: Registry[Any], name: str, options: Iterable[str]) -> list[str]:
     """Return the options without a default that are not among `options`."""
     declared = registry.options(name).items()
-    return [key for key, option in declared if option.default is Parameter.empty and key not in options]
+    given = {*options, *_folds(registry, name, options)[0]}
+    return [key for key, option in declared if option.default is Parameter.empty and key not in given]
 
 
 def _expect_options(registry: Registry[Any], name: str, options: Iterable[str]) -> None:

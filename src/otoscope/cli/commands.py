@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from otoscope.printable import printable
+
 if TYPE_CHECKING:
     from otoscope.datasets import Dataset
     from otoscope.encoders import Encoder
@@ -73,7 +75,8 @@ def extract(arguments: argparse.Namespace) -> int:
     )
     kind = f"{content} in {arguments.dtype}"
     splits = ", ".join(extracted.splits)
-    print(f"{extracted.path}: {splits} of {arguments.dataset} by {label(arguments)}, {kind}, {extracted.shape}")
+    name = f"{arguments.dataset} by {label(arguments)}"
+    print(printable(f"{extracted.path}: {splits} of {name}, {kind}, {extracted.shape}"))
     return 0
 
 
@@ -112,11 +115,14 @@ def label(arguments: argparse.Namespace) -> str:
 
 
 def bank_path(arguments: argparse.Namespace, layers: str) -> Path:
-    """Return the folder of the bank for this encoder, data set and choice of layers."""
+    """Return the folder of the bank for this encoder, data set and choice of layers. Declared folds share a bank."""
+    from otoscope.datasets.folds import declared_folds
     from otoscope.files import file_name
 
+    shared = declared_folds(arguments.dataset, dict(arguments.dataset_option))
+    options = [option for option in arguments.dataset_option if not (shared and option[0] == "fold")]
     encoder = (arguments.encoder, *_option_names(arguments.encoder_option))
-    dataset = (arguments.dataset, *_option_names(arguments.dataset_option))
+    dataset = (arguments.dataset, *_option_names(options))
     folder: Path = arguments.out / "banks" / file_name(*encoder, *dataset, *layers.split("-"))
     return folder
 
@@ -126,7 +132,7 @@ def print_disagreements(rows: Iterable[Row]) -> None:
     from otoscope.report.agreement import disagreements
 
     for text in disagreements(rows):
-        print(f"otoscope: warning: {text}", file=sys.stderr)
+        print(printable(f"otoscope: warning: {text}"), file=sys.stderr)
 
 
 def _option_names(options: Iterable[tuple[str, Any]]) -> list[str]:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from otoscope.cli import named_data
 from otoscope.cli._shared_arguments import add_debug, add_on_bad, add_option
+from otoscope.printable import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,12 +40,31 @@ def locate_dataset(arguments: argparse.Namespace) -> None:
     """
     if not isinstance(getattr(arguments, "dataset", None), str) or not hasattr(arguments, "dataset_option"):
         return
+    on_bad = getattr(arguments, "on_bad", None)
+    arguments.dataset, options = locate(arguments.dataset, dict(arguments.dataset_option), on_bad)
+    if on_bad and "on_bad" not in options:
+        raise ValueError(f"--on-bad is an option of data sets in files, not of {arguments.dataset!r}; leave it out")
+    arguments.dataset_option = list(options.items())
+
+
+def locate(text: str, options: dict[str, Any], on_bad: str | None) -> tuple[str, dict[str, Any]]:
+    """Find the name and the options of a data set.
+
+    Parameters
+    ----------
+    text : a registered name, or a path.
+    options : options that were given.
+    on_bad : --on-bad, which is added to the options where the data set has this option.
+
+    Returns
+    -------
+    The name and the options.
+    """
     from otoscope import datasets
 
-    if getattr(arguments, "on_bad", None):
-        arguments.dataset_option.append(("on_bad", arguments.on_bad))
-    arguments.dataset, options = datasets.locate(arguments.dataset, dict(arguments.dataset_option))
-    arguments.dataset_option = list(options.items())
+    name, options = datasets.locate(text, options)
+    known = datasets.registry.options(name) if name in datasets.names() else ["on_bad"] * ("path" in options)
+    return name, options | ({"on_bad": on_bad} if on_bad and "on_bad" in known else {})
 
 
 def inspect(arguments: argparse.Namespace) -> int:
@@ -54,7 +75,7 @@ def inspect(arguments: argparse.Namespace) -> int:
     options = dict(arguments.dataset_option) | ({"on_bad": arguments.on_bad} if arguments.on_bad else {})
     dataset = FileDataset(path=arguments.path, **options)
     description = describe(dataset, audio=arguments.audio)
-    print(description.text)
+    print(printable(description.text, keep="\n"))
     if arguments.card:
         write_card(arguments.card, dataset)
         print(f"\nthe card is {arguments.card}; use it as --dataset {arguments.card}")

@@ -92,8 +92,9 @@ def check(arguments: argparse.Namespace) -> int:
     report = check_copy(dataset, audio=arguments.audio)
     print(report.text)
     if arguments.missing:
-        arguments.missing.write_text("".join(f"{id}\n" for id in dataset.missing), encoding="utf-8")
-        print(f"\n{arguments.missing}: the ids of {len(dataset.missing):,} missing clips")
+        missing = [dataset.listed.ids[number] for number in dataset.missing_rows]
+        arguments.missing.write_text("".join(f"{id}\n" for id in missing), encoding="utf-8")
+        print(f"\n{arguments.missing}: the ids of {len(missing):,} missing clips")
     return int(bool(report.problems))
 
 
@@ -167,3 +168,5 @@ def _facts(cls: type[NamedDataset]) -> Iterator[tuple[str, str]]:
     yield "licence", about.licence
     yield "citation", about.citation
     yield "source", about.homepage
+    if about.origins:
+        yield "audio from", ", ".join(about.origins)

@@ -6,9 +6,12 @@ Imports are inside functions, as in `commands`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from otoscope.cli.commands import DEMO, RUNS, print_disagreements, store_in
@@ -46,12 +49,10 @@ def compare(args: argparse.Namespace) -> int:
     """Print the comparison of two probes."""
     from otoscope.report.compare import compare
 
-    store = store_in(results_folder(args))
-    print(
-        compare(
-            store, args.a, args.b, select=partial(_selected, args), resamples=args.resamples, by_fold=args.folds
-        ).text()
-    )
+    select = partial(_selected, args)
+    with _comparable(args) as store:
+        compared = compare(store, args.a, args.b, select=select, resamples=args.resamples, by_fold=args.folds)
+    print(compared.text())
     return 0
 
 
@@ -62,15 +63,31 @@ def rank(args: argparse.Namespace) -> int:
     from otoscope.report.text.ranking_rows import ranking_rows
     from otoscope.report.text.rankings import rankings_text
 
-    store = store_in(results_folder(args))
-    ranked = rankings.rank(store, select=partial(_selected, args), resamples=args.resamples, by_fold=args.folds)
-    if not any(_selected(args, r.encoder, r.dataset, r.probe) for r in store):
-        raise ValueError(_no_results(store))
-    if not (ranked.rankings or ranked.board):
-        raise ValueError(_nothing_to_rank(store, ranked.omitted))
+    with _comparable(args) as store:
+        ranked = rankings.rank(store, select=partial(_selected, args), resamples=args.resamples, by_fold=args.folds)
+        if not any(_selected(args, r.encoder, r.dataset, r.probe) for r in store):
+            raise ValueError(_no_results(store))
+        if not (ranked.rankings or ranked.board):
+            raise ValueError(_nothing_to_rank(store, ranked.omitted))
     as_rows = args.format in ("csv", "json")
     print(flat.flat_text(ranking_rows(ranked), args.format) if as_rows else rankings_text(ranked, args.format))
     return 0
+
+
+@contextmanager
+def _comparable(args: argparse.Namespace) -> Iterator[Store]:
+    """The results; with --common-clips, those of each data set on the clips that all selected results have."""
+    store = store_in(results_folder(args))
+    if not args.common_clips:
+        yield store
+        return
+    from otoscope.report.common_clips import restrict_to_common_clips
+
+    with TemporaryDirectory() as folder:
+        restricted, sentences = restrict_to_common_clips(store, Path(folder), select=partial(_selected, args))
+        for sentence in sentences:
+            print(sentence, file=sys.stderr)
+        yield restricted
 
 
 def report(args: argparse.Namespace) -> int:

@@ -3,6 +3,29 @@
 A plug-in subclasses `Dataset` and registers itself with `register`. `otoscope.datasets.contract` checks it.
 """
 
-from otoscope.datasets.base import Dataset, content_of, create, dataset_identity, locate, names, register, registry
+from otoscope.datasets.base import (
+    Dataset,
+    Fold,
+    content_of,
+    create,
+    dataset_identity,
+    locate,
+    names,
+    register,
+    registry,
+)
+from otoscope.datasets.folds import Folds, OneFold
 
-__all__ = ["Dataset", "content_of", "create", "dataset_identity", "locate", "names", "register", "registry"]
+__all__ = [
+    "Dataset",
+    "Fold",
+    "Folds",
+    "OneFold",
+    "content_of",
+    "create",
+    "dataset_identity",
+    "locate",
+    "names",
+    "register",
+    "registry",
+]

@@ -16,15 +16,25 @@ from otoscope.identity import Identified, digest_of
 from otoscope.registry import Registry, UnknownNameError, unknown
 from otoscope.types import HELD_OUT, Clip, Task
 
+Fold = int | str | None
+"""Name of a fold; None for a data set without folds."""
+
 
 class Dataset(Identified, ABC):
     """The base class of data sets. Options are keyword-only arguments of the constructor.
+
+    A data set with folds for cross-validation declares their names in `declared_folds` and has the option `fold`;
+    created with it, it has the splits of this fold. `create` then returns a data set with all folds
+    (`otoscope.datasets.Folds`).
 
     Attributes
     ----------
     name : the registered name.
     task : the classes, the kind of task and its main score.
     splits : names of the splits.
+    declared_folds : values of the option `fold`; empty for a data set without folds. Each clip is held out in one fold
+        at most, and has the same id in all of them.
+    chosen_fold : the fold whose splits this is; None for all others. `Folds.fold` sets it.
     revision : number of the version of the code, see `otoscope.identity.Revised`. Without it, every change of the
         source file makes another data set, whose banks and results are computed again.
     provenance : options that only say where the files are. Their content counts in their place.
@@ -34,6 +44,8 @@ class Dataset(Identified, ABC):
     name: ClassVar[str]
     task: Task
     splits: tuple[str, ...] = ("train", "validation", HELD_OUT)
+    declared_folds: ClassVar[tuple[int | str, ...]] = ()
+    chosen_fold: Fold = None
 
     @property
     def digest(self) -> str:
@@ -181,7 +193,8 @@ def create(name: str, **options: Any) -> Dataset:
     ----------
     name : a registered name, one of `names()`; or the path of a folder, a table or a card with audio and labels; or any
         name with the option `path`.
-    options : options of this data set; those of `otoscope.datasets.sources.FileDataset` for a path.
+    options : options of this data set; those of `otoscope.datasets.sources.FileDataset` for a path. For a data set that
+        declares folds, `fold` chooses one; without it, the result has all of them (`Folds`).
 
     Raises
     ------
@@ -193,7 +206,15 @@ def create(name: str, **options: Any) -> Dataset:
     >>> create("scenes").task.kind
     'multi-label'
     """
-    dataset = registry.create(name, **options)
+    from otoscope.datasets.folds import Folds, declared_folds
+
+    name, options = locate(name, options)
+    if declared_folds(name, options):
+        fold = options.pop("fold", None)
+        whole = Folds(name, **options)
+        dataset: Dataset = whole if fold is None else whole.fold(fold)
+    else:
+        dataset = registry.create(name, **options)
     metrics.main_metric(dataset.task)
     return dataset
 

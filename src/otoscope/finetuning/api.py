@@ -144,7 +144,7 @@ def finetune(
     targets = {name: dataset.task.targets(clips[name]) for name in clips}
     protocol = _protocol(encoder, dataset, recipe)
     digests = {"encoder_digest": protocol.encoder_digest, "dataset_digest": protocol.dataset_digest}
-    identity = dataclasses.asdict(recipe) | digests
+    identity = dataclasses.asdict(recipe) | digests | ({} if protocol.fold is None else {"fold": protocol.fold})
     with seeded(seed, device):
         module = _build(encoder, recipe, len(dataset.task.classes)).to(device)
         run = FinetuneRun(module, recipe, dataset.task, seed, checkpoint, identity)
@@ -171,7 +171,7 @@ def finetune(
 
 
 def _protocol(encoder: Encoder, dataset: Dataset, recipe: Recipe) -> Protocol:
-    return finetune_protocol(
+    protocol = finetune_protocol(
         recipe,
         encoder_digest=encoder.identity_digest,
         dataset_digest=dataset.identity_digest,
@@ -179,6 +179,7 @@ def _protocol(encoder: Encoder, dataset: Dataset, recipe: Recipe) -> Protocol:
         control=encoder.control,
         sampling=dataset.sampling if isinstance(dataset, TrainingSet) else Sampling(),
     )
+    return dataclasses.replace(protocol, fold=dataset.chosen_fold)
 
 
 def _build(encoder: Encoder, recipe: Recipe, classes: int) -> EncoderWithHead:

@@ -9,8 +9,10 @@ from itertools import groupby
 
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference
+from otoscope.printable import printable
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.report.convergence import caveat
+from otoscope.report.coverage import published_clips
 from otoscope.report.folds import fold_words
 from otoscope.report.rows import Row, beyond_control, configurations, same_clips, with_estimate
 from otoscope.report.selectivity import Select, find_control, without_controls
@@ -71,7 +73,8 @@ class Verdict:
         interval = "" if math.isnan(d.low) else f"95 % interval {percent(ends[0])} to {percent(ends[1])}"
         test = "" if math.isnan(d.p) else ", ".join(filter(None, [_p(d.p), adjusted]))
         assert high.estimate
-        sample = f"the same {held_out(high.estimate.clips, high.estimate.groups)}"
+        published = published_clips(high.records[0].dataset)
+        sample = f"the same {held_out(high.estimate.clips, high.estimate.groups, published)}"
         values = f"{percent(high.value)} against {percent(low.value)}"
         details = [values, ", ".join(filter(None, [interval, test])), sample, _seeds(high, low)]
         return (
@@ -128,7 +131,8 @@ class Comparison:
                 f"Of {len(lines)} pairs of encoder and data set, {self.a} wins {won[0]} and {self.b} wins {won[1]}; "
                 f"{len(lines) - sum(won)} are undecided, at {100 * ALPHA:.0f} % for all of them together (Holm).{doubt}"
             )
-        return "\n".join([*lines, *self._unknown(), *(f"omitted: {words}" for words in self.omitted)])
+        lines += [*self._unknown(), *(f"omitted: {words}" for words in self.omitted)]
+        return "\n".join(map(printable, lines))
 
     def _unknown(self) -> list[str]:
         """A sentence about the probes of which it is not known whether they have converged."""

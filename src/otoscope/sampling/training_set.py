@@ -34,7 +34,7 @@ class TrainingSet(Dataset):
         self, dataset: Dataset, *, cut: bool = False, shots: int | None = None, draw: int = 0, views: int = 0
     ) -> None:
         self.name, self.task = dataset.name, dataset.task  # type: ignore[misc]
-        self._identity = dataset.identity_digest
+        self._identity, self.chosen_fold = dataset.identity_digest, dataset.chosen_fold
         self.draw = draw
         self.sampling = Sampling(
             shots=shots,

@@ -89,7 +89,7 @@ def protocol_of(probe: str, bank: Bank, options: Mapping[str, Any], config: Trai
         sampling=bank.sampling,
     )
     folds = None if has_validation(bank) else count_folds(bank.split("train"))
-    return replace(protocol, cross_validation=folds if protocol.solver == "exact" else None)
+    return replace(protocol, fold=bank.chosen_fold, cross_validation=folds if protocol.solver == "exact" else None)
 
 
 def training_settings(config: TrainingConfig) -> TrainingSettings:

@@ -23,6 +23,7 @@ from otoscope.bench.resolve import ResolvedPair
 from otoscope.bench.suites import Suite
 from otoscope.files import json_text, replacing
 from otoscope.finetuning import FittedFinetune
+from otoscope.printable import printable
 from otoscope.results import Protocol, Record, Store
 from otoscope.results.convergence import Reasons, advice, joined
 from otoscope.search import Outcome, Problem, Search, SearchSpec, Setting, Storage, Trial
@@ -264,4 +265,4 @@ class Job(ABC):
 
     def _print(self, text: str) -> None:
         if self.progress:
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)

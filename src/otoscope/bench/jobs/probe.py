@@ -39,7 +39,7 @@ class ProbeJob(Job):
     def training_bank(self) -> Bank:
         """The bank with the splits that training reads: few-shot draw, views and validation cut applied."""
         study = self.study
-        return self._shared((self.resolved.path, study.shots, study.draw), self._make_training_bank)
+        return self._shared((study.shots, study.draw), self._make_training_bank)
 
     def _make_training_bank(self) -> Bank:
         bank, study = with_validation(self._bank), self.study
@@ -135,12 +135,13 @@ class ProbeJob(Job):
 
     @property
     def _bank(self) -> Bank:
-        return self._shared((self.resolved.path,), lambda: banks.open(self.resolved.path))
+        return self._shared((), self.resolved.open_bank)
 
     def _shared(self, key: tuple[object, ...], make: Callable[[], Bank]) -> Bank:
         """A bank that all jobs on this pair share; those of other pairs are closed."""
-        if key not in self.opened:
-            for other in [other for other in self.opened if other[0] != self.resolved.path]:
+        pair = (self.resolved.path, self.resolved.fold)
+        if (*pair, *key) not in self.opened:
+            for other in [other for other in self.opened if other[:2] != pair]:
                 del self.opened[other]
-            self.opened[key] = make()
-        return self.opened[key]
+            self.opened[*pair, *key] = make()
+        return self.opened[*pair, *key]

@@ -41,7 +41,7 @@ def check_copy(dataset: NamedDataset, *, audio: bool = True) -> Description:
         facts.append(("clips", f"{len(rows):,}"))
     problems = [*_missing(dataset), *_counts(count_clips(dataset.listed), about.clips)]
     if len(rows):
-        report = scan_audio(rows, decoded=audio)
+        report = dataset.audio_report if audio else scan_audio(rows, decoded=False)
         facts.append(("audio", audio_text(report)))
         problems += [*report.problems(), *_unlike(report, about), *_shared_groups(rows)]
         problems += _duplicates(rows) if audio else []
@@ -68,9 +68,9 @@ def _of(present: int, published: int) -> str:
 
 
 def _missing(dataset: NamedDataset) -> Iterator[str]:
-    if dataset.missing:
-        names = _some(list(dataset.missing))
-        yield f"{len(dataset.missing):,} of {len(dataset.listed):,} clips of the tables have no audio file: {names}"
+    if missing := dataset.missing_rows:
+        names = _some([dataset.listed.ids[number] for number in missing[: _NAMED + 1]])
+        yield f"{len(missing):,} of {len(dataset.listed):,} clips of the tables have no audio file: {names}"
 
 
 def _counts(listed: Mapping[str, int], published: Mapping[str, int]) -> Iterator[str]:

@@ -49,6 +49,7 @@ class Declaration:
     size : size of the download, as text.
     rates : published sampling rates in Hz; empty where they vary.
     seconds : published shortest and longest duration in seconds; None where they vary.
+    origins : corpora that contain its audio, such as "AudioSet" or "Freesound".
     faults : known faults, each one sentence.
     unverified : facts in this declaration that were not verified against the source, each one sentence.
     downloads : files that may be downloaded; empty where the licence or the source requires something else.
@@ -65,6 +66,7 @@ class Declaration:
     size: str = ""
     rates: tuple[int, ...] = ()
     seconds: tuple[float, float] | None = None
+    origins: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     unverified: tuple[str, ...] = ()
     downloads: tuple[Download, ...] = ()

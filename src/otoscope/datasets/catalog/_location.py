@@ -84,7 +84,7 @@ def find_folder(name: str, declaration: Declaration, root: str | os.PathLike[str
     """
     base, source = data_root(root)
     if base is not None:
-        for folder in (base, *(base / folder for folder in declaration.folders)):
+        for folder in (*(base / folder for folder in declaration.folders), base):
             if any((folder / marker).exists() for marker in declaration.markers):
                 return folder
     where = f"in {base} ({source})" if base else f"in a data folder; set {VARIABLE}=FOLDER, or give root=FOLDER"

@@ -14,6 +14,9 @@ import numpy as np
 from otoscope.datasets.catalog._declaration import Declaration
 from otoscope.datasets.catalog._location import find_folder
 from otoscope.datasets.sources import AudioFile, RowDataset, Rows
+from otoscope.datasets.sources.scan import AudioReport, scan_audio
+from otoscope.datasets.sources.settings import ON_BAD
+from otoscope.registry import unknown
 
 
 class NamedDataset(RowDataset):
@@ -25,20 +28,29 @@ class NamedDataset(RowDataset):
     Parameters
     ----------
     root : the folder of all data sets, or of this one; None for OTOSCOPE_DATA or the configuration file.
+    on_bad : "fail" refuses a data set of which files are missing, unless everyone has another part of it. "skip" leaves
+        out missing clips, decodes all others, and leaves out those that cannot be used.
+
+    Raises
+    ------
+    ValueError : for another value of `on_bad`.
 
     Attributes
     ----------
     declaration : what is declared about the data set.
     complete : whether every clip of the tables must have its file. False for data sets of which everyone has another
-        part: clips without a file are left out, and `missing` lists them.
+        part: clips without a file are left out, and `missing_rows` lists them.
     """
 
     declaration: ClassVar[Declaration]
     complete: ClassVar[bool] = True
+    provenance = (*RowDataset.provenance, "on_bad")
 
-    def __init__(self, *, root: str | None = None) -> None:
+    def __init__(self, *, root: str | None = None, on_bad: str = "fail") -> None:
         super().__init__()
-        self._root = root
+        if on_bad not in ON_BAD:
+            raise ValueError(f"{self.name}: {unknown('on_bad', on_bad, ON_BAD)}")
+        self._root, self.on_bad = root, on_bad
 
     @abstractmethod
     def list_rows(self) -> Rows:
@@ -64,50 +76,58 @@ class NamedDataset(RowDataset):
         return self.list_rows()
 
     @cached_property
-    def missing(self) -> dict[str, str]:
-        """The id and the path of each clip of the tables whose file is missing."""
+    def missing_rows(self) -> list[int]:
+        """The numbers of the clips of the tables whose file is missing."""
         exists = _Existing()
-        rows = self.listed
-        return {id: str(audio.path) for id, audio in zip(rows.ids, rows.audio, strict=True) if not exists(audio.path)}
+        return [number for number, audio in enumerate(self.listed.audio) if not exists(audio.path)]
 
     @cached_property
     def available(self) -> Rows:
         """The clips of the tables whose files are there."""
-        rows, missing = self.listed, self.missing
-        if not missing:
-            return rows
-        return rows.take(np.array([number for number, id in enumerate(rows.ids) if id not in missing], dtype=np.int64))
+        if not self.missing_rows:
+            return self.listed
+        return self.listed.take(np.setdiff1d(np.arange(len(self.listed)), self.missing_rows, assume_unique=True))
+
+    @cached_property
+    def audio_report(self) -> AudioReport:
+        """What is wrong with the audio of available clips. Every file is decoded once, and again when it changes."""
+        return scan_audio(self.available)
 
     def read(self) -> Rows:
-        """List the clips whose files are there, as `RowDataset.read`.
+        """List the clips that are used, as `RowDataset.read`.
 
         Raises
         ------
-        FileNotFoundError : when a file of a complete data set is missing, or when all files are.
+        FileNotFoundError : when all files are missing, or one of a complete data set and `on_bad` is "fail".
         """
-        rows, missing = self.listed, self.missing
+        rows, missing = self.listed, self.missing_rows
         if self.classes is None:
             self.classes = tuple(sorted({label for labels in rows.labels or () for label in labels}))
-        if missing and (self.complete or len(missing) == len(rows)):
+        skip = self.on_bad == "skip"
+        if missing and ((self.complete and not skip) or len(missing) == len(rows)):
             raise FileNotFoundError(
                 f"data set {self.name!r}: {len(missing):,} of {len(rows):,} audio files are missing, the first is "
-                f"{next(iter(missing.values()))}; `otoscope data check {self.name}` lists them"
+                f"{rows.audio[missing[0]].path}; `otoscope data check {self.name}` lists them, and --on-bad skip "
+                "leaves these clips out"
             )
-        return self.available
+        if not skip or not self.audio_report.unusable:
+            return self.available
+        unusable, available = self.audio_report.unusable, self.available
+        return available.take([number for number, id in enumerate(available.ids) if id not in unusable])
 
 
 class FoldedDataset(NamedDataset):
-    """The base class of named data sets with official folds.
+    """The base class of named data sets with official folds, which a subclass lists in `declared_folds`.
 
     Parameters
     ----------
-    root : as in `NamedDataset`.
+    root, on_bad : as in `NamedDataset`.
     fold : number of the fold that is held out. The others are the train split. There is no validation split: it is cut
         from the train split, so that nothing is chosen on the held-out fold.
     """
 
-    def __init__(self, *, root: str | None = None, fold: int = 1) -> None:
-        super().__init__(root=root)
+    def __init__(self, *, root: str | None = None, fold: int = 1, on_bad: str = "fail") -> None:
+        super().__init__(root=root, on_bad=on_bad)
         self.fold = str(fold)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
 from otoscope.datasets.base import register
 from otoscope.datasets.catalog._declaration import Declaration
 from otoscope.datasets.catalog._named import NamedDataset, shipped
-from otoscope.datasets.sources import AudioFile, Column, Rows, list_audio, list_parquet
+from otoscope.datasets.sources import AudioFile, Column, Rows, list_audio, list_parquet, read_table
 from otoscope.datasets.sources.audio import Audio
 
 _NAMES: dict[str, str] = shipped("audioset")
@@ -43,22 +41,20 @@ class _AudioSet(NamedDataset):
         labels: list[tuple[str, ...]] = []
         splits: list[str] = []
         known: dict[str, tuple[str, ...]] = {}
-        for split, table in self.tables:
-            for video, mids in _segments(self.folder / table):
-                if mids not in known:
-                    known[mids] = tuple(_NAMES[mid] for mid in mids.split(","))
-                ids.append(video)
-                labels.append(known[mids])
-                splits.append(split)
-        found = self._found
-        return Rows(
-            ids, Column(len(ids), lambda row: found.get(ids[row]) or _expected(self.folder, ids[row])), labels, splits
-        )
+        for split, name in self.tables:
+            videos, mids = _segments(self.folder / name)
+            known |= {text: tuple(_NAMES[mid] for mid in text.split(",")) for text in set(mids) - known.keys()}
+            ids += videos
+            labels += map(known.__getitem__, mids)
+            splits += [split] * len(videos)
+        found, folder = self._found, self.folder
+        audio: Column[Audio] = Column(len(ids), lambda row: found.get(ids[row]) or _expected(folder, ids[row]))
+        return Rows(ids, audio, labels, splits)
 
     @cached_property
-    def missing(self) -> dict[str, str]:
-        """The id and the expected path of each segment without audio."""
-        return {id: str(_expected(self.folder, id).path) for id in self.listed.ids if id not in self._found}
+    def missing_rows(self) -> list[int]:
+        """The numbers of the segments without audio."""
+        return [number for number, id in enumerate(self.listed.ids) if id not in self._found]
 
     @cached_property
     def _found(self) -> dict[str, Audio]:
@@ -85,16 +81,13 @@ def _expected(folder: Path, video: str) -> AudioFile:
     return AudioFile(folder / "audio" / f"{video}.wav")
 
 
-def _segments(table: Path) -> Iterator[tuple[str, str]]:
-    """The video and the identifiers of the classes of each segment; lines with # are comments."""
-    if not table.is_file():
-        raise FileNotFoundError(
-            f"no table at {table}; download it from https://research.google.com/audioset/download.html"
-        )
-    with table.open(encoding="utf-8", newline="") as file:
-        for line in csv.reader(file, skipinitialspace=True):
-            if line and not line[0].startswith("#"):
-                yield line[0], line[3]
+def _segments(path: Path) -> tuple[list[str], list[str]]:
+    """The videos and the identifiers of the classes of all segments; the first lines, with #, are comments."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no table at {path}; download it from https://research.google.com/audioset/")
+    table = read_table(path, header=("video", "start", "end", "mids"))
+    first = next((row for row, video in enumerate(table["video"]) if not video.startswith("#")), len(table))
+    return table["video"][first:], table["mids"][first:]
 
 
 @register("as20k")
@@ -112,6 +105,7 @@ class As20k(_AudioSet):
         "ICASSP, 2017.",
         clips={"train": 22160, "test": 20371},
         seconds=(0, 10.1),
+        origins=("AudioSet",),
         faults=_FAULTS,
         unverified=(
             "Whether the two named damaged files are damaged in every copy.",
@@ -136,6 +130,7 @@ class As2m(_AudioSet):
         citation=As20k.declaration.citation,
         clips={"train": 2041789 + 22160, "test": 20371},
         seconds=(0, 10.1),
+        origins=("AudioSet",),
         faults=(*_FAULTS, "Classes are so unbalanced that most work draws 200,000 weighted clips for each epoch."),
         unverified=As20k.declaration.unverified,
         instructions=As20k.declaration.instructions,

@@ -72,18 +72,19 @@ class _Detection(NamedDataset):
 
     def _windows(self, recording: Mapping[str, Any], split: str) -> Iterator[Row]:
         """The complete windows of a recording. Labels are those of the events that overlap one enough."""
-        path, classes = str(recording["path"]), self.classes or ()
+        path = str(recording["path"])
         audio = AudioFile(self.folder / path)
-        events = [
-            Event(float(e["st"]), float(e["ed"]), str(e["label"]) if str(e["label"]) in classes else self.other)
-            for e in recording["annotations"]
-        ]
+        events = [Event(float(e["st"]), float(e["ed"]), self._class(str(e["label"]))) for e in recording["annotations"]]
         for number in range(int((recording["length"] - self.window) / self.hop) + 1):
             start = number * self.hop
             inside = [event for event in events if _belongs(event, start, start + self.window)]
             labels = tuple(sorted({event.label for event in inside}))
             cut = events_between(inside, start, start + self.window)
             yield Row(f"{path}@{start:g}", audio, labels, split, "", (path,), start, start + self.window, cut)
+
+    def _class(self, label: str) -> str:
+        """The class of an annotation: `other` for one that is no class, in the tasks that have such a class."""
+        return self.other if self.other and label not in (self.classes or ()) else label
 
 
 def _belongs(event: Event, start: float, end: float) -> bool:

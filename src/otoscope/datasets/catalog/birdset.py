@@ -42,6 +42,7 @@ def _declare(config: str, train: int, test: int, size: str, *faults: str) -> Dec
         clips={"train": train, "test": test},
         size=size,
         rates=(32000,),
+        origins=("Xeno-Canto",),
         faults=(*faults, *_FAULTS),
         unverified=(
             "That the train tables contain detected_events and event_cluster as nested lists.",
@@ -158,7 +159,7 @@ class Xcm(_BirdSet):
 
     Parameters
     ----------
-    root : as in `NamedDataset`.
+    root, on_bad : as in `NamedDataset`.
     test : the configuration whose soundscape segments are held out, such as "POW", as in the benchmark.
     """
 
@@ -179,13 +180,14 @@ class Xcm(_BirdSet):
         clips={"train": 89798, "test": 4560},
         size="89.3 GB",
         rates=(32000,),
+        origins=("Xeno-Canto",),
         faults=("409 classes are published, the official list has 411.", *_FAULTS),
         unverified=_declare("XCM", 1, 1, "").unverified,
         instructions=_declare("XCM", 1, 1, "").instructions,
     )
 
-    def __init__(self, *, root: str | None = None, test: str = "POW") -> None:
-        super().__init__(root=root)
+    def __init__(self, *, root: str | None = None, test: str = "POW", on_bad: str = "fail") -> None:
+        super().__init__(root=root, on_bad=on_bad)
         self._test = test
 
     def _segments(self) -> list[Row]:

@@ -19,7 +19,7 @@ class Dcase2016Task2(NamedDataset):
 
     Parameters
     ----------
-    root : as in `NamedDataset`.
+    root, on_bad : as in `NamedDataset`.
     window : duration in seconds of the windows into which the scenes of 120 s are cut, since almost every scene has all
         classes; 0 for whole scenes.
     """
@@ -62,8 +62,8 @@ class Dcase2016Task2(NamedDataset):
         ),
     )
 
-    def __init__(self, *, root: str | None = None, window: float = 10.0) -> None:
-        super().__init__(root=root)
+    def __init__(self, *, root: str | None = None, window: float = 10.0, on_bad: str = "fail") -> None:
+        super().__init__(root=root, on_bad=on_bad)
         self.length = Length(window=window, hop=window) if window else Length()
 
     def list_rows(self) -> Rows:

@@ -24,7 +24,7 @@ class Desed(NamedDataset):
 
     Parameters
     ----------
-    root : as in `NamedDataset`.
+    root, on_bad : as in `NamedDataset`.
     evaluation : the held-out split: "validation" (1,168 clips, as in DCASE task 4) or "public" (692 clips).
 
     Raises
@@ -50,6 +50,7 @@ class Desed(NamedDataset):
         "environments with weakly labeled data and soundscape synthesis. DCASE Workshop, 2019.",
         clips={"train": 1578, "test": 1168},
         rates=(44100, 16000),
+        origins=("AudioSet",),
         faults=(
             "Videos disappear: most copies lack clips, and each lacks others.",
             "The split validation is what most work reports, also for choosing hyperparameters; here it is held out "
@@ -64,8 +65,8 @@ class Desed(NamedDataset):
         "tables and the videos that still exist. Public evaluation: Zenodo 4560759.",
     )
 
-    def __init__(self, *, root: str | None = None, evaluation: str = "validation") -> None:
-        super().__init__(root=root)
+    def __init__(self, *, root: str | None = None, evaluation: str = "validation", on_bad: str = "fail") -> None:
+        super().__init__(root=root, on_bad=on_bad)
         if evaluation not in _EVALUATIONS:
             raise ValueError(f"desed: {unknown('evaluation', evaluation, _EVALUATIONS)}")
         self._evaluation = evaluation

@@ -30,6 +30,7 @@ _ZIP = Download("https://github.com/karolpiczak/ESC-50/archive/refs/heads/master
 class Esc50(FoldedDataset):
     """ESC-50: 2,000 environmental sounds of 5 s, 50 classes, 5 folds."""
 
+    declared_folds = (1, 2, 3, 4, 5)
     kind = "multi-class"
     classes = CLASSES
     declaration = Declaration(
@@ -43,6 +44,7 @@ class Esc50(FoldedDataset):
         size="600 MB",
         rates=(44100,),
         seconds=(5, 5),
+        origins=("Freesound",),
         faults=_FAULTS,
         unverified=("No checksum of the archive is published: it is made by GitHub.",),
         downloads=(_ZIP,),
@@ -76,6 +78,7 @@ class Esc10(Esc50):
         size="600 MB as a part of ESC-50",
         rates=(44100,),
         seconds=(5, 5),
+        origins=("Freesound",),
         faults=(
             *_FAULTS[:1],
             "The files of the former repository ESC-10 are lossy (Ogg Vorbis), and six of them last 3.6 to 7.2 s: the "

@@ -44,6 +44,7 @@ class Fsd50k(NamedDataset):
         size="24 GB",
         rates=(44100,),
         seconds=(0.3, 30),
+        origins=("Freesound", "FSD50K"),
         faults=(
             "Labels are propagated to the ancestors (144 leaves and 56 others), so mAP counts both.",
             "Clips last 0.3 to 30 s: the length policy changes the score.",

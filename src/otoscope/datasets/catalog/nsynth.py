@@ -21,7 +21,7 @@ class Nsynth(NamedDataset):
 
     Parameters
     ----------
-    root : as in `NamedDataset`.
+    root, on_bad : as in `NamedDataset`.
     target : "instrument" for the family of the instrument, "pitch" for the MIDI number of the note.
 
     Raises
@@ -50,7 +50,11 @@ class Nsynth(NamedDataset):
             "Instruments of the train split are in no other split; the validation and test splits share instruments.",
             "The pitch tasks of HEAR (5 h and 50 h) are other subsets with other splits.",
         ),
-        unverified=("That synth_lead is absent from the validation and test splits.", "The size of the download."),
+        unverified=(
+            "That synth_lead is absent from the validation and test splits.",
+            "The size of the download.",
+            "No checksums are published.",
+        ),
         downloads=tuple(
             Download(
                 f"http://download.magenta.tensorflow.org/datasets/nsynth/nsynth-{split}.jsonwav.tar.gz", into="nsynth"
@@ -59,8 +63,8 @@ class Nsynth(NamedDataset):
         ),
     )
 
-    def __init__(self, *, root: str | None = None, target: str = "instrument") -> None:
-        super().__init__(root=root)
+    def __init__(self, *, root: str | None = None, target: str = "instrument", on_bad: str = "fail") -> None:
+        super().__init__(root=root, on_bad=on_bad)
         if target not in _TARGETS:
             raise ValueError(f"nsynth: {unknown('target', target, _TARGETS)}")
         self._field, self.classes = _TARGETS[target]

@@ -19,12 +19,14 @@ COMMANDS = words("yes no up down left right on off stop go")
 SILENCE, UNKNOWN = "_silence_", "_unknown_"
 
 _ARCHIVE = Download(
-    "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
+    "https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
     "6b74f3901214cb2c2934e98196829835",
     "speech_commands_v0.02",
 )
 _TEST_ARCHIVE = Download(
-    "http://download.tensorflow.org/data/speech_commands_test_set_v0.02.tar.gz", "", "speech_commands_test_set_v0.02"
+    "https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_test_set_v0.02.tar.gz",
+    "",
+    "speech_commands_test_set_v0.02",
 )
 _LAYOUT = {
     "validation_list.txt": "clips of the validation split",

@@ -31,6 +31,7 @@ class UrbanSed(NamedDataset):
         size="6 GB",
         rates=(44100,),
         seconds=(10, 10),
+        origins=("Freesound", "UrbanSound8K"),
         faults=(
             "It is made of UrbanSound8K (folds 1-6 in train, 7-8 in validate, 9-10 in test): do not train on one of "
             "them and evaluate on the other.",

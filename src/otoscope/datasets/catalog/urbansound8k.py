@@ -16,6 +16,7 @@ CLASSES = words(
 class UrbanSound8k(FoldedDataset):
     """UrbanSound8K: 8,732 urban sounds of at most 4 s, 10 classes, 10 folds."""
 
+    declared_folds = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
     kind = "multi-class"
     classes = CLASSES
     declaration = Declaration(
@@ -31,6 +32,7 @@ class UrbanSound8k(FoldedDataset):
         "ACM Multimedia, 2014.",
         clips={"all": 8732},
         size="6.0 GB",
+        origins=("Freesound",),
         faults=(
             "Several clips are cut from one recording: with other splits than the official folds, clips of one "
             "recording are in both the train and the held-out split.",

@@ -27,6 +27,7 @@ class VoxCeleb1Id(NamedDataset):
         clips={"train": 138361, "validation": 6904, "test": 8251},
         size="39 GB",
         rates=(16000,),
+        origins=("VoxCeleb1",),
         faults=(
             "All splits have the same speakers; the videos differ. The verification task has other splits and must not "
             "be mixed with this one.",

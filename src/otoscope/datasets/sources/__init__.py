@@ -15,26 +15,27 @@ is the held-out split and the others are the train split; without either, the ro
 with groups kept together (`Cut`, with its seed). `Length` decides which part of a row becomes a clip: all of it, the
 first seconds, or windows. Rows with a start and an end read only this part of their file.
 
-A named data set is one file that subclasses `RowDataset` and lists its rows:
+A data set of a plug-in subclasses `RowDataset` and lists its rows:
 
-    @register("esc50")
-    class Esc50(RowDataset):
-        \"\"\"ESC-50: 2,000 environmental sounds of 5 s, 50 classes, 5 folds (Piczak, 2015).\"\"\"
+    @register("garden")
+    class Garden(RowDataset):
+        \"\"\"Birds in a garden, with five folds.\"\"\"
 
-        def __init__(self, *, root: str = "ESC-50", fold: int = 1):
+        def __init__(self, *, root: str = "garden", fold: int = 1):
             super().__init__(fold=fold)
             self.root = Path(root)
 
         def read(self):
-            table = read_table(self.root / "meta" / "esc50.csv")
+            table = read_table(self.root / "birds.csv")
             return Rows(
-                ids=table["filename"],
-                audio=AudioFiles(self.root / "audio", table["filename"]),
-                labels=one_each(table["category"]),
+                ids=table["file"],
+                audio=AudioFiles(self.root / "audio", table["file"]),
+                labels=one_each(table["species"]),
                 folds=table["fold"],
-                groups=one_each(table["src_file"]),
+                groups=one_each(table["recording"]),
             )
 
+Public data sets are in `otoscope.datasets.catalog`, with their official layout and what is published about them.
 `FileDataset` does the same for the files of a user, whose layout it recognises (`otoscope.datasets.sources.layouts`).
 """
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from otoscope.datasets.checks import checked_clips
 from otoscope.datasets.sources.files import FileDataset
 from otoscope.datasets.sources.scan import AudioReport, scan_audio
 from otoscope.types import Task
@@ -53,13 +54,14 @@ def describe(dataset: FileDataset, *, audio: bool = True) -> Description:
         vars(dataset)["audio_report"] = scan_audio(found.rows, decoded=False)
     report = dataset.audio_report
     facts = [("name", dataset.name), ("path", str(dataset.path)), ("layout", found.layout)]
-    problems = _missing(dataset) + report.problems()
+    problems = [*_missing(dataset), *report.problems(), *found.problems]
     facts.append(("audio", audio_text(report)))
     facts += [("note", note) for note in found.notes]
     try:
         facts += _task_facts(dataset.task, dataset)
+        checked_clips(dataset)
     except (ValueError, OSError) as error:
-        problems.insert(0, str(error))
+        problems.append(str(error))
     return Description(facts, problems)
 
 
@@ -76,12 +78,14 @@ def _task_facts(task: Task, dataset: FileDataset) -> list[tuple[str, str]]:
     facts = [("task", f"{task.kind}, {len(task.classes)} classes, main metric {task.metric}")]
     counts = Counter(label for labels in rows.labels or () for label in labels)
     facts.append(("classes", _class_text(task.classes, counts)))
-    facts.append(("clips", f"{len(rows):,} of {dataset.found.listed:,} in the source; length policy: {dataset.length}"))
+    used = f"{len(dataset.read()):,} of {dataset.found.listed:,}"
+    clips = f"{used} in the source" if dataset.length.window is None else f"{len(rows):,} from {used} recordings"
+    facts.append(("clips", f"{clips}; length policy: {dataset.length}"))
     if rows.labels is not None and (empty := sum(not labels for labels in rows.labels)):
         facts.append(("", f"{empty:,} without a label"))
     facts.append(("splits", _split_text(dataset)))
     if rows.folds is not None:
-        facts.append(("folds", f"{', '.join(dataset.folds)}; choose one with --dataset-option fold=NAME"))
+        facts.append(("folds", f"{', '.join(dataset.folds)}; all are measured, --dataset-option fold=NAME chooses one"))
     groups = {group for several in rows.groups or () for group in several}
     if groups:
         facts.append(("groups", f"{len(groups):,}, kept in one split where it is cut"))
@@ -112,7 +116,7 @@ def audio_text(report: AudioReport) -> str:
         return "none could be read"
     hours = sum(report.seconds) / 3600
     rates = _counts(report.rates, "Hz")
-    channels = _counts(report.channels, "channels")
+    channels = _counts(report.channels, "channels").replace("1 channels", "mono")
     seconds = sorted(report.seconds)
     middle = seconds[len(seconds) // 2]
     duration = f"{seconds[0]:.3g} to {seconds[-1]:.3g} s (median {middle:.3g} s)"

@@ -19,6 +19,7 @@ from otoscope.datasets.sources.patterns import read_names
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.scan import AudioReport, scan_audio
 from otoscope.datasets.sources.settings import Found, Settings
+from otoscope.datasets.sources.splits import fold_names
 
 _MOST_SECONDS = 300.0
 """Longest duration of a clip in seconds that is encoded as a whole."""
@@ -90,6 +91,12 @@ short, overlap, validation, test, seed, on_bad : as in `Settings`; None for the 
         self.classes = self.settings.classes or found.classes
         self.kind = self.settings.kind or found.kind
         return found
+
+    @property
+    def listed_folds(self) -> list[str]:
+        """The folds that decide the splits: none where the rows name their splits. No audio is read."""
+        rows = self.found.rows
+        return fold_names(rows) if rows.splits is None else []
 
     def read(self) -> Rows:
         """The rows of the source, as `RowDataset.read`.
@@ -216,7 +223,8 @@ def corrected_labels(found: Found, settings: Settings) -> Rows:
         if settings.merge_labels:
             new |= {label: same[0] for same in several for label in same}
         advice = "they were merged" if settings.merge_labels else "--dataset-option merge_labels=true merges them"
-        found.notes.append(f"labels that differ only in capital letters or spaces: {examples}; {advice}")
+        sentences = found.notes if settings.merge_labels else found.problems
+        sentences.append(f"labels that differ only in capital letters or spaces: {examples}; {advice}")
     if settings.classes:
         unused = sorted(set(counts) - set(settings.classes))
         if unused:

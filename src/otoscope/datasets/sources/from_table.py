@@ -53,9 +53,9 @@ def rows_of_table(table: Table, settings: Settings, layout: str, place: Place | 
     else:
         audio, notes = place, []
     lines = _Lines(table, columns, settings, names, audio)
-    notes += lines.notes
-    found = lines.events() if columns.events else lines.clips()
-    return Found(layout, found, lines.listed, missing=lines.missing, notes=[*notes, *lines.counted()])
+    rows = lines.events() if columns.events else lines.clips()
+    notes = [*lines.notes, *notes, *lines.counted()]
+    return Found(layout, rows, lines.listed, missing=lines.missing, notes=notes, problems=lines.problems)
 
 
 class _Lines:
@@ -70,6 +70,9 @@ class _Lines:
         audio: Sequence[Audio | None],
     ) -> None:
         self.table, self.columns, self.names, self.audio = table, columns, names, audio
+        self.missing: list[str] = []
+        self.problems: list[str] = []
+        self.listed = self._repeated = 0
         assert columns.label is not None
         texts = table[columns.label]
         separator = settings.separator
@@ -80,12 +83,9 @@ class _Lines:
         self.notes = [f"labels are column {columns.label!r}{f', separated by {separator!r}' if separator else ''}"]
         commas = sum("," in text for text in set(texts)) if not separator else 0
         if commas and not any(text.startswith("[") for text in texts[:100]):
-            self.notes.append(
+            self.problems.append(
                 f"{commas} labels contain a comma; if they list several labels, give --dataset-option separator=,"
             )
-        self.missing: list[str] = []
-        self.listed = 0
-        self._repeated = 0
 
     def clips(self) -> Rows:
         """One row for each part of an audio file."""

@@ -134,7 +134,8 @@ class Found:
     classes : the classes where the source declares them, else None.
     kind : the kind of the task where the source declares it, else None.
     missing : names of the first clips whose audio is missing.
-    notes : sentences about what was corrected, and what looks wrong.
+    notes : sentences about what was recognised or corrected.
+    problems : sentences about what looks wrong.
     """
 
     layout: str
@@ -144,6 +145,7 @@ class Found:
     kind: Literal["multi-class", "multi-label"] | None = None
     missing: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 class UnrecognisedError(ValueError):

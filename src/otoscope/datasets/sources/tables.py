@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from otoscope.datasets.sources.cells import contains_bytes, import_pyarrow
+from otoscope.datasets.sources.folder import is_audio
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
 """Suffixes of the tables that `read_table` reads."""
@@ -83,7 +84,8 @@ def read_table(path: Path, *, header: Sequence[str] | None = None) -> Table:
     Parameters
     ----------
     path : a file with the suffix .csv, .tsv, .txt, .jsonl, .ndjson or .parquet.
-    header : names of the columns, for a table whose first line has none.
+    header : names of the columns, for a table whose first line has none. Without it, the columns of a table whose first
+        line names an audio file are called "column 1", "column 2" and so on.
 
     Returns
     -------
@@ -168,8 +170,11 @@ def find_delimiter(beginning: str, suffix: str = "") -> str:
 
 def _columns(path: Path, rows: Iterator[list[str]], header: Sequence[str] | None) -> dict[str, list[str]]:
     """Read the lines of a CSV file into columns, a chunk at a time, with equal texts stored once."""
-    filled = (row for row in rows if row and any(row))
+    filled: Iterator[list[str]] = (row for row in rows if row and any(row))
     names = [name.strip() for name in (header or next(filled, ()))]
+    if not header and any(map(is_audio, names)):  # the first line has values
+        filled = chain([names], filled)
+        names = [f"column {number}" for number in range(1, len(names) + 1)]
     if len(set(names)) < len(names) or not names:
         raise ValueError(f"{path}: the names of columns must be distinct, found {names}")
     columns: list[list[str]] = [[] for _ in names]

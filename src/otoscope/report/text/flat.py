@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from otoscope.files import json_text
+from otoscope.report.text.escaping import csv_value
 from otoscope.report.text.numbers import ABSENT
 from otoscope.report.text.table import TextTable
 
@@ -31,7 +32,7 @@ def flat_text(rows: Sequence[Mapping[str, Any]], text_format: Format) -> str:
     if text_format == "csv":
         file = io.StringIO()
         writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
-        writer.writeheader()
+        writer.writerow({key: csv_value(key) for key in writer.fieldnames})
         writer.writerows({key: _exact(value) for key, value in row.items()} for row in rows)
         return file.getvalue().rstrip("\n")
     columns = [key for key in rows[0] if key not in _TOO_WIDE] if rows else []
@@ -40,8 +41,8 @@ def flat_text(rows: Sequence[Mapping[str, Any]], text_format: Format) -> str:
 
 
 def _exact(value: Any) -> Any:
-    """A value for CSV, which has no null."""
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
+    """A value for CSV, which has no null, and where a text must not be a formula."""
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else csv_value(value)
 
 
 def _rounded(value: Any) -> str:

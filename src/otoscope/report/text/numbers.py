@@ -31,25 +31,33 @@ def signed(value: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
-def held_out(clips: int, groups: int | None) -> str:
+def held_out(clips: int, groups: int | None, published: int | None = None) -> str:
     """Write how many held-out clips were resampled, and by how many groups where clips have groups.
+
+    Parameters
+    ----------
+    clips, groups : number of clips, and of their groups; None for clips without groups.
+    published : published number of held-out clips, which is written where it differs; None where it is not known.
 
     Examples
     --------
     >>> held_out(300, None), held_out(300, 241)
     ('300 held-out clips', '300 held-out clips, resampled by group (241 groups)')
+    >>> held_out(17142, None, 20371)
+    '17,142 of 20,371 published held-out clips'
     >>> held_out(300, 3)
     '300 held-out clips, resampled by group (only 3 groups: intervals are unreliable)'
     >>> held_out(300, 1)
     '300 held-out clips, resampled by group (only 1 group: there are no intervals)'
     """
+    part = f"{clips:,} of {published:,} published" if published and published != clips else f"{clips}"
     if groups is None:
-        return f"{clips} held-out clips"
+        return f"{part} held-out clips"
     if groups == 1:
         number = "only 1 group: there are no intervals"
     else:
         number = f"only {groups} groups: intervals are unreliable" if groups < MIN_GROUPS else f"{groups} groups"
-    return f"{clips} held-out clips, resampled by group ({number})"
+    return f"{part} held-out clips, resampled by group ({number})"
 
 
 def resampled_units(groups: Iterable[int | None]) -> str:

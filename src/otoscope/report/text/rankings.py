@@ -10,6 +10,7 @@ from otoscope import metrics
 from otoscope.metrics.stats import Interval
 from otoscope.report.compare import ALPHA
 from otoscope.report.convergence import caveat, notes
+from otoscope.report.coverage import published_clips
 from otoscope.report.rankings import EncoderComparison, EncoderRanking, Rankings, Reversal
 from otoscope.report.scoreboard import Scoreboard
 from otoscope.report.standings import Standing
@@ -52,7 +53,8 @@ def tables(ranking: EncoderRanking) -> list[tuple[str, TextTable]]:
     Titles and tables.
     """
     name, metric, encoders = ranking.dataset, ranking.metric, len(ranking.encoders)
-    comparisons, clips = _count(len(ranking.comparisons), "comparison"), held_out(ranking.clips, ranking.groups)
+    comparisons = _count(len(ranking.comparisons), "comparison")
+    clips = held_out(ranking.clips, ranking.groups, published_clips(name))
     result = [
         (f"{name}: {metric} in % and rank of each encoder, {clips}", _values(ranking)),
         (

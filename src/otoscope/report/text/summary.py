@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from otoscope.report.convergence import notes
+from otoscope.report.coverage import published_clips
 from otoscope.report.folds import fold_words
+from otoscope.report.pretraining import contamination_notes
 from otoscope.report.rows import LINEAR, Row
 from otoscope.report.text.numbers import ABSENT, difference, duration, held_out, percent, span, whole_percent
 from otoscope.report.text.table import NOT_CONVERGED, RECORDED, WINNER, TextFormat, TextTable, document
@@ -74,7 +76,8 @@ def by_pair(rows: Iterable[Row]) -> list[list[Row]]:
 
 def title(rows: Sequence[Row]) -> str:
     """Write the title of a table: "tiny on scenes: mAP in %, 95 % intervals over 300 held-out clips"."""
-    samples = sorted({held_out(row.estimate.clips, row.estimate.groups) for row in rows if row.estimate})
+    published = published_clips(rows[0].records[0].dataset)
+    samples = sorted({held_out(row.estimate.clips, row.estimate.groups, published) for row in rows if row.estimate})
     over = f", 95 % intervals over {' or '.join(samples)}" if samples else ""
     subject = f" ({rows[0].digests})" if rows[0].digests else ""
     folds = dict.fromkeys(fold_words(row.fold_names) for row in rows if row.folds)
@@ -95,7 +98,7 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
         lines.append(f"{SPREAD}: includes the luck of the search, because seeds have different near-best settings")
     recorded = {f"{RECORDED} {row.encoder}, {row.dataset}, {row.label}: {origin(row)}" for row in rows if row.source}
     named = ((f"{row.encoder}, {row.dataset}, {row.label}", row.convergence) for row in rows)
-    return [*lines, *notes(dict(named).items()), *sorted(recorded)]
+    return [*lines, *notes(dict(named).items()), *contamination_notes(rows), *sorted(recorded)]
 
 
 def origin(row: Row) -> str:

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from otoscope.report.text.numbers import ABSENT
+from otoscope.printable import printable
+from otoscope.report.text.escaping import (
+    BEST_LAYER,
+    NOT_CONVERGED,
+    RECORDED,
+    WINNER,
+    latex_comment,
+    latex_row,
+    markdown,
+    markdown_line,
+)
 
 TextFormat = Literal["table", "markdown", "latex"]
-WINNER, RECORDED, NOT_CONVERGED, BEST_LAYER = "★", "†", "‡", "◆"
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_LATEX |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
-_LATEX |= {
-    WINNER: r"$\star$",
-    RECORDED: r"$\dagger$",
-    BEST_LAYER: r"$\diamond$",
-    NOT_CONVERGED: r"$\ddagger$",
-    ABSENT: "--",
-    "−": "$-$",
-    "±": r"$\pm$",
-    "…": r"\dots{}",
-    "τ": r"$\tau$",
-}
+__all__ = ["BEST_LAYER", "NOT_CONVERGED", "RECORDED", "WINNER", "TextFormat", "TextTable", "document"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class TextTable:
         linear     9.1
         protobin  21.4
         """
-        rows = [self.header, *self.body]
+        rows = [[printable(cell) for cell in row] for row in (self.header, *self.body)]
         widths = [max(_width(row[i]) for row in rows) for i in range(len(self.header))]
         lines = ["  ".join(self._pad(row, widths)).rstrip() for row in rows]
         return "\n".join([lines[0], "─" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
@@ -68,9 +65,7 @@ class TextTable:
         | linear | 9.1 |
         """
         rule = "|".join([":--"] * self.left_columns + ["--:"] * (len(self.header) - self.left_columns))
-        lines = [
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (self.header, *self.body)
-        ]
+        lines = ["| " + " | ".join(map(markdown, row)) + " |" for row in (self.header, *self.body)]
         return "\n".join([lines[0], f"|{rule}|", *lines[1:]])
 
     def latex(self) -> str:
@@ -88,10 +83,7 @@ class TextTable:
         \end{tabular}
         """
         columns = "l" * self.left_columns + "r" * (len(self.header) - self.left_columns)
-        head, *lines = [
-            " & ".join("".join(_LATEX.get(sign, sign) for sign in cell) for cell in row) + r" \\"
-            for row in (self.header, *self.body)
-        ]
+        head, *lines = [latex_row(list(row)) for row in (self.header, *self.body)]
         top, bottom = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"], [r"\bottomrule", r"\end{tabular}"]
         return "\n".join([*top, head, r"\midrule", *lines, *bottom])
 
@@ -107,6 +99,14 @@ class TextTable:
         ]
 
 
+_FORMATS: dict[TextFormat, tuple[str, Callable[[str], str], Callable[[str], str], str]] = {
+    "table": ("{}\n", printable, printable, "\n"),
+    "markdown": ("**{}**\n\n", markdown, markdown_line, "  \n"),
+    "latex": ("{}\n", latex_comment, latex_comment, "\n"),
+}
+"""For each format, the line of a title, how title and note are escaped, and the end of a note."""
+
+
 def document(tables: Sequence[tuple[str, TextTable]], notes: Sequence[str], text_format: TextFormat) -> str:
     """Join tables with their titles, and write the notes below the last one.
 
@@ -120,14 +120,9 @@ def document(tables: Sequence[tuple[str, TextTable]], notes: Sequence[str], text
     -------
     The text, without a line break at the end.
     """
-    title_format, line_end = {
-        "table": ("{}\n", "\n"),
-        "markdown": ("**{}**\n\n", "  \n"),
-        "latex": ("% {}\n", "\n"),
-    }[text_format]
-    lines = [f"% {note}" if text_format == "latex" else note for note in notes]
-    blocks = [title_format.format(title) + table.render(text_format) for title, table in tables]
-    return "\n\n".join(filter(None, [*blocks, line_end.join(lines)]))
+    title_format, escaped, note_of, line_end = _FORMATS[text_format]
+    blocks = [title_format.format(escaped(title)) + table.render(text_format) for title, table in tables]
+    return "\n\n".join(filter(None, [*blocks, line_end.join(map(note_of, notes))]))
 
 
 def _width(text: str) -> int:
