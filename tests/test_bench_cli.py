@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +16,7 @@ from otoscope.search import SearchSpec
 def test_a_dry_run_writes_nothing_and_names_missing_data_sets(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["bench", "--suite", "unmute", "--dry-run", "--out", str(tmp_path / "runs")]) == 0
+    assert main(["bench", "--suite", "unmute", "--dry-run", "--out", str(tmp_path / "runs")]) == 2
     assert "fsd50k" in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()
 
@@ -45,7 +47,7 @@ def test_lists_on_the_command_line_form_a_suite(tmp_path: Path, monkeypatch: pyt
     from otoscope.bench import runner
 
     suites = []
-    monkeypatch.setattr(runner, "prepare", lambda suite, *_, **__: suites.append(suite))
+    monkeypatch.setattr(runner, "prepare", lambda suite, *_, **__: suites.append(suite) or POSSIBLE)
     arguments = ["--encoders", "tiny", "--datasets", "scenes", "--probes", "mean,knn", "--shots", "4", "--seeds", "2"]
     assert main(["bench", *arguments, "--dry-run", "--out", str(tmp_path)]) == 0
     (suite,) = suites
@@ -85,11 +87,12 @@ def test_the_control_can_be_left_out(
     from otoscope.bench import runner
 
     suites: list[Suite] = []
-    monkeypatch.setattr(runner, "prepare", lambda suite, *_, **__: suites.append(suite))
+    monkeypatch.setattr(runner, "prepare", lambda suite, *_, **__: suites.append(suite) or POSSIBLE)
     assert main(["bench", "--suite", "smoke", *arguments, "--dry-run", "--out", str(tmp_path)]) == 0
     assert suites[0].control is control
 
 
+POSSIBLE = SimpleNamespace(impossible=False)
 LISTS = ["--encoders", "tiny", "--datasets", "scenes", "--probes", "mean"]
 
 
@@ -113,15 +116,32 @@ def test_the_search_of_a_suite_can_be_changed(
     from otoscope.bench import runner
 
     suites: list[Suite] = []
-    monkeypatch.setattr(runner, "prepare", lambda suite, *_, **__: suites.append(suite))
+    monkeypatch.setattr(runner, "prepare", lambda suite, *_, **__: suites.append(suite) or POSSIBLE)
     assert main(["bench", *arguments, "--dry-run", "--out", str(tmp_path)]) == 0
     assert suites[0].search == (None if search is None else SearchSpec(*search))
 
 
-def test_a_suite_of_which_nothing_can_be_run_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["bench", "--encoders", "tiny", "--datasets", "nosuch", "--probes", "linear", "--out", str(tmp_path)]
-    assert main(arguments) == 2
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_suite_of_which_nothing_can_be_run_fails(
+    dry: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = {"about": "", "encoders": ["tiny"], "datasets": ["nosuch"], "probes": ["linear"]}
+    (tmp_path / "suite.json").write_text(json.dumps(suite))
+    arguments = ["bench", "--suite", str(tmp_path / "suite.json"), "--out", str(tmp_path)]
+    assert main([*arguments, "--dry-run"] if dry else arguments) == 2
     captured = capsys.readouterr()
-    assert "nothing can be run" in captured.err
-    assert "nosuch" in captured.err
-    assert "finished" not in captured.out
+    text = captured.out + captured.err
+    assert "missing dataset 'nosuch': not registered; a plug-in is loaded with --plugin FILE" in text
+    assert "finished" not in text
+    assert dry or "nothing can be run" in captured.err
+
+
+@pytest.mark.parametrize("part", ["encoders", "datasets", "probes"])
+def test_an_unknown_name_on_the_command_line_is_an_error(
+    part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"encoders": "tiny", "datasets": "scenes", "probes": "linear"} | {part: "scenes,nosuch,linear,tiny"}
+    arguments = [text for name, value in names.items() for text in (f"--{name}", value)]
+    assert main(["bench", *arguments, "--out", str(tmp_path), "--dry-run"]) == 2
+    assert "unknown" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from torch import Tensor
@@ -252,6 +253,11 @@ def test_check_passes_good_probes_and_fails_a_bad_plugin(capsys: pytest.CaptureF
         (["results", "--out", "nowhere"], "no such results"),
         (["report", "--out", "nowhere"], "otoscope demo"),
         (["check", "probe", "nosuch"], "unknown probe"),
+        (["list", "probes", "nosuch"], "a plug-in is loaded with --plugin FILE"),
+        (
+            ["extract", "--dataset", "nosuch"],
+            "; a plug-in is loaded with --plugin FILE, or in Python",
+        ),
         (["check", "probe", "--plugin", "toy.py"], "registers no probe"),
         (["check", "encoder", "tiny", "--option", "wieghts=random"], "did you mean 'weights'"),
         (["check", "encoder", "whisper"], "add --option path=VALUE"),
@@ -274,6 +280,70 @@ def test_user_errors_print_one_line_and_return_2(
 ) -> None:
     assert main(arguments) == 2
     assert message in error_line(capsys)
+
+
+def test_a_plugin_that_lacks_a_method_is_an_error_of_one_line(
+    plugin_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin = """
+        from otoscope.datasets import Dataset, register
+
+        @register("half")
+        class Half(Dataset):
+            def __init__(self):
+                self.clips = []
+    """
+    (plugin_folder / "half.py").write_text(dedent(plugin))
+    assert main(["list", "--plugin", "half.py"]) == 2
+    expected = "dataset 'half' lacks 'clips': define it in the body of the class Half"
+    assert expected in error_line(capsys)
+
+
+def test_a_plugin_that_sets_a_property_in_its_constructor_is_an_error_of_one_line(
+    plugin_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin = """
+        from otoscope.datasets import Dataset, register
+
+        @register("setting")
+        class Setting(Dataset):
+            def __init__(self):
+                self.digest = "1"
+
+            def clips(self, split):
+                return []
+    """
+    (plugin_folder / "setting.py").write_text(dedent(plugin))
+    assert main(["extract", "--dataset", "setting", "--plugin", "setting.py"]) == 2
+    line = error_line(capsys)
+    assert "dataset 'setting': property 'digest' of 'Setting' object has no setter" in line
+    assert "define it in the body of the class" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ["probes", "mhca"],
+            ["heads = None", "it must divide D", 'one of "none", "layer"', "0.0001 to 0.007"],
+        ),
+        (["probes", "linear"], ['with solver = "adamw", a search tries a learning rate of']),
+        (["datasets", "scenes"], ["train = 1000", "number of scenes of each split"]),
+        (["metrics", "mAP"], ["no options"]),
+        (["encoders", "whisper"], ["path (no default)"]),
+    ],
+)
+def test_list_shows_the_options_of_one_plugin(
+    arguments: list[str], expected: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list", *arguments]) == 0
+    text = capsys.readouterr().out
+    assert all(words.casefold() in text.casefold() for words in expected), text
+
+
+def test_list_shows_no_learning_rate_of_a_probe_that_has_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "probes", "knn"]) == 0
+    assert "learning rate" not in capsys.readouterr().out
 
 
 def test_a_plugin_with_a_syntax_error_is_an_error_of_one_line(

@@ -152,6 +152,39 @@ def test_failed_and_diverged_trials_are_not_repeated_and_the_best_of_the_others_
 
 
 @pytest.mark.usefixtures("needs_optuna")
+@pytest.mark.parametrize("kind", ["sobol", "tpe"])
+@pytest.mark.parametrize("failing", [1, 2, 9])
+def test_a_failed_search_is_run_again_without_deleting_files(
+    kind: str, failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+
+    def failing_fit_many(*rest: Any, **options: Any) -> list[Any]:
+        batches.append(len(rest[2]))
+        if failing == 9 or len(batches) == failing:
+            raise OSError("the disk is full")
+        return fit_many(*rest, **options)  # type: ignore[return-value]
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(job, "trials_at_once", lambda *_, **__: 2)
+    suite = dataclasses.replace(SEARCHED, probes=probe_specs("linear"), search=SearchSpec(kind, {"trials": 4}))
+    undisturbed = list(run_quietly(suite, tmp_path / "undisturbed").store)
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "fit_many", failing_fit_many)
+        patch.setattr(job, "fit", fail)
+        patch.setattr(job.evaluation, "evaluate", fail)
+        outcome = run_quietly(suite, tmp_path / "failing")
+        assert len(outcome.failures) >= 2
+        assert not list(outcome.store)
+    again = run_quietly(suite, tmp_path / "failing")
+    assert again.failures == ()
+    assert [record.value for record in again.store] == [record.value for record in undisturbed]
+    assert prepare(suite, tmp_path / "failing").runs == ()
+
+
+@pytest.mark.usefixtures("needs_optuna")
 def test_a_batch_that_fails_fails_each_of_its_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing_fit_many(*rest: Any, **options: Any) -> list[Any]:
         if len(rest[2]) > 1:

@@ -17,6 +17,7 @@ import helpers_sources as helpers
 from otoscope import datasets
 from otoscope.cli import main
 from otoscope.datasets.contract import CONTRACT
+from otoscope.datasets.folds import declared_folds
 from otoscope.datasets.sources import FileDataset, scan
 from otoscope.types import Event
 
@@ -423,3 +424,42 @@ def test_any_label_survives_a_table(tmp_path: Path, labels: list[str], mark: str
     path = _write_table(tmp_path / "a.csv", [f"path{mark}label", *lines])
     table = datasets.sources.read_table(path)  # type: ignore[attr-defined]
     assert table["label"] == labels
+
+
+def test_all_folds_of_a_table_are_one_data_set(tmp_path: Path) -> None:
+    _write_files(tmp_path)
+    lines = [f"{name},{label},{1 + n // 2 % 3}" for n, (name, label) in enumerate(zip(NAMES, LABELS, strict=True))]
+    path = str(_write_table(tmp_path / "pets.csv", ["path,label,fold", *lines]))
+    assert declared_folds(*datasets.locate(path)) == ("1", "2", "3")
+    assert datasets.create(path).splits == ("all",)
+    assert [clip.id for clip in datasets.create(path, fold=2).clips("test")] == ["2.wav", "3.wav", "8.wav", "9.wav"]
+    command = ["bench", "--encoders", "tiny", "--probes", "linear", "--no-control", "--dry-run", "--datasets", path]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+
+
+def test_a_folder_may_have_the_name_of_a_registered_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write_files(tmp_path / "scenes", [f"{label}/{name}" for label, name in zip(LABELS, NAMES, strict=True)])
+    monkeypatch.chdir(tmp_path)
+    assert datasets.create("scenes").task.kind == "multi-label"
+    assert datasets.create("./scenes").task.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"\x8f\x81\xff", "no text in UTF-8"),
+        ("a.csv", b"", "is empty"),
+        ("a.csv", b"path,label\na.wav,b,c\n", "3 values and the header 2"),
+        ("a.jsonl", b'{"path": "a.wav"}\n[1]\n', "line 2: a JSON object was expected"),
+        ("a.parquet", b"no parquet", "a.parquet cannot be read as Parquet"),
+        ("a.tar", b"no tar", "a.tar cannot be read as a tar"),
+        ("a.toml", b"x = [", "not valid TOML"),
+        ("a.toml", b"x = 1", "needs the key path"),
+        ("a.csv", b"path,onset,offset,label\na.wav,2,1,x\n", "row 1: event 'x'"),
+    ],
+)
+def test_damaged_tables_are_refused_in_one_sentence(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    helpers.write_audio(tmp_path / "a.wav")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        _ = datasets.create(str(tmp_path / name)).splits

@@ -214,5 +214,5 @@ def test_fine_tuning_keeps_the_epoch_with_the_lowest_loss() -> None:
 
 
 def test_an_unknown_metric_of_a_record_points_at_plugins() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown metric 'top-2'; known: .*load its file"):
+    with pytest.raises(UnknownNameError, match=r"unknown metric 'top-2'; known: .*loaded with --plugin FILE"):
         metrics.create("top-2")

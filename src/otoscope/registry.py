@@ -104,10 +104,12 @@ class Registry(Generic[T]):
         Raises
         ------
         DuplicateNameError : when another class is registered under this name.
+        TypeError : when the class lacks a method or property that its base class requires.
         """
 
         def add(cls: type[T]) -> type[T]:
             other = self._classes.get(name)
+            self._check_complete(name, cls)
             if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
                 raise DuplicateNameError(
                     f"{self.kind} {name!r} is registered twice: {other.__module__}.{other.__qualname__} and "
@@ -118,6 +120,16 @@ class Registry(Generic[T]):
             return cls
 
         return add
+
+    def _check_complete(self, name: str, cls: type[T]) -> None:
+        """Raise `TypeError` if the class lacks something that its base class requires."""
+        missing = sorted(getattr(cls, "__abstractmethods__", ()))
+        if missing:
+            raise TypeError(
+                f"{self.kind} {name!r} lacks {' and '.join(map(repr, missing))}: define "
+                f"{'it' if len(missing) == 1 else 'them'} in the body of the class {cls.__name__}, as its base class "
+                "does; an attribute that __init__ sets does not count"
+            )
 
     def _discover(self) -> None:
         if self._discovered:
@@ -141,7 +153,10 @@ class Registry(Generic[T]):
         """Return the class of this name; raise `UnknownNameError` with a suggestion if there is none."""
         self._discover()
         if name not in self._classes:
-            raise UnknownNameError(unknown(self.kind, name, self._classes))
+            raise UnknownNameError(
+                f"{unknown(self.kind, name, self._classes)}; a plug-in is loaded with --plugin FILE, or in Python with "
+                "otoscope.load_plugin"
+            )
         return self._classes[name]
 
     def options(self, name: str) -> dict[str, inspect.Parameter]:
@@ -168,14 +183,23 @@ class Registry(Generic[T]):
         Raises
         ------
         UnknownNameError : when no plug-in of this name is registered.
-        TypeError : when the plug-in has no such option, or when an option without a default is missing.
+        TypeError : when the plug-in has no such option, when an option without a default is missing, or when the
+            constructor sets a property of the base class.
         """
         self.check_options(name, options)
         required = [k for k, option in self.options(name).items() if option.default is inspect.Parameter.empty]
         missing = [option for option in required if option not in options]
         if missing:
             raise TypeError(f"{self.kind} {name!r} needs a value for the option {' and '.join(map(repr, missing))}")
-        return self.get(name)(*args, **options)
+        try:
+            return self.get(name)(*args, **options)
+        except AttributeError as error:
+            if "has no setter" not in str(error) and "can't set attribute" not in str(error):
+                raise
+            raise TypeError(
+                f"{self.kind} {name!r}: {error}, because its base class defines a property; define it in the body of "
+                "the class, and keep the value that __init__ computes under another name"
+            ) from error
 
     @contextmanager
     def isolated(self) -> Iterator[None]:

@@ -29,6 +29,7 @@ from otoscope.bank.manifest import Manifest, bank_exists, check_identity
 from otoscope.bank.read import Bank
 from otoscope.bank.size import BankSize
 from otoscope.datasets import Dataset, Folds, OneFold
+from otoscope.datasets.audio_report import reporting_audio
 from otoscope.datasets.checks import checked_clips
 from otoscope.encoders import Encoder
 from otoscope.files import replacing
@@ -47,6 +48,7 @@ def extract(
     batch_size: int = 16,
     shard_clips: int = 64,
     progress: bool = True,
+    allow_shared: bool = False,
 ) -> Bank:
     """Encode a data set once and store its tokens in a folder.
 
@@ -67,7 +69,9 @@ def extract(
     batch_size : int. Maximum number of clips encoded at once.
     shard_clips : int. Number of clips in each file.
     progress : bool. Whether to show a progress bar on stderr. The estimated size (`BankSize.estimate`) is printed
-        first, for this bank and for other choices of layers, content and dtype.
+        first, for this bank and for other choices of layers, content and dtype. A report on silent, clipped and
+        otherwise suspicious clips (`otoscope.audio.faults`) follows at the end.
+    allow_shared : bool. Whether the held-out split may have ids and audio files of other splits.
 
     Returns
     -------
@@ -89,6 +93,7 @@ def extract(
                 f"splits {list(splits)} of one fold were requested, but a bank contains the clips of all folds of "
                 f"{dataset.name!r}; leave splits out"
             )
+        checked_clips(dataset, allow_shared=allow_shared)
         stored: dict[str, Any] = {"layers": layers, "content": content, "dtype": dtype, "shard_clips": shard_clips}
         bank = extract(encoder, dataset.whole, path, **stored, batch_size=batch_size, progress=progress)
         return bank.fold(dataset.chosen_fold)
@@ -96,7 +101,7 @@ def extract(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     known = dataset.splits if splits is None else [split for split in splits if split in dataset.splits]
-    clips = checked_clips(dataset, known)
+    clips = checked_clips(dataset, known, allow_shared=allow_shared)
     identity = BankIdentity.of(
         encoder, dataset, splits=splits, layers=layers, content=content, dtype=dtype, shard_clips=shard_clips
     )
@@ -119,7 +124,10 @@ def extract(
             check_identity(path, identity)
         else:
             manifest.write(path)
-        _write_missing(path, manifest, clips, encoder, batch_size, progress)
+        with reporting_audio() as report:
+            _write_missing(path, manifest, clips, encoder, batch_size, progress)
+    if progress and report.faulty:
+        print(report, file=sys.stderr)
     bank = Bank(path)
     if count := sum(bank.underflowed.values()):
         warnings.warn(

@@ -136,6 +136,11 @@ class Plan:
         encoding = sum(size.encoding_seconds(draws) for size, draws in self._to_encode())
         return encoding + sum(run.seconds for run in self.runs)
 
+    @property
+    def impossible(self) -> bool:
+        """Whether no run is possible, because something that the suite names cannot be used on this machine."""
+        return bool(self.unavailable) and not self.runs and not self.finished
+
     def studies(self) -> Iterator[tuple[Study, list[Run]]]:
         """Iterate over the studies, each with its runs."""
         for study, runs in groupby(self.runs, lambda run: run.study):

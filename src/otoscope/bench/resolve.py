@@ -77,7 +77,8 @@ class ResolvedPair:
         if bank is not None and bank.identity == self.identity:
             return bank
         encoder = self.create_encoder().to(device or "cpu")
-        return banks.extract(encoder, self.create_dataset(), self.path, **self.identity.arguments, progress=progress)
+        arguments = self.identity.arguments | {"allow_shared": self.dataset.allow_shared}
+        return banks.extract(encoder, self.create_dataset(), self.path, **arguments, progress=progress)
 
     def open_bank(self) -> Bank:
         """The complete bank, with the splits of this fold; raises as `otoscope.bank.open` does."""
@@ -171,15 +172,15 @@ def _create_dataset(
         dataset = datasets.create(spec.name, **spec.options_of_fold(None if spec.declared else folds[0]))
         for fold in folds:
             name = spec.name if fold is None else f"{spec.name}, fold {fold}"
-            _check(dataset.fold(fold) if isinstance(dataset, Folds) else dataset)
+            _check(dataset.fold(fold) if isinstance(dataset, Folds) else dataset, spec.allow_shared)
     except Exception as error:
         name = spec.name if isinstance(error, MissingFilesError) else name
         return Unavailable("dataset", name, str(error))
     return spec, folds, dataset
 
 
-def _check(dataset: Dataset) -> None:
-    checked_clips(dataset)
+def _check(dataset: Dataset, allow_shared: bool) -> None:
+    checked_clips(dataset, allow_shared=allow_shared)
     if not has_validation(dataset):
         checked_clips(TrainingSet(dataset, cut=True), ("train", "validation"))
 

@@ -79,8 +79,8 @@ def run_suite(
 ) -> SuiteResult:
     """Execute the runs of a suite that are not finished yet.
 
-    A run that fails is written to `out/failures`, and does not stop the others. The next call repeats a failed final
-    run; a failed trial is finished.
+    A run that fails is written to `out/failures`, and does not stop the others. The next call repeats it.
+    Trials that diverged are not repeated, and neither are failed trials of a search whose final runs are finished.
 
     Parameters
     ----------

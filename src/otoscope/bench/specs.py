@@ -75,6 +75,7 @@ class DatasetSpec:
         which share a bank. A value of `fold` among the options is the only fold.
     shots : train clips per class of a few-shot draw; None for all clips.
     views : mixup views of each clip of a few-shot draw. Each draw has a bank of its views.
+    allow_shared : whether the held-out split may have ids and audio files of other splits.
     """
 
     name: str
@@ -82,6 +83,7 @@ class DatasetSpec:
     folds: tuple[Fold, ...] | None = None
     shots: int | None = None
     views: int = 0
+    allow_shared: bool = False
 
     def __post_init__(self) -> None:
         if self.folds is None and self.options.get("fold") is not None:
@@ -259,14 +261,14 @@ def unavailable_reason(spec: EncoderSpec | DatasetSpec | ProbeSpec | FinetuneSpe
     Examples
     --------
     >>> unavailable_reason(ProbeSpec("linear")), unavailable_reason(ProbeSpec("sonar"))
-    (None, 'not registered')
+    (None, 'not registered; a plug-in is loaded with --plugin FILE')
     >>> unavailable_reason(FinetuneSpec("finetune", options={"epoch": 3}))[:54]
     "finetune: unknown option 'epoch'; did you mean 'epochs"
     """
     try:
         spec.check()
     except UnknownNameError:
-        return "not registered"
+        return "not registered; a plug-in is loaded with --plugin FILE"
     except (TypeError, ValueError) as error:
         return str(error)
     return None

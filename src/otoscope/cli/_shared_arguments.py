@@ -47,10 +47,17 @@ def add_pair(parser: argparse.ArgumentParser, *, bank: bool = True) -> None:
     )
     add_option(parser, "--dataset-option", "an option of the data set")
     add_on_bad(parser)
+    add_allow_shared(parser)
     add_out(parser, commands.RUNS)
     if bank:
         parser.add_argument("--bank", type=Path, metavar="DIR", help="folder of the bank (default: one in --out)")
     add_plugin(parser)
+
+
+def add_allow_shared(parser: argparse.ArgumentParser) -> None:
+    """Add --allow-shared."""
+    words = "accept a test split that has clips of other splits; its score is then no measure of unseen data"
+    parser.add_argument("--allow-shared", action="store_true", help=words)
 
 
 def add_on_bad(parser: argparse.ArgumentParser) -> None:

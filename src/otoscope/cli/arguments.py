@@ -9,6 +9,7 @@ from typing import Any
 
 from otoscope.cli import banking, benching, checking, commands, data, layers, reading
 from otoscope.cli._shared_arguments import (
+    add_allow_shared,
     add_common_clips,
     add_control,
     add_debug,
@@ -104,11 +105,8 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 
 def _list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", nargs="?", choices=commands.KINDS, help="list only this kind")
-    parser.add_argument(
-        "--cost",
-        action="store_true",
-        help="show the cost of each probe for tokens of the shape given by the options below",
-    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="show the options of this one")
+    parser.add_argument("--cost", action="store_true", help="show the cost of each probe for tokens of the shape below")
     for name, default, words in (
         ("dim", 768, "width of a token"),
         ("classes", 527, "number of classes"),
@@ -189,6 +187,7 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     add_training(parser, "the suite's")
     words = "print the plan (runs, bytes, estimated time) and run nothing"
     parser.add_argument("--dry-run", action="store_true", help=words)
+    add_allow_shared(parser)
     add_control(parser, default=None)
     add_search(parser)
     words = "database of trials of the search tpe: a URL, or journal:FILE on a network disk (default: SQLite in --out)"

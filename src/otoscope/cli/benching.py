@@ -31,8 +31,9 @@ def bench(arguments: argparse.Namespace) -> int:
 
     suite = _suite(arguments)
     if arguments.dry_run:
-        print(printable(runner.prepare(suite, arguments.out, storage=arguments.storage), keep="\n"))
-        return 0
+        plan = runner.prepare(suite, arguments.out, storage=arguments.storage)
+        print(printable(plan, keep="\n"))
+        return 2 if plan.impossible else 0
     result = runner.run_suite(
         suite,
         arguments.out,
@@ -108,8 +109,12 @@ def _suite(arguments: argparse.Namespace) -> Suite:
         located = [locate(name, {}, arguments.on_bad) for name in data["datasets"]]
         data["datasets"] = [{"name": name, "options": options, **few_shot} for name, options in located]
         suite = suites.parse("command-line", data)
+        for part in (*suite.encoders, *suite.datasets, *suite.probes):
+            part.check()
     else:
         raise ValueError(f"give --suite ({', '.join(suites.names())}), or all of --encoders, --datasets and --probes")
+    if arguments.allow_shared:
+        suite = replace(suite, datasets=tuple(replace(spec, allow_shared=True) for spec in suite.datasets))
     changes = _given(arguments, "seeds", "draws", "control", *_TRAINING)
     return replace(suite, **changes, search=_search(arguments, suite.search))
 
@@ -141,7 +146,11 @@ def _single_study(arguments: argparse.Namespace, spec: ProbeSpec | FinetuneSpec)
 
     encoder = EncoderSpec(arguments.encoder, label(arguments), dict(arguments.encoder_option))
     dataset = DatasetSpec(
-        arguments.dataset, dict(arguments.dataset_option), shots=arguments.shots, views=arguments.views
+        arguments.dataset,
+        dict(arguments.dataset_option),
+        shots=arguments.shots,
+        views=arguments.views,
+        allow_shared=arguments.allow_shared,
     )
     for part in (encoder, dataset, spec):
         part.check()
@@ -188,7 +197,7 @@ def print_outcome(arguments: argparse.Namespace, result: SuiteResult) -> int:
         if item.kind == "control":
             continue
         print(printable(f"missing {item.kind} {item.name!r}: {item.reason}", keep="\n"), file=sys.stderr)
-    if result.plan.unavailable and not result.plan.runs and not result.plan.finished:
+    if result.plan.impossible:
         print("\nnothing can be run; the plan says what is missing", file=sys.stderr)
         return 2
     if not result.plan.runs:

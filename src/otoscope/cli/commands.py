@@ -26,9 +26,13 @@ RUNS, DEMO = Path("otoscope-runs"), Path("otoscope-demo")
 
 
 def list_(arguments: argparse.Namespace) -> int:
-    """Print the registered plug-ins with the first line of their documentation, or the costs of probes."""
+    """Print the registered plug-ins with the first line of their documentation, one of them, or the costs of probes."""
+    from otoscope.cli.describing import describe
     from otoscope.report.text.table import TextTable
 
+    if arguments.name:
+        print(describe(_registry(arguments.kind), arguments.name))
+        return 0
     for kind in [arguments.kind] if arguments.kind else KINDS:
         registry = _registry(kind)
         header, body = [kind, ""], [[name, _about(registry.get(name))] for name in registry.names()]
@@ -72,6 +76,7 @@ def extract(arguments: argparse.Namespace) -> int:
         dtype=arguments.dtype,
         batch_size=arguments.batch_size,
         progress=not arguments.quiet,
+        allow_shared=arguments.allow_shared,
     )
     kind = f"{content} in {arguments.dtype}"
     splits = ", ".join(extracted.splits)
@@ -115,12 +120,16 @@ def label(arguments: argparse.Namespace) -> str:
 
 
 def bank_path(arguments: argparse.Namespace, layers: str) -> Path:
-    """Return the folder of the bank for this encoder, data set and choice of layers. Declared folds share a bank."""
+    """Return the folder of the bank for this encoder, data set and choice of layers.
+
+    Declared folds share a bank. The path of a data set is left out, because its content identifies it.
+    """
     from otoscope.datasets.folds import declared_folds
     from otoscope.files import file_name
 
     shared = declared_folds(arguments.dataset, dict(arguments.dataset_option))
-    options = [option for option in arguments.dataset_option if not (shared and option[0] == "fold")]
+    left_out = {"path", "fold"} if shared else {"path"}
+    options = [(name, value) for name, value in arguments.dataset_option if name not in left_out]
     encoder = (arguments.encoder, *_option_names(arguments.encoder_option))
     dataset = (arguments.dataset, *_option_names(options))
     folder: Path = arguments.out / "banks" / file_name(*encoder, *dataset, *layers.split("-"))
@@ -136,9 +145,8 @@ def print_disagreements(rows: Iterable[Row]) -> None:
 
 
 def _option_names(options: Iterable[tuple[str, Any]]) -> list[str]:
-    """Return options as parts of a folder name: the value of a text option, "key=value" of others, and not the path."""
-    named = sorted((key, value) for key, value in options if key != "path")
-    return [value if isinstance(value, str) else f"{key}={value}" for key, value in named]
+    """Return options as parts of a folder name: the value of a text option, "key=value" of others."""
+    return [value if isinstance(value, str) else f"{key}={value}" for key, value in sorted(options)]
 
 
 def store_in(out: Path) -> Store:

@@ -41,7 +41,7 @@ def layers(arguments: argparse.Namespace) -> int:
     from otoscope.report.text.layers import layers_text
 
     encoder = EncoderSpec(arguments.encoder, label(arguments), dict(arguments.encoder_option))
-    dataset = DatasetSpec(arguments.dataset, dict(arguments.dataset_option))
+    dataset = DatasetSpec(arguments.dataset, dict(arguments.dataset_option), allow_shared=arguments.allow_shared)
     for part in (encoder, dataset):
         part.check()
     names = list(dict.fromkeys(arguments.probes.split(",")))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from otoscope.cli._shared_arguments import add_debug, add_option
+from otoscope.cli._shared_arguments import add_debug, add_option, add_plugin
 
 if TYPE_CHECKING:
     from otoscope.datasets.catalog import Declaration, NamedDataset
@@ -28,6 +28,7 @@ def add_arguments(kinds: Any) -> None:
         if name != "list":
             added.add_argument("name", metavar="NAME", help="name of a data set; see `otoscope data list`")
         added.add_argument("--root", metavar="DIR", help=_ROOT)
+        add_plugin(added)
         add_debug(added, default=argparse.SUPPRESS)
         added.set_defaults(run=run)
         return added

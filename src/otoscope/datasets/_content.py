@@ -42,7 +42,7 @@ def content_digest(clips: Iterable[Clip]) -> str:
     sha, files = hashlib.sha256(), FileDigests()
     for clip in clips:
         events = [(event.onset, event.offset, event.label) for event in clip.events]
-        audio = _bound_audio(clip, files) or _samples(clip)
+        audio = bound_audio(clip, files) or _samples(clip)
         rate = None if callable(vars(clip)["_rate"]) else clip.rate  # the rate of a file is a part of its content
         parts = [clip.id, clip.split, rate, clip.labels, events, clip.groups, audio]
         sha.update(json.dumps(parts, default=str).encode() + b"\n")
@@ -50,7 +50,7 @@ def content_digest(clips: Iterable[Clip]) -> str:
     return sha.hexdigest()
 
 
-def _bound_audio(clip: Clip, files: FileDigests) -> list[Any] | None:
+def bound_audio(clip: Clip, files: FileDigests) -> list[Any] | None:
     """The content of the files and the plain values that `clip.load` is bound to.
 
     None if it is bound to no file, or to a value that may decide the audio and cannot be represented.
@@ -62,7 +62,7 @@ def _bound_audio(clip: Clip, files: FileDigests) -> list[Any] | None:
             audio.append(files.digest(Path(value)))
             found = True
         elif isinstance(value, Clip):
-            inner = _bound_audio(value, files)
+            inner = bound_audio(value, files)
             if inner is None:
                 return None
             audio.append([value.rate, *inner])

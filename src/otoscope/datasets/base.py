@@ -179,7 +179,8 @@ def locate(name: str, options: Mapping[str, Any] | None = None) -> tuple[str, di
         return name, given
     from otoscope.datasets.sources.files import declared_name
 
-    return declared_name(path), given | {"path": str(path.absolute())}
+    name = declared_name(path)
+    return f"{name}-files" if name in registry.names() else name, given | {"path": str(path.absolute())}
 
 
 registry: Registry[Dataset] = _Datasets("dataset", "otoscope.datasets")

@@ -9,6 +9,7 @@ import numpy as np
 
 from otoscope import metrics
 from otoscope.datasets.base import Dataset
+from otoscope.datasets.shared import equal_audio
 from otoscope.registry import closest
 from otoscope.types import HELD_OUT, Clip, Task
 
@@ -41,9 +42,9 @@ def checked_clips(
     Raises
     ------
     UnknownNameError, ValueError : when the metric of the task is unknown or does not apply to it.
-    DataError : when a split is empty, lacks positive labels or cannot be measured, an id occurs twice in a split or in
-        the held-out split and another one, a label is not a class, or a clip of a multi-class task does not have
-        exactly one label.
+    DataError : when a split is empty, lacks positive labels or cannot be measured, an id occurs twice in a split, the
+        held-out split has an id or an audio file of another split, a label is not a class, or a clip of a multi-class
+        task does not have exactly one label.
 
     Examples
     --------
@@ -55,7 +56,7 @@ def checked_clips(
     metrics.main_metric(dataset.task)
     clips = {split: dataset.clips(split) for split in (dataset.splits if splits is None else splits)}
     problems = [problem for split in clips for problem in _problems_of_split(dataset.task, split, clips[split])]
-    problems += [] if allow_shared else shared_ids(clips)
+    problems += [] if allow_shared else [*shared_ids(clips), *_shared_audio(clips)]
     if problems:
         separator = "\n  " if len(problems) > 1 else " "
         raise DataError(separator.join([f"data set {dataset.name!r} cannot be measured:", *problems]))
@@ -104,6 +105,21 @@ def shared_ids(clips: Mapping[str, Sequence[Clip]]) -> list[str]:
                 "remove it from one split; allow_shared=True (--allow-shared) accepts a score on known clips"
             )
     return sorted(sentences)
+
+
+def _shared_audio(clips: Mapping[str, Sequence[Clip]]) -> list[str]:
+    """Describe the clips of the held-out split that have the same audio as clips of other splits."""
+    sentences = []
+    for splits, pairs in equal_audio(clips).items():
+        if HELD_OUT in splits:
+            other, own = splits if splits[1] == HELD_OUT else splits[::-1]
+            named = ", ".join(f"{a.id!r} = {b.id!r}" for a, b in pairs[:_NAMED])
+            sentences.append(
+                f"splits {other!r} and {own!r} have {len(pairs)} clips with the same audio ({named}"
+                f"{', ...' * (len(pairs) > _NAMED)}): remove them from one split; allow_shared=True (--allow-shared) "
+                "accepts a score on known clips"
+            )
+    return sentences
 
 
 def _problems_of_split(task: Task, split: str, clips: Sequence[Clip]) -> Iterator[str]:

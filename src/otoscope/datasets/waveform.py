@@ -9,6 +9,7 @@ import numpy as np
 
 from otoscope.audio.decode import AudioError, DecodedFile, decoded_files
 from otoscope.audio.resample import resample
+from otoscope.datasets.audio_report import report_audio
 from otoscope.types import Clip, Wave
 
 
@@ -36,7 +37,8 @@ def waveform(clip: Clip, rate: int) -> Wave:
     >>> waveform(clip, 16000).shape
     (16000,)
     """
-    wave, _ = checked_audio(clip)
+    wave, files = checked_audio(clip)
+    report_audio(clip, wave, files)
     with naming_clips([clip]):
         return resample(wave, clip.rate, rate)
 

@@ -183,10 +183,7 @@ def create(name: str) -> Metric:
     >>> create("AUROC").higher_is_better
     True
     """
-    try:
-        return registry.get(name)()
-    except UnknownNameError as error:
-        raise UnknownNameError(f"{error}; for a metric of a plug-in, load its file (--plugin FILE)") from error
+    return registry.get(name)()
 
 
 def names(kind: Kind | None = None) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from otoscope import datasets
 from otoscope.datasets.catalog import NamedDataset
-from otoscope.types import HELD_OUT
 
 
 def published_clips(dataset: str) -> int | None:
@@ -28,4 +27,4 @@ def published_clips(dataset: str) -> int | None:
     cls = datasets.registry.get(dataset)
     if not issubclass(cls, NamedDataset) or set(datasets.registry.options(dataset)) - {"root", "on_bad"}:
         return None
-    return cls.declaration.clips.get(HELD_OUT)
+    return cls.declaration.held_out_clips

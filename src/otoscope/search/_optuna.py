@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,3 +128,41 @@ def import_optuna() -> Any:
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
+
+
+def stored_study(storage: Storage) -> optuna.Study | None:
+    """The study in a storage; None where there is none."""
+    file = database_file(storage)
+    if file is not None and not file.exists():
+        return None
+    try:
+        study: optuna.Study = import_optuna().load_study(study_name=storage.name, storage=open_database(storage))
+    except KeyError:
+        return None
+    return study
+
+
+_FORGOTTEN = "forgotten"
+"""Attribute of a study: Optuna's numbers of the trials that no longer count."""
+
+
+def first_of_each_number(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """The finished trials in order of their numbers. Of trials that two processes stored, the first one counts."""
+    first: dict[int, optuna.trial.FrozenTrial] = {}
+    forgotten = set(study.user_attrs.get(_FORGOTTEN, ()))
+    for trial in study.get_trials(deepcopy=False):
+        if trial.number not in forgotten:
+            first.setdefault(trial_number(trial), trial)
+    return [first[number] for number in sorted(first)]
+
+
+def trial_number(trial: optuna.trial.FrozenTrial) -> int:
+    """The number of a trial in the search. Databases of older versions contain only Optuna's number."""
+    return int(trial.user_attrs.get("number", trial.number))
+
+
+def forget_all_but(study: optuna.Study, trials: Sequence[optuna.trial.FrozenTrial]) -> None:
+    """Mark all other trials of a study as forgotten: `first_of_each_number` ignores them."""
+    counted = {trial.number for trial in trials}
+    others = [trial.number for trial in study.get_trials(deepcopy=False) if trial.number not in counted]
+    study.set_user_attr(_FORGOTTEN, others)

@@ -55,10 +55,16 @@ class PresetSearch(Search):
         trials = sorted([*old, *new], key=lambda trial: trial.number)
         if self.problem.storage is None:
             self._in_memory = trials
-            return
-        with replacing(self.problem.storage.file) as temporary:
-            text = json_text([asdict(trial) for trial in trials])
-            temporary.write_text(text + "\n", encoding="utf-8")
+        else:
+            _write(self.problem.storage, trials)
+
+    @classmethod
+    def forget_failed(cls, storage: Storage) -> None:
+        """Remove failed trials from the search's file."""
+        trials = cls.kept(storage)
+        valid = cls.valid(trials)
+        if len(valid) < len(trials):
+            _write(storage, valid)
 
     @classmethod
     def kept(cls, storage: Storage) -> list[Trial]:
@@ -76,3 +82,9 @@ class PresetSearch(Search):
         """Numbers of the trials that have no outcome yet."""
         finished = {trial.number for trial in self.trials}
         return [number for number in range(self.total) if number not in finished]
+
+
+def _write(storage: Storage, trials: Sequence[Trial]) -> None:
+    """Write the file of a search."""
+    with replacing(storage.file) as temporary:
+        temporary.write_text(json_text([asdict(trial) for trial in trials]) + "\n", encoding="utf-8")

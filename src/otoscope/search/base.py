@@ -249,6 +249,23 @@ class Search(ABC):
     def kept(cls, storage: Storage) -> list[Trial]:
         """The finished trials that `storage` holds; an empty list where there is no such search. Creates nothing."""
 
+    @classmethod
+    def valid(cls, trials: Sequence[Trial]) -> list[Trial]:
+        """The trials that are not repeated when a search is continued: all but those that failed (`Trial.failed`).
+
+        Parameters
+        ----------
+        trials : finished trials, as `kept` returns them.
+        """
+        return [trial for trial in trials if not trial.failed]
+
+    @classmethod  # noqa: B027
+    def forget_failed(cls, storage: Storage) -> None:
+        """Remove the trials that are not `valid` from the storage, so that they are trained again.
+
+        The default removes nothing; the failed trials of a strategy that does not implement it stay finished.
+        """
+
     @classmethod  # noqa: B027
     def prepare(cls, storage: Storage) -> None:
         """Check that this strategy can keep trials in `storage`, before training. The default checks nothing.

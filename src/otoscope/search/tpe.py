@@ -18,9 +18,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from otoscope.search._optuna import database_file, import_optuna, open_database
+from otoscope.search._optuna import (
+    first_of_each_number,
+    forget_all_but,
+    import_optuna,
+    open_database,
+    stored_study,
+    trial_number,
+)
 from otoscope.search.base import Problem, Search, Storage, register
 from otoscope.search.halving import Halving
 from otoscope.search.sobol import sobol_points
@@ -153,14 +161,22 @@ class TpeSearch(Search):
     @classmethod
     def kept(cls, storage: Storage) -> list[Trial]:
         """The finished trials of a study; an empty list where there is no such study."""
-        file = database_file(storage)
-        if file is not None and not file.exists():
-            return []
-        try:
-            study = import_optuna().load_study(study_name=storage.name, storage=open_database(storage))
-        except KeyError:
-            return []
-        return [_trial(trial) for trial in _first_of_each_number(study)]
+        study = stored_study(storage)
+        return [_trial(trial) for trial in first_of_each_number(study)] if study else []
+
+    @classmethod
+    def valid(cls, trials: Sequence[Trial]) -> list[Trial]:
+        """The trials before the first failed one. What TPE proposed after it depends on its outcome."""
+        return list(takewhile(lambda trial: not trial.failed, trials))
+
+    @classmethod
+    def forget_failed(cls, storage: Storage) -> None:
+        """Mark all trials from the first failed one on as forgotten. They stay in the database."""
+        study = stored_study(storage)
+        stored = first_of_each_number(study) if study else []
+        valid = cls.valid([_trial(trial) for trial in stored])
+        if study and len(valid) < len(stored):
+            forget_all_but(study, stored[: len(valid)])
 
     @classmethod
     def prepare(cls, storage: Storage) -> None:
@@ -188,10 +204,7 @@ class TpeSearch(Search):
             return in_memory
         self.prepare(storage)
         study: optuna.Study = create(
-            storage=open_database(storage),
-            study_name=storage.name,
-            direction=self._direction,
-            load_if_exists=True,
+            storage=open_database(storage), study_name=storage.name, direction=self._direction, load_if_exists=True
         )
         expected, other = self._identity(), study.user_attrs.get("search")
         if other is None:
@@ -213,7 +226,7 @@ class TpeSearch(Search):
         return plain
 
     def _finished(self) -> list[optuna.trial.FrozenTrial]:
-        return _first_of_each_number(self._study)
+        return first_of_each_number(self._study)
 
     def _distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
         uniform = import_optuna().distributions.FloatDistribution
@@ -280,20 +293,7 @@ def batches(sobol: int, trials: int, trials_at_once: int) -> tuple[range, ...]:
     )
 
 
-def _first_of_each_number(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """The finished trials in order of their numbers. Of trials that two processes stored, the first one counts."""
-    first: dict[int, optuna.trial.FrozenTrial] = {}
-    for trial in study.get_trials(deepcopy=False):
-        first.setdefault(_number(trial), trial)
-    return [first[number] for number in sorted(first)]
-
-
-def _number(trial: optuna.trial.FrozenTrial) -> int:
-    """The number of a trial in the search. Databases of older versions contain only Optuna's number."""
-    return int(trial.user_attrs.get("number", trial.number))
-
-
 def _trial(trial: optuna.trial.FrozenTrial) -> Trial:
     """A trial of Optuna as a trial of the search interface."""
     value = trial.value if trial.state.name == "COMPLETE" else None
-    return Trial(_number(trial), trial.params, value, trial.user_attrs["seconds"], trial.user_attrs.get("error"))
+    return Trial(trial_number(trial), trial.params, value, trial.user_attrs["seconds"], trial.user_attrs.get("error"))

@@ -7,8 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from otoscope.train import DivergedError, PrunedError
+
 Setting = Mapping[str, float]
 """The value of each searched parameter, such as {"lr": 1e-3, "weight_decay": 1e-4}."""
+
+_UNDEFINED = "the main score is not defined on the validation split"
+
+_FINAL_ERRORS = tuple(f"{error.__name__}: " for error in (DivergedError, FloatingPointError, PrunedError))
 
 
 class TrainedModel(Protocol):
@@ -47,12 +53,19 @@ class Trial:
     seconds: float
     error: str | None = None
 
+    @property
+    def failed(self) -> bool:
+        """Whether the training broke off for a reason that may be gone the next time, such as a full disk.
+
+        A trial that diverged, was stopped early or has an undefined score would end in the same way again.
+        """
+        return self.error is not None and not self.error.startswith((*_FINAL_ERRORS, _UNDEFINED))
+
     @classmethod
     def of(cls, number: int, setting: Setting, outcome: Outcome) -> Trial:
         """The trial with this outcome."""
         if isinstance(outcome, Exception):
             return cls(number, dict(setting), None, 0.0, f"{type(outcome).__name__}: {outcome}")
         if math.isnan(outcome.validation):
-            undefined = "the main score is not defined on the validation split"
-            return cls(number, dict(setting), None, outcome.train_seconds, undefined)
+            return cls(number, dict(setting), None, outcome.train_seconds, _UNDEFINED)
         return cls(number, dict(setting), outcome.validation, outcome.train_seconds)

@@ -121,13 +121,14 @@ class Job(ABC):
         Returns
         -------
         The final runs with a record, and the finished trials. While a final run is missing, these are the trials that
-        the search has stored; afterwards, all of them.
+        the search has stored and that did not fail; afterwards, all of them.
         """
         trials, finals = plan.runs_of(self.suite, self.study)
         seeds = {record.seed for record in records if self.matches(record)}
         numbers = set(range(len(trials)))
         if self.search_spec and len(seeds) < len(finals):
-            numbers &= {trial.number for trial in self.search_spec.strategy.kept(self.storage)}
+            strategy = self.search_spec.strategy
+            numbers &= {trial.number for trial in strategy.valid(strategy.kept(self.storage))}
         return {*(trials[number] for number in numbers), *(run for run in finals if run.seed in seeds)}
 
     def prepare_search(self) -> None:
@@ -171,6 +172,8 @@ class Job(ABC):
         with claims.claim(self.out / "claims", f"{self.study.file_name}-{self.digest}-{part}") as claimed:
             if not claimed:
                 return list(runs)
+            if self.search_spec and runs[0].trial is not None:
+                self.search_spec.strategy.forget_failed(self.storage)
             finished = self.finished_runs(list(Store(self.out / "results")))
             for run in runs:
                 if run in finished:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from otoscope.types import HELD_OUT
+
 
 @dataclass(frozen=True)
 class Download:
@@ -71,6 +73,11 @@ class Declaration:
     unverified: tuple[str, ...] = ()
     downloads: tuple[Download, ...] = ()
     instructions: str = ""
+
+    @property
+    def held_out_clips(self) -> int | None:
+        """The published number of held-out clips; None for a data set with folds."""
+        return self.clips.get(HELD_OUT)
 
     @property
     def needed(self) -> str:

@@ -107,7 +107,10 @@ def _schema(path: Path) -> Any:
                 return pyarrow.ipc.open_file(mapped).schema
     from pyarrow.parquet import read_schema
 
-    return read_schema(path)
+    try:
+        return read_schema(path)
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
 
 
 def _columns(path: Path, audio: str) -> Iterator[tuple[str, list[str]]]:

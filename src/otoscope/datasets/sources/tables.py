@@ -110,6 +110,13 @@ def read_table(path: Path, *, header: Sequence[str] | None = None) -> Table:
         raise FileNotFoundError(f"no table at {path}; check the path")
     if path.suffix.lower() == ".parquet":
         return _read_parquet(path)
+    try:
+        return _read_text(path, header)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a table: it is no text in UTF-8, UTF-16 or Windows-1252") from error
+
+
+def _read_text(path: Path, header: Sequence[str] | None) -> Table:
     encoding = file_encoding(path)
     with path.open(encoding=encoding, newline="") as file:
         if path.suffix.lower() in (".jsonl", ".ndjson"):
@@ -175,7 +182,9 @@ def _columns(path: Path, rows: Iterator[list[str]], header: Sequence[str] | None
     if not header and any(map(is_audio, names)):  # the first line has values
         filled = chain([names], filled)
         names = [f"column {number}" for number in range(1, len(names) + 1)]
-    if len(set(names)) < len(names) or not names:
+    if not names:
+        raise ValueError(f"{path} is empty; a table has a line for each clip or event")
+    if len(set(names)) < len(names):
         raise ValueError(f"{path}: the names of columns must be distinct, found {names}")
     columns: list[list[str]] = [[] for _ in names]
     memos: list[dict[str, str]] = [{} for _ in names]

@@ -1,0 +1,48 @@
+"""Properties of audio that often come from a mistake: silence, an offset, clipping, a wrong scale, antiphase."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from otoscope.audio import Wave
+
+FAULTS = {
+    "silent": "no sample exceeds 0.0001 of full scale",
+    "offset": "the mean has more than a quarter of the energy (DC)",
+    "clipped": "0.1 % of the samples or more are at full scale, and none exceeds it",
+    "integer scale": "a sample exceeds 4 times full scale; divide float files of integers by 32768",
+    "antiphase": "the channels cancel each other out when they are averaged",
+}
+"""The faults that `find_faults` knows, with their definitions."""
+
+
+def find_faults(wave: Wave, *, antiphase: bool = False) -> list[str]:
+    """Find the faults of a clip. None of them makes it unusable, but each should be known.
+
+    Parameters
+    ----------
+    wave : float32 [S]. Mono samples, at least one, all finite. Full scale is 1.
+    antiphase : whether the channels have cancelled each other out in the average.
+
+    Returns
+    -------
+    Names of faults, in the order of `FAULTS`.
+
+    Examples
+    --------
+    >>> find_faults(np.zeros(100, np.float32)), find_faults(np.full(100, 0.5, np.float32))
+    (['silent'], ['offset'])
+    >>> find_faults(np.float32([-30000, 0, 30000])), find_faults(np.float32([1, -1, 0, 0.5]))
+    (['integer scale'], ['clipped'])
+    """
+    level = np.abs(wave)
+    peak = float(level.max())
+    mean, energy = float(wave.mean(dtype=np.float64)), float(np.square(wave, dtype=np.float64).mean())
+    present = {
+        "silent": peak <= 1e-4,
+        "offset": peak > 1e-4 and mean * mean > energy / 4,
+        "clipped": peak <= 1.0001 and float((level >= 0.9999).mean()) >= 0.001,
+        "integer scale": peak > 4,
+        "antiphase": antiphase,
+    }
+    return [name for name in FAULTS if present[name]]

@@ -1,0 +1,59 @@
+"""The report on silent, clipped, offset, wrongly scaled and antiphase clips."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+
+from otoscope import bank
+from otoscope.audio.faults import FAULTS, find_faults
+from otoscope.datasets.audio_report import reporting_audio
+from otoscope.datasets.waveform import waveform
+from otoscope.types import Clip
+from toys import RATE, Ear, Tones
+
+TONE = np.sin(np.arange(4000) / 7).astype(np.float32)
+WAVES = {
+    "silent": 5e-5 * TONE,
+    "offset": 0.1 * TONE + np.float32(0.2),
+    "clipped": np.clip(3 * TONE, -1, 1),
+    "integer scale": 20000 * TONE,
+}
+
+
+@pytest.mark.parametrize("fault", WAVES)
+def test_each_fault_is_found_alone(fault):
+    assert find_faults(WAVES[fault]) == [fault]
+
+
+@pytest.mark.parametrize("wave", [0.5 * TONE, 0.9 * TONE, 0.001 * TONE, 0.5 * TONE + np.float32(0.1)])
+def test_usual_audio_has_no_faults(wave):
+    assert find_faults(wave) == []
+
+
+def test_antiphase_channels_are_reported(tmp_path):
+    soundfile.write(tmp_path / "a.wav", 0.5 * np.stack([TONE, -0.95 * TONE], 1), RATE)
+    with reporting_audio() as report:
+        waveform(Clip.from_file(tmp_path / "a.wav", ["low"], "train"), RATE)
+    assert {fault: [clip.id for clip in clips] for fault, clips in report.faulty.items()} == {"antiphase": ["a.wav"]}
+    assert set(FAULTS) == {*WAVES, "antiphase"}
+
+
+class Faulty(Tones):
+    def clips(self, split):
+        faults = dict(zip((3, 5), (WAVES["silent"][:RATE], WAVES["clipped"][:RATE]), strict=True))
+        return [
+            replace(clip, load=lambda wave=faults[i]: wave) if split == "test" and i in faults else clip
+            for i, clip in enumerate(super().clips(split))
+        ]
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_extraction_prints_the_report(tmp_path, progress, capsys):
+    bank.extract(Ear(), Faulty(), tmp_path / "bank", progress=progress)
+    text = capsys.readouterr().err
+    assert (
+        "audio of 96 clips: 1 clip ('test-3') silent (no sample exceeds 0.0001 of full scale); " in text
+    ) == progress
+    assert ("1 clip ('test-5') clipped" in text) == progress
