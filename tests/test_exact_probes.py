@@ -200,11 +200,15 @@ class TestWithoutValidationSplit:
             fit(probe, bank, options=options)
         assert fit(probe, with_validation(bank), replace(SHORT, epochs=1), options=options).history
 
-    def test_one_train_clip_is_refused(self, tmp_path: Path) -> None:
+    def test_one_train_clip_is_refused_and_two_are_enough(self, tmp_path: Path) -> None:
         whole = otoscope.bank.extract(Ear(), Folded(fold=1), tmp_path / "b", splits=("train", "test"), progress=False)
         one = whole.with_splits({"train": whole.split("train").subset([0])})
         with pytest.raises(ValueError, match=r"needs at least two train clips, .* has 1 and the bank no validation"):
             fit("mean", one)
+        targets = whole.split("train").targets
+        other = int((targets != targets[0]).any(1).nonzero()[0])
+        two = whole.with_splits({"train": whole.split("train").subset([0, other])})
+        assert fit("mean", two).protocol.cross_validation == 2
 
 
 @pytest.mark.parametrize(("probe", "options"), [("linear", {}), ("ep", {"queries": 4}), ("knn", {})])

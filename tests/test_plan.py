@@ -176,6 +176,14 @@ def test_names_of_files_stay_in_their_folder(label: str) -> None:
         assert not set(name) & set("/\\\n")
 
 
+def test_every_run_has_its_own_file() -> None:
+    runs = plan.make(SUITE, {A: SIZE, B: SIZE}).runs
+    assert len({run.file_name for run in runs}) == len(runs)
+    linear = Study(A, "linear")
+    names = [run.file_name for run in (Run(linear, 2, 0, 0.0), Run(linear, None, 1, 0.0))]
+    assert names == ["tiny-x-a-linear-trial-2", "tiny-x-a-linear-seed-1"]
+
+
 def test_fine_tuning_reads_no_bank() -> None:
     suite = dataclasses.replace(SUITE, probes=(finetuned(epochs=3, lrs=[1e-3, 2e-3], seeds=3), LINEAR))
     runs = [run for run in plan.make(suite, {A: SIZE}).runs if run.study.probe == "finetune"]

@@ -104,7 +104,7 @@ class Workbench:
             os.chdir(self.root)
             os.environ["PYTHONPATH"] = str(self.root / "src")
             sys.path[:0] = [str(self.root / "src"), str(self.root / "tests")]
-            log = os.open(self.log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+            log = os.open(self.log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
             os.dup2(log, 1)
             os.dup2(log, 2)
             arguments = ["-x", "-q", "--tb=short", "-p", "no:cacheprovider", "--rootdir", str(self.root), *tests]
