@@ -13,7 +13,7 @@ from otoscope import compare, metrics
 from otoscope.metrics import stats
 from otoscope.registry import UnknownNameError
 from otoscope.report import compare as module
-from otoscope.report.claims import reasons
+from otoscope.report.headline import reasons
 from otoscope.report.rows import Row, summarise
 from otoscope.report.text.summary import summary_table
 from otoscope.results import Predictions, Store

@@ -16,7 +16,7 @@ from helpers_html import parse_page
 from helpers_records import LabelledClips, add_scenes, add_trainings
 from otoscope import compare, rank, write_report
 from otoscope.cli import main
-from otoscope.report import claims
+from otoscope.report import headline
 from otoscope.report.convergence import Convergence, caveat
 from otoscope.report.published import comparison
 from otoscope.report.rows import summarise
@@ -220,12 +220,12 @@ def test_rows_of_rankings_contain_the_reasons(rankings_store: Store, capsys: pyt
 
 def test_the_claim_and_its_reasons_say_that_a_side_has_not_converged(store: Store) -> None:
     rows = summarise(store)
-    assert claims.claim(rows).endswith(f"a linear probe {100 * rows[0].value:.1f} (not converged)")
-    assert f"{CAVEAT}: a comparison with it is a statement about its training" in " ".join(claims.reasons(rows, []))
+    assert headline.headline_of(rows).endswith(f"a linear probe {100 * rows[0].value:.1f} (not converged)")
+    assert f"{CAVEAT}: a comparison with it is a statement about its training" in " ".join(headline.reasons(rows, []))
     change(store, "protobin", 0, (IMPROVING,))
     rows = summarise(store)
-    assert f"{100 * rows[-1].value:.1f} (not converged) mAP" in claims.claim(rows)
-    assert "protobin has not converged" in " ".join(claims.reasons(rows, []))
+    assert f"{100 * rows[-1].value:.1f} (not converged) mAP" in headline.headline_of(rows)
+    assert "protobin has not converged" in " ".join(headline.reasons(rows, []))
 
 
 def test_the_report_marks_scores_with_a_tooltip_and_a_footnote(store: Store, tmp_path: Path) -> None:
@@ -284,5 +284,5 @@ def test_sentences_about_a_control_say_that_it_has_not_converged(control_store: 
     assert f"), but {clause}" in verdict.beyond_sentence()
     rows = summarise(control_store)
     tiny = [row for row in rows if row.encoder == "tiny"]
-    lead = " ".join(claims.reasons(tiny, [row for row in rows if row not in tiny]))
+    lead = " ".join(headline.reasons(tiny, [row for row in rows if row not in tiny]))
     assert f"protobin on tiny-random has not converged ({IMPROVING}): a comparison with it" in lead

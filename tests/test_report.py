@@ -16,7 +16,7 @@ from helpers_html import parse_page
 from helpers_records import IDS, SCENE_CLASSES, TARGETS, add_scenes, scene_record, scene_scores
 from otoscope import metrics, write_report
 from otoscope.metrics import stats
-from otoscope.report import claims
+from otoscope.report import headline
 from otoscope.report.compare import compare
 from otoscope.report.html import figures
 from otoscope.report.rows import Row, configurations, summarise
@@ -276,39 +276,39 @@ def test_the_page_without_an_activation_map_omits_that_section(store: Store, tmp
     assert "Class by class" in text
 
 
-def test_the_main_claim_states_only_what_the_numbers_support(store: Store) -> None:
+def test_the_headline_states_only_what_the_numbers_support(store: Store) -> None:
     rows = summarise(store)
     tiny = [row for row in rows if row.encoder == "tiny"]
     best, linear = rows_of(rows)["protobin"], rows_of(rows)["linear"]
-    assert claims.claim(tiny) == (
+    assert headline.headline_of(tiny) == (
         f"protobin reaches {100 * best.value:.1f} mAP on frozen tiny, a linear probe {100 * linear.value:.1f}"
     )
-    lead = " ".join(claims.reasons(tiny, [row for row in rows if row not in tiny]))
+    lead = " ".join(headline.reasons(tiny, [row for row in rows if row not in tiny]))
     assert "% of the gap" in lead
     assert "Its lead over mhca" in lead
     assert "which has random weights" in lead
     assert "do not decide" not in lead
 
 
-def test_the_main_claim_speaks_of_all_encoders_of_the_data_set_with_most_results(store: Store, tmp_path: Path) -> None:
+def test_the_headline_speaks_of_all_encoders_of_the_data_set_with_most_results(store: Store, tmp_path: Path) -> None:
     for probe, skill in (("linear", 1.4), ("mhca", 2.6)):
         add_scenes(store, probe, skill, encoder="zebra")
     store.add(replace(scene_record("linear", 0, 0.99), dataset="another"))
     rows = summarise(store)
-    shown = claims.main_dataset(rows)
+    shown = headline.main_dataset(rows)
     assert {(row.dataset, row.encoder) for row in shown} == {("scenes", "tiny"), ("scenes", "zebra")}
     best, second = rows_of(rows, "zebra")["mhca"], rows_of(rows)["protobin"]
-    claim = claims.claim(shown)
+    title = headline.headline_of(shown)
     linear = f"a linear probe {100 * rows_of(rows, 'zebra')['linear'].value:.1f}"
-    assert claim == (
+    assert title == (
         f"mhca reaches {100 * best.value:.1f} mAP on frozen zebra, the best of 2 encoders on scenes, {linear}"
     )
-    lead = claims.reasons(shown, [row for row in rows if row not in shown])
+    lead = headline.reasons(shown, [row for row in rows if row not in shown])
     score = f"{100 * second.value:.1f}"
     assert lead[0].startswith(f"The second-best encoder on scenes, tiny, reaches {score} with protobin;")
     assert lead[-1] == "There are also results for another."
     page = parse_page(write_report(store.path, tmp_path / "report.html"))
-    assert claim in "".join(page.text)
+    assert title in "".join(page.text)
 
 
 @pytest.mark.parametrize(("groups", "words"), [(None, "clips"), (30, "groups of clips")])
@@ -330,7 +330,7 @@ def test_an_insignificant_lead_is_called_undecided(tmp_path: Path) -> None:
         store.add(scene_record(probe, 0, value), Predictions(IDS, values, TARGETS, SCENE_CLASSES))
     rows = summarise(store)
     assert rows[-1].probe == "mhca"
-    assert "the test clips do not decide it" in " ".join(claims.reasons(rows, []))
+    assert "the test clips do not decide it" in " ".join(headline.reasons(rows, []))
 
 
 def test_the_length_of_a_bar_is_proportional_to_its_value(store: Store) -> None:
@@ -401,5 +401,5 @@ def test_fine_tuning_under_any_label_is_not_a_probe(store: Store, tmp_path: Path
     assert rows["protobin"].gap is not None
     gap = rows["lora"].value - rows["linear"].value  # the better of the two references
     assert rows["protobin"].gap.value == pytest.approx((rows["protobin"].value - rows["linear"].value) / gap)
-    assert "lora" not in claims.claim(list(rows.values()))
+    assert "lora" not in headline.headline_of(list(rows.values()))
     assert "lora" in write_report(store.path, tmp_path / "report.html").read_text()

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from otoscope.files import replacing
-from otoscope.report import claims
+from otoscope.report import headline
 from otoscope.report.html import sections
 from otoscope.report.html.svg import escape
 from otoscope.report.layers import layer_profiles, without_inner_layers
@@ -61,7 +61,9 @@ def write_report(
     parts = [_top(data.rows), *(section.html(data) for section in sections.ordered())]
     style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
     page = _PAGE.format(
-        title=escape(claims.claim(claims.main_dataset(data.rows))), style=style, body="\n".join(filter(None, parts))
+        title=escape(headline.headline_of(headline.main_dataset(data.rows))),
+        style=style,
+        body="\n".join(filter(None, parts)),
     )
     out = Path(out_html)
     with replacing(out) as temporary:
@@ -86,10 +88,10 @@ def _labels(row: Row) -> tuple[str, str, str]:
 
 def _top(rows: Sequence[Row]) -> str:
     """Write the main sentence, about the data set with most results, and the reasons for it."""
-    shown = claims.main_dataset(rows)
+    shown = headline.main_dataset(rows)
     others = [row for row in rows if not any(row is one for one in shown)]
-    claim, best = escape(claims.claim(shown)), claims.best_row(shown)
+    title, best = escape(headline.headline_of(shown)), headline.best_row(shown)
     if best.winner:
-        claim = claim.replace(escape(best.label), f"<em>{escape(best.label)}</em>", 1)
-    lead = " ".join(claims.reasons(shown, others)).replace(" %", "\u00a0%")
-    return f'<p class="brand">otoscope report</p>\n<h1>{claim}</h1>\n<p class="lead">{escape(lead)}</p>'
+        title = title.replace(escape(best.label), f"<em>{escape(best.label)}</em>", 1)
+    lead = " ".join(headline.reasons(shown, others)).replace(" %", "\u00a0%")
+    return f'<p class="brand">otoscope report</p>\n<h1>{title}</h1>\n<p class="lead">{escape(lead)}</p>'

@@ -1,4 +1,4 @@
-"""The main statements about one data set, as sentences that its numbers and intervals support."""
+"""The headline about one data set and the sentences that support it, as its numbers and intervals allow."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def main_dataset(rows: Sequence[Row]) -> list[Row]:
     return max(groups.values(), key=len)
 
 
-def claim(rows: Sequence[Row]) -> str:
+def headline_of(rows: Sequence[Row]) -> str:
     """The main statement about one data set.
 
     Parameters
@@ -54,7 +54,7 @@ def claim(rows: Sequence[Row]) -> str:
 
 
 def reasons(rows: Sequence[Row], others: Sequence[Row]) -> list[str]:
-    """Sentences that support the claim.
+    """Sentences that support the headline.
 
     Parameters
     ----------
