@@ -58,7 +58,7 @@ def test_names_and_orders_of_built_in_sections_are_unique() -> None:
     orders = [section.order for section in sections.ordered()]
     assert orders == sorted(set(orders))
     with sections.registry.isolated(), pytest.raises(DuplicateNameError, match="registered twice"):
-        sections.register("bars")(type("Other", (sections.Section,), {"order": 1}))
+        sections.register("bars")(type("Other", (sections.Section,), {"order": 1, "body": lambda *_: ""}))
 
 
 def test_a_section_without_an_order_lies_below_the_figures() -> None:
