@@ -48,7 +48,7 @@ def run_demo(
     suite : the suite, or its name.
     seeds : final runs of each probe; None for the number of the suite.
     control : whether to run the probes on the encoder with random weights as well.
-    finetune : whether to run fine-tuning (15 minutes on two cores). Otherwise the record that is part of the package is
+    finetune : whether to run fine-tuning (80 minutes on two cores). Otherwise the record that is part of the package is
         added to the results, marked as recorded, if it has the same encoder and data set.
     device : where to encode and train; None for the CPU.
     progress : whether to print the plan and each result to stderr.

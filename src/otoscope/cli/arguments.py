@@ -96,7 +96,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=count, metavar="N", help="training seeds for each probe (default: 3, small: 1)")
     parser.add_argument(
-        "--finetune", action="store_true", help="train the fine-tuning reference on this machine (15 min on 2 cores)"
+        "--finetune", action="store_true", help="train the fine-tuning reference on this machine (80 min on 2 cores)"
     )
     add_control(parser, default=True)
     parser.add_argument("--no-report", action="store_true", help="print the table and write no report")
