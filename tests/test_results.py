@@ -30,7 +30,6 @@ from otoscope.results import (
     Views,
     activation_map,
 )
-from otoscope.results.convergence import IMPROVING
 from otoscope.results.migrate import migrate
 from otoscope.results.record import VERSION
 from otoscope.search import SearchSpec
@@ -431,16 +430,24 @@ def test_a_suite_reuses_results_of_version_1_whose_identities_are_known(old: Sto
     assert len(prepare(dataclasses.replace(suite, epochs=2), old.path.parent).runs) > len(runs)
 
 
-def test_the_shipped_reference_equals_that_of_version_1(old: Store) -> None:
+def test_the_shipped_reference_belongs_to_the_encoder_and_the_data_set_of_the_package() -> None:
     (shipped,) = Store(recorded.SHIPPED)
-    assert shipped.not_converged == (IMPROVING,)
-    first = record_of(old, dataset="scenes", probe="finetune")
-    identities = {"encoder_digest": Tiny().identity_digest, "dataset_digest": Scenes().identity_digest}
-    protocol = dataclasses.replace(first.protocol, **identities)
-    assert dataclasses.replace(shipped, not_converged=None) == dataclasses.replace(first, protocol=protocol)
+    assert shipped.protocol.encoder_digest == Tiny().identity_digest
+    assert shipped.protocol.dataset_digest == Scenes().identity_digest
+    assert shipped.lr in (0.002, 0.004)
+    assert shipped.epochs == 30
     predictions = Store(recorded.SHIPPED).predictions(shipped)
     assert predictions is not None
+    assert predictions.ids == tuple(clip.id for clip in Scenes().clips("test"))
     assert predictions.scores.shape == (300, 36)
+
+
+def test_a_record_that_was_changed_after_it_was_written_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    file = tmp_path / "records" / f"{store.add(scene_record('coca', 0, 0.5))}.json"
+    file.write_text(file.read_text().replace('"coca"', '"mhca"'))
+    with pytest.raises(ValueError, match=r"was changed after it was written: .* remove the file"):
+        list(store)
 
 
 # JSON without NaN

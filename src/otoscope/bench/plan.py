@@ -251,6 +251,8 @@ def make(
 def runs_of(suite: Suite, study: Study, seconds: float = 0.0) -> tuple[list[Run], list[Run]]:
     """Return all runs of a study. The final run with seed 0 reuses the best trial and needs no training.
 
+    A control that the suite does not list has the search of its encoder, and one seed.
+
     Parameters
     ----------
     suite : the suite.
@@ -262,7 +264,8 @@ def runs_of(suite: Suite, study: Study, seconds: float = 0.0) -> tuple[list[Run]
     The trials, and the final runs.
     """
     spec = suite.probe(study.probe)
-    search, seeds = spec.chosen_search(suite.search), spec.count_seeds(suite.seeds)
+    search = spec.chosen_search(suite.search)
+    seeds = 1 if suite.encoder(study.pair.encoder).added else spec.count_seeds(suite.seeds)
     return (
         [Run(study, trial, 0, seconds) for trial in range(search.total if search else 0)],
         [Run(study, None, seed, 0.0 if search and seed == 0 else seconds) for seed in range(seeds)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from otoscope.report.row import Row
@@ -26,7 +27,8 @@ def disagreements(rows: Iterable[Row]) -> Iterator[str]:
             yield from disagreements(row.folds)
         elif row.estimate is not None:
             for record, value in zip(row.records, row.estimate.per_seed, strict=True):
-                if abs(record.value - value) > _TOLERANCE:
+                undefined = math.isnan(record.value) and math.isnan(value)
+                if not (undefined or abs(record.value - value) <= _TOLERANCE):
                     yield (
                         f"record {record.key} ({record.encoder} x {record.dataset}, {row.label}, seed {record.seed}) "
                         f"states {record.metric} {100 * record.value:.2f}, but its predictions give "
