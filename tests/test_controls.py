@@ -152,7 +152,7 @@ def test_the_plan_shows_the_work_for_controls() -> None:
     suite = with_controls(dataclasses.replace(SUITE, seeds=2))
     text = str(plan.make(suite, {Pair("drawn", "tones"): size, Pair("drawn-random", "tones"): size}))
     assert "drawn-random x tones (control of drawn): bank 1.0 MB to encode" in text
-    assert "\n1 run of these and 2 s are for encoders with random weights; --no-control leaves them out" in text
+    assert "\n1 run of these and 4 s are for encoders with random weights; --no-control leaves them out" in text
     alone = plan.make(dataclasses.replace(SUITE, control=False), {Pair("drawn", "tones"): size})
     assert "random weights" not in str(alone)
 

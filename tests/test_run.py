@@ -165,7 +165,7 @@ def test_a_killed_demo_gives_the_results_of_an_uninterrupted_one_and_is_not_repe
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = _values(_run(tmp_path / "whole", control=True))
-    assert len(whole) == 2 * 4 * 2
+    assert len(whole) == 2 * 4 + 4  # a control has one seed
     assert {encoder for encoder, _, _ in whole} == {"ear", "ear-random"}
     saved = activation_map.load(tmp_path / "whole" / "activation_map.npz")
     assert (saved.encoder, saved.probe) == ("ear", "protobin")
@@ -184,7 +184,7 @@ def test_a_killed_demo_gives_the_results_of_an_uninterrupted_one_and_is_not_repe
         with pytest.raises(KeyboardInterrupt):
             _run(tmp_path / "killed", control=True)
     assert _values(_run(tmp_path / "killed", control=True)) == whole
-    assert len(added) == 16 + 3
+    assert len(added) == 12 + 3
 
     for module in (demo, job):
         monkeypatch.setattr(module, "load", None)

@@ -34,6 +34,10 @@ EXPIRY = 120.0
 _held: set[Path] = set()
 """The claims of this process."""
 
+_one_thread = threading.Lock()
+"""A claim is created and becomes one of this process at once: the file of a claim alone looks like that of an ended
+process with the same number."""
+
 _observed: dict[Path, tuple[int, float]] = {}
 """Claims of other processes: time of modification, and when this process first saw it (monotonic clock)."""
 
@@ -51,11 +55,13 @@ def claim(folder: Path, name: str) -> Iterator[bool]:
     ------
     Whether this process has the claim. If not, another process has it.
     """
-    file = _acquire(folder, name)
+    with _one_thread:
+        file = _acquire(folder, name)
+        if file is not None:
+            _held.add(file)
     if file is None:
         yield False
         return
-    _held.add(file)
     ended = threading.Event()
     thread = threading.Thread(target=_change_regularly, args=(file, ended), name="otoscope-claim", daemon=True)
     thread.start()
@@ -64,9 +70,10 @@ def claim(folder: Path, name: str) -> Iterator[bool]:
     finally:
         ended.set()
         thread.join()
-        _held.discard(file)
-        for number in range(_number(file) + 1):  # earlier ones first, so that none of them becomes valid again
-            _with_number(folder, name, number).unlink(missing_ok=True)
+        with _one_thread:
+            for number in range(_number(file) + 1):  # earlier ones first, so that none of them becomes valid again
+                _with_number(folder, name, number).unlink(missing_ok=True)
+            _held.discard(file)
 
 
 def _acquire(folder: Path, name: str) -> Path | None:

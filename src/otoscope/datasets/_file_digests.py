@@ -72,11 +72,11 @@ class FileDigests:
 
     def _entries(self, folder: Path) -> dict[str, Entry]:
         if folder not in self._known:
-            self._known[folder] = {}
+            entries: dict[str, Entry] = {}
             with suppress(OSError, ValueError, TypeError, AttributeError):
                 stored = json.loads(self._file(folder).read_text(encoding="utf-8")) if self._folder else {}
                 entries = {name: (int(a), int(b), int(c), str(digest)) for name, (a, b, c, digest) in stored.items()}
-                self._known[folder] = entries
+            self._known.setdefault(folder, entries)  # another thread may have read them as well
         return self._known[folder]
 
     def _file(self, folder: Path) -> Path:

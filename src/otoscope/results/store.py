@@ -14,7 +14,7 @@ import numpy.typing as npt
 from otoscope.files import json_text, read_json, replacing
 from otoscope.results.checked import check_types, load_arrays
 from otoscope.results.migrate import migrate
-from otoscope.results.record import VERSION, Predictions, Record
+from otoscope.results.record import Predictions, Record
 
 
 class Store:
@@ -170,18 +170,10 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _read(path: Path) -> Record:
-    """Read a record. One of this version has its key as file name, so that an edited one is noticed."""
     try:
-        stored = read_json(path)
-        record = Record.from_json(migrate(stored))
+        record = Record.from_json(migrate(read_json(path)))
         check_types(record)
         check_types(record.protocol)
-        edited = stored.get("version") == VERSION and record.key != path.stem
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read as a record: {error}") from error
-    if edited:
-        raise ValueError(
-            f"{path} was changed after it was written: its content has the key {record.key}; remove the file to "
-            "measure the run again"
-        )
     return record
