@@ -138,6 +138,17 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def cache_folder() -> Path:
+    """Return the folder of files that can be made again: `otoscope` in XDG_CACHE_HOME, or in .cache in the home folder.
+
+    Raises
+    ------
+    RuntimeError : when there is no home folder.
+    """
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (given if given.is_absolute() else Path.home() / ".cache") / "otoscope"
+
+
 def readable_name(text: str) -> str:
     """Turn a text into a part of a file name. Different texts may give the same name.
 

@@ -56,22 +56,22 @@ def bound_audio(clip: Clip, files: FileDigests) -> list[Any] | None:
     None if it is bound to no file, or to a value that may decide the audio and cannot be represented.
     """
     audio: list[Any] = []
-    found = False
+    names_file = False
     for value in _bound(clip.load):
         if (clip.path is not None and value == clip.path) or _is_audio_file(value):
             audio.append(files.digest(Path(value)))
-            found = True
+            names_file = True
         elif isinstance(value, Clip):
             inner = bound_audio(value, files)
             if inner is None:
                 return None
             audio.append([value.rate, *inner])
-            found = True
+            names_file = True
         elif isinstance(value, _PLAIN):
             audio.append(value)
         elif not isinstance(value, Identified):
             return None
-    return audio if found else None
+    return audio if names_file else None
 
 
 def _bound(load: Any) -> Iterator[Any]:

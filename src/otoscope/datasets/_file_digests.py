@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from otoscope.files import replacing
+from otoscope.files import cache_folder, replacing
 
 _SETTLED_NS = 2_000_000_000
 """A file that was changed less than two seconds ago may change again without another time, so it is not kept."""
@@ -86,7 +86,6 @@ class FileDigests:
 
 def _cache_folder(kind: str) -> Path | None:
     """The folder of the stored digests; None where there is no home folder."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     with suppress(RuntimeError):
-        return (given if given.is_absolute() else Path.home() / ".cache") / "otoscope" / kind
+        return cache_folder() / kind
     return None

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from otoscope.files import replacing
+from otoscope.files import cache_folder, replacing
 
 
 def load(digest: str, compile_to: Callable[[Path], object]) -> ctypes.CDLL:
@@ -60,8 +60,7 @@ def _private_folder() -> Path:
     OSError : when it cannot be created.
     RuntimeError : when there is no home.
     """
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    folder = (given if given.is_absolute() else Path.home() / ".cache") / "otoscope"
+    folder = cache_folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
     if not _belongs_to_user(folder.stat()):

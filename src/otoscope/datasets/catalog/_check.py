@@ -10,7 +10,7 @@ from otoscope.datasets.catalog._declaration import Declaration
 from otoscope.datasets.catalog._named import NamedDataset
 from otoscope.datasets.sources import AudioFile, Rows, split_names
 from otoscope.datasets.sources.description import Description, audio_text
-from otoscope.datasets.sources.scan import AudioReport, scan_audio
+from otoscope.datasets.sources.scan import AudioScan, scan_audio
 from otoscope.types import HELD_OUT
 
 _NAMED = 3
@@ -57,9 +57,9 @@ def count_clips(rows: Rows) -> dict[str, int]:
     """
     counts = {"all": len(rows)}
     if rows.splits is not None:
-        found = Counter(rows.splits)
-        for name, role in split_names([name for name in found if name]).items():
-            counts[role] = counts.get(role, 0) + found[name]
+        by_name = Counter(rows.splits)
+        for name, role in split_names([name for name in by_name if name]).items():
+            counts[role] = counts.get(role, 0) + by_name[name]
     return counts
 
 
@@ -80,7 +80,7 @@ def _counts(listed: Mapping[str, int], published: Mapping[str, int]) -> Iterator
             yield f"{where} list {listed.get(split, 0):,} clips, but {count:,} are published"
 
 
-def _unlike(report: AudioReport, about: Declaration) -> Iterator[str]:
+def _unlike(report: AudioScan, about: Declaration) -> Iterator[str]:
     """Durations and sampling rates that differ from the published ones."""
     if about.rates:
         others = Counter(rate for rate in report.rates if rate not in about.rates)
@@ -101,25 +101,25 @@ def _shared_groups(rows: Rows) -> Iterator[str]:
     parts = rows.folds if rows.folds is not None else rows.splits
     if parts is None:
         return
-    found: dict[str, set[str]] = {}
+    parts_of: dict[str, set[str]] = {}
     for part, groups in zip(parts, rows.groups, strict=True):
         for group in groups:
-            found.setdefault(group, set()).add(part)
+            parts_of.setdefault(group, set()).add(part)
     what = "folds" if rows.folds is not None else "splits"
-    shared = [group for group, where in found.items() if len(where) > 1 and (what == "folds" or HELD_OUT in where)]
+    shared = [group for group, where in parts_of.items() if len(where) > 1 and (what == "folds" or HELD_OUT in where)]
     if shared:
-        groups_of = f"{len(shared):,} of {len(found):,} groups, such as recordings or speakers,"
+        groups_of = f"{len(shared):,} of {len(parts_of):,} groups, such as recordings or speakers,"
         yield f"{groups_of} are in several {what}: {_some(shared)}"
 
 
 def _duplicates(rows: Rows) -> Iterator[str]:
     """Clips whose files have the same content."""
     digests = FileDigests()
-    found: dict[str, list[str]] = {}
+    ids_by_digest: dict[str, list[str]] = {}
     for file, id in _files(rows).items():
-        found.setdefault(digests.digest(file.path), []).append(id)
+        ids_by_digest.setdefault(digests.digest(file.path), []).append(id)
     digests.save()
-    equal = [ids for ids in found.values() if len(ids) > 1]
+    equal = [ids for ids in ids_by_digest.values() if len(ids) > 1]
     if equal:
         pairs = _some([" = ".join(ids[:2]) for ids in equal])
         yield f"{sum(map(len, equal)):,} clips have the audio of another one: {pairs}"

@@ -14,7 +14,7 @@ import numpy as np
 from otoscope.datasets.catalog._declaration import Declaration
 from otoscope.datasets.catalog._location import find_folder
 from otoscope.datasets.sources import AudioFile, RowDataset, Rows
-from otoscope.datasets.sources.scan import AudioReport, scan_audio
+from otoscope.datasets.sources.scan import AudioScan, scan_audio
 from otoscope.datasets.sources.settings import ON_BAD
 from otoscope.registry import unknown
 
@@ -89,7 +89,7 @@ class NamedDataset(RowDataset):
         return self.listed.take(np.setdiff1d(np.arange(len(self.listed)), self.missing_rows, assume_unique=True))
 
     @cached_property
-    def audio_report(self) -> AudioReport:
+    def audio_report(self) -> AudioScan:
         """What is wrong with the audio of available clips. Every file is decoded once, and again when it changes."""
         return scan_audio(self.available)
 

@@ -47,17 +47,17 @@ class _AudioSet(NamedDataset):
             ids += videos
             labels += map(known.__getitem__, mids)
             splits += [split] * len(videos)
-        found, folder = self._found, self.folder
-        audio: Column[Audio] = Column(len(ids), lambda row: found.get(ids[row]) or _expected(folder, ids[row]))
+        audio_of_video, folder = self._audio_of_video, self.folder
+        audio: Column[Audio] = Column(len(ids), lambda row: audio_of_video.get(ids[row]) or _expected(folder, ids[row]))
         return Rows(ids, audio, labels, splits)
 
     @cached_property
     def missing_rows(self) -> list[int]:
         """The numbers of the segments without audio."""
-        return [number for number, id in enumerate(self.listed.ids) if id not in self._found]
+        return [number for number, id in enumerate(self.listed.ids) if id not in self._audio_of_video]
 
     @cached_property
-    def _found(self) -> dict[str, Audio]:
+    def _audio_of_video(self) -> dict[str, Audio]:
         """The audio of each video that is on this machine."""
         packed = sorted(self.folder.rglob("*.parquet"))
         if packed:

@@ -77,12 +77,12 @@ class _BirdSet(NamedDataset):
 
     def _rows(self, table: Table, split: str, folder: Path) -> list[Row]:
         names = [name.rpartition("/")[2] for name in table["filepath"]]
-        found = find_audio(names, folder).names
+        files = find_audio(names, folder).names
         labels = several(table["ebird_code_multilabel"], "")
         middles = _middles(table) if split == "train" else [0.0] * len(names)
         return [
             Row(f"{split}/{name}", AudioFile(folder / (file or name)), codes, split, start=middle)
-            for name, file, codes, middle in zip(names, found, labels, middles, strict=True)
+            for name, file, codes, middle in zip(names, files, labels, middles, strict=True)
         ]
 
 

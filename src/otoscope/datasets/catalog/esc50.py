@@ -93,7 +93,7 @@ class Esc10(Esc50):
             rows = super().list_rows()
             return rows.take([row for row, label in enumerate(rows.labels or ()) if label[0] in self.classes])
         named = {f"{number:03d}": CLASSES[index] for number, index in enumerate(_FOLDERS, 1)}
-        found = []
+        clips = []
         for name in list_audio(self.folder):
             folder, _, file = name.rpartition("/")
             if folder[:3] not in named:
@@ -101,5 +101,5 @@ class Esc10(Esc50):
             fold, source, take = file.rpartition(".")[0].split("-")
             label = named[folder[:3]]
             place = AudioFile(self.folder / name)
-            found.append(Row(f"{fold}-{source}-{take}-{CLASSES.index(label)}", place, (label,), "", fold, (source,)))
-        return Rows.of(found)
+            clips.append(Row(f"{fold}-{source}-{take}-{CLASSES.index(label)}", place, (label,), "", fold, (source,)))
+        return Rows.of(clips)

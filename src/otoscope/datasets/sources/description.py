@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from otoscope.datasets.checks import checked_clips
 from otoscope.datasets.sources.files import FileDataset
-from otoscope.datasets.sources.scan import AudioReport, scan_audio
+from otoscope.datasets.sources.scan import AudioScan, scan_audio
 from otoscope.types import Task
 
 _SHOWN = 12
@@ -111,7 +111,7 @@ def _split_text(dataset: FileDataset) -> str:
     return f"{sizes}; cut by iterative stratification, seed {cut.seed}"
 
 
-def audio_text(report: AudioReport) -> str:
+def audio_text(report: AudioScan) -> str:
     if not report.seconds:
         return "none could be read"
     hours = sum(report.seconds) / 3600

@@ -17,7 +17,7 @@ from otoscope.datasets.sources.dataset import RowDataset
 from otoscope.datasets.sources.layouts import read_path
 from otoscope.datasets.sources.patterns import read_names
 from otoscope.datasets.sources.rows import Rows
-from otoscope.datasets.sources.scan import AudioReport, scan_audio
+from otoscope.datasets.sources.scan import AudioScan, scan_audio
 from otoscope.datasets.sources.settings import Found, Settings
 from otoscope.datasets.sources.splits import fold_names
 
@@ -117,7 +117,7 @@ short, overlap, validation, test, seed, on_bad : as in `Settings`; None for the 
         return self._usable(rows)
 
     @cached_property
-    def audio_report(self) -> AudioReport:
+    def audio_report(self) -> AudioScan:
         """What is wrong with the audio. Every file is decoded once, and again when it changes."""
         return scan_audio(self.found.rows)
 

@@ -43,7 +43,7 @@ class FileCheck(NamedTuple):
 
 
 @dataclass
-class AudioReport:
+class AudioScan:
     """What was found out about the audio of some rows.
 
     Parameters
@@ -74,7 +74,7 @@ class AudioReport:
         return sentences
 
 
-def scan_audio(rows: Rows, *, decoded: bool = True) -> AudioReport:
+def scan_audio(rows: Rows, *, decoded: bool = True) -> AudioScan:
     """Check the audio of rows; each file is read once.
 
     Parameters
@@ -84,12 +84,12 @@ def scan_audio(rows: Rows, *, decoded: bool = True) -> AudioReport:
 
     Returns
     -------
-    AudioReport.
+    AudioScan.
     """
     first: dict[Audio, list[int]] = {}
     for number, audio in enumerate(rows.audio):
         first.setdefault(audio, []).append(number)
-    report, kept = AudioReport(), _KeptChecks()
+    report, kept = AudioScan(), _KeptChecks()
 
     def check(audio: Audio) -> FileCheck:
         if not decoded or not isinstance(audio, AudioFile):
@@ -152,7 +152,7 @@ def _silent_in_blocks(source: Source, info: SoundInfo) -> bool:
     return silent
 
 
-def _add(report: AudioReport, rows: Rows, numbers: list[int], result: FileCheck) -> None:
+def _add(report: AudioScan, rows: Rows, numbers: list[int], result: FileCheck) -> None:
     """Add one file and its rows to the report."""
     ids = [rows.ids[number] for number in numbers]
     if result.info is None:

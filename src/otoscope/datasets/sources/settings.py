@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal
 
 from otoscope.datasets.sources.length import Length
@@ -150,8 +149,3 @@ class Found:
 
 class UnrecognisedError(ValueError):
     """A path whose layout is not recognised; the message says what was found there and what is understood."""
-
-
-def card_folder(path: Path) -> Path:
-    """The folder against which relative paths of a source are resolved: the path itself, or the folder of a file."""
-    return path if path.is_dir() else path.parent
