@@ -88,9 +88,8 @@ def save_shard(path: Path, content: ShardContent, identity: BankIdentity) -> Non
     tensors = {name: tensor.contiguous() for name, tensor in content.tensors.items()}
     digest = _digest(path, tensors, content.underflowed, identity)
     with replacing(path) as temporary:
-        save_file(
-            tensors, temporary, {"otoscope": f"{digest} {content.underflowed}"}
-        )  # several keys have no fixed order
+        # One key only: safetensors writes several keys in no fixed order.
+        save_file(tensors, temporary, {"otoscope": f"{digest} {content.underflowed}"})
 
 
 def _digest(path: Path, tensors: dict[str, Tensor], underflowed: int, identity: BankIdentity) -> str:

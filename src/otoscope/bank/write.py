@@ -210,7 +210,7 @@ def _locked(path: Path, splits: Sequence[str]) -> Iterator[None]:
 
 
 def _delete_partial_files(path: Path, splits: Sequence[str]) -> None:
-    """Delete what an extraction that was killed has left. Raises `BankError` if a split is a link to another folder."""
+    """Delete the temporary files of a killed extraction. Raises `BankError` if a split is a link to another folder."""
     files = list(path.glob(".manifest.json.*"))
     for folder in (path / split for split in splits):
         if folder.is_symlink():
@@ -218,8 +218,9 @@ def _delete_partial_files(path: Path, splits: Sequence[str]) -> None:
                 f"{folder} is a link, and files behind links are never changed: replace it by a folder, or give "
                 "another path"
             )
+        # safetensors writes .tmp*
         files += [file for pattern in (".clips.json.*", ".shard-*", ".tmp*") for file in folder.glob(pattern)]
-    for file in files:  # safetensors writes .tmp*
+    for file in files:
         if not file.is_dir() or file.is_symlink():
             file.unlink()
 

@@ -31,7 +31,7 @@ HEARTBEAT = 10.0
 EXPIRY = 120.0
 """Seconds without a change after which a claim expires. File systems on a network show changes with some delay."""
 
-_held: set[Path] = set()
+_own: set[Path] = set()
 """The claims of this process."""
 
 _one_thread = threading.Lock()
@@ -58,7 +58,7 @@ def claim(folder: Path, name: str) -> Iterator[bool]:
     with _one_thread:
         file = _acquire(folder, name)
         if file is not None:
-            _held.add(file)
+            _own.add(file)
     if file is None:
         yield False
         return
@@ -73,7 +73,7 @@ def claim(folder: Path, name: str) -> Iterator[bool]:
         with _one_thread:
             for number in range(_number(file) + 1):  # earlier ones first, so that none of them becomes valid again
                 _with_number(folder, name, number).unlink(missing_ok=True)
-            _held.discard(file)
+            _own.discard(file)
 
 
 def _acquire(folder: Path, name: str) -> Path | None:
@@ -97,7 +97,7 @@ def _acquire(folder: Path, name: str) -> Path | None:
 
 def _has_expired(file: Path) -> bool:
     """Whether the owner of a claim no longer runs, or has not changed the file for `EXPIRY` seconds."""
-    if file in _held:
+    if file in _own:
         return False
     try:
         with file.open(encoding="utf-8") as stream:  # opening a file on a network disk updates its attributes
@@ -120,7 +120,7 @@ def _owner_has_ended(text: str) -> bool:
     except (ValueError, TypeError, KeyError):
         return False  # the owner is still writing the file
     if pid == os.getpid():
-        return True  # an earlier process had this number: the claims of this one are in _held
+        return True  # an earlier process had this number: the claims of this one are in _own
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -128,8 +128,8 @@ def bank_path(arguments: argparse.Namespace, layers: str) -> Path:
     from otoscope.files import file_name
 
     shared = declared_folds(arguments.dataset, dict(arguments.dataset_option))
-    left_out = {"path", "fold"} if shared else {"path"}
-    options = [(name, value) for name, value in arguments.dataset_option if name not in left_out]
+    ignored = {"path", "fold"} if shared else {"path"}
+    options = [(name, value) for name, value in arguments.dataset_option if name not in ignored]
     encoder = (arguments.encoder, *_option_names(arguments.encoder_option))
     dataset = (arguments.dataset, *_option_names(options))
     folder: Path = arguments.out / "banks" / file_name(*encoder, *dataset, *layers.split("-"))
