@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from otoscope import encoders
-from otoscope.audio.fbank import fbank, frame_count, mel_filters
 from otoscope.encoders import weights_digest
 from otoscope.encoders.tiny import Tiny, positions
 from otoscope.types import AudioBatch, Tokens
@@ -24,58 +23,6 @@ def tiny() -> Tiny:
 
 def noise(samples: int, seed: int = 0) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
-
-
-@pytest.mark.filterwarnings("ignore:At least one mel filter:UserWarning")  # the filters of Kaldi give the same warning
-def test_fbank_equals_the_oracle_of_transformers() -> None:
-    audio_utils = pytest.importorskip("transformers.audio_utils", reason="the oracle is transformers' numpy fbank")
-    filters = audio_utils.mel_filter_bank(
-        num_frequency_bins=257,
-        num_mel_filters=128,
-        min_frequency=20,
-        max_frequency=RATE // 2,
-        sampling_rate=RATE,
-        norm=None,
-        mel_scale="kaldi",
-        triangularize_in_mel_space=True,
-    )
-    wave = noise(RATE)
-    oracle = audio_utils.spectrogram(
-        wave,
-        audio_utils.window_function(400, "hann", periodic=False),
-        frame_length=400,
-        hop_length=160,
-        fft_length=512,
-        power=2.0,
-        center=False,
-        preemphasis=0.97,
-        mel_filters=filters,
-        log_mel="log",
-        mel_floor=1.192e-07,
-        remove_dc_offset=True,
-    ).T
-    assert np.abs(fbank(torch.from_numpy(wave)[None])[0].numpy() - oracle).max() < 2e-3
-
-
-def test_a_tone_has_its_maximum_in_its_bin_and_a_gain_of_ten_adds_twenty_decibels() -> None:
-    time = torch.arange(RATE) / RATE
-    tone = torch.sin(2 * np.pi * 1000 * time)[None]
-    mel = fbank(tone)
-    centre = mel_filters(128).argmax(1)[32]  # FFT line 32 of 512 at 16 kHz is 1 kHz
-    assert abs(int(mel.mean(1).argmax()) - int(centre)) <= 1
-    louder = fbank(10 * tone)
-    top = mel.mean(1).argmax()
-    assert torch.allclose(louder[..., top] - mel[..., top], torch.tensor(2 * np.log(10.0)).float(), atol=1e-3)
-
-
-def test_a_constant_offset_does_not_change_the_features() -> None:
-    wave = torch.from_numpy(noise(RATE))[None]
-    assert torch.allclose(fbank(wave + 0.25), fbank(wave), atol=2e-2)
-
-
-def test_frame_count_is_the_number_of_frames() -> None:
-    for samples in (1, 399, 400, 559, 560, RATE, 10 * RATE):
-        assert fbank(torch.zeros(1, samples)).shape[1] == frame_count(samples)
 
 
 def test_ten_seconds_are_a_map_of_64_by_8(tiny: Tiny) -> None:

@@ -1,4 +1,4 @@
-"""Audio: decoding of files (`decode`), resampling (`resample`), mel filters (`fbank`)."""
+"""Audio: decoding (`decode`), resampling (`resample`), Kaldi filter banks (`fbank`), mel spectrograms (`mel`)."""
 
 import numpy as np
 import numpy.typing as npt

@@ -198,12 +198,13 @@ class Tiny(Encoder):
         Features [B, frames, 128], standardised by MEAN and SPREAD and padded with zeros to a multiple of 64 frames.
         """
         with torch.no_grad():
-            index = torch.arange(batch.waves.shape[1], device=batch.waves.device)
-            valid = index < batch.lengths[:, None]
-            mean = (batch.waves * valid).sum(1, keepdim=True) / batch.lengths[:, None]
-            mel = (fbank((batch.waves - mean) * valid, bins=BINS) - MEAN) / SPREAD
-            lengths = torch.as_tensor(frame_count(batch.lengths))
-            mel = mel * (torch.arange(mel.shape[1], device=mel.device) < lengths[:, None])[..., None]
+            silent = torch.arange(batch.waves.shape[1], device=batch.waves.device) >= batch.lengths[:, None]
+            waves = batch.waves.masked_fill(silent, 0)
+            mean = waves.sum(1, keepdim=True) / batch.lengths[:, None]
+            mel = fbank(waves.sub_(mean).masked_fill_(silent, 0), bins=BINS).sub_(MEAN).div_(SPREAD)
+            lengths = frame_count(batch.lengths)
+            empty = torch.arange(mel.shape[1], device=mel.device) >= lengths[:, None]
+            mel.masked_fill_(empty[..., None], 0)
             return Features(functional.pad(mel, (0, 0, 0, -mel.shape[1] % PAD_FRAMES)), lengths)
 
     def embed(self, features: Features) -> Tokens:

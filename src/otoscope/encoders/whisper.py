@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from otoscope.audio.mel import mel_spectrogram
 from otoscope.encoders.base import Encoder, Features, register
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
@@ -47,20 +48,11 @@ def log_mel(waves: Tensor, bins: int) -> Tensor:
     >>> log_mel(torch.zeros(1, 16000), 80).shape
     torch.Size([1, 100, 80])
     """
-    window = torch.hann_window(FRAME, dtype=waves.dtype, device=waves.device)
-    spectrum = torch.stft(waves, FRAME, HOP, window=window, return_complex=True)
-    power = spectrum[..., :-1].abs().square().transpose(1, 2)
-    decades = (power @ _mel_filters(bins).to(waves)).clamp(min=FLOOR).log10()
-    return (decades.maximum(decades.amax((1, 2), keepdim=True) - RANGE) + 4) / 4
-
-
-def _mel_filters(bins: int) -> Tensor:
-    """Return the mel filters, float64 [201, bins]."""
-    from transformers.audio_utils import mel_filter_bank
-
-    return torch.from_numpy(
-        mel_filter_bank(FRAME // 2 + 1, bins, 0.0, RATE / 2, RATE, norm="slaney", mel_scale="slaney")
+    power = mel_spectrogram(
+        waves, rate=RATE, n_fft=FRAME, hop=HOP, bins=bins, mel_scale="slaney", norm="slaney", pad_mode="reflect"
     )
+    decades = power[:, :-1].clamp(min=FLOOR).log10()
+    return (decades.maximum(decades.amax((1, 2), keepdim=True) - RANGE) + 4) / 4
 
 
 @register("whisper")
