@@ -34,7 +34,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from otoscope.audio.fbank import fbank
-from otoscope.encoders.tiny import BINS, DEPTH, DIM, FREQ, MEAN, PATCH, SPREAD, Block, PatchViT, positions
+from otoscope.encoders._transformer import Block
+from otoscope.encoders.tiny import BINS, DEPTH, DIM, FREQ, MEAN, PATCH, SPREAD, PatchViT, positions
 from otoscope.files import replacing
 from units import GRAINS, STRETCH, find_units
 

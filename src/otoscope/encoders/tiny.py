@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from otoscope.audio.fbank import RATE, fbank, frame_count
+from otoscope.encoders._transformer import Block, block_outputs
 from otoscope.encoders.base import Encoder, Features, register
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
@@ -25,43 +26,6 @@ FREQ = BINS // PATCH
 PAD_FRAMES = 64
 MEAN, SPREAD = -7.0, 4.5
 DIM, DEPTH, HEADS = 192, 6, 3
-
-
-class Block(nn.Module):
-    """A pre-norm transformer block (Vaswani et al. 2017; ViT, Dosovitskiy et al. 2021).
-
-    Parameters
-    ----------
-    dim : width D of the tokens.
-    heads : number of attention heads, a divisor of `dim`.
-    """
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.up, self.down = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
-
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Apply the block.
-
-        Parameters
-        ----------
-        x : float [B, N, D]. Tokens.
-        valid : bool [B, N]. False for padded tokens, which are excluded from attention; None where all are valid.
-
-        Returns
-        -------
-        float [B, N, D].
-        """
-        B, N, D = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        attention_mask = None if valid is None else valid[:, None, None, :]
-        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask)
-        x = x + self.out(attended.transpose(1, 2).reshape(B, N, D))
-        hidden: Tensor = functional.gelu(self.up(self.norm2(x)))
-        return cast(Tensor, x + self.down(hidden))
 
 
 def positions(steps: int, dim: int = DIM, start: int = 0) -> Tensor:
@@ -146,11 +110,8 @@ class PatchViT(nn.Module):
         One float [B, 1 + N, D] for each block, with the cls token first.
         """
         x = torch.cat([self.cls.expand(len(x), 1, self.dim), x], 1)
-        outputs = []
-        for block in self.blocks:
-            x = block(x, valid)
-            outputs.append(x)
-        outputs[-1] = self.norm(x)
+        outputs = block_outputs(self.blocks, x, None if valid is None else valid[:, None, None, :])
+        outputs[-1] = self.norm(outputs[-1])
         return outputs
 
 

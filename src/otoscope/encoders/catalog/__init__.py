@@ -1,0 +1,38 @@
+"""Named encoders: published models whose forward pass is part of otoscope. One file each.
+
+Each of them says in its `card` where the weights come from, their licence, and what they were trained on. The weights
+are converted once to safetensors, into the folder that the environment variable OTOSCOPE_MODELS names, or the cache.
+"""
+
+import importlib
+import pkgutil
+
+from otoscope.encoders.catalog._card import Card, Source
+from otoscope.encoders.catalog._checkpoint import (
+    CheckpointError,
+    Converted,
+    MissingWeightsError,
+    converted_file,
+    models_folder,
+    read_checkpoint,
+    write_converted,
+)
+from otoscope.encoders.catalog._ported import Body, Ported
+
+for _module in pkgutil.iter_modules(__path__):
+    if not _module.name.startswith("_"):
+        importlib.import_module(f"{__name__}.{_module.name}")
+
+__all__ = [
+    "Body",
+    "Card",
+    "CheckpointError",
+    "Converted",
+    "MissingWeightsError",
+    "Ported",
+    "Source",
+    "converted_file",
+    "models_folder",
+    "read_checkpoint",
+    "write_converted",
+]

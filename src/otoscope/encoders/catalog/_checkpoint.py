@@ -1,0 +1,181 @@
+"""Reading weights that others have published, without executing their code, and storing them as safetensors."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from otoscope.files import cache_folder, replacing
+
+VARIABLE = "OTOSCOPE_MODELS"
+"""The environment variable that names the folder of converted weights."""
+HEAD = "head."
+"""Prefix of the tensors of a classifier in a converted file."""
+_NESTED = ("state_dict", "model_state_dict", "model", "module", "ema", "params")
+_FORMAT = "otoscope-encoder"
+
+
+class CheckpointError(ValueError):
+    """A file with weights cannot be read, or does not belong to the encoder."""
+
+
+class MissingWeightsError(FileNotFoundError):
+    """The weights of an encoder are not on this machine. The message says how to get them."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The tensors of a published checkpoint, under the names of otoscope.
+
+    Parameters
+    ----------
+    body : tensors of the encoder by name in its body.
+    head : tensors of a classifier that the checkpoint contains, by name.
+    unused : names of other tensors of the checkpoint, such as those of a decoder, that are known and not needed.
+    """
+
+    body: dict[str, Tensor]
+    head: dict[str, Tensor] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+
+
+def models_folder() -> Path:
+    """Return the folder of converted weights: the environment variable OTOSCOPE_MODELS, else one in the cache."""
+    given = os.environ.get(VARIABLE)
+    return Path(given).expanduser() if given else cache_folder() / "encoders"
+
+
+def converted_file(name: str) -> Path:
+    """Return the path of the converted weights of a named encoder, whether or not they are there."""
+    return models_folder() / f"{name}.safetensors"
+
+
+def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors of a checkpoint on the CPU. No code of the file is executed.
+
+    Parameters
+    ----------
+    file : a safetensors file, or a file that `torch.save` wrote. Dictionaries inside it, such as "state_dict" or
+        "model", are looked into.
+
+    Returns
+    -------
+    The tensors by name, and the metadata of a safetensors file.
+
+    Raises
+    ------
+    FileNotFoundError : when there is no such file.
+    CheckpointError : when it is damaged, needs code that is not allowed, or contains no tensors.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no file with weights at {file}")
+    if file.suffix == ".safetensors":
+        return _read_safetensors(file)
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{file} contains more than tensors and would execute code when it is read; where you trust it, load it "
+            f"yourself and save its state_dict alone ({str(error).splitlines()[0]})"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise CheckpointError(f"{file} is no file of torch.save, or is damaged: {error}") from error
+    tensors = _flat(content)
+    if not tensors:
+        raise CheckpointError(f"{file} contains no tensors; expected a state_dict, found {type(content).__name__}")
+    return tensors, {}
+
+
+def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(file, "pt") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{file} is no safetensors file, or is damaged: {error}") from error
+
+
+def _flat(content: Any) -> dict[str, Tensor]:
+    """The tensors of the innermost dictionary of names and tensors."""
+    if not isinstance(content, Mapping):
+        return {}
+    for key in _NESTED:
+        if isinstance(content.get(key), Mapping) and (inner := _flat(content[key])):
+            return inner
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def is_converted(metadata: Mapping[str, str]) -> bool:
+    """Whether the metadata of a safetensors file say that `write_converted` wrote it."""
+    return metadata.get("format") == _FORMAT
+
+
+def from_converted(tensors: Mapping[str, Tensor]) -> Converted:
+    """Separate the tensors that `write_converted` wrote into those of the body and those of a classifier."""
+    head = {name.removeprefix(HEAD): value for name, value in tensors.items() if name.startswith(HEAD)}
+    return Converted({name: value for name, value in tensors.items() if not name.startswith(HEAD)}, head)
+
+
+def write_converted(path: Path, name: str, converted: Converted, *, source: str) -> None:
+    """Store converted weights as safetensors, atomically.
+
+    Parameters
+    ----------
+    path : the file.
+    name : registered name of the encoder.
+    converted : the tensors; those of a classifier are stored with the prefix "head.".
+    source : where the weights come from, for the metadata.
+    """
+    tensors = converted.body | {f"{HEAD}{key}": value for key, value in converted.head.items()}
+    metadata = {"format": _FORMAT, "encoder": name, "source": source}
+    with replacing(path) as temporary:
+        save_file({key: value.contiguous().clone() for key, value in tensors.items()}, temporary, metadata)
+
+
+def fill(body: nn.Module, tensors: Mapping[str, Tensor], *, name: str, file: str | os.PathLike[str]) -> None:
+    """Set the weights of a body.
+
+    Parameters
+    ----------
+    body : the module.
+    tensors : a tensor for each of its weights and persistent buffers.
+    name : name of the encoder, for messages.
+    file : where the tensors come from, for messages.
+
+    Raises
+    ------
+    CheckpointError : when tensors are missing, unexpected, of another shape, or not finite. The message names them.
+    """
+    expected = body.state_dict()
+    missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    shapes = [
+        f"{key} is {list(tensors[key].shape)} instead of {list(value.shape)}"
+        for key, value in expected.items()
+        if key in tensors and tensors[key].shape != value.shape
+    ]
+    problems = [f"missing: {_some(missing)}"] * bool(missing) + [f"unexpected: {_some(unexpected)}"] * bool(unexpected)
+    problems += [f"other shapes: {_some(shapes)}"] * bool(shapes)
+    if problems:
+        raise CheckpointError(
+            f"{file} does not contain the weights of encoder {name!r}; {'; '.join(problems)}. Is it the checkpoint of "
+            f"another model? `otoscope encoders show {name}` says which file is needed"
+        )
+    bad = [key for key, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if bad:
+        raise CheckpointError(f"{file}: weights are not finite: {_some(bad)}; the file is damaged, get it again")
+    body.load_state_dict({key: value.to(expected[key].dtype) for key, value in tensors.items()})
+
+
+def _some(names: list[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

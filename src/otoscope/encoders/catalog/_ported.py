@@ -1,0 +1,263 @@
+"""The base class of encoders whose forward pass is part of otoscope and whose weights others have published.
+
+A model is one file in this folder: a class with its card, front end and conversion of published weights, on top of a
+body, an engine that several models share (`otoscope.encoders._vit`, `_beats`, `_frame`).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from otoscope.encoders.base import Encoder, Features
+from otoscope.encoders.catalog._card import Card
+from otoscope.encoders.catalog._checkpoint import (
+    CheckpointError,
+    Converted,
+    MissingWeightsError,
+    converted_file,
+    fill,
+    from_converted,
+    is_converted,
+    read_checkpoint,
+)
+from otoscope.types import AudioBatch, Tokens, TokenShape
+
+
+class Body(nn.Module, ABC):
+    """The part of an encoder that has weights: features of a window to the outputs of all layers.
+
+    Attributes
+    ----------
+    checkpointing : whether training computes activations again in the backward pass, which needs less memory.
+    """
+
+    checkpointing: bool = False
+
+    @abstractmethod
+    def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Compute the tokens of every layer.
+
+        Parameters
+        ----------
+        features : float [B, frames, bins]. Features of windows, all of the same length.
+        frames : int64 [B]. Number of frames with audio, at least 1. The others are padding.
+
+        Returns
+        -------
+        x : float [B, L, T, F, D]. The output of every block; a final norm is applied to the last one.
+        cls : float [B, L, D]. The cls token of every layer; None for a model without one.
+        """
+
+    @abstractmethod
+    def depth_groups(self) -> list[list[nn.Parameter]]:
+        """Group all parameters by depth, from input to output; see `Encoder.depth_groups`."""
+
+
+class Ported(Encoder):
+    """The base class of encoders with published weights.
+
+    Audio is cut into windows of `window` seconds, one after another, the last one padded as the authors pad a short
+    clip. Every window is encoded by itself, and the tokens are joined on one time axis; the cls token of a clip is the
+    mean of those of its windows. The tokens of a clip therefore do not depend on the batch.
+
+    Parameters
+    ----------
+    weights : "pretrained", or "random" for the same architecture without training, as a control.
+    file : a checkpoint as its authors published it, or one that `otoscope encoders convert` wrote. None for the file
+        that `otoscope encoders get` has put into the models folder.
+    seed : seed of the random weights.
+    window : length of a window in seconds, at most `longest`; None for `longest`, with which the model was trained. A
+        shorter window is cheaper for short clips and changes the tokens.
+
+    Attributes
+    ----------
+    card : what is declared about the model.
+    longest : longest window in seconds.
+    step : duration of a time step of the tokens in seconds. A window is a multiple of it.
+    frames_per_step : number of frames of the features in a time step.
+
+    Raises
+    ------
+    MissingWeightsError : when the weights are not on this machine.
+    CheckpointError : when a file does not contain the weights of this encoder.
+    ValueError : when an option is not valid.
+    """
+
+    provenance = ("file",)
+    card: ClassVar[Card]
+    longest: ClassVar[float]
+    step: ClassVar[float]
+    frames_per_step: ClassVar[int]
+
+    def __init__(
+        self,
+        *,
+        weights: str = "pretrained",
+        file: str | None = None,
+        seed: int = 0,
+        window: float | None = None,
+    ) -> None:
+        super().__init__()
+        if weights not in ("pretrained", "random"):
+            raise ValueError(f"encoder {self.name!r}: weights={weights!r}; allowed: 'pretrained', 'random'")
+        if weights == "random" and file is not None:
+            raise ValueError(f"encoder {self.name!r}: file={file!r} has no effect with weights='random'; omit one")
+        self.control = weights == "random"
+        self.window_samples = self._window_samples(window)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.body = self.build()
+        if weights == "pretrained":
+            self._load(file)
+        seconds = self.window_samples / self.sample_rate
+        self.shape = self.token_shape()
+        self.front_end_id = f"{self.front_end_name()}-window{seconds:g}s"
+
+    # What a model defines
+
+    @abstractmethod
+    def build(self) -> Body:
+        """Create the body with random weights, as its authors initialise it before pretraining."""
+
+    @abstractmethod
+    def token_shape(self) -> TokenShape:
+        """Return the shape of the tokens."""
+
+    @abstractmethod
+    def front_end_name(self) -> str:
+        """Return a text that identifies the front end and all of its settings, except the window."""
+
+    @abstractmethod
+    def features(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the features of windows.
+
+        Parameters
+        ----------
+        waves : float [B, window_samples]. Audio at `sample_rate`, zero after the end of a clip.
+        lengths : int64 [B]. Number of samples with audio, at least 1.
+
+        Returns
+        -------
+        x : float [B, frames, bins]. Features, padded as the authors pad a short clip. `frames` is `frames_per_step`
+            times the number of time steps of a window.
+        frames : int64 [B]. Number of frames with audio, at least 1.
+        """
+
+    @classmethod
+    @abstractmethod
+    def convert(cls, tensors: Mapping[str, Tensor]) -> Converted:
+        """Convert the tensors of a published checkpoint, by their published names, to those of the body.
+
+        Names that are not known are put into `Converted.body` unchanged, so that they are refused as unexpected.
+        """
+
+    # What the models share
+
+    def front_end(self, batch: AudioBatch) -> Features:
+        """Cut waveforms into windows and compute their features.
+
+        Parameters
+        ----------
+        batch : waveforms at `sample_rate`.
+
+        Returns
+        -------
+        Features [B, windows * frames, bins]; windows follow one another on the axis of frames.
+        """
+        with torch.no_grad():
+            B, samples = batch.waves.shape
+            windows = max(1, math.ceil(samples / self.window_samples))
+            inside = torch.arange(samples, device=batch.waves.device) < batch.lengths[:, None]
+            waves = functional.pad(batch.waves * inside, (0, windows * self.window_samples - samples))
+            starts = torch.arange(windows, device=waves.device) * self.window_samples
+            lengths = (batch.lengths[:, None] - starts).clamp(1, self.window_samples).flatten()
+            x, frames = self.features(waves.view(B * windows, self.window_samples), lengths)
+            present = (starts < batch.lengths[:, None]).to(frames)
+            before = (present.sum(1) - 1) * x.shape[1]
+            last = (frames.view(B, windows) * present).gather(1, present.sum(1, keepdim=True) - 1)[:, 0]
+            return Features(x.reshape(B, windows * x.shape[1], x.shape[2]), before + last)
+
+    def embed(self, features: Features) -> Tokens:
+        """Compute the tokens of every layer, window by window.
+
+        Parameters
+        ----------
+        features : the output of `front_end`.
+
+        Returns
+        -------
+        Tokens [B, L, T, F, D], with cls [B, L, D] where the model has one. A time step is valid if any of its frames
+        is.
+        """
+        steps = round(self.window_samples / (self.step * self.sample_rate))
+        per_window = steps * self.frames_per_step
+        B, total, bins = features.x.shape
+        windows = total // per_window
+        starts = torch.arange(windows, device=features.x.device) * per_window
+        frames = (features.lengths[:, None] - starts).clamp(1, per_window).flatten()
+        x, cls = self.body(features.x.reshape(B * windows, per_window, bins), frames)
+        L, T, F, D = x.shape[1:]
+        x = x.view(B, windows, L, T, F, D).transpose(1, 2).reshape(B, L, windows * T, F, D)
+        mask = torch.arange(windows * T, device=x.device) * self.frames_per_step < features.lengths[:, None]
+        if cls is not None:
+            present = (starts < features.lengths[:, None]).to(cls)[:, :, None, None]
+            cls = (cls.view(B, windows, L, D) * present).sum(1) / present.sum(1)
+        return Tokens(x, mask, cls)
+
+    def depth_groups(self) -> list[list[nn.Parameter]]:
+        """Group the parameters by depth, as the body does."""
+        return self.body.depth_groups()
+
+    def _window_samples(self, window: float | None) -> int:
+        """The length of a window in samples; raise `ValueError` unless it is a whole number of time steps."""
+        seconds = self.longest if window is None else window
+        steps = round(seconds / self.step) if math.isfinite(seconds) else 0
+        if steps < 1 or not math.isclose(steps * self.step, seconds, rel_tol=1e-6) or seconds > self.longest + 1e-9:
+            raise ValueError(
+                f"encoder {self.name!r}: window={window} s; allowed: multiples of {self.step:g} s up to "
+                f"{self.longest:g} s"
+            )
+        return round(steps * self.step * self.sample_rate)
+
+    def _load(self, file: str | None) -> None:
+        """Set the weights from a file, or from the models folder."""
+        path = converted_file(self.name) if file is None else Path(file)
+        if file is None and not path.is_file():
+            raise MissingWeightsError(
+                f"the weights of encoder {self.name!r} are not in {path}; run `otoscope encoders get {self.name}`, "
+                "which says where they come from, or give file=CHECKPOINT"
+            )
+        fill(self.body, self.read(path).body, name=self.name, file=path)
+
+    @classmethod
+    def read(cls, file: Path) -> Converted:
+        """Read a published or a converted checkpoint.
+
+        Parameters
+        ----------
+        file : path of the checkpoint.
+
+        Returns
+        -------
+        Its tensors under the names of the body.
+
+        Raises
+        ------
+        FileNotFoundError, CheckpointError : as in `read_tensors`, and for the converted weights of another encoder.
+        """
+        tensors, metadata = read_checkpoint(file)
+        if not is_converted(metadata):
+            return cls.convert(tensors)
+        if metadata.get("encoder") != cls.name:
+            raise CheckpointError(
+                f"{file} contains the weights of encoder {metadata.get('encoder')!r}, not of {cls.name!r}"
+            )
+        return from_converted(tensors)
