@@ -118,7 +118,7 @@ def test_several_labels_in_one_field_or_in_several_lines(tmp_path: Path) -> None
         dataset = FileDataset(path=str(_write_table(tmp_path / name, ["path,label", *body])))
         assert {id: set(labels) for id, labels in _labels(dataset).items()} == expected
         assert dataset.task.kind == "multi-label"
-    assert "1 repeated lines were left out" in dataset.found.notes
+    assert "1 repeated lines were left out" in dataset.listing.notes
 
 
 def test_a_comma_separates_labels_only_in_a_column_of_labels(tmp_path: Path) -> None:
@@ -126,9 +126,9 @@ def test_a_comma_separates_labels_only_in_a_column_of_labels(tmp_path: Path) -> 
     body = ['0.wav,"Bark, dog"', '1.wav,"Meow, cat"']
     single = FileDataset(path=str(_write_table(tmp_path / "a.csv", ["path,label", *body])))
     several = FileDataset(path=str(_write_table(tmp_path / "b.csv", ["path,labels", *body])))
-    assert single.found.rows.labels == [("Bark, dog",), ("Meow, cat",)]
-    assert any("separator=," in note for note in single.found.problems)
-    assert several.found.rows.labels == [("Bark", "dog"), ("Meow", "cat")]
+    assert single.listing.rows.labels == [("Bark, dog",), ("Meow, cat",)]
+    assert any("separator=," in note for note in single.listing.problems)
+    assert several.listing.rows.labels == [("Bark", "dog"), ("Meow", "cat")]
 
 
 def test_splits_folds_and_groups_of_a_table(tmp_path: Path) -> None:
@@ -179,10 +179,10 @@ def test_one_of_several_columns_of_labels_is_chosen(tmp_path: Path) -> None:
     lines = [f"{name},{n},g{n % 2}" for n, name in enumerate(NAMES[:4])]
     path = _write_table(tmp_path / "a.csv", ["path,species,class", *lines])
     with pytest.raises(ValueError, match=r"several columns may be the labels: class, species.*label="):
-        _ = FileDataset(path=str(path)).found
+        _ = FileDataset(path=str(path)).listing
     assert FileDataset(path=str(path), label="class").task.classes == ("g0", "g1")
     with pytest.raises(ValueError, match="did you mean 'species'"):
-        _ = FileDataset(path=str(path), label="specie").found
+        _ = FileDataset(path=str(path), label="specie").listing
 
 
 def test_labels_that_differ_in_case_are_offered_as_one(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_labels_that_differ_in_case_are_offered_as_one(tmp_path: Path) -> None:
     path = str(_write_table(tmp_path / "a.csv", ["path,label", *lines]))
     dataset = FileDataset(path=path)
     assert len(dataset.task.classes) == 3
-    assert any("'dog' = 'Dog'" in note and "merge_labels=true" in note for note in dataset.found.problems)
+    assert any("'dog' = 'Dog'" in note and "merge_labels=true" in note for note in dataset.listing.problems)
     assert len(FileDataset(path=path, merge_labels=True).task.classes) == 2
 
 
@@ -349,7 +349,7 @@ def test_audio_that_cannot_be_used_is_refused_or_left_out(tmp_path: Path, conten
     with pytest.raises(ValueError, match=rf"1 of 12 clips cannot be used.*--on-bad skip\n  'dog/0.wav': .*({reason})"):
         _ = FileDataset(path=str(tmp_path)).splits
     dataset = FileDataset(path=str(tmp_path), on_bad="skip")
-    assert (len(dataset.rows), dataset.found.listed) == (11, 12)
+    assert (len(dataset.rows), dataset.listing.listed) == (11, 12)
 
 
 def test_bad_audio_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

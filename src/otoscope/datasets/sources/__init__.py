@@ -43,7 +43,7 @@ from otoscope.datasets.sources.audio import Audio, AudioFile, AudioFiles, Parque
 from otoscope.datasets.sources.column import Column
 from otoscope.datasets.sources.dataset import RowDataset
 from otoscope.datasets.sources.files import FileDataset, read_card
-from otoscope.datasets.sources.folder import FoundAudio, find_audio, list_audio
+from otoscope.datasets.sources.folder import MatchedFiles, find_audio, list_audio
 from otoscope.datasets.sources.labels import find_separator, one_each, several
 from otoscope.datasets.sources.length import Length, apply_length, events_between
 from otoscope.datasets.sources.parquet import AudioTable, list_parquet
@@ -60,8 +60,8 @@ __all__ = [
     "Column",
     "Cut",
     "FileDataset",
-    "FoundAudio",
     "Length",
+    "MatchedFiles",
     "ParquetCell",
     "Row",
     "RowDataset",

@@ -12,13 +12,13 @@ from otoscope.datasets.sources.audio import AudioFile
 from otoscope.datasets.sources.columns import find_columns
 from otoscope.datasets.sources.folder import is_audio
 from otoscope.datasets.sources.rows import Row, Rows
-from otoscope.datasets.sources.settings import Found, Settings
+from otoscope.datasets.sources.settings import Listing, Settings
 from otoscope.datasets.sources.splits import is_split_name
 from otoscope.datasets.sources.tables import file_encoding, read_table
 from otoscope.types import Event
 
 
-def read_annotated(folder: Path, files: Sequence[str], settings: Settings) -> Found | None:
+def read_annotated(folder: Path, files: Sequence[str], settings: Settings) -> Listing | None:
     """Read a folder of audio files with annotations beside them.
 
     The annotations of `rec.wav` are in `rec.txt` (Audacity), `rec.jams`, or `rec.Table.1.selections.txt` and similar
@@ -32,15 +32,15 @@ def read_annotated(folder: Path, files: Sequence[str], settings: Settings) -> Fo
 
     Returns
     -------
-    Found, with one row for each audio file that has annotations; None if there are no annotations.
+    Listing, with one row for each audio file that has annotations; None if there are no annotations.
 
     Raises
     ------
     ValueError : when an annotation is not valid; the message names the file and the line.
     """
-    found = {path.name: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".txt", ".jams")}
+    paths = {path.name: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".txt", ".jams")}
     by_stem: dict[str, Path] = {}
-    for name, path in found.items():
+    for name, path in paths.items():
         by_stem.setdefault(_recording(name), path)
     rows, kinds, notes = [], set(), []
     for file in files:
@@ -58,7 +58,9 @@ def read_annotated(folder: Path, files: Sequence[str], settings: Settings) -> Fo
         return None
     if without := len(files) - len(rows):
         notes.append(f"{without} audio files without annotations were left out")
-    return Found(f"audio with {' and '.join(sorted(kinds))}", Rows.of(rows), len(rows), None, "multi-label", [], notes)
+    return Listing(
+        f"audio with {' and '.join(sorted(kinds))}", Rows.of(rows), len(rows), None, "multi-label", [], notes
+    )
 
 
 def lists_audio(path: Path) -> bool:

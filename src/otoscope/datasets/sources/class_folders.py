@@ -8,11 +8,11 @@ from otoscope.datasets.sources.audio import AudioFiles
 from otoscope.datasets.sources.folder import list_audio
 from otoscope.datasets.sources.labels import one_each
 from otoscope.datasets.sources.rows import Rows
-from otoscope.datasets.sources.settings import Found, Settings
+from otoscope.datasets.sources.settings import Listing, Settings
 from otoscope.datasets.sources.splits import is_split_name, plain_fold
 
 
-def read_class_folders(folder: Path, settings: Settings) -> Found | None:
+def read_class_folders(folder: Path, settings: Settings) -> Listing | None:
     """Read folders of classes.
 
     Parameters
@@ -22,7 +22,7 @@ def read_class_folders(folder: Path, settings: Settings) -> Found | None:
 
     Returns
     -------
-    Found; None for a folder whose audio files are not in at least two folders.
+    Listing; None for a folder whose audio files are not in at least two folders.
     """
     files = list_audio(folder)
     parts = [file.split("/") for file in files]
@@ -43,10 +43,10 @@ def read_class_folders(folder: Path, settings: Settings) -> Found | None:
         splits=above if with_splits else None,
         folds=[plain_fold(name) for name in above] if above and with_folds else None,
     )
-    found = Found("folders of classes", rows, len(rows), kind="multi-class")
+    listing = Listing("folders of classes", rows, len(rows), kind="multi-class")
     if len(inside) < len(files):
-        found.notes.append(f"{len(files) - len(inside)} audio files outside the folders of classes were left out")
-    return found
+        listing.notes.append(f"{len(files) - len(inside)} audio files outside the folders of classes were left out")
+    return listing
 
 
 def _is_split(name: str, settings: Settings) -> bool:

@@ -114,13 +114,13 @@ def _label_column(table: Table, settings: Settings, plain: dict[str, str], other
         _expect(table, settings.label)
         return settings.label
     for names in (_LABELS, _WEAK_LABELS):
-        found = [plain[name] for name in names.split() if name in plain and plain[name] not in others]
-        if len(found) == 1:
-            return found[0]
-        if found:
+        candidates = [plain[name] for name in names.split() if name in plain and plain[name] not in others]
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
             raise ValueError(
-                f"{table.path}: several columns may be the labels: {', '.join(found)}. "
-                f"Choose one: --dataset-option label={found[0]}"
+                f"{table.path}: several columns may be the labels: {', '.join(candidates)}. "
+                f"Choose one: --dataset-option label={candidates[0]}"
             )
     rest = [name for name in table.columns if name not in others]
     return rest[0] if len(rest) == 1 else None
@@ -130,8 +130,8 @@ def _path_column(table: Table, named: str | None) -> str | None:
     """The column with names of audio files: of those, the one with a usual name, or the first one."""
     if named and any(is_audio(text) for text in table[named][:100]):
         return named
-    found = [name for name, values in table.columns.items() if _mostly_audio(values[:100])]
-    return found[0] if found else named
+    candidates = [name for name, values in table.columns.items() if _mostly_audio(values[:100])]
+    return candidates[0] if candidates else named
 
 
 def _mostly_audio(texts: Sequence[str]) -> bool:

@@ -49,14 +49,14 @@ def describe(dataset: FileDataset, *, audio: bool = True) -> Description:
     -------
     Description.
     """
-    found = dataset.found
+    listing = dataset.listing
     if not audio:
-        vars(dataset)["audio_report"] = scan_audio(found.rows, decoded=False)
+        vars(dataset)["audio_report"] = scan_audio(listing.rows, decoded=False)
     report = dataset.audio_report
-    facts = [("name", dataset.name), ("path", str(dataset.path)), ("layout", found.layout)]
-    problems = [*_missing(dataset), *report.problems(), *found.problems]
+    facts = [("name", dataset.name), ("path", str(dataset.path)), ("layout", listing.layout)]
+    problems = [*_missing(dataset), *report.problems(), *listing.problems]
     facts.append(("audio", audio_text(report)))
-    facts += [("note", note) for note in found.notes]
+    facts += [("note", note) for note in listing.notes]
     try:
         facts += _task_facts(dataset.task, dataset)
         checked_clips(dataset)
@@ -66,11 +66,11 @@ def describe(dataset: FileDataset, *, audio: bool = True) -> Description:
 
 
 def _missing(dataset: FileDataset) -> list[str]:
-    found = dataset.found
-    if not found.missing:
+    listing = dataset.listing
+    if not listing.missing:
         return []
-    names = ", ".join(map(repr, found.missing[:3])) + (" ..." if len(found.missing) > 3 else "")
-    return [f"the audio of {len(found.missing)} of {found.listed} clips is missing: {names}"]
+    names = ", ".join(map(repr, listing.missing[:3])) + (" ..." if len(listing.missing) > 3 else "")
+    return [f"the audio of {len(listing.missing)} of {listing.listed} clips is missing: {names}"]
 
 
 def _task_facts(task: Task, dataset: FileDataset) -> list[tuple[str, str]]:
@@ -78,7 +78,7 @@ def _task_facts(task: Task, dataset: FileDataset) -> list[tuple[str, str]]:
     facts = [("task", f"{task.kind}, {len(task.classes)} classes, main metric {task.metric}")]
     counts = Counter(label for labels in rows.labels or () for label in labels)
     facts.append(("classes", _class_text(task.classes, counts)))
-    used = f"{len(dataset.read()):,} of {dataset.found.listed:,}"
+    used = f"{len(dataset.read()):,} of {dataset.listing.listed:,}"
     clips = f"{used} in the source" if dataset.length.window is None else f"{len(rows):,} from {used} recordings"
     facts.append(("clips", f"{clips}; length policy: {dataset.length}"))
     if rows.labels is not None and (empty := sum(not labels for labels in rows.labels)):

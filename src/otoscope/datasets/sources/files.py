@@ -18,7 +18,7 @@ from otoscope.datasets.sources.layouts import read_path
 from otoscope.datasets.sources.patterns import read_names
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.scan import AudioScan, scan_audio
-from otoscope.datasets.sources.settings import Found, Settings
+from otoscope.datasets.sources.settings import Listing, Settings
 from otoscope.datasets.sources.splits import fold_names
 
 _MOST_SECONDS = 300.0
@@ -82,20 +82,20 @@ short, overlap, validation, test, seed, on_bad : as in `Settings`; None for the 
         self.split_roles = dict(self.settings.splits) if self.settings.splits else None
 
     @cached_property
-    def found(self) -> Found:
+    def listing(self) -> Listing:
         """What is at the path, before the length policy; with the clips whose audio is missing."""
-        found = read_path(self.path, self.settings)
+        listing = read_path(self.path, self.settings)
         if self.settings.pattern:
-            found.rows = read_names(found.rows, self.settings.pattern)
-        found.rows = corrected_labels(found, self.settings)
-        self.classes = self.settings.classes or found.classes
-        self.kind = self.settings.kind or found.kind
-        return found
+            listing.rows = read_names(listing.rows, self.settings.pattern)
+        listing.rows = corrected_labels(listing, self.settings)
+        self.classes = self.settings.classes or listing.classes
+        self.kind = self.settings.kind or listing.kind
+        return listing
 
     @property
     def listed_folds(self) -> list[str]:
         """The folds that decide the splits: none where the rows name their splits. No audio is read."""
-        rows = self.found.rows
+        rows = self.listing.rows
         return fold_names(rows) if rows.splits is None else []
 
     def read(self) -> Rows:
@@ -106,20 +106,20 @@ short, overlap, validation, test, seed, on_bad : as in `Settings`; None for the 
         FileNotFoundError, ValueError : when audio is missing or cannot be used, or clips have no label, and `on_bad` is
             "fail"; the message names the clips. When a clip lasts so long that it must be cut into windows.
         """
-        found = self.found
-        if found.missing and self.settings.on_bad == "fail":
+        listing = self.listing
+        if listing.missing and self.settings.on_bad == "fail":
             raise FileNotFoundError(
-                f"{self.path}: the audio of {len(found.missing)} of {found.listed} clips is missing: "
-                f"{_some(found.missing)}. Correct the paths, or say where the audio is with --dataset-option "
+                f"{self.path}: the audio of {len(listing.missing)} of {listing.listed} clips is missing: "
+                f"{_some(listing.missing)}. Correct the paths, or say where the audio is with --dataset-option "
                 "audio=FOLDER, or leave these clips out with --on-bad skip"
             )
-        rows = found.rows if found.rows.events is not None else self._labelled(found.rows)
+        rows = listing.rows if listing.rows.events is not None else self._labelled(listing.rows)
         return self._usable(rows)
 
     @cached_property
     def audio_report(self) -> AudioScan:
         """What is wrong with the audio. Every file is decoded once, and again when it changes."""
-        return scan_audio(self.found.rows)
+        return scan_audio(self.listing.rows)
 
     def _usable(self, rows: Rows) -> Rows:
         """The rows whose audio can be used."""
@@ -134,7 +134,7 @@ short, overlap, validation, test, seed, on_bad : as in `Settings`; None for the 
         if self.settings.on_bad == "fail":
             reasons = "".join(f"\n  {problem}" for problem in report.problems())
             raise ValueError(
-                f"{self.path}: the audio of {len(report.unusable)} of {len(self.found.rows)} clips cannot be used; "
+                f"{self.path}: the audio of {len(report.unusable)} of {len(self.listing.rows)} clips cannot be used; "
                 f"repair it, or leave these clips out with --on-bad skip{reasons}"
             )
         return rows.take([number for number, id in enumerate(rows.ids) if id not in report.unusable])
@@ -195,19 +195,19 @@ def name_of_path(path: str) -> str:
     return absolute.name if absolute.is_dir() or not absolute.suffix else absolute.stem
 
 
-def corrected_labels(found: Found, settings: Settings) -> Rows:
+def corrected_labels(listing: Listing, settings: Settings) -> Rows:
     """Merge labels that differ only in capital letters and spaces, if the settings say so, and select classes.
 
     Parameters
     ----------
-    found : what was found. A sentence is added to its notes for each kind of correction, made or offered.
+    listing : what the path lists. A sentence is added to its notes for each kind of correction, made or offered.
     settings : the settings.
 
     Returns
     -------
     The rows with corrected labels.
     """
-    rows = found.rows
+    rows = listing.rows
     if rows.labels is None:
         return rows
     counts: Counter[str] = Counter()
@@ -223,12 +223,12 @@ def corrected_labels(found: Found, settings: Settings) -> Rows:
         if settings.merge_labels:
             new |= {label: same[0] for same in several for label in same}
         advice = "they were merged" if settings.merge_labels else "--dataset-option merge_labels=true merges them"
-        sentences = found.notes if settings.merge_labels else found.problems
+        sentences = listing.notes if settings.merge_labels else listing.problems
         sentences.append(f"labels that differ only in capital letters or spaces: {examples}; {advice}")
     if settings.classes:
         unused = sorted(set(counts) - set(settings.classes))
         if unused:
-            found.notes.append(f"{len(unused)} labels are not among the classes and were left out: {_some(unused)}")
+            listing.notes.append(f"{len(unused)} labels are not among the classes and were left out: {_some(unused)}")
         new = {label: target for label, target in new.items() if target in settings.classes}
     if all(label == target for label, target in new.items()) and len(new) == len(counts):
         return rows

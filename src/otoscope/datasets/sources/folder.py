@@ -55,14 +55,14 @@ def _walk(folder: str, prefix: str) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class FoundAudio:
+class MatchedFiles:
     """The files that the names of a table mean.
 
     Parameters
     ----------
     folder : the folder that contains them.
     names : the path of each file relative to the folder; "" for one that is missing.
-    changed : number of names that differ from the path of the file found.
+    changed : number of names that differ from the path of their file.
     """
 
     folder: Path
@@ -75,7 +75,7 @@ class FoundAudio:
         return [row for row, name in enumerate(self.names) if not name]
 
 
-def find_audio(names: Sequence[str], folder: Path) -> FoundAudio:
+def find_audio(names: Sequence[str], folder: Path) -> MatchedFiles:
     """Find the audio files that a table names.
 
     A name may be an absolute path, also one of another computer; a path relative to the folder or to one of its
@@ -89,7 +89,7 @@ def find_audio(names: Sequence[str], folder: Path) -> FoundAudio:
 
     Returns
     -------
-    FoundAudio. Names are relative to the folder, or absolute paths outside it.
+    MatchedFiles. Names are relative to the folder, or absolute paths outside it.
 
     Examples
     --------
@@ -101,12 +101,12 @@ def find_audio(names: Sequence[str], folder: Path) -> FoundAudio:
     ...     find_audio(["a b.wav", r"C:\\\\data\\\\audio\\\\a b.wav", "A B", "c.wav"], Path(folder)).names
     ['audio/a b.wav', 'audio/a b.wav', 'audio/a b.wav', '']
     """
-    found = _in_place(names, folder)
-    if not all(found):
+    matched = _in_place(names, folder)
+    if not all(matched):
         files = _Files(list_audio(folder))
-        found = [file or files.find(name) for file, name in zip(found, names, strict=True)]
-    changed = sum(bool(file) and file != name for name, file in zip(names, found, strict=True))
-    return FoundAudio(folder, found, changed)
+        matched = [file or files.find(name) for file, name in zip(matched, names, strict=True)]
+    changed = sum(bool(file) and file != name for name, file in zip(names, matched, strict=True))
+    return MatchedFiles(folder, matched, changed)
 
 
 def _in_place(names: Sequence[str], folder: Path) -> list[str]:
@@ -115,15 +115,15 @@ def _in_place(names: Sequence[str], folder: Path) -> list[str]:
     Every folder that occurs in the names is listed once.
     """
     listed: dict[str, set[str]] = {}
-    inside, found = f"{folder.absolute()}/", []
+    inside, files = f"{folder.absolute()}/", []
     for name in names:
         name = name.removeprefix(inside)
         parent, slash, last = name.rpartition("/")
         parent = parent or slash
         if parent not in listed:
             listed[parent] = _files_in(folder / parent)
-        found.append(name if last in listed[parent] else "")
-    return found
+        files.append(name if last in listed[parent] else "")
+    return files
 
 
 def _files_in(folder: Path) -> set[str]:

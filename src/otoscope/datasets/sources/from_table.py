@@ -10,7 +10,7 @@ from otoscope.datasets.sources.audio import Audio
 from otoscope.datasets.sources.columns import Columns, find_columns, plain_name
 from otoscope.datasets.sources.labels import find_separator, several
 from otoscope.datasets.sources.rows import Rows
-from otoscope.datasets.sources.settings import Found, Settings
+from otoscope.datasets.sources.settings import Listing, Settings
 from otoscope.datasets.sources.splits import plain_fold
 from otoscope.datasets.sources.tables import Table
 from otoscope.types import Event
@@ -19,7 +19,7 @@ Place = Callable[[Sequence[str]], tuple[Sequence[Audio | None], list[str]]]
 """Returns the audio of each name, None where it is missing, and sentences about what was corrected."""
 
 
-def rows_of_table(table: Table, settings: Settings, layout: str, place: Place | Sequence[Audio]) -> Found:
+def rows_of_table(table: Table, settings: Settings, layout: str, place: Place | Sequence[Audio]) -> Listing:
     """Make rows of a table.
 
     Lines that name the same part of the same audio are one clip with the labels of all of them. A table with onsets and
@@ -34,7 +34,7 @@ def rows_of_table(table: Table, settings: Settings, layout: str, place: Place | 
 
     Returns
     -------
-    Found.
+    Listing.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def rows_of_table(table: Table, settings: Settings, layout: str, place: Place | 
     lines = _Lines(table, columns, settings, names, audio)
     rows = lines.events() if columns.events else lines.clips()
     notes = [*lines.notes, *notes, *lines.counted()]
-    return Found(layout, rows, lines.listed, missing=lines.missing, notes=notes, problems=lines.problems)
+    return Listing(layout, rows, lines.listed, missing=lines.missing, notes=notes, problems=lines.problems)
 
 
 class _Lines:

@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 from otoscope.datasets.sources.audio import AudioFile
 from otoscope.datasets.sources.rows import Row, Rows
-from otoscope.datasets.sources.settings import Found, Settings
+from otoscope.datasets.sources.settings import Listing, Settings
 from otoscope.datasets.sources.tables import read_table
 from otoscope.types import Event
 
 _SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 
 
-def read_hear(folder: Path, settings: Settings) -> Found | None:  # noqa: ARG001
+def read_hear(folder: Path, settings: Settings) -> Listing | None:  # noqa: ARG001
     """Read the folder of a HEAR task.
 
     Parameters
@@ -26,7 +26,7 @@ def read_hear(folder: Path, settings: Settings) -> Found | None:  # noqa: ARG001
 
     Returns
     -------
-    Found; None if the folder is none of a HEAR task.
+    Listing; None if the folder is none of a HEAR task.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def read_hear(folder: Path, settings: Settings) -> Found | None:  # noqa: ARG001
         "multi-class" if metadata.get("prediction_type") == "multiclass" else "multi-label"
     )
     layout = f"HEAR task {metadata.get('task_name', folder.name)}, audio at {audio.name} Hz"
-    return Found(layout, Rows.of(rows), len(rows) + len(missing), _classes(folder), kind, [row.id for row in missing])
+    return Listing(layout, Rows.of(rows), len(rows) + len(missing), _classes(folder), kind, [row.id for row in missing])
 
 
 def _rows(path: Path, audio: Path, folds: bool) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from otoscope.datasets.sources.audio import Audio, AudioFile
 from otoscope.datasets.sources.folder import find_audio, list_audio
 from otoscope.datasets.sources.from_table import rows_of_table
 from otoscope.datasets.sources.parquet import has_audio
-from otoscope.datasets.sources.settings import Found, Settings, UnrecognisedError
+from otoscope.datasets.sources.settings import Listing, Settings, UnrecognisedError
 from otoscope.datasets.sources.splits import is_split_name
 from otoscope.datasets.sources.tables import SUFFIXES, Table, read_table
 
@@ -23,7 +23,7 @@ UNDERSTOOD = (
 """The layouts that are recognised, in words."""
 
 
-def read_path(path: Path, settings: Settings) -> Found:
+def read_path(path: Path, settings: Settings) -> Listing:
     """Recognise the layout of a path, and read its rows.
 
     Parameters
@@ -33,7 +33,7 @@ def read_path(path: Path, settings: Settings) -> Found:
 
     Returns
     -------
-    Found.
+    Listing.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def read_path(path: Path, settings: Settings) -> Found:
     raise UnrecognisedError(f"{path} is none of what is understood: {UNDERSTOOD}")
 
 
-def read_tables(paths: Sequence[Path], settings: Settings, audio: Path | None = None) -> Found:
+def read_tables(paths: Sequence[Path], settings: Settings, audio: Path | None = None) -> Listing:
     """Read one table, or one for each split, that name audio files.
 
     Parameters
@@ -67,17 +67,19 @@ def read_tables(paths: Sequence[Path], settings: Settings, audio: Path | None = 
     folder = audio or _audio_folder(paths[0], settings)
 
     def place(names: Sequence[str]) -> tuple[Sequence[Audio | None], list[str]]:
-        found = find_audio(names, folder)
-        files = [AudioFile(folder / name) if name else None for name in found.names]
-        notes = [f"{found.changed} of {len(names)} names were completed to files in {folder}"] if found.changed else []
+        matched = find_audio(names, folder)
+        files = [AudioFile(folder / name) if name else None for name in matched.names]
+        notes = (
+            [f"{matched.changed} of {len(names)} names were completed to files in {folder}"] if matched.changed else []
+        )
         return files, notes
 
     kind = "event table" if len(paths) == 1 else f"{len(paths)} tables"
-    found = rows_of_table(table, settings, "table", place)
-    found.layout = f"{kind if found.rows.events is not None or len(paths) > 1 else 'table'} {paths[0].name}"
+    listing = rows_of_table(table, settings, "table", place)
+    listing.layout = f"{kind if listing.rows.events is not None or len(paths) > 1 else 'table'} {paths[0].name}"
     if table.encoding == "cp1252":
-        found.notes.append("the table is not UTF-8; it was read as Windows-1252")
-    return found
+        listing.notes.append("the table is not UTF-8; it was read as Windows-1252")
+    return listing
 
 
 def _audio_folder(table: Path, settings: Settings) -> Path:
@@ -102,29 +104,29 @@ def _joined(paths: Sequence[Path]) -> Table:
     return Table(paths[0], columns, tables[0].encoding, tables[0].delimiter)
 
 
-def _read_folder(folder: Path, settings: Settings) -> Found:
+def _read_folder(folder: Path, settings: Settings) -> Listing:
     for recognise in _RECOGNISED:
-        found = recognise(folder, settings)
-        if found is not None:
-            return found
+        listing = recognise(folder, settings)
+        if listing is not None:
+            return listing
     inside = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
     raise UnrecognisedError(
         f"the layout of {folder} is not recognised; it contains {inside}. Understood are: {UNDERSTOOD}"
     )
 
 
-def _tars(folder: Path, settings: Settings) -> Found | None:
+def _tars(folder: Path, settings: Settings) -> Listing | None:
     paths = sorted(folder.glob("*.tar")) or sorted(folder.glob("*/*.tar"))
     return packed.read_tars(paths, settings) if paths else None
 
 
-def _parquet(folder: Path, settings: Settings) -> Found | None:
+def _parquet(folder: Path, settings: Settings) -> Listing | None:
     paths = sorted(path for path in folder.rglob("*.parquet") if has_audio(path))
     paths = paths or sorted(folder.glob("data-*.arrow")) or sorted(folder.glob("*/data-*.arrow"))
     return packed.read_parquet(paths, settings) if paths else None
 
 
-def _tables(folder: Path, settings: Settings) -> Found | None:
+def _tables(folder: Path, settings: Settings) -> Listing | None:
     """The tables in a folder: one, or one for each split."""
     if not (tables := _candidates(folder)):
         return None
@@ -142,17 +144,17 @@ def _candidates(folder: Path) -> list[Path]:
     for pattern in ("*", "*/*"):
         files = sorted(path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
         files = [path for path in files if not path.name.startswith(".")]
-        found = [path for path in files if annotation_files.lists_audio(path)]
-        if found:
-            return found
+        tables = [path for path in files if annotation_files.lists_audio(path)]
+        if tables:
+            return tables
     return []
 
 
-def _annotated(folder: Path, settings: Settings) -> Found | None:
+def _annotated(folder: Path, settings: Settings) -> Listing | None:
     return annotation_files.read_annotated(folder, list_audio(folder), settings)
 
 
-_RECOGNISED: tuple[Callable[[Path, Settings], Found | None], ...] = (
+_RECOGNISED: tuple[Callable[[Path, Settings], Listing | None], ...] = (
     hear.read_hear,
     _tars,
     _parquet,

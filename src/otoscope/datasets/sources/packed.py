@@ -10,7 +10,7 @@ from typing import Any
 from otoscope.datasets.sources.columns import plain_name
 from otoscope.datasets.sources.from_table import rows_of_table
 from otoscope.datasets.sources.parquet import list_parquet
-from otoscope.datasets.sources.settings import Found, Settings
+from otoscope.datasets.sources.settings import Listing, Settings
 from otoscope.datasets.sources.splits import is_split_name
 from otoscope.datasets.sources.tables import Table, cell_text
 from otoscope.datasets.sources.tar import TarClip, list_tars
@@ -18,7 +18,7 @@ from otoscope.datasets.sources.tar import TarClip, list_tars
 _FOLD = re.compile(r"fold[-_]?(\d+)", re.IGNORECASE)
 
 
-def read_tars(paths: Sequence[Path], settings: Settings) -> Found:
+def read_tars(paths: Sequence[Path], settings: Settings) -> Listing:
     """Read tars of WebDataset or X-ARES: the labels are in a file with the same stem as the audio.
 
     Parameters
@@ -28,7 +28,7 @@ def read_tars(paths: Sequence[Path], settings: Settings) -> Found:
 
     Returns
     -------
-    Found. The id of a clip is the path of its audio in the tar.
+    Listing. The id of a clip is the path of its audio in the tar.
 
     Raises
     ------
@@ -42,12 +42,12 @@ def read_tars(paths: Sequence[Path], settings: Settings) -> Found:
     columns = {name: [cell_text(record.get(name)) for record in records] for name in names}
     _add_parts(columns, [clip.audio.path for clip in clips])
     ids = [clip.audio.name for clip in clips]
-    found = rows_of_table(Table(paths[0], columns), settings, "tar", [clip.audio for clip in clips])
-    found.layout = f"{len(paths)} tar{'s' * (len(paths) > 1)}"
-    return _with_ids(found, ids)
+    listing = rows_of_table(Table(paths[0], columns), settings, "tar", [clip.audio for clip in clips])
+    listing.layout = f"{len(paths)} tar{'s' * (len(paths) > 1)}"
+    return _with_ids(listing, ids)
 
 
-def read_parquet(paths: Sequence[Path], settings: Settings) -> Found:
+def read_parquet(paths: Sequence[Path], settings: Settings) -> Listing:
     """Read Parquet or Arrow files with the bytes of audio, as Hugging Face writes them.
 
     Parameters
@@ -57,7 +57,7 @@ def read_parquet(paths: Sequence[Path], settings: Settings) -> Found:
 
     Returns
     -------
-    Found. The id of a clip is the name of its audio file, or the number of its row.
+    Listing. The id of a clip is the name of its audio file, or the number of its row.
 
     Raises
     ------
@@ -71,19 +71,21 @@ def read_parquet(paths: Sequence[Path], settings: Settings) -> Found:
     ids = [f"{audio.path.stem}-{audio.row}" for audio in listed.audio]  # type: ignore[union-attr]
     if files and all(files) and len(set(files)) == len(files):
         ids = files
-    found = rows_of_table(Table(paths[0], columns), settings, "Parquet", listed.audio)
-    found.layout = f"{len(paths)} {'Arrow' if paths[0].suffix == '.arrow' else 'Parquet'} file{'s' * (len(paths) > 1)}"
+    listing = rows_of_table(Table(paths[0], columns), settings, "Parquet", listed.audio)
+    listing.layout = (
+        f"{len(paths)} {'Arrow' if paths[0].suffix == '.arrow' else 'Parquet'} file{'s' * (len(paths) > 1)}"
+    )
     label = settings.label or next((name for name in listed.classes if name in columns), "")
-    found.classes = listed.classes.get(label)
-    return _with_ids(found, ids)
+    listing.classes = listed.classes.get(label)
+    return _with_ids(listing, ids)
 
 
-def _with_ids(found: Found, ids: Sequence[str]) -> Found:
+def _with_ids(listing: Listing, ids: Sequence[str]) -> Listing:
     """Replace the numbers that `rows_of_table` uses as ids of lines without a path."""
-    rows = found.rows
+    rows = listing.rows
     if all(id.isdecimal() for id in rows.ids):
-        found.rows = rows.take(range(len(rows)), ids=[ids[int(id)] for id in rows.ids])
-    return found
+        listing.rows = rows.take(range(len(rows)), ids=[ids[int(id)] for id in rows.ids])
+    return listing
 
 
 def _record(clip: TarClip) -> dict[str, Any]:

@@ -54,10 +54,10 @@ def list_parquet(paths: Sequence[Path], column: str = "") -> AudioTable:
     places: list[Path] = []
     first: dict[Path, int] = {}
     for path in paths:
-        found = dict(_columns(path, column))
-        if columns and set(found) != set(columns):
-            raise ValueError(f"{path} has the columns {sorted(found)}, but {paths[0]} has {sorted(columns)}")
-        for name, values in found.items():
+        texts = dict(_columns(path, column))
+        if columns and set(texts) != set(columns):
+            raise ValueError(f"{path} has the columns {sorted(texts)}, but {paths[0]} has {sorted(columns)}")
+        for name, values in texts.items():
             columns.setdefault(name, []).extend(values)
         first[path] = len(places)
         places += [path] * row_count(path)

@@ -64,12 +64,12 @@ def read_names(rows: Rows, pattern: str) -> Rows:
     if None in matches:
         id = rows.ids[matches.index(None)]
         raise ValueError(f"pattern {pattern!r} does not match {id!r}; correct the option pattern")
-    found = {name: [match.group(name) or "" for match in matches if match] for name in compiled.groupindex}
+    texts = {name: [match.group(name) or "" for match in matches if match] for name in compiled.groupindex}
     columns: dict[str, Sequence[object] | None] = {}
     for name, column in (("split", "splits"), ("fold", "folds")):
-        if name in found:
-            columns[column] = found[name]
+        if name in texts:
+            columns[column] = texts[name]
     for name, column in (("group", "groups"), ("label", "labels")):
-        if name in found:
-            columns[column] = one_each(found[name])
+        if name in texts:
+            columns[column] = one_each(texts[name])
     return rows.take(range(len(rows)), **columns)

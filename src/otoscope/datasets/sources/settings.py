@@ -1,4 +1,4 @@
-"""The options with which the files of a user are read, and what was found in them."""
+"""The options with which the files of a user are read, and what a path lists."""
 
 from __future__ import annotations
 
@@ -122,8 +122,8 @@ ROLES = ("path", "split", "fold", "group", "start", "end", "onset", "offset")
 
 
 @dataclass
-class Found:
-    """What was found at a path.
+class Listing:
+    """What a path lists.
 
     Parameters
     ----------

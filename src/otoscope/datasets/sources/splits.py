@@ -40,12 +40,12 @@ class Cut(NamedTuple):
     seed: int = 0
 
 
-def split_names(found: Sequence[str]) -> dict[str, str]:
+def split_names(given: Sequence[str]) -> dict[str, str]:
     """Find out which split each name stands for.
 
     Parameters
     ----------
-    found : distinct names of splits.
+    given : distinct names of splits.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def split_names(found: Sequence[str]) -> dict[str, str]:
     >>> split_names(["dev", "eval"]), split_names(["train", "dev", "test"])["dev"]
     ({'dev': 'train', 'eval': 'test'}, 'validation')
     """
-    plain = {name: name.strip().casefold() for name in found}
+    plain = {name: name.strip().casefold() for name in given}
     roles: dict[str, str] = {}
     for name, word in plain.items():
         role = "train" if word in _TRAIN else "validation" if word in _VALIDATION else HELD_OUT if word in _TEST else ""
@@ -79,10 +79,10 @@ def split_names(found: Sequence[str]) -> dict[str, str]:
             taken.add(roles[name])
     if len(set(roles.values())) < len(roles):
         raise ValueError(
-            f"two splits of {sorted(found)} have the same meaning; say which is which, with the option splits"
+            f"two splits of {sorted(given)} have the same meaning; say which is which, with the option splits"
         )
     if "train" not in roles.values():
-        raise ValueError(f"there is no train split, only {sorted(found)}; say which is which, with the option splits")
+        raise ValueError(f"there is no train split, only {sorted(given)}; say which is which, with the option splits")
     if len(roles) == 2:
         roles = {name: "train" if role == "train" else HELD_OUT for name, role in roles.items()}
     return roles
