@@ -18,7 +18,8 @@ from otoscope import datasets
 from otoscope.cli import main
 from otoscope.datasets.contract import CONTRACT
 from otoscope.datasets.folds import declared_folds
-from otoscope.datasets.sources import FileDataset, scan
+from otoscope.datasets.sources import AudioFiles, Cut, FileDataset, Rows, assign_splits, scan
+from otoscope.datasets.sources.remarks import shared_groups
 from otoscope.types import Event
 
 NAMES = [f"{number}.wav" for number in range(12)]
@@ -463,3 +464,145 @@ def test_damaged_tables_are_refused_in_one_sentence(tmp_path: Path, name: str, c
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         _ = datasets.create(str(tmp_path / name)).splits
+
+
+def _two_seconds(folder: Path, count: int = 6) -> list[str]:
+    """Recordings of 2 s."""
+    for number in range(count):
+        helpers.write_audio(folder / f"{number}.wav", seed=number, seconds=2)
+    return [f"{number}.wav" for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("header", "events"),
+    [
+        ("IN FILE,OFFSET,DURATION,MANUAL ID", True),
+        ("file,onset,duration,species", True),
+        ("file,start,duration,species", False),
+        ("Begin File,Begin Time (s),Delta Time (s),Species", None),
+    ],
+)
+def test_a_start_and_a_duration_are_read(tmp_path: Path, header: str, events: bool | None) -> None:
+    names = _two_seconds(tmp_path)
+    lines = [f"{name},{n / 10},0.5,{('wren', 'owl')[n % 2]}" for n, name in enumerate(names)]
+    dataset = FileDataset(path=str(_write_table(tmp_path / "a.csv", [header, *lines])))
+    rows = dataset.rows
+    if events:
+        assert [row.events for row in rows] == [
+            (Event(n / 10, n / 10 + 0.5, ("wren", "owl")[n % 2]),) for n in range(6)
+        ]
+        assert any("last column" in note for note in dataset.listing.notes)
+    else:
+        expected = [(n / 10, n / 10 + 0.5) for n in range(6)]
+        assert [(row.start, row.end) for row in rows] == [pytest.approx(span) for span in expected]
+
+
+def test_files_of_a_table_are_below_its_column_of_folders(tmp_path: Path) -> None:
+    for number, folder in enumerate(["Site A", "Site B"]):
+        helpers.write_audio(tmp_path / folder / "rec.wav", seed=number)
+    lines = [r"Site A,rec.wav,0,0.1,wren", "Site B\\,rec.wav,0,0.1,owl"]
+    path = _write_table(tmp_path / "id.csv", ["FOLDER,IN FILE,OFFSET,DURATION,MANUAL ID", *lines])
+    assert [row.audio.path.parent.name for row in FileDataset(path=str(path)).listing.rows] == ["Site A", "Site B"]
+
+
+@pytest.mark.parametrize(
+    ("column", "parts"),
+    [("start", [(n / 10, None) for n in range(6)]), ("end", [(0, 1 + n / 10) for n in range(6)])],
+)
+def test_a_start_or_an_end_alone_is_read_and_said(tmp_path: Path, column: str, parts: list[tuple[float, Any]]) -> None:
+    names = _two_seconds(tmp_path)
+    lines = [f"{name},{n / 10 + (column == 'end')},{('wren', 'owl')[n % 2]}" for n, name in enumerate(names)]
+    dataset = FileDataset(path=str(_write_table(tmp_path / "a.csv", [f"file,{column},species", *lines])))
+    assert [(row.start, row.end) for row in dataset.rows] == parts
+    assert any(f"at column '{column}'" in note for note in dataset.listing.notes)
+    seconds = {len(clip.audio) / clip.rate for split in dataset.splits for clip in dataset.clips(split)}
+    assert sorted(seconds) == pytest.approx(sorted(2 - n / 10 if column == "start" else 1 + n / 10 for n in range(6)))
+
+
+def test_times_that_are_ambiguous_are_refused(tmp_path: Path) -> None:
+    _two_seconds(tmp_path, 1)
+    lines = ["0.wav,0,wren", "0.wav,1,owl"]
+    for column, message in (
+        ("start", r"rows 1 and 2 are parts of '0.wav'.*without an end.*crop=SECONDS"),
+        ("end", "without a start"),
+        ("onset", "'onset' is an onset, and an offset or a duration is missing"),
+        ("offset", "'offset' is an offset, and an onset is missing"),
+    ):
+        path = str(_write_table(tmp_path / f"{column}.csv", [f"file,{column},species", *lines]))
+        with pytest.raises(ValueError, match=message):
+            _ = FileDataset(path=path).listing
+    path = str(tmp_path / "start.csv")
+    assert [row.end for row in FileDataset(path=path, crop=0.5).rows] == [0.5, 1.5]
+    assert FileDataset(path=str(tmp_path / "onset.csv"), columns={"onset": ""}).listing.rows.events is None
+
+
+def test_the_duration_of_files_is_no_time_of_clips(tmp_path: Path) -> None:
+    names = _two_seconds(tmp_path)
+    lines = [f"{name},{('wren', 'owl')[n % 2]},1.0" for n, name in enumerate(names)]
+    dataset = FileDataset(path=str(_write_table(tmp_path / "a.csv", ["file,species,duration", *lines])))
+    assert {(row.start, row.end) for row in dataset.rows} == {(0.0, None)}
+
+
+def test_groups_in_several_splits_of_the_source_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write_files(tmp_path)
+    lines = [f"{name},{LABELS[n]},{('train', 'test')[n > 7]},s{n % 5}" for n, name in enumerate(NAMES)]
+    path = str(_write_table(tmp_path / "a.csv", ["path,label,split,speaker", *lines]))
+    (remark,) = FileDataset(path=path).remarks
+    assert remark.startswith(
+        "4 of 5 groups, such as recordings or speakers, with 10 clips, are in several splits: 's0'"
+    )
+    bench = ["bench", "--encoders", "tiny", "--probes", "linear", "--no-control", "--out", str(tmp_path / "out")]
+    assert main([*bench, "--dry-run", "--datasets", path]) == 0
+    assert f"note: a: {remark}" in capsys.readouterr().out
+    assert main(["data", "inspect", path]) == 0
+    assert remark in capsys.readouterr().out
+
+
+def _grouped(groups: list[str]) -> Rows:
+    names = [f"{number}.wav" for number in range(len(groups))]
+    labels = [(str(number % 3),) for number in range(len(groups))]
+    return Rows(ids=names, audio=AudioFiles(".", names), labels=labels, groups=[(group,) for group in groups])
+
+
+@given(order=st.permutations([str(number % 10) for number in range(60)]), seed=st.integers(0, 99))
+def test_a_cut_never_divides_a_group(order: list[str], seed: int) -> None:
+    splits = assign_splits(_grouped(order), ["0", "1", "2"], fold=None, cut=Cut(seed=seed))
+    assert shared_groups(splits, [(group,) for group in order], "splits") == []
+
+
+def test_a_single_group_that_must_be_divided_is_said(tmp_path: Path) -> None:
+    helpers.write_audio(tmp_path / "long.wav", seconds=12)
+    lines = [f"long.wav,{onset},{onset + 0.5},{('dog', 'cat')[onset % 2]}" for onset in range(12)]
+    path = str(_write_table(tmp_path / "a.csv", ["path,onset,offset,label", *lines]))
+    (remark,) = FileDataset(path=path, window=1).remarks
+    assert remark.startswith("1 of 1 groups, such as recordings or speakers, with 12 clips, are in several splits")
+
+
+def test_what_is_not_used_is_counted_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = _two_seconds(tmp_path)
+    lines = [f"{name},0.5,{1 if n else 9},wren" for n, name in enumerate(names)]
+    lines += ["1.wav,7,8,owl", "2.wav,0,1,", "3.wav,1.2,1.6,owl"]
+    path = str(_write_table(tmp_path / "events.csv", ["path,onset,offset,label", *lines]))
+    dataset = FileDataset(path=path)
+    assert [row.labels for row in dataset.rows][:4] == [("wren",), ("wren",), ("wren",), ("owl", "wren")]
+    assert dataset.rows[0].events == (Event(0.5, 2.0, "wren"),)
+    for remark in (
+        "1 events without a label were left out, in rows 8",
+        "1 events begin after the end of their audio and were left out: '1.wav at 7 s'",
+        "1 events end after their audio and were cut: '0.wav at 0.5 s'",
+    ):
+        assert remark in dataset.remarks
+    splits = [f"{name},{LABELS[n]},{('', 'train', 'test')[n % 3]}" for n, name in enumerate(names)]
+    path = str(_write_table(tmp_path / "splits.csv", ["path,label,split", *splits]))
+    assert FileDataset(path=path).remarks == ("2 of 6 clips belong to no split and are not used: '0.wav', '3.wav'",)
+    main(["data", "inspect", path])
+    assert "2 of 6 clips belong to no split" in capsys.readouterr().out
+
+
+def test_clips_without_a_label_are_counted(tmp_path: Path) -> None:
+    _write_files(tmp_path)
+    lines = [f"{name},{'' if n == 3 else LABELS[n]}" for n, name in enumerate(NAMES)]
+    path = str(_write_table(tmp_path / "a.csv", ["path,label", *lines]))
+    with pytest.raises(ValueError, match=r"1 of 12 clips have no label: '3.wav'"):
+        _ = FileDataset(path=path).rows
+    assert FileDataset(path=path, on_bad="skip").remarks == ("1 clips have no label and are left out: '3.wav'",)

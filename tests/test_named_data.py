@@ -101,7 +101,8 @@ def test_missing_damaged_and_equal_files_are_found(tmp_path: Path, capsys: pytes
 
 def test_recordings_in_several_folds_and_other_durations_are_found(tmp_path: Path) -> None:
     _, problems = _check("esc50", write_miniature("esc50", tmp_path))
-    assert "1 of 14 groups, such as recordings or speakers, are in several folds: '7'" in problems
+    shared = "1 of 14 groups, such as recordings or speakers, with 4 clips, are in several folds: '7' (1, 2)"
+    assert shared in problems
     assert "30 files last 0.05 to 0.05 s, but 5 s are published" in problems
     assert "30 files have 8000 Hz, but 44100 Hz are published" in problems
 

@@ -117,6 +117,7 @@ class Plan:
     finished : number of runs that need not be executed again.
     sizes : size of each pair, in the order of the suite.
     unavailable : the parts of the suite that cannot be used on this machine.
+    remarks : sentences about the clips of its data sets (`Dataset.remarks`).
     """
 
     suite: Suite
@@ -124,6 +125,7 @@ class Plan:
     finished: int
     sizes: Mapping[Pair, PairSize]
     unavailable: tuple[Unavailable, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -156,6 +158,7 @@ class Plan:
             lines.append(f"{pair}{control}: bank {self._bank_line(pair, to_encode)}")
             lines += [f"  {study.probe:{width}} {_study_line(study, runs)}" for study, runs in studies]
         lines += [f"missing {item.kind} {item.name!r}: {item.reason}" for item in self.unavailable]
+        lines += [f"note: {remark}" for remark in self.remarks]
         prefix = "about " if self.seconds >= 1 else ""
         lines.append(
             f"{_plural(len(self.runs), 'run')} to do, {self.finished} done; {self.bytes / 1e9:.2f} GB of banks "

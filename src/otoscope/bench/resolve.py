@@ -41,6 +41,7 @@ class ResolvedPair:
     task : kind of the task of the data set.
     control : True for an encoder with random weights.
     views : folder of the bank with the views of each few-shot draw; empty without views.
+    remarks : `Dataset.remarks`.
     """
 
     encoder: EncoderSpec
@@ -52,6 +53,7 @@ class ResolvedPair:
     task: Literal["multi-label", "multi-class"]
     control: bool
     views: Mapping[int, Path] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def control_of(self) -> str | None:
@@ -220,7 +222,9 @@ def _resolve_pairs(
         classes=len(dataset.task.classes),
         bytes=missing_bytes,
     )
-    whole = ResolvedPair(encoder_spec, dataset_spec, folds[0], identity, size, path, dataset.task.kind, encoder.control)
+    kind = dataset.task.kind
+    whole = ResolvedPair(encoder_spec, dataset_spec, folds[0], identity, size, path, kind, encoder.control)
+    whole = replace(whole, remarks=dataset.remarks)
     if not isinstance(dataset, Folds):
         return [whole]
     size = replace(size, bank=str(path), bank_clips=sum(size.clips.values()))

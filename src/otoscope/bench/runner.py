@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from otoscope.bank import Bank
@@ -158,7 +158,9 @@ class Workspace:
                 seconds = [record.train_seconds for record in records if job.matches(record)]
                 measured |= {study: sum(seconds) / len(seconds)} if seconds else {}
         sizes = {pair: resolved.size for pair, resolved in self.pairs.items()}
-        return plan.make(self.suite, sizes, finished=finished, unavailable=self.unavailable, measured=measured)
+        made = plan.make(self.suite, sizes, finished=finished, unavailable=self.unavailable, measured=measured)
+        remarks = [f"{pair.dataset}: {text}" for pair, resolved in self.pairs.items() for text in resolved.remarks]
+        return replace(made, remarks=tuple(dict.fromkeys(remarks)))
 
     def job(
         self, study: Study, runs: Sequence[Run] = (), device: str | None = None, progress: bool = False

@@ -63,12 +63,13 @@ def extract(arguments: argparse.Namespace) -> int:
     """Encode a data set into a bank and print where it is."""
     from otoscope import bank
 
+    dataset = _dataset(arguments)
     required = bank.requirements(arguments.probes.split(",")) if arguments.probes else None
     layers, content = required.layers if required else arguments.layers, required.content if required else "tokens"
     folder = "-".join([layers, *[content] * (content != "tokens"), *[arguments.dtype] * (arguments.dtype != "float16")])
     extracted = bank.extract(
         _encoder(arguments),
-        _dataset(arguments),
+        dataset,
         arguments.bank or bank_path(arguments, folder),
         splits=arguments.splits.split(",") if arguments.splits else None,
         layers=layers if layers in ("last", "all") else [int(i) for i in layers.split(",")],
@@ -78,6 +79,8 @@ def extract(arguments: argparse.Namespace) -> int:
         progress=not arguments.quiet,
         allow_shared=arguments.allow_shared,
     )
+    for remark in () if arguments.quiet else dataset.remarks:
+        print(printable(f"note: {remark}"), file=sys.stderr)
     kind = f"{content} in {arguments.dtype}"
     splits = ", ".join(extracted.splits)
     name = f"{arguments.dataset} by {label(arguments)}"

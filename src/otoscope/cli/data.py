@@ -69,8 +69,9 @@ def locate(text: str, options: dict[str, Any], on_bad: str | None) -> tuple[str,
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Print what is understood of a path, and write a card if that was asked for."""
+    from otoscope.datasets.sources.cards import write_card
     from otoscope.datasets.sources.description import describe
-    from otoscope.datasets.sources.files import FileDataset, write_card
+    from otoscope.datasets.sources.files import FileDataset
 
     options = dict(arguments.dataset_option) | ({"on_bad": arguments.on_bad} if arguments.on_bad else {})
     dataset = FileDataset(path=arguments.path, **options)

@@ -65,6 +65,14 @@ class Dataset(Identified, ABC):
         """
         return dataset_identity(self.name, self.options_text, self.code_text, content_of(self))
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences about clips and events that are left out, and about groups in several splits; by default none.
+
+        Plans of suites and `otoscope extract` show them.
+        """
+        return ()
+
     @abstractmethod
     def clips(self, split: str) -> Sequence[Clip]:
         """Return the clips of one split, in the same order at every call.
@@ -177,7 +185,7 @@ def locate(name: str, options: Mapping[str, Any] | None = None) -> tuple[str, di
         if os.sep in name or path.suffix:
             raise FileNotFoundError(f"there is no data set at {name}: no such file or folder; check the path")
         return name, given
-    from otoscope.datasets.sources.files import declared_name
+    from otoscope.datasets.sources.cards import declared_name
 
     name = declared_name(path)
     return f"{name}-files" if name in registry.names() else name, given | {"path": str(path.absolute())}

@@ -129,6 +129,11 @@ class Folds(Dataset):
         return self._united[1]
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """Those of the first fold; what it says of folds is about all of them."""
+        return self._first.remarks
+
+    @property
     def _first(self) -> Dataset:
         return next(iter(self._members.values()))
 
@@ -199,6 +204,11 @@ class OneFold(Dataset):
     def identity_digest(self) -> str:
         """The identity of the data set with all its folds."""
         return self.whole.identity_digest
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Those of the data set with all its folds."""
+        return self.whole.remarks
 
     def clips(self, split: str) -> Sequence[Clip]:
         """Return the clips of one split of the fold, as `Dataset.clips`."""

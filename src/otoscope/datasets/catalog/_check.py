@@ -10,8 +10,8 @@ from otoscope.datasets.catalog._declaration import Declaration
 from otoscope.datasets.catalog._named import NamedDataset
 from otoscope.datasets.sources import AudioFile, Rows, split_names
 from otoscope.datasets.sources.description import Description, audio_text
+from otoscope.datasets.sources.remarks import shared_groups
 from otoscope.datasets.sources.scan import AudioScan, scan_audio
-from otoscope.types import HELD_OUT
 
 _NAMED = 3
 
@@ -43,7 +43,9 @@ def check_copy(dataset: NamedDataset, *, audio: bool = True) -> Description:
     if len(rows):
         report = dataset.audio_report if audio else scan_audio(rows, decoded=False)
         facts.append(("audio", audio_text(report)))
-        problems += [*report.problems(), *_unlike(report, about), *_shared_groups(rows)]
+        problems += [*report.problems(), *_unlike(report, about)]
+        parts, what = (rows.splits, "splits") if rows.folds is None else (rows.folds, "folds")
+        problems += shared_groups(parts, rows.groups, what) if parts is not None and rows.groups is not None else []
         problems += _duplicates(rows) if audio else []
     return Description(facts, problems)
 
@@ -92,24 +94,6 @@ def _unlike(report: AudioScan, about: Declaration) -> Iterator[str]:
         if outside:
             span = f"{low:g} s" if low == high else f"{low:g} to {high:g} s"
             yield f"{len(outside):,} files last {min(outside):.3g} to {max(outside):.3g} s, but {span} are published"
-
-
-def _shared_groups(rows: Rows) -> Iterator[str]:
-    """Groups of the held-out split, or of a fold, that are in others, too."""
-    if rows.groups is None:
-        return
-    parts = rows.folds if rows.folds is not None else rows.splits
-    if parts is None:
-        return
-    parts_of: dict[str, set[str]] = {}
-    for part, groups in zip(parts, rows.groups, strict=True):
-        for group in groups:
-            parts_of.setdefault(group, set()).add(part)
-    what = "folds" if rows.folds is not None else "splits"
-    shared = [group for group, where in parts_of.items() if len(where) > 1 and (what == "folds" or HELD_OUT in where)]
-    if shared:
-        groups_of = f"{len(shared):,} of {len(parts_of):,} groups, such as recordings or speakers,"
-        yield f"{groups_of} are in several {what}: {_some(shared)}"
 
 
 def _duplicates(rows: Rows) -> Iterator[str]:

@@ -40,9 +40,10 @@ Public data sets are in `otoscope.datasets.catalog`, with their official layout 
 """
 
 from otoscope.datasets.sources.audio import Audio, AudioFile, AudioFiles, ParquetCell, TarMember
+from otoscope.datasets.sources.cards import read_card
 from otoscope.datasets.sources.column import Column
 from otoscope.datasets.sources.dataset import RowDataset
-from otoscope.datasets.sources.files import FileDataset, read_card
+from otoscope.datasets.sources.files import FileDataset
 from otoscope.datasets.sources.folder import MatchedFiles, find_audio, list_audio
 from otoscope.datasets.sources.labels import find_separator, one_each, several
 from otoscope.datasets.sources.length import Length, apply_length, events_between

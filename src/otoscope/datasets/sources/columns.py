@@ -13,7 +13,9 @@ from otoscope.registry import unknown
 
 _NAMES = {
     "path": "path file filename file_name filepath file_path audio audio_path audio_file audio_filename wav wav_path "
-    "wav_file fname slice_file_name begin_path begin_file recording_path clip_path sound_file name clip recording id",
+    "wav_file fname slice_file_name begin_path begin_file recording_path clip_path sound_file in_file name clip "
+    "recording id",
+    "folder": "folder subfolder directory",
     "split": "split splits set subset partition",
     "fold": "fold folds cv_fold",
     "group": "group groups speaker speaker_id src_file site recording_id recordist subject subject_id session",
@@ -21,11 +23,15 @@ _NAMES = {
     "end": "end end_time end_s end_seconds stop t_end",
     "onset": "onset onset_s onset_seconds event_onset",
     "offset": "offset offset_s offset_seconds event_offset",
+    "duration": "duration duration_s duration_seconds dur length_s length_seconds event_duration delta_time_s",
 }
 _LABELS = (
     "label labels class classes category categories tag tags species event_label class_name class_label annotation"
 )
-_WEAK_LABELS = "primary_label ebird_code genre instrument emotion word target targets class_id label_id classid event"
+_WEAK_LABELS = (
+    "primary_label ebird_code genre instrument emotion word target targets class_id label_id classid event manual_id "
+    "auto_id common_name scientific_name"
+)
 _RAVEN = ("begin_time_s", "end_time_s")
 
 
@@ -36,11 +42,13 @@ class Columns:
     Parameters
     ----------
     label : the column of labels; None for a table that only lists files.
-    path, split, fold, group, start, end, onset, offset : the other columns.
+    path, folder, split, fold, group, start, end, onset, offset, duration : the other columns. Of the times, only those
+        that are read: start, end or duration of clips, or onset and offset or duration of events.
     """
 
     label: str | None
     path: str | None = None
+    folder: str | None = None
     split: str | None = None
     fold: str | None = None
     group: str | None = None
@@ -48,11 +56,31 @@ class Columns:
     end: str | None = None
     onset: str | None = None
     offset: str | None = None
+    duration: str | None = None
 
     @property
     def events(self) -> bool:
-        """Whether the table lists events: it has onsets and offsets."""
-        return self.onset is not None and self.offset is not None
+        """Whether the table lists events."""
+        return self.onset is not None
+
+    @property
+    def times_text(self) -> str:
+        """A sentence about columns of times that are not a start and an end, or an onset and an offset; "" for others.
+
+        Examples
+        --------
+        >>> Columns("species", start="begin").times_text
+        "clips begin at column 'begin' and end with the file"
+        """
+        if self.duration:
+            return f"{'events' if self.events else 'clips'} begin at column {self.onset or self.start!r} and last " + (
+                f"column {self.duration!r}"
+            )
+        if self.start and not self.end:
+            return f"clips begin at column {self.start!r} and end with the file"
+        if self.end and not self.start:
+            return f"clips begin with the file and end at column {self.end!r}"
+        return ""
 
 
 def plain_name(name: str) -> str:
@@ -98,8 +126,7 @@ def find_columns(table: Table, settings: Settings, *, needs_path: bool = True) -
         roles["path"] = _path_column(table, roles["path"])
     if roles["onset"] is None and all(name in plain for name in _RAVEN) and "start" not in settings.columns:
         roles["onset"], roles["offset"] = (plain[name] for name in _RAVEN)
-    if roles["onset"] and roles["offset"]:
-        roles["start"] = roles["end"] = None
+    _choose_times(table, roles, settings)
     if needs_path and not roles["path"]:
         raise ValueError(
             f"{table.path}: no column names audio files; its columns: {', '.join(table.columns)}. "
@@ -107,6 +134,32 @@ def find_columns(table: Table, settings: Settings, *, needs_path: bool = True) -
         )
     others = {name for name in roles.values() if name}
     return Columns(_label_column(table, settings, plain, others), **roles)
+
+
+def _choose_times(table: Table, roles: dict[str, str | None], settings: Settings) -> None:
+    """Keep the columns of times that are read: those of events, or else those of clips.
+
+    Raises
+    ------
+    ValueError : when an onset has neither an offset nor a duration, or an offset has neither an onset nor a duration.
+    """
+    if any(settings.columns.get(role) for role in ("start", "end")):  # the user says that lines are clips
+        roles |= {role: settings.columns.get(role) or None for role in ("onset", "offset")}
+    onset, offset, duration = roles["onset"], roles["offset"], roles["duration"]
+    if onset is None and offset and duration and roles["start"] is None:  # as Kaleidoscope: OFFSET in the file
+        onset, offset = offset, None
+    if onset is None and offset is None:
+        if roles["end"] or not roles["start"]:
+            roles["duration"] = None  # that of the file
+        return
+    if onset is None or (offset is None and duration is None):
+        name, missing = (onset, "an offset or a duration") if onset else (offset, "an onset")
+        raise ValueError(
+            f"{table.path}: column {name!r} is {'an onset' if onset else 'an offset'}, and {missing} is missing; its "
+            f'columns: {", ".join(table.columns)}. Name it, such as --dataset-option \'columns={{"duration": '
+            f'"NAME"}}\', or say that there is none: \'columns={{"{"onset" if onset else "offset"}": ""}}\''
+        )
+    roles |= {"onset": onset, "offset": offset, "duration": None if offset else duration, "start": None, "end": None}
 
 
 def _label_column(table: Table, settings: Settings, plain: dict[str, str], others: set[str]) -> str | None:

@@ -14,8 +14,9 @@ from otoscope.datasets.base import Dataset
 from otoscope.datasets.sources.audio import AudioFile, bind_audio
 from otoscope.datasets.sources.column import Column
 from otoscope.datasets.sources.length import Length, apply_length
+from otoscope.datasets.sources.remarks import in_no_split, shared_groups
 from otoscope.datasets.sources.rows import Rows
-from otoscope.datasets.sources.splits import Cut, assign_splits, fold_names
+from otoscope.datasets.sources.splits import Cut, assign_splits, fold_names, is_cut
 from otoscope.registry import unknown
 from otoscope.types import HELD_OUT, Clip, Task
 
@@ -98,6 +99,25 @@ class RowDataset(Dataset):
     def folds(self) -> list[str]:
         """Names of the folds; an empty list where the rows have no folds."""
         return fold_names(self.rows)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the splits are a stratified cut, because the source has neither splits nor folds."""
+        return self.fold is None and is_cut(self.rows, self.split_roles)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """As `Dataset.remarks`: by default `split_remarks`."""
+        return self.split_remarks
+
+    @property
+    def split_remarks(self) -> tuple[str, ...]:
+        """Sentences about rows that belong to no split, and about groups in several splits or folds."""
+        rows, splits = self.rows, self._split_of
+        by_fold = rows.folds is not None and (self.fold is not None or rows.splits is None)
+        parts, what = (rows.folds or (), "folds") if by_fold else (splits, "splits")
+        shared = shared_groups(parts, rows.groups, what) if rows.groups is not None else []
+        return (*in_no_split(rows, splits), *shared)
 
     def clips(self, split: str) -> Sequence[Clip]:
         """Return the clips of one split in the order of the rows, as `Dataset.clips`."""

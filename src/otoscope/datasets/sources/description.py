@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from otoscope.datasets.checks import checked_clips
 from otoscope.datasets.sources.files import FileDataset
+from otoscope.datasets.sources.remarks import name_some
 from otoscope.datasets.sources.scan import AudioScan, scan_audio
 from otoscope.types import Task
 
@@ -59,6 +60,7 @@ def describe(dataset: FileDataset, *, audio: bool = True) -> Description:
     facts += [("note", note) for note in listing.notes]
     try:
         facts += _task_facts(dataset.task, dataset)
+        problems += [*dataset.corrections, *dataset.split_remarks]
         checked_clips(dataset)
     except (ValueError, OSError) as error:
         problems.append(str(error))
@@ -69,7 +71,7 @@ def _missing(dataset: FileDataset) -> list[str]:
     listing = dataset.listing
     if not listing.missing:
         return []
-    names = ", ".join(map(repr, listing.missing[:3])) + (" ..." if len(listing.missing) > 3 else "")
+    names = name_some(listing.missing)
     return [f"the audio of {len(listing.missing)} of {listing.listed} clips is missing: {names}"]
 
 
@@ -81,17 +83,25 @@ def _task_facts(task: Task, dataset: FileDataset) -> list[tuple[str, str]]:
     used = f"{len(dataset.read()):,} of {dataset.listing.listed:,}"
     clips = f"{used} in the source" if dataset.length.window is None else f"{len(rows):,} from {used} recordings"
     facts.append(("clips", f"{clips}; length policy: {dataset.length}"))
-    if rows.labels is not None and (empty := sum(not labels for labels in rows.labels)):
-        facts.append(("", f"{empty:,} without a label"))
+    if empty := [number for number, labels in enumerate(rows.labels or ()) if not labels]:
+        facts.append(("", f"{len(empty):,} without a label: {name_some([rows.ids[number] for number in empty])}"))
     facts.append(("splits", _split_text(dataset)))
     if rows.folds is not None:
         facts.append(("folds", f"{', '.join(dataset.folds)}; all are measured, --dataset-option fold=NAME chooses one"))
     groups = {group for several in rows.groups or () for group in several}
     if groups:
-        facts.append(("groups", f"{len(groups):,}, kept in one split where it is cut"))
+        facts.append(("groups", f"{len(groups):,}{_kept(dataset)}"))
     if rows.events is not None:
         facts.append(("events", f"{sum(map(len, rows.events)):,}"))
     return facts
+
+
+def _kept(dataset: FileDataset) -> str:
+    """Whether a cut keeps each group in one split."""
+    if not dataset.is_cut:
+        return ""
+    divided = any("groups" in remark for remark in dataset.split_remarks)
+    return ", too few or too large to keep each in one split" if divided else ", each kept in one split"
 
 
 def _class_text(classes: Sequence[str], counts: Counter[str]) -> str:
@@ -105,10 +115,9 @@ def _split_text(dataset: FileDataset) -> str:
     rows, cut = dataset.rows, dataset.cut
     if dataset.fold is not None or (rows.folds is not None and rows.splits is None):
         return f"{sizes}; the held-out fold is {dataset.fold or dataset.folds[0]}"
-    names = {name for name in rows.splits or () if name}
-    if len(names) > 1:
-        return f"{sizes}; from the source ({', '.join(sorted(names))})"
-    return f"{sizes}; cut by iterative stratification, seed {cut.seed}"
+    if dataset.is_cut:
+        return f"{sizes}; cut by iterative stratification, seed {cut.seed}"
+    return f"{sizes}; from the source ({', '.join(sorted({name for name in rows.splits or () if name}))})"
 
 
 def audio_text(report: AudioScan) -> str:

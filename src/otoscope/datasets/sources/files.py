@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from otoscope.datasets.base import Dataset
+from otoscope.datasets.sources.cards import declared_name, read_card
+from otoscope.datasets.sources.corrected import corrected_labels
 from otoscope.datasets.sources.dataset import RowDataset
 from otoscope.datasets.sources.layouts import read_path
 from otoscope.datasets.sources.patterns import read_names
+from otoscope.datasets.sources.remarks import cut_events, name_some
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.scan import AudioScan, scan_audio
 from otoscope.datasets.sources.settings import Listing, Settings
@@ -110,11 +110,35 @@ short, overlap, validation, test, seed, on_bad : as in `Settings`; None for the 
         if listing.missing and self.settings.on_bad == "fail":
             raise FileNotFoundError(
                 f"{self.path}: the audio of {len(listing.missing)} of {listing.listed} clips is missing: "
-                f"{_some(listing.missing)}. Correct the paths, or say where the audio is with --dataset-option "
+                f"{name_some(listing.missing)}. Correct the paths, or say where the audio is with --dataset-option "
                 "audio=FOLDER, or leave these clips out with --on-bad skip"
             )
-        rows = listing.rows if listing.rows.events is not None else self._labelled(listing.rows)
+        rows = self._labelled(listing.rows) if listing.rows.events is None else self._cut_events[0]
         return self._usable(rows)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """As `Dataset.remarks`: missing audio and audio that cannot be used, `corrections` and `split_remarks`."""
+        rows, sentences = self.rows, []  # reads the audio first
+        for names, words in ((self.listing.missing, "is missing"), (self.audio_report.unusable, "cannot be used")):
+            if names:
+                counted = f"the audio of {len(names):,} of {self.listing.listed:,} clips {words}"
+                sentences.append(f"{counted}; these clips are left out: {name_some(list(names))}")
+        return (*sentences, *self.corrections, *self.split_remarks) if len(rows) else ()
+
+    @property
+    def corrections(self) -> list[str]:
+        """Sentences about labels and events of the source that are left out or cut."""
+        without = self._without_label if self.settings.on_bad == "skip" else []
+        some = name_some([self.listing.rows.ids[number] for number in without])
+        unlabelled = [f"{len(without):,} clips have no label and are left out: {some}"] if without else []
+        return [*self.listing.left_out, *self._cut_events[1], *unlabelled]
+
+    @cached_property
+    def _cut_events(self) -> tuple[Rows, list[str]]:
+        """The rows with events that do not end after their audio, and what was cut."""
+        rows, ending = self.listing.rows, self.audio_report.ending
+        return cut_events(rows, ending) if rows.events is not None and ending else (rows, [])
 
     @cached_property
     def audio_report(self) -> AudioScan:
@@ -139,155 +163,25 @@ short, overlap, validation, test, seed, on_bad : as in `Settings`; None for the 
             )
         return rows.take([number for number, id in enumerate(rows.ids) if id not in report.unusable])
 
-    def _labelled(self, rows: Rows) -> Rows:
-        """The rows with labels, where nearly every row has exactly one: a row without is then no negative example."""
-        labels = rows.labels or []
-        counts = Counter(map(len, labels))
+    @cached_property
+    def _without_label(self) -> list[int]:
+        """The rows without a label where nearly every row has exactly one: they are no negative examples."""
+        rows = self.listing.rows
+        counts = Counter(map(len, rows.labels or []))
         kind = self.kind or ("multi-class" if set(counts) <= {0, 1} else "multi-label")
-        if kind != "multi-class" or not counts[0]:
+        if kind != "multi-class" or rows.events is not None:
+            return []
+        return [number for number, several in enumerate(rows.labels or []) if not several]
+
+    def _labelled(self, rows: Rows) -> Rows:
+        """The rows that have a label, if they must have one."""
+        without = self._without_label
+        if not without:
             return rows
-        without = [number for number, several in enumerate(labels) if not several]
         if self.settings.on_bad == "fail":
             raise ValueError(
                 f"{self.path}: {len(without)} of {len(rows)} clips have no label: "
-                f"{_some([rows.ids[number] for number in without])}. Label them, leave them out with --on-bad skip, or "
-                "count them as clips without any class with --dataset-option kind=multi-label"
+                f"{name_some([rows.ids[number] for number in without])}. Label them, leave them out with --on-bad "
+                "skip, or count them as clips without any class with --dataset-option kind=multi-label"
             )
-        return rows.take([number for number, several in enumerate(labels) if several])
-
-
-def read_card(path: Path) -> dict[str, Any]:
-    """Read a card: options of `FileDataset` in TOML.
-
-    Parameters
-    ----------
-    path : the card.
-
-    Raises
-    ------
-    FileNotFoundError : when there is no such file.
-    ValueError : when it is not valid TOML, or has no key `path`.
-    """
-    try:
-        card = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from error
-    if not isinstance(card.get("path"), str):
-        raise ValueError(f'{path}: a card needs the key path, such as path = "birds.csv"')
-    return card
-
-
-def declared_name(path: Path) -> str:
-    """The name of the data set at a path: that in the card, or `name_of_path`."""
-    card = read_card(path) if path.suffix.lower() == ".toml" and path.is_file() else {}
-    return str(card.get("name") or name_of_path(str(path)))
-
-
-def name_of_path(path: str) -> str:
-    """The name of a data set at a path: that of the folder, or of the file without its suffix.
-
-    Examples
-    --------
-    >>> name_of_path("data/birds.csv"), name_of_path("data/my birds/")
-    ('birds', 'my birds')
-    """
-    absolute = Path(path).absolute()
-    return absolute.name if absolute.is_dir() or not absolute.suffix else absolute.stem
-
-
-def corrected_labels(listing: Listing, settings: Settings) -> Rows:
-    """Merge labels that differ only in capital letters and spaces, if the settings say so, and select classes.
-
-    Parameters
-    ----------
-    listing : what the path lists. A sentence is added to its notes for each kind of correction, made or offered.
-    settings : the settings.
-
-    Returns
-    -------
-    The rows with corrected labels.
-    """
-    rows = listing.rows
-    if rows.labels is None:
-        return rows
-    counts: Counter[str] = Counter()
-    for labels, times in Counter(rows.labels).items():
-        counts.update(dict.fromkeys(labels, times))
-    alike: dict[str, list[str]] = {}
-    for label, _ in counts.most_common():
-        alike.setdefault(" ".join(label.split()).casefold(), []).append(label)
-    several = [same for same in alike.values() if len(same) > 1]
-    new = {label: label for label in counts}
-    if several:
-        examples = "; ".join(" = ".join(repr(label) for label in same) for same in several[:3])
-        if settings.merge_labels:
-            new |= {label: same[0] for same in several for label in same}
-        advice = "they were merged" if settings.merge_labels else "--dataset-option merge_labels=true merges them"
-        sentences = listing.notes if settings.merge_labels else listing.problems
-        sentences.append(f"labels that differ only in capital letters or spaces: {examples}; {advice}")
-    if settings.classes:
-        unused = sorted(set(counts) - set(settings.classes))
-        if unused:
-            listing.notes.append(f"{len(unused)} labels are not among the classes and were left out: {_some(unused)}")
-        new = {label: target for label, target in new.items() if target in settings.classes}
-    if all(label == target for label, target in new.items()) and len(new) == len(counts):
-        return rows
-    return _renamed(rows, new)
-
-
-def _renamed(rows: Rows, new: Mapping[str, str]) -> Rows:
-    """Rows with other labels; labels that are not in `new` are left out."""
-    assert rows.labels is not None
-    known = {
-        labels: tuple(dict.fromkeys(new[label] for label in labels if label in new)) for labels in set(rows.labels)
-    }
-    labels = [known[several] for several in rows.labels]
-    if rows.events is None:
-        return replace(rows, labels=labels)
-    events = [tuple(replace(e, label=new[e.label]) for e in several if e.label in new) for several in rows.events]
-    return replace(rows, labels=labels, events=events)
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(map(repr, names[:3])) + more
-
-
-def write_card(path: Path, dataset: FileDataset) -> None:
-    """Write the options of a data set into a card, with its classes.
-
-    Parameters
-    ----------
-    path : the card, a file with the suffix .toml. An existing file is not replaced.
-    dataset : the data set.
-
-    Raises
-    ------
-    FileExistsError : when there is such a file.
-    """
-    if path.exists():
-        raise FileExistsError(f"{path} exists; remove it, or choose another name for the card")
-    source = os.path.relpath(dataset.path.absolute(), path.absolute().parent)
-    values: dict[str, Any] = {"name": dataset.name, "path": Path(source).as_posix()}
-    if dataset.fold is not None:
-        values["fold"] = dataset.fold
-    for field in fields(Settings):
-        value = getattr(dataset.settings, field.name)
-        if value not in (None, (), {}):
-            values[field.name] = value
-    values.setdefault("kind", dataset.task.kind)
-    values.setdefault("metric", dataset.task.metric)
-    values.setdefault("classes", dataset.task.classes)
-    path.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in values.items()), encoding="utf-8")
-
-
-def _toml(value: Any) -> str:
-    """A value in TOML: texts are written as in JSON, which is valid TOML."""
-    if isinstance(value, bool | int | float):
-        return json.dumps(value)
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_toml(str(key))} = {_toml(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+        return rows.take(np.setdiff1d(np.arange(len(rows)), without))

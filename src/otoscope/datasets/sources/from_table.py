@@ -47,7 +47,7 @@ def rows_of_table(table: Table, settings: Settings, layout: str, place: Place | 
             f"{table.path}: no column of labels was recognised; its columns: {', '.join(table.columns)}. "
             "Say which one it is: --dataset-option label=NAME"
         )
-    names = table[columns.path] if columns.path else [str(number) for number in range(len(table))]
+    names = _paths(table, columns) if columns.path else [str(number) for number in range(len(table))]
     if callable(place):
         audio, notes = place(names)
     else:
@@ -55,7 +55,7 @@ def rows_of_table(table: Table, settings: Settings, layout: str, place: Place | 
     lines = _Lines(table, columns, settings, names, audio)
     rows = lines.events() if columns.events else lines.clips()
     notes = [*lines.notes, *notes, *lines.counted()]
-    return Listing(layout, rows, lines.listed, missing=lines.missing, notes=notes, problems=lines.problems)
+    return Listing(layout, rows, lines.listed, None, None, lines.missing, notes, lines.problems, lines.left_out)
 
 
 class _Lines:
@@ -70,8 +70,10 @@ class _Lines:
         audio: Sequence[Audio | None],
     ) -> None:
         self.table, self.columns, self.names, self.audio = table, columns, names, audio
+        self._cropped = settings.crop is not None
         self.missing: list[str] = []
         self.problems: list[str] = []
+        self.left_out: list[str] = []
         self.listed = self._repeated = 0
         assert columns.label is not None
         texts = table[columns.label]
@@ -81,6 +83,7 @@ class _Lines:
             separator = "" if columns.events else find_separator(texts, plural)
         self.labels = several(texts, separator)
         self.notes = [f"labels are column {columns.label!r}{f', separated by {separator!r}' if separator else ''}"]
+        self.notes += [columns.times_text] if columns.times_text else []
         commas = sum("," in text for text in set(texts)) if not separator else 0
         if commas and not any(text.startswith("[") for text in texts[:100]):
             self.problems.append(
@@ -90,8 +93,7 @@ class _Lines:
     def clips(self) -> Rows:
         """One row for each part of an audio file."""
         columns, table = self.columns, self.table
-        starts = [_seconds(value) for value in self._times(columns.start)] if columns.start else None
-        ends = self._times(columns.end) if columns.end else None
+        starts, ends = self._parts()
         if len(set(self.names)) == len(self.names):
             kept = self._present(range(len(table)))
             labels = self.labels
@@ -113,11 +115,15 @@ class _Lines:
 
     def events(self) -> Rows:
         """One row for each audio file, with its events."""
-        onsets, offsets = (self._times(name) for name in (self.columns.onset, self.columns.offset))
+        onsets = self._times(self.columns.onset)
+        offsets = self._ends(onsets) if self.columns.duration else self._times(self.columns.offset)
         lines: dict[str, list[int]] = {}
         for number, name in enumerate(self.names):
             lines.setdefault(name, []).append(number)
         first = self._present([numbers[0] for numbers in lines.values()])
+        if without := [number for number, labels in enumerate(self.labels) if not labels]:
+            some = ", ".join(str(number + 1) for number in without[:3]) + (" ..." if len(without) > 3 else "")
+            self.left_out.append(f"{len(without):,} events without a label were left out, in rows {some}")
         events = [
             tuple(self._event(n, onsets[n], offsets[n]) for n in lines[self.names[f]] if self.labels[n]) for f in first
         ]
@@ -144,6 +150,42 @@ class _Lines:
             return Event(_seconds(onset), float("nan") if offset is None else offset, label)
         except ValueError as error:
             raise ValueError(f"{self.table.path}, row {line + 1}: {error}") from error
+
+    def _parts(self) -> tuple[list[float] | None, list[float | None] | None]:
+        """The start and the end of each clip in its file; None where all clips begin, or end, with their file."""
+        columns = self.columns
+        given = self._times(columns.start) if columns.start else None
+        starts = [_seconds(value) for value in given] if given is not None else None
+        ends = self._times(columns.end) if columns.end else None
+        if starts is not None and columns.duration:
+            ends = self._ends(starts)
+        if not self._cropped and (starts is None) != (ends is None):
+            self._expect_one_part(starts or ends or [])
+        return starts, ends
+
+    def _expect_one_part(self, times: Sequence[float | None]) -> None:
+        """Raise `ValueError` where clips of one file would overlap, because only their start or their end is known."""
+        first: dict[str, int] = {}
+        for line, name in enumerate(self.names):
+            before = first.setdefault(name, line)
+            if times[before] != times[line]:
+                known, missing = ("start", "end") if self.columns.start else ("end", "start")
+                raise ValueError(
+                    f"{self.table.path}: rows {before + 1} and {line + 1} are parts of {name!r} with another {known} "
+                    f"and without {'an' if missing == 'end' else 'a'} {missing}, so they overlap. Name a column with "
+                    f'the missing time, such as --dataset-option \'columns={{"{missing}": "NAME"}}\' or "duration"'
+                    + (
+                        ", or give the length of all clips with --dataset-option crop=SECONDS"
+                        if known == "start"
+                        else ""
+                    )
+                )
+
+    def _ends(self, starts: Sequence[float | None]) -> list[float | None]:
+        """The start plus the duration of each line; None where one of them is empty."""
+        durations = self._times(self.columns.duration)
+        pairs = zip(starts, durations, strict=True)
+        return [None if start is None or seconds is None else start + seconds for start, seconds in pairs]
 
     def _times(self, name: str | None) -> list[float | None]:
         """A column of times in seconds; None where it is empty."""
@@ -184,6 +226,18 @@ class _Lines:
                 self._repeated += 1
             labels[before] = tuple(dict.fromkeys((*labels[before], *labels[line])))
         return self._present(list(first.values())), labels
+
+
+def _paths(table: Table, columns: Columns) -> Sequence[str]:
+    """The column of paths, below the folders of the column of folders if there is one."""
+    assert columns.path is not None
+    names = table[columns.path]
+    if columns.folder is None:
+        return names
+    folders = [folder.replace("\\", "/").strip("/") for folder in table[columns.folder]]
+    return [
+        f"{folder}/{name}" if folder and "/" not in name else name for folder, name in zip(folders, names, strict=True)
+    ]
 
 
 def _seconds(value: float | None) -> float:

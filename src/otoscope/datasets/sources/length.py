@@ -25,7 +25,9 @@ class Length:
     hop : time from the start of a window to that of the next one, in seconds. None for a single window at the start of
         each row, which crops it.
     short : what happens to a window that the audio does not fill. "keep": it is shorter. "pad": zeros are added at its
-        end. "tile": its audio is repeated. "drop": it is left out.
+        end. "tile": its audio is repeated. "drop": it is left out. A last window that is filled by less than half is no
+        clip of its own: with "keep" it is joined to the window before if there is no gap between them, otherwise it is
+        left out.
     overlap : an event belongs to a window if it overlaps it by more than this many seconds.
 
     Raises
@@ -34,8 +36,10 @@ class Length:
 
     Examples
     --------
-    >>> Length(window=5, hop=5).spans(12)
-    [(0.0, 5.0), (5.0, 10.0), (10.0, 12.0)]
+    >>> Length(window=5, hop=5).spans(13)
+    [(0.0, 5.0), (5.0, 10.0), (10.0, 13.0)]
+    >>> Length(window=5, hop=5).spans(12), Length(window=5, hop=5, short="pad").spans(12)
+    ([(0.0, 5.0), (5.0, 12.0)], [(0.0, 5.0), (5.0, 10.0)])
     >>> Length(window=5, hop=2.5, short="drop").spans(9)
     [(0.0, 5.0), (2.5, 7.5)]
     """
@@ -60,9 +64,13 @@ class Length:
         if self.window is None:
             return "whole clips"
         short = {"keep": "kept", "pad": "padded with zeros", "tile": "repeated", "drop": "left out"}[self.short]
-        part = f"the first {self.window:g} s" if self.hop is None else f"windows of {self.window:g} s"
-        every = "" if self.hop is None else f" every {self.hop:g} s"
-        return f"{part}{every}; shorter ones are {short}"
+        if self.hop is None:
+            return f"the first {self.window:g} s; shorter ones are {short}"
+        joined = self.short == "keep" and self.hop <= self.window
+        under_half = (
+            "" if self.short == "drop" else f", under half {'joined to the one before' if joined else 'left out'}"
+        )
+        return f"windows of {self.window:g} s every {self.hop:g} s; a shorter last one is {short}{under_half}"
 
     def spans(self, seconds: float) -> list[tuple[float, float]]:
         """The start and end of each window, in seconds from the start of the audio.
@@ -79,8 +87,12 @@ class Length:
         count = 1 if self.hop is None else 1 + max(0, math.ceil((reach - self.window) / hop))
         starts = [number * hop if number else 0.0 for number in range(count)]
         spans = [(float(start), float(min(start + self.window, seconds))) for start in starts if start < reach]
-        complete = self.window - 1e-3
-        return [(a, b) for a, b in spans if self.short != "drop" or b - a >= complete]
+        if self.short == "drop":
+            return [(a, b) for a, b in spans if b - a >= self.window - 1e-3]
+        if len(spans) < 2 or spans[-1][1] - spans[-1][0] >= self.window / 2 - 1e-6:
+            return spans
+        *others, (start, end), (last, stop) = spans
+        return [*others, (start, stop if self.short == "keep" and end >= last - 1e-6 else end)]
 
 
 def apply_length(rows: Rows, length: Length) -> Rows:

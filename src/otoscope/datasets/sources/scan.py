@@ -52,6 +52,7 @@ class AudioScan:
     longest : duration of the longest clip in seconds.
     unusable : why the audio of a row cannot be used, by its id.
     silent : ids of rows in files whose samples are all zero.
+    ending : duration of the audio in seconds of each row with an event that ends after it, by the id of the row.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -60,6 +61,7 @@ class AudioScan:
     longest: float = 0.0
     unusable: dict[str, str] = field(default_factory=dict)
     silent: list[str] = field(default_factory=list)
+    ending: dict[str, float] = field(default_factory=dict)
 
     def problems(self) -> list[str]:
         """Sentences that name the first clips with a problem."""
@@ -162,6 +164,9 @@ def _add(report: AudioScan, rows: Rows, numbers: list[int], result: FileCheck) -
     report.rates.append(result.info.rate)
     report.channels.append(result.info.channels)
     report.silent += ids if result.silent else []
+    if rows.events is not None:
+        late = [n for n in numbers if any(event.offset > result.info.seconds for event in rows.events[n])]
+        report.ending |= {rows.ids[number]: result.info.seconds for number in late}
     for number, start, end in _spans(rows, numbers, result.info):
         if start >= result.info.seconds or end > result.info.seconds + 0.1 or end <= start:
             reason = f"the part from {start:g} s to {end:g} s is not in the file, which lasts {result.info.seconds:g} s"

@@ -23,8 +23,8 @@ class Settings:
     Parameters
     ----------
     label : the column with the labels; None for the only one that looks like it.
-    columns : names of other columns by their role: path, split, fold, group, start, end, onset, offset. An empty name
-        says that the table has no such column.
+    columns : names of other columns by their role: path, folder, split, fold, group, start, end, onset, offset,
+        duration. An empty name says that the table has no such column.
     separator : what stands between several labels in one field; None to recognise it, "" for one label in each field.
     pattern : a regular expression that finds the split, fold, group or label in the name of a file, by groups of these
         names, such as "(?P<fold>[0-9])-(?P<group>[0-9]+)-"; None where names tell nothing.
@@ -36,7 +36,7 @@ class Settings:
     merge_labels : whether labels that differ only in capital letters and spaces are one class.
     window, hop : cut windows of this many seconds, one every `hop` seconds (default: `window`).
     crop : use only the first seconds of each clip; not together with `window`.
-    short : what happens to a window that the audio does not fill: "keep", "pad", "tile" or "drop".
+    short : what happens to a window that the audio does not fill: "keep", "pad", "tile" or "drop" (`Length`).
     overlap : an event belongs to a window if it overlaps it by more than this many seconds.
     validation, test, seed : shares and seed of the stratified cut, made where there are no splits and no folds.
     on_bad : "fail" refuses a data set with clips whose audio is missing or cannot be used, "skip" leaves them out.
@@ -117,7 +117,7 @@ class Settings:
         return Cut(self.validation, self.test, self.seed)
 
 
-ROLES = ("path", "split", "fold", "group", "start", "end", "onset", "offset")
+ROLES = ("path", "folder", "split", "fold", "group", "start", "end", "onset", "offset", "duration")
 """The roles of columns beside the labels."""
 
 
@@ -135,6 +135,7 @@ class Listing:
     missing : names of the first clips whose audio is missing.
     notes : sentences about what was recognised or corrected.
     problems : sentences about what looks wrong.
+    left_out : sentences about events and lines that the source has and the rows have not.
     """
 
     layout: str
@@ -145,6 +146,7 @@ class Listing:
     missing: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
 class UnrecognisedError(ValueError):

@@ -116,15 +116,30 @@ def assign_splits(
     """
     if fold is not None or (rows.folds is not None and rows.splits is None):
         return _by_fold(rows, fold)
-    if rows.splits is not None:
-        roles = split_names([name for name in dict.fromkeys(rows.splits) if name]) if names is None else dict(names)
-        if set(roles.values()) != {"train"}:
-            return [roles.get(name, "") for name in rows.splits]
+    if rows.splits is not None and not is_cut(rows, names):
+        roles = _roles(rows.splits, names)
+        return [roles.get(name, "") for name in rows.splits]
     parts = [("train", 1 - cut.validation - cut.test), ("validation", cut.validation), (HELD_OUT, cut.test)]
     parts = [(name, share) for name, share in parts if share > 0]
     groups = rows.groups or [()] * len(rows)
     part = stratify_by_group(_multi_hot(rows, classes), [share for _, share in parts], groups, seed=cut.seed)
     return [parts[number][0] for number in part.tolist()]
+
+
+def is_cut(rows: Rows, names: Mapping[str, str] | None) -> bool:
+    """Whether rows are cut, because they have neither folds nor another split than the train split.
+
+    Parameters
+    ----------
+    rows, names : as in `assign_splits`.
+    """
+    if rows.splits is None:
+        return rows.folds is None
+    return set(_roles(rows.splits, names).values()) == {"train"}
+
+
+def _roles(splits: Sequence[str], names: Mapping[str, str] | None) -> dict[str, str]:
+    return split_names([name for name in dict.fromkeys(splits) if name]) if names is None else dict(names)
 
 
 def _multi_hot(rows: Rows, classes: Sequence[str]) -> npt.NDArray[np.bool_]:
