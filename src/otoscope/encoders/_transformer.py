@@ -76,7 +76,7 @@ class Block(nn.Module):
 
 
 def block_outputs(
-    blocks: Iterable[nn.Module], x: Tensor, bias: Tensor | None = None, *, checkpointing: bool = False
+    blocks: Iterable[nn.Module], x: Tensor, *context: Tensor | None, checkpointing: bool = False
 ) -> list[Tensor]:
     """Apply blocks one after another.
 
@@ -84,7 +84,7 @@ def block_outputs(
     ----------
     blocks : the blocks.
     x : float [B, N, D]. Tokens.
-    bias : see `Block.forward`.
+    context : further arguments of every block, such as `bias` of `Block.forward`.
     checkpointing : whether activations inside a block are computed again in the backward pass, which needs less memory
         (Chen et al. 2016). It has no effect without gradient.
 
@@ -94,6 +94,6 @@ def block_outputs(
     """
     outputs = []
     for block in blocks:
-        x = cast(Tensor, checkpoint(block, x, bias, use_reentrant=False) if checkpointing else block(x, bias))
+        x = cast(Tensor, checkpoint(block, x, *context, use_reentrant=False) if checkpointing else block(x, *context))
         outputs.append(x)
     return outputs

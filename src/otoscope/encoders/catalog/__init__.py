@@ -7,6 +7,7 @@ are converted once to safetensors, into the folder that the environment variable
 import importlib
 import pkgutil
 
+from otoscope.encoders._body import Body
 from otoscope.encoders.catalog._card import Card, Source
 from otoscope.encoders.catalog._checkpoint import (
     CheckpointError,
@@ -17,7 +18,7 @@ from otoscope.encoders.catalog._checkpoint import (
     read_checkpoint,
     write_converted,
 )
-from otoscope.encoders.catalog._ported import Body, Ported
+from otoscope.encoders.catalog._ported import Ported
 
 for _module in pkgutil.iter_modules(__path__):
     if not _module.name.startswith("_"):

@@ -7,7 +7,7 @@ body, an engine that several models share (`otoscope.encoders._vit`, `_beats`, `
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from otoscope.encoders._body import Body
 from otoscope.encoders.base import Encoder, Features
 from otoscope.encoders.catalog._card import Card
 from otoscope.encoders.catalog._checkpoint import (
@@ -29,36 +30,6 @@ from otoscope.encoders.catalog._checkpoint import (
     read_checkpoint,
 )
 from otoscope.types import AudioBatch, Tokens, TokenShape
-
-
-class Body(nn.Module, ABC):
-    """The part of an encoder that has weights: features of a window to the outputs of all layers.
-
-    Attributes
-    ----------
-    checkpointing : whether training computes activations again in the backward pass, which needs less memory.
-    """
-
-    checkpointing: bool = False
-
-    @abstractmethod
-    def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Compute the tokens of every layer.
-
-        Parameters
-        ----------
-        features : float [B, frames, bins]. Features of windows, all of the same length.
-        frames : int64 [B]. Number of frames with audio, at least 1. The others are padding.
-
-        Returns
-        -------
-        x : float [B, L, T, F, D]. The output of every block; a final norm is applied to the last one.
-        cls : float [B, L, D]. The cls token of every layer; None for a model without one.
-        """
-
-    @abstractmethod
-    def depth_groups(self) -> list[list[nn.Parameter]]:
-        """Group all parameters by depth, from input to output; see `Encoder.depth_groups`."""
 
 
 class Ported(Encoder):
