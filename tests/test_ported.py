@@ -92,6 +92,22 @@ def test_a_long_clip_is_encoded_window_by_window() -> None:
     torch.testing.assert_close(tokens.cls, torch.stack([part.cls for part in parts]).mean(0))
 
 
+class Overlapping(SmallBody):
+    """Its patches reach into the next step, so that the last one is missing."""
+
+    def forward(self, features, frames):
+        x, cls = super().forward(features, frames)
+        return x[:, :, :-1], cls
+
+
+def test_the_mask_of_later_windows_counts_from_their_start(monkeypatch) -> None:
+    monkeypatch.setattr(Small, "build", lambda self: Overlapping())  # noqa: ARG005
+    tokens, _ = encode(Small(weights="random"), 8000 + 4001, 16000)
+    assert tokens.x.shape[2] == 2 * 19
+    assert tokens.mask.sum(1).tolist() == [19 + 11, 38]
+    assert tokens.mask[0, :30].all()
+
+
 def test_windows_without_audio_do_not_change_a_clip_in_a_longer_batch() -> None:
     encoder = Small(weights="random")
     together, waves = encode(encoder, 8000, 8001, 20000)

@@ -177,7 +177,8 @@ class Ported(Encoder):
         x, cls = self.body(features.x.reshape(B * windows, per_window, bins), frames)
         L, T, F, D = x.shape[1:]
         x = x.view(B, windows, L, T, F, D).transpose(1, 2).reshape(B, L, windows * T, F, D)
-        mask = torch.arange(windows * T, device=x.device) * self.frames_per_step < features.lengths[:, None]
+        first = torch.arange(T, device=x.device) * self.frames_per_step
+        mask = (starts[:, None] + first).flatten() < features.lengths[:, None]
         if cls is not None:
             present = (starts < features.lengths[:, None]).to(cls)[:, :, None, None]
             cls = (cls.view(B, windows, L, D) * present).sum(1) / present.sum(1)
