@@ -11,6 +11,7 @@ from otoscope.encoders._transformer import Block, block_outputs
 from otoscope.encoders.base import weights_digest
 from otoscope.encoders.catalog import (
     Body,
+    Card,
     CheckpointError,
     Converted,
     MissingWeightsError,
@@ -45,6 +46,9 @@ class Small(Ported):
 
     name = "small"
     revision = 1
+    card = Card(
+        about="Means.", homepage="", licence="MIT", citation="", sources=(), parameters=0.0, pretrained_on=("nothing",)
+    )
     sample_rate, longest, step, frames_per_step = 8000, 1.0, 0.05, 2
 
     def build(self):

@@ -41,9 +41,11 @@ class Spec:
 class EncoderSpec(Spec):
     """An encoder of a suite.
 
+    A name with a text after a colon, such as "hf:openai/whisper-tiny", is replaced by the registered name and options.
+
     Parameters
     ----------
-    name, label, options : as in `Spec`.
+    name, label, options : as in `Spec`; for a name with a text, the label "" takes `otoscope.encoders.label`.
     control_of : label of the encoder whose control this one is; None for other encoders. `controls.with_controls` sets
         it; it is no key of a suite file.
     added : whether this is a control that the suite does not list. Fine-tuning is not run on it.
@@ -52,15 +54,25 @@ class EncoderSpec(Spec):
     control_of: str | None = None
     added: bool = False
 
+    def __post_init__(self) -> None:
+        name, options = encoders.locate(self.name, self.options)
+        if name != self.name:
+            object.__setattr__(self, "label", self.label or encoders.label(name, options))
+            object.__setattr__(self, "name", name)
+            object.__setattr__(self, "options", options)
+        super().__post_init__()
+
     def check(self) -> None:
-        """Check name and options.
+        """Check name and options, and that weights are on this machine.
 
         Raises
         ------
         UnknownNameError : for a name that is not registered.
         TypeError : for an option that the encoder does not have.
+        FileNotFoundError : for an encoder whose weights are missing.
         """
         encoders.registry.check_options(self.name, self.options)
+        encoders.registry.get(self.name).check_weights(self.options)
 
 
 @dataclass(frozen=True)
@@ -267,8 +279,8 @@ def unavailable_reason(spec: EncoderSpec | DatasetSpec | ProbeSpec | FinetuneSpe
     """
     try:
         spec.check()
-    except UnknownNameError:
-        return "not registered; a plug-in is loaded with --plugin FILE"
-    except (TypeError, ValueError) as error:
+    except UnknownNameError as error:
+        return str(error) if ":" in spec.name else "not registered; a plug-in is loaded with --plugin FILE"
+    except (TypeError, ValueError, FileNotFoundError) as error:
         return str(error)
     return None

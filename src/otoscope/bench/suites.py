@@ -13,13 +13,15 @@ name encoders, data sets and probes that are not registered on this machine: `un
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from otoscope import datasets
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec, Spec, unavailable_reason
+from otoscope.encoders import REMOTE_CODE
 from otoscope.files import read_json
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.results import FINETUNE
@@ -239,7 +241,7 @@ def parse(name: str, data: Mapping[str, Any]) -> Suite:
         | {
             "name": name,
             "search": SearchSpec.from_json(data["search"]) if "search" in data else None,
-            "encoders": tuple(EncoderSpec(**item) for item in items["encoders"]),
+            "encoders": _encoders(name, items["encoders"]),
             "datasets": tuple(DatasetSpec(**item) for item in items["datasets"]),
             "probes": tuple(
                 (FinetuneSpec if item.get("name") == FINETUNE else ProbeSpec)(**item) for item in items["probes"]
@@ -248,10 +250,28 @@ def parse(name: str, data: Mapping[str, Any]) -> Suite:
     )
 
 
+def _encoders(suite: str, items: list[dict[str, Any]]) -> tuple[EncoderSpec, ...]:
+    """The encoders of a suite. Labels that would be equal are the whole names."""
+    for item in items:
+        if item.get("options", {}).get(REMOTE_CODE):
+            raise SuiteError(
+                f"suite {suite!r}, encoder {item.get('name')!r}: a suite cannot allow the code of a repository; omit "
+                f"{REMOTE_CODE}, and use --encoders with --trust-remote-code on the command line"
+            )
+    specs = [EncoderSpec(**item) for item in items]
+    labels = Counter(spec.label for spec in specs)
+    return tuple(
+        replace(spec, label=item["name"])
+        if ":" in item["name"] and labels[spec.label] > 1 and not item.get("label")
+        else spec
+        for spec, item in zip(specs, items, strict=True)
+    )
+
+
 def unavailable(suite: Suite) -> list[Unavailable]:
     """The encoders, data sets and probes of a suite that are not registered or have an unknown option.
 
-    Nothing is created.
+    Encoders whose weights are known to be missing are among them. Nothing is created.
     """
     encoders = [Unavailable("encoder", spec.label, unavailable_reason(spec) or "") for spec in suite.encoders]
     datasets = [Unavailable("dataset", spec.name, unavailable_reason(spec) or "") for spec in suite.datasets]

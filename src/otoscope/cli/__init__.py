@@ -40,9 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             from otoscope.registry import load_plugin
 
             load_plugin(plugin)
+        from otoscope.cli.commands import locate_encoder
         from otoscope.cli.data import locate_dataset
 
         locate_dataset(arguments)
+        locate_encoder(arguments)
         status: int = arguments.run(arguments)
         sys.stdout.flush()
         return status

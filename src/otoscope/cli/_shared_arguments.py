@@ -36,9 +36,13 @@ def add_few_shot(parser: argparse.ArgumentParser) -> None:
 def add_pair(parser: argparse.ArgumentParser, *, bank: bool = True) -> None:
     """Add the arguments that choose an encoder, a data set, the folder of results and the folder of the bank."""
     parser.add_argument(
-        "--encoder", default="tiny", help="name of the encoder; see `otoscope list encoders` (default: tiny)"
+        "--encoder",
+        default="tiny",
+        help="name of the encoder, see `otoscope list encoders`, or where it is, such as hf:FOLDER or py:FILE:CLASS "
+        "(default: tiny)",
     )
     add_option(parser, "--encoder-option", "an option of the encoder, such as weights=random")
+    add_trust_remote_code(parser)
     parser.add_argument(
         "--dataset",
         default="scenes",
@@ -52,6 +56,12 @@ def add_pair(parser: argparse.ArgumentParser, *, bank: bool = True) -> None:
     if bank:
         parser.add_argument("--bank", type=Path, metavar="DIR", help="folder of the bank (default: one in --out)")
     add_plugin(parser)
+
+
+def add_trust_remote_code(parser: argparse.ArgumentParser) -> None:
+    """Add --trust-remote-code."""
+    words = "execute the Python code of the pinned repository of the encoder; read it first"
+    parser.add_argument("--trust-remote-code", action="store_true", help=words)
 
 
 def add_allow_shared(parser: argparse.ArgumentParser) -> None:

@@ -25,18 +25,12 @@ from otoscope.cli._shared_arguments import (
     add_resamples,
     add_search,
     add_training,
+    add_trust_remote_code,
     bank_layers,
     count,
     read_layers,
 )
 
-CHECKED = {
-    "encoder": "encoders",
-    "dataset": "data sets",
-    "probe": "probes",
-    "metric": "metrics",
-    "search": "search strategies",
-}
 FORMATS = ("table", "csv", "json", "markdown", "latex")
 
 
@@ -85,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     _compare(command("compare", reading.compare, "test which of two probes is better, with intervals and p-values"))
     _rank(command("rank", reading.rank, "test whether the choice of the probe changes the ranking of encoders"))
     _report(command("report", reading.report, "write report.html from the results"))
-    _check(command("check", checking.check, "run the contract suite of a kind of plug-in"))
+    checking.add_arguments(command("check", checking.check, "run the contract suite of a kind of plug-in"))
     return whole
 
 
@@ -174,8 +168,10 @@ def _bench(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a suite of the package (smoke, demo, demo-small, unmute, fewshot-birds, controls) or a .json file",
     )
-    for kind, words in (("encoders", "encoders"), ("datasets", "data sets, or their paths"), ("probes", "probes")):
+    named = {"encoders": "encoders, as for --encoder", "datasets": "data sets, or their paths", "probes": "probes"}
+    for kind, words in named.items():
         parser.add_argument(f"--{kind}", metavar="A,B", help=f"names of {words}, in place of a suite")
+    add_trust_remote_code(parser)
     add_on_bad(parser)
     add_few_shot(parser)
     for name, words in (
@@ -281,19 +277,3 @@ def _report(parser: argparse.ArgumentParser) -> None:
     )
     add_folds(parser)
     add_plugin(parser)
-
-
-def _check(parser: argparse.ArgumentParser) -> None:
-    kinds = parser.add_subparsers(title="what to check", dest="kind", metavar="KIND", required=True)
-    for kind, words in CHECKED.items():
-        about = f"run the contract suite on {words}"
-        added = kinds.add_parser(kind, help=about, description=about[0].upper() + about[1:] + ".")
-        added.add_argument(
-            "names", nargs="*", metavar="NAME", help=f"only these (default: the {words} of the plug-in, or all)"
-        )
-        if kind in ("probe", "metric"):
-            added.set_defaults(option=[])
-        else:
-            add_option(added, "--option", f"an option of the {words}")
-        add_plugin(added)
-        add_debug(added, default=argparse.SUPPRESS)  # a default here would undo `otoscope check --debug KIND`

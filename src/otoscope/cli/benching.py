@@ -18,7 +18,7 @@ from otoscope.printable import printable
 
 if TYPE_CHECKING:
     from otoscope.bench.runner import SuiteResult
-    from otoscope.bench.specs import FinetuneSpec, ProbeSpec
+    from otoscope.bench.specs import EncoderSpec, FinetuneSpec, ProbeSpec
     from otoscope.bench.suites import Suite
     from otoscope.search import SearchSpec
 
@@ -113,10 +113,23 @@ def _suite(arguments: argparse.Namespace) -> Suite:
             part.check()
     else:
         raise ValueError(f"give --suite ({', '.join(suites.names())}), or all of --encoders, --datasets and --probes")
+    if arguments.trust_remote_code:
+        suite = replace(suite, encoders=tuple(_trusted(arguments, spec) for spec in suite.encoders))
     if arguments.allow_shared:
         suite = replace(suite, datasets=tuple(replace(spec, allow_shared=True) for spec in suite.datasets))
     changes = _given(arguments, "seeds", "draws", "control", *_TRAINING)
     return replace(suite, **changes, search=_search(arguments, suite.search))
+
+
+def _trusted(arguments: argparse.Namespace, spec: EncoderSpec) -> EncoderSpec:
+    """An encoder of --encoders whose repository may execute code, if it has that option; refused for a suite."""
+    from otoscope import encoders
+    from otoscope.cli.commands import trusting
+
+    if arguments.suite:
+        raise ValueError("--trust-remote-code is not allowed with --suite; name the encoders with --encoders")
+    known = encoders.REMOTE_CODE in encoders.registry.options(spec.name)
+    return replace(spec, options=trusting(spec.name, spec.options)) if known else spec
 
 
 def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:

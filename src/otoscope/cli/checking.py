@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any
+
+from otoscope.cli._shared_arguments import add_debug, add_option, add_plugin
 
 if TYPE_CHECKING:
     from otoscope.contract import CheckResult, Contract
     from otoscope.registry import Registry
 
+CHECKED = {
+    "encoder": "encoders",
+    "dataset": "data sets",
+    "probe": "probes",
+    "metric": "metrics",
+    "search": "search strategies",
+}
+"""The kinds of plug-ins that have a contract, in words."""
 PACKAGES = {
     "encoder": "encoders",
     "dataset": "datasets",
@@ -26,22 +36,47 @@ PACKAGES = {
 """The kinds of plug-ins that have a contract, with their packages."""
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add a subcommand for each kind of plug-in."""
+    kinds = parser.add_subparsers(title="what to check", dest="kind", metavar="KIND", required=True)
+    for kind, words in CHECKED.items():
+        about = f"run the contract suite on {words}"
+        added = kinds.add_parser(kind, help=about, description=about[0].upper() + about[1:] + ".")
+        added.add_argument(
+            "names", nargs="*", metavar="NAME", help=f"only these (default: the {words} of the plug-in, or all)"
+        )
+        if kind in ("probe", "metric"):
+            added.set_defaults(option=[])
+        else:
+            add_option(added, "--option", f"an option of the {words}")
+        add_plugin(added)
+        add_debug(added, default=argparse.SUPPRESS)  # a default here would undo `otoscope check --debug KIND`
+
+
 def check(arguments: argparse.Namespace) -> int:
     """Run the contract of `arguments.kind` and print the results; the exit status is 1 where a check failed."""
     kind, options = arguments.kind, dict(arguments.option)
     registry: Registry[Any] = importlib.import_module(f"otoscope.{PACKAGES[kind]}").registry
     contract: Contract[Any] = importlib.import_module(f"otoscope.{PACKAGES[kind]}.contract").CONTRACT
-    names = arguments.names or _creatable(registry, arguments.plugin, options)
-    for name in names:
-        _expect_options(registry, name, options)
+    shown = arguments.names or _creatable(registry, arguments.plugin, options)
+    located = [_located(kind, name, options) for name in shown]
+    for name, given in located:
+        _expect_options(registry, name, given)
     passed = True
-    for name in names:
-        for fold in _folds(registry, name, options):
-            one = f"{name}, fold {fold['fold']}" if fold else name
-            results = contract.run(one, _subject(kind, registry, name, options | fold))
+    for text, (name, given) in zip(shown, located, strict=True):
+        for fold in _folds(registry, name, given):
+            one = f"{text}, fold {fold['fold']}" if fold else text
+            results = contract.run(one, _subject(kind, registry, name, given | fold))
             _print(one, results)
             passed = passed and all(result.passed for result in results)
     return int(not passed)
+
+
+def _located(kind: str, name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The registered name and the options of a plug-in; those of an encoder may be in its name, as in hf:FOLDER."""
+    from otoscope import encoders
+
+    return encoders.locate(name, options) if kind == "encoder" else (name, options)
 
 
 def _subject(kind: str, registry: Registry[Any], name: str, options: dict[str, Any]) -> Any:
@@ -61,7 +96,7 @@ def _folds(registry: Registry[Any], name: str, options: Iterable[str]) -> list[d
     return [{"fold": fold} for fold in declared] or [{}]
 
 
-def _creatable(registry: Registry[Any], plugins: Iterable[object] | None, options: Iterable[str]) -> list[str]:
+def _creatable(registry: Registry[Any], plugins: Iterable[object] | None, options: Mapping[str, Any]) -> list[str]:
     """Return the names of the plug-ins in the given files, or of all plug-ins that `options` can create."""
     from otoscope.registry import PLUGIN_PREFIX
 
@@ -76,18 +111,26 @@ def _creatable(registry: Registry[Any], plugins: Iterable[object] | None, option
         for option in _missing(registry, name, options):
             print(f"{name}: not checked, it needs --option {option}=VALUE")
     names = [name for name in names if not _missing(registry, name, options)]
-    return _on_this_machine(registry, names) if registry.kind == "dataset" else names
-
-
-def _on_this_machine(registry: Registry[Any], names: list[str]) -> list[str]:
-    """The data sets whose files are not missing."""
-    from otoscope.datasets.catalog import NamedDataset, is_here
-
-    named = [name for name in names if issubclass(registry.get(name), NamedDataset)]
-    absent = [name for name in named if not is_here(name, registry.get(name).declaration)]
+    absent = [name for name in names if _lacks_files(registry, name, options)]
     if absent:
         print(f"not checked, their files are missing: {', '.join(absent)}")
     return [name for name in names if name not in absent]
+
+
+def _lacks_files(registry: Registry[Any], name: str, options: Mapping[str, Any]) -> bool:
+    """Whether the files of a named data set, or the weights of an encoder, are not on this machine."""
+    if registry.kind == "dataset":
+        from otoscope.datasets.catalog import NamedDataset, is_here
+
+        cls = registry.get(name)
+        return issubclass(cls, NamedDataset) and not is_here(name, cls.declaration)
+    if registry.kind != "encoder":
+        return False
+    try:
+        registry.get(name).check_weights(options)
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _missing(registry: Registry[Any], name: str, options: Iterable[str]) -> list[str]:

@@ -7,8 +7,9 @@ does not load torch.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,9 +118,51 @@ def _dataset(arguments: argparse.Namespace) -> Dataset:
     return datasets.create(arguments.dataset, **dict(arguments.dataset_option))
 
 
+def locate_encoder(arguments: argparse.Namespace) -> None:
+    """Replace a name such as hf:FOLDER in --encoder by the registered name and options, and add --trust-remote-code.
+
+    Parameters
+    ----------
+    arguments : the parsed arguments; nothing happens without `encoder` and `encoder_option`.
+    """
+    if not isinstance(getattr(arguments, "encoder", None), str) or not hasattr(arguments, "encoder_option"):
+        return
+    from otoscope import encoders
+
+    name, options = encoders.locate(arguments.encoder, dict(arguments.encoder_option))
+    if arguments.trust_remote_code:
+        options = trusting(name, options)
+    arguments.encoder, arguments.encoder_option = name, list(options.items())
+
+
+def trusting(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of an encoder with `trust_remote_code`; refuse it without a pinned revision.
+
+    Parameters
+    ----------
+    name, options : registered name and options of an encoder.
+
+    Raises
+    ------
+    ValueError : for an encoder without this option, and for a repository that is not pinned.
+    """
+    from otoscope import encoders
+
+    if encoders.REMOTE_CODE not in encoders.registry.options(name):
+        raise ValueError(f"encoder {name!r} executes no code of a repository; leave out --trust-remote-code")
+    if not re.fullmatch("[0-9a-f]{40}", str(options.get("revision"))) and not Path(str(options.get("path"))).is_dir():
+        raise ValueError(
+            f"--trust-remote-code executes code of {options.get('path')!r}, so it must be pinned: write "
+            f"{name}:{options.get('path')}@REVISION with the 40 hex digits of a commit whose code you have read"
+        )
+    return {**options, encoders.REMOTE_CODE: True}
+
+
 def label(arguments: argparse.Namespace) -> str:
-    """Return the name of the encoder with its options, such as "tiny-random" for weights=random."""
-    return "-".join([arguments.encoder, *_option_names(arguments.encoder_option)])
+    """Return the label of the encoder in results, such as "tiny-random" for weights=random."""
+    from otoscope import encoders
+
+    return encoders.label(arguments.encoder, dict(arguments.encoder_option))
 
 
 def bank_path(arguments: argparse.Namespace, layers: str) -> Path:
@@ -132,9 +175,8 @@ def bank_path(arguments: argparse.Namespace, layers: str) -> Path:
 
     shared = declared_folds(arguments.dataset, dict(arguments.dataset_option))
     ignored = {"path", "fold"} if shared else {"path"}
-    options = [(name, value) for name, value in arguments.dataset_option if name not in ignored]
-    encoder = (arguments.encoder, *_option_names(arguments.encoder_option))
-    dataset = (arguments.dataset, *_option_names(options))
+    encoder = (arguments.encoder, *_option_texts(arguments.encoder_option))
+    dataset = (arguments.dataset, *_option_texts(item for item in arguments.dataset_option if item[0] not in ignored))
     folder: Path = arguments.out / "banks" / file_name(*encoder, *dataset, *layers.split("-"))
     return folder
 
@@ -147,9 +189,11 @@ def print_disagreements(rows: Iterable[Row]) -> None:
         print(printable(f"otoscope: warning: {text}"), file=sys.stderr)
 
 
-def _option_names(options: Iterable[tuple[str, Any]]) -> list[str]:
-    """Return options as parts of a folder name: the value of a text option, "key=value" of others."""
-    return [value if isinstance(value, str) else f"{key}={value}" for key, value in sorted(options)]
+def _option_texts(options: Iterable[tuple[str, Any]]) -> list[str]:
+    """Return options as parts of a folder name."""
+    from otoscope.encoders import option_texts
+
+    return option_texts(sorted(options))
 
 
 def store_in(out: Path) -> Store:

@@ -4,15 +4,31 @@ A plug-in subclasses `Encoder`, returns `Features` from its front end, and regis
 `otoscope.encoders.contract` checks it.
 """
 
+from otoscope.encoders._names import REMOTE_CODE, option_texts
 from otoscope.encoders.base import (
     Encoder,
     Features,
     create,
     encoder_identity,
+    label,
+    locate,
     names,
     register,
     registry,
     weights_digest,
 )
 
-__all__ = ["Encoder", "Features", "create", "encoder_identity", "names", "register", "registry", "weights_digest"]
+__all__ = [
+    "REMOTE_CODE",
+    "Encoder",
+    "Features",
+    "create",
+    "encoder_identity",
+    "label",
+    "locate",
+    "names",
+    "option_texts",
+    "register",
+    "registry",
+    "weights_digest",
+]

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from otoscope.encoders._registry import EncoderRegistry
 from otoscope.identity import Identified, digest_of
-from otoscope.registry import Registry
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
 
@@ -49,9 +49,12 @@ class Encoder(Identified, nn.Module, ABC):
     revision : number of the version of the code, see `otoscope.identity.Revised`. Without it, every change of the
         source file makes another encoder, whose banks and results are computed again.
     provenance : options that only say where the weights are stored. The digest of the weights counts in their place.
+    written : options that may follow the name and a colon: "path@revision" for names such as "hf:repository@commit",
+        "file:cls" for "py:mine.py:Mine"; "" for an encoder whose name is complete.
     """
 
     name: ClassVar[str]
+    written: ClassVar[str] = ""
     sample_rate: int
     shape: TokenShape
     front_end_id: str
@@ -147,6 +150,21 @@ class Encoder(Identified, nn.Module, ABC):
         """
         return {**options, "weights": "random"} if "weights" in inspect.signature(cls).parameters else None
 
+    @classmethod
+    def check_weights(cls, options: Mapping[str, Any]) -> None:
+        """Check that the weights are on this machine, without creating the encoder. The default checks nothing.
+
+        Plans call it before anything that takes long.
+
+        Parameters
+        ----------
+        options : options with which an encoder of this class would be created.
+
+        Raises
+        ------
+        FileNotFoundError : when weights are missing; the message says how to get them.
+        """
+
     @property
     def digest(self) -> str:
         """The sha256 of all weights and buffers, as `weights_digest` computes it."""
@@ -197,8 +215,8 @@ def weights_digest(named: Iterable[tuple[str, Tensor]]) -> str:
     return sha.hexdigest()
 
 
-registry: Registry[Encoder] = Registry("encoder", "otoscope.encoders")
-register = registry.register
+registry = EncoderRegistry("encoder", "otoscope.encoders")
+register, locate, label = registry.register, registry.locate, registry.label
 
 
 def create(name: str, **options: Any) -> Encoder:
@@ -206,13 +224,14 @@ def create(name: str, **options: Any) -> Encoder:
 
     Parameters
     ----------
-    name : a registered name, one of `names()`.
+    name : a registered name, one of `names()`, or one with a text after a colon, as `locate` reads it.
     options : options of this encoder.
 
     Raises
     ------
     UnknownNameError : when no encoder of this name is registered.
     TypeError : when the encoder has no such option.
+    ValueError : as in `locate`.
 
     Examples
     --------

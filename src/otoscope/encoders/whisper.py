@@ -93,6 +93,7 @@ class Whisper(Encoder):
 
     revision = 1
     provenance = ("path", "revision")
+    written = "path@revision"
     sample_rate = RATE
 
     def __init__(

@@ -10,7 +10,8 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +83,7 @@ class Ported(Encoder):
         if weights == "random" and file is not None:
             raise ValueError(f"encoder {self.name!r}: file={file!r} has no effect with weights='random'; omit one")
         self.control = weights == "random"
+        self.check_weights({"weights": weights, "file": file})
         self.window_samples = self._window_samples(window)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -202,12 +204,25 @@ class Ported(Encoder):
     def _load(self, file: str | None) -> None:
         """Set the weights from a file, or from the models folder."""
         path = converted_file(self.name) if file is None else Path(file)
-        if file is None and not path.is_file():
-            raise MissingWeightsError(
-                f"the weights of encoder {self.name!r} are not in {path}; run `otoscope encoders get {self.name}`, "
-                "which says where they come from, or give file=CHECKPOINT"
-            )
         fill(self.body, self.read(path).body, name=self.name, file=path)
+
+    @classmethod
+    def check_weights(cls, options: Mapping[str, Any]) -> None:
+        """Raise `MissingWeightsError` where the weights are not on this machine; see `Encoder.check_weights`."""
+        if options.get("weights", "pretrained") == "random":
+            return
+        file = options.get("file")
+        path = converted_file(cls.name) if file is None else Path(file)
+        if path.is_file():
+            return
+        if file is not None:
+            raise MissingWeightsError(f"encoder {cls.name!r}: no file with weights at {file}; check the path")
+        hosts = dict.fromkeys(urlsplit(source.url).netloc for source in cls.card.sources)
+        where = f"downloads them from {' or '.join(hosts)}" if hosts else "says where they come from"
+        raise MissingWeightsError(
+            f"the weights of encoder {cls.name!r} are not in {path}; `otoscope encoders get {cls.name}` {where} "
+            f"(licence {cls.card.licence}), or give the option file=CHECKPOINT"
+        )
 
     @classmethod
     def read(cls, file: Path) -> Converted:
