@@ -72,11 +72,11 @@ def _esc50(root: Path, classes: Sequence[int] = (0, 1, 49)) -> None:
 
 @miniature("esc10")
 def _esc10(root: Path) -> None:
-    for folder in ("001 - Dog bark", "002 - Rain", "010 - Fire crackling"):
-        for fold in range(1, 6):
-            path = root / "ESC-10" / folder / f"{fold}-{fold}00-A.ogg"
+    for folder, names in shipped("esc10").items():
+        for name in names:
+            path = root / "ESC-10" / folder / f"{name}.ogg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(helpers.audio_bytes(seed=next(_SEEDS), rate=44100, format="OGG"))
+            path.write_bytes(helpers.audio_bytes(seed=next(_SEEDS), seconds=0.02, rate=44100, format="OGG"))
     (root / "ESC-10" / "README.txt").write_text("ESC-10")
 
 

@@ -148,9 +148,9 @@ def test_esc10_is_the_same_task_in_both_of_its_layouts(miniatures: Path) -> None
     alone = datasets.create("esc10", root=str(miniatures / "esc10"), fold=1)
     part = datasets.create("esc10", root=str(miniatures / "esc50"), fold=1)
     assert alone.task == part.task
-    assert {clip.labels[0] for clip in alone.clips("test")} == {"dog", "rain", "crackling_fire"}
+    assert (len(alone.clips("train")), len(alone.clips("test"))) == (320, 80)
     assert {clip.labels[0] for clip in part.clips("test")} == {"dog", "rooster"}
-    assert "1-100-A-0" in [clip.id for clip in alone.clips("test")]
+    assert "1-100032-A-0" in [clip.id for clip in alone.clips("test")]
 
 
 @pytest.mark.parametrize("fold", [1, 10])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from hypothesis import strategies as st
 import helpers_sources as helpers
 from otoscope import datasets
 from otoscope.cli import main
+from otoscope.cli.commands import store_in
 from otoscope.datasets.contract import CONTRACT
 from otoscope.datasets.folds import declared_folds
 from otoscope.datasets.sources import AudioFiles, Cut, FileDataset, Rows, assign_splits, scan
 from otoscope.datasets.sources.remarks import shared_groups
+from otoscope.results import Coverage, Record
 from otoscope.types import Event
 
 NAMES = [f"{number}.wav" for number in range(12)]
@@ -606,3 +609,47 @@ def test_clips_without_a_label_are_counted(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"1 of 12 clips have no label: '3.wav'"):
         _ = FileDataset(path=path).rows
     assert FileDataset(path=path, on_bad="skip").remarks == ("1 clips have no label and are left out: '3.wav'",)
+
+
+def test_results_say_how_many_clips_of_the_source_were_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"{number}.wav" for number in range(30)]
+    _write_files(tmp_path, names)
+    (tmp_path / "7.wav").write_bytes(b"RIFF")
+    lines = [f"{name},{LABELS[n % 2]}" for n, name in enumerate(names)]
+    path = str(_write_table(tmp_path / "pets.csv", ["path,label", *lines, "gone.wav,dog"]))
+    out = ["--out", str(tmp_path / "out")]
+    probe = ["probe", "--probe", "linear", "--dataset", path, "--on-bad", "skip", "--quiet", *out]
+    assert main(probe) == 0
+    assert "pets: 29 of 31 clips of the source were used" in capsys.readouterr().out
+    (record,) = store_in(tmp_path / "out")
+    assert record.coverage == {"all": Coverage(used=29, listed=31)}
+    assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record
+    main(["results", "--summary", *out])
+    assert "pets: 29 of 31 clips" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ('colums={"path": "x"}', "did you mean 'columns'?.*columns of the table: file, animal"),
+        ("group=animal", r'unknown option .group.; name a column by columns={"group": "animal"}; columns of the table'),
+        ("columns=animal", "columns must be an object of names by role"),
+        ('columns={"path": 3}', "unknown column '3'; known: animal, file"),
+        ("label=anmal", "did you mean 'animal'"),
+        ("classes=dog", r'classes must be a list, such as \["cat", "dog"\], found .dog.'),
+        ("splits=train", "splits must be an object"),
+        ("window=long", "window must be a number of seconds, found 'long'"),
+        ("seed=x", "seed must be a whole number"),
+        ("merge_labels=maybe", "merge_labels must be true or false"),
+    ],
+)
+def test_wrong_options_are_explained(
+    tmp_path: Path, option: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _write_files(tmp_path)
+    lines = [f"{name},{label}" for name, label in zip(NAMES, LABELS, strict=True)]
+    path = str(_write_table(tmp_path / "a.csv", ["file,animal", *lines]))
+    for command in (["data", "inspect", path], ["extract", "--dataset", path, "--out", str(tmp_path / "out")]):
+        assert main([*command, "--dataset-option", option]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert re.search(message, line), line

@@ -20,6 +20,9 @@ from helpers_server import Served, serve
 from otoscope import datasets
 from otoscope.cli import main
 from otoscope.datasets.catalog import Download, NamedDataset, check_copy, download
+from otoscope.datasets.sources.manifests import manifests
+from otoscope.report.coverage import coverage_text
+from otoscope.results import Coverage
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +123,42 @@ def test_a_complete_copy_has_no_problems(tmp_path: Path, monkeypatch: pytest.Mon
     facts, problems = _check("gtzan", tmp_path)
     assert facts["train"] == "443 of 443 published clips"
     assert problems == []
+
+
+def test_other_clips_than_the_published_ones_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_miniature("gtzan", tmp_path)
+    assert not [problem for problem in _check("gtzan", tmp_path)[1] if "manifest" in problem]
+    cls = datasets.registry.get("gtzan")
+    other = cls.declaration.manifests | {"test": "0123456789abcdef"}  # type: ignore[attr-defined]
+    monkeypatch.setattr(cls, "declaration", replace(cls.declaration, manifests=other))  # type: ignore[attr-defined]
+    (problem,) = [problem for problem in _check("gtzan", tmp_path)[1] if "manifest" in problem]
+    assert problem.startswith("the tables of split 'test' list other ids, folds or labels than the published ones")
+
+
+def test_an_incomplete_esc10_is_refused_and_its_share_is_recorded(tmp_path: Path) -> None:
+    folder = write_miniature("esc10", tmp_path) / "ESC-10" / "002 - Rain"
+    for file in sorted(folder.glob("*.ogg"))[:3]:
+        file.unlink()
+    with pytest.raises(FileNotFoundError, match="3 of 400 audio files are missing"):
+        datasets.create("esc10", root=str(tmp_path))
+    assert _check("esc10", tmp_path)[0]["all"] == "397 of 400 published clips"
+    coverage = datasets.create("esc10", root=str(tmp_path), on_bad="skip").coverage
+    declared = datasets.registry.get("esc10").declaration.manifests["all"]  # type: ignore[attr-defined]
+    assert coverage == {"all": Coverage(used=397, listed=400, manifest=declared)}
+    assert coverage_text("esc10", coverage) == (
+        "esc10: 397 of 400 clips of the source (published manifest 3a59be3ece36788b) were used"
+    )
+
+
+def test_a_table_of_audioset_may_have_a_header(tmp_path: Path) -> None:
+    table = write_miniature("as20k", tmp_path) / "AudioSet" / "eval_segments.csv"
+    before = manifests(datasets.registry.create("as20k", root=str(tmp_path)).list_rows())  # type: ignore[attr-defined]
+    lines = [line for line in table.read_text().splitlines() if not line.startswith("#")]
+    table.write_text("\n".join(["YTID,start_seconds,end_seconds,positive_labels", *lines]))
+    assert manifests(datasets.registry.create("as20k", root=str(tmp_path)).list_rows()) == before  # type: ignore[attr-defined]
+    table.write_text("\n".join([*lines, 'abcdefghijk, 0, 10, "/m/none"']))
+    with pytest.raises(ValueError, match="'/m/none' is no class of AudioSet"):
+        datasets.registry.create("as20k", root=str(tmp_path)).list_rows()  # type: ignore[attr-defined]
 
 
 # Downloading

@@ -18,6 +18,7 @@ from otoscope.bank.identity import FORMAT, BankIdentity
 from otoscope.datasets import Fold
 from otoscope.datasets.folds import ALL_CLIPS, Rows
 from otoscope.files import read_json, replacing
+from otoscope.results import Coverage
 from otoscope.results.checked import check_types
 from otoscope.types import Task, TokenShape
 
@@ -34,6 +35,7 @@ class Manifest:
     control : bool. True where the encoder is a control with random weights. Not part of the identity.
     versions : dict. Versions of the packages that wrote the manifest. Not part of the identity.
     folds : dict. For each fold of a data set with folds, the rows of its splits among the clips of all folds.
+    coverage : dict. `Dataset.coverage`. Not part of the identity.
     """
 
     identity: BankIdentity
@@ -42,14 +44,22 @@ class Manifest:
     control: bool
     versions: dict[str, str]
     folds: Mapping[Fold, Rows] = field(default_factory=dict)
+    coverage: Mapping[str, Coverage] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, identity: BankIdentity, task: Task, clips: dict[str, int], *, control: bool, folds: Mapping[Fold, Rows]
+        cls,
+        identity: BankIdentity,
+        task: Task,
+        clips: dict[str, int],
+        *,
+        control: bool,
+        folds: Mapping[Fold, Rows],
+        coverage: Mapping[str, Coverage],
     ) -> Manifest:
         """The manifest of a bank that these versions of the packages write."""
         versions = {name: version(name) for name in ("otoscope", "torch", "numpy")}
-        return cls(identity, task, clips, control, versions, folds)
+        return cls(identity, task, clips, control, versions, folds, coverage)
 
     def shards(self, split: str) -> dict[str, range]:
         """Path of every shard of a split, relative to the bank, and the rows of the split that it contains."""
@@ -93,8 +103,9 @@ class Manifest:
             }
             task = Task(**stored["task"] | {"classes": tuple(stored["task"]["classes"])})
             parts = (stored["clips"], stored["control"], stored["versions"])
-            manifest = cls(BankIdentity(**identity), task, *parts)
-            for part in (manifest, manifest.identity, manifest.identity.shape, task):
+            coverage = {split: Coverage(**part) for split, part in stored.get("coverage", {}).items()}
+            manifest = cls(BankIdentity(**identity), task, *parts, coverage=coverage)
+            for part in (manifest, manifest.identity, manifest.identity.shape, task, *coverage.values()):
                 check_types(part)
             check_seal(stored)
             return replace(manifest, folds=_read_folds(stored))

@@ -16,7 +16,7 @@ from otoscope.bank.split import BankSplit, ClipTable
 from otoscope.datasets import Fold
 from otoscope.datasets.folds import ALL_CLIPS
 from otoscope.registry import UnknownNameError, unknown
-from otoscope.results import Sampling
+from otoscope.results import Coverage, Sampling
 from otoscope.types import HELD_OUT, Task, TokenShape
 
 
@@ -67,6 +67,11 @@ class Bank:
     def control(self) -> bool:
         """Whether the encoder is a control with random weights."""
         return self._manifest.control
+
+    @property
+    def coverage(self) -> Mapping[str, Coverage]:
+        """The part of each split of the source that its data set uses (`Dataset.coverage`)."""
+        return self._manifest.coverage
 
     @property
     def versions(self) -> dict[str, str]:

@@ -113,7 +113,8 @@ def extract(
             pass
     counts = {split: len(members) for split, members in clips.items()}
     folds = dataset.rows if isinstance(dataset, Folds) else {}
-    manifest = Manifest.of(identity, dataset.task, counts, control=encoder.control, folds=folds)
+    about: dict[str, Any] = {"control": encoder.control, "folds": folds, "coverage": dataset.coverage}
+    manifest = Manifest.of(identity, dataset.task, counts, **about)
     size = BankSize.estimate(encoder, clips, identity)
     if progress:
         _announce(path, size, encoder)

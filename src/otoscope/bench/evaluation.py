@@ -20,7 +20,7 @@ from otoscope.bench import activation
 from otoscope.datasets import Dataset, Fold
 from otoscope.encoders import Encoder
 from otoscope.finetuning import FittedFinetune
-from otoscope.results import Predictions, Protocol, Record, Store
+from otoscope.results import Coverage, Predictions, Protocol, Record, Store
 from otoscope.results.activation_map import ActivationMap
 from otoscope.train import FittedProbe
 from otoscope.types import HELD_OUT
@@ -66,7 +66,7 @@ def evaluate(
     logits = fitted.predict_logits(split)
     labels = {"encoder": encoder or identity.encoder, "dataset": identity.dataset, "probe": probe or fitted.probe}
     predictions = _predictions(fitted, split.ids, logits, split.targets, split.groups)
-    return _record(fitted, labels, predictions, store, protocol, control_of)
+    return _record(fitted, labels, predictions, store, protocol, control_of, bank.coverage)
 
 
 def evaluate_finetuned(
@@ -101,7 +101,8 @@ def evaluate_finetuned(
     logits, targets = fitted.predict_logits(clips), fitted.task.targets(clips)
     labels = {"encoder": encoder or fitted.encoder, "dataset": dataset.name, "probe": probe or fitted.probe}
     ids, groups = tuple(clip.id for clip in clips), tuple(clip.groups for clip in clips)
-    return _record(fitted, labels, _predictions(fitted, ids, logits, targets, groups), store, protocol, control_of)
+    predictions = _predictions(fitted, ids, logits, targets, groups)
+    return _record(fitted, labels, predictions, store, protocol, control_of, dataset.coverage)
 
 
 def map_activation(
@@ -168,6 +169,7 @@ def _record(
     store: Store | None,
     protocol: Protocol | None,
     control_of: str | None,
+    coverage: Mapping[str, Coverage],
 ) -> Record:
     task = fitted.task
     values = metrics.evaluate(predictions.scores, predictions.targets, task.kind)
@@ -186,6 +188,7 @@ def _record(
         weight_decay=fitted.weight_decay,
         control_of=control_of,
         not_converged=fitted.not_converged,
+        coverage=coverage,
         machine=machine(),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions={name: importlib.metadata.version(name) for name in _PACKAGES} | {"python": platform.python_version()},

@@ -71,10 +71,12 @@ def inspect(arguments: argparse.Namespace) -> int:
     """Print what is understood of a path, and write a card if that was asked for."""
     from otoscope.datasets.sources.cards import write_card
     from otoscope.datasets.sources.description import describe
-    from otoscope.datasets.sources.files import FileDataset
+    from otoscope.datasets.sources.files import FileDataset, check_file_options
 
     options = dict(arguments.dataset_option) | ({"on_bad": arguments.on_bad} if arguments.on_bad else {})
-    dataset = FileDataset(path=arguments.path, **options)
+    options["path"] = arguments.path
+    check_file_options(options)
+    dataset = FileDataset(**options)
     description = describe(dataset, audio=arguments.audio)
     print(printable(description.text, keep="\n"))
     if arguments.card:

@@ -75,7 +75,7 @@ def show(arguments: argparse.Namespace) -> int:
     for title, lines in (
         ("layout", [f"{about.folders[0]}/{path}: {words}" for path, words in about.layout.items()]),
         ("known faults", about.faults),
-        ("not verified", about.unverified),
+        ("not verified", about.not_verified),
     ):
         if lines:
             print(f"\n{title}:", *(f"- {line}" for line in lines), sep="\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,8 @@ from typing import Any, ClassVar
 from otoscope import metrics
 from otoscope.datasets._content import content_digest
 from otoscope.identity import Identified, digest_of
-from otoscope.registry import Registry, UnknownNameError, unknown
+from otoscope.registry import Registry, UnknownNameError
+from otoscope.results import Coverage
 from otoscope.types import HELD_OUT, Clip, Task
 
 Fold = int | str | None
@@ -72,6 +72,14 @@ class Dataset(Identified, ABC):
         Plans of suites and `otoscope extract` show them.
         """
         return ()
+
+    @property
+    def coverage(self) -> Mapping[str, Coverage]:
+        """The part of each split of the source that is used, under "all" where it has no splits; by default not known.
+
+        Results record it.
+        """
+        return {}
 
     @abstractmethod
     def clips(self, split: str) -> Sequence[Clip]:
@@ -134,14 +142,16 @@ class _Datasets(Registry[Dataset]):
 
     def check_options(self, name: str, options: Iterable[str]) -> None:
         """As `Registry.check_options`; a data set in files has the options of `FileDataset`."""
-        options = list(options)
-        in_files = "path" in options and name not in self.names()
-        if not in_files:
-            super().check_options(name, options)
-        known = inspect.signature(file_class()).parameters if in_files else {}
-        for option in options if in_files else ():
-            if option not in known:
-                raise TypeError(f"dataset {name!r}: {unknown('option', option, known)}")
+        values = options if isinstance(options, Mapping) else dict.fromkeys(options)
+        if "path" not in values or name in self.names():
+            super().check_options(name, values)
+            return
+        from otoscope.datasets.sources.files import check_file_options
+
+        try:
+            check_file_options(values)
+        except TypeError as error:
+            raise TypeError(f"dataset {name!r}: {error}") from None
 
     def create(self, name: str, *args: Any, **options: Any) -> Dataset:
         """As `Registry.create`; a name that is not registered, with the option `path`, is a data set in files."""

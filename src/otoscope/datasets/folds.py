@@ -10,6 +10,7 @@ from typing import Any
 from otoscope.datasets.base import Dataset, Fold, content_of, registry
 from otoscope.identity import digest_of
 from otoscope.registry import UnknownNameError, unknown
+from otoscope.results import Coverage
 from otoscope.types import HELD_OUT, Clip
 
 ALL_CLIPS = "all"
@@ -134,6 +135,11 @@ class Folds(Dataset):
         return self._first.remarks
 
     @property
+    def coverage(self) -> Mapping[str, Coverage]:
+        """That of the first fold; all folds have the clips of one source."""
+        return self._first.coverage
+
+    @property
     def _first(self) -> Dataset:
         return next(iter(self._members.values()))
 
@@ -209,6 +215,11 @@ class OneFold(Dataset):
     def remarks(self) -> tuple[str, ...]:
         """Those of the data set with all its folds."""
         return self.whole.remarks
+
+    @property
+    def coverage(self) -> Mapping[str, Coverage]:
+        """That of the data set with all its folds."""
+        return self.whole.coverage
 
     def clips(self, split: str) -> Sequence[Clip]:
         """Return the clips of one split of the fold, as `Dataset.clips`."""

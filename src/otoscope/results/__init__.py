@@ -1,5 +1,6 @@
 """Results: typed records with per-clip predictions, kept in an append-only store."""
 
+from otoscope.results.coverage import Coverage
 from otoscope.results.protocol import (
     FINETUNE,
     Protocol,
@@ -14,6 +15,7 @@ from otoscope.results.store import Store
 
 __all__ = [
     "FINETUNE",
+    "Coverage",
     "Predictions",
     "Protocol",
     "Record",

@@ -17,19 +17,20 @@ _MIN_LIMIT, _MAX_RATIO = 64 << 20, 50
 """Arrays may take this number of bytes, or this multiple of the size of their compressed file."""
 
 
-def check_types(value: Any) -> None:
+def check_types(value: Any, *names: str) -> None:
     """Check that the fields of a dataclass have the types that it declares.
 
     Parameters
     ----------
     value : an instance of a dataclass.
+    names : the fields to check; none for all.
 
     Raises
     ------
     ValueError : for the first field with a value of another type.
     """
     for name, hint in _hints(cast(Hashable, type(value))).items():
-        if not _fits(getattr(value, name), hint):
+        if (not names or name in names) and not _fits(getattr(value, name), hint):
             raise ValueError(f"{name} is {str(getattr(value, name))[:80]!r}, which has the wrong type")
 
 

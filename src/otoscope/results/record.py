@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from otoscope.files import json_number
 from otoscope.results.convergence import Reasons
+from otoscope.results.coverage import Coverage
 from otoscope.results.protocol import Protocol, check_fields, plain, without_defaults
 
 VERSION = 2
@@ -45,6 +46,8 @@ class Record:
         other encoders, and in records that do not say.
     not_converged : reasons why the training has not converged (`otoscope.results.convergence`); empty if it has
         converged, None if that is not known, as for records of older versions.
+    coverage : the part of each split of the source that was used, under "all" where the source has no splits
+        (`Dataset.coverage`); empty where it is not known.
     """
 
     encoder: str
@@ -67,6 +70,7 @@ class Record:
     source: str | None = None
     control_of: str | None = None
     not_converged: Reasons | None = None
+    coverage: Mapping[str, Coverage] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.not_converged is not None:
@@ -102,6 +106,9 @@ class Record:
         check_fields("record", given, cls)
         given["value"] = json_number(given["value"])
         given["metrics"] = {name: json_number(value) for name, value in given.get("metrics", {}).items()}
+        for coverage in given.get("coverage", {}).values():
+            check_fields("coverage", coverage, Coverage)
+        given["coverage"] = {split: Coverage(**part) for split, part in given.get("coverage", {}).items()}
         return cls(**given | {"protocol": Protocol.from_json(given["protocol"])})
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from otoscope.datasets._file_digests import FileDigests
 from otoscope.datasets.catalog._declaration import Declaration
 from otoscope.datasets.catalog._named import NamedDataset
-from otoscope.datasets.sources import AudioFile, Rows, split_names
+from otoscope.datasets.sources import AudioFile, Rows
 from otoscope.datasets.sources.description import Description, audio_text
-from otoscope.datasets.sources.remarks import shared_groups
+from otoscope.datasets.sources.manifests import count_clips, manifests
+from otoscope.datasets.sources.remarks import name_some, shared_groups
 from otoscope.datasets.sources.scan import AudioScan, scan_audio
-
-_NAMED = 3
 
 
 def check_copy(dataset: NamedDataset, *, audio: bool = True) -> Description:
@@ -37,9 +36,12 @@ def check_copy(dataset: NamedDataset, *, audio: bool = True) -> Description:
     counts = count_clips(rows)
     facts = [("name", dataset.name), ("folder", str(dataset.folder))]
     facts += [(split, _of(counts.get(split, 0), published)) for split, published in about.clips.items()]
+    listed = manifests(dataset.listed)
+    facts += [("manifest", f"{split} {listed[split]}") for split in about.clips if split in listed]
     if not about.clips:
         facts.append(("clips", f"{len(rows):,}"))
-    problems = [*_missing(dataset), *_counts(count_clips(dataset.listed), about.clips)]
+    counted = count_clips(dataset.listed)
+    problems = [*_missing(dataset), *_counts(counted, about.clips), *_other_clips(counted, listed, about)]
     if len(rows):
         report = dataset.audio_report if audio else scan_audio(rows, decoded=False)
         facts.append(("audio", audio_text(report)))
@@ -50,28 +52,13 @@ def check_copy(dataset: NamedDataset, *, audio: bool = True) -> Description:
     return Description(facts, problems)
 
 
-def count_clips(rows: Rows) -> dict[str, int]:
-    """Count clips by split, with their number under "all".
-
-    Parameters
-    ----------
-    rows : the clips.
-    """
-    counts = {"all": len(rows)}
-    if rows.splits is not None:
-        by_name = Counter(rows.splits)
-        for name, role in split_names([name for name in by_name if name]).items():
-            counts[role] = counts.get(role, 0) + by_name[name]
-    return counts
-
-
 def _of(present: int, published: int) -> str:
     return f"{present:,} of {published:,} published clips"
 
 
 def _missing(dataset: NamedDataset) -> Iterator[str]:
     if missing := dataset.missing_rows:
-        names = _some([dataset.listed.ids[number] for number in missing[: _NAMED + 1]])
+        names = name_some([dataset.listed.ids[number] for number in missing])
         yield f"{len(missing):,} of {len(dataset.listed):,} clips of the tables have no audio file: {names}"
 
 
@@ -80,6 +67,14 @@ def _counts(listed: Mapping[str, int], published: Mapping[str, int]) -> Iterator
         if listed.get(split, 0) != count:
             where = "the tables" if split == "all" else f"the tables of split {split!r}"
             yield f"{where} list {listed.get(split, 0):,} clips, but {count:,} are published"
+
+
+def _other_clips(counted: Mapping[str, int], listed: Mapping[str, str], about: Declaration) -> Iterator[str]:
+    """Splits with the published number of clips, and other ids, folds or labels."""
+    for split, published in about.manifests.items():
+        if counted.get(split) == about.clips[split] and listed.get(split) != published:
+            where = "the tables" if split == "all" else f"the tables of split {split!r}"
+            yield f"{where} list other ids, folds or labels than the published ones, whose manifest is {published}"
 
 
 def _unlike(report: AudioScan, about: Declaration) -> Iterator[str]:
@@ -105,7 +100,7 @@ def _duplicates(rows: Rows) -> Iterator[str]:
     digests.save()
     equal = [ids for ids in ids_by_digest.values() if len(ids) > 1]
     if equal:
-        pairs = _some([" = ".join(ids[:2]) for ids in equal])
+        pairs = name_some([" = ".join(ids[:2]) for ids in equal])
         yield f"{sum(map(len, equal)):,} clips have the audio of another one: {pairs}"
 
 
@@ -116,7 +111,3 @@ def _files(rows: Rows) -> dict[AudioFile, str]:
         if isinstance(audio, AudioFile):
             files.setdefault(audio, id)
     return files
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:_NAMED])) + (" ..." if len(names) > _NAMED else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from otoscope.types import HELD_OUT
 
@@ -48,6 +48,8 @@ class Declaration:
     licence : its licence.
     citation : the publication.
     clips : published number of clips by split, or {"all": number} for data sets with folds.
+    manifests : digest of the ids, folds and labels of each of these splits (`otoscope.datasets.sources.manifests`),
+        computed from the official tables; splits whose tables could not be had are left out.
     size : size of the download, as text.
     rates : published sampling rates in Hz; empty where they vary.
     seconds : published shortest and longest duration in seconds; None where they vary.
@@ -65,6 +67,7 @@ class Declaration:
     licence: str
     citation: str
     clips: Mapping[str, int]
+    manifests: Mapping[str, str] = field(default_factory=dict)
     size: str = ""
     rates: tuple[int, ...] = ()
     seconds: tuple[float, float] | None = None
@@ -73,6 +76,12 @@ class Declaration:
     unverified: tuple[str, ...] = ()
     downloads: tuple[Download, ...] = ()
     instructions: str = ""
+
+    @property
+    def not_verified(self) -> tuple[str, ...]:
+        """`unverified`, and a sentence about splits without a manifest."""
+        missing = [split for split in self.clips if split not in self.manifests]
+        return (*self.unverified, *([f"The ids and labels of the clips ({', '.join(missing)})."] if missing else []))
 
     @property
     def held_out_clips(self) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,9 +14,11 @@ import numpy as np
 from otoscope.datasets.catalog._declaration import Declaration
 from otoscope.datasets.catalog._location import find_folder
 from otoscope.datasets.sources import AudioFile, RowDataset, Rows
+from otoscope.datasets.sources.manifests import count_clips, manifests
 from otoscope.datasets.sources.scan import AudioScan, scan_audio
 from otoscope.datasets.sources.settings import ON_BAD
 from otoscope.registry import unknown
+from otoscope.results import Coverage
 
 
 class NamedDataset(RowDataset):
@@ -92,6 +94,15 @@ class NamedDataset(RowDataset):
     def audio_report(self) -> AudioScan:
         """What is wrong with the audio of available clips. Every file is decoded once, and again when it changes."""
         return scan_audio(self.available)
+
+    @property
+    def coverage(self) -> Mapping[str, Coverage]:
+        """As `Dataset.coverage`, with the manifests of what the tables list."""
+        used, listed, digests = count_clips(self.read()), count_clips(self.listed), manifests(self.listed)
+        splits = [split for split in listed if split != "all"] or ["all"]
+        return {
+            split: Coverage(used=used.get(split, 0), listed=listed[split], manifest=digests[split]) for split in splits
+        }
 
     def read(self) -> Rows:
         """List the clips that are used, as `RowDataset.read`.

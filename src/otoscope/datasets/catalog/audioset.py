@@ -43,7 +43,7 @@ class _AudioSet(NamedDataset):
         known: dict[str, tuple[str, ...]] = {}
         for split, name in self.tables:
             videos, mids = _segments(self.folder / name)
-            known |= {text: tuple(_NAMES[mid] for mid in text.split(",")) for text in set(mids) - known.keys()}
+            known |= {text: _labels(self.folder / name, text) for text in set(mids) - known.keys()}
             ids += videos
             labels += map(known.__getitem__, mids)
             splits += [split] * len(videos)
@@ -81,12 +81,22 @@ def _expected(folder: Path, video: str) -> AudioFile:
     return AudioFile(folder / "audio" / f"{video}.wav")
 
 
+def _labels(table: Path, text: str) -> tuple[str, ...]:
+    """The names of classes that are separated by commas."""
+    mids = text.split(",")
+    for mid in mids:
+        if mid not in _NAMES:
+            raise ValueError(f"{table}: {mid!r} is no class of AudioSet; download the table again")
+    return tuple(_NAMES[mid] for mid in mids)
+
+
 def _segments(path: Path) -> tuple[list[str], list[str]]:
-    """The videos and the identifiers of the classes of all segments; the first lines, with #, are comments."""
+    """The videos and the identifiers of the classes of all segments; the first lines are comments (#) or a header."""
     if not path.is_file():
         raise FileNotFoundError(f"no table at {path}; download it from https://research.google.com/audioset/")
     table = read_table(path, header=("video", "start", "end", "mids"))
-    first = next((row for row, video in enumerate(table["video"]) if not video.startswith("#")), len(table))
+    videos = enumerate(table["video"])
+    first = next((row for row, video in videos if not video.startswith("#") and video != "YTID"), len(table))
     return table["video"][first:], table["mids"][first:]
 
 
@@ -104,6 +114,7 @@ class As20k(_AudioSet):
         citation="J. F. Gemmeke et al. Audio Set: An ontology and human-labeled dataset for audio events. "
         "ICASSP, 2017.",
         clips={"train": 22160, "test": 20371},
+        manifests={"train": "f46bbfec466ecfdd", "test": "943791ffbaca63d3"},
         seconds=(0, 10.1),
         origins=("AudioSet",),
         faults=_FAULTS,
@@ -129,6 +140,7 @@ class As2m(_AudioSet):
         licence=As20k.declaration.licence,
         citation=As20k.declaration.citation,
         clips={"train": 2041789 + 22160, "test": 20371},
+        manifests={"test": As20k.declaration.manifests["test"]},
         seconds=(0, 10.1),
         origins=("AudioSet",),
         faults=(*_FAULTS, "Classes are so unbalanced that most work draws 200,000 weighted clips for each epoch."),

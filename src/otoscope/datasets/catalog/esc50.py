@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from otoscope.datasets.base import register
 from otoscope.datasets.catalog._declaration import Declaration, Download
-from otoscope.datasets.catalog._named import FoldedDataset, stems, words
-from otoscope.datasets.sources import AudioFile, AudioFiles, Row, Rows, list_audio, one_each, read_table
+from otoscope.datasets.catalog._named import FoldedDataset, shipped, stems, words
+from otoscope.datasets.sources import AudioFile, AudioFiles, Row, Rows, one_each, read_table
 
 CLASSES = words(
     "dog rooster pig cow frog cat hen insects sheep crow rain sea_waves crackling_fire crickets chirping_birds "
@@ -15,8 +15,10 @@ CLASSES = words(
     "chainsaw siren car_horn engine train church_bells airplane fireworks hand_saw"
 )
 _TEN = (0, 1, 10, 11, 12, 20, 21, 38, 40, 41)
-_FOLDERS = (0, 10, 11, 20, 38, 21, 40, 41, 1, 12)
-"""Numbers of the classes of ESC-10 in the order of the folders `001 - Dog bark` ... `010 - Fire crackling`."""
+_FOLDERS: dict[str, list[str]] = shipped("esc10")
+"""The clips of ESC-10 in each folder of its former repository, without suffix."""
+_NUMBERS = (0, 10, 11, 20, 38, 21, 40, 41, 1, 12)
+"""Numbers in ESC-50 of the classes of these folders, in their order."""
 
 _FAULTS = (
     "There is no validation fold; results that are chosen on the held-out fold are too high.",
@@ -41,6 +43,7 @@ class Esc50(FoldedDataset):
         licence="CC-BY-NC 3.0 (the clips of ESC-10: CC-BY)",
         citation="K. J. Piczak. ESC: Dataset for Environmental Sound Classification. ACM Multimedia, 2015.",
         clips={"all": 2000},
+        manifests={"all": "7151b0f4c2440a64"},
         size="600 MB",
         rates=(44100,),
         seconds=(5, 5),
@@ -75,6 +78,7 @@ class Esc10(Esc50):
         licence="CC-BY",
         citation=Esc50.declaration.citation,
         clips={"all": 400},
+        manifests={"all": "3a59be3ece36788b"},
         size="600 MB as a part of ESC-50",
         rates=(44100,),
         seconds=(5, 5),
@@ -92,14 +96,10 @@ class Esc10(Esc50):
         if (self.folder / "meta" / "esc50.csv").is_file():
             rows = super().list_rows()
             return rows.take([row for row, label in enumerate(rows.labels or ()) if label[0] in self.classes])
-        named = {f"{number:03d}": CLASSES[index] for number, index in enumerate(_FOLDERS, 1)}
         clips = []
-        for name in list_audio(self.folder):
-            folder, _, file = name.rpartition("/")
-            if folder[:3] not in named:
-                continue
-            fold, source, take = file.rpartition(".")[0].split("-")
-            label = named[folder[:3]]
-            place = AudioFile(self.folder / name)
-            clips.append(Row(f"{fold}-{source}-{take}-{CLASSES.index(label)}", place, (label,), "", fold, (source,)))
+        for (folder, names), number in zip(_FOLDERS.items(), _NUMBERS, strict=True):
+            for name in names:
+                fold, source, take = name.split("-")
+                place = AudioFile(self.folder / folder / f"{name}.ogg")
+                clips.append(Row(f"{fold}-{source}-{take}-{number}", place, (CLASSES[number],), "", fold, (source,)))
         return Rows.of(clips)

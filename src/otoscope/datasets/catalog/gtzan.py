@@ -26,6 +26,7 @@ class Gtzan(NamedDataset):
         "Speech and Audio Processing, 2002. Faults: B. L. Sturm, arXiv 1306.1461. Split: C. Kereliuk, B. L. Sturm and "
         "J. Larsen, 2015.",
         clips={"train": 443, "validation": 197, "test": 290},
+        manifests={"train": "b7d93e2a038291c7", "validation": "f6f5e8767f20dade", "test": "f11bbe9802fa379e"},
         size="1.2 GB",
         rates=(22050,),
         seconds=(29.5, 31),

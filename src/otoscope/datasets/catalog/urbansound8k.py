@@ -31,11 +31,13 @@ class UrbanSound8k(FoldedDataset):
         citation="J. Salamon, C. Jacoby and J. P. Bello. A Dataset and Taxonomy for Urban Sound Research. "
         "ACM Multimedia, 2014.",
         clips={"all": 8732},
+        manifests={"all": "a5bc9a023b129a4e"},
         size="6.0 GB",
         origins=("Freesound",),
         faults=(
             "Several clips are cut from one recording: with other splits than the official folds, clips of one "
             "recording are in both the train and the held-out split.",
+            "Five recordings of Freesound, with 152 clips, are in two of the official folds.",
             "Sampling rates, bit depths and numbers of channels vary.",
             "There is no validation fold; report the mean over the ten folds.",
         ),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +17,15 @@ from otoscope.datasets.sources.cards import declared_name, read_card
 from otoscope.datasets.sources.corrected import corrected_labels
 from otoscope.datasets.sources.dataset import RowDataset
 from otoscope.datasets.sources.layouts import read_path
+from otoscope.datasets.sources.manifests import manifests
 from otoscope.datasets.sources.patterns import read_names
 from otoscope.datasets.sources.remarks import cut_events, name_some
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.scan import AudioScan, scan_audio
-from otoscope.datasets.sources.settings import Listing, Settings
+from otoscope.datasets.sources.settings import Listing, Settings, unknown_option
 from otoscope.datasets.sources.splits import fold_names
+from otoscope.datasets.sources.tables import read_table
+from otoscope.results import Coverage
 
 _MOST_SECONDS = 300.0
 """Longest duration of a clip in seconds that is encoded as a whole."""
@@ -140,6 +146,13 @@ short, overlap, validation, test, seed, on_bad : as in `Settings`; None for the 
         rows, ending = self.listing.rows, self.audio_report.ending
         return cut_events(rows, ending) if rows.events is not None and ending else (rows, [])
 
+    @property
+    def coverage(self) -> Mapping[str, Coverage]:
+        """As `Dataset.coverage`, of all clips of the source."""
+        listed = self.listing.listed
+        digest = manifests(replace(self.listing.rows, splits=None))["all"] if listed == len(self.listing.rows) else ""
+        return {"all": Coverage(used=len(self.read()), listed=listed, manifest=digest)}
+
     @cached_property
     def audio_report(self) -> AudioScan:
         """What is wrong with the audio. Every file is decoded once, and again when it changes."""
@@ -185,3 +198,28 @@ short, overlap, validation, test, seed, on_bad : as in `Settings`; None for the 
                 "skip, or count them as clips without any class with --dataset-option kind=multi-label"
             )
         return rows.take(np.setdiff1d(np.arange(len(rows)), without))
+
+
+def check_file_options(options: Mapping[str, Any]) -> None:
+    """Check the names of options of `FileDataset`.
+
+    Parameters
+    ----------
+    options : the options, with `path`.
+
+    Raises
+    ------
+    TypeError : for an unknown option. The message lists the columns where there is a table at the path.
+    """
+    known = inspect.signature(FileDataset).parameters
+    for name in options:
+        if name not in known:
+            raise TypeError(unknown_option(name, options[name], _columns(options["path"])))
+
+
+def _columns(path: object) -> list[str]:
+    """The columns of the table at a path; none where there is no table that can be read."""
+    try:
+        return list(read_table(Path(str(path))).columns)
+    except (ValueError, OSError, ImportError):
+        return []

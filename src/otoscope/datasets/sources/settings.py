@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from otoscope.datasets.sources.patterns import check_pattern
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.splits import Cut
 from otoscope.registry import unknown
+from otoscope.results.checked import check_types
 
 ON_BAD = ("fail", "skip")
 """What happens to a clip whose audio cannot be used."""
@@ -67,6 +69,7 @@ class Settings:
     on_bad: str = "fail"
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         if self.on_bad not in ON_BAD:
             raise ValueError(f"on_bad must be one of {', '.join(ON_BAD)}, found {self.on_bad!r}")
         if self.kind not in (None, "multi-class", "multi-label"):
@@ -98,11 +101,23 @@ class Settings:
         known = {f.name for f in fields(cls)}
         for name in options:
             if name not in known:
-                raise TypeError(unknown("option", name, known))
+                raise TypeError(unknown_option(name, options[name]))
         values = dict(options)
-        if values.get("classes") is not None:
-            values["classes"] = tuple(values["classes"])
+        if isinstance(values.get("classes"), list):
+            values["classes"] = tuple(map(_text, values["classes"]))
+        for name in ("label", "audio", "separator"):
+            values |= {name: _text(values[name])} if name in values else {}
+        if isinstance(values.get("columns"), Mapping):
+            values["columns"] = {role: _text(name) for role, name in values["columns"].items()}
         return cls(**values)
+
+    def _check_kinds(self) -> None:
+        """Raise `ValueError` for a value of another kind than its option has."""
+        for name, words in _KINDS.items():
+            try:
+                check_types(self, name)
+            except ValueError:
+                raise ValueError(f"{name} must be {words}, found {getattr(self, name)!r}") from None
 
     @property
     def length(self) -> Length:
@@ -119,6 +134,46 @@ class Settings:
 
 ROLES = ("path", "folder", "split", "fold", "group", "start", "end", "onset", "offset", "duration")
 """The roles of columns beside the labels."""
+
+
+_NUMBER, _NAME = "a number of seconds", "a text"
+_KINDS = {
+    "columns": 'an object of names by role, such as {"path": "Sound", "start": ""}',
+    "splits": 'an object of train, validation or test by name, such as {"dev": "train"}',
+    "classes": 'a list, such as ["cat", "dog"]',
+    "merge_labels": "true or false",
+    "seed": "a whole number",
+    "validation": "a share, such as 0.2",
+    "test": "a share, such as 0.2",
+    **dict.fromkeys(("window", "hop", "crop", "overlap"), _NUMBER),
+    **dict.fromkeys(("label", "separator", "pattern", "audio", "metric", "short", "on_bad"), _NAME),
+}
+"""What the value of each option must be, in words."""
+
+
+def _text(value: Any) -> Any:
+    """The text of a number: names of columns and classes may be numbers, which the command line parses."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def unknown_option(name: str, value: Any, columns: Iterable[str] = ()) -> str:
+    """Write the message for an option that does not exist.
+
+    Parameters
+    ----------
+    name, value : the option.
+    columns : the columns of the table, which the message lists.
+
+    Examples
+    --------
+    >>> unknown_option("group", "speaker", ["file", "speaker"])
+    'unknown option \'group\'; name a column by columns={"group": "speaker"}; columns of the table: file, speaker'
+    """
+    names = ", ".join(columns)
+    present = f"; columns of the table: {names}" if names else ""
+    if name in ROLES:
+        return f"unknown option {name!r}; name a column by columns={json.dumps({name: str(value)})}{present}"
+    return unknown("option", name, ["fold", "name", *(f.name for f in fields(Settings))]) + present
 
 
 @dataclass

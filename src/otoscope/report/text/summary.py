@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from otoscope.report.convergence import notes
-from otoscope.report.coverage import published_clips
+from otoscope.report.coverage import coverage_notes, published_clips
 from otoscope.report.folds import fold_words
 from otoscope.report.pretraining import contamination_notes
 from otoscope.report.rows import LINEAR, Row
@@ -98,7 +98,7 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
         lines.append(f"{SPREAD}: includes the luck of the search, because seeds have different near-best settings")
     recorded = {f"{RECORDED} {row.encoder}, {row.dataset}, {row.label}: {origin(row)}" for row in rows if row.source}
     named = ((f"{row.encoder}, {row.dataset}, {row.label}", row.convergence) for row in rows)
-    return [*lines, *notes(dict(named).items()), *contamination_notes(rows), *sorted(recorded)]
+    return [*lines, *notes(dict(named).items()), *coverage_notes(rows), *contamination_notes(rows), *sorted(recorded)]
 
 
 def origin(row: Row) -> str:
