@@ -63,16 +63,14 @@ class EncoderSpec(Spec):
         super().__post_init__()
 
     def check(self) -> None:
-        """Check name and options, and that weights are on this machine.
+        """Check name and options.
 
         Raises
         ------
         UnknownNameError : for a name that is not registered.
         TypeError : for an option that the encoder does not have.
-        FileNotFoundError : for an encoder whose weights are missing.
         """
         encoders.registry.check_options(self.name, self.options)
-        encoders.registry.get(self.name).check_weights(self.options)
 
 
 @dataclass(frozen=True)
@@ -268,7 +266,7 @@ def unavailable_reason(spec: EncoderSpec | DatasetSpec | ProbeSpec | FinetuneSpe
 
     Returns
     -------
-    The reason; None if name and options are known.
+    The reason; None if name and options are known, and the weights of an encoder are not known to be missing.
 
     Examples
     --------
@@ -279,6 +277,8 @@ def unavailable_reason(spec: EncoderSpec | DatasetSpec | ProbeSpec | FinetuneSpe
     """
     try:
         spec.check()
+        if isinstance(spec, EncoderSpec):
+            encoders.registry.get(spec.name).check_weights(spec.options)
     except UnknownNameError as error:
         return str(error) if ":" in spec.name else "not registered; a plug-in is loaded with --plugin FILE"
     except (TypeError, ValueError, FileNotFoundError) as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from otoscope.cli import banking, benching, checking, commands, data, layers, reading
+from otoscope.cli import banking, benching, checking, commands, data, layers, named_encoders, reading
 from otoscope.cli._shared_arguments import (
     add_allow_shared,
     add_common_clips,
@@ -66,6 +66,9 @@ def parser() -> argparse.ArgumentParser:
     _list(command("list", commands.list_, "list encoders, data sets, probes, metrics and search strategies"))
     data.add_arguments(
         command("data", data.inspect, "look at your own audio and labels; list, check and download named data sets")
+    )
+    named_encoders.add_arguments(
+        command("encoders", named_encoders.list_, "list and describe named encoders, and get or convert their weights")
     )
     _extract(command("extract", commands.extract, "encode a data set and store its tokens in a bank"))
     banking.add_arguments(command("bank", banking.bank, "verify the files of banks"))

@@ -18,13 +18,23 @@ from otoscope.encoders.catalog._checkpoint import (
     read_checkpoint,
     write_converted,
 )
+from otoscope.encoders.catalog._overview import COLUMNS, overview, ported
 from otoscope.encoders.catalog._ported import Ported
+from otoscope.encoders.catalog._store import (
+    Stored,
+    convert_weights,
+    get_weights,
+    inspect_weights,
+    manual_steps,
+    skeleton,
+)
 
 for _module in pkgutil.iter_modules(__path__):
     if not _module.name.startswith("_"):
         importlib.import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
+    "COLUMNS",
     "Body",
     "Card",
     "CheckpointError",
@@ -32,8 +42,16 @@ __all__ = [
     "MissingWeightsError",
     "Ported",
     "Source",
+    "Stored",
+    "convert_weights",
     "converted_file",
+    "get_weights",
+    "inspect_weights",
+    "manual_steps",
     "models_folder",
+    "overview",
+    "ported",
     "read_checkpoint",
+    "skeleton",
     "write_converted",
 ]

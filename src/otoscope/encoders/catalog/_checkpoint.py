@@ -81,6 +81,9 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise FileNotFoundError(f"no file with weights at {file}")
     if file.suffix == ".safetensors":
         return _read_safetensors(file)
+    with file.open("rb") as opened:
+        if opened.read(1) not in (b"P", b"\x80"):  # a ZIP archive, or a pickle
+            raise CheckpointError(f"{file} is no file of torch.save, or is damaged; is it a page that asks to sign in?")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(file, map_location="cpu", weights_only=True)
@@ -143,11 +146,18 @@ def write_converted(path: Path, name: str, converted: Converted, *, source: str)
 
 
 def fill(body: nn.Module, tensors: Mapping[str, Tensor], *, name: str, file: str | os.PathLike[str]) -> None:
-    """Set the weights of a body.
+    """Set the weights of a body; parameters and errors as in `check_tensors`."""
+    check_tensors(body, tensors, name=name, file=file)
+    expected = body.state_dict()
+    body.load_state_dict({key: value.to(expected[key].dtype) for key, value in tensors.items()})
+
+
+def check_tensors(body: nn.Module, tensors: Mapping[str, Tensor], *, name: str, file: str | os.PathLike[str]) -> None:
+    """Check that tensors are the weights of a body.
 
     Parameters
     ----------
-    body : the module.
+    body : the module; it may be on the device "meta".
     tensors : a tensor for each of its weights and persistent buffers.
     name : name of the encoder, for messages.
     file : where the tensors come from, for messages.
@@ -173,7 +183,6 @@ def fill(body: nn.Module, tensors: Mapping[str, Tensor], *, name: str, file: str
     bad = [key for key, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
     if bad:
         raise CheckpointError(f"{file}: weights are not finite: {_some(bad)}; the file is damaged, get it again")
-    body.load_state_dict({key: value.to(expected[key].dtype) for key, value in tensors.items()})
 
 
 def _some(names: list[str], limit: int = 5) -> str:

@@ -1,0 +1,156 @@
+"""The subcommands of `encoders`: list, show, get and convert. Other modules are imported inside functions."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otoscope.cli._shared_arguments import add_debug, add_plugin
+
+if TYPE_CHECKING:
+    from otoscope.encoders.catalog import Ported, Stored
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands of `encoders`."""
+    kinds = parser.add_subparsers(title="what to do", dest="action", metavar="ACTION", required=True)
+
+    def action(name: str, run: Callable[[argparse.Namespace], int], words: str) -> argparse.ArgumentParser:
+        added = kinds.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".")
+        add_plugin(added)
+        add_debug(added, default=argparse.SUPPRESS)
+        added.set_defaults(run=run)
+        return added
+
+    action("list", list_, "list the named encoders: tokens, size, licence, and whether their weights are here")
+    showing = action("show", show, "print what is known about an encoder, where its weights come from, and its options")
+    getting = action("get", get, "download and convert the weights of an encoder, or say what to put where")
+    for added in (showing, getting):
+        added.add_argument("name", metavar="NAME", help="name of an encoder; see `otoscope encoders list`")
+    getting.add_argument("--offline", action="store_true", help="download nothing, only say what to put where")
+    converting = action("convert", convert, "convert a published checkpoint to safetensors, without executing its code")
+    converting.add_argument("file", type=Path, metavar="FILE", help="the checkpoint, as its authors published it")
+    converting.add_argument("--encoder", required=True, metavar="NAME", help="the encoder whose weights it contains")
+    words = "file to write (default: the one in the models folder, where the encoder is found by its name)"
+    converting.add_argument("--to", type=Path, metavar="FILE", help=words)
+
+
+def list_(arguments: argparse.Namespace) -> int:  # noqa: ARG001
+    """Print the named encoders, and how others are named."""
+    from otoscope.encoders import registry
+    from otoscope.encoders.catalog import COLUMNS, converted_file, models_folder, overview, ported
+    from otoscope.report.text.table import TextTable
+
+    named = ported()
+    body = [[*overview(name, cls), "here" if converted_file(name).is_file() else "–"] for name, cls in named.items()]
+    if body:
+        print(TextTable([*COLUMNS, "weights"], body, left_columns=1).text(), end="\n\n")
+    print(f"weights are in {models_folder()}; `otoscope encoders get NAME` puts them there")
+    print("tokens: time steps x frequency bands; labels: used in the training; other encoders, and how they are named:")
+    for name in registry.names():
+        if name not in named:
+            cls = registry.get(name)
+            about = (cls.__doc__ or "").strip().partition("\n")[0]
+            print(f"  {_form(name, cls.written):<26} {about}")
+    return 0
+
+
+def _form(name: str, written: str) -> str:
+    """How an encoder is named.
+
+    >>> _form("hf", "path@revision"), _form("py", "file:cls"), _form("tiny", "")
+    ('hf:PATH[@REVISION]', 'py:FILE[:CLS]', 'tiny')
+    """
+    for separator in "@:":
+        first, found, second = written.partition(separator)
+        if found:
+            return f"{name}:{first.upper()}[{separator}{second.upper()}]"
+    return f"{name}:{written.upper()}" if written else name
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Print the card of an encoder and its options."""
+    from otoscope.cli.describing import describe
+    from otoscope.encoders import registry
+    from otoscope.encoders.catalog import Ported, manual_steps
+
+    cls = registry.get(arguments.name)
+    if issubclass(cls, Ported):
+        facts = list(_facts(arguments.name, cls))
+        width = max(len(name) for name, _ in facts)
+        print(cls.card.about, *(f"{name:<{width}}  {value}" for name, value in facts), sep="\n")
+        if cls.card.unverified:
+            print("\nnot verified:", *(f"- {line}" for line in cls.card.unverified), sep="\n")
+        print(f"\n{manual_steps(arguments.name, cls.card)}\n")
+    print(describe(registry, arguments.name))
+    return 0
+
+
+def _facts(name: str, cls: type[Ported]) -> Iterator[tuple[str, str]]:
+    """What is known about an encoder, line by line."""
+    from otoscope.encoders.catalog import COLUMNS, converted_file, inspect_weights, overview, skeleton
+
+    card, encoder, file = cls.card, skeleton(cls), converted_file(name)
+    yield from list(zip(COLUMNS, overview(name, cls), strict=True))[1:5]
+    yield "frame rate", f"{encoder.shape.frame_rate:g} time steps per second"
+    yield "audio", f"{cls.sample_rate:,} Hz, in windows of up to {cls.longest:g} s"
+    yield "front end", encoder.front_end_id
+    yield "trained on", f"{', '.join(card.pretrained_on)}; {'with' if card.supervised else 'without'} labels"
+    yield "licence", card.licence
+    yield "citation", card.citation
+    yield "homepage", card.homepage
+    if not file.is_file():
+        yield "weights", f"missing: {file}"
+        return
+    stored, _ = inspect_weights(cls, file)
+    yield "weights", f"{file} ({stored.parameters / 1e6:,.1f} M values{', with a classifier' * bool(stored.head)})"
+    yield "digest", f"{stored.digest} ({stored.verdict})"
+
+
+def get(arguments: argparse.Namespace) -> int:
+    """Download and convert the weights of an encoder; without a connection, say what to put where."""
+    from otoscope.encoders.catalog import converted_file, get_weights, inspect_weights, manual_steps
+
+    cls = _ported(arguments.name)
+    file = converted_file(arguments.name)
+    if file.is_file():
+        print(_described(inspect_weights(cls, file)[0]))
+        return 0
+    print(f"licence: {cls.card.licence}\n{cls.card.homepage}")
+    if arguments.offline or not cls.card.sources:
+        print(f"\n{manual_steps(arguments.name, cls.card)}")
+        return 0 if arguments.offline else 1
+    print(_described(get_weights(cls, progress=lambda line: print(line, flush=True))))
+    return 0
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    """Convert a checkpoint."""
+    from otoscope.encoders.catalog import convert_weights
+
+    print(_described(convert_weights(_ported(arguments.encoder), arguments.file, arguments.to)))
+    return 0
+
+
+def _ported(name: str) -> type[Ported]:
+    from otoscope.encoders import registry
+    from otoscope.encoders.catalog import Ported
+
+    cls = registry.get(name)
+    if not issubclass(cls, Ported):
+        raise ValueError(
+            f"encoder {name!r} has no published weights to get or convert; `otoscope encoders show {name}` describes it"
+        )
+    return cls
+
+
+def _described(stored: Stored) -> str:
+    """The file, numbers of tensors, and the digest."""
+    head = f", {stored.head} of a classifier" if stored.head else ""
+    unused = f", {stored.unused} others that are not needed" if stored.unused else ""
+    return (
+        f"{stored.path}: {stored.body} tensors of the encoder ({stored.parameters:,} values){head}{unused}\n"
+        f"digest of the tensors: {stored.digest} ({stored.verdict})"
+    )

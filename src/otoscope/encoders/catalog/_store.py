@@ -1,0 +1,208 @@
+"""Getting the weights of named encoders onto this machine: downloads from several sources, and conversion."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from otoscope.download import ChecksumError, DownloadError, fetch
+from otoscope.encoders.base import weights_digest
+from otoscope.encoders.catalog._card import Card, Source
+from otoscope.encoders.catalog._checkpoint import (
+    CheckpointError,
+    Converted,
+    check_tensors,
+    converted_file,
+    models_folder,
+    write_converted,
+)
+from otoscope.encoders.catalog._ported import Ported
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Weights of a named encoder in a file.
+
+    Parameters
+    ----------
+    path : the file.
+    body, head, unused : number of tensors of the encoder, of a classifier, and of others that are not kept.
+    parameters : number of values of the tensors of the encoder.
+    digest : `otoscope.encoders.weights_digest` of the tensors of the encoder.
+    recorded : the digest on record in the card; "" for none.
+    """
+
+    path: Path
+    body: int
+    head: int
+    unused: int
+    parameters: int
+    digest: str
+    recorded: str
+
+    @property
+    def verdict(self) -> str:
+        """Whether the tensors are those on record, in words."""
+        if not self.recorded:
+            return "no digest is on record"
+        return "equal to the one on record" if self.digest == self.recorded else f"NOT that on record, {self.recorded}"
+
+
+def skeleton(cls: type[Ported]) -> Ported:
+    """Create an encoder without memory for its weights, for its shape, its front end and the names of its tensors.
+
+    Parameters
+    ----------
+    cls : the class.
+
+    Returns
+    -------
+    The encoder. Its parameters are on the device "meta".
+    """
+    with torch.device("meta"):
+        return cls(weights="random")
+
+
+def inspect_weights(cls: type[Ported], file: Path) -> tuple[Stored, Converted]:
+    """Read the weights of an encoder and check that they are complete.
+
+    Parameters
+    ----------
+    cls : the class of the encoder.
+    file : a checkpoint as its authors published it, or a converted one.
+
+    Returns
+    -------
+    The description of the file, and its tensors.
+
+    Raises
+    ------
+    FileNotFoundError, CheckpointError : when there is no such file, or it does not contain the weights of the encoder.
+    """
+    converted = cls.read(file)
+    check_tensors(skeleton(cls).body, converted.body, name=cls.name, file=file)
+    stored = Stored(
+        path=file,
+        body=len(converted.body),
+        head=len(converted.head),
+        unused=len(converted.unused),
+        parameters=sum(tensor.numel() for tensor in converted.body.values()),
+        digest=weights_digest(converted.body.items()),
+        recorded=cls.card.tensors,
+    )
+    return stored, converted
+
+
+def convert_weights(cls: type[Ported], file: Path, to: Path | None = None, *, source: str = "") -> Stored:
+    """Convert a checkpoint to safetensors; a classifier is kept apart in the same file.
+
+    Parameters
+    ----------
+    cls : the class of the encoder.
+    file : a checkpoint as its authors published it.
+    to : the file to write; None for the one in the models folder, where the encoder is found by its name.
+    source : where the checkpoint comes from; "" for the name of the file.
+
+    Returns
+    -------
+    The description of the written file.
+
+    Raises
+    ------
+    FileNotFoundError, CheckpointError : as in `inspect_weights`.
+    """
+    stored, converted = inspect_weights(cls, file)
+    target = to or converted_file(cls.name)
+    write_converted(target, cls.name, converted, source=source or file.name)
+    return Stored(**{**vars(stored), "path": target})
+
+
+def get_weights(cls: type[Ported], *, progress: Callable[[str], None] | None = None) -> Stored:
+    """Download the weights of an encoder from the first source that has them, and convert them.
+
+    A download that was interrupted is continued. The downloaded file is removed when it has been converted.
+
+    Parameters
+    ----------
+    cls : the class of the encoder.
+    progress : is called with one line for each attempt and its failure.
+
+    Returns
+    -------
+    The description of the converted file in the models folder.
+
+    Raises
+    ------
+    DownloadError : when no source can be used. The message says why, and what to put where.
+    """
+    failures = []
+    for source in cls.card.sources:
+        if progress:
+            progress(f"downloading {source.url}")
+        try:
+            return _get(cls, source)
+        except (DownloadError, ChecksumError, CheckpointError) as error:
+            failures.append(str(error))
+            if progress:
+                progress(f"  {error}")
+    raise DownloadError(
+        f"the weights of encoder {cls.name!r} could not be downloaded:\n"
+        + "".join(f"- {reason}\n" for reason in failures)
+        + manual_steps(cls.name, cls.card)
+    )
+
+
+def _get(cls: type[Ported], source: Source) -> Stored:
+    """Download and convert the file of one source; it must have the tensors that are on record."""
+    address = hashlib.sha256(source.url.encode()).hexdigest()[:8]
+    file = models_folder() / ".downloads" / f"{cls.name}-{address}" / source.name
+    fetch(source.url, file, sha256=source.sha256, size=source.size)
+    try:
+        stored = convert_weights(cls, file, file.with_name("converted.safetensors"), source=source.url)
+        if cls.card.tensors not in ("", stored.digest):
+            raise CheckpointError(f"{source.url} has other tensors ({stored.digest}) than those on record")
+    except CheckpointError:
+        file.unlink()
+        raise
+    target = converted_file(cls.name)
+    stored.path.replace(target)
+    shutil.rmtree(file.parent)
+    return Stored(**{**vars(stored), "path": target})
+
+
+def manual_steps(name: str, card: Card) -> str:
+    """Write what to do by hand where nothing can be downloaded.
+
+    Parameters
+    ----------
+    name : registered name of the encoder.
+    card : its card.
+
+    Returns
+    -------
+    Sentences that say which file to get, and which command puts it in its place.
+    """
+    files = [f"- {source.url}{_about_file(source)}" for source in card.sources]
+    lines = ["Get one of these files on another machine:", *files] if files else [f"See {card.homepage}."]
+    lines += [card.instructions] if card.instructions else []
+    lines.append(
+        f"`otoscope encoders convert FILE --encoder {name}` then writes {converted_file(name)}, where the encoder is "
+        "found by its name. Or use the file where it is, with --encoder-option file=FILE."
+    )
+    return "\n".join(lines)
+
+
+def _about_file(source: Source) -> str:
+    """Size and checksum of a file, as far as they are published.
+
+    >>> _about_file(Source(url="https://a.org/b.pt", size=361_499_833))
+    ' (361 MB)'
+    """
+    parts = [f"{source.size / 1e6:.0f} MB"] if source.size else []
+    parts += [f"SHA-256 {source.sha256}"] if source.sha256 else []
+    return f" ({', '.join(parts)})" if parts else ""

@@ -1,0 +1,208 @@
+"""`otoscope encoders`: what is listed and shown, downloads from several sources, and conversion."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from helpers_server import Served, serve
+from helpers_small_encoder import Small, published
+from otoscope import encoders
+from otoscope.cli import main
+from otoscope.encoders.base import weights_digest
+from otoscope.encoders.catalog import Source, converted_file, get_weights, inspect_weights
+
+DIGEST = weights_digest(Small(weights="random", seed=3).body.state_dict().items())
+
+
+def _pickled() -> bytes:
+    file = io.BytesIO()
+    torch.save({"cfg": {"lr": 1}, "model": published()}, file)
+    return file.getvalue()
+
+
+@pytest.fixture
+def models(isolated_registries: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: ARG001
+    """The models folder of one test, in which the encoder `small` is registered."""
+    monkeypatch.setenv("OTOSCOPE_MODELS", str(tmp_path / "models"))
+    encoders.register("small")(type("Registered", (Small,), {"__doc__": Small.__doc__}))
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def server() -> Iterator[Served]:
+    """A server with the weights of `small` in two formats."""
+    with serve(Served({"a.pt": _pickled(), "b.safetensors": save(published())})) as served:
+        yield served
+
+
+def _declare(monkeypatch: pytest.MonkeyPatch, *sources: Source, **fields: object) -> type[Small]:
+    cls = encoders.registry.get("small")
+    assert issubclass(cls, Small)
+    monkeypatch.setattr(cls, "card", replace(cls.card, sources=sources, **fields))
+    return cls
+
+
+def _source(served: Served, name: str, **fields: object) -> Source:
+    return Source(url=f"{served.address}/{name}?download=1", **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["a.pt", "b.safetensors"])
+def test_get_downloads_converts_and_says_what_it_has(
+    name: str, models: Path, server: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sha256 = hashlib.sha256(server.files[name]).hexdigest()
+    _declare(monkeypatch, _source(server, name, sha256=sha256, size=len(server.files[name])), tensors=DIGEST)
+    assert main(["encoders", "get", "small"]) == 0
+    text = capsys.readouterr().out
+    assert "licence: MIT" in text
+    assert re.search(r"27 tensors of the encoder \([\d,]+ values\), 1 of a classifier, 1 others that are not", text)
+    assert f"digest of the tensors: {DIGEST} (equal to the one on record)" in text
+    assert [path.name for path in models.rglob("*") if path.is_file()] == ["small.safetensors"]
+    with safe_open(models / "small.safetensors", "pt") as file:
+        assert "head.classifier.weight" in file.keys()  # noqa: SIM118
+        assert file.metadata()["source"].startswith(server.address)
+    assert encoders.create("small").digest == Small(weights="random", seed=3).digest
+    assert main(["encoders", "get", "small"]) == 0
+    assert len(server.ranges) == 1
+
+
+@pytest.mark.parametrize("support_ranges", [True, False])
+def test_an_interrupted_download_is_continued(
+    support_ranges: bool, models: Path, server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cls = _declare(monkeypatch, _source(server, "a.pt"))
+    server.break_after, server.support_ranges = 1000, support_ranges
+    with pytest.raises(OSError, match=r"1,000 of [\d,]+ bytes arrived"):
+        get_weights(cls)
+    assert not converted_file("small").exists()
+    assert get_weights(cls).digest == DIGEST
+    assert server.ranges == [None, "bytes=1000-"]
+    assert (models / "small.safetensors").is_file()
+
+
+def test_a_mirror_is_used_where_a_source_fails(models: Path, server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    server.files["page.pt"] = b"<html>sign in</html>"
+    partial = {name: value for name, value in published().items() if "patch" not in name}
+    server.files["partial.safetensors"] = save(partial)
+    server.files["other.safetensors"] = save(published(seed=4))
+    names = ["gone.pt", "page.pt", "partial.safetensors", "other.safetensors"]
+    wrong = [_source(server, "a.pt", sha256="0" * 64), _source(server, "a.pt", size=5)]
+    sources = [_source(server, name) for name in names]
+    cls = _declare(monkeypatch, *wrong, *sources, _source(server, "b.safetensors"), tensors=DIGEST)
+    assert get_weights(cls, progress=lines.append).digest == DIGEST
+    problems = [
+        f"but {'0' * 64} is published",
+        "bytes, but 5 are published",
+        "HTTP Error 404",
+        "is damaged",
+        "missing: patch.bias",
+        "has other tensors",
+    ]
+    for problem in problems:
+        assert any(problem in line for line in lines)
+    assert sum(line.startswith("downloading") for line in lines) == 7
+    assert [path.name for path in models.iterdir() if path.is_file()] == ["small.safetensors"]
+
+
+def test_without_a_connection_the_steps_by_hand_are_printed(
+    models: Path, server: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = Source(url="http://127.0.0.1:9/a.pt", size=361_499_833, sha256="ab" * 32)
+    _declare(monkeypatch, nowhere, instructions="Ask its authors.")
+    assert main(["encoders", "get", "small"]) == 2
+    error = capsys.readouterr().err
+    assert "http://127.0.0.1:9/a.pt cannot be downloaded" in error
+    for text in (error, _offline(capsys)):
+        assert f"- http://127.0.0.1:9/a.pt (361 MB, SHA-256 {'ab' * 32})" in text
+        assert f"convert FILE --encoder small` then writes {models / 'small.safetensors'}" in text
+        assert "Ask its authors." in text
+    _declare(monkeypatch, instructions="Ask its authors.")
+    assert main(["encoders", "get", "small"]) == 1
+    assert "Ask its authors." in capsys.readouterr().out
+    assert server.ranges == []
+
+
+def _offline(capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(["encoders", "get", "small", "--offline"]) == 0
+    return capsys.readouterr().out
+
+
+def test_convert_checks_a_file_and_keeps_the_classifier_apart(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _declare(monkeypatch, tensors="0" * 64)
+    (tmp_path / "a.pt").write_bytes(_pickled())
+    command = ["encoders", "convert", str(tmp_path / "a.pt"), "--encoder", "small"]
+    assert main([*command, "--to", str(tmp_path / "here.safetensors")]) == 0
+    assert f"{DIGEST} (NOT that on record, {'0' * 64})" in capsys.readouterr().out
+    assert not models.exists()
+    stored, converted = inspect_weights(Small, tmp_path / "a.pt")
+    assert (stored.head, converted.head.keys()) == (1, {"classifier.weight"})
+    assert main(command) == 0
+    assert encoders.create("small", file=str(tmp_path / "here.safetensors")).digest == encoders.create("small").digest
+    (tmp_path / "a.pt").write_bytes(b"no checkpoint")
+    assert main(command) == 2
+    assert "is damaged" in capsys.readouterr().err
+    assert main(["encoders", "convert", str(tmp_path / "a.pt"), "--encoder", "tiny"]) == 2
+    assert "encoder 'tiny' has no published weights" in capsys.readouterr().err
+
+
+def test_list_and_show_say_what_an_encoder_is_and_whether_its_weights_are_here(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _declare(monkeypatch, unverified=("The mirror was not opened.",), supervised=True, tensors=DIGEST)
+    assert main(["encoders", "list"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"^small +200 x 1 +2 x 8 +yes +0.0 M +MIT +yes +–$", text, re.MULTILINE)
+    assert "whisper:PATH[@REVISION]" in text
+    assert f"weights are in {models}" in text
+    assert main(["encoders", "show", "small"]) == 0
+    text = capsys.readouterr().out
+    for part in (
+        f"missing: {models / 'small.safetensors'}",
+        "means-window1s",
+        "- The mirror was not opened.",
+        "nothing; with labels",
+        "Seed of the random weights.",
+    ):
+        assert part in text
+    (tmp_path / "a.pt").write_bytes(_pickled())
+    main(["encoders", "convert", str(tmp_path / "a.pt"), "--encoder", "small"])
+    capsys.readouterr()
+    assert main(["encoders", "list"]) == 0
+    assert re.search(r"^small .* here$", capsys.readouterr().out, re.MULTILINE)
+    assert main(["encoders", "show", "small"]) == 0
+    assert f"{DIGEST} (equal to the one on record)" in capsys.readouterr().out
+
+
+def test_missing_weights_are_found_before_anything_is_built(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cls = _declare(monkeypatch, Source(url="https://zenodo.org/a.pt"), Source(url="https://hub.org/a.pt"))
+    monkeypatch.setattr(cls, "build", lambda self: pytest.fail("a body was built"))  # noqa: ARG005
+    common = ["bench", "--encoders", "tiny,small", "--datasets", "scenes", "--probes", "mean", "--dry-run"]
+    assert main([*common, "--out", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    message = (
+        f"missing encoder 'small': the weights of encoder 'small' are not in {models / 'small.safetensors'}; `otoscope "
+        "encoders get small` downloads them from zenodo.org or hub.org (licence MIT)"
+    )
+    assert message in text
+    assert "small-random" not in text
+    assert main(["probe", "--encoder", "small", "--probe", "mean", "--out", str(tmp_path)]) == 2
+    assert "downloads them from zenodo.org" in capsys.readouterr().err
+    for name in set(encoders.names()) - {"small"}:
+        del encoders.registry._classes[name]
+    assert main(["check", "encoder"]) == 0
+    assert "not checked, their files are missing: small" in capsys.readouterr().out
