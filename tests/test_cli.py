@@ -25,7 +25,7 @@ from otoscope.results import Store
 from otoscope.types import Tokens, TokenShape
 from toys import Ear, run_toy
 
-COMMANDS = ("demo", "list", "extract", "probe", "layers", "finetune", "results", "report", "check")
+COMMANDS = ("demo", "list", "encoders", "extract", "probe", "layers", "finetune", "results", "report", "check")
 MELODY = """
 from otoscope.datasets import register
 from toys import Tones
