@@ -217,13 +217,13 @@ def test_probes_and_fine_tuning_are_trained_on_the_same_clips_and_views(suite: S
 def test_each_clip_is_encoded_once_and_an_interrupted_extraction_is_continued(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode, encoded_ids = encoding._encode, []
+    encode, encoded_ids = encoding.FrozenEncoder.encode, []
 
-    def recording_encode(encoder: Any, clips: Any, waves: Any) -> Any:
+    def recording_encode(encoder: Any, clips: Any, *rest: Any) -> Any:
         encoded_ids.extend(clip.id for clip in clips)
-        return encode(encoder, clips, waves)
+        return encode(encoder, clips, *rest)
 
-    monkeypatch.setattr(encoding, "_encode", recording_encode)
+    monkeypatch.setattr(encoding.FrozenEncoder, "encode", recording_encode)
     suite = dataclasses.replace(suite, probes=suite.probes[:2])
     whole = run_suite(suite, tmp_path / "whole", progress=False)
     others = [name for name in encoded_ids if not name.startswith("train")]
@@ -237,7 +237,7 @@ def test_each_clip_is_encoded_once_and_an_interrupted_extraction_is_continued(
             raise KeyboardInterrupt
         return encode(*rest)
 
-    monkeypatch.setattr(encoding, "_encode", interrupted_encode)
+    monkeypatch.setattr(encoding.FrozenEncoder, "encode", interrupted_encode)
     kills = 0
     while kills < 40:
         try:

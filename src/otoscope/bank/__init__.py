@@ -1,6 +1,7 @@
 """Banks: the tokens of a data set, encoded once and stored in memory-mapped files.
 
     bank/manifest.json                   identity, task, clips per split
+    bank/extraction.json                 how it was written, and where the time went
     bank/train/clips.json                ids, labels, events, groups
     bank/train/shard-00000.safetensors   x [n, L, T, F, D], mask [n, T], cls [n, L, D]
 
@@ -32,6 +33,7 @@
 
 from otoscope.bank._requirements import Requirements, requirements
 from otoscope.bank.errors import BankError, DamagedError, HeldOutError, IncompleteError, MismatchError
+from otoscope.bank.extraction import Extraction
 from otoscope.bank.identity import BankIdentity
 from otoscope.bank.read import Bank
 from otoscope.bank.size import BankSize, estimate_size
@@ -48,6 +50,7 @@ __all__ = [
     "BankSize",
     "BankSplit",
     "DamagedError",
+    "Extraction",
     "HeldOutError",
     "IncompleteError",
     "MismatchError",

@@ -9,6 +9,7 @@ from pathlib import Path
 from otoscope.bank._reader import ShardReader
 from otoscope.bank._shard import check_shard
 from otoscope.bank.errors import BankError, DamagedError, HeldOutError, IncompleteError
+from otoscope.bank.extraction import Extraction, read_extractions
 from otoscope.bank.identity import BankIdentity
 from otoscope.bank.manifest import Manifest
 from otoscope.bank.size import BankSize
@@ -77,6 +78,11 @@ class Bank:
     def versions(self) -> dict[str, str]:
         """Versions of the packages that began to write the bank."""
         return dict(self._manifest.versions)
+
+    @property
+    def extractions(self) -> tuple[Extraction, ...]:
+        """What was done to write the bank, and where the time went; see `otoscope.bank.extraction`."""
+        return read_extractions(self.path)
 
     @property
     def shape(self) -> TokenShape:

@@ -1,8 +1,8 @@
 """Write a bank: encode a data set with a frozen encoder, without augmentation, and store the tokens in shards.
 
 A shard is written completely or not at all. If an extraction was killed, the next one therefore continues with
-the first missing shard. The bank then contains the same bytes as without interruption, if the batch size and the number
-of threads are the same; the rounding of a matrix product can depend on both.
+the first missing shard. The shards then contain the same bytes as without interruption, if the size of batches and the
+number of threads are the same; the rounding of a matrix product can depend on both.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from otoscope.bank._encode import check_repeatable, encode_shard
+from otoscope.bank._encode import check_repeatable
+from otoscope.bank._pipeline import Loading, Shard, write_shards
 from otoscope.bank._requirements import size_table, sizes_by_kind
 from otoscope.bank._sealed import sealed_text
-from otoscope.bank._shard import check_shard, save_shard
+from otoscope.bank._shard import check_shard
 from otoscope.bank.errors import BankError, DamagedError, IncompleteError
+from otoscope.bank.extraction import append_extraction
 from otoscope.bank.identity import BankIdentity, Content, Layers
 from otoscope.bank.manifest import Manifest, bank_exists, check_identity
 from otoscope.bank.read import Bank
@@ -46,7 +49,10 @@ def extract(
     content: Content = "tokens",
     dtype: str = "float16",
     batch_size: int = 16,
+    batch_seconds: float = 320.0,
     shard_clips: int = 64,
+    loader_workers: int | None = None,
+    compile: bool = False,
     progress: bool = True,
     allow_shared: bool = False,
 ) -> Bank:
@@ -66,11 +72,20 @@ def extract(
     content : "tokens" for token maps, "pooled" for their means. `requirements` gives the layers and the content that a
         probe needs.
     dtype : "float16", "bfloat16", "float32" or "int8". Dtype of the stored tokens.
-    batch_size : int. Maximum number of clips encoded at once.
+    batch_size : int. Maximum number of clips encoded at once. Clips of different lengths are encoded together if the
+        encoder is `padding_neutral`, and if at most a fifth of the batch is padding.
+    batch_seconds : float. Maximum duration of the clips encoded at once, padding included. A longer clip is encoded by
+        itself.
     shard_clips : int. Number of clips in each file.
+    loader_workers : int. Number of processes that decode and resample audio while the encoder computes; 0 for none.
+        None chooses: none for fewer than 256 clips, else up to 16 beside a GPU and a quarter of the cores beside an
+        encoder on the CPU. They are available on Linux.
+    compile : bool. Whether to compile the encoder with torch.compile, which takes minutes and makes the encoder faster
+        on a GPU. Tokens differ by rounding.
     progress : bool. Whether to show a progress bar on stderr. The estimated size (`BankSize.estimate`) is printed
-        first, for this bank and for other choices of layers, content and dtype. A report on silent, clipped and
-        otherwise suspicious clips (`otoscope.audio.faults`) follows at the end.
+        first, for this bank and for other choices of layers, content and dtype. At the end, the shares of decoding,
+        front end, encoder and storing in the time are printed (`Bank.extractions`), and a report on silent, clipped and
+        otherwise suspicious clips (`otoscope.audio.faults`).
     allow_shared : bool. Whether the held-out split may have ids and audio files of other splits.
 
     Returns
@@ -95,11 +110,11 @@ def extract(
             )
         checked_clips(dataset, allow_shared=allow_shared)
         stored: dict[str, Any] = {"layers": layers, "content": content, "dtype": dtype, "shard_clips": shard_clips}
-        bank = extract(encoder, dataset.whole, path, **stored, batch_size=batch_size, progress=progress)
+        stored |= {"batch_size": batch_size, "batch_seconds": batch_seconds, "loader_workers": loader_workers}
+        bank = extract(encoder, dataset.whole, path, **stored, compile=compile, progress=progress)
         return bank.fold(dataset.chosen_fold)
     path = Path(path)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    loading = Loading(batch_size, batch_seconds, loader_workers, compile)
     known = dataset.splits if splits is None else [split for split in splits if split in dataset.splits]
     clips = checked_clips(dataset, known, allow_shared=allow_shared)
     identity = BankIdentity.of(
@@ -126,7 +141,7 @@ def extract(
         else:
             manifest.write(path)
         with reporting_audio() as report:
-            _write_missing(path, manifest, clips, encoder, batch_size, progress)
+            _write_missing(path, manifest, clips, encoder, loading, progress)
     if progress and report.faulty:
         print(report, file=sys.stderr)
     bank = Bank(path)
@@ -231,25 +246,34 @@ def _write_missing(
     manifest: Manifest,
     clips: dict[str, Sequence[Clip]],
     encoder: Encoder,
-    batch_size: int,
+    loading: Loading,
     progress: bool,
 ) -> None:
     """Write `clips.json` of every split, and all shards that are missing or incomplete."""
     from tqdm import tqdm
 
+    identity = manifest.identity
     for split, members in clips.items():
-        _write_clips(path / split / "clips.json", members, manifest.identity)
-    shards = [(split, name, rows) for split in clips for name, rows in manifest.shards(split).items()]
-    missing = [shard for shard in shards if not _is_complete(path / shard[1], len(shard[2]), manifest.identity)]
-    total, remaining = sum(manifest.clips.values()), sum(len(rows) for _, _, rows in missing)
+        _write_clips(path / split / "clips.json", members, identity)
+    missing = [
+        Shard(name, [clips[split][i] for i in rows])
+        for split in clips
+        for name, rows in manifest.shards(split).items()
+        if not _is_complete(path / name, len(rows), identity)
+    ]
+    total, remaining = sum(manifest.clips.values()), sum(len(shard.clips) for shard in missing)
+    if not missing:
+        return
     with tqdm(
         total=total, initial=total - remaining, desc="encoding", unit="clip", smoothing=0, disable=not progress
     ) as bar:
-        for split, name, rows in missing:
-            members = [clips[split][i] for i in rows]
-            content = encode_shard(encoder, members, manifest.identity, batch_size, bar.update)
-            _check_free_space(path, sum(tensor.nbytes for tensor in content.tensors.values()))
-            save_shard(path / name, content, manifest.identity)
+        check_space = partial(_check_free_space, path)
+        extraction = write_shards(
+            path, missing, encoder, identity, loading, check_space=check_space, on_batch=bar.update
+        )
+    append_extraction(path, extraction)
+    if progress:
+        print(extraction, file=sys.stderr)
 
 
 def _is_complete(file: Path, clips: int, identity: BankIdentity) -> bool:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from itertools import groupby
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import torch
@@ -19,7 +17,7 @@ from otoscope.bench.jobs import Failure, Job
 from otoscope.bench.plan import Run
 from otoscope.printable import printable
 from otoscope.registry import load_plugin
-from otoscope.threads import available_cores, let_waiting_threads_sleep
+from otoscope.threads import available_cores, end_with_parent, let_waiting_threads_sleep
 
 _POLL_SECONDS = 1.0
 """Seconds between two looks at the claims of other processes."""
@@ -129,17 +127,10 @@ def start_worker(plugins: Sequence[str | Path], workers: int) -> None:
     plugins : Python files to import.
     workers : number of workers, which share the cores. A lower number of threads (OMP_NUM_THREADS) is kept.
     """
-    if (parent := multiprocessing.parent_process()) is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), name="otoscope-parent", daemon=True).start()
+    threading.Thread(target=end_with_parent, name="otoscope-parent", daemon=True).start()
     torch.set_num_threads(max(1, min(torch.get_num_threads(), available_cores() // workers)))
     for plugin in plugins:
         load_plugin(plugin)
-
-
-def _end_with(parent: int) -> None:
-    """End this process, without cleaning up, when the process with this sentinel ends."""
-    wait([parent])
-    os._exit(1)
 
 
 def _execute(job: Job) -> tuple[list[Failure], Sequence[Run]]:

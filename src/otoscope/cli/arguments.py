@@ -28,6 +28,8 @@ from otoscope.cli._shared_arguments import (
     add_trust_remote_code,
     bank_layers,
     count,
+    count_or_zero,
+    positive,
     read_layers,
 )
 
@@ -130,6 +132,26 @@ def _extract(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", default="float16", help="float16, bfloat16, float32 or int8 (default: float16)")
     parser.add_argument("--batch-size", type=count, default=16, metavar="N", help="clips per batch (default: 16)")
+    parser.add_argument(
+        "--batch-seconds",
+        type=positive,
+        default=320.0,
+        metavar="S",
+        help="seconds of audio per batch, padding included (default: 320)",
+    )
+    parser.add_argument(
+        "--loader-workers",
+        type=count_or_zero,
+        metavar="N",
+        help="processes that decode audio while the encoder computes (default: none for fewer than 256 clips, else up "
+        "to 16 beside a GPU and a quarter of the cores beside the CPU)",
+    )
+    parser.add_argument(
+        "--autocast",
+        choices=("bfloat16", "float16"),
+        help="precision in which the encoder computes; it changes the tokens, and is the encoder option autocast",
+    )
+    parser.add_argument("--compile", action="store_true", help="compile the encoder with torch.compile")
     add_machine(parser)
 
 

@@ -64,6 +64,8 @@ def extract(arguments: argparse.Namespace) -> int:
     """Encode a data set into a bank and print where it is."""
     from otoscope import bank
 
+    if arguments.autocast:
+        arguments.encoder_option.append(("autocast", arguments.autocast))
     dataset = _dataset(arguments)
     required = bank.requirements(arguments.probes.split(",")) if arguments.probes else None
     layers, content = required.layers if required else arguments.layers, required.content if required else "tokens"
@@ -77,6 +79,9 @@ def extract(arguments: argparse.Namespace) -> int:
         content=content,
         dtype=arguments.dtype,
         batch_size=arguments.batch_size,
+        batch_seconds=arguments.batch_seconds,
+        loader_workers=arguments.loader_workers,
+        compile=arguments.compile,
         progress=not arguments.quiet,
         allow_shared=arguments.allow_shared,
     )

@@ -43,8 +43,18 @@ class AudioReport:
         wave : float32 [S]. Its samples.
         files : the files from which they were decoded.
         """
+        self.add_faults(clip, find_faults(wave, antiphase=any(file.cancelled for file in files)))
+
+    def add_faults(self, clip: Clip, faults: Sequence[str]) -> None:
+        """Count a clip whose faults are known.
+
+        Parameters
+        ----------
+        clip : the clip.
+        faults : names of its faults.
+        """
         self.count += 1
-        for fault in find_faults(wave, antiphase=any(file.cancelled for file in files)):
+        for fault in faults:
             self.faulty.setdefault(fault, []).append(clip)
 
     def __str__(self) -> str:
@@ -76,3 +86,10 @@ def report_audio(clip: Clip, wave: Wave, files: Sequence[DecodedFile]) -> None:
     report = _active.get()
     if report is not None:
         report.add(clip, wave, files)
+
+
+def report_faults(clip: Clip, faults: Sequence[str]) -> None:
+    """Add a clip that another process has decoded to the report, as `report_audio` does."""
+    report = _active.get()
+    if report is not None:
+        report.add_faults(clip, faults)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from otoscope.encoders import _names
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class EncoderRegistry(Registry["Encoder"]):
-    """The registered encoders, also by a name with a text after a colon, such as "hf:openai/whisper-tiny"."""
+    """The registered encoders, also by a name with a text after a colon, such as "hf:openai/whisper-tiny".
+
+    Each encoder has the option `autocast` besides its own (`Encoder.autocast`).
+    """
 
     def get(self, name: str) -> type[Encoder]:
         """As `Registry.get`; the message also says how encoders that are stored elsewhere are named."""
@@ -30,10 +33,16 @@ class EncoderRegistry(Registry["Encoder"]):
             message = f"unknown kind of encoder {kind!r} in {name!r}{hint} known: {', '.join(sorted(written))}"
             raise UnknownNameError(message) from None
 
-    def create(self, name: str, *args: Any, **options: Any) -> Encoder:
-        """As `Registry.create`, also for a name with a text after a colon."""
+    def check_options(self, name: str, options: Iterable[str]) -> None:
+        """As `Registry.check_options`; `autocast` is an option of every encoder."""
+        super().check_options(name, [option for option in options if option != "autocast"])
+
+    def create(self, name: str, *args: Any, autocast: str | None = None, **options: Any) -> Encoder:
+        """As `Registry.create`, also for a name with a text after a colon; `autocast` sets `Encoder.autocast`."""
         name, options = self.locate(name, options)
-        return super().create(name, *args, **options)
+        encoder = super().create(name, *args, **options)
+        encoder.autocast = autocast
+        return encoder
 
     def locate(self, name: str, options: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Replace the text after the colon of a name by the options that it gives.

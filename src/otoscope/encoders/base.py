@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,6 +17,9 @@ from torch import Tensor, nn
 from otoscope.encoders._registry import EncoderRegistry
 from otoscope.identity import Identified, digest_of
 from otoscope.types import AudioBatch, Tokens, TokenShape
+
+AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Precisions of `Encoder.autocast`."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,10 @@ class Encoder(Identified, nn.Module, ABC):
     front_end_id : a text that identifies the front end and its settings. It is part of a bank's identity, so it must
         change whenever the features change.
     control : True where the weights are random, so that the encoder is a control and not a pretrained model.
+    padding_neutral : True where the tokens of a clip do not depend on the padding after it, which the contract checks.
+        Clips of different lengths are then encoded together; else a batch has clips of one length only.
+    autocast : "bfloat16" or "float16" where `embed` computes in this precision (`torch.autocast`), None where it
+        computes in that of its weights. It is part of the identity, since it changes the tokens.
     revision : number of the version of the code, see `otoscope.identity.Revised`. Without it, every change of the
         source file makes another encoder, whose banks and results are computed again.
     provenance : options that only say where the weights are stored. The digest of the weights counts in their place.
@@ -59,6 +68,26 @@ class Encoder(Identified, nn.Module, ABC):
     shape: TokenShape
     front_end_id: str
     control: bool = False
+    padding_neutral: bool = False
+    _autocast: str | None = None
+
+    @property
+    def autocast(self) -> str | None:
+        """The precision in which `embed` computes; None for that of the weights."""
+        return self._autocast
+
+    @autocast.setter
+    def autocast(self, precision: str | None) -> None:
+        if precision is not None and precision not in AUTOCAST:
+            raise ValueError(f"encoder {self.name!r}: autocast={precision!r}; allowed: {', '.join(AUTOCAST)}, or None")
+        self._autocast = precision
+
+    @property
+    def options_text(self) -> str:
+        """The options as canonical JSON, as in `Identified.options_text`, with `autocast` where it is set."""
+        if self._autocast is None:
+            return super().options_text
+        return json.dumps(json.loads(super().options_text) | {"autocast": self._autocast}, sort_keys=True)
 
     @abstractmethod
     def front_end(self, batch: AudioBatch) -> Features:
@@ -117,13 +146,47 @@ class Encoder(Identified, nn.Module, ABC):
                 f"encoder {self.name!r} needs audio at {self.sample_rate} Hz, the batch has {batch.rate} Hz; "
                 "resample the clips first (otoscope.audio.resample)"
             )
+        with self.inference():
+            return self.embed_as(self.front_end(batch), self.embed)
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """Return a context manager in which the encoder is in evaluation mode and no gradient is computed."""
         training = self.training
         self.eval()
         try:
             with torch.no_grad():
-                return self.embed(self.front_end(batch))
+                yield
         finally:
             self.train(training)
+
+    def embed_as(self, features: Features, embed: Callable[[Features], Tokens]) -> Tokens:
+        """Call `embed`, or a compiled form of it, in the precision of `autocast`.
+
+        Parameters
+        ----------
+        features : the output of `front_end`.
+        embed : `self.embed`, or a function that computes the same.
+
+        Returns
+        -------
+        Tokens, float32 where `autocast` is set.
+        """
+        if self._autocast is None:
+            return embed(features)
+        with torch.autocast(features.x.device.type, AUTOCAST[self._autocast]):
+            return embed(features).to(dtype=torch.float32)
+
+    def padded_length(self, samples: int) -> int:
+        """Return the number of samples for which a clip costs time and memory, such as whole windows.
+
+        Clips with the same number are encoded together if `padding_neutral` is set. The default is the length itself.
+
+        Parameters
+        ----------
+        samples : length of a clip in samples.
+        """
+        return samples
 
     @classmethod
     def control_options(cls, options: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -225,7 +288,7 @@ def create(name: str, **options: Any) -> Encoder:
     Parameters
     ----------
     name : a registered name, one of `names()`, or one with a text after a colon, as `locate` reads it.
-    options : options of this encoder.
+    options : options of this encoder, and `autocast` ("bfloat16" or "float16"), which every encoder has.
 
     Raises
     ------

@@ -62,13 +62,15 @@ def _clip_in_batch(subject: EncoderSource) -> None:
 
 
 @CONTRACT.check("padding")
-def _padded_clip(subject: EncoderSource) -> None:
+def _padded_clip(subject: EncoderSource) -> str | None:
     encoder = build_precise(subject)
     seconds = accepted_seconds(encoder)
     short = noise(encoder, 0.37 * seconds)
     padded = encode(encoder, short, noise(encoder, seconds, seed=1))
     message = "the tokens of a clip must not depend on the padding after it"
     expect_same_clip(padded, 0, encode(encoder, short), message)
+    advice = "set padding_neutral = True, so that clips of different lengths are encoded together"
+    return None if encoder.padding_neutral else advice
 
 
 @CONTRACT.check("mask")

@@ -132,6 +132,7 @@ class Tiny(Encoder):
 
     revision = 1
     sample_rate = RATE
+    padding_neutral = True
     shape = TokenShape(layers=DEPTH, freq=FREQ, dim=DIM, has_cls=True, frame_rate=100 / PATCH)
     front_end_id = f"kaldi-fbank128-hanning-25/10ms-({MEAN},{SPREAD})-pad{PAD_FRAMES}"
 

@@ -95,6 +95,7 @@ class Whisper(Encoder):
     provenance = ("path", "revision")
     written = "path@revision"
     sample_rate = RATE
+    padding_neutral = True
 
     def __init__(
         self,
@@ -161,6 +162,10 @@ class Whisper(Encoder):
             waves = batch.waves * (index < batch.lengths[:, None])
             waves = functional.pad(waves, (0, self.window - waves.shape[1]))
             return Features(log_mel(waves, self.bins), (batch.lengths + HOP - 1) // HOP)
+
+    def padded_length(self, samples: int) -> int:  # noqa: ARG002
+        """Return the length of the window, to which every clip is padded."""
+        return self.window
 
     def embed(self, features: Features) -> Tokens:
         """Compute the tokens of every block.

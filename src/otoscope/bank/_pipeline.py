@@ -1,0 +1,160 @@
+"""The work of an extraction: audio from the loader, batches through the encoder, tokens to the thread that writes.
+
+Batches are formed within a shard, and depend only on the lengths of its clips. A shard therefore has the same bytes
+whether the extraction was interrupted or not, and whoever decodes the audio.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from otoscope.bank._audio import HELD_SAMPLES, decoded, default_workers
+from otoscope.bank._batches import BatchLimit, equal_length_batches, padded_batches
+from otoscope.bank._encode import FrozenEncoder, Stopwatch, device_of
+from otoscope.bank._store import ShardWriter
+from otoscope.bank.extraction import Extraction
+from otoscope.bank.identity import BankIdentity
+from otoscope.encoders import Encoder
+from otoscope.types import Clip, Wave
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard to write.
+
+    Parameters
+    ----------
+    name : str. Its path relative to the bank.
+    clips : sequence of Clip. Its clips, in order.
+    """
+
+    name: str
+    clips: Sequence[Clip]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How clips go through the encoder. None of it changes tokens by more than rounding.
+
+    Parameters
+    ----------
+    batch_size : int. Maximum number of clips encoded at once.
+    batch_seconds : float. Maximum duration of the clips encoded at once, padding included.
+    workers : int, or None to choose. Number of processes that decode.
+    compiled : bool. Whether the encoder is compiled.
+    """
+
+    batch_size: int = 16
+    batch_seconds: float = 320.0
+    workers: int | None = None
+    compiled: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if not self.batch_seconds > 0:
+            raise ValueError(f"batch_seconds must be above 0, got {self.batch_seconds}")
+        if self.workers is not None and self.workers < 0:
+            raise ValueError(f"loader_workers must be at least 0, got {self.workers}")
+
+
+def write_shards(
+    path: Path,
+    shards: Sequence[Shard],
+    encoder: Encoder,
+    identity: BankIdentity,
+    loading: Loading,
+    *,
+    check_space: Callable[[int], None],
+    on_batch: Callable[[int], object],
+) -> Extraction:
+    """Encode the clips of shards and write the shards, one after another.
+
+    Parameters
+    ----------
+    path : Path. The folder of the bank.
+    shards : sequence of Shard. The shards.
+    encoder : Encoder. The frozen encoder.
+    identity : BankIdentity. The bank.
+    loading : Loading. How clips go through the encoder.
+    check_space : callable. See `ShardWriter`.
+    on_batch : callable. Called after each batch with its number of clips.
+
+    Returns
+    -------
+    Extraction. What was done, and how long it took.
+
+    Raises
+    ------
+    AudioError : when a clip's audio cannot be used.
+    BankError : when the tokens cannot be stored. Both errors name the clip.
+    """
+    clips = [clip for shard in shards for clip in shard.clips]
+    device, start, samples = device_of(encoder), time.perf_counter(), 0
+    workers = default_workers(len(clips), device) if loading.workers is None else loading.workers
+    watch = Stopwatch()
+    frozen = FrozenEncoder(encoder, compiled=loading.compiled, watch=watch)
+    batches = _batching(encoder, loading)
+    with decoded(clips, encoder.sample_rate, workers) as waves, ShardWriter(path, identity, check_space) as writer:
+        for shard in shards:
+            for rows, group in _groups(_measured(waves, len(shard.clips), watch)):
+                samples += sum(map(len, group))
+                for batch in batches([len(wave) for wave in group]):
+                    members = [shard.clips[rows[i]] for i in batch]
+                    tokens = frozen.encode(members, [group[i] for i in batch], identity.layers)
+                    with watch.measure("storing"):
+                        writer.add([rows[i] for i in batch], tokens, members)
+                    on_batch(len(batch))
+            with watch.measure("storing"):
+                writer.finish(shard.name, len(shard.clips))
+        with watch.measure("storing"):
+            writer.wait()
+    return Extraction(
+        clips=len(clips),
+        audio_seconds=samples / encoder.sample_rate,
+        seconds=dict(watch.seconds) | {"total": time.perf_counter() - start},
+        device=str(device),
+        threads=torch.get_num_threads(),
+        loader_workers=workers,
+        batch_size=loading.batch_size,
+        batch_seconds=loading.batch_seconds,
+        compiled=loading.compiled,
+    )
+
+
+def _batching(encoder: Encoder, loading: Loading) -> Callable[[Sequence[int]], Iterable[list[int]]]:
+    """The function that divides clips, given by their lengths, into batches."""
+    limit = BatchLimit(loading.batch_size, int(loading.batch_seconds * encoder.sample_rate))
+    if encoder.padding_neutral:
+        return lambda lengths: padded_batches(lengths, limit, encoder.padded_length)
+    return lambda lengths: equal_length_batches(lengths, limit)
+
+
+def _measured(waves: Iterator[Wave], count: int, watch: Stopwatch) -> Iterator[Wave]:
+    """The next waveforms; the time until each arrives is measured."""
+    for _ in range(count):
+        with watch.measure("audio"):
+            wave = next(waves)
+        yield wave
+
+
+def _groups(waves: Iterable[Wave]) -> Iterator[tuple[range, list[Wave]]]:
+    """Divide waveforms into groups that end when they exceed `HELD_SAMPLES`, with their rows.
+
+    A shard is one group unless its clips are long. The clips of a group are in memory together.
+    """
+    group: list[Wave] = []
+    first, held = 0, 0
+    for row, wave in enumerate(waves):
+        group.append(wave)
+        held += len(wave)
+        if held >= HELD_SAMPLES:
+            yield range(first, row + 1), group
+            group, first, held = [], row + 1, 0
+    if group:
+        yield range(first, first + len(group)), group
