@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -653,3 +654,36 @@ def test_wrong_options_are_explained(
         assert main([*command, "--dataset-option", option]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert re.search(message, line), line
+
+
+def test_files_are_checked_by_their_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "pets"
+    _write_files(folder, [f"{label}/{name}" for label, name in zip(LABELS, NAMES, strict=True)])
+    assert main(["data", "check", str(folder)]) == 0
+    assert "what looks wrong" not in capsys.readouterr().out
+    (folder / "dog" / "0.wav").write_bytes(b"RIFF")
+    shutil.copy(folder / "cat" / "1.wav", folder / "cat" / "3.wav")
+    helpers.write_audio(folder / "dog" / "4.wav", seed=4, rate=16000)
+    table = ["path,label,split,speaker"]
+    table += [
+        f"pets/{LABELS[n]}/{name},{LABELS[n]},{('train', 'test')[n % 3 == 0]},s{n // 2}" for n, name in enumerate(NAMES)
+    ]
+    card = _write_table(tmp_path / "pets.toml", ['path = "pets.csv"'])
+    path = _write_table(tmp_path / "pets.csv", [*table, "pets/gone.wav,dog,train,s9"])
+    for named in (path, card):
+        assert main(["data", "check", str(named), "--missing", str(tmp_path / "lost.txt")]) == 1
+        text = capsys.readouterr().out
+        for part in (
+            "the audio of 1 of 13 clips is missing: 'pets/gone.wav'",
+            "'pets/dog/0.wav': ",
+            "files have 2 sampling rates",
+            "2 clips have the audio of another one: 'pets/cat/1.wav = pets/cat/3.wav'",
+        ):
+            assert part in text
+        assert (tmp_path / "lost.txt").read_text() == "pets/gone.wav\n"
+    assert main(["data", "check", str(path), "--dataset-option", "on_bad=skip"]) == 1
+    text = capsys.readouterr().out
+    assert "groups, such as recordings or speakers, with" in text
+    assert "have 1 clips with the same audio ('pets/cat/1.wav' = 'pets/cat/3.wav')" in text
+    assert main(["data", "check", str(folder), "--root", str(tmp_path)]) == 2
+    assert "--root is an option of named data sets" in capsys.readouterr().err

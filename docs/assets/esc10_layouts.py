@@ -4,7 +4,8 @@
     python docs/assets/esc10_layouts.py ESC-10 FOLDER
 
 FOLDER then contains `esc10-folders/` (one folder for each class), `esc10-table.csv` (a table of the same files), and
-`ESC-50/` (the folders `audio` and `meta` of ESC-50, with these 400 clips). The audio files are copied unchanged.
+`ESC-50/` (the folders `audio` and `meta` of ESC-50, with these 400 clips). The audio files are copied unchanged, and
+all three list them in the same order, by class and name.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def main(source: Path, target: Path) -> None:
         [name, fold, number, label, "True", recording, take] for name, fold, number, label, recording, take, _ in rows
     ]
     header = ["filename", "fold", "target", "category", "esc10", "src_file", "take"]
-    write(target / "ESC-50" / "meta" / "esc50.csv", header, sorted(meta))
+    write(target / "ESC-50" / "meta" / "esc50.csv", header, meta)
 
 
 def write(path: Path, header: list[str], rows: list[list[object]]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otoscope.cli._shared_arguments import add_debug, add_option, add_plugin
+from otoscope.printable import printable
 
 if TYPE_CHECKING:
     from otoscope.datasets.catalog import Declaration, NamedDataset
@@ -26,7 +27,8 @@ def add_arguments(kinds: Any) -> None:
             name, help=words, description=words[0].upper() + words[1:] + "."
         )
         if name != "list":
-            added.add_argument("name", metavar="NAME", help="name of a data set; see `otoscope data list`")
+            metavar, kind = ("NAME|PATH", "name or path") if name == "check" else ("NAME", "name")
+            added.add_argument("name", metavar=metavar, help=f"{kind} of a data set; see `otoscope data list`")
         added.add_argument("--root", metavar="DIR", help=_ROOT)
         add_plugin(added)
         add_debug(added, default=argparse.SUPPRESS)
@@ -35,7 +37,8 @@ def add_arguments(kinds: Any) -> None:
 
     action("list", list_, "list the named data sets, with licences and where they are on this machine")
     action("show", show, "print what is declared about a data set: splits, licence, citation, layout, known faults")
-    checking = action("check", check, "compare a copy of a data set with what is published, and look for faults")
+    words = "compare a copy of a data set with what is published, or look for faults in a folder, a table or a card"
+    checking = action("check", check, words)
     add_option(checking, "--dataset-option", "an option of the data set, such as fold=2")
     checking.add_argument(
         "--no-audio", dest="audio", action="store_false", help="do not decode the audio files, read only their headers"
@@ -83,17 +86,24 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Compare a copy with what is published; the exit status is 1 where something is wrong."""
+    """Compare a copy with what is published, or check files; the exit status is 1 where something is wrong."""
     from otoscope import datasets
     from otoscope.datasets.catalog import check_copy
+    from otoscope.datasets.sources.check import check_files
 
-    _named(arguments.name)
-    options = dict(arguments.dataset_option) | ({"root": arguments.root} if arguments.root else {})
-    dataset: Any = datasets.registry.create(arguments.name, **options)
-    report = check_copy(dataset, audio=arguments.audio)
-    print(report.text)
-    if arguments.missing:
+    name, options = datasets.locate(arguments.name, dict(arguments.dataset_option))
+    if "path" in options:
+        if arguments.root:
+            raise ValueError("--root is an option of named data sets; leave it out for a path")
+        dataset: Any = datasets.registry.create(name, **options)
+        report, missing = check_files(dataset, audio=arguments.audio), dataset.listing.missing
+    else:
+        _named(name)
+        dataset = datasets.registry.create(name, **options | ({"root": arguments.root} if arguments.root else {}))
+        report = check_copy(dataset, audio=arguments.audio)
         missing = [dataset.listed.ids[number] for number in dataset.missing_rows]
+    print(printable(report.text, keep="\n"))
+    if arguments.missing:
         arguments.missing.write_text("".join(f"{id}\n" for id in missing), encoding="utf-8")
         print(f"\n{arguments.missing}: the ids of {len(missing):,} missing clips")
     return int(bool(report.problems))

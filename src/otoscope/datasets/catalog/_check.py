@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from otoscope.datasets._file_digests import FileDigests
 from otoscope.datasets.catalog._declaration import Declaration
 from otoscope.datasets.catalog._named import NamedDataset
-from otoscope.datasets.sources import AudioFile, Rows
+from otoscope.datasets.sources.check import duplicates
 from otoscope.datasets.sources.description import Description, audio_text
 from otoscope.datasets.sources.manifests import count_clips, manifests
 from otoscope.datasets.sources.remarks import name_some, shared_groups
@@ -48,7 +47,7 @@ def check_copy(dataset: NamedDataset, *, audio: bool = True) -> Description:
         problems += [*report.problems(), *_unlike(report, about)]
         parts, what = (rows.splits, "splits") if rows.folds is None else (rows.folds, "folds")
         problems += shared_groups(parts, rows.groups, what) if parts is not None and rows.groups is not None else []
-        problems += _duplicates(rows) if audio else []
+        problems += duplicates(rows) if audio else []
     return Description(facts, problems)
 
 
@@ -89,25 +88,3 @@ def _unlike(report: AudioScan, about: Declaration) -> Iterator[str]:
         if outside:
             span = f"{low:g} s" if low == high else f"{low:g} to {high:g} s"
             yield f"{len(outside):,} files last {min(outside):.3g} to {max(outside):.3g} s, but {span} are published"
-
-
-def _duplicates(rows: Rows) -> Iterator[str]:
-    """Clips whose files have the same content."""
-    digests = FileDigests()
-    ids_by_digest: dict[str, list[str]] = {}
-    for file, id in _files(rows).items():
-        ids_by_digest.setdefault(digests.digest(file.path), []).append(id)
-    digests.save()
-    equal = [ids for ids in ids_by_digest.values() if len(ids) > 1]
-    if equal:
-        pairs = name_some([" = ".join(ids[:2]) for ids in equal])
-        yield f"{sum(map(len, equal)):,} clips have the audio of another one: {pairs}"
-
-
-def _files(rows: Rows) -> dict[AudioFile, str]:
-    """The first clip of each file."""
-    files: dict[AudioFile, str] = {}
-    for id, audio in zip(rows.ids, rows.audio, strict=True):
-        if isinstance(audio, AudioFile):
-            files.setdefault(audio, id)
-    return files

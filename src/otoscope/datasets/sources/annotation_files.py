@@ -160,7 +160,7 @@ def read_raven(path: Path, label: str | None = None) -> tuple[Event, ...]:
     columns = find_columns(table, Settings(label=label), needs_path=False)
     if columns.label is None or columns.onset is None or columns.offset is None:
         raise ValueError(
-            f"{path}: columns of begin time, end time and labels were expected, found {', '.join(table.columns)}; name "
+            f"{path}: columns of begin time, end time and labels were expected, found {table.names_text}; name "
             "the column of the labels with --dataset-option label=NAME"
         )
     times = zip(table.numbers(columns.onset), table.numbers(columns.offset), table[columns.label], strict=True)

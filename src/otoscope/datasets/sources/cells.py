@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,22 @@ def import_pyarrow() -> Any:
     except ImportError as error:
         raise ImportError("Parquet and Arrow files need pyarrow: pip install otoscope[parquet]") from error
     return pyarrow
+
+
+@contextmanager
+def open_parquet(path: Path) -> Iterator[Any]:
+    """Open a Parquet file (`pyarrow.parquet.ParquetFile`); raises `ValueError` while it is read if it is damaged."""
+    pyarrow = import_pyarrow()
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with path.open("rb") as binary, ParquetFile(binary) as file:
+            yield file
+    except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path} cannot be read as Parquet: {reason}; write it again") from error
 
 
 def contains_bytes(kind: Any) -> bool:
@@ -78,11 +95,9 @@ def _starts(path: Path, stamp: tuple[int, int]) -> tuple[int, ...]:  # noqa: ARG
     if path.suffix == ".arrow":
         sizes = [batch.num_rows for batch in _batches(path)]
     else:
-        import_pyarrow()
-        from pyarrow.parquet import read_metadata
-
-        metadata = read_metadata(path)
-        sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        with open_parquet(path) as file:
+            metadata = file.metadata
+            sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     starts = [0]
     for size in sizes:
         starts.append(starts[-1] + size)
@@ -94,10 +109,7 @@ def _group(path: Path, stamp: tuple[int, int], column: str, group: int) -> Any: 
     """One column of a row group."""
     if path.suffix == ".arrow":
         return _batches(path)[group].column(column)
-    import_pyarrow()
-    from pyarrow.parquet import ParquetFile
-
-    with ParquetFile(path) as file:
+    with open_parquet(path) as file:
         return file.read_row_group(group, columns=[column]).column(column)
 
 

@@ -129,7 +129,7 @@ def find_columns(table: Table, settings: Settings, *, needs_path: bool = True) -
     _choose_times(table, roles, settings)
     if needs_path and not roles["path"]:
         raise ValueError(
-            f"{table.path}: no column names audio files; its columns: {', '.join(table.columns)}. "
+            f"{table.path}: no column names audio files; its columns: {table.names_text}. "
             'Say which one does: --dataset-option \'columns={"path": "NAME"}\''
         )
     others = {name for name in roles.values() if name}

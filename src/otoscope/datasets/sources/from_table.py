@@ -44,7 +44,7 @@ def rows_of_table(table: Table, settings: Settings, layout: str, place: Place | 
     columns = find_columns(table, settings, needs_path=by_name)
     if columns.label is None:
         raise ValueError(
-            f"{table.path}: no column of labels was recognised; its columns: {', '.join(table.columns)}. "
+            f"{table.path}: no column of labels was recognised; its columns: {table.names_text}. "
             "Say which one it is: --dataset-option label=NAME"
         )
     names = _paths(table, columns) if columns.path else [str(number) for number in range(len(table))]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from otoscope.datasets.sources.audio import Audio, ParquetCell
-from otoscope.datasets.sources.cells import contains_bytes, import_pyarrow, row_count
+from otoscope.datasets.sources.cells import contains_bytes, import_pyarrow, open_parquet, row_count
 from otoscope.datasets.sources.column import Column
 from otoscope.datasets.sources.tables import Table, cell_text
 
@@ -98,19 +98,15 @@ def class_names(schema: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _schema(path: Path) -> Any:
-    pyarrow = import_pyarrow()
     if path.suffix == ".arrow":
+        pyarrow = import_pyarrow()
         with pyarrow.memory_map(str(path)) as mapped:
             try:
                 return pyarrow.ipc.open_stream(mapped).schema
             except pyarrow.ArrowInvalid:
                 return pyarrow.ipc.open_file(mapped).schema
-    from pyarrow.parquet import read_schema
-
-    try:
-        return read_schema(path)
-    except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
+    with open_parquet(path) as file:
+        return file.schema_arrow
 
 
 def _columns(path: Path, audio: str) -> Iterator[tuple[str, list[str]]]:
@@ -147,12 +143,10 @@ def _named(value: Any, names: Sequence[str] | None) -> Any:
 
 def _read(path: Path, columns: list[str]) -> Any:
     """Columns of a file; nested ones are written "column.field"."""
-    pyarrow = import_pyarrow()
     if path.suffix != ".arrow":
-        from pyarrow.parquet import ParquetFile
-
-        with ParquetFile(path) as file:
+        with open_parquet(path) as file:
             return file.read(columns=columns)
+    pyarrow = import_pyarrow()
     mapped = pyarrow.memory_map(str(path))
     try:
         return pyarrow.ipc.open_stream(mapped).read_all()

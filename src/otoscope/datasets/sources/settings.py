@@ -166,8 +166,8 @@ def unknown_option(name: str, value: Any, columns: Iterable[str] = ()) -> str:
 
     Examples
     --------
-    >>> unknown_option("group", "speaker", ["file", "speaker"])
-    'unknown option \'group\'; name a column by columns={"group": "speaker"}; columns of the table: file, speaker'
+    >>> print(unknown_option("group", "speaker", ["file", "speaker"]))
+    unknown option 'group'; name a column by columns={"group": "speaker"}; columns of the table: file, speaker
     """
     names = ", ".join(columns)
     present = f"; columns of the table: {names}" if names else ""

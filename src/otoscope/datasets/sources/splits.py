@@ -165,6 +165,8 @@ def _by_fold(rows: Rows, fold: str | None) -> list[str]:
     if rows.folds is None:
         raise ValueError(f"fold {fold!r} was chosen, but this data set has no folds; leave out the option fold")
     known = fold_names(rows)
+    if not known:
+        raise ValueError('all folds are empty; fill in the column of folds, or leave it out with columns={"fold": ""}')
     held_out = known[0] if fold is None else fold
     if held_out not in known:
         raise ValueError(unknown("fold", held_out, known))

@@ -6,6 +6,7 @@ recognised.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -15,7 +16,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from otoscope.datasets.sources.cells import contains_bytes, import_pyarrow
+from otoscope.datasets.sources.cells import contains_bytes, open_parquet
 from otoscope.datasets.sources.folder import is_audio
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
@@ -24,6 +25,9 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
 _DELIMITERS = "\t,;|"
 _CHUNK = 512
 """Number of lines read at once: so few that Python's garbage collector does not traverse the long columns."""
+
+_SHOWN = 300
+"""Number of characters of a table that a message shows."""
 
 _MEMO = 65536
 """Number of distinct texts of a column that are stored once each."""
@@ -52,9 +56,21 @@ class Table:
     def __contains__(self, name: str) -> bool:
         return name in self.columns
 
+    @property
+    def names_text(self) -> str:
+        """The names of the columns in one line of limited length, for messages.
+
+        Examples
+        --------
+        >>> Table(Path("a.csv"), {"path": [], "two\\nlines": []}).names_text
+        'path, two lines'
+        """
+        text = ", ".join(" ".join(name.split()) for name in self.columns)
+        return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
+
     def __getitem__(self, name: str) -> list[str]:
         if name not in self.columns:
-            raise ValueError(f"{self.path} has no column {name!r}; its columns: {', '.join(self.columns)}")
+            raise ValueError(f"{self.path} has no column {name!r}; its columns: {self.names_text}")
         return self.columns[name]
 
     def numbers(self, name: str) -> list[float]:
@@ -124,7 +140,7 @@ def _read_text(path: Path, header: Sequence[str] | None) -> Table:
         beginning = file.read(1 << 16)
         file.seek(0)
         delimiter = find_delimiter(beginning, path.suffix.lower())
-        rows = csv.reader(file, delimiter=delimiter, skipinitialspace=delimiter != "\t")
+        rows = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
         try:
             return Table(path, _columns(path, rows, header), encoding, delimiter)
         except csv.Error as error:
@@ -142,6 +158,9 @@ def file_encoding(path: Path) -> str:
             while decoder.read(1 << 20):
                 pass
         except UnicodeDecodeError:
+            file.seek(0)
+            if file.read(3) == codecs.BOM_UTF8:  # damaged UTF-8
+                raise
             return "cp1252"
         finally:
             decoder.detach()
@@ -166,7 +185,7 @@ def find_delimiter(beginning: str, suffix: str = "") -> str:
         lines = lines[:-1]  # the last one may be incomplete
     best, score = ("\t" if suffix == ".tsv" else ","), 0.0
     for delimiter in _DELIMITERS:
-        counts = [len(row) - 1 for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter != "\t")]
+        counts = [len(row) - 1 for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True)]
         if not counts or not counts[0]:
             continue
         alike = sum(count == counts[0] for count in counts) / len(counts)
@@ -185,7 +204,7 @@ def _columns(path: Path, rows: Iterator[list[str]], header: Sequence[str] | None
     if not names:
         raise ValueError(f"{path} is empty; a table has a line for each clip or event")
     if len(set(names)) < len(names):
-        raise ValueError(f"{path}: the names of columns must be distinct, found {names}")
+        raise ValueError(f"{path}: the names of columns must be distinct, found {str(names)[:_SHOWN]}")
     columns: list[list[str]] = [[] for _ in names]
     memos: list[dict[str, str]] = [{} for _ in names]
     while chunk := list(islice(filled, _CHUNK)):
@@ -205,8 +224,8 @@ def _fitted(path: Path, row: list[str], count: int) -> list[str]:
     """A line with as many values as there are columns: empty ones at its end are added or removed."""
     if len(row) > count and any(row[count:]):
         raise ValueError(
-            f"{path}: a line has {len(row)} values and the header {count}: {row}; put quotes around values "
-            "that contain the delimiter"
+            f"{path}: a line has {len(row)} values and the header {count}: {str(row)[:_SHOWN]}; put quotes around "
+            "values that contain the delimiter"
         )
     return [*row, *[""] * (count - len(row))][:count]
 
@@ -229,10 +248,7 @@ def _read_json_lines(path: Path, lines: Iterable[str]) -> dict[str, list[str]]:
 
 def _read_parquet(path: Path) -> Table:
     """The columns of a Parquet file, except those with bytes."""
-    import_pyarrow()
-    import pyarrow.parquet as parquet
-
-    with parquet.ParquetFile(path) as file:
+    with open_parquet(path) as file:
         plain = [field.name for field in file.schema_arrow if not contains_bytes(field.type)]
         table = file.read(columns=plain)
     return Table(path, {name: [cell_text(value) for value in table[name].to_pylist()] for name in plain})
