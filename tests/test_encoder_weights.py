@@ -127,9 +127,10 @@ def test_without_a_connection_the_steps_by_hand_are_printed(
         assert f"- http://127.0.0.1:9/a.pt (361 MB, SHA-256 {'ab' * 32})" in text
         assert f"convert FILE --encoder small` then writes {models / 'small.safetensors'}" in text
         assert "Ask its authors." in text
-    _declare(monkeypatch, instructions="Ask its authors.")
-    assert main(["encoders", "get", "small"]) == 1
-    assert "Ask its authors." in capsys.readouterr().out
+    for sources, manual in (((), False), ((_source(server, "a.pt"),), True)):
+        _declare(monkeypatch, *sources, instructions="Ask its authors.", manual=manual)
+        assert main(["encoders", "get", "small"]) == 1
+        assert "Ask its authors." in capsys.readouterr().out
     assert server.ranges == []
 
 
@@ -164,14 +165,14 @@ def test_list_and_show_say_what_an_encoder_is_and_whether_its_weights_are_here(
     _declare(monkeypatch, unverified=("The mirror was not opened.",), supervised=True, tensors=DIGEST)
     assert main(["encoders", "list"]) == 0
     text = capsys.readouterr().out
-    assert re.search(r"^small +200 x 1 +2 x 8 +yes +0.0 M +MIT +yes +–$", text, re.MULTILINE)
+    assert re.search(r"^small +MIT +200 x 1 +2 x 8 +yes +0.0 M +yes +–$", text, re.MULTILINE)
     assert "whisper:PATH[@REVISION]" in text
     assert f"weights are in {models}" in text
     assert main(["encoders", "show", "small"]) == 0
     text = capsys.readouterr().out
     for part in (
         f"missing: {models / 'small.safetensors'}",
-        "means-window1s",
+        "front end       means",
         "- The mirror was not opened.",
         "nothing; with labels",
         "Seed of the random weights.",

@@ -46,7 +46,7 @@ def list_(arguments: argparse.Namespace) -> int:  # noqa: ARG001
     named = ported()
     body = [[*overview(name, cls), "here" if converted_file(name).is_file() else "–"] for name, cls in named.items()]
     if body:
-        print(TextTable([*COLUMNS, "weights"], body, left_columns=1).text(), end="\n\n")
+        print(TextTable([*COLUMNS, "weights"], body, left_columns=2).text(), end="\n\n")
     print(f"weights are in {models_folder()}; `otoscope encoders get NAME` puts them there")
     print("tokens: time steps x frequency bands; labels: used in the training; other encoders, and how they are named:")
     for name in registry.names():
@@ -90,13 +90,16 @@ def show(arguments: argparse.Namespace) -> int:
 
 def _facts(name: str, cls: type[Ported]) -> Iterator[tuple[str, str]]:
     """What is known about an encoder, line by line."""
-    from otoscope.encoders.catalog import COLUMNS, converted_file, inspect_weights, overview, skeleton
+    from otoscope.encoders.catalog import COLUMNS, converted_file, inspect_weights, overview
 
-    card, encoder, file = cls.card, skeleton(cls), converted_file(name)
-    yield from list(zip(COLUMNS, overview(name, cls), strict=True))[1:5]
+    card, encoder, file = cls.card, cls.skeleton(), converted_file(name)
+    yield from list(zip(COLUMNS, overview(name, cls), strict=True))[2:6]
     yield "frame rate", f"{encoder.shape.frame_rate:g} time steps per second"
     yield "audio", f"{cls.sample_rate:,} Hz, in windows of up to {cls.longest:g} s"
-    yield "front end", encoder.front_end_id
+    try:
+        yield "front end", encoder.front_end_name()
+    except NotImplementedError:  # it has statistics that are a part of the weights
+        yield "front end", "depends on the weights"
     yield "trained on", f"{', '.join(card.pretrained_on)}; {'with' if card.supervised else 'without'} labels"
     yield "licence", card.licence
     yield "citation", card.citation
@@ -119,7 +122,7 @@ def get(arguments: argparse.Namespace) -> int:
         print(_described(inspect_weights(cls, file)[0]))
         return 0
     print(f"licence: {cls.card.licence}\n{cls.card.homepage}")
-    if arguments.offline or not cls.card.sources:
+    if arguments.offline or cls.card.manual or not cls.card.sources:
         print(f"\n{manual_steps(arguments.name, cls.card)}")
         return 0 if arguments.offline else 1
     print(_described(get_weights(cls, progress=lambda line: print(line, flush=True))))

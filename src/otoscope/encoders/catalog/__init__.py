@@ -26,7 +26,6 @@ from otoscope.encoders.catalog._store import (
     get_weights,
     inspect_weights,
     manual_steps,
-    skeleton,
 )
 
 for _module in pkgutil.iter_modules(__path__):
@@ -52,6 +51,5 @@ __all__ = [
     "overview",
     "ported",
     "read_checkpoint",
-    "skeleton",
     "write_converted",
 ]

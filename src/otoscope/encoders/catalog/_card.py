@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -45,6 +46,7 @@ class Card:
     parameters : number of parameters of the encoder in millions.
     pretrained_on : corpora of the pretraining, such as "AudioSet".
     supervised : whether labels or transcripts were used.
+    manual : whether the licence must be read and accepted on the page of the authors, so that nothing is downloaded.
     instructions : what to do where nothing can be downloaded.
     unverified : facts in this card that were not verified against the source, each one sentence.
     """
@@ -58,5 +60,11 @@ class Card:
     pretrained_on: tuple[str, ...]
     tensors: str = ""
     supervised: bool = False
+    manual: bool = False
     instructions: str = ""
     unverified: tuple[str, ...] = ()
+
+    @property
+    def short_licence(self) -> str:
+        """The name of the licence, without explanations in parentheses or after a semicolon."""
+        return re.split("[;(]", self.licence)[0].strip()

@@ -6,9 +6,8 @@ import math
 
 from otoscope.encoders.base import registry
 from otoscope.encoders.catalog._ported import Ported
-from otoscope.encoders.catalog._store import skeleton
 
-COLUMNS = ("encoder", "tokens of 10 s", "layers x width", "cls", "parameters", "licence of the weights", "labels")
+COLUMNS = ("encoder", "licence", "tokens of 10 s", "layers x width", "cls", "parameters", "labels")
 """The columns of `overview`."""
 
 
@@ -28,17 +27,17 @@ def overview(name: str, cls: type[Ported]) -> list[str]:
 
     Returns
     -------
-    A text for each of `COLUMNS`. The number of tokens is that of time steps x frequency bands with audio; "labels" says
-    whether labels were used in the pretraining or after it.
+    A text for each of `COLUMNS`. The licence is that of the weights, without explanations. The number of tokens is that
+    of time steps x frequency bands with audio; "labels" says whether labels were used in the pretraining or after it.
     """
-    shape, card = skeleton(cls).shape, cls.card
+    shape, card = cls.skeleton().shape, cls.card
     steps = math.ceil(10 * shape.frame_rate - 1e-6)
     return [
         name,
+        card.short_licence,
         f"{steps} x {shape.freq}",
         f"{shape.layers} x {shape.dim}",
         "yes" if shape.has_cls else "no",
         f"{card.parameters:,.1f} M",
-        card.licence.partition(";")[0],
         "yes" if card.supervised else "no",
     ]

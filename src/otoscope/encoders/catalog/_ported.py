@@ -10,7 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 import torch
@@ -218,11 +218,28 @@ class Ported(Encoder):
         if file is not None:
             raise MissingWeightsError(f"encoder {cls.name!r}: no file with weights at {file}; check the path")
         hosts = dict.fromkeys(urlsplit(source.url).netloc for source in cls.card.sources)
-        where = f"downloads them from {' or '.join(hosts)}" if hosts else "says where they come from"
+        can_download = hosts and not cls.card.manual
+        where = f"downloads them from {' or '.join(hosts)}" if can_download else "says where they come from"
         raise MissingWeightsError(
             f"the weights of encoder {cls.name!r} are not in {path}; `otoscope encoders get {cls.name}` {where} "
-            f"(licence {cls.card.licence}), or give the option file=CHECKPOINT"
+            f"(licence {cls.card.short_licence}), or give the option file=CHECKPOINT"
         )
+
+    @classmethod
+    def skeleton(cls) -> Self:
+        """Create an encoder without memory for its weights, with its shape and the names of its tensors.
+
+        Returns
+        -------
+        The encoder; its body is on the device "meta", and it cannot encode.
+        """
+        encoder = cls.__new__(cls)
+        Encoder.__init__(encoder)
+        encoder.window_samples = encoder._window_samples(None)
+        with torch.device("meta"):
+            encoder.body = encoder.build()
+        encoder.shape = encoder.token_shape()
+        return encoder
 
     @classmethod
     def read(cls, file: Path) -> Converted:

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from otoscope.download import ChecksumError, DownloadError, fetch
 from otoscope.encoders.base import weights_digest
 from otoscope.encoders.catalog._card import Card, Source
@@ -53,21 +51,6 @@ class Stored:
         return "equal to the one on record" if self.digest == self.recorded else f"NOT that on record, {self.recorded}"
 
 
-def skeleton(cls: type[Ported]) -> Ported:
-    """Create an encoder without memory for its weights, for its shape, its front end and the names of its tensors.
-
-    Parameters
-    ----------
-    cls : the class.
-
-    Returns
-    -------
-    The encoder. Its parameters are on the device "meta".
-    """
-    with torch.device("meta"):
-        return cls(weights="random")
-
-
 def inspect_weights(cls: type[Ported], file: Path) -> tuple[Stored, Converted]:
     """Read the weights of an encoder and check that they are complete.
 
@@ -85,7 +68,7 @@ def inspect_weights(cls: type[Ported], file: Path) -> tuple[Stored, Converted]:
     FileNotFoundError, CheckpointError : when there is no such file, or it does not contain the weights of the encoder.
     """
     converted = cls.read(file)
-    check_tensors(skeleton(cls).body, converted.body, name=cls.name, file=file)
+    check_tensors(cls.skeleton().body, converted.body, name=cls.name, file=file)
     stored = Stored(
         path=file,
         body=len(converted.body),
@@ -188,7 +171,7 @@ def manual_steps(name: str, card: Card) -> str:
     Sentences that say which file to get, and which command puts it in its place.
     """
     files = [f"- {source.url}{_about_file(source)}" for source in card.sources]
-    lines = ["Get one of these files on another machine:", *files] if files else [f"See {card.homepage}."]
+    lines = ["Files with the weights:", *files] if files else [f"See {card.homepage}."]
     lines += [card.instructions] if card.instructions else []
     lines.append(
         f"`otoscope encoders convert FILE --encoder {name}` then writes {converted_file(name)}, where the encoder is "
