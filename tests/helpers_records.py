@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,12 @@ TRAINING = TrainingSettings(epochs=30, batch_size=128)
 SCENE_CLASSES = ("dog", "<b>siren</b>", "rain")
 IDS = tuple(f"test/{i}" for i in range(90))
 TARGETS = (np.random.default_rng(0).random((90, 3)) < 0.4).astype(np.uint8)
+
+
+def without_digest(file: Path) -> dict[str, Any]:
+    """The JSON of a record as an older version wrote it."""
+    stored = json.loads(file.read_text())
+    return {name: value for name, value in stored.items() if name not in ("digest", "predictions")}
 
 
 @dataclass(frozen=True)

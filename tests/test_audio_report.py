@@ -8,7 +8,9 @@ import soundfile
 
 from otoscope import bank
 from otoscope.audio.faults import FAULTS, find_faults
+from otoscope.cli import main
 from otoscope.datasets.audio_report import reporting_audio
+from otoscope.datasets.sources import AudioFile, scan
 from otoscope.datasets.waveform import waveform
 from otoscope.types import Clip
 from toys import RATE, Ear, Tones
@@ -57,3 +59,38 @@ def test_extraction_prints_the_report(tmp_path, progress, capsys):
         "audio of 96 clips: 1 clip ('test-3') silent (no sample exceeds 0.0001 of full scale); " in text
     ) == progress
     assert ("1 clip ('test-5') clipped" in text) == progress
+
+
+def faulty_files(folder):
+    """Two classes with a file for each fault, one that is truncated and one with NaN."""
+    for label in ("a", "b"):
+        for number in range(6):
+            (folder / label).mkdir(exist_ok=True)
+            soundfile.write(folder / label / f"good{number}.wav", 0.5 * np.roll(TONE, number), RATE)
+    for fault, wave in WAVES.items():
+        soundfile.write(folder / "a" / f"{fault}.wav", wave, RATE, "FLOAT")
+    soundfile.write(folder / "a" / "antiphase.wav", 0.5 * np.stack([TONE, -0.95 * TONE], 1), RATE)
+    soundfile.write(folder / "b" / "nan.wav", np.where(TONE > 0.99, np.nan, TONE), RATE, "FLOAT")
+    truncated = (folder / "b" / "good0.wav").read_bytes()[:-3000]
+    (folder / "b" / "truncated.wav").write_bytes(truncated)
+
+
+def test_inspecting_a_data_set_prints_the_report(tmp_path, capsys):
+    faulty_files(tmp_path)
+    assert main(["data", "inspect", str(tmp_path), "--on-bad", "skip"]) == 0
+    text = capsys.readouterr().out
+    for fault, definition in FAULTS.items():
+        assert f"- audio of 1 clip ('a/{fault}.wav'): {fault} ({definition})\n" in text
+    assert "- 'b/nan.wav': " in text
+    assert "nan.wav contains NaN or infinite samples" in text
+    assert "- 'b/truncated.wav': " in text
+
+
+def test_a_long_file_is_checked_in_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(scan, "_LONG", 0.0)
+    for fault, wave in WAVES.items():
+        soundfile.write(tmp_path / "x.wav", wave, RATE, "FLOAT")
+        assert scan.check_audio(AudioFile(tmp_path / "x.wav"), decoded=True).faults == [fault]
+    loud_at_the_end = np.r_[np.zeros(1 << 20), TONE / 2].astype(np.float32)
+    soundfile.write(tmp_path / "x.wav", loud_at_the_end, RATE, "FLOAT")
+    assert scan.check_audio(AudioFile(tmp_path / "x.wav"), decoded=True).faults == []

@@ -10,7 +10,8 @@ import pytest
 
 from helpers_banks import Sounds, Toy, every_kind, extract_quietly, file_contents
 from otoscope import bank as banks
-from otoscope.bank import _sealed, manifest
+from otoscope.bank import manifest
+from otoscope.results.sealed import sealed_text
 
 
 def break_header(data):
@@ -56,7 +57,7 @@ def test_damaged_clips_are_named(tmp_path):
     bank = extract_quietly(Toy(), Sounds(sites=2), tmp_path / "b")
     file = bank.path / "train" / "clips.json"
     text = file.read_text()
-    sealed = partial(_sealed.sealed_text, {"ids": ["a"], "labels": [[]], "events": [[]], "groups": [[]]})
+    sealed = partial(sealed_text, {"ids": ["a"], "labels": [[]], "events": [[]], "groups": [[]]})
     for wrong, message in [
         (text[:-5], "is damaged"),
         ("{}", "is damaged"),

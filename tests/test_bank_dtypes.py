@@ -4,10 +4,13 @@ import importlib
 import re
 from pathlib import Path
 
+import pytest
+
 PROGRAMS = Path(__file__).parent.parent / "benchmarks"
 CHANGE = r"[+-]\d+\.\d\d \([+-]\d+\.\d\d \.\. [+-]\d+\.\d\d\)"
 
 
+@pytest.mark.filterwarnings("ignore:data set .scenes.. classes of split")
 def test_every_probe_is_measured_three_times_and_trained_twice(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(PROGRAMS)
     dtypes = importlib.import_module("dtypes")

@@ -40,6 +40,15 @@ OTHERS = {
 }
 
 
+WORDS = {
+    "encoder_code": "\n  encoder_code: the code of the encoder has another revision\n",
+    "encoder_digest": "\n  encoder_digest: the encoder has other weights\n",
+    "dataset_code": "\n  dataset_code: the code of the data set has another revision\n",
+    "dataset_digest": "\n  the data set has changed since the bank was written: the content of its audio files",
+}
+"""What the message says of fields whose values are digests."""
+
+
 def with_shape(**changes):
     encoder = Toy()
     encoder.shape = replace(encoder.shape, **changes)
@@ -55,11 +64,66 @@ def test_a_bank_with_another_identity_is_refused_and_not_changed(tmp_path, monke
     bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
     before = file_contents(bank.path)
     encoder, data, options = OTHERS[field](monkeypatch)
-    with pytest.raises(banks.MismatchError, match=rf"\n  {field}: requested .*, stored ") as caught:
+    with pytest.raises(banks.MismatchError, match=WORDS.get(field, rf"\n  {field}: requested .*, stored ")) as caught:
         extract_quietly(encoder, data, bank.path, **options)
     assert len(str(caught.value).splitlines()) == 3  # the bank, the one field, what to do
     assert file_contents(bank.path) == before
     assert encoder.calls == []
+
+
+class Edited(Sounds):
+    """Sounds with another digest, in which one split is changed."""
+
+    digest = "edited"
+
+    def __init__(self, split, change):
+        super().__init__()
+        self.split, self.change = split, change
+
+    def clips(self, split):
+        clips = list(super().clips(split))
+        return self.change(clips) if split == self.split else clips
+
+
+def edited(number, **values):
+    return lambda clips: [replace(clip, **values) if i == number else clip for i, clip in enumerate(clips)]
+
+
+CHANGES = {
+    "labels": ("test", edited(1, labels=()), r"the labels of 1 clips of split 'test' \('test-1'\)"),
+    "events": ("train", edited(0, events=()), r"the events of 1 clips of split 'train' \('train-0'\)"),
+    "groups": ("train", edited(0, groups=("x",)), r"the groups of 1 clips of split 'train' \('train-0'\)"),
+    "ids": (
+        "train",
+        edited(2, id="new"),
+        r"1 new ids of split 'train' \('new'\); 1 missing ids of split 'train' \('train-2'\)",
+    ),
+    "fewer": ("train", lambda clips: clips[:3], r"4 missing ids of split 'train' \('train-3', .* and 1 more\)"),
+    "order": ("validation", lambda clips: clips[::-1], "the order of the clips of split 'validation'"),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_what_has_changed_in_the_data_set_is_said_in_words(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(Edited, "name", Sounds.name)
+    bank = extract_quietly(Toy(), Edited("train", list), tmp_path / "b")
+    split, change, message = CHANGES[kind]
+    monkeypatch.setattr(Edited, "digest", "edited-2")
+    with pytest.raises(banks.MismatchError, match=f"  the data set has changed .* written: {message}\n") as caught:
+        extract_quietly(Toy(), Edited(split, change), bank.path)
+    assert "digest" not in str(caught.value)
+
+
+def test_changed_classes_are_named(tmp_path, monkeypatch):
+    data = Sounds()
+    bank = extract_quietly(Toy(), data, tmp_path / "b")
+    first, *rest = data.task.classes
+    monkeypatch.setattr(data, "task", replace(data.task, classes=(first, *rest, "owl")))
+    with pytest.raises(banks.MismatchError, match=r"written: the classes of the task \(new: 'owl'\)\n"):
+        extract_quietly(Toy(), data, bank.path)
+    monkeypatch.setattr(data, "task", replace(data.task, classes=(*rest, first)))
+    with pytest.raises(banks.MismatchError, match=r"the classes of the task \(another order\); the labels"):
+        extract_quietly(Toy(), data, bank.path)
 
 
 def test_every_field_that_differs_is_named(tmp_path):

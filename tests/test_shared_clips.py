@@ -9,8 +9,10 @@ import soundfile
 
 from otoscope.datasets import Dataset
 from otoscope.datasets.checks import DataError, checked_clips
+from otoscope.datasets.doubts import doubts, warn_of_doubts
 from otoscope.datasets.shared import equal_audio
 from otoscope.types import Clip, Task
+from otoscope.warning import OtoscopeWarning
 from toys import run_toy
 
 NAMES = {"train": ("a", "b", "c"), "validation": ("d", "e"), "test": ("f", "g")}
@@ -49,6 +51,20 @@ def test_train_and_validation_may_share_audio(tmp_path):
     clips = checked_clips(dataset)
     [(splits, pairs)] = equal_audio(clips).items()
     assert (splits, [(a.id, b.id) for a, b in pairs]) == (("train", "validation"), [("b.wav", "d.wav")])
+
+
+def test_equal_audio_with_different_labels_within_a_split_is_reported_by_name(tmp_path):
+    dataset = Noises(tmp_path)
+    dataset.task = Task(("x", "y"), "multi-class", "accuracy")
+    shutil.copy(tmp_path / "f.wav", tmp_path / "g.wav")
+    message = r"data set 'noises': clips with the same audio have different labels: 'f.wav' \['x'\] = 'g.wav' \['y'\]; "
+    with pytest.warns(OtoscopeWarning, match=message) as caught:
+        warn_of_doubts(dataset, checked_clips(dataset))
+    assert len(caught) == 1
+    shutil.copy(tmp_path / "a.wav", tmp_path / "e.wav")  # both have the label x
+    assert len(doubts(dataset.task, checked_clips(dataset))) == 1
+    dataset.task = Task(("x", "y"), "multi-label", "mAP")
+    assert doubts(dataset.task, checked_clips(dataset)) == []
 
 
 def test_only_files_of_equal_size_are_read(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from otoscope.datasets.sources import (
     Rows,
     apply_length,
     find_audio,
+    list_audio,
     list_parquet,
     list_tar,
     one_each,
@@ -35,6 +37,7 @@ from otoscope.datasets.sources import (
     split_names,
 )
 from otoscope.types import Event
+from otoscope.warning import OtoscopeWarning
 
 
 def _fifty(folder: Path, clips: int = 8) -> None:
@@ -270,3 +273,22 @@ def test_names_in_tables_find_their_files(tmp_path: Path) -> None:
     names = ["a/x.wav", "B\\X.WAV", "x.wav", "-dash é", "/elsewhere/b/x", "c", str(tmp_path / "c.wav"), "gone.wav"]
     expected = ["a/x.wav", "b/x.wav", "", "-dash é.flac", "b/x.wav", "c.wav", "c.wav", ""]
     assert find_audio(names, tmp_path).names == expected
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need permission")
+def test_links_to_folders_in_a_loop_are_reported_and_each_folder_is_listed_once(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    helpers.write_audio(root / "b" / "deep" / "x.wav")
+    helpers.write_audio(elsewhere / "y.wav")
+    for number in range(12):
+        (root / "b" / f"loop{number}").symlink_to("..")
+    (root / "a").symlink_to("b/deep")
+    (root / "outside").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(root)
+    (elsewhere / "around").symlink_to(tmp_path)
+    with pytest.warns(
+        OtoscopeWarning, match="is a link to .*, which is listed already; the link is left out"
+    ) as caught:
+        assert list_audio(root) == ["b/deep/x.wav", "outside/y.wav"]
+    named = [str(warning.message).split("'")[1] for warning in caught]
+    assert sorted(named) == sorted(["a", *(f"b/loop{n}" for n in range(12)), "outside/back", "outside/around"])

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from otoscope.types import Task as Task
     from otoscope.types import Tokens as Tokens
     from otoscope.types import TokenShape as TokenShape
+    from otoscope.warning import OtoscopeWarning as OtoscopeWarning
 
     __version__: str
 
@@ -55,6 +56,7 @@ _HOME = {
     "Event": "types",
     "FittedFinetune": "finetuning",
     "FittedProbe": "train",
+    "OtoscopeWarning": "warning",
     "Predictions": "results",
     "Protocol": "results",
     "Recipe": "finetuning",

@@ -10,16 +10,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from otoscope.bank._differences import IN_WORDS, data_changes
 from otoscope.bank._manifest_values import check_manifest
-from otoscope.bank._sealed import check_seal, sealed_text
 from otoscope.bank._split_names import check_split_names
 from otoscope.bank.errors import BankError, MismatchError
 from otoscope.bank.identity import FORMAT, BankIdentity
-from otoscope.datasets import Fold
+from otoscope.datasets import Dataset, Fold
 from otoscope.datasets.folds import ALL_CLIPS, Rows
 from otoscope.files import read_json, replacing
 from otoscope.results import Coverage
 from otoscope.results.checked import check_types
+from otoscope.results.sealed import check_seal, sealed_text
 from otoscope.types import Task, TokenShape
 
 
@@ -165,30 +166,36 @@ def bank_exists(path: Path) -> bool:
     return False
 
 
-def check_identity(path: Path, requested: BankIdentity) -> None:
+def check_identity(path: Path, requested: BankIdentity, dataset: Dataset) -> None:
     """Check that the bank in the folder `path` has the requested identity.
+
+    Parameters
+    ----------
+    path : the folder.
+    requested : the identity.
+    dataset : the data set that is to be encoded.
 
     Raises
     ------
-    MismatchError : when its identity differs. The message lists each field that differs.
+    MismatchError : when its identity differs. The message lists each field that differs, and says what has changed in
+        the data set.
     """
-    expected, stored = json.loads(json.dumps(asdict(requested))), _load(path)["identity"]
+    manifest = _load(path)
+    expected, stored = json.loads(json.dumps(asdict(requested))), manifest["identity"]
+    differing = [name for name in dict.fromkeys([*expected, *stored]) if expected.get(name) != stored.get(name)]
+    if not differing:
+        return
+    lines = [f"  {name}: {_difference(name, expected, stored)}" for name in differing if name != "dataset_digest"]
+    if "dataset_digest" in differing and "dataset" not in differing:
+        lines.append(f"  the data set has changed since the bank was written: {data_changes(path, manifest, dataset)}")
+    advice = "request the stored bank, give another path, or delete the folder to extract the bank again"
+    raise MismatchError("\n".join([f"the bank at {path} differs from the requested one:", *lines, advice]))
+
+
+def _difference(name: str, expected: Mapping[str, Any], stored: Mapping[str, Any]) -> str:
+    """Describe the difference of a field, without digests."""
     missing = "nothing"
-    differing = [
-        f"  {name}: requested {expected.get(name, missing)!r}, stored {stored.get(name, missing)!r}"
-        for name in dict.fromkeys([*expected, *stored])
-        if expected.get(name, missing) != stored.get(name, missing)
-    ]
-    if differing:
-        raise MismatchError(
-            "\n".join(
-                [
-                    f"the bank at {path} differs from the requested one:",
-                    *differing,
-                    "request the stored bank, give another path, or delete the folder to extract the bank again",
-                ]
-            )
-        )
+    return IN_WORDS.get(name) or f"requested {expected.get(name, missing)!r}, stored {stored.get(name, missing)!r}"
 
 
 def _load(path: Path) -> dict[str, Any]:

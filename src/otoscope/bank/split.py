@@ -11,19 +11,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from otoscope.bank._differences import CLIPS_BYTES
 from otoscope.bank._reader import ShardReader
-from otoscope.bank._sealed import check_seal
 from otoscope.bank._shuffle import shuffle
 from otoscope.bank.errors import BankError, DamagedError
 from otoscope.bank.identity import BankIdentity
 from otoscope.files import read_json
+from otoscope.results.sealed import check_seal
 from otoscope.types import Event, Task, Tokens
 
 _POOLED_AT_ONCE = 16
 """Number of clips whose token maps are read and pooled at once."""
-
-_CLIPS_BYTES = 1 << 30
-"""Largest size of `clips.json`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class ClipTable:
     def read(cls, file: Path, task: Task, identity: BankIdentity) -> ClipTable:
         """Read `clips.json`. Raises `DamagedError` if the file is damaged."""
         try:
-            stored = read_json(file, _CLIPS_BYTES)
+            stored = read_json(file, CLIPS_BYTES)
             check_seal(stored, asdict(identity), file.parent.name)
             ids, events = tuple(stored["ids"]), stored["events"]
             groups = stored["groups"]

@@ -12,7 +12,6 @@ import os
 import shutil
 import sys
 import textwrap
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -23,7 +22,6 @@ from typing import Any
 from otoscope.bank._encode import check_repeatable
 from otoscope.bank._pipeline import Loading, Shard, write_shards
 from otoscope.bank._requirements import size_table, sizes_by_kind
-from otoscope.bank._sealed import sealed_text
 from otoscope.bank._shard import check_shard
 from otoscope.bank.errors import BankError, DamagedError, IncompleteError
 from otoscope.bank.extraction import append_extraction
@@ -34,9 +32,12 @@ from otoscope.bank.size import BankSize
 from otoscope.datasets import Dataset, Folds, OneFold
 from otoscope.datasets.audio_report import reporting_audio
 from otoscope.datasets.checks import checked_clips
+from otoscope.datasets.doubts import warn_of_doubts
 from otoscope.encoders import Encoder
 from otoscope.files import replacing
+from otoscope.results.sealed import sealed_text
 from otoscope.types import Clip
+from otoscope.warning import warn
 
 
 def extract(
@@ -108,7 +109,7 @@ def extract(
                 f"splits {list(splits)} of one fold were requested, but a bank contains the clips of all folds of "
                 f"{dataset.name!r}; leave splits out"
             )
-        checked_clips(dataset, allow_shared=allow_shared)
+        warn_of_doubts(dataset, checked_clips(dataset, allow_shared=allow_shared))
         stored: dict[str, Any] = {"layers": layers, "content": content, "dtype": dtype, "shard_clips": shard_clips}
         stored |= {"batch_size": batch_size, "batch_seconds": batch_seconds, "loader_workers": loader_workers}
         bank = extract(encoder, dataset.whole, path, **stored, compile=compile, progress=progress)
@@ -117,11 +118,12 @@ def extract(
     loading = Loading(batch_size, batch_seconds, loader_workers, compile)
     known = dataset.splits if splits is None else [split for split in splits if split in dataset.splits]
     clips = checked_clips(dataset, known, allow_shared=allow_shared)
+    warn_of_doubts(dataset, clips)
     identity = BankIdentity.of(
         encoder, dataset, splits=splits, layers=layers, content=content, dtype=dtype, shard_clips=shard_clips
     )
     if bank_exists(path):
-        check_identity(path, identity)
+        check_identity(path, identity, dataset)
         try:
             return Bank(path)
         except (IncompleteError, DamagedError):
@@ -137,7 +139,7 @@ def extract(
     _check_free_space(path, size.missing_bytes(path))
     with _locked(path, identity.splits):
         if bank_exists(path):
-            check_identity(path, identity)
+            check_identity(path, identity, dataset)
         else:
             manifest.write(path)
         with reporting_audio() as report:
@@ -146,10 +148,9 @@ def extract(
         print(report, file=sys.stderr)
     bank = Bank(path)
     if count := sum(bank.underflowed.values()):
-        warnings.warn(
+        warn(
             f"{count} tokens of the bank at {path} are not zero and were rounded to zeros in {dtype}; extract with "
-            "dtype='bfloat16' or 'float32' if they matter",
-            stacklevel=2,
+            "dtype='bfloat16' or 'float32' if they matter"
         )
     return bank
 

@@ -22,6 +22,7 @@ from otoscope.bench.suites import Suite, Unavailable, unavailable
 from otoscope.datasets import Dataset, Fold, Folds
 from otoscope.datasets.catalog import MissingFilesError
 from otoscope.datasets.checks import checked_clips, has_validation
+from otoscope.datasets.doubts import warn_of_doubts
 from otoscope.encoders import Encoder
 from otoscope.files import readable_name
 from otoscope.sampling import MixupSet, TrainingSet
@@ -182,7 +183,7 @@ def _create_dataset(
 
 
 def _check(dataset: Dataset, allow_shared: bool) -> None:
-    checked_clips(dataset, allow_shared=allow_shared)
+    warn_of_doubts(dataset, checked_clips(dataset, allow_shared=allow_shared))
     if not has_validation(dataset):
         checked_clips(TrainingSet(dataset, cut=True), ("train", "validation"))
 
@@ -269,7 +270,7 @@ def _bank_path(folder: Path, name: str, identity: BankIdentity) -> Path:
 def _bank_size(encoder: Encoder, dataset: Dataset, path: Path, identity: BankIdentity) -> tuple[BankSize, int]:
     """Size of a bank and number of bytes still to write. Raises `MismatchError` if the folder contains another bank."""
     if bank_exists(path):
-        check_identity(path, identity)
+        check_identity(path, identity, dataset)
     try:
         return banks.open(path).size, 0
     except BankError:

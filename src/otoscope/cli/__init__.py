@@ -5,14 +5,19 @@ Heavy packages are imported inside the functions that run a subcommand, so that 
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
 
 from otoscope.cli.arguments import parser
 from otoscope.printable import printable
 from otoscope.threads import let_waiting_threads_sleep, set_threads
+from otoscope.warning import OtoscopeWarning
 
 __all__ = ["main"]
 
@@ -36,18 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if getattr(arguments, "threads", None):
         set_threads(arguments.threads)
     try:
-        for plugin in getattr(arguments, "plugin", None) or ():
-            from otoscope.registry import load_plugin
-
-            load_plugin(plugin)
-        from otoscope.cli.commands import locate_encoder
-        from otoscope.cli.data import locate_dataset
-
-        locate_dataset(arguments)
-        locate_encoder(arguments)
-        status: int = arguments.run(arguments)
-        sys.stdout.flush()
-        return status
+        with _warnings_of_one_line():
+            return _run(arguments)
     except KeyboardInterrupt:
         print("otoscope: interrupted; run the same command again to continue", file=sys.stderr)
         return 130
@@ -59,6 +54,45 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(printable(f"otoscope: error: {error}", keep="\n"), file=sys.stderr)
         return 2
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Import the plug-ins and run the subcommand."""
+    for plugin in getattr(arguments, "plugin", None) or ():
+        from otoscope.registry import load_plugin
+
+        load_plugin(plugin)
+    from otoscope.cli.commands import locate_encoder
+    from otoscope.cli.data import locate_dataset
+
+    locate_dataset(arguments)
+    locate_encoder(arguments)
+    status: int = arguments.run(arguments)
+    sys.stdout.flush()
+    return status
+
+
+@contextmanager
+def _warnings_of_one_line() -> Iterator[None]:
+    """Print `OtoscopeWarning` as one line, without the place in the source; other warnings are shown as usual."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, OtoscopeWarning):
+                print(printable(f"otoscope: warning: {message}"), file=file or sys.stderr)
+            else:
+                usual(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def _is_user_error(error: Exception) -> bool:

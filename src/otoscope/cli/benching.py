@@ -205,10 +205,12 @@ def _print_results(arguments: argparse.Namespace, result: SuiteResult) -> int:
 
 
 def print_outcome(arguments: argparse.Namespace, result: SuiteResult) -> int:
-    """Print what is missing, finished or failed after a suite, and return the exit status."""
-    for item in result.plan.unavailable if arguments.quiet else ():
-        if item.kind == "control":
-            continue
+    """Print what is missing, finished or failed after a suite, and return the exit status.
+
+    It is 2 if nothing could be run, 1 if a run failed or something that the suite names could not be used, else 0.
+    """
+    missing = [item for item in result.plan.unavailable if item.kind != "control"]
+    for item in missing if arguments.quiet else ():
         print(printable(f"missing {item.kind} {item.name!r}: {item.reason}", keep="\n"), file=sys.stderr)
     if result.plan.impossible:
         print("\nnothing can be run; the plan says what is missing", file=sys.stderr)
@@ -218,4 +220,7 @@ def print_outcome(arguments: argparse.Namespace, result: SuiteResult) -> int:
     for failure in result.failures:
         reason = failure.traceback if arguments.debug else failure.error
         print(printable(f"failed: {failure.run}: {reason}", keep="\n"), file=sys.stderr)
-    return 1 if result.failures else 0
+    if missing:
+        names = ", ".join(f"{item.kind} {item.name!r}" for item in missing)
+        print(printable(f"\nnot done, because it is missing: {names}; the plan says why"), file=sys.stderr)
+    return 1 if result.failures or missing else 0

@@ -42,9 +42,9 @@ def checked_clips(
     Raises
     ------
     UnknownNameError, ValueError : when the metric of the task is unknown or does not apply to it.
-    DataError : when a split is empty, lacks positive labels or cannot be measured, an id occurs twice in a split, the
-        held-out split has an id or an audio file of another split, a label is not a class, or a clip of a multi-class
-        task does not have exactly one label.
+    DataError : when a split is empty, lacks positive labels or cannot be measured, when the held-out split has no class
+        of the train split, or has an id or an audio file of another split, when an id occurs twice in a split, a label
+        is not a class, or a clip of a multi-class task does not have exactly one label.
 
     Examples
     --------
@@ -56,6 +56,7 @@ def checked_clips(
     metrics.main_metric(dataset.task)
     clips = {split: dataset.clips(split) for split in (dataset.splits if splits is None else splits)}
     problems = [problem for split in clips for problem in _problems_of_split(dataset.task, split, clips[split])]
+    problems += [] if problems else _no_common_class(clips)
     problems += [] if allow_shared else [*shared_ids(clips), *_shared_audio(clips)]
     if problems:
         separator = "\n  " if len(problems) > 1 else " "
@@ -105,6 +106,20 @@ def shared_ids(clips: Mapping[str, Sequence[Clip]]) -> list[str]:
                 "remove it from one split; allow_shared=True (--allow-shared) accepts a score on known clips"
             )
     return sorted(sentences)
+
+
+def _no_common_class(clips: Mapping[str, Sequence[Clip]]) -> list[str]:
+    """Describe a held-out split on which nothing that is trained can be measured."""
+    if not {HELD_OUT, "train"} <= clips.keys():
+        return []
+    trained, present = ({label for clip in clips[split] for label in clip.labels} for split in ("train", HELD_OUT))
+    if trained & present:
+        return []
+    named = [", ".join(map(repr, sorted(labels)[:_NAMED])) for labels in (present, trained)]
+    return [
+        f"split {HELD_OUT!r} has no class that split 'train' has: {named[0]} and {named[1]} are some of their labels; "
+        "correct the labels, or move clips between the splits"
+    ]
 
 
 def _shared_audio(clips: Mapping[str, Sequence[Clip]]) -> list[str]:

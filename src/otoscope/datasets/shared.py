@@ -1,8 +1,9 @@
-"""Clips whose audio files have the same content, in different splits."""
+"""Clips whose audio files have the same content."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -12,10 +13,7 @@ from otoscope.types import Clip
 
 
 def equal_audio(clips: Mapping[str, Sequence[Clip]]) -> dict[tuple[str, str], list[tuple[Clip, Clip]]]:
-    """Find clips of different splits whose files have the same content.
-
-    Only files of equal size are read, once each: their digests are kept in the cache folder of the user. Clips whose
-    audio is not in a file that `Clip.path` names are not compared.
+    """Find clips of different splits whose files have the same content, as `same_audio` does.
 
     Parameters
     ----------
@@ -26,23 +24,37 @@ def equal_audio(clips: Mapping[str, Sequence[Clip]]) -> dict[tuple[str, str], li
     For each pair of splits with such clips, the pairs of clips. Each later clip occurs once, beside the first clip with
     the same content.
     """
-    sizes = {split: [_size(clip) for clip in members] for split, members in clips.items()}
-    splits_of_size: dict[int, set[str]] = {}
-    for split, found in sizes.items():
-        for size in found:
-            splits_of_size.setdefault(size, set()).add(split)
-    files, first = FileDigests(), dict[str, tuple[str, Clip]]()
     equal: dict[tuple[str, str], list[tuple[Clip, Clip]]] = {}
-    for split, members in clips.items():
-        for clip, size in zip(members, sizes[split], strict=True):
-            content = bound_audio(clip, files) if size and len(splits_of_size[size]) > 1 else None
-            if content is None:
-                continue
-            other_split, other = first.setdefault(json.dumps(content, default=str), (split, clip))
-            if other_split != split:
-                equal.setdefault((other_split, split), []).append((other, clip))
-    files.save()
+    for (first_split, first), *others in same_audio(clips):
+        for split, clip in others:
+            if split != first_split:
+                equal.setdefault((first_split, split), []).append((first, clip))
     return equal
+
+
+def same_audio(clips: Mapping[str, Sequence[Clip]]) -> list[list[tuple[str, Clip]]]:
+    """Find clips whose files have the same content.
+
+    Only files of equal size are read, once each: their digests are kept in the cache folder of the user. Clips whose
+    audio is not in a file that `Clip.path` names are not compared.
+
+    Parameters
+    ----------
+    clips : the clips by split.
+
+    Returns
+    -------
+    Groups of at least two clips with the same content, each clip with its split, in the order of the clips.
+    """
+    members = [(split, clip, _size(clip)) for split, of_split in clips.items() for clip in of_split]
+    times = Counter(size for _, _, size in members)
+    files, groups = FileDigests(), dict[str, list[tuple[str, Clip]]]()
+    for split, clip, size in members:
+        content = bound_audio(clip, files) if size and times[size] > 1 else None
+        if content is not None:
+            groups.setdefault(json.dumps(content, default=str), []).append((split, clip))
+    files.save()
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _size(clip: Clip) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 from otoscope import metrics, probes
 from otoscope.datasets import Dataset
 from otoscope.datasets.checks import checked_clips, has_validation
+from otoscope.datasets.doubts import warn_of_doubts
 from otoscope.encoders import Encoder
 from otoscope.finetuning import lora
 from otoscope.finetuning.features import extract_features, predict
@@ -141,6 +142,7 @@ def finetune(
     if not has_validation(dataset):
         dataset = TrainingSet(dataset, cut=True)
     clips = checked_clips(dataset, ("train", "validation"))
+    warn_of_doubts(dataset, clips)
     targets = {name: dataset.task.targets(clips[name]) for name in clips}
     protocol = _protocol(encoder, dataset, recipe)
     digests = {"encoder_digest": protocol.encoder_digest, "dataset_digest": protocol.dataset_digest}

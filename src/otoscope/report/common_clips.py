@@ -40,7 +40,7 @@ def restrict_to_common_clips(
     restricted, sentences = Store(folder), list[str]()
     measured: dict[tuple[str, object], list[Measured]] = {}
     for record in store:
-        predictions = store.predictions(record)
+        predictions = store.usable_predictions(record)
         if predictions is None or not select(record.encoder, record.dataset, record.probe):
             restricted.add(record, predictions)
         else:

@@ -139,7 +139,7 @@ def with_estimate(store: Store, row: Row, *, resamples: int = 1000) -> Row:
         if row.spread is None:
             estimates = [replace(e, per_seed=np.array([e.value])) for e in estimates]
         return replace(row, folds=tuple(parts), estimate=stats.averaged(estimates))
-    predictions = [p for p in (store.predictions(r) for r in row.records) if p is not None]
+    predictions = [p for p in (store.usable_predictions(r) for r in row.records) if p is not None]
     if len(predictions) < len(row.records):
         return row
     order = [np.argsort(p.ids) for p in predictions]

@@ -103,7 +103,7 @@ def class_scores(store: Store, row: Row) -> dict[str, float]:
     dict. Mean over the seeds for each class that has positive clips, a fraction; empty without predictions. With folds,
     it is the mean over those folds in which the class has positive clips.
     """
-    known = [(r, p) for r in row.records if (p := store.predictions(r)) is not None]
+    known = [(r, p) for r in row.records if (p := store.usable_predictions(r)) is not None]
     if not known:
         return {}
     ap = MeanAveragePrecision()

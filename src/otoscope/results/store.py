@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +18,19 @@ from otoscope.files import json_text, read_json, replacing
 from otoscope.results.checked import check_types, load_arrays
 from otoscope.results.migrate import migrate
 from otoscope.results.record import Predictions, Record
+from otoscope.results.sealed import check_seal, sealed_text
+from otoscope.warning import warn
+
+_SEAL = ("digest", "predictions")
+"""Fields of the file of a record that are not fields of the record: its digest, and that of its predictions or null."""
 
 
 class Store:
     """A folder of results: `records/<key>.json` and `predictions/<key>.npz`. Each file is written atomically.
 
-    Records of older versions are converted when they are read (`otoscope.results.migrate`). Their files do not change.
+    The file of a record contains a digest of its content and one of the predictions, which are verified when they are
+    read. Records of older versions have none. They are converted when they are read (`otoscope.results.migrate`); their
+    files do not change.
 
     Parameters
     ----------
@@ -67,11 +77,14 @@ class Store:
                 f"{self._record(record.key)} exists; a store is append-only: remove the record to measure it again"
             )
         self._known_groups = None
+        contents: dict[str, Any] = json.loads(json_text(record.to_json())) | {"predictions": None}
         if predictions is not None:
-            with replacing(self._predictions(record.key)) as temporary, open(temporary, "wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **_packed(predictions))
+            with replacing(self._predictions(record.key)) as temporary:
+                with open(temporary, "wb") as file:
+                    np.savez_compressed(file, allow_pickle=False, **_packed(predictions))
+                contents["predictions"] = _digest(temporary)
         with replacing(self._record(record.key)) as temporary:
-            temporary.write_text(json_text(record.to_json(), sort_keys=True) + "\n")
+            temporary.write_text(sealed_text(contents, indent=1, sort_keys=True))
         return record.key
 
     def remove(self, record: Record) -> None:
@@ -92,6 +105,10 @@ class Store:
 
         Predictions without groups, which an older version stored, get the groups that another record of the same data
         set stores for the same clips. Their intervals are then computed in the same way.
+
+        Raises
+        ------
+        ValueError : when the file is damaged, or is not the one that was written with the record.
         """
         path = self._predictions(record.key)
         if not path.exists():
@@ -100,10 +117,34 @@ class Store:
         ids, classes = tuple(arrays["ids"].tolist()), tuple(arrays["classes"].tolist())
         try:
             stored = Predictions(ids, arrays["scores"], arrays["targets"], classes, _unpacked(arrays))
+            if (written := self._written(record).get("predictions")) not in (None, _digest(path)):
+                raise ValueError(f"its digest was {written[:12]}... when it was written")
         except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}") from error
         known = {} if stored.groups else self._groups_of(record.protocol.dataset_digest)
         return replace(stored, groups=tuple(known[name] for name in ids)) if known.keys() >= set(ids) else stored
+
+    def usable_predictions(self, record: Record) -> Predictions | None:
+        """As `predictions`, with a warning and None where the file is damaged, or missing although it was written."""
+        problem, stored = "", None
+        try:
+            stored = self.predictions(record)
+        except ValueError as error:
+            problem = str(error)
+        if stored is None and not problem and self._written(record).get("predictions", "") is not None:
+            problem = f"{self._predictions(record.key)} is missing"
+        if problem:
+            warn(
+                f"{problem}; {record.encoder} x {record.dataset}, {record.probe}, seed {record.seed} has no interval "
+                f"and is not compared. Remove its record {self._record(record.key)} to measure it again"
+            )
+        return stored
+
+    def _written(self, record: Record) -> Mapping[str, Any]:
+        """The JSON of a record in this store; {"predictions": None} for one of another store."""
+        path = self._record(record.key)
+        stored: Mapping[str, Any] = read_json(path) if path.exists() else {"predictions": None}
+        return stored
 
     def _groups_of(self, dataset_digest: str) -> Mapping[str, tuple[str, ...]]:
         """The groups of the clips of a data set, by clip id, from all records that store them."""
@@ -112,8 +153,8 @@ class Store:
             for record in self:
                 known = self._known_groups.setdefault(record.protocol.dataset_digest, {})
                 path = self._predictions(record.key)
-                if path.exists():
-                    arrays = _load(path)
+                with suppress(ValueError):  # a damaged file is reported where its own predictions are read
+                    arrays = _load(path) if path.exists() else {}
                     if groups := _unpacked(arrays):
                         known.update(zip(arrays["ids"].tolist(), groups, strict=True))
         return self._known_groups.get(dataset_digest, {})
@@ -170,10 +211,28 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _read(path: Path) -> Record:
+    """Read a record, and compare it with its digest if it has one."""
     try:
-        record = Record.from_json(migrate(read_json(path)))
+        stored = read_json(path)
+        sealed = "digest" in stored
+        given = migrate({name: value for name, value in stored.items() if not (sealed and name in _SEAL)})
+        if sealed:
+            _check_unchanged(stored)
+        record = Record.from_json(given)
         check_types(record)
         check_types(record.protocol)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read as a record: {error}") from error
     return record
+
+
+def _check_unchanged(stored: Any) -> None:
+    try:
+        check_seal(stored)
+    except ValueError as error:
+        raise ValueError(f"{error}, because it was edited or damaged; delete it to measure the run again") from error
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,6 +14,7 @@ from otoscope.search.base import MissingExtraError, Storage
 
 if TYPE_CHECKING:
     import optuna
+    import sqlalchemy
 
 _SQLITE, _JOURNAL = "sqlite:///", "journal:"
 _ATTEMPTS = 8
@@ -72,9 +73,10 @@ def _open(url: str | None, file: Path | None) -> optuna.storages.BaseStorage:
                 backend = storages.journal.JournalFileBackend(url.removeprefix(_JOURNAL))
                 journal: optuna.storages.BaseStorage = storages.JournalStorage(backend)
                 return journal
-            database: optuna.storages.BaseStorage = storages.RDBStorage(
+            database: optuna.storages.RDBStorage = storages.RDBStorage(
                 url or "sqlite://", engine_kwargs=_engine_options(url, file)
             )
+            _create_missing_index(database.engine, file)
             return database
         except (IntegrityError, ProgrammingError, OperationalError) as error:
             last_error: Exception = error
@@ -85,6 +87,31 @@ def _open(url: str | None, file: Path | None) -> optuna.storages.BaseStorage:
             last_error = error
             break
     raise ConnectionError(_cannot_be_opened(file, last_error)) from last_error
+
+
+def _create_missing_index(engine: sqlalchemy.Engine, file: Path | None) -> None:
+    """Create the index of the names of studies in an SQLite database that a process was killed before it created.
+
+    SQLite stores each table and each index at once, and Optuna creates indexes for new tables only. Without this index,
+    a study would be stored twice.
+
+    Raises
+    ------
+    ConnectionError : when a study is stored twice.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+    from sqlalchemy import text
+    from sqlalchemy.exc import IntegrityError
+
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("CREATE UNIQUE INDEX IF NOT EXISTS ix_studies_study_name ON studies (study_name)"))
+    except IntegrityError as error:
+        raise ConnectionError(
+            f"{file or engine.url} contains a study twice, because the process that created it was killed; delete "
+            "it, and the search starts again"
+        ) from error
 
 
 def _engine_options(url: str | None, file: Path | None) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Failure:
     Parameters
     ----------
     run : description of the run.
-    error : last line of the traceback.
+    error : name of the class of the error, and its message.
     traceback : the whole traceback.
     date : time of the failure (ISO 8601, UTC).
     """
@@ -255,13 +255,14 @@ class Job(ABC):
 
     def _record_failure(self, run: Run, error: Exception) -> None:
         text = "".join(traceback.format_exception(error))
-        last_line = "".join(traceback.format_exception_only(error)).strip()
+        message = "\n".join([str(error), *getattr(error, "__notes__", ())]).strip()
+        summary = f"{type(error).__name__}: {message}" if message else type(error).__name__
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        failure = Failure(str(run), last_line, text, now)
+        failure = Failure(str(run), summary, text, now)
         self.failures.append(failure)
         with replacing(self._failure_file(run)) as temporary:
             temporary.write_text(json_text(asdict(failure)) + "\n", encoding="utf-8")
-        self._print(f"{run} failed: {last_line}")
+        self._print(f"{run} failed: {summary}")
 
     def _failure_file(self, run: Run) -> Path:
         return self.out / "failures" / f"{run.file_name}.json"

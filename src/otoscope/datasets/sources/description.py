@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from otoscope.datasets.checks import checked_clips
+from otoscope.datasets.doubts import doubts
 from otoscope.datasets.sources.files import FileDataset
 from otoscope.datasets.sources.remarks import name_some
 from otoscope.datasets.sources.scan import AudioScan, scan_audio
@@ -61,7 +62,7 @@ def describe(dataset: FileDataset, *, audio: bool = True) -> Description:
     try:
         facts += _task_facts(dataset.task, dataset)
         problems += [*dataset.corrections, *dataset.split_remarks]
-        checked_clips(dataset)
+        problems += doubts(dataset.task, checked_clips(dataset))
     except (ValueError, OSError) as error:
         problems.append(str(error))
     return Description(facts, problems)

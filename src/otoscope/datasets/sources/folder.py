@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from otoscope.warning import warn
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64", ".rf64", ".caf", ".sph")
 """Suffixes of audio files, the preferred ones first."""
@@ -34,24 +36,45 @@ def list_audio(folder: Path) -> list[str]:
     Returns
     -------
     Paths relative to the folder, with "/", sorted. Hidden files and folders, and folders that may not be read or are
-    more than 12 levels deep, are left out.
+    more than 12 levels deep, are left out. Links to folders are followed, but each folder is listed once: a link to one
+    that is listed elsewhere, such as a folder around it, is left out with a warning.
     """
-    return sorted(_walk(os.fspath(folder), ""))
+    found: list[str] = []
+    links = _list_folder(os.fspath(folder), "", found, listed := set[str]())
+    for path, prefix in links:  # grows while it is read; folders that are no links come first
+        real = os.path.realpath(path)
+        if real in listed or os.path.realpath(folder).startswith(os.path.join(real, "")):
+            warn(f"{folder}: {prefix[:-1]!r} is a link to {real}, which is listed already; the link is left out")
+        else:
+            links += _list_folder(path, prefix, found, listed)
+    return sorted(found)
 
 
-def _walk(folder: str, prefix: str) -> Iterator[str]:
-    try:
-        entries = list(os.scandir(folder))
-    except OSError:  # not allowed, or removed in the meantime
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
+def _list_folder(folder: str, prefix: str, found: list[str], listed: set[str]) -> list[tuple[str, str]]:
+    """Add the audio files of a folder to `found`, and the folders that were read to `listed`, as real paths.
+
+    Returns the links to folders, with the beginning of the names of the files behind them.
+    """
+    links, folders = list[tuple[str, str]](), [(folder, prefix)]
+    for path, start in folders:
+        if (real := os.path.realpath(path)) in listed:
             continue
-        if entry.is_dir():
-            if prefix.count("/") < _DEEPEST:
-                yield from _walk(entry.path, f"{prefix}{entry.name}/")
-        elif is_audio(entry.name):
-            yield prefix + entry.name
+        listed.add(real)
+        for entry in _entries(path):
+            if not entry.is_dir():
+                found += [start + entry.name] if is_audio(entry.name) else []
+            elif start.count("/") < _DEEPEST:
+                (links if entry.is_symlink() else folders).append((entry.path, f"{start}{entry.name}/"))
+    return links
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """What is in a folder and not hidden, sorted; nothing where that may not be read, or was removed meanwhile."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError:
+        return []
 
 
 @dataclass(frozen=True)

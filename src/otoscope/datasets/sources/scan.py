@@ -1,4 +1,4 @@
-"""A check of all audio of a data set before it is encoded: what cannot be decoded, is empty, silent or not finite.
+"""A check of all audio of a data set before it is encoded: what cannot be used, and what is silent, clipped and so on.
 
 The result of each audio file is kept in the cache folder of the user, until the file changes.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from otoscope.audio.decode import AudioError, Source, decode, open_sound
+from otoscope.audio.decode import AudioError, Source, decode, decoded_files, open_sound
+from otoscope.audio.faults import FAULTS, find_faults
 from otoscope.audio.part import SoundInfo, sound_info
 from otoscope.datasets._file_digests import FileDigests
 from otoscope.datasets.sources.audio import Audio, AudioFile, open_audio
@@ -33,13 +34,14 @@ class FileCheck(NamedTuple):
     Parameters
     ----------
     info : SoundInfo or None. Its header; None if the audio cannot be used.
-    silent : bool. Whether all samples are zero.
-    fault : str. Why the audio cannot be used; "" if it can.
+    faults : sequence of str. Names of its faults (`otoscope.audio.faults`). Of a file of ten minutes or more, they are
+        those of any block, and "silent" only if all blocks are silent.
+    reason : str. Why the audio cannot be used; "" if it can.
     """
 
     info: SoundInfo | None
-    silent: bool
-    fault: str
+    faults: Sequence[str]
+    reason: str
 
 
 @dataclass
@@ -51,7 +53,7 @@ class AudioScan:
     seconds, rates, channels : duration, sampling rate in Hz and number of channels of each file that can be read.
     longest : duration of the longest clip in seconds.
     unusable : why the audio of a row cannot be used, by its id.
-    silent : ids of rows in files whose samples are all zero.
+    faulty : ids of rows in files with a fault, by its name (`otoscope.audio.faults`).
     ending : duration of the audio in seconds of each row with an event that ends after it, by the id of the row.
     """
 
@@ -60,17 +62,17 @@ class AudioScan:
     channels: list[int] = field(default_factory=list)
     longest: float = 0.0
     unusable: dict[str, str] = field(default_factory=dict)
-    silent: list[str] = field(default_factory=list)
+    faulty: dict[str, list[str]] = field(default_factory=dict)
     ending: dict[str, float] = field(default_factory=dict)
 
     def problems(self) -> list[str]:
         """Sentences that name the first clips with a problem."""
-        sentences = [f"{id!r}: {fault}" for id, fault in list(self.unusable.items())[:_NAMED]]
+        sentences = [f"{id!r}: {reason}" for id, reason in list(self.unusable.items())[:_NAMED]]
         if len(self.unusable) > _NAMED:
             sentences.append(f"the audio of {len(self.unusable) - _NAMED} more clips cannot be used")
-        if self.silent:
-            names = ", ".join(map(repr, self.silent[:_NAMED])) + (" ..." if len(self.silent) > _NAMED else "")
-            sentences.append(f"{len(self.silent)} clips are silent: {names}")
+        for fault, ids in ((fault, self.faulty[fault]) for fault in FAULTS if fault in self.faulty):
+            names = ", ".join(map(repr, ids[:_NAMED])) + (f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else "")
+            sentences.append(f"audio of {len(ids)} clip{'s' * (len(ids) > 1)} ({names}): {fault} ({FAULTS[fault]})")
         if len(rates := Counter(self.rates)) > 1:
             sentences.append(f"files have {len(rates)} sampling rates; they are resampled to that of the encoder")
         return sentences
@@ -97,10 +99,10 @@ def scan_audio(rows: Rows, *, decoded: bool = True) -> AudioScan:
         if not decoded or not isinstance(audio, AudioFile):
             return check_audio(audio, decoded=decoded)
         try:
-            info, silent, fault = json.loads(kept.digest(audio.path))
+            info, faults, reason = json.loads(kept.digest(audio.path))
         except OSError as error:
-            return FileCheck(None, False, str(error))
-        return FileCheck(None if info is None else SoundInfo(*info), silent, fault)
+            return FileCheck(None, (), str(error))
+        return FileCheck(None if info is None else SoundInfo(*info), faults, reason)
 
     with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
         for numbers, result in zip(first.values(), pool.map(check, first), strict=True):
@@ -112,7 +114,7 @@ def scan_audio(rows: Rows, *, decoded: bool = True) -> AudioScan:
 class _KeptChecks(FileDigests):
     """Checks of audio files in place of their digests."""
 
-    kind = "audio-1"  # another number when the check changes
+    kind = "audio-2"  # another number when the check changes
 
     def compute(self, file: Path) -> str:
         return json.dumps(check_audio(AudioFile(file), decoded=True))
@@ -130,40 +132,50 @@ def check_audio(audio: Audio, *, decoded: bool) -> FileCheck:
         source = open_audio(*audio.where)
         info = sound_info(source)
         if not info.samples:
-            return FileCheck(None, False, "the file has no samples; remove it")
+            return FileCheck(None, (), "the file has no samples; remove it")
         if not decoded:
-            return FileCheck(info, False, "")
+            return FileCheck(info, (), "")
         source = open_audio(*audio.where)
-        silent = _silent_in_blocks(source, info) if info.seconds > _LONG else not np.any(decode(source)[0])
+        faults = _faults_of_blocks(source, info) if info.seconds > _LONG else _faults_of(source)
     except (AudioError, OSError, ValueError) as error:
-        return FileCheck(None, False, str(error))
-    return FileCheck(info, silent, "")
+        return FileCheck(None, (), str(error))
+    return FileCheck(info, faults, "")
 
 
-def _silent_in_blocks(source: Source, info: SoundInfo) -> bool:
-    """Whether a long file is silent; raises `AudioError` if it is truncated or has samples that are not finite."""
-    samples, silent = 0, True
+def _faults_of(source: Source) -> list[str]:
+    """The faults of a file; raises `AudioError` if it is damaged or has samples that are not finite."""
+    with decoded_files() as files:
+        wave, _ = decode(source)
+    if not np.isfinite(wave).all():
+        raise AudioError(f"{source} contains NaN or infinite samples; repair or remove the file")
+    return find_faults(wave, antiphase=any(file.cancelled for file in files))
+
+
+def _faults_of_blocks(source: Source, info: SoundInfo) -> list[str]:
+    """The faults of a long file; raises `AudioError` if it is truncated or has samples that are not finite."""
+    samples, blocks = 0, list[list[str]]()
     with open_sound(source) as file:
         while len(block := file.read(1 << 20, dtype="float32", always_2d=True)):
             samples += len(block)
-            silent = silent and not block.any()
             if not np.isfinite(block).all():
                 raise AudioError(f"{source} contains NaN or infinite samples; repair or remove the file")
+            blocks.append(find_faults(block.mean(1)))
     if samples < info.samples - 0.1 * info.rate:
         raise AudioError(f"{source} is truncated: {info.samples:,} samples are declared and {samples:,} were decoded")
-    return silent
+    return [f for f in FAULTS if (all if f == "silent" else any)(f in faults for faults in blocks)]
 
 
 def _add(report: AudioScan, rows: Rows, numbers: list[int], result: FileCheck) -> None:
     """Add one file and its rows to the report."""
     ids = [rows.ids[number] for number in numbers]
     if result.info is None:
-        report.unusable |= dict.fromkeys(ids, result.fault)
+        report.unusable |= dict.fromkeys(ids, result.reason)
         return
     report.seconds.append(result.info.seconds)
     report.rates.append(result.info.rate)
     report.channels.append(result.info.channels)
-    report.silent += ids if result.silent else []
+    for fault in result.faults:
+        report.faulty.setdefault(fault, []).extend(ids)
     if rows.events is not None:
         late = [n for n in numbers if any(event.offset > result.info.seconds for event in rows.events[n])]
         report.ending |= {rows.ids[number]: result.info.seconds for number in late}
