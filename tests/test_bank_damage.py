@@ -4,13 +4,14 @@ import copy
 import json
 import shutil
 from dataclasses import asdict
-from functools import partial
+from functools import partial, reduce
 
 import pytest
 
 from helpers_banks import Sounds, Toy, every_kind, extract_quietly, file_contents
 from otoscope import bank as banks
 from otoscope.bank import manifest
+from otoscope.bank._manifest_values import check_manifest
 from otoscope.results.sealed import sealed_text
 
 
@@ -131,3 +132,36 @@ def test_a_manifest_without_a_field_is_refused(tmp_path):
         file.write_text(json.dumps(changed))
         with pytest.raises(banks.BankError, match=r"is damaged|has format"):
             banks.open(file.parent)
+
+
+VALUES = [
+    ("identity.splits", ["train", ""], "''"),
+    ("clips", {"train": 7, "test": 4}, r"it counts the clips of \['test', 'train'\]"),
+    ("clips", {"train": 0, "validation": 3, "test": 4}, "clips of train must be a whole number above 0, found 0"),
+    ("clips", {"train": 1 << 40, "validation": 3, "test": 4}, "clips of train must be a whole number above 0"),
+    ("clips", {"train": 10**8, "validation": 3, "test": 4}, "more than 10,000,000 shards"),
+    ("identity.dtype", "float8", "dtype 'float8' and content 'tokens' are not known"),
+    ("identity.content", "mean", "dtype 'float16' and content 'mean' are not known"),
+    ("identity.layers", [-1], r"layers \[-1\] are not 1 indices"),
+    ("identity.layers", [True], r"layers \[True\] are not 1 indices"),
+    ("identity.layers", [0, 1], r"layers \[0, 1\] are not 1 indices"),
+    ("identity.shard_clips", 0, "shard_clips must be a whole number above 0, found 0"),
+    ("identity.shard_clips", True, "shard_clips must be a whole number above 0, found True"),
+    ("identity.shape.layers", 0, "layers must be a whole number above 0"),
+    ("identity.shape.freq", 0, "freq must be a whole number above 0"),
+    ("identity.shape.dim", -4, "dim must be a whole number above 0"),
+    ("identity.shape.has_cls", 1, "is not valid"),
+    ("identity.shape.frame_rate", 0.0, "is not valid"),
+    ("identity.shape.frame_rate", float("inf"), "is not valid"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "message"), VALUES)
+def test_values_of_a_manifest_that_no_bank_has_are_refused(tmp_path, field, value, message):
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
+    stored = json.loads((bank.path / "manifest.json").read_text())
+    check_manifest(stored)
+    *parents, last = field.split(".")
+    reduce(dict.__getitem__, parents, stored)[last] = value
+    with pytest.raises(ValueError, match=message):
+        check_manifest(stored)

@@ -132,6 +132,10 @@ def test_every_field_that_differs_is_named(tmp_path):
         extract_quietly(Toy(), Sounds(), bank.path, layers="all", dtype="float32")
 
 
+def test_a_shard_may_have_one_clip():
+    assert banks.BankIdentity.of(Toy(), Sounds(), shard_clips=1).shard_clips == 1
+
+
 def test_the_manifest_contains_the_identity(tmp_path):
     encoder, data = Toy(), Sounds()
     bank = extract_quietly(encoder, data, tmp_path / "b")

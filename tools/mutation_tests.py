@@ -46,6 +46,8 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
     "bank": {
         "": _BANK,
         "identity": ("tests/test_bank_identity.py", "tests/test_identity.py", *_BANK),
+        "_differences": ("tests/test_bank_identity.py",),
+        "_manifest_values": ("tests/test_bank_damage.py", "tests/test_damaged_files.py", "tests/test_names.py"),
         "_shuffle": ("tests/test_bank_order.py",),
         "_requirements": ("tests/test_bank_requirements.py",),
         "_encode": ("tests/test_bank_errors.py", *_BANK),
@@ -71,11 +73,15 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
         "shipping": ("tests/test_shipping.py",),
         "standardise": ("tests/test_standardise.py",),
         "fitted": ("tests/test_train.py", "tests/test_shipping.py"),
-        "progress": ("tests/test_execute_killed.py",),
+        "progress": ("tests/test_progress.py",),
+        "_saved": ("tests/test_damaged_files.py",),
         "protocol": ("tests/test_train.py", "tests/test_identity.py", "tests/test_execute.py"),
     },
     "results": {
         "": ("tests/test_results.py", "tests/test_identity.py"),
+        "checked": ("tests/test_damaged_files.py",),
+        "store": ("tests/test_results.py", "tests/test_damaged_files.py"),
+        "sealed": ("tests/test_results.py", "tests/test_bank_damage.py"),
         "activation_map": (
             "tests/test_report.py::test_an_activation_map_is_saved_and_loaded_and_bad_files_are_refused",
         ),
