@@ -10,6 +10,8 @@ import torch
 
 from otoscope.types import TokenShape
 
+pytestmark = pytest.mark.filterwarnings("ignore:data set .scenes.. classes of split")  # so few clips lack classes
+
 PROGRAMS = Path(__file__).parent.parent / "benchmarks"
 MEBI = 2**20
 

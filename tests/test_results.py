@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from otoscope.results import (
     Predictions,
     Protocol,
     Record,
+    Sampling,
     SearchSettings,
     Store,
     TrainingSettings,
@@ -147,6 +149,8 @@ def test_a_field_that_a_later_version_adds_does_not_change_the_key() -> None:
 
 
 def test_the_defaults_of_a_protocol_do_not_change_because_keys_leave_them_out() -> None:
+    defaults = {"shots": None, "draw": 0, "views": None, "validation_cut": None}
+    assert dataclasses.asdict(Sampling()) == defaults
     protocol = Protocol(encoder_digest="e", dataset_digest="d", task="multi-label", probe="linear", revision=1)
     assert protocol.to_json() == {
         "encoder_digest": "e",
@@ -473,6 +477,18 @@ def test_a_record_without_a_digest_is_read(tmp_path: Path) -> None:
     file.write_text(json.dumps(without_digest(file)))
     assert list(Store(tmp_path)) == [record]
     assert store.predictions(record) is not None
+
+
+@pytest.mark.parametrize(
+    "arrays", [(), ("scores", "targets", "classes"), ("ids", "scores", "targets", "classes", "more")]
+)
+def test_a_file_with_other_arrays_is_refused(arrays: tuple[str, ...], tmp_path: Path) -> None:
+    store, _, file = simple_store(tmp_path)
+    np.savez(file, **dict.fromkeys(arrays, np.zeros(3)))  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=rf"is damaged: it has the arrays {re.escape(str(sorted(arrays)))}, expected \['cl"
+    ):
+        store.predictions(next(iter(store)))
 
 
 def test_the_predictions_of_another_record_are_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import resource
 import signal
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from otoscope.report.rows import summarise
 from otoscope.results import Store
 from otoscope.search import SearchSpec
 from otoscope.types import Clip, Task, Tokens, TokenShape
+from otoscope.warning import OtoscopeWarning
 
 PLUGIN = Path(__file__).resolve()
 RATE, TONES = 1000, {"low": 80.0, "middle": 200.0, "high": 360.0}
@@ -106,9 +108,11 @@ def extract(folder: Path) -> None:
 
 
 def bench(folder: Path, **options: Any) -> None:
-    """Run the suite, and check the records against their predictions."""
+    """Run the suite, and check the records against their predictions. A warning counts as a report."""
     result = run_suite(SUITE, folder, progress=False, **options)
-    problems = [failure.error for failure in result.failures] or list(disagreements(summarise(result.store)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OtoscopeWarning)
+        problems = [failure.error for failure in result.failures] or list(disagreements(summarise(result.store)))
     if problems:
         raise RuntimeError(f"reported: {problems[0]}")
 
@@ -194,4 +198,5 @@ def is_clear(error: str) -> bool:
     """Whether an error has one line and is of a kind that the command line prints without a traceback."""
     kinds = ("ValueError", "OSError", "PermissionError", "ConnectionError", "BankError", "DamagedError", "AudioError")
     kinds += ("MismatchError", "IncompleteError", "RuntimeError: reported", "FileExistsError", "MemoryError")
+    kinds += ("OtoscopeWarning",)
     return error.startswith(kinds) and "\n" not in error.strip() and len(error) < 2000

@@ -8,14 +8,14 @@ from otoscope.files import json_text
 from otoscope.identity import digest_of
 
 
-def sealed_text(contents: dict[str, Any], *context: Any, indent: int | None = None, sort_keys: bool = False) -> str:
+def sealed_text(contents: dict[str, Any], *context: Any, indent: int | None = None) -> str:
     """Return the text of a JSON file with a digest.
 
     Parameters
     ----------
     contents : dict. JSON values, with null in place of NaN.
     context : plain values to which the file belongs, such as the identity of the bank. They are part of the digest.
-    indent, sort_keys : as for `json.dumps`.
+    indent : int, or None. As for `json.dumps`.
 
     Returns
     -------
@@ -26,7 +26,7 @@ def sealed_text(contents: dict[str, Any], *context: Any, indent: int | None = No
     >>> import json
     >>> check_seal(json.loads(sealed_text({"ids": ["a"]}, "train")), "train")
     """
-    return json_text(contents | {"digest": digest_of(contents, *context)}, indent=indent, sort_keys=sort_keys) + "\n"
+    return json_text(contents | {"digest": digest_of(contents, *context)}, indent=indent) + "\n"
 
 
 def check_seal(stored: Any, *context: Any) -> None:

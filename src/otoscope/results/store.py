@@ -77,14 +77,14 @@ class Store:
                 f"{self._record(record.key)} exists; a store is append-only: remove the record to measure it again"
             )
         self._known_groups = None
-        contents: dict[str, Any] = json.loads(json_text(record.to_json())) | {"predictions": None}
+        contents: dict[str, Any] = json.loads(json_text(record.to_json(), sort_keys=True)) | {"predictions": None}
         if predictions is not None:
             with replacing(self._predictions(record.key)) as temporary:
                 with open(temporary, "wb") as file:
                     np.savez_compressed(file, allow_pickle=False, **_packed(predictions))
                 contents["predictions"] = _digest(temporary)
         with replacing(self._record(record.key)) as temporary:
-            temporary.write_text(sealed_text(contents, indent=1, sort_keys=True))
+            temporary.write_text(sealed_text(contents, indent=1))
         return record.key
 
     def remove(self, record: Record) -> None:
