@@ -123,7 +123,10 @@ def test_without_a_connection_the_steps_by_hand_are_printed(
     assert main(["encoders", "get", "small"]) == 2
     error = capsys.readouterr().err
     assert "http://127.0.0.1:9/a.pt cannot be downloaded" in error
-    for text in (error, _offline(capsys)):
+    assert main(["encoders", "get", "small", "--offline"]) == 2
+    offline = capsys.readouterr().err
+    assert "cannot be downloaded" not in offline
+    for text in (error, offline):
         assert f"- http://127.0.0.1:9/a.pt (361 MB, SHA-256 {'ab' * 32})" in text
         assert f"convert FILE --encoder small` then writes {models / 'small.safetensors'}" in text
         assert "Ask its authors." in text
@@ -134,9 +137,24 @@ def test_without_a_connection_the_steps_by_hand_are_printed(
     assert server.ranges == []
 
 
-def _offline(capsys: pytest.CaptureFixture[str]) -> str:
-    assert main(["encoders", "get", "small", "--offline"]) == 0
-    return capsys.readouterr().out
+@pytest.mark.parametrize(("kind", "revision"), [("", "main"), ("datasets/", "main"), ("", "0123abc")])
+def test_a_file_in_the_cache_of_the_hub_is_converted_without_a_connection(
+    kind: str, revision: str, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cls = _declare(monkeypatch, Source(url=f"https://huggingface.co/{kind}org/model/resolve/{revision}/sub/a.pt"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    with pytest.raises(OSError, match="are not on this machine"):
+        get_weights(cls, offline=True)
+    folder = tmp_path / "hf" / "hub" / f"{'datasets' if kind else 'models'}--org--model"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("0123abc\n")
+    file = folder / "snapshots" / "0123abc" / "sub" / "a.pt"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(_pickled())
+    assert get_weights(cls, offline=True).digest == DIGEST
+    assert file.is_file()
+    assert [path.name for path in models.rglob("*") if path.is_file()] == ["small.safetensors"]
 
 
 def test_convert_checks_a_file_and_keeps_the_classifier_apart(

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     getting = action("get", get, "download and convert the weights of an encoder, or say what to put where")
     for added in (showing, getting):
         added.add_argument("name", metavar="NAME", help="name of an encoder; see `otoscope encoders list`")
-    getting.add_argument("--offline", action="store_true", help="download nothing, only say what to put where")
+    getting.add_argument("--offline", action="store_true", help="use files of the Hugging Face cache, download nothing")
     converting = action("convert", convert, "convert a published checkpoint to safetensors, without executing its code")
     converting.add_argument("file", type=Path, metavar="FILE", help="the checkpoint, as its authors published it")
     converting.add_argument("--encoder", required=True, metavar="NAME", help="the encoder whose weights it contains")
@@ -122,10 +122,10 @@ def get(arguments: argparse.Namespace) -> int:
         print(_described(inspect_weights(cls, file)[0]))
         return 0
     print(f"licence: {cls.card.licence}\n{cls.card.homepage}")
-    if arguments.offline or cls.card.manual or not cls.card.sources:
+    if cls.card.manual or not cls.card.sources:
         print(f"\n{manual_steps(arguments.name, cls.card)}")
-        return 0 if arguments.offline else 1
-    print(_described(get_weights(cls, progress=lambda line: print(line, flush=True))))
+        return 1
+    print(_described(get_weights(cls, offline=arguments.offline, progress=lambda line: print(line, flush=True))))
     return 0
 
 

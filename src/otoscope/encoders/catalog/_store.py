@@ -19,6 +19,7 @@ from otoscope.encoders.catalog._checkpoint import (
     models_folder,
     write_converted,
 )
+from otoscope.encoders.catalog._hub_cache import cached_file
 from otoscope.encoders.catalog._ported import Ported
 
 
@@ -105,14 +106,18 @@ def convert_weights(cls: type[Ported], file: Path, to: Path | None = None, *, so
     return Stored(**{**vars(stored), "path": target})
 
 
-def get_weights(cls: type[Ported], *, progress: Callable[[str], None] | None = None) -> Stored:
+def get_weights(
+    cls: type[Ported], *, offline: bool = False, progress: Callable[[str], None] = lambda _: None
+) -> Stored:
     """Download the weights of an encoder from the first source that has them, and convert them.
 
-    A download that was interrupted is continued. The downloaded file is removed when it has been converted.
+    A file that the library huggingface_hub has downloaded before is used. A download that was interrupted is continued,
+    and the downloaded file is removed when it has been converted.
 
     Parameters
     ----------
     cls : the class of the encoder.
+    offline : whether only files in the cache of huggingface_hub are used.
     progress : is called with one line for each attempt and its failure.
 
     Returns
@@ -125,36 +130,39 @@ def get_weights(cls: type[Ported], *, progress: Callable[[str], None] | None = N
     """
     failures = []
     for source in cls.card.sources:
-        if progress:
-            progress(f"downloading {source.url}")
+        cached = cached_file(source.url)
+        if offline and cached is None:
+            continue
+        progress(f"downloading {source.url}" if cached is None else f"converting {cached}")
         try:
-            return _get(cls, source)
+            return _get(cls, source, cached)
         except (DownloadError, ChecksumError, CheckpointError) as error:
             failures.append(str(error))
-            if progress:
-                progress(f"  {error}")
+            progress(f"  {error}")
     raise DownloadError(
-        f"the weights of encoder {cls.name!r} could not be downloaded:\n"
+        f"the weights of encoder {cls.name!r} are not on this machine{' and could not be downloaded' * (not offline)}\n"
         + "".join(f"- {reason}\n" for reason in failures)
         + manual_steps(cls.name, cls.card)
     )
 
 
-def _get(cls: type[Ported], source: Source) -> Stored:
-    """Download and convert the file of one source; it must have the tensors that are on record."""
+def _get(cls: type[Ported], source: Source, cached: Path | None) -> Stored:
+    """Download and convert the file of one source, or convert the cached one; its tensors must be those on record."""
     address = hashlib.sha256(source.url.encode()).hexdigest()[:8]
-    file = models_folder() / ".downloads" / f"{cls.name}-{address}" / source.name
-    fetch(source.url, file, sha256=source.sha256, size=source.size)
+    folder = models_folder() / ".downloads" / f"{cls.name}-{address}"
+    file = cached or folder / source.name
+    if cached is None:
+        fetch(source.url, file, sha256=source.sha256, size=source.size)
     try:
-        stored = convert_weights(cls, file, file.with_name("converted.safetensors"), source=source.url)
+        stored = convert_weights(cls, file, folder / "converted.safetensors", source=source.url)
         if cls.card.tensors not in ("", stored.digest):
             raise CheckpointError(f"{source.url} has other tensors ({stored.digest}) than those on record")
     except CheckpointError:
-        file.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
         raise
     target = converted_file(cls.name)
     stored.path.replace(target)
-    shutil.rmtree(file.parent)
+    shutil.rmtree(folder)
     return Stored(**{**vars(stored), "path": target})
 
 
