@@ -1,0 +1,245 @@
+"""How the audio models of transformers are fed, and how their hidden states are arranged as token maps.
+
+A reader knows one kind of models. This module has the base class and the models that read a waveform or a sequence of
+frames of any length; `_hf_windows` has those with a fixed window.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from otoscope.types import Wave
+
+States = tuple[list[Tensor], list[Tensor] | None]
+"""Hidden states, each [B, T, F, D], the embedding output first; and their cls tokens, each [B, D], or None."""
+
+
+class Reader(ABC):
+    """Feeds the models of one kind and arranges their hidden states.
+
+    Parameters
+    ----------
+    body : the model.
+    extractor : the feature extractor of its checkpoint.
+    window : length to which clips are padded, in seconds; None for the default of the kind.
+
+    Attributes
+    ----------
+    blocks : name of the list of blocks in the model.
+    tail : names of the modules after the blocks.
+    rate : sample rate in Hz.
+    window : the length in samples to which every clip is padded; None where clips keep their length.
+    masked : whether the model ignores padding by a mask, so that clips of several lengths are computed together.
+    frame_rate : time steps per second.
+    freq : number of frequency bands.
+    has_cls : whether there is a cls token.
+    """
+
+    blocks: ClassVar[str] = "encoder.layers"
+    tail: tuple[str, ...] = ()
+    window: int | None = None
+    masked: bool = False
+    frame_rate: float
+    freq: int = 1
+    has_cls: bool = False
+
+    def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
+        self.extractor, self.rate = extractor, int(extractor.sampling_rate)
+        if window is not None:
+            self.window = round(window * self.rate)
+
+    def width(self, body: Any) -> int:
+        """The width of a token."""
+        return int(body.config.hidden_size)
+
+    def depth(self, body: Any) -> int:
+        """The number of hidden states without the embedding output."""
+        return len(body.get_submodule(self.blocks))
+
+    @abstractmethod
+    def features(self, wave: Wave) -> np.ndarray[Any, Any]:
+        """The features of one clip, float32 [frames, bins], without padding unless the window is fixed."""
+
+    @abstractmethod
+    def steps(self, body: Any, frames: Tensor) -> Tensor:
+        """The number of time steps of clips with this number of valid frames, int64 [B]."""
+
+    @abstractmethod
+    def states(self, body: Any, x: Tensor, frames: Tensor) -> States:
+        """All hidden states of features [B, frames, bins], of which `frames` are valid."""
+
+    def frames(self, samples: int, features: np.ndarray[Any, Any]) -> int:  # noqa: ARG002
+        """The number of valid frames of a clip."""
+        return len(features)
+
+    def groups(self, body: Any) -> list[list[nn.Parameter]]:
+        """Parameters by depth: everything before the blocks, each block, with the last one everything after them."""
+        blocks = [list(block.parameters()) for block in body.get_submodule(self.blocks)]
+        blocks[-1] += [p for name in self.tail for p in body.get_submodule(name).parameters()]
+        inside = {id(parameter) for block in blocks for parameter in block}
+        return [[p for p in body.parameters() if id(p) not in inside], *blocks]
+
+
+class Waveform(Reader):
+    """wav2vec 2.0 and its relatives: convolutions over the waveform, then a transformer.
+
+    Models with group normalisation in their convolutions cannot ignore padding, so each length is computed by itself.
+    The others are given a mask.
+    """
+
+    def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
+        super().__init__(body, extractor, window)
+        config = body.config
+        self.frame_rate = self.rate / math.prod(config.conv_stride)
+        self.masked = getattr(config, "feat_extract_norm", "layer") == "layer" and window is None
+        if getattr(config, "do_stable_layer_norm", False):
+            self.tail = ("encoder.layer_norm",)
+
+    def features(self, wave: Wave) -> np.ndarray[Any, Any]:
+        values = self.extractor(wave, sampling_rate=self.rate, padding=False, return_tensors="np")["input_values"]
+        return np.asarray(values[0], np.float32)[:, None]
+
+    def steps(self, body: Any, frames: Tensor) -> Tensor:
+        lengths: Tensor = body._get_feat_extract_output_lengths(frames)
+        return lengths.long()
+
+    def states(self, body: Any, x: Tensor, frames: Tensor) -> States:
+        mask = torch.arange(x.shape[1], device=x.device) < frames[:, None] if self.masked else None
+        outputs = body(x[..., 0], attention_mask=mask, output_hidden_states=True)
+        return as_sequence(outputs), None
+
+
+class Equal(Waveform):
+    """Relatives of wav2vec 2.0 whose later layers also mix padding into the clip."""
+
+    def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
+        super().__init__(body, extractor, window)
+        self.masked = False
+
+
+class Squeezed(Equal):
+    """SEW: the transformer runs at a fraction of the rate of the convolutions; its hidden states are at that rate."""
+
+    def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
+        super().__init__(body, extractor, window)
+        self.squeeze = int(body.config.squeeze_factor)
+        self.frame_rate /= self.squeeze
+
+    def steps(self, body: Any, frames: Tensor) -> Tensor:
+        return super().steps(body, frames) // self.squeeze
+
+
+class Frames(Reader):
+    """w2v-BERT 2: stacked log-mel frames, normalised per clip, and conformer blocks that honour a mask."""
+
+    def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
+        super().__init__(body, extractor, None)
+        if window is not None:
+            raise ValueError(f"window={window} s; clips of this model keep their length, omit the option window")
+        self.frame_rate = 100 / int(extractor.stride)  # the hop is 10 ms
+        self.masked = True
+
+    def features(self, wave: Wave) -> np.ndarray[Any, Any]:
+        extracted = self.extractor(wave, sampling_rate=self.rate, return_tensors="np")
+        return np.asarray(extracted["input_features"][0][: int(extracted["attention_mask"][0].sum())], np.float32)
+
+    def steps(self, body: Any, frames: Tensor) -> Tensor:  # noqa: ARG002
+        return frames
+
+    def states(self, body: Any, x: Tensor, frames: Tensor) -> States:
+        mask = torch.arange(x.shape[1], device=x.device) < frames[:, None]
+        return as_sequence(body(x, attention_mask=mask.long(), output_hidden_states=True)), None
+
+
+class Perception(Reader):
+    """PE-A: a codec over the waveform, a cls token, and a transformer with rotary positions."""
+
+    blocks = "layers"
+    tail = ("norm", "output")
+    has_cls = True
+
+    def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
+        super().__init__(body, extractor, window)
+        self.hop = int(body.config.dac_config.hop_length)
+        self.frame_rate = self.rate / self.hop
+
+    def features(self, wave: Wave) -> np.ndarray[Any, Any]:
+        if len(wave) <= self.hop:
+            raise ValueError(f"a clip of {len(wave)} samples is too short for frames of {self.hop} samples")
+        values = self.extractor(wave, sampling_rate=self.rate, padding=False, return_tensors="np")["input_values"]
+        return np.asarray(values, np.float32).reshape(-1, 1)
+
+    def steps(self, body: Any, frames: Tensor) -> Tensor:  # noqa: ARG002
+        return frames // self.hop
+
+    def states(self, body: Any, x: Tensor, frames: Tensor) -> States:  # noqa: ARG002
+        outputs = body(x[:, None, :, 0], output_hidden_states=True)
+        inner = list(outputs.hidden_states[:-1])
+        last = torch.cat([outputs.pooler_output[:, None], outputs.last_hidden_state], 1)
+        states = [*inner, last]
+        return [state[:, 1:, None] for state in states], [state[:, 0] for state in states]
+
+
+class Measured(Reader):
+    """A model of another kind that gives one sequence of hidden states for clips of any length.
+
+    The frame rate is measured with silence of 4 and of 8 s.
+    """
+
+    def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
+        super().__init__(body, extractor, None)
+        if window is not None:
+            raise ValueError(f"window={window} s; clips of this model keep their length, omit the option window")
+        weight = next(body.parameters())
+        with torch.no_grad():
+            short, long = (
+                self.states(body, torch.from_numpy(self.features(np.zeros(seconds * self.rate, np.float32)))[None], weight)
+                for seconds in (4, 8)
+            )
+        steps = [states[0][-1].shape[1] for states in (short, long)]
+        if steps[0] == steps[1] or len({state.shape for state in long[0]}) > 1:
+            raise ValueError(
+                f"models of type {body.config.model_type!r} are not known here: 4 and 8 s of audio give {steps} tokens in "
+                f"the last of {len(long[0])} hidden states; write an encoder plug-in"
+            )
+        self.frame_rate = (steps[1] - steps[0]) / 4
+        self._layers, self._width = len(long[0]) - 1, long[0][-1].shape[-1]
+
+    def width(self, body: Any) -> int:  # noqa: ARG002
+        return self._width
+
+    def depth(self, body: Any) -> int:  # noqa: ARG002
+        return self._layers
+
+    def features(self, wave: Wave) -> np.ndarray[Any, Any]:
+        extracted = self.extractor(wave, sampling_rate=self.rate, return_tensors="np")
+        values = np.asarray(extracted[self.extractor.model_input_names[0]][0], np.float32)
+        return values[:, None] if values.ndim == 1 else values
+
+    def steps(self, body: Any, frames: Tensor) -> Tensor:  # noqa: ARG002
+        return torch.ones_like(frames)
+
+    def states(self, body: Any, x: Tensor, frames: Tensor) -> States:  # noqa: ARG002
+        inputs = x[..., 0] if x.shape[2] == 1 else x
+        return as_sequence(body(**{body.main_input_name: inputs}, output_hidden_states=True)), None
+
+    def groups(self, body: Any) -> list[list[nn.Parameter]]:
+        return [list(body.parameters())]
+
+
+def as_sequence(outputs: Any) -> list[Tensor]:
+    """The hidden states [B, T, 1, D], the last one after the final norm.
+
+    Some models return the last hidden state before their final norm, so `last_hidden_state` replaces it where both have
+    the same shape.
+    """
+    states = list(outputs.hidden_states)
+    if states[-1].shape == outputs.last_hidden_state.shape:
+        states[-1] = outputs.last_hidden_state
+    return [state[:, :, None] for state in states]
