@@ -35,6 +35,7 @@ class Reader(ABC):
     tail : names of the modules after the blocks.
     rate : sample rate in Hz.
     window : the length in samples to which every clip is padded; None where clips keep their length.
+    length : the number of frames to which features are padded with zeros; None where the extractor pads them, or nothing.
     masked : whether the model ignores padding by a mask, so that clips of several lengths are computed together.
     frame_rate : time steps per second.
     freq : number of frequency bands.
@@ -44,6 +45,7 @@ class Reader(ABC):
     blocks: ClassVar[str] = "encoder.layers"
     tail: tuple[str, ...] = ()
     window: int | None = None
+    length: int | None = None
     masked: bool = False
     frame_rate: float
     freq: int = 1
@@ -52,7 +54,7 @@ class Reader(ABC):
     def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
         self.extractor, self.rate = extractor, int(extractor.sampling_rate)
         if window is not None:
-            self.window = round(window * self.rate)
+            self.window = self.length = round(window * self.rate)
 
     def width(self, body: Any) -> int:
         """The width of a token."""
@@ -167,6 +169,8 @@ class Perception(Reader):
     def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
         super().__init__(body, extractor, window)
         self.hop = int(body.config.dac_config.hop_length)
+        if self.window is not None and (self.window == 0 or self.window % self.hop):
+            raise ValueError(f"window={window} s; it must be a whole number of tokens of {self.hop / self.rate:g} s")
         self.frame_rate = self.rate / self.hop
 
     def features(self, wave: Wave) -> np.ndarray[Any, Any]:
@@ -199,7 +203,9 @@ class Measured(Reader):
         weight = next(body.parameters())
         with torch.no_grad():
             short, long = (
-                self.states(body, torch.from_numpy(self.features(np.zeros(seconds * self.rate, np.float32)))[None], weight)
+                self.states(
+                    body, torch.from_numpy(self.features(np.zeros(seconds * self.rate, np.float32)))[None], weight
+                )
                 for seconds in (4, 8)
             )
         steps = [states[0][-1].shape[1] for states in (short, long)]
@@ -227,7 +233,11 @@ class Measured(Reader):
 
     def states(self, body: Any, x: Tensor, frames: Tensor) -> States:  # noqa: ARG002
         inputs = x[..., 0] if x.shape[2] == 1 else x
-        return as_sequence(body(**{body.main_input_name: inputs}, output_hidden_states=True)), None
+        try:
+            outputs = body(**{body.main_input_name: inputs}, output_hidden_states=True)
+        except RuntimeError as error:
+            raise ValueError(f"the model refuses clips of {x.shape[1]} frames: {error}") from error
+        return as_sequence(outputs), None
 
     def groups(self, body: Any) -> list[list[nn.Parameter]]:
         return [list(body.parameters())]

@@ -91,7 +91,9 @@ class Source:
 
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "At least one mel filter", UserWarning)  # as those of AST were trained
+                warnings.filterwarnings(
+                    "ignore", "At least one mel filter", UserWarning
+                )  # as those of AST were trained
                 return AutoFeatureExtractor.from_pretrained(self.path, **self.arguments)
         except (OSError, ValueError) as error:
             if "trust_remote_code" in str(error):

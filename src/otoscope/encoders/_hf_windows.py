@@ -180,7 +180,9 @@ class Swin(Reader):
 
     def features(self, wave: Wave) -> np.ndarray[Any, Any]:
         extracted = self.extractor(wave, sampling_rate=self.rate, return_tensors="np")["input_features"]
-        return np.asarray(extracted[0][0], np.float32)  # the channels of a fused model are equal for clips of one window
+        return np.asarray(
+            extracted[0][0], np.float32
+        )  # the channels of a fused model are equal for clips of one window
 
     def frames(self, samples: int, features: np.ndarray[Any, Any]) -> int:
         assert self.window is not None

@@ -206,7 +206,8 @@ class HuggingFace(Encoder):
             raise ValueError(f"encoder 'hf': the feature extractor refuses a clip: {error}") from error
         if not np.isfinite(features).all():
             raise ValueError(f"encoder 'hf': a clip of {len(wave)} samples has features that are not finite")
-        return features
+        missing = 0 if self.reader.length is None else self.reader.length - len(features)
+        return np.pad(features, ((0, missing), (0, 0))) if missing else features
 
     def embed(self, features: Features) -> Tokens:
         """Compute the hidden states as a token map.
@@ -284,4 +285,8 @@ def _plain(value: Any) -> Any:
     computed = ("mel_filters", "mel_filters_slaney", "window", "processor_class", "auto_map", "_commit_hash")
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items() if key not in computed}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else json.loads(json.dumps(value, default=str))
+    return (
+        [_plain(item) for item in value]
+        if isinstance(value, list | tuple)
+        else json.loads(json.dumps(value, default=str))
+    )
