@@ -1,4 +1,4 @@
-"""Small checkpoints with random weights for every kind of model of the encoder `hf`, as `save_pretrained` writes them."""
+"""Small checkpoints with random weights for every kind of model of the encoder `hf`, written by `save_pretrained`."""
 
 from __future__ import annotations
 

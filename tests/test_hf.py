@@ -329,7 +329,7 @@ def test_a_pickle_is_read_without_executing_it(checkpoints: dict[str, str], tmp_
     torch.save(weights, tmp_path / "pickle/pytorch_model.bin")
     assert HuggingFace(path=str(tmp_path / "pickle")).digest == HuggingFace(path=checkpoints["hubert"]).digest
     torch.save({"code": Path}, tmp_path / "pickle/pytorch_model.bin")
-    with pytest.raises(Exception, match="(?i)weights.only"):
+    with pytest.raises(Exception, match=r"(?i)weights.only"):
         HuggingFace(path=str(tmp_path / "pickle"))
 
 
@@ -342,7 +342,7 @@ def test_a_checkpoint_without_a_feature_extractor_is_refused(checkpoints: dict[s
 
 def test_a_clip_that_is_too_short_is_refused(checkpoints: dict[str, str]) -> None:
     for name in ("wav2vec2", "ast", "pe_audio", "wav2vec2-bert"):
-        with pytest.raises(ValueError, match="too short|refuses a clip|not finite"):
+        with pytest.raises(ValueError, match=r"too short|refuses a clip|not finite"):
             encode(HuggingFace(path=checkpoints[name]), noise(200))
 
 

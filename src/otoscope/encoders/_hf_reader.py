@@ -35,7 +35,7 @@ class Reader(ABC):
     tail : names of the modules after the blocks.
     rate : sample rate in Hz.
     window : the length in samples to which every clip is padded; None where clips keep their length.
-    length : the number of frames to which features are padded with zeros; None where the extractor pads them, or nothing.
+    length : the number of frames to which features are padded with zeros; None where the extractor pads, or nothing.
     masked : whether the model ignores padding by a mask, so that clips of several lengths are computed together.
     frame_rate : time steps per second.
     freq : number of frequency bands.
@@ -51,7 +51,7 @@ class Reader(ABC):
     freq: int = 1
     has_cls: bool = False
 
-    def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
+    def __init__(self, body: Any, extractor: Any, window: float | None) -> None:  # noqa: ARG002
         self.extractor, self.rate = extractor, int(extractor.sampling_rate)
         if window is not None:
             self.window = self.length = round(window * self.rate)
@@ -106,6 +106,9 @@ class Waveform(Reader):
     def features(self, wave: Wave) -> np.ndarray[Any, Any]:
         values = self.extractor(wave, sampling_rate=self.rate, padding=False, return_tensors="np")["input_values"]
         return np.asarray(values[0], np.float32)[:, None]
+
+    def frames(self, samples: int, features: np.ndarray[Any, Any]) -> int:  # noqa: ARG002
+        return samples
 
     def steps(self, body: Any, frames: Tensor) -> Tensor:
         lengths: Tensor = body._get_feat_extract_output_lengths(frames)
@@ -179,6 +182,9 @@ class Perception(Reader):
         values = self.extractor(wave, sampling_rate=self.rate, padding=False, return_tensors="np")["input_values"]
         return np.asarray(values, np.float32).reshape(-1, 1)
 
+    def frames(self, samples: int, features: np.ndarray[Any, Any]) -> int:  # noqa: ARG002
+        return -(-samples // self.hop) * self.hop
+
     def steps(self, body: Any, frames: Tensor) -> Tensor:  # noqa: ARG002
         return frames // self.hop
 
@@ -211,8 +217,8 @@ class Measured(Reader):
         steps = [states[0][-1].shape[1] for states in (short, long)]
         if steps[0] == steps[1] or len({state.shape for state in long[0]}) > 1:
             raise ValueError(
-                f"models of type {body.config.model_type!r} are not known here: 4 and 8 s of audio give {steps} tokens in "
-                f"the last of {len(long[0])} hidden states; write an encoder plug-in"
+                f"models of type {body.config.model_type!r} are not known here: 4 and 8 s of audio give {steps} tokens "
+                f"in the last of {len(long[0])} hidden states; write an encoder plug-in"
             )
         self.frame_rate = (steps[1] - steps[0]) / 4
         self._layers, self._width = len(long[0]) - 1, long[0][-1].shape[-1]

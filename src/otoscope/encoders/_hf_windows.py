@@ -173,7 +173,8 @@ class Swin(Reader):
         self.fused = bool(config.enable_fusion)
 
     def width(self, body: Any) -> int:
-        return int(body.config.patch_embeds_hidden_size) * 2 ** (len(body.config.depths) - 1)
+        width: int = body.config.patch_embeds_hidden_size * 2 ** (len(body.config.depths) - 1)
+        return width
 
     def depth(self, body: Any) -> int:
         return int(body.config.depths[-1])
@@ -191,7 +192,8 @@ class Swin(Reader):
     def steps(self, body: Any, frames: Tensor) -> Tensor:  # noqa: ARG002
         assert self.window is not None
         whole = self.window // int(self.extractor.hop_length) + 1
-        return (frames * self.side * self.bands / whole).ceil().long().clamp(max=self.side * self.bands)
+        steps: Tensor = (frames * self.side * self.bands / whole).ceil().long()
+        return steps.clamp(max=self.side * self.bands)
 
     def states(self, body: Any, x: Tensor, frames: Tensor) -> States:  # noqa: ARG002
         longer = torch.zeros(len(x), 1, dtype=torch.bool, device=x.device) if self.fused else None
@@ -207,7 +209,7 @@ class Swin(Reader):
 
     def _unfold(self, state: Tensor) -> Tensor:
         """An image [B, bands * F * columns, D] as a map [B, bands * columns, F, D]."""
-        rows = state.unflatten(1, (self.bands, self.freq, self.side))
+        rows = state.view(len(state), self.bands, self.freq, self.side, -1)
         return rows.transpose(2, 3).flatten(1, 2)
 
 
@@ -236,7 +238,8 @@ class Packed(Reader):
         return np.asarray(self.extractor(padded, **options, return_tensors="np")["input_features"][0]).T
 
     def steps(self, body: Any, frames: Tensor) -> Tensor:  # noqa: ARG002
-        return frames // self.chunk * _halved(self.chunk) + _halved(frames % self.chunk)
+        steps: Tensor = frames // self.chunk * _halved(self.chunk) + _halved(frames % self.chunk)
+        return steps
 
     def states(self, body: Any, x: Tensor, frames: Tensor) -> States:
         lengths = torch.full_like(frames, x.shape[1])

@@ -27,7 +27,7 @@ def by_length(x: Tensor, lengths: Tensor, compute: Callable[[Tensor], Maps]) -> 
     -------
     Tokens, padded with zeros to the longest map.
     """
-    rows = [(lengths == length).nonzero().flatten() for length in lengths.unique()]
+    rows = [(lengths == length).nonzero().flatten() for length in sorted(set(lengths.tolist()))]
     maps = [compute(x[row, : int(lengths[row[0]])]) for row in rows]
     if len(rows) == 1:
         return Tokens(maps[0][0], None, maps[0][1])
