@@ -34,8 +34,8 @@ class Reader(ABC):
     blocks : name of the list of blocks in the model.
     tail : names of the modules after the blocks.
     rate : sample rate in Hz.
-    window : the length in samples to which every clip is padded; None where clips keep their length.
-    length : the number of frames to which features are padded with zeros; None where the extractor pads, or nothing.
+    window : length of a window in samples; None where clips keep their length.
+    length : number of frames of a window; 0 where clips keep their length.
     masked : whether the model ignores padding by a mask, so that clips of several lengths are computed together.
     frame_rate : time steps per second.
     freq : number of frequency bands.
@@ -45,7 +45,7 @@ class Reader(ABC):
     blocks: ClassVar[str] = "encoder.layers"
     tail: tuple[str, ...] = ()
     window: int | None = None
-    length: int | None = None
+    length: int = 0
     masked: bool = False
     frame_rate: float
     freq: int = 1

@@ -38,7 +38,7 @@ class Patches(Reader):
             if not self.patch <= length <= config.max_length:
                 raise ValueError(f"window={window} s; allowed: {self.patch / 100:g} to {config.max_length / 100:g} s")
             self._cut(body, length)
-        extractor.max_length = length
+        extractor.max_length = self.length = length
         self.window = length * self.hop
 
     def _cut(self, body: Any, length: int) -> None:
@@ -95,7 +95,7 @@ class Speech(Reader):
                 )
         fix_positions(body, positions)
         self.average = 2 if self.averaging else 1
-        self.window = positions * token
+        self.window, self.length = positions * token, 2 * positions
         self.frame_rate = self.rate / token / self.average
 
     averaging = False
@@ -164,6 +164,7 @@ class Swin(Reader):
         self.window = int(extractor.nb_max_samples)
         if window is not None and round(window * self.rate) != self.window:
             raise ValueError(f"window={window} s; this model has a fixed window of {self.window / self.rate:g} s")
+        self.length = self.window // int(extractor.hop_length) + 1
         config = body.config
         stride = config.patch_stride if isinstance(config.patch_stride, int) else config.patch_stride[0]
         self.side = int(config.spec_size) // stride // 2 ** (len(config.depths) - 1)
@@ -190,9 +191,7 @@ class Swin(Reader):
         return max(1, math.ceil(len(features) * samples / self.window))
 
     def steps(self, body: Any, frames: Tensor) -> Tensor:  # noqa: ARG002
-        assert self.window is not None
-        whole = self.window // int(self.extractor.hop_length) + 1
-        steps: Tensor = (frames * self.side * self.bands / whole).ceil().long()
+        steps: Tensor = (frames * self.side * self.bands / self.length).ceil().long()
         return steps.clamp(max=self.side * self.bands)
 
     def states(self, body: Any, x: Tensor, frames: Tensor) -> States:  # noqa: ARG002

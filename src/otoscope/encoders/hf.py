@@ -85,9 +85,10 @@ UNTRAINED = {
 class HuggingFace(Encoder):
     """The audio part of a checkpoint that transformers can load; every block is a layer.
 
-    The feature extractor of the checkpoint is the front end. Clips are padded to the window of the model, or computed
-    with a mask that it honours, or, where it does neither, together with clips of equal length only: the tokens of a
-    clip never depend on the other clips of a batch. The last layer is the output after the final norm.
+    The feature extractor of the checkpoint is the front end. Clips are cut into windows of the model, the last of which
+    is padded, and their tokens are joined on one time axis; the cls token is the mean over windows. A model without a
+    window is given a mask, or, where it does not honour one, clips of equal length only. The tokens of a clip therefore
+    do not depend on the other clips of a batch. The last layer is the output after the final norm.
 
     Parameters
     ----------
@@ -96,8 +97,8 @@ class HuggingFace(Encoder):
     revision : the 40 hexadecimal digits of a commit, which pins a repository on the hub; None for a folder.
     weights : "pretrained", or "random" for the same architecture without training, as a control.
     seed : seed of the random weights.
-    window : length in seconds to which every clip is padded; None for the window of the model, or, where it has none,
-        for clips that keep their length. A shorter window truncates the table of positions.
+    window : length of a window in seconds; None for the window of the model, or, where it has none, for clips that keep
+        their length. A shorter window truncates the table of positions.
     include_embedding : whether the input of the first block is another layer, in front of the others.
     pool : number of neighbouring time steps that are averaged into one; 1 for none.
     trust_remote_code : whether Python code in the checkpoint may be executed. Only models that transformers does not
@@ -179,35 +180,50 @@ class HuggingFace(Encoder):
 
         Raises
         ------
-        ValueError : when a clip is longer than the window, or too short for one token.
+        ValueError : when a clip is too short for one token.
         """
         pairs = zip(batch.waves.cpu().float().numpy(), batch.lengths.tolist(), strict=True)
-        maps = [self._features(wave[:length]) for wave, length in pairs]
-        device, dtype = batch.waves.device, batch.waves.dtype
-        sizes = zip(batch.lengths.tolist(), maps, strict=True)
-        lengths = torch.tensor([self.reader.frames(length, features) for length, features in sizes])
-        shortest = int(batch.lengths.min())
-        if not bool(lengths.min() > 0) or not bool((self.reader.steps(self.body, lengths) > 0).all()):
+        clips = [self._clip(wave[:length]) for wave, length in pairs]
+        lengths = torch.tensor([frames for _, frames in clips])
+        if not bool((self._steps(lengths) > 0).all()):
+            shortest = int(batch.lengths.min())
             raise ValueError(f"encoder 'hf': a clip of {shortest} samples is too short for one token; use longer clips")
-        x = nn.utils.rnn.pad_sequence([torch.from_numpy(np.ascontiguousarray(features)) for features in maps], True)
-        return Features(x.to(device, dtype), lengths.to(device))
+        x = nn.utils.rnn.pad_sequence([torch.from_numpy(np.ascontiguousarray(features)) for features, _ in clips], True)
+        return Features(x.to(batch.waves.device, batch.waves.dtype), lengths.to(batch.waves.device))
+
+    def _clip(self, wave: Wave) -> tuple[np.ndarray[Any, Any], int]:
+        """The features of one clip, window after window, and its number of valid frames."""
+        reader = self.reader
+        if reader.window is None:
+            features = self._features(wave)
+            return features, reader.frames(len(wave), features)
+        hop = round(self._window_steps() * self.sample_rate / reader.frame_rate)
+        starts = range(0, max(1, len(wave) - reader.window + hop), hop)
+        windows = [wave[start : start + reader.window] for start in starts]
+        maps = [self._features(window) for window in windows]
+        valid = (len(maps) - 1) * reader.length + reader.frames(len(windows[-1]), maps[-1])
+        return np.concatenate([np.pad(m, ((0, reader.length - len(m)), (0, 0))) for m in maps]), valid
 
     def _features(self, wave: Wave) -> np.ndarray[Any, Any]:
-        """The features of one clip, padded to the window where features are samples."""
-        window = self.reader.window
-        if window is not None and len(wave) > window:
-            raise ValueError(
-                f"encoder 'hf' accepts clips up to {window / self.sample_rate:g} s, found one of "
-                f"{len(wave) / self.sample_rate:g} s; cut the clips, or set a longer window if the model has one"
-            )
+        """The features of one window."""
         try:
             features = self.reader.features(wave)
         except (ValueError, RuntimeError, AssertionError) as error:
             raise ValueError(f"encoder 'hf': the feature extractor refuses a clip: {error}") from error
         if not np.isfinite(features).all():
             raise ValueError(f"encoder 'hf': a clip of {len(wave)} samples has features that are not finite")
-        missing = 0 if self.reader.length is None else self.reader.length - len(features)
-        return np.pad(features, ((0, missing), (0, 0))) if missing else features
+        return features
+
+    def _window_steps(self) -> int:
+        """The number of time steps of a window."""
+        return int(self.reader.steps(self.body, torch.tensor([self.reader.length])))
+
+    def _steps(self, frames: Tensor) -> Tensor:
+        """The number of time steps of clips, int64 [B]."""
+        if self.reader.window is None:
+            return self.reader.steps(self.body, frames)
+        before = (frames - 1) // self.reader.length
+        return before * self._window_steps() + self.reader.steps(self.body, frames - before * self.reader.length)
 
     def embed(self, features: Features) -> Tokens:
         """Compute the hidden states as a token map.
@@ -221,12 +237,29 @@ class HuggingFace(Encoder):
         Tokens with x [B, L, T, F, D].
         """
         x, lengths = features.x, features.lengths
-        if self.reader.masked or self.reader.window is not None:
+        if self.reader.window is not None:
+            tokens = self._joined(x, lengths)
+        elif self.reader.masked:
             maps, cls = self._maps(x, lengths)
-            tokens = valid_part(maps, self.reader.steps(self.body, lengths), cls)
+            tokens = valid_part(maps, self._steps(lengths), cls)
         else:
             tokens = by_length(x, lengths, self._equal_maps)
         return pooled(tokens, self.pool)
+
+    def _joined(self, x: Tensor, lengths: Tensor) -> Tokens:
+        """The tokens of all windows, one window after the other."""
+        length = self.reader.length
+        windows = x.unflatten(1, (-1, length))  # type: ignore[no-untyped-call]
+        B, count = windows.shape[:2]
+        starts = torch.arange(count, device=x.device) * length
+        frames = (lengths[:, None] - starts).clamp(1, length)
+        maps, cls = self._maps(windows.flatten(0, 1), frames.flatten())
+        maps = maps[:, :, : self._window_steps()]
+        joined = maps.view(B, count, *maps.shape[1:]).transpose(1, 2).flatten(2, 3)
+        if cls is not None:
+            present = (starts < lengths[:, None]).to(cls)[:, :, None, None]
+            cls = (cls.view(B, count, *cls.shape[1:]) * present).sum(1) / present.sum(1)
+        return valid_part(joined, self._steps(lengths), cls)
 
     def _equal_maps(self, x: Tensor) -> Maps:
         """The maps of clips of one length."""
