@@ -206,8 +206,8 @@ def test_check_encoders_and_data_sets(plugin_folder: Path, capsys: pytest.Captur
     assert capsys.readouterr().out.startswith("melody: all of")
     assert main(["check", "encoder", "--option", "weights=random"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "whisper: not checked, it needs --option path=VALUE"
-    assert lines[1].startswith("tiny: all of")
+    assert "whisper: not checked, it needs --option path=VALUE" in lines
+    assert any(line.startswith("tiny: all of") for line in lines)
 
 
 def test_check_metrics_and_search_strategies(plugin_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

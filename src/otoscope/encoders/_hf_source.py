@@ -103,16 +103,16 @@ class Source:
                 f"of the model, for instance with save_pretrained of its feature extractor ({_first_line(error)})"
             ) from error
 
-    def pretrained(self, model: Any, config: Any, prefix: str = "") -> Any:
+    def pretrained(self, model: Any, config: Any, prefix: str = "", *, pickles: bool = True) -> Any:
         """Load the weights of a model into the class `model`, in float32 and evaluation mode.
-
-        Safetensors are preferred. Pickles are read with `weights_only=True`, which executes no code.
 
         Parameters
         ----------
         model : a class of transformers.
         config : its configuration.
         prefix : prefix of the names of its weights in a complete model, a regular expression.
+        pickles : whether a pickle is read where there are no safetensors, with `weights_only=True`, which executes no
+            code.
 
         Raises
         ------
@@ -126,6 +126,7 @@ class Source:
                 key_mapping=mapping,
                 dtype=torch.float32,
                 weights_only=True,
+                use_safetensors=None if pickles else True,
                 output_loading_info=True,
                 **self.arguments,
             )

@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,13 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from otoscope.audio.mel import mel_spectrogram
+from otoscope.encoders._hf_source import Source, model_class, randomly_initialised
+from otoscope.encoders._hf_windows import fix_positions
+from otoscope.encoders._lengths import pooled, valid_part
 from otoscope.encoders.base import Encoder, Features, register
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
 RATE, FRAME, HOP = 16000, 400, 160
 STRIDE = 2  # frames per token, the stride of the second convolution
 FLOOR, RANGE = 1e-10, 8.0  # smallest power; dynamic range in decades
-COMMIT = re.compile(r"[0-9a-f]{40}")
+ENCODER = "models.whisper.modeling_whisper:WhisperEncoder"
 
 
 def log_mel(waves: Tensor, bins: int) -> Tensor:
@@ -111,23 +110,13 @@ class Whisper(Encoder):
         if weights not in ("pretrained", "random"):
             raise ValueError(f"encoder 'whisper': weights={weights!r}; allowed: 'pretrained', 'random'")
         self.control = weights == "random"
-        _check_source(path, revision)
-        self.body = _pretrained(path, revision) if weights == "pretrained" else _random(path, revision, seed)
+        self.body = _body(Source("whisper", path, revision), self.control, seed)
         config = self.body.config
         self.window, self.pool = _check_sizes(window, pool, config.max_source_positions)
         self.bins = int(config.num_mel_bins)
-        self._cut_positions()
+        fix_positions(self.body, self.window // (HOP * STRIDE))
         self.shape = TokenShape(config.encoder_layers, 1, config.d_model, False, RATE / HOP / STRIDE / pool)
         self.front_end_id = f"whisper-logmel{self.bins}-25/10ms-window{self.window / RATE:g}s-pool{pool}"
-
-    def _cut_positions(self) -> None:
-        """Keep the positions of the window only, as a buffer, because Whisper's sinusoids are not trained."""
-        positions = self.window // (HOP * STRIDE)
-        table = self.body.embed_positions
-        weight = table.weight.detach()[:positions].clone()
-        del table.weight
-        table.register_buffer("weight", weight)
-        table.num_embeddings = self.body.config.max_source_positions = positions
 
     @property
     def digest(self) -> str:
@@ -181,12 +170,8 @@ class Whisper(Encoder):
         """
         outputs = self.body(features.x.transpose(1, 2), output_hidden_states=True, return_dict=True)
         layers = torch.stack(outputs.hidden_states[1:], 1)
-        count = (features.lengths + STRIDE - 1) // STRIDE
-        mask = torch.arange(int(count.max()), device=layers.device) < count[:, None]
-        layers = layers[:, :, : mask.shape[1]]
-        if self.pool > 1:
-            layers, mask = _pooled(layers, mask, self.pool)
-        return Tokens(layers[:, :, :, None], mask)
+        steps = (features.lengths + STRIDE - 1) // STRIDE
+        return pooled(valid_part(layers[:, :, :, None], steps, None), self.pool)
 
     def depth_groups(self) -> list[list[nn.Parameter]]:
         """Group the parameters: the two convolutions, then each block; the final norm is in the last group."""
@@ -194,31 +179,6 @@ class Whisper(Encoder):
         groups += [list(layer.parameters()) for layer in self.body.layers]
         groups[-1] += list(self.body.layer_norm.parameters())
         return groups
-
-
-def _pooled(x: Tensor, mask: Tensor, pool: int) -> tuple[Tensor, Tensor]:
-    """Average `pool` neighbours, valid ones only: [B, L, T, D] -> [B, L, ceil(T / pool), D] and their mask."""
-    B, L, T, D = x.shape
-    valid = functional.pad(mask, (0, -T % pool)).view(B, 1, -1, pool, 1)
-    groups = functional.pad(x, (0, 0, 0, -T % pool)).view(B, L, -1, pool, D)
-    count = valid.sum(3)
-    return (groups * valid).sum(3) / count.clamp(min=1), count[:, 0, :, 0] > 0
-
-
-def _check_source(path: str, revision: str | None) -> None:
-    folder = Path(path)
-    if folder.is_dir():
-        if revision is not None:
-            raise ValueError(f"encoder 'whisper': {path} is a folder and has no revision; omit the option revision")
-        if not (folder / "config.json").is_file():
-            raise ValueError(f"encoder 'whisper': no config.json in {path}; write the folder with save_pretrained")
-    elif revision is None:
-        raise ValueError(
-            f"encoder 'whisper': no folder at {path}; give a folder written by save_pretrained, or, if {path} is a "
-            "repository on the Hugging Face hub, pin its weights with revision=<commit>"
-        )
-    elif not COMMIT.fullmatch(revision):
-        raise ValueError(f"encoder 'whisper': revision {revision!r} can change; give the 40 hex digits of a commit")
 
 
 def _check_sizes(window: float | None, pool: int, positions: int) -> tuple[int, int]:
@@ -234,65 +194,17 @@ def _check_sizes(window: float | None, pool: int, positions: int) -> tuple[int, 
     return samples, pool
 
 
-def _configuration(path: str, revision: str | None) -> Any:
-    try:
-        from transformers import AutoConfig
-    except ImportError as error:
-        raise ImportError("encoder 'whisper' needs transformers: pip install \"otoscope[hf]\"") from error
-    try:
-        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
-    except ValueError as error:
-        if "trust_remote_code" not in str(error):
-            raise
-        raise ValueError(
-            f"encoder 'whisper': the model in {path} brings its own code, which otoscope never runs; give a model of "
-            "the type 'whisper' that transformers contains, or write an encoder plug-in"
-        ) from error
-    if config.model_type != "whisper":
-        raise ValueError(
-            f"encoder 'whisper': {path} contains a model of type {config.model_type!r}, expected 'whisper'"
+def _body(source: Source, random: bool, seed: int) -> Any:
+    """The encoder of the checkpoint, with its weights or with random ones."""
+    content = source.settings()
+    if content.get("model_type") != "whisper":
+        raise source.refused(
+            f"{source.path} contains a model of type {content.get('model_type')!r}, expected 'whisper'; the "
+            "encoder 'hf' reads other types"
         )
-    return config
+    from transformers import WhisperConfig, WhisperModel
 
-
-def _random(path: str, revision: str | None, seed: int) -> Any:
-    config = _configuration(path, revision)
-    from transformers import WhisperModel
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return WhisperModel(config).encoder
-
-
-def _pretrained(path: str, revision: str | None) -> Any:
-    config = _configuration(path, revision)
-    from transformers import WhisperModel
-
-    with _no_progress_bar():
-        model, loading = WhisperModel.from_pretrained(
-            path,
-            config=config,
-            revision=revision,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    missing = sorted(name for name in loading["missing_keys"] if name.startswith("encoder."))
-    if missing:
-        raise ValueError(f"encoder 'whisper': {len(missing)} weights are missing in {path}, such as {missing[0]}")
-    return model.encoder
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Disable the progress bars of transformers, which would break those of otoscope."""
-    from transformers.utils import logging
-
-    enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            logging.enable_progress_bar()
+    config = WhisperConfig.from_dict(content)
+    if random:
+        return randomly_initialised(WhisperModel, config, seed).encoder
+    return source.pretrained(model_class(ENCODER), config, "encoder", pickles=False)
