@@ -17,8 +17,9 @@ transformers = pytest.importorskip("transformers", minversion="5", reason="hf co
 
 from helpers_hf import MODELS, save  # noqa: E402
 from otoscope import encoders  # noqa: E402
+from otoscope.encoders._hf_kinds import KINDS  # noqa: E402
 from otoscope.encoders.contract import CONTRACT  # noqa: E402
-from otoscope.encoders.hf import KINDS, HuggingFace  # noqa: E402
+from otoscope.encoders.hf import HuggingFace  # noqa: E402
 from otoscope.types import AudioBatch, Tokens  # noqa: E402
 
 
@@ -329,6 +330,19 @@ def test_wrong_options(options: dict[str, Any], message: str, checkpoints: dict[
 def test_a_window_that_a_model_cannot_have(name: str, window: float, message: str, checkpoints: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=message):
         HuggingFace(path=checkpoints[name], window=window)
+
+
+def test_missing_folders_are_found_before_anything_is_created(checkpoints: dict[str, str]) -> None:
+    HuggingFace.check_weights({"path": checkpoints["hubert"]})
+    HuggingFace.check_weights({"path": "nobody/nothing", "revision": "0" * 40})
+    with pytest.raises(FileNotFoundError, match="no folder at nobody/nothing"):
+        HuggingFace.check_weights({"path": "nobody/nothing"})
+
+
+def test_names_with_a_path(checkpoints: dict[str, str]) -> None:
+    name = f"hf:{checkpoints['hubert']}"
+    assert encoders.create(name).digest == HuggingFace(path=checkpoints["hubert"]).digest
+    assert encoders.label(name, {"pool": 2}) == f"{Path(checkpoints['hubert']).name}-pool=2"
 
 
 def test_missing_weights_are_refused(checkpoints: dict[str, str], tmp_path: Path) -> None:

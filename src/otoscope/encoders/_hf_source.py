@@ -62,10 +62,7 @@ class Source:
             if not (folder / "config.json").is_file():
                 raise self.refused(f"no config.json in {self.path}; write the folder with save_pretrained")
         elif self.revision is None:
-            raise self.refused(
-                f"no folder at {self.path}; give a folder written by save_pretrained, or, if {self.path} is a "
-                "repository on the Hugging Face hub, pin its weights with revision=<commit>"
-            )
+            raise self.refused(_no_folder(self.path))
         elif not COMMIT.fullmatch(self.revision):
             raise self.refused(f"revision {self.revision!r} can change; give the 40 hex digits of a commit")
 
@@ -142,6 +139,26 @@ class Source:
         return body.eval()
 
 
+def check_folder(encoder: str, options: Mapping[str, Any]) -> None:
+    """Raise `FileNotFoundError` if the option `path` is no folder and no repository is pinned.
+
+    Parameters
+    ----------
+    encoder : name of the encoder.
+    options : its options.
+    """
+    path = options.get("path", "")
+    if options.get("revision") is None and not Path(path).is_dir():
+        raise FileNotFoundError(f"encoder {encoder!r}: {_no_folder(path)}")
+
+
+def _no_folder(path: str) -> str:
+    return (
+        f"no folder at {path}; give a folder written by save_pretrained, or, if {path} is a repository on the Hugging "
+        "Face hub, pin its weights with revision=<commit>"
+    )
+
+
 def randomly_initialised(build: Any, config: Any, seed: int) -> Any:
     """Draw the weights of a model as transformers does at the start of training.
 
@@ -177,7 +194,7 @@ def needs_remote_code(path: str) -> str:
     """Return the message for a checkpoint that contains its own code."""
     return (
         f"the model in {path} brings its own code, which otoscope does not execute by itself; if you trust it, add "
-        "trust_remote_code=True on the command line"
+        "--trust-remote-code, or trust_remote_code=True in Python"
     )
 
 

@@ -7,78 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from otoscope.encoders._hf_reader import Equal, Frames, Measured, Perception, Reader, Squeezed, Waveform
-from otoscope.encoders._hf_source import Source, model_class, needs_remote_code, randomly_initialised, relevant
-from otoscope.encoders._hf_windows import AveragedSpeech, Flamingo, Packed, Patches, Speech, Swin
+from otoscope.encoders._hf_kinds import build, plain
+from otoscope.encoders._hf_source import Source, check_folder
 from otoscope.encoders._lengths import Maps, by_length, pooled, valid_part
+from otoscope.encoders._names import REMOTE_CODE
 from otoscope.encoders.base import Encoder, Features, register
 from otoscope.identity import digest_of
 from otoscope.types import AudioBatch, Tokens, TokenShape, Wave
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of models.
-
-    Parameters
-    ----------
-    model : class of the audio part in transformers, as `model_class` accepts it.
-    reader : how it is fed and read.
-    settings : where config.json of a complete model has the settings of the audio part.
-    prefix : prefix of the names of its weights in a complete model, a regular expression.
-    """
-
-    model: str
-    reader: type[Reader]
-    settings: tuple[str, ...] = ()
-    prefix: str = ""
-
-
-_AUDIO, _TOWER = ("audio_config",), "audio_tower"
-_AUT = "models.qwen3_omni_moe.modeling_qwen3_omni_moe:Qwen3OmniMoeAudioEncoder"
-KINDS = {
-    "audio-spectrogram-transformer": Kind("ASTModel", Patches),
-    "audioflamingo3": Kind("AudioFlamingo3Encoder", Flamingo, _AUDIO, _TOWER),
-    "audioflamingo3_encoder": Kind("AudioFlamingo3Encoder", Flamingo),
-    "clap": Kind("ClapAudioModel", Swin, _AUDIO, "audio_model"),
-    "clap_audio_model": Kind("ClapAudioModel", Swin),
-    "data2vec-audio": Kind("Data2VecAudioModel", Equal),
-    "hubert": Kind("HubertModel", Waveform),
-    "pe_audio": Kind("PeAudioEncoder", Perception, _AUDIO, "audio_encoder"),
-    "pe_audio_encoder": Kind("PeAudioEncoder", Perception),
-    "qwen2_audio": Kind("Qwen2AudioEncoder", AveragedSpeech, _AUDIO, _TOWER),
-    "qwen2_audio_encoder": Kind("Qwen2AudioEncoder", AveragedSpeech),
-    "qwen3_omni_moe": Kind(_AUT, Packed, ("thinker_config", "audio_config"), _TOWER),
-    "qwen3_omni_moe_audio_encoder": Kind(_AUT, Packed),
-    "sew": Kind("SEWModel", Squeezed),
-    "unispeech": Kind("UniSpeechModel", Waveform),
-    "unispeech-sat": Kind("UniSpeechSatModel", Waveform),
-    "voxtral": Kind("VoxtralEncoder", Speech, _AUDIO, _TOWER),
-    "voxtral_encoder": Kind("VoxtralEncoder", Speech),
-    "wav2vec2": Kind("Wav2Vec2Model", Waveform),
-    "wav2vec2-bert": Kind("Wav2Vec2BertModel", Frames),
-    "wav2vec2-conformer": Kind("Wav2Vec2ConformerModel", Equal),
-    "wavlm": Kind("WavLMModel", Equal),
-    "whisper": Kind("models.whisper.modeling_whisper:WhisperEncoder", Speech, (), "encoder"),
-}
-"""The kinds that are known, by `model_type` in config.json."""
-
-UNTRAINED = {
-    "apply_spec_augment": False,
-    "mask_time_prob": 0.0,
-    "mask_feature_prob": 0.0,
-    "layerdrop": 0.0,
-    "encoder_layerdrop": 0.0,
-}
-"""Settings of masking and of skipped layers, which are disabled: fine-tuning has its own augmentation."""
 
 
 @register("hf")
@@ -122,7 +64,8 @@ class HuggingFace(Encoder):
     """
 
     revision = 1
-    provenance = ("path", "revision", "trust_remote_code")
+    provenance = ("path", "revision", REMOTE_CODE)
+    written = "path@revision"
 
     def __init__(
         self,
@@ -143,7 +86,7 @@ class HuggingFace(Encoder):
         if pool < 1:
             raise source.refused(f"pool={pool}; it must be at least 1 time step")
         self.control, self.include_embedding, self.pool = weights == "random", include_embedding, pool
-        self.body, self.settings, reader = _build(source, self.control, seed)
+        self.body, self.settings, reader = build(source, self.control, seed)
         extractor = source.extractor()
         try:
             self.reader = reader(self.body, extractor, window)
@@ -152,7 +95,7 @@ class HuggingFace(Encoder):
         self.sample_rate = self.reader.rate
         self.shape = self._shape()
         length = "none" if self.reader.window is None else f"{self.reader.window / self.sample_rate:g}s"
-        settings = digest_of(_plain(extractor.to_dict()))[:12]
+        settings = digest_of(plain(extractor.to_dict()))[:12]
         self.front_end_id = f"hf-{type(extractor).__name__}-{settings}-window{length}"
 
     def _shape(self) -> TokenShape:
@@ -161,10 +104,24 @@ class HuggingFace(Encoder):
         rate = reader.frame_rate / self.pool
         return TokenShape(layers, reader.freq, reader.width(self.body), reader.has_cls, rate)
 
+    @classmethod
+    def check_weights(cls, options: Mapping[str, Any]) -> None:
+        """Check that a folder exists, unless a repository is pinned.
+
+        Parameters
+        ----------
+        options : options of this encoder.
+
+        Raises
+        ------
+        FileNotFoundError : when there is no such folder.
+        """
+        check_folder(cls.name, options)
+
     @property
     def digest(self) -> str:
         """The sha256 of all weights and buffers and of the settings in config.json that can change tokens."""
-        content = json.dumps(_plain(self.settings), sort_keys=True)
+        content = json.dumps(plain(self.settings), sort_keys=True)
         return hashlib.sha256(f"{super().digest} {content}".encode()).hexdigest()
 
     def front_end(self, batch: AudioBatch) -> Features:
@@ -273,53 +230,3 @@ class HuggingFace(Encoder):
     def depth_groups(self) -> list[list[nn.Parameter]]:
         """Group the parameters: everything before the blocks, then each block; the final norm is in the last group."""
         return self.reader.groups(self.body)
-
-
-def _build(source: Source, random: bool, seed: int) -> tuple[Any, dict[str, Any], type[Reader]]:
-    """The audio part, its settings in config.json, and its reader."""
-    settings = source.settings()
-    kind = KINDS.get(settings.get("model_type", ""))
-    if kind is None:
-        return *_unknown(source, random, seed), Measured
-    for name in kind.settings:
-        settings = settings.get(name) or {}
-    try:
-        model = model_class(kind.model)
-    except (AttributeError, ImportError) as error:
-        raise source.refused(f"{kind.model} is not in the installed transformers; upgrade transformers") from error
-    config = model.config_class.from_dict(settings | {k: v for k, v in UNTRAINED.items() if k in _known(model)})
-    body = randomly_initialised(model, config, seed) if random else source.pretrained(model, config, kind.prefix)
-    return body, relevant(settings), kind.reader
-
-
-def _known(model: Any) -> set[str]:
-    """The names of the settings of a model."""
-    return set(model.config_class().to_dict())
-
-
-def _unknown(source: Source, random: bool, seed: int) -> tuple[Any, dict[str, Any]]:
-    """A model of a kind that is not in `KINDS`, and its settings."""
-    from transformers import AutoConfig, AutoModel
-
-    try:
-        config = AutoConfig.from_pretrained(source.path, **source.arguments)
-        if random:
-            build = partial(AutoModel.from_config, trust_remote_code=source.remote_code)
-            return randomly_initialised(build, config, seed).eval(), relevant(source.settings())
-        return source.pretrained(AutoModel, config), relevant(source.settings())
-    except ValueError as error:
-        if "trust_remote_code" not in str(error):
-            raise
-        raise source.refused(needs_remote_code(source.path)) from error
-
-
-def _plain(value: Any) -> Any:
-    """Settings as plain values, without arrays that are computed from others."""
-    computed = ("mel_filters", "mel_filters_slaney", "window", "processor_class", "auto_map", "_commit_hash")
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items() if key not in computed}
-    return (
-        [_plain(item) for item in value]
-        if isinstance(value, list | tuple)
-        else json.loads(json.dumps(value, default=str))
-    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from otoscope.audio.mel import mel_spectrogram
-from otoscope.encoders._hf_source import Source, model_class, randomly_initialised
+from otoscope.encoders._hf_source import Source, check_folder, model_class, randomly_initialised
 from otoscope.encoders._hf_windows import fix_positions
 from otoscope.encoders._lengths import pooled, valid_part
 from otoscope.encoders.base import Encoder, Features, register
@@ -117,6 +118,20 @@ class Whisper(Encoder):
         fix_positions(self.body, self.window // (HOP * STRIDE))
         self.shape = TokenShape(config.encoder_layers, 1, config.d_model, False, RATE / HOP / STRIDE / pool)
         self.front_end_id = f"whisper-logmel{self.bins}-25/10ms-window{self.window / RATE:g}s-pool{pool}"
+
+    @classmethod
+    def check_weights(cls, options: Mapping[str, Any]) -> None:
+        """Check that a folder exists, unless a repository is pinned.
+
+        Parameters
+        ----------
+        options : options of this encoder.
+
+        Raises
+        ------
+        FileNotFoundError : when there is no such folder.
+        """
+        check_folder(cls.name, options)
 
     @property
     def digest(self) -> str:

@@ -1,0 +1,136 @@
+"""The kinds of transformers models that the encoder `hf` knows: which class is the audio part, and how it is read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from otoscope.encoders._hf_reader import Equal, Frames, Measured, Perception, Reader, Squeezed, Waveform
+from otoscope.encoders._hf_source import Source, model_class, needs_remote_code, randomly_initialised, relevant
+from otoscope.encoders._hf_windows import AveragedSpeech, Flamingo, Packed, Patches, Speech, Swin
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of models.
+
+    Parameters
+    ----------
+    model : class of the audio part in transformers, as `model_class` accepts it.
+    reader : how it is fed and read.
+    settings : where config.json of a complete model has the settings of the audio part.
+    prefix : prefix of the names of its weights in a complete model, a regular expression.
+    """
+
+    model: str
+    reader: type[Reader]
+    settings: tuple[str, ...] = ()
+    prefix: str = ""
+
+
+_AUDIO, _TOWER = ("audio_config",), "audio_tower"
+_AUT = "models.qwen3_omni_moe.modeling_qwen3_omni_moe:Qwen3OmniMoeAudioEncoder"
+KINDS = {
+    "audio-spectrogram-transformer": Kind("ASTModel", Patches),
+    "audioflamingo3": Kind("AudioFlamingo3Encoder", Flamingo, _AUDIO, _TOWER),
+    "audioflamingo3_encoder": Kind("AudioFlamingo3Encoder", Flamingo),
+    "clap": Kind("ClapAudioModel", Swin, _AUDIO, "audio_model"),
+    "clap_audio_model": Kind("ClapAudioModel", Swin),
+    "data2vec-audio": Kind("Data2VecAudioModel", Equal),
+    "hubert": Kind("HubertModel", Waveform),
+    "pe_audio": Kind("PeAudioEncoder", Perception, _AUDIO, "audio_encoder"),
+    "pe_audio_encoder": Kind("PeAudioEncoder", Perception),
+    "qwen2_audio": Kind("Qwen2AudioEncoder", AveragedSpeech, _AUDIO, _TOWER),
+    "qwen2_audio_encoder": Kind("Qwen2AudioEncoder", AveragedSpeech),
+    "qwen3_omni_moe": Kind(_AUT, Packed, ("thinker_config", "audio_config"), _TOWER),
+    "qwen3_omni_moe_audio_encoder": Kind(_AUT, Packed),
+    "sew": Kind("SEWModel", Squeezed),
+    "unispeech": Kind("UniSpeechModel", Waveform),
+    "unispeech-sat": Kind("UniSpeechSatModel", Waveform),
+    "voxtral": Kind("VoxtralEncoder", Speech, _AUDIO, _TOWER),
+    "voxtral_encoder": Kind("VoxtralEncoder", Speech),
+    "wav2vec2": Kind("Wav2Vec2Model", Waveform),
+    "wav2vec2-bert": Kind("Wav2Vec2BertModel", Frames),
+    "wav2vec2-conformer": Kind("Wav2Vec2ConformerModel", Equal),
+    "wavlm": Kind("WavLMModel", Equal),
+    "whisper": Kind("models.whisper.modeling_whisper:WhisperEncoder", Speech, (), "encoder"),
+}
+"""The kinds that are known, by `model_type` in config.json."""
+
+UNTRAINED = {
+    "apply_spec_augment": False,
+    "mask_time_prob": 0.0,
+    "mask_feature_prob": 0.0,
+    "layerdrop": 0.0,
+    "encoder_layerdrop": 0.0,
+}
+"""Settings of masking and of skipped layers, which are disabled: fine-tuning has its own augmentation."""
+
+
+def build(source: Source, random: bool, seed: int) -> tuple[Any, dict[str, Any], type[Reader]]:
+    """Build the audio part of a checkpoint.
+
+    Parameters
+    ----------
+    source : the checkpoint.
+    random : whether its weights are random.
+    seed : seed of random weights.
+
+    Returns
+    -------
+    The model, its settings in config.json, and its reader.
+    """
+    settings = source.settings()
+    kind = KINDS.get(settings.get("model_type", ""))
+    if kind is None:
+        return *_unknown(source, random, seed), Measured
+    for name in kind.settings:
+        settings = settings.get(name) or {}
+    try:
+        model = model_class(kind.model)
+    except (AttributeError, ImportError) as error:
+        raise source.refused(f"{kind.model} is not in the installed transformers; upgrade transformers") from error
+    config = model.config_class.from_dict(settings | {k: v for k, v in UNTRAINED.items() if k in _known(model)})
+    body = randomly_initialised(model, config, seed) if random else source.pretrained(model, config, kind.prefix)
+    return body, relevant(settings), kind.reader
+
+
+def _known(model: Any) -> set[str]:
+    """The names of the settings of a model."""
+    return set(model.config_class().to_dict())
+
+
+def _unknown(source: Source, random: bool, seed: int) -> tuple[Any, dict[str, Any]]:
+    """A model of a kind that is not in `KINDS`, and its settings."""
+    from transformers import AutoConfig, AutoModel
+
+    try:
+        config = AutoConfig.from_pretrained(source.path, **source.arguments)
+        if random:
+            build = partial(AutoModel.from_config, trust_remote_code=source.remote_code)
+            return randomly_initialised(build, config, seed).eval(), relevant(source.settings())
+        return source.pretrained(AutoModel, config), relevant(source.settings())
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise source.refused(needs_remote_code(source.path)) from error
+
+
+def plain(value: Any) -> Any:
+    """Return settings as plain values, without arrays that are computed from others.
+
+    Examples
+    --------
+    >>> plain({"sampling_rate": 16000, "mel_filters": [[0.0]], "padding": ("left", None)})
+    {'sampling_rate': 16000, 'padding': ['left', None]}
+    """
+    computed = ("mel_filters", "mel_filters_slaney", "window", "processor_class", "auto_map", "_commit_hash")
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items() if key not in computed}
+    return (
+        [plain(item) for item in value]
+        if isinstance(value, list | tuple)
+        else json.loads(json.dumps(value, default=str))
+    )
