@@ -66,6 +66,7 @@ class HuggingFace(Encoder):
     revision = 1
     provenance = ("path", "revision", REMOTE_CODE)
     written = "path@revision"
+    padding_neutral = True
 
     def __init__(
         self,
