@@ -116,7 +116,7 @@ def forward_of(name: str, way: str, probe: Probe) -> Forward:
     return plain(probe) if way == CONVOLUTION else probe
 
 
-def step(name: str, way: str, **problem: int) -> Callable[[], None]:
+def step(name: str, way: str, device: str = "cpu", **problem: int) -> Callable[[], None]:
     """Build one step of AdamW on a batch of `Problem(**problem)`; the returned function can be called repeatedly.
 
     The library's probe gets the tokens and the optimiser of the training loop. The convolution gets the tokens
@@ -124,12 +124,13 @@ def step(name: str, way: str, **problem: int) -> Callable[[], None]:
     """
     wanted = Problem(**problem)
     torch.manual_seed(0)
-    (tokens, targets), probe = wanted.batch(), wanted.probe(name, way)
+    (tokens, targets), probe = wanted.batch(), wanted.probe(name, way).to(device)
     if way != CONVOLUTION:
         serve = loader.tokens_loader(
             tokens, probe.reads, tuple(range(wanted.layers)), normalise=probe.normalises_tokens
         )
         tokens = serve(torch.arange(wanted.clips))
+    tokens, targets = tokens.to(device), targets.to(device)
     forward = forward_of(name, way, probe)
     plain = way == CONVOLUTION
     descent = torch.optim.AdamW(probe.parameters(), lr=1e-3) if plain else adamw(probe, 1e-3, 1e-2)

@@ -40,6 +40,20 @@ def test_page_contains_every_section_and_its_drawing(tmp_path: Path) -> None:
     assert len(drawing) < 60_000
 
 
+def test_page_of_the_card_contains_every_section(tmp_path: Path) -> None:
+    importlib.import_module("card").main(["--small", "--out", str(tmp_path)])
+    page = (tmp_path / "benchmarks-gpu.md").read_text(encoding="utf-8")
+    assert [int(n) for n in re.findall(r"^## (\d+)\. ", page, re.MULTILINE)] == [1, 2, 3, 4]
+    rows = (
+        "| float32, tf32: B=2",
+        "| float32, selected in int8",
+        "| `cgp`, this library",
+        "| 60 clips",
+        "| `tiny`, bfloat16 ",
+    )
+    assert [row for row in rows if row not in page] == []
+
+
 def test_tiny_sizes_cannot_replace_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         importlib.import_module("run_all").main(["--small"])

@@ -4,12 +4,21 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from otoscope.ops import _scan, _triton_max, int8
 
 needs_triton = pytest.mark.skipif(not _triton_max.INSTALLED, reason="Triton is not installed: pip install triton")
+
+
+def interprets() -> bool:
+    """Whether Triton's interpreter runs: that of Triton 3.6 converts arrays of one element, which NumPy 2.4 refuses."""
+    try:
+        return int(np.ones(1)) == 1
+    except TypeError:
+        return False
 
 
 def draw(B, N, K, D, dtype=torch.float32):
@@ -60,15 +69,18 @@ def compare(tokens, prototypes, mask, normalise, both, tolerance, pair=IN_FLOAT)
 
 
 @needs_triton
+@pytest.mark.skipif(
+    not interprets(), reason="Triton's interpreter does not work with this NumPy: pip install numpy<2.4"
+)
 def test_the_kernel_equals_torch_under_the_interpreter() -> None:
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(not torch.cuda.is_available() or not _triton_max.INSTALLED, reason="no GPU with Triton")
+@pytest.mark.skipif(not torch.cuda.is_available() or not _triton_max.INSTALLED, reason="no card with Triton")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_the_kernel_equals_torch_on_the_gpu(dtype: torch.dtype) -> None:
+def test_the_kernel_equals_torch_on_the_card(dtype: torch.dtype) -> None:
     tokens, prototypes, mask = (t.cuda() for t in draw(3, 300, 70, 96, dtype))
     assert _triton_max.is_usable(tokens, prototypes)
     actual = _triton_max.scan(tokens, prototypes, mask, True, True)

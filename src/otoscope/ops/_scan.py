@@ -11,12 +11,19 @@ Extremes = tuple[Tensor, Tensor, Tensor, Tensor]
 """Maximum, argmax, minimum, argmin, each [B, K]; the last two are [B, 0] where only the maximum was requested."""
 
 BUFFER = 1 << 20
-"""Maximum number of products in memory at once, unless a single clip has more tokens than that."""
+"""Maximum number of products in the memory of the CPU at once, unless a single clip has more tokens than that."""
+_BUFFER_ON_CARD = 1 << 26
+"""The same on a card, where each block costs the start of a kernel."""
 
 
 def work_dtype(*dtypes: torch.dtype) -> torch.dtype:
     """Dtype in which products are computed: float64 where an input is float64, otherwise float32."""
     return torch.float64 if torch.float64 in dtypes else torch.float32
+
+
+def buffer_size(tokens: Tensor) -> int:
+    """Maximum number of products in memory at once, on the device of these tokens."""
+    return BUFFER if tokens.device.type == "cpu" else _BUFFER_ON_CARD
 
 
 def norm(tokens: Tensor) -> Tensor:
@@ -52,7 +59,7 @@ def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: boo
     (B, N, _), K = tokens.shape, len(prototypes)
     result, work = torch.promote_types(tokens.dtype, prototypes.dtype), work_dtype(tokens.dtype, prototypes.dtype)
     high, argmax, low, argmin = empty_extremes(tokens, K, both, work)
-    k_step, b_step = block_sizes(B, N, K)
+    k_step, b_step = block_sizes(B, N, K, buffer_size(tokens))
     buffer = tokens.new_empty(k_step * b_step * N, dtype=work)
     rows = prototypes.to(work)
     for b in range(0, B, b_step):
@@ -108,16 +115,16 @@ def empty_extremes(tokens: Tensor, count: int, both: bool, dtype: torch.dtype) -
     return high, high.new_empty(high.shape, dtype=torch.int64), low, low.new_empty(low.shape, dtype=torch.int64)
 
 
-def block_sizes(B: int, N: int, K: int) -> tuple[int, int]:
-    """Numbers of prototypes and of clips in a block of at most `BUFFER` products; at least one of each.
+def block_sizes(B: int, N: int, K: int, products: int = BUFFER) -> tuple[int, int]:
+    """Numbers of prototypes and of clips in a block of at most `products` products; at least one of each.
 
     Examples
     --------
     >>> block_sizes(16, 512, 5270)
     (2048, 1)
     """
-    k_step = min(K, max(1, BUFFER // N))
-    return k_step, min(B, max(1, BUFFER // (N * k_step)))
+    k_step = min(K, max(1, products // N))
+    return k_step, min(B, max(1, products // (N * k_step)))
 
 
 def reduce_block(

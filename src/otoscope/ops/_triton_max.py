@@ -4,12 +4,13 @@ Each program handles one clip and one block of prototypes. It reads the clip's t
 in registers, updates the running maximum (and minimum) with its index, and writes only these. The tokens are therefore
 read once for each block of prototypes, and O(B K) results are written.
 
-Pairs of float16 or bfloat16 are multiplied as they are and summed in float32; everything else is multiplied in float32,
-with TF32 where `torch.set_float32_matmul_precision` allows it. `scan_int8` multiplies the vectors that
-`otoscope.ops.int8` rounds, sums in int32, and computes the values of the selected tokens in floating point. Block sizes
-are tuned at the first call for each K, N, D. The tests run both kernels under Triton's interpreter, and on a card where
-there is one. The kernels have not been timed. Before its first use on a card each kernel is compared there with
-torch; where it fails or differs, `otoscope.ops._scan` is used instead.
+Pairs of float16 or bfloat16 are multiplied as they are and summed in float32. Everything else is multiplied as three
+products of TF32 numbers (Ootomo and Yokota 2022, arXiv 2203.03341), which have about the precision of float32, or as
+one where `torch.set_float32_matmul_precision` allows it. `scan_int8` multiplies the vectors that `otoscope.ops.int8`
+rounds, sums in int32, and computes the values of the selected tokens in floating point. Block sizes are tuned at the
+first call for each K, D and power of two of N. The tests run the kernels under Triton's interpreter, and on a card
+where there is one; docs/benchmarks-gpu.md has their times. Before its first use on a card each kernel is compared there
+with torch; where it fails or differs, `otoscope.ops._scan` is used instead.
 """
 
 from __future__ import annotations
@@ -44,15 +45,18 @@ if INSTALLED:
                 (32, 32, 32, 4, 2),
                 (64, 64, 32, 4, 3),
                 (128, 64, 64, 4, 3),
-                (128, 128, 64, 8, 3),
+                (128, 128, 32, 8, 4),
+                (128, 256, 32, 8, 3),
                 (128, 256, 64, 8, 3),
             )
         ]
 
-    @triton.autotune(configs=_configurations(), key=["N", "K", "D", "BOTH", "INTEGER"])  # type: ignore[untyped-decorator]
+    _KEY = ["MAGNITUDE", "K", "D", "SCALED", "MASKED", "BOTH", "INTEGER", "PRECISION"]
+
+    @triton.autotune(configs=_configurations(), key=_KEY)  # type: ignore[untyped-decorator]
     @triton.jit  # type: ignore[untyped-decorator]
     def _kernel(  # type: ignore[no-untyped-def]
-        tokens, prototypes, factor, valid, high, argmax, low, argmin, N, K, D,
+        tokens, prototypes, factor, valid, high, argmax, low, argmin, N, K, D, MAGNITUDE,  # noqa: ARG001
         SCALED: tl.constexpr, MASKED: tl.constexpr, BOTH: tl.constexpr, INTEGER: tl.constexpr, PRECISION: tl.constexpr,
         BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
     ):  # fmt: skip
@@ -98,6 +102,22 @@ if INSTALLED:
             tl.store(low + out, worst, k < K)
             tl.store(argmin + out, worst_at.to(tl.int64), k < K)
 
+    @triton.jit  # type: ignore[untyped-decorator]
+    def _selected(  # type: ignore[no-untyped-def]
+        tokens, prototypes, index, out, N, K, D, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr
+    ):  # fmt: skip
+        clip = tl.program_id(1).to(tl.int64)
+        k = (tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K)).to(tl.int64)
+        n = clip * N + tl.load(index + clip * K + k, k < K, 0)
+        total = tl.zeros((BLOCK_K,), tl.float32)
+        for column in range(0, D, BLOCK_D):
+            d = column + tl.arange(0, BLOCK_D)
+            inside = (k[:, None] < K) & (d[None, :] < D)
+            z = tl.load(tokens + n[:, None] * D + d[None, :], inside, 0).to(tl.float32)
+            p = tl.load(prototypes + k[:, None] * D + d[None, :], inside, 0).to(tl.float32)
+            total += tl.sum(z * p, 1)
+        tl.store(out + clip * K + k, total, k < K)
+
 
 def is_usable(tokens: Tensor, prototypes: Tensor, integer: bool = False) -> bool:
     """Whether `scan` (with `integer`, `scan_int8`) supports these tensors and works on their card.
@@ -141,8 +161,19 @@ def scan_int8(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise
     rounded, rows = int8.quantise(tokens), int8.quantise(prototypes).values
     factor = rounded.scale / _scan.norm(tokens).float() if normalise else rounded.scale
     _, argmax, _, argmin = _launch(rounded.values, rows, factor, mask, both)
-    high, low = (int8.selected_values(tokens, prototypes, index, normalise) for index in (argmax, argmin))
+    high, low = (_selected_values(tokens, prototypes, index, normalise) for index in (argmax, argmin))
     return high, argmax, low, argmin
+
+
+def _selected_values(tokens: Tensor, prototypes: Tensor, index: Tensor, normalise: bool) -> Tensor:
+    """`otoscope.ops.int8.selected_values`, in one kernel."""
+    (B, N, D), K = tokens.shape, len(prototypes)
+    values = tokens.new_empty(index.shape, dtype=torch.float32)
+    if index.numel():
+        grid = triton.cdiv(K, 16), B
+        _selected[grid](tokens.contiguous(), prototypes.contiguous(), index, values, N, K, D, BLOCK_K=16, BLOCK_D=128)
+        values = values / _scan.norm(tokens).gather(1, index) if normalise else values
+    return values.to(torch.promote_types(tokens.dtype, prototypes.dtype))
 
 
 def _launch(tokens: Tensor, prototypes: Tensor, factor: Tensor | None, mask: Tensor | None, both: bool) -> Extremes:
@@ -161,10 +192,11 @@ def _launch(tokens: Tensor, prototypes: Tensor, factor: Tensor | None, mask: Ten
         N,
         K,
         D,
+        triton.next_power_of_2(N),
         SCALED=factor is not None,
         MASKED=mask is not None,
         BOTH=both,
         INTEGER=tokens.dtype == torch.int8,
-        PRECISION="ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32",
+        PRECISION="tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32",
     )
     return high, argmax, low, argmin

@@ -273,7 +273,7 @@ def _gradient_of_prototypes(tokens: Tensor, prototypes: Tensor, picks: Picks, in
     B, N, D = tokens.shape
     work = work_dtype(tokens.dtype, prototypes.dtype)
     total = tokens.new_zeros(prototypes.shape, dtype=work)
-    step = B if tokens.dtype == work else max(1, _scan.BUFFER // (N * D))
+    step = B if tokens.dtype == work else max(1, _scan.buffer_size(tokens) // (N * D))
     for weight, index in picks:
         weight = weight.to(work) if inverse is None else weight.to(work) * inverse.to(work).gather(1, index)
         for b in range(0, B, step):
