@@ -45,7 +45,7 @@ class BirdMaeBase(VitModel):
             ),
         ),
         parameters=85.3,
-        pretrained_on=("BirdSet XCL",),
+        pretrained_on=("Xeno-Canto",),
         unverified=("The SHA-256 sum of the file was not verified.",),
     )
 

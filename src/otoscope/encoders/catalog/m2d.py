@@ -43,9 +43,10 @@ class M2d(CenteredVit):
         ),
         parameters=85.3,
         pretrained_on=("AudioSet",),
+        manual=True,
         instructions=(
-            "Read the licence, then unpack the file and give the checkpoint in it. M2D-CLAP and M2D-AS with 80 x 608 "
-            "features are read as well."
+            "Read the licence (LICENSE.pdf in the repository), then unpack the file and give the checkpoint in it. "
+            "M2D-CLAP and M2D-AS with 80 x 608 features are read as well."
         ),
     )
 
