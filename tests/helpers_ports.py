@@ -2,7 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from otoscope.encoders.catalog import Ported
+from otoscope.types import AudioBatch, Tokens
 
 
 def small(cls: type[Ported], **sizes) -> type[Ported]:
@@ -15,3 +19,13 @@ def small(cls: type[Ported], **sizes) -> type[Ported]:
     """
     attributes = {"config": replace(cls.config, **sizes), "revision": 1, "__module__": cls.__module__}
     return type(f"Small{cls.__name__}", (cls,), attributes)
+
+
+def noise(samples: int, seed: int = 7, level: float = 0.1) -> NDArray[np.float32]:
+    """White noise with this standard deviation."""
+    return (level * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
+
+
+def encode(encoder: Ported, *waves: NDArray[np.float32]) -> Tokens:
+    """The tokens of clips, in one batch."""
+    return encoder.encode(AudioBatch.of(list(waves), encoder.sample_rate))
