@@ -165,3 +165,21 @@ def test_values_of_a_manifest_that_no_bank_has_are_refused(tmp_path, field, valu
     reduce(dict.__getitem__, parents, stored)[last] = value
     with pytest.raises(ValueError, match=message):
         check_manifest(stored)
+
+
+@pytest.mark.parametrize(
+    ("fold", "rows", "message"),
+    [
+        (1, {"Test": "2"}, "'test' and 'Test' differ only in capital letters"),
+        (1, {"../test": "2"}, "a name consists of 1 to 100 letters"),
+        (1, {"test": "3"}, r"a fold has rows outside 0\.\.2"),
+        (1, {"test": "0,-1"}, r"a fold has rows outside 0\.\.2"),
+        (1, {"test": "a"}, "invalid literal"),
+        (1.5, {"test": "2"}, "the name of a fold must be a number or a text, found 1.5"),
+    ],
+)
+def test_folds_that_no_bank_has_are_refused(fold, rows, message):
+    usual = {"fold": "a", "rows": {"train": "0,1", "test": "2"}}
+    assert manifest._read_folds({"clips": {"all": 3}, "folds": [usual]}) == {"a": {"train": (0, 1), "test": (2,)}}
+    with pytest.raises((ValueError, TypeError), match=message):
+        manifest._read_folds({"clips": {"all": 3}, "folds": [usual, {"fold": fold, "rows": rows}]})

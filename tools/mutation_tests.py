@@ -87,7 +87,7 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "convergence": ("tests/test_convergence.py", "tests/test_convergence_shown.py"),
     },
-    "bench/plan": {"": ("tests/test_plan.py",)},
+    "bench/plan": {"": ("tests/test_plan.py", "tests/test_controls.py")},
 }
 """For each package, the tests of its modules by the beginning of their names; the longest beginning counts."""
 
