@@ -79,7 +79,7 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "results": {
         "": ("tests/test_results.py", "tests/test_identity.py"),
-        "checked": ("tests/test_damaged_files.py",),
+        "checked": ("tests/test_results.py", "tests/test_damaged_files.py"),
         "store": ("tests/test_results.py", "tests/test_damaged_files.py"),
         "sealed": ("tests/test_results.py", "tests/test_bank_damage.py"),
         "activation_map": (
