@@ -74,7 +74,7 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
         "standardise": ("tests/test_standardise.py",),
         "fitted": ("tests/test_train.py", "tests/test_shipping.py"),
         "progress": ("tests/test_progress.py",),
-        "_saved": ("tests/test_damaged_files.py",),
+        "_saved": ("tests/test_standardise.py", "tests/test_train.py", "tests/test_damaged_files.py"),
         "protocol": ("tests/test_train.py", "tests/test_identity.py", "tests/test_execute.py"),
     },
     "results": {
