@@ -42,11 +42,9 @@ if INSTALLED:
         return [
             triton.Config({"BLOCK_K": k, "BLOCK_N": n, "BLOCK_D": d}, num_warps=warps, num_stages=stages)
             for k, n, d, warps, stages in (
-                (32, 32, 32, 4, 2),
                 (64, 64, 32, 4, 3),
                 (128, 64, 64, 4, 3),
                 (128, 128, 32, 8, 4),
-                (128, 256, 32, 8, 3),
                 (128, 256, 64, 8, 3),
             )
         ]

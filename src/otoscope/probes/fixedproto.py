@@ -89,7 +89,8 @@ class FixedPrototypes(FixedFeatureProbe):
             return
         centred = draw_tokens(load, len(targets), self.prototypes.shape[1], self._generator())
         # Tokens are rounded as they are shipped, so that the layer is solved for the prototypes that are loaded later.
-        self.prototypes = torch.where(centred >= 0, 1.0, -1.0) if self.source == "signs" else centred.half().float()
+        chosen = torch.where(centred >= 0, 1.0, -1.0) if self.source == "signs" else centred.half().float()
+        self.prototypes = chosen.to(self.prototypes)
 
     def features(self, tokens: Tokens) -> Tensor:
         z, mask = tokens.normalised().flat, tokens.token_mask

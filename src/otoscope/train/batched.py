@@ -160,7 +160,7 @@ class _Trials:
                 error.train_seconds = trial_seconds[number]
         for group in self.state.groups:
             for row, number in enumerate(group.trials):
-                module, history = self.modules[number].cpu(), self.state.history[number]
+                module, history = self.modules[number], self.state.history[number]
                 module.load_state_dict(group.learner.best(row))
                 trial, protocol, head = self.trials[number], self.protocols[number], None
                 if trial.resolve_head:
