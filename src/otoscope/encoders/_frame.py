@@ -1,0 +1,179 @@
+"""The engine of transformers with separate positions for time and frequency: Dasheng, ATST-Frame, CED, PaSST, fPaSST.
+
+A patch of a mel spectrogram becomes a token by a linear map. To the token at time t and band f, a learned position of t
+is added, and, where the model has them, one of f. Patches of Dasheng, ATST-Frame and fPaSST have all mel bins, so that
+F = 1. Blocks normalise their inputs, and a LayerNorm follows the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from otoscope.encoders._body import Body
+from otoscope.encoders._transformer import Block, block_outputs
+
+EPS = 1e-6
+"""Epsilon of all LayerNorms."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameConfig:
+    """Sizes and switches of a `FrameBody`.
+
+    Parameters
+    ----------
+    dim : width D.
+    depth : number of blocks L.
+    heads : attention heads.
+    bins : mel bins of the features.
+    patch : frames and bins of a patch.
+    stride : frames and bins between the starts of two patches.
+    steps : time steps of the longest window, which have a position.
+    special : number of tokens that no patch belongs to, such as a cls token and a distillation token. The cls token of
+        `FrameBody` is their mean.
+    qkv_bias : whether queries, keys and values have a bias.
+    input_norm : whether the features pass a batch normalisation for each mel bin.
+    band_positions : whether bands have positions.
+    masked : whether patches after the end of a clip are ignored by attention. Without it, they are attended, as in
+        models whose authors pad short clips.
+    """
+
+    dim: int
+    depth: int
+    heads: int
+    bins: int
+    patch: tuple[int, int]
+    stride: tuple[int, int]
+    steps: int
+    special: int = 0
+    qkv_bias: bool = True
+    input_norm: bool = False
+    band_positions: bool = True
+    masked: bool = True
+
+    @property
+    def bands(self) -> int:
+        """Number of frequency bands F."""
+        return (self.bins - self.patch[1]) // self.stride[1] + 1
+
+    def steps_of(self, frames: int) -> int:
+        """Return the number of time steps of so many frames; frames that do not fill a patch are ignored."""
+        return max(0, (frames - self.patch[0]) // self.stride[0] + 1)
+
+
+class BinNorm(nn.Module):
+    """Batch normalisation of each mel bin by stored statistics, in training mode as well.
+
+    Parameters
+    ----------
+    bins : number of mel bins.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, bins: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(bins)), nn.Parameter(torch.zeros(bins))
+        self.register_buffer("running_mean", torch.zeros(bins))
+        self.register_buffer("running_var", torch.ones(bins))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise features, float [..., bins]."""
+        return (x - self.running_mean) * (self.running_var + 1e-5).rsqrt() * self.weight + self.bias
+
+
+class Patches(nn.Module):
+    """A linear map of each patch of a mel spectrogram.
+
+    Parameters
+    ----------
+    config : sizes of the patches.
+    """
+
+    def __init__(self, config: FrameConfig) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, config.dim, config.patch[::-1], config.stride[::-1])
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features, float [B, frames, bins], to a grid of tokens, float [B, D, F, T]."""
+        return cast(Tensor, self.conv(features.transpose(1, 2)[:, None]))
+
+
+class FrameBody(Body):
+    """Patches with positions of time and frequency, and blocks.
+
+    Parameters
+    ----------
+    config : sizes and switches.
+    patches : maps features [B, frames, bins] to tokens [B, D, F, T]; None for `Patches`.
+    """
+
+    def __init__(self, config: FrameConfig, patches: nn.Module | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.input_norm = BinNorm(config.bins) if config.input_norm else nn.Identity()
+        self.patches = Patches(config) if patches is None else patches
+        self.time_positions = nn.Parameter(torch.randn(config.steps, config.dim) * 0.02)
+        bands = torch.randn(config.bands, config.dim) * 0.02
+        self.band_positions = nn.Parameter(bands) if config.band_positions else None
+        special = torch.randn(config.special, config.dim) * 0.02
+        self.special = nn.Parameter(special) if config.special else None
+        self.blocks = nn.ModuleList(
+            Block(config.dim, config.heads, eps=EPS, qkv_bias=config.qkv_bias) for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(config.dim, EPS)
+
+    def initialise(self, draw: Callable[[Tensor], Tensor]) -> None:
+        """Draw the weights of all linear layers again, in place, and set their biases to zero.
+
+        Parameters
+        ----------
+        draw : fills a weight, such as `torch.nn.init.xavier_uniform_`.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                draw(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Compute the tokens of every layer; see `Body.forward`.
+
+        Frames that do not fill a patch are ignored.
+        """
+        x = self.patches(self.input_norm(features)).permute(0, 3, 2, 1)
+        B, T, F, _ = x.shape
+        x = x + self.time_positions[:T, None]
+        if self.band_positions is not None:
+            x = x + self.band_positions
+        x = x.flatten(1, 2)
+        if self.special is not None:
+            x = torch.cat([self.special.expand(B, -1, -1), x], 1)
+        layers = block_outputs(self.blocks, x, self._attended(frames, T, F), checkpointing=self.checkpointing)
+        layers[-1] = self.norm(layers[-1])
+        x, count = torch.stack(layers, 1), self.config.special
+        return x[:, :, count:].reshape(B, -1, T, F, x.shape[-1]), x[:, :, :count].mean(2) if count else None
+
+    def _attended(self, frames: Tensor, steps: int, bands: int) -> Tensor | None:
+        """The tokens that attention takes into account, bool [B, 1, 1, N]; None for all."""
+        if not self.config.masked:
+            return None
+        valid = (frames + self.config.stride[0] - 1) // self.config.stride[0]
+        present = torch.arange(steps, device=frames.device) < valid[:, None]
+        if bool(present.all()):
+            return None
+        special = present.new_ones(len(frames), self.config.special)
+        return torch.cat([special, present.repeat_interleave(bands, 1)], 1)[:, None, None]
+
+    def depth_groups(self) -> list[list[nn.Parameter]]:
+        """Group all parameters by depth: patches and positions, each block, the last one with the final norm."""
+        groups = [list(block.parameters()) for block in self.blocks]
+        groups[-1] += self.norm.parameters()
+        grouped = {id(parameter) for group in groups for parameter in group}
+        return [[parameter for parameter in self.parameters() if id(parameter) not in grouped], *groups]
