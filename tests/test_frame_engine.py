@@ -233,8 +233,6 @@ def test_a_window_of_passt_has_at_least_one_patch() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_cards_state_the_number_of_parameters(name) -> None:
     cls = encoders.registry.get(name)
-    with torch.device("meta"):
-        body = cls.build(cls.__new__(cls))
-    assert round(sum(p.numel() for p in body.parameters()) / 1e6, 1) == cls.card.parameters
+    assert round(sum(p.numel() for p in cls.skeleton().parameters()) / 1e6, 1) == cls.card.parameters
     assert cls.card.sources
     assert all(source.url.startswith("https://") and source.name for source in cls.card.sources)
