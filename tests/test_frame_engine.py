@@ -152,6 +152,18 @@ def test_padding_is_ignored_where_the_body_is_masked() -> None:
         assert equal == masked
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_window_changes_short_clips_only_where_padding_is_attended(name) -> None:
+    cls = tiny(name)
+    short, full = cls(weights="random", window=cls.step * 20), cls(weights="random")
+    batch = AudioBatch.of([sweep(cls.step * 11, cls.sample_rate)], cls.sample_rate)
+    some, all_of_it = short.encode(batch), full.encode(batch)
+    steps = int(some.mask.sum())
+    assert steps == int(all_of_it.mask.sum())
+    equal = torch.allclose(some.x[:, :, :steps], all_of_it.x[:, :, :steps], atol=1e-4)
+    assert equal == cls.config.masked
+
+
 @pytest.mark.parametrize("samples", [1, 2, 5, 300, 1000])
 def test_clips_are_reflected_at_their_own_ends(samples) -> None:
     wave = torch.randn(2, 1000)
