@@ -457,6 +457,8 @@ def test_a_folder_may_have_the_name_of_a_registered_data_set(tmp_path: Path, mon
         ("a.csv", b"path,label\na.wav,b,c\n", "3 values and the header 2"),
         ("a.jsonl", b'{"path": "a.wav"}\n[1]\n', "line 2: a JSON object was expected"),
         ("a.parquet", b"no parquet", "a.parquet cannot be read as Parquet"),
+        ("a.arrow", b"no arrow", "a.arrow cannot be read as Arrow"),
+        ("a.arrow", b"", "a.arrow cannot be read as Arrow"),
         ("a.tar", b"no tar", "a.tar cannot be read as a tar"),
         ("a.toml", b"x = [", "not valid TOML"),
         ("a.toml", b"x = 1", "needs the key path"),
@@ -687,3 +689,11 @@ def test_files_are_checked_by_their_path(tmp_path: Path, capsys: pytest.CaptureF
     assert "have 1 clips with the same audio ('pets/cat/1.wav' = 'pets/cat/3.wav')" in text
     assert main(["data", "check", str(folder), "--root", str(tmp_path)]) == 2
     assert "--root is an option of named data sets" in capsys.readouterr().err
+
+
+def test_names_that_fit_several_files_are_said(tmp_path: Path) -> None:
+    _write_files(tmp_path, ["a/x.wav", "b/x.wav", "a/y.wav", "b/z.wav"])
+    path = _write_table(tmp_path / "t.csv", ["path,label", "x.wav,dog", "y.wav,dog", "z.wav,cat"])
+    message = r"1 of 3 clips is missing: 'x.wav'; 1 names fit several files, such as 'x.wav': add their folders"
+    with pytest.raises(FileNotFoundError, match=message):
+        _ = FileDataset(path=str(path)).rows

@@ -21,7 +21,7 @@ from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.bench.suites import Suite, Unavailable, unavailable
 from otoscope.datasets import Dataset, Fold, Folds
 from otoscope.datasets.catalog import MissingFilesError
-from otoscope.datasets.checks import checked_clips, has_validation
+from otoscope.datasets.checks import checked_clips
 from otoscope.datasets.doubts import warn_of_doubts
 from otoscope.encoders import Encoder
 from otoscope.files import readable_name
@@ -184,7 +184,7 @@ def _create_dataset(
 
 def _check(dataset: Dataset, allow_shared: bool) -> None:
     warn_of_doubts(dataset, checked_clips(dataset, allow_shared=allow_shared))
-    if not has_validation(dataset):
+    if "validation" not in dataset.splits:
         checked_clips(TrainingSet(dataset, cut=True), ("train", "validation"))
 
 

@@ -64,11 +64,6 @@ def checked_clips(
     return clips
 
 
-def has_validation(dataset: Dataset) -> bool:
-    """Whether a data set declares a validation split."""
-    return "validation" in dataset.splits
-
-
 def name_clips(clips: Sequence[Clip]) -> str:
     """Name the first of some clips, and say how many more there are.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from otoscope import metrics, probes
 from otoscope.datasets import Dataset
-from otoscope.datasets.checks import checked_clips, has_validation
+from otoscope.datasets.checks import checked_clips
 from otoscope.datasets.doubts import warn_of_doubts
 from otoscope.encoders import Encoder
 from otoscope.finetuning import lora
@@ -139,7 +139,7 @@ def finetune(
     recipe = recipe or Recipe()
     recipe.check_head()
     device = usable_device(device)
-    if not has_validation(dataset):
+    if "validation" not in dataset.splits:
         dataset = TrainingSet(dataset, cut=True)
     clips = checked_clips(dataset, ("train", "validation"))
     warn_of_doubts(dataset, clips)

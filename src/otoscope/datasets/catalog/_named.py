@@ -19,6 +19,7 @@ from otoscope.datasets.sources.scan import AudioScan, scan_audio
 from otoscope.datasets.sources.settings import ON_BAD
 from otoscope.registry import unknown
 from otoscope.results import Coverage
+from otoscope.types import Event
 
 
 class NamedDataset(RowDataset):
@@ -162,6 +163,24 @@ def stems(names: Sequence[str]) -> list[str]:
     ['1-100032-A-0']
     """
     return [name.rpartition(".")[0] or name for name in names]
+
+
+def read_events(table: Path) -> tuple[Event, ...]:
+    """The events of a text file with onset, offset and label, divided by tabs.
+
+    Raises
+    ------
+    ValueError : for another line; the message names the file and the line.
+    """
+    events = []
+    for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            try:
+                onset, offset, label = line.split("\t")
+                events.append(Event(float(onset), float(offset), label.strip()))
+            except ValueError as error:
+                raise ValueError(f"{table}, line {number}: onset, offset and label were expected: {error}") from error
+    return tuple(events)
 
 
 def words(text: str) -> tuple[str, ...]:

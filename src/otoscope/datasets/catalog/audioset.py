@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -132,18 +133,11 @@ class As2m(_AudioSet):
     """AudioSet-2M: 2,063,949 train clips (balanced and unbalanced) and 20,371 evaluation clips, 527 classes."""
 
     tables = (("train", "unbalanced_train_segments.csv"), *As20k.tables)
-    declaration = Declaration(
-        folders=As20k.declaration.folders,
+    declaration = replace(
+        As20k.declaration,
         markers=("unbalanced_train_segments.csv",),
         layout={"unbalanced_train_segments.csv": "the table of the unbalanced train clips", **_LAYOUT},
-        homepage=As20k.declaration.homepage,
-        licence=As20k.declaration.licence,
-        citation=As20k.declaration.citation,
         clips={"train": 2041789 + 22160, "test": 20371},
         manifests={"test": As20k.declaration.manifests["test"]},
-        seconds=(0, 10.1),
-        origins=("AudioSet",),
         faults=(*_FAULTS, "Classes are so unbalanced that most work draws 200,000 weighted clips for each epoch."),
-        unverified=As20k.declaration.unverified,
-        instructions=As20k.declaration.instructions,
     )

@@ -11,17 +11,17 @@ from otoscope.datasets.catalog._declaration import Declaration
 from otoscope.datasets.catalog._named import NamedDataset, shipped
 from otoscope.datasets.sources import AudioFiles, Length, Row, Rows, events_between, one_each, read_table
 from otoscope.datasets.sources.audio import AudioFile
+from otoscope.datasets.sources.splits import SPLIT_OF_PART
 from otoscope.types import Event
 
 _CLASSES: dict[str, list[str]] = shipped("beans")
-_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 
 
 def _declare(tables: str, rate: int, source: str, licence: str, clips: Mapping[str, int], *faults: str) -> Declaration:
     return Declaration(
         folders=("BEANS", "beans"),
         markers=(tables.format("test"),),
-        layout={tables.format(part): f"the table of the {split} split" for part, split in _SPLITS.items()},
+        layout={tables.format(part): f"the table of the {split} split" for part, split in SPLIT_OF_PART.items()},
         homepage="https://github.com/earthspecies/beans",
         licence=licence,
         citation="M. Hagiwara et al. BEANS: The Benchmark of Animal Sounds. ICASSP, 2023. arXiv 2210.12300.",
@@ -44,7 +44,7 @@ class _Classification(NamedDataset):
     def list_rows(self) -> Rows:
         """List the clips of the three tables, as `NamedDataset.list_rows`."""
         paths, labels, splits = [], [], []
-        for part, split in _SPLITS.items():
+        for part, split in SPLIT_OF_PART.items():
             table = read_table(self.folder / self.tables.format(part))
             paths += table["path"]
             labels += table["label"]
@@ -64,7 +64,7 @@ class _Detection(NamedDataset):
     def list_rows(self) -> Rows:
         """List the windows of all recordings, as `NamedDataset.list_rows`."""
         rows: list[Row] = []
-        for part, split in _SPLITS.items():
+        for part, split in SPLIT_OF_PART.items():
             with (self.folder / self.tables.format(part)).open(encoding="utf-8") as file:
                 for line in file:
                     rows += self._windows(json.loads(line), split)

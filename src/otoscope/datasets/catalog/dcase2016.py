@@ -8,9 +8,8 @@ from otoscope.datasets.base import register
 from otoscope.datasets.catalog._declaration import Declaration, Download
 from otoscope.datasets.catalog._named import NamedDataset
 from otoscope.datasets.sources import AudioFile, Length, Row, Rows, read_table
+from otoscope.datasets.sources.splits import SPLIT_OF_PART
 from otoscope.types import Event
-
-_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 
 
 @register("dcase2016-task2")
@@ -71,7 +70,7 @@ class Dcase2016Task2(NamedDataset):
         table = read_table(self.folder / "labelvocabulary.csv")
         self.classes = tuple(label for _, label in sorted(zip(map(int, table["idx"]), table["label"], strict=True)))
         rows = []
-        for part, split in _SPLITS.items():
+        for part, split in SPLIT_OF_PART.items():
             scenes = json.loads((self.folder / f"{part}.json").read_text(encoding="utf-8"))
             for name, listed in scenes.items():
                 events = tuple(Event(e["start"] / 1000, e["end"] / 1000, e["label"]) for e in listed)

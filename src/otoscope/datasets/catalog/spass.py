@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from otoscope.datasets.base import register
 from otoscope.datasets.catalog._declaration import Declaration
-from otoscope.datasets.catalog._named import NamedDataset
+from otoscope.datasets.catalog._named import NamedDataset, read_events
 from otoscope.datasets.sources import AudioFile, Row, Rows, list_audio
-from otoscope.types import Event
 
 
 @register("spass")
@@ -43,12 +40,7 @@ class Spass(NamedDataset):
         for name in list_audio(self.folder):
             path = self.folder / name
             if path.with_suffix(".txt").is_file():
-                events = _events(path.with_suffix(".txt"))
+                events = read_events(path.with_suffix(".txt"))
                 labels = tuple(sorted({event.label for event in events}))
                 rows.append(Row(name.rpartition(".")[0], AudioFile(path), labels, events=events))
         return Rows.of(rows)
-
-
-def _events(table: Path) -> tuple[Event, ...]:
-    lines = [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return tuple(Event(float(onset), float(offset), label.strip()) for onset, offset, label in lines)

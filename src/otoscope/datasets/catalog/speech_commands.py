@@ -50,8 +50,7 @@ class _SpeechCommands(NamedDataset):
         for word in WORDS:
             for audio in sorted_audio(folder / word):
                 name = f"{word}/{audio.path.name}"
-                speaker = audio.path.name.partition("_nohash_")[0]
-                yield Row(name, audio, (word,), split_of.get(name, "train"), "", (speaker,))
+                yield Row(name, audio, (word,), split_of.get(name, "train"), "", _speaker(audio))
 
 
 @register("speech-commands-v2")
@@ -123,8 +122,12 @@ class SpeechCommands12(_SpeechCommands):
         folder = self.folder.parent / "speech_commands_test_set_v0.02"
         for label in self.classes:
             for audio in sorted_audio(folder / label):
-                speaker = audio.path.name.partition("_nohash_")[0]
-                yield Row(f"test/{label}/{audio.path.name}", audio, (label,), "test", "", (speaker,))
+                yield Row(f"test/{label}/{audio.path.name}", audio, (label,), "test", "", _speaker(audio))
+
+
+def _speaker(audio: AudioFile) -> tuple[str]:
+    """The group of a clip: its speaker, whose digest begins the name of the file."""
+    return (audio.path.name.partition("_nohash_")[0],)
 
 
 def _command(row: Row) -> Row:

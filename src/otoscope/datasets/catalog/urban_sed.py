@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from otoscope.datasets.base import register
 from otoscope.datasets.catalog._declaration import Declaration, Download
-from otoscope.datasets.catalog._named import NamedDataset
+from otoscope.datasets.catalog._named import NamedDataset, read_events
 from otoscope.datasets.catalog.urbansound8k import CLASSES
 from otoscope.datasets.sources import AudioFile, Row, Rows
-from otoscope.types import Event
 
 
 @register("urban-sed")
@@ -52,8 +51,7 @@ class UrbanSed(NamedDataset):
         rows = []
         for folder, split in (("train", "train"), ("validate", "validation"), ("test", "test")):
             for table in sorted((self.folder / "annotations" / folder).glob("*.txt")):
-                lines = [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
-                events = tuple(Event(float(start), float(end), label.strip()) for start, end, label in lines)
+                events = read_events(table)
                 audio = AudioFile(self.folder / "audio" / folder / f"{table.stem}.wav")
                 labels = tuple(sorted({event.label for event in events}))
                 rows.append(Row(table.stem, audio, labels, split, events=events))

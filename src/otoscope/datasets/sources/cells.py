@@ -38,6 +38,27 @@ def open_parquet(path: Path) -> Iterator[Any]:
         raise ValueError(f"{path} cannot be read as Parquet: {reason}; write it again") from error
 
 
+def read_arrow(path: Path) -> Any:
+    """Map the table of an Arrow file, a stream or a file with random access, into memory.
+
+    Raises
+    ------
+    ValueError : when the file is neither.
+    """
+    pyarrow = import_pyarrow()
+    try:
+        mapped = pyarrow.memory_map(str(path))
+        try:
+            return pyarrow.ipc.open_stream(mapped).read_all()
+        except pyarrow.ArrowInvalid:
+            return pyarrow.ipc.open_file(mapped).read_all()
+    except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path} cannot be read as Arrow: {reason}; write it again") from error
+
+
 def contains_bytes(kind: Any) -> bool:
     """Whether a type of Arrow is bytes, or a struct with the field `bytes`."""
     from pyarrow import types
@@ -93,7 +114,7 @@ def _place(starts: Sequence[int], row: int) -> tuple[int, int]:
 def _starts(path: Path, stamp: tuple[int, int]) -> tuple[int, ...]:  # noqa: ARG001
     """The first row of every row group, and the number of rows."""
     if path.suffix == ".arrow":
-        sizes = [batch.num_rows for batch in _batches(path)]
+        sizes = [batch.num_rows for batch in read_arrow(path).to_batches()]
     else:
         with open_parquet(path) as file:
             metadata = file.metadata
@@ -108,17 +129,6 @@ def _starts(path: Path, stamp: tuple[int, int]) -> tuple[int, ...]:  # noqa: ARG
 def _group(path: Path, stamp: tuple[int, int], column: str, group: int) -> Any:  # noqa: ARG001
     """One column of a row group."""
     if path.suffix == ".arrow":
-        return _batches(path)[group].column(column)
+        return read_arrow(path).to_batches()[group].column(column)
     with open_parquet(path) as file:
         return file.read_row_group(group, columns=[column]).column(column)
-
-
-def _batches(path: Path) -> list[Any]:
-    """The record batches of an Arrow file, mapped into memory."""
-    pyarrow = import_pyarrow()
-    mapped = pyarrow.memory_map(str(path))
-    try:
-        return list(pyarrow.ipc.open_stream(mapped))
-    except pyarrow.ArrowInvalid:
-        reader = pyarrow.ipc.open_file(mapped)
-        return [reader.get_batch(index) for index in range(reader.num_record_batches)]

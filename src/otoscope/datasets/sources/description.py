@@ -73,7 +73,8 @@ def _missing(dataset: FileDataset) -> list[str]:
     if not listing.missing:
         return []
     names = name_some(listing.missing)
-    return [f"the audio of {len(listing.missing)} of {listing.listed} clips is missing: {names}"]
+    counted = f"the audio of {len(listing.missing)} of {listing.listed} clips is missing: {names}"
+    return [f"{counted}{listing.ambiguous_text}"]
 
 
 def _task_facts(task: Task, dataset: FileDataset) -> list[tuple[str, str]]:

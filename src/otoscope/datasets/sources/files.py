@@ -116,8 +116,8 @@ short, overlap, validation, test, seed, on_bad : as in `Settings`; None for the 
         if listing.missing and self.settings.on_bad == "fail":
             raise FileNotFoundError(
                 f"{self.path}: the audio of {len(listing.missing)} of {listing.listed} clips is missing: "
-                f"{name_some(listing.missing)}. Correct the paths, or say where the audio is with --dataset-option "
-                "audio=FOLDER, or leave these clips out with --on-bad skip"
+                f"{name_some(listing.missing)}{listing.ambiguous_text}. Correct the paths, or say where the audio is "
+                "with --dataset-option audio=FOLDER, or leave these clips out with --on-bad skip"
             )
         rows = self._labelled(listing.rows) if listing.rows.events is None else self._cut_events[0]
         return self._usable(rows)

@@ -86,11 +86,13 @@ class MatchedFiles:
     folder : the folder that contains them.
     names : the path of each file relative to the folder; "" for one that is missing.
     changed : number of names that differ from the path of their file.
+    ambiguous : the names that fit several files, and therefore none.
     """
 
     folder: Path
     names: list[str]
     changed: int
+    ambiguous: tuple[str, ...] = ()
 
     @property
     def missing(self) -> list[int]:
@@ -124,12 +126,12 @@ def find_audio(names: Sequence[str], folder: Path) -> MatchedFiles:
     ...     find_audio(["a b.wav", r"C:\\\\data\\\\audio\\\\a b.wav", "A B", "c.wav"], Path(folder)).names
     ['audio/a b.wav', 'audio/a b.wav', 'audio/a b.wav', '']
     """
-    matched = _in_place(names, folder)
+    matched, ambiguous = _in_place(names, folder), dict[str, None]()
     if not all(matched):
-        files = _Files(list_audio(folder))
+        files = _Files(list_audio(folder), ambiguous)
         matched = [file or files.find(name) for file, name in zip(matched, names, strict=True)]
     changed = sum(bool(file) and file != name for name, file in zip(names, matched, strict=True))
-    return MatchedFiles(folder, matched, changed)
+    return MatchedFiles(folder, matched, changed, tuple(ambiguous))
 
 
 def _in_place(names: Sequence[str], folder: Path) -> list[str]:
@@ -159,9 +161,13 @@ def _files_in(folder: Path) -> set[str]:
 
 
 class _Files:
-    """The audio files of a folder, found by their paths or by the end of their paths."""
+    """The audio files of a folder, found by their paths or by the end of their paths.
 
-    def __init__(self, files: Sequence[str]) -> None:
+    Names that fit several files are added to `ambiguous`.
+    """
+
+    def __init__(self, files: Sequence[str], ambiguous: dict[str, None]) -> None:
+        self._ambiguous = ambiguous
         self._exact = set(files)
         self._by_stem: dict[str, list[str]] | None = None
         self._files = files
@@ -177,12 +183,12 @@ class _Files:
         if not parts:
             return ""
         plain = "/".join(parts)
-        file = plain if plain in self._exact else self._search(parts)
+        file = plain if plain in self._exact else self._search(parts, name)
         if file.endswith("/" + name):
             self._prefix = file[: -len(name)]
         return file
 
-    def _search(self, parts: list[str]) -> str:
+    def _search(self, parts: list[str], name: str) -> str:
         """The only file with the longest common end."""
         if self._by_stem is None:
             self._by_stem = {}
@@ -197,7 +203,9 @@ class _Files:
             if len(fit) == 1:
                 return fit[0]
             if fit:
-                return _preferred(fit)
+                file = _preferred(fit)
+                self._ambiguous |= {} if file else {name: None}
+                return file
         return ""
 
 

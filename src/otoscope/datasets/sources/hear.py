@@ -10,10 +10,9 @@ from typing import Any, Literal
 from otoscope.datasets.sources.audio import AudioFile
 from otoscope.datasets.sources.rows import Row, Rows
 from otoscope.datasets.sources.settings import Listing, Settings
+from otoscope.datasets.sources.splits import SPLIT_OF_PART
 from otoscope.datasets.sources.tables import read_table
 from otoscope.types import Event
-
-_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 
 
 def read_hear(folder: Path, settings: Settings) -> Listing | None:  # noqa: ARG001
@@ -41,7 +40,7 @@ def read_hear(folder: Path, settings: Settings) -> Listing | None:  # noqa: ARG0
         raise ValueError(f"{folder}: a folder with audio that is named by its sampling rate, such as 48000, is missing")
     audio = folder / max(rates, key=int)
     folds = "fold" in str(metadata.get("split_mode", ""))
-    files = sorted(path for path in folder.glob("*.json") if path != about and (folds or path.stem in _SPLITS))
+    files = sorted(path for path in folder.glob("*.json") if path != about and (folds or path.stem in SPLIT_OF_PART))
     rows: list[Row] = []
     missing: list[Row] = []
     for path in files:
@@ -57,7 +56,7 @@ def read_hear(folder: Path, settings: Settings) -> Listing | None:  # noqa: ARG0
 def _rows(path: Path, audio: Path, folds: bool) -> Iterator[Row]:
     """The clips of a split or a fold. Labels are a list of texts, or of events in milliseconds."""
     labels: Mapping[str, Any] = _read(path)
-    split, fold = ("", path.stem.removeprefix("fold")) if folds else (_SPLITS[path.stem], "")
+    split, fold = ("", path.stem.removeprefix("fold")) if folds else (SPLIT_OF_PART[path.stem], "")
     for name, listed in labels.items():
         listed = listed if isinstance(listed, list) else [listed]
         file = AudioFile(audio / path.stem / name)

@@ -66,8 +66,11 @@ def read_tables(paths: Sequence[Path], settings: Settings, audio: Path | None = 
     table = read_table(paths[0]) if len(paths) == 1 else _joined(paths)
     folder = audio or _audio_folder(paths[0], settings)
 
+    ambiguous: list[str] = []
+
     def place(names: Sequence[str]) -> tuple[Sequence[Audio | None], list[str]]:
         matched = find_audio(names, folder)
+        ambiguous.extend(matched.ambiguous)
         files = [AudioFile(folder / name) if name else None for name in matched.names]
         notes = (
             [f"{matched.changed} of {len(names)} names were completed to files in {folder}"] if matched.changed else []
@@ -76,6 +79,7 @@ def read_tables(paths: Sequence[Path], settings: Settings, audio: Path | None = 
 
     kind = "event table" if len(paths) == 1 else f"{len(paths)} tables"
     listing = rows_of_table(table, settings, "table", place)
+    listing.ambiguous = tuple(ambiguous)
     listing.layout = f"{kind if listing.rows.events is not None or len(paths) > 1 else 'table'} {paths[0].name}"
     if table.encoding == "cp1252":
         listing.notes.append("the table is not UTF-8; it was read as Windows-1252")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from otoscope.datasets.sources.audio import Audio, ParquetCell
-from otoscope.datasets.sources.cells import contains_bytes, import_pyarrow, open_parquet, row_count
+from otoscope.datasets.sources.cells import contains_bytes, open_parquet, read_arrow, row_count
 from otoscope.datasets.sources.column import Column
 from otoscope.datasets.sources.tables import Table, cell_text
 
@@ -99,12 +99,7 @@ def class_names(schema: Any) -> dict[str, tuple[str, ...]]:
 
 def _schema(path: Path) -> Any:
     if path.suffix == ".arrow":
-        pyarrow = import_pyarrow()
-        with pyarrow.memory_map(str(path)) as mapped:
-            try:
-                return pyarrow.ipc.open_stream(mapped).schema
-            except pyarrow.ArrowInvalid:
-                return pyarrow.ipc.open_file(mapped).schema
+        return read_arrow(path).schema
     with open_parquet(path) as file:
         return file.schema_arrow
 
@@ -146,9 +141,4 @@ def _read(path: Path, columns: list[str]) -> Any:
     if path.suffix != ".arrow":
         with open_parquet(path) as file:
             return file.read(columns=columns)
-    pyarrow = import_pyarrow()
-    mapped = pyarrow.memory_map(str(path))
-    try:
-        return pyarrow.ipc.open_stream(mapped).read_all()
-    except pyarrow.ArrowInvalid:
-        return pyarrow.ipc.open_file(mapped).read_all()
+    return read_arrow(path)

@@ -191,6 +191,7 @@ class Listing:
     notes : sentences about what was recognised or corrected.
     problems : sentences about what looks wrong.
     left_out : sentences about events and lines that the source has and the rows have not.
+    ambiguous : names that fit several audio files, and therefore none.
     """
 
     layout: str
@@ -202,6 +203,14 @@ class Listing:
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    ambiguous: tuple[str, ...] = ()
+
+    @property
+    def ambiguous_text(self) -> str:
+        """The end of a sentence about missing files, where names fit several files; "" otherwise."""
+        if not self.ambiguous:
+            return ""
+        return f"; {len(self.ambiguous):,} names fit several files, such as {self.ambiguous[0]!r}: add their folders"
 
 
 class UnrecognisedError(ValueError):

@@ -21,6 +21,10 @@ _EITHER = {"dev", "eval", "evaluation"}
 """Names whose meaning depends on the others: `dev` is train or validation, `eval` validation or test."""
 
 
+SPLIT_OF_PART = {"train": "train", "valid": "validation", "test": "test"}
+"""The split of each part of a data set whose files are called train, valid and test, as in HEAR and BEANS."""
+
+
 def is_split_name(name: str) -> bool:
     """Whether a name is one that people use for splits, in any capital letters."""
     return name.strip().casefold() in _TRAIN | _VALIDATION | _TEST | _EITHER
