@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -173,7 +174,7 @@ def _label_column(table: Table, settings: Settings, plain: dict[str, str], other
         if candidates:
             raise ValueError(
                 f"{table.path}: several columns may be the labels: {', '.join(candidates)}. "
-                f"Choose one: --dataset-option label={candidates[0]}"
+                f"Choose one: --dataset-option {shlex.quote(f'label={candidates[0]}')}"
             )
     rest = [name for name in table.columns if name not in others]
     return rest[0] if len(rest) == 1 else None
