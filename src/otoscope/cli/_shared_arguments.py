@@ -44,6 +44,14 @@ def add_pair(parser: argparse.ArgumentParser, *, bank: bool = True) -> None:
     )
     add_option(parser, "--encoder-option", "an option of the encoder, such as weights=random")
     add_trust_remote_code(parser)
+    add_dataset(parser)
+    if bank:
+        parser.add_argument("--bank", type=Path, metavar="DIR", help="folder of the bank (default: one in --out)")
+    add_plugin(parser)
+
+
+def add_dataset(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that choose a data set and the folder of results."""
     parser.add_argument(
         "--dataset",
         default="scenes",
@@ -54,9 +62,6 @@ def add_pair(parser: argparse.ArgumentParser, *, bank: bool = True) -> None:
     add_on_bad(parser)
     add_allow_shared(parser)
     add_out(parser, commands.RUNS)
-    if bank:
-        parser.add_argument("--bank", type=Path, metavar="DIR", help="folder of the bank (default: one in --out)")
-    add_plugin(parser)
 
 
 def add_trust_remote_code(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otoscope.cli._shared_arguments import add_debug, add_plugin
+from otoscope.cli._shared_arguments import add_dataset, add_debug, add_machine, add_plugin
 
 if TYPE_CHECKING:
     from otoscope.encoders.catalog import Ported, Stored
@@ -35,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     converting.add_argument("--encoder", required=True, metavar="NAME", help="the encoder whose weights it contains")
     words = "file to write (default: the one in the models folder, where the encoder is found by its name)"
     converting.add_argument("--to", type=Path, metavar="FILE", help=words)
+    words = "measure the classifier of a fine-tuned checkpoint on the held-out split of a data set with its classes"
+    evaluating = action("evaluate", evaluate, words)
+    evaluating.add_argument("name", metavar="NAME", help="name of a fine-tuned encoder, such as beats-iter3-as2m")
+    words = "the checkpoint (default: the converted one in the models folder)"
+    evaluating.add_argument("--file", type=Path, metavar="FILE", help=words)
+    add_dataset(evaluating)
+    add_machine(evaluating)
 
 
 def list_(arguments: argparse.Namespace) -> int:  # noqa: ARG001
@@ -134,6 +141,28 @@ def convert(arguments: argparse.Namespace) -> int:
     from otoscope.encoders.catalog import convert_weights
 
     print(_described(convert_weights(_ported(arguments.encoder), arguments.file, arguments.to)))
+    return 0
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Measure the classifier of a checkpoint, and print its result beside those of probes in the same folder."""
+    from otoscope import datasets
+    from otoscope.bench.classifier import measure_classifier
+    from otoscope.cli.commands import store_in
+    from otoscope.report.rows import summarise
+    from otoscope.report.text.summary import summary_text
+
+    record = measure_classifier(
+        _ported(arguments.name),
+        datasets.create(arguments.dataset, **dict(arguments.dataset_option)),
+        arguments.out,
+        file=arguments.file,
+        device=arguments.device,
+        allow_shared=arguments.allow_shared,
+        progress=not arguments.quiet,
+    )
+    rows = summarise(store_in(arguments.out))
+    print(summary_text([row for row in rows if (row.encoder, row.dataset) == (record.encoder, record.dataset)]))
     return 0
 
 

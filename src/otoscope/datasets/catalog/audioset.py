@@ -12,7 +12,7 @@ from otoscope.datasets.catalog._named import NamedDataset, shipped
 from otoscope.datasets.sources import AudioFile, Column, Rows, list_audio, list_parquet, read_table
 from otoscope.datasets.sources.audio import Audio
 
-_NAMES: dict[str, str] = shipped("audioset")
+AUDIOSET_CLASSES: dict[str, str] = shipped("audioset")
 """The display name of each class by its identifier, in the order of class_labels_indices.csv."""
 
 _FAULTS = (
@@ -32,7 +32,7 @@ class _AudioSet(NamedDataset):
     """Clips of AudioSet whose files, or rows in Parquet files, have the identifier of their video."""
 
     kind = "multi-label"
-    classes = tuple(_NAMES.values())
+    classes = tuple(AUDIOSET_CLASSES.values())
     complete = False
     tables: tuple[tuple[str, str], ...]
 
@@ -86,9 +86,9 @@ def _labels(table: Path, text: str) -> tuple[str, ...]:
     """The names of classes that are separated by commas."""
     mids = text.split(",")
     for mid in mids:
-        if mid not in _NAMES:
+        if mid not in AUDIOSET_CLASSES:
             raise ValueError(f"{table}: {mid!r} is no class of AudioSet; download the table again")
-    return tuple(_NAMES[mid] for mid in mids)
+    return tuple(AUDIOSET_CLASSES[mid] for mid in mids)
 
 
 def _segments(path: Path) -> tuple[list[str], list[str]]:

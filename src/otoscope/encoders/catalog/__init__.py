@@ -18,6 +18,7 @@ from otoscope.encoders.catalog._checkpoint import (
     read_checkpoint,
     write_converted,
 )
+from otoscope.encoders.catalog._classifier import Classifier, ClassifierWeights, read_classifier
 from otoscope.encoders.catalog._overview import COLUMNS, overview, ported
 from otoscope.encoders.catalog._ported import Ported
 from otoscope.encoders.catalog._store import (
@@ -37,6 +38,8 @@ __all__ = [
     "Body",
     "Card",
     "CheckpointError",
+    "Classifier",
+    "ClassifierWeights",
     "Converted",
     "MissingWeightsError",
     "Ported",
@@ -51,5 +54,6 @@ __all__ = [
     "overview",
     "ported",
     "read_checkpoint",
+    "read_classifier",
     "write_converted",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import pickle
 from collections.abc import Mapping
@@ -42,11 +43,13 @@ class Converted:
     body : tensors of the encoder by name in its body.
     head : tensors of a classifier that the checkpoint contains, by name.
     unused : names of other tensors of the checkpoint, such as those of a decoder, that are known and not needed.
+    classes : names or identifiers of the classes of the classifier, where the checkpoint has them.
     """
 
     body: dict[str, Tensor]
     head: dict[str, Tensor] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 def models_folder() -> Path:
@@ -70,7 +73,8 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Returns
     -------
-    The tensors by name, and the metadata of a safetensors file.
+    The tensors by name, and the metadata: those of a safetensors file, and "classes", a JSON list of the classes in the
+    `label_dict` of other files.
 
     Raises
     ------
@@ -97,7 +101,15 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors = _flat(content)
     if not tensors:
         raise CheckpointError(f"{file} contains no tensors; expected a state_dict, found {type(content).__name__}")
-    return tensors, {}
+    return tensors, _classes(content)
+
+
+def _classes(content: Any) -> dict[str, str]:
+    """The classes that a checkpoint names by their numbers, as metadata."""
+    labels = content.get("label_dict") if isinstance(content, Mapping) else None
+    if not isinstance(labels, Mapping) or set(labels) != set(range(len(labels))):
+        return {}
+    return {"classes": json.dumps([str(labels[number]) for number in range(len(labels))])}
 
 
 def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -141,6 +153,7 @@ def write_converted(path: Path, name: str, converted: Converted, *, source: str)
     """
     tensors = converted.body | {f"{HEAD}{key}": value for key, value in converted.head.items()}
     metadata = {"format": _FORMAT, "encoder": name, "source": source}
+    metadata |= {"classes": json.dumps(converted.classes)} if converted.classes else {}
     with replacing(path) as temporary:
         save_file({key: value.contiguous().clone() for key, value in tensors.items()}, temporary, metadata)
 

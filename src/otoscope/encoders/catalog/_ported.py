@@ -6,9 +6,11 @@ body, an engine that several models share (`otoscope.encoders._vit`, `_beats`, `
 
 from __future__ import annotations
 
+import json
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
@@ -30,6 +32,7 @@ from otoscope.encoders.catalog._checkpoint import (
     is_converted,
     read_checkpoint,
 )
+from otoscope.encoders.catalog._classifier import Classifier
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
 
@@ -52,6 +55,7 @@ class Ported(Encoder):
     Attributes
     ----------
     card : what is declared about the model.
+    classifier : how the authors' classifier reads the tokens; None where the checkpoint has none.
     longest : longest window in seconds.
     step : duration of a time step of the tokens in seconds. A window is a multiple of it.
     frames_per_step : number of frames of the features in a time step.
@@ -65,6 +69,7 @@ class Ported(Encoder):
 
     provenance = ("file",)
     card: ClassVar[Card]
+    classifier: ClassVar[Classifier | None] = None
     longest: ClassVar[float]
     step: ClassVar[float]
     frames_per_step: ClassVar[int]
@@ -258,10 +263,11 @@ class Ported(Encoder):
         FileNotFoundError, CheckpointError : as in `read_tensors`, and for the converted weights of another encoder.
         """
         tensors, metadata = read_checkpoint(file)
+        classes = tuple(json.loads(metadata.get("classes", "[]")))
         if not is_converted(metadata):
-            return cls.convert(tensors)
+            return replace(cls.convert(tensors), classes=classes)
         if metadata.get("encoder") != cls.name:
             raise CheckpointError(
                 f"{file} contains the weights of encoder {metadata.get('encoder')!r}, not of {cls.name!r}"
             )
-        return from_converted(tensors)
+        return replace(from_converted(tensors), classes=classes)
