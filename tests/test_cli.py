@@ -193,7 +193,10 @@ def test_demo_prints_the_table_and_writes_the_report(
     assert received["control"] is False
 
 
-def test_check_encoders_and_data_sets(plugin_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_encoders_and_data_sets(
+    plugin_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTOSCOPE_MODELS", str(plugin_folder / "models"))
     sizes = [f"--option={split}=4" for split in ("train", "validation", "test")]
     assert main(["check", "dataset", "scenes", *sizes]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -207,6 +210,7 @@ def test_check_encoders_and_data_sets(plugin_folder: Path, capsys: pytest.Captur
     assert main(["check", "encoder", "--option", "weights=random"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "whisper: not checked, it needs --option path=VALUE" in lines
+    assert any(line.startswith("not checked, their files are missing: ") and " eat," in line for line in lines)
     assert any(line.startswith("tiny: all of") for line in lines)
 
 
