@@ -18,7 +18,7 @@ RATE, BLOCK = 100, 10
 class Toy(Encoder):
     """Ten samples a step, three layers, two rows of frequency.
 
-    Padded steps are NaN, and all other tokens depend on the length of the padding.
+    Padded steps are NaN, and all other tokens depend on the length of the padding. `calls` has the size of each batch.
     """
 
     revision = 1
@@ -32,12 +32,12 @@ class Toy(Encoder):
         self.calls = []
 
     def front_end(self, batch):
-        self.calls.append(len(batch.waves))
         missing = max(self.pad_to - batch.waves.shape[1], -batch.waves.shape[1] % BLOCK)
         waves = torch.nn.functional.pad(batch.waves, (0, missing))
         return Features(waves.unfold(1, BLOCK, BLOCK), -(-batch.lengths // BLOCK))
 
     def embed(self, features):
+        self.calls.append(len(features.x))
         level = features.x.mean(2) + features.x.abs().mean((1, 2))[:, None]  # the second term depends on the padding
         x = torch.sin(level[:, None, :, None, None] * self.weight) * self.weight
         mask = torch.arange(x.shape[2])[None] < features.lengths[:, None]

@@ -19,12 +19,12 @@ from otoscope import bank as banks
 def fails_in_batch(fatal):
     """A toy encoder that raises in its `fatal`-th batch."""
 
-    def front_end(encoder, batch):
+    def embed(encoder, features):
         if len(encoder.calls) == fatal:
             raise RuntimeError("the encoder failed")
-        return Toy.front_end(encoder, batch)
+        return Toy.embed(encoder, features)
 
-    return subclass_with(Toy, front_end=front_end)()
+    return subclass_with(Toy, embed=embed)()
 
 
 @every_kind

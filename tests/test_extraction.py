@@ -26,7 +26,7 @@ from helpers_banks import (
 from otoscope import bank as banks
 from otoscope import encoders
 from otoscope.audio.decode import AudioError
-from otoscope.bank import _audio, _pipeline
+from otoscope.bank import _loader, _pipeline
 from otoscope.bank._batches import BatchLimit, equal_length_batches, padded_batches
 from otoscope.bank._encode import FrozenEncoder
 from otoscope.bank.extraction import read_extractions
@@ -36,11 +36,11 @@ from toys import Ear, Tones
 MANY = (30, 3, 4)
 """With so many clips, the 14th is decoded by workers only: the size is estimated from the others."""
 
-needs_fork = pytest.mark.skipif(not _audio.can_fork(), reason="workers need fork")
+needs_fork = pytest.mark.skipif(not _loader.can_fork(), reason="workers need fork")
 
 
 class Neutral(Toy):
-    """A toy whose tokens depend neither on padding nor on other clips. `lengths` lists the clips of each batch."""
+    """A toy whose tokens depend neither on padding nor on other clips. `lengths` lists the steps of each batch."""
 
     revision, padding_neutral = 1, True
 
@@ -48,11 +48,8 @@ class Neutral(Toy):
         super().__init__()
         self.lengths = []
 
-    def front_end(self, batch):
-        self.lengths.append(batch.lengths.tolist())
-        return super().front_end(batch)
-
     def embed(self, features):
+        self.lengths.append(features.lengths.tolist())
         x = torch.sin(features.x.mean(2)[:, None, :, None, None] * self.weight) * self.weight
         mask = torch.arange(x.shape[2])[None] < features.lengths[:, None]
         return Tokens(x.masked_fill(~mask[:, None, :, None, None], torch.nan), mask, x[:, :, 0, 0])
@@ -66,8 +63,8 @@ class Neutral(Toy):
 @pytest.mark.parametrize("encoder", [Toy, Neutral])
 @pytest.mark.parametrize("limits", [(2, 2), (1 << 26, 1 << 21), (150, 70)])
 def test_workers_change_no_byte(tmp_path, monkeypatch, encoder, kind, limits):
-    monkeypatch.setattr(_audio, "HELD_SAMPLES", limits[0])
-    monkeypatch.setattr(_audio, "_TASK_SAMPLES", limits[1])
+    monkeypatch.setattr(_loader, "HELD_VALUES", limits[0])
+    monkeypatch.setattr(_loader, "_TASK_VALUES", limits[1])
     data = Sounds(counts=(11, 4, 4), lengths=VARIED, rate=RATE * 2)
     alone = extract_quietly(encoder(), data, tmp_path / "0", **kind, loader_workers=0)
     for workers in (1, 3):
@@ -147,10 +144,10 @@ class Slow(Sounds):
 main = os.getpid()
 class Fatal(Toy):
     revision = 1
-    def front_end(self, batch):
+    def embed(self, features):
         if len(self.calls) == 9:
             os.kill(main, signal.SIGKILL)
-        return super().front_end(batch)
+        return super().embed(features)
 
 Fatal.__name__ = "Toy"
 extract_quietly(Fatal(), Slow(), {folder!r}, loader_workers=2)
@@ -168,28 +165,29 @@ def test_workers_end_with_a_main_process_that_is_killed(tmp_path):
 
 def test_workers_are_not_started_for_few_clips_or_in_daemons(monkeypatch):
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    monkeypatch.setattr(_audio, "available_cores", lambda: 12)
-    monkeypatch.setattr(_audio, "can_fork", lambda: True)
-    assert [_audio.default_workers(n, cpu) for n in (255, 256)] == [0, 3]
-    assert [_audio.default_workers(n, cuda) for n in (255, 256)] == [0, 11]
-    monkeypatch.setattr(_audio, "can_fork", lambda: False)
-    assert _audio.default_workers(1000, cuda) == 0
+    monkeypatch.setattr(_loader, "available_cores", lambda: 12)
+    monkeypatch.setattr(_loader, "can_fork", lambda: True)
+    assert [_loader.default_workers(n, cpu) for n in (255, 256)] == [0, 3]
+    assert [_loader.default_workers(n, cuda) for n in (255, 256)] == [0, 11]
+    monkeypatch.setattr(_loader, "can_fork", lambda: False)
+    assert _loader.default_workers(1000, cuda) == 0
     message = "2 loader workers were requested; they are available on Linux"
-    with pytest.raises(ValueError, match=message), _audio.decoded([], RATE, 2):
+    with pytest.raises(ValueError, match=message), _loader.loaded([], FrozenEncoder(Toy()), 2):
         pass
 
 
 @needs_fork
-def test_few_waveforms_wait_for_the_encoder(monkeypatch):
+def test_few_clips_wait_for_the_encoder(monkeypatch):
     """With long clips, no more than one clip of each worker is decoded ahead."""
-    monkeypatch.setattr(_audio, "HELD_SAMPLES", 100)
-    monkeypatch.setattr(_audio, "_TASK_SAMPLES", 100)
+    monkeypatch.setattr(_loader, "HELD_VALUES", 100)
+    monkeypatch.setattr(_loader, "_TASK_VALUES", 100)
     clips, loaded = Sounds(counts=(30, 1, 1)).clips("train"), []
-    submit = _audio._submit
-    monkeypatch.setattr(_audio, "_submit", lambda pool, rows: (loaded.extend(rows), submit(pool, rows))[1])
-    with _audio.decoded(clips, RATE, 2) as waves:
-        for number, wave in enumerate(waves):
-            assert np.array_equal(wave, clips[number].audio)
+    submit = _loader._submit
+    monkeypatch.setattr(_loader, "_submit", lambda pool, rows: (loaded.extend(rows), submit(pool, rows))[1])
+    with _loader.loaded(clips, FrozenEncoder(Toy()), 2) as in_order:
+        for number, clip in enumerate(in_order):
+            assert clip.samples == 60
+            assert np.array_equal(clip.features.x.flatten(), clips[number].audio)
             assert len(loaded) <= number + 3
     assert loaded == list(range(30))
 
@@ -218,7 +216,7 @@ def test_batches_have_every_clip_once_and_keep_the_limits(lengths, clips, sample
 
 @pytest.mark.parametrize("content", ["tokens", "pooled"])
 def test_clips_of_similar_lengths_are_encoded_together_if_padding_is_neutral(tmp_path, content):
-    data = Sounds(counts=(8, 1, 1), lengths=(50, 60, 55, 57))
+    data = Sounds(counts=(8, 1, 1), lengths=(500, 600, 550, 570))
     encoder = Neutral()
     bank = extract_quietly(encoder, data, tmp_path / "b", shard_clips=8, batch_size=4, content=content, dtype="float32")
     assert encoder.lengths[-4:-2] == [[60, 60, 57, 57], [55, 55, 50, 50]]
@@ -238,31 +236,31 @@ def test_clips_of_different_lengths_are_encoded_separately_if_padding_is_not_neu
         revision, padding_neutral = 1, False
 
     encoder = Lengths()
-    extract_quietly(encoder, Sounds(counts=(8, 1, 1), lengths=(50, 60)), tmp_path / "b", shard_clips=8, batch_size=3)
+    extract_quietly(encoder, Sounds(counts=(8, 1, 1), lengths=(500, 600)), tmp_path / "b", shard_clips=8, batch_size=3)
     assert all(len(set(lengths)) == 1 for lengths in encoder.lengths)
     assert encoder.lengths[-6:-2] == [[50, 50, 50], [50], [60, 60, 60], [60]]
 
 
 def test_padded_length_decides_which_clips_cost_the_same(tmp_path):
-    windows = subclass_with(Neutral, padded_length=lambda _, samples: -(-samples // 60) * 60)
+    windows = subclass_with(Neutral, padded_length=lambda _, samples: -(-samples // 600) * 600)
     encoder = windows()
     extract_quietly(
-        encoder, Sounds(counts=(4, 1, 1), lengths=(5, 60, 30, 55)), tmp_path / "b", shard_clips=4, batch_size=4
+        encoder, Sounds(counts=(4, 1, 1), lengths=(50, 600, 300, 550)), tmp_path / "b", shard_clips=4, batch_size=4
     )
     assert encoder.lengths[-3] == [60, 55, 30, 5]
 
 
 def test_a_batch_has_at_most_the_given_duration(tmp_path):
     encoder = Neutral()
-    data = Sounds(counts=(8, 1, 1), lengths=(50,))
-    extract_quietly(encoder, data, tmp_path / "b", shard_clips=8, batch_size=8, batch_seconds=1.6)
+    data = Sounds(counts=(8, 1, 1), lengths=(500,))
+    extract_quietly(encoder, data, tmp_path / "b", shard_clips=8, batch_size=8, batch_seconds=16)
     assert encoder.lengths[-5:-2] == [[50] * 3, [50] * 3, [50] * 2]
 
 
 def test_long_clips_of_a_shard_are_encoded_group_by_group(tmp_path, monkeypatch):
-    data = Sounds(counts=(8, 1, 1), lengths=(50, 60, 55, 57))
+    data = Sounds(counts=(8, 1, 1), lengths=(500, 600, 550, 570))
     whole = extract_quietly(Neutral(), data, tmp_path / "whole", shard_clips=8, batch_size=1, dtype="float32")
-    monkeypatch.setattr(_pipeline, "HELD_SAMPLES", 160)
+    monkeypatch.setattr(_pipeline, "HELD_VALUES", 1600)
     encoder = Neutral()
     bank = extract_quietly(encoder, data, tmp_path / "b", shard_clips=8, batch_size=4, dtype="float32")
     assert encoder.lengths[-5:-2] == [[60, 55, 50], [60, 57, 50], [57, 55]]
@@ -421,7 +419,7 @@ def test_an_error_of_the_thread_that_writes_ends_the_extraction(tmp_path):
 
 
 def test_tokens_are_returned_on_the_cpu_with_the_requested_layers():
-    clips = Sounds().clips("train")[:2]
-    tokens = FrozenEncoder(Toy()).encode(clips, [clip.audio for clip in clips], (2, 0))
+    clips, frozen = Sounds().clips("train")[:2], FrozenEncoder(Toy())
+    tokens = frozen.encode(clips, [frozen.load(clip) for clip in clips], (2, 0))
     expected = encode_separately(Toy(), clips[0]).select_layers((2, 0))
     torch.testing.assert_close(tokens.x[:1], expected.x, equal_nan=True)

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from otoscope.bank._batches import BatchLimit, equal_length_batches
 from otoscope.bank.errors import BankError
 from otoscope.datasets.waveform import naming_clips, waveform
-from otoscope.encoders import Encoder
+from otoscope.encoders import Encoder, Features
 from otoscope.types import AudioBatch, Clip, Tokens, Wave
 
 _REPEATED = 2
@@ -42,14 +43,37 @@ class Stopwatch:
             self.seconds[part] += time.perf_counter() - start
 
 
+class Loaded(NamedTuple):
+    """A clip that is ready for the encoder.
+
+    Parameters
+    ----------
+    samples : int. Its length at the rate of the encoder.
+    wave : float32 [S], or None. Its waveform, where the front end runs on a device.
+    features : Features, or None. Its features, where the front end runs on the CPU.
+    """
+
+    samples: int
+    wave: Wave | None
+    features: Features | None
+
+    @property
+    def values(self) -> int:
+        """Number of values in memory."""
+        return self.samples if self.features is None else self.features.x.numel()
+
+
 class FrozenEncoder:
     """An encoder for an extraction.
+
+    On the CPU, the front end computes one clip at a time, so that workers can compute it, with one thread each. On
+    another device it computes a batch at a time, there.
 
     Parameters
     ----------
     encoder : Encoder. The frozen encoder.
     compiled : bool. Whether `embed` is compiled by torch.compile.
-    watch : Stopwatch. It measures "front end" and "encoder".
+    watch : Stopwatch. It measures "audio", "front end" and "encoder".
     """
 
     def __init__(self, encoder: Encoder, *, compiled: bool = False, watch: Stopwatch | None = None) -> None:
@@ -57,13 +81,41 @@ class FrozenEncoder:
         self.device = device_of(encoder)
         self._embed = torch.compile(encoder.embed) if compiled else encoder.embed
 
-    def encode(self, clips: Sequence[Clip], waves: Sequence[Wave], layers: Sequence[int] | None = None) -> Tokens:
+    def load(self, clip: Clip) -> Loaded:
+        """Decode and resample a clip, and compute its features on the CPU.
+
+        Parameters
+        ----------
+        clip : Clip. The clip.
+
+        Raises
+        ------
+        AudioError : when the audio cannot be used.
+        """
+        with self.watch.measure("audio"):
+            wave = waveform(clip, self.encoder.sample_rate)
+        return self.prepare(clip, wave)
+
+    def prepare(self, clip: Clip, wave: Wave) -> Loaded:
+        """Compute the features of a clip on the CPU.
+
+        Parameters
+        ----------
+        clip : Clip. The clip, for messages.
+        wave : float32 [S]. Its waveform at the rate of the encoder.
+        """
+        if self.device.type != "cpu":
+            return Loaded(len(wave), wave, None)
+        with naming_clips([clip]), self.encoder.inference(), self.watch.measure("front end"):
+            return Loaded(len(wave), None, self.encoder.front_end(AudioBatch.of([wave], self.encoder.sample_rate)))
+
+    def encode(self, clips: Sequence[Clip], loaded: Sequence[Loaded], layers: Sequence[int] | None = None) -> Tokens:
         """Encode a batch.
 
         Parameters
         ----------
         clips : sequence of Clip. The clips, for messages.
-        waves : sequence of float32 [S]. Their waveforms at the rate of the encoder.
+        loaded : sequence of Loaded. What `load` returned for them.
         layers : sequence of int. Layers to return; None for all.
 
         Returns
@@ -74,18 +126,25 @@ class FrozenEncoder:
         ------
         BankError : when the tokens do not have the shape that the encoder declares.
         """
-        batch = AudioBatch.of(waves, self.encoder.sample_rate)
         with naming_clips(clips), self.encoder.inference():
-            with self.watch.measure("front end"):
-                batch = AudioBatch(batch.waves.to(self.device), batch.lengths.to(self.device), batch.rate)
-                features = self.encoder.front_end(batch)
-                self._synchronise()
+            features = self._features(loaded)
             with self.watch.measure("encoder"):
                 tokens = self.encoder.embed_as(features, self._embed)
                 self._check(tokens, len(clips))
                 if layers is not None and tuple(layers) != tuple(range(tokens.x.shape[1])):
                     tokens = tokens.select_layers(layers)
                 return tokens.to("cpu")
+
+    def _features(self, loaded: Sequence[Loaded]) -> Features:
+        """The features of a batch."""
+        with self.watch.measure("front end"):
+            if self.device.type == "cpu":
+                return Features.joined([each.features for each in loaded if each.features is not None])
+            batch = AudioBatch.of([each.wave for each in loaded if each.wave is not None], self.encoder.sample_rate)
+            batch = AudioBatch(batch.waves.to(self.device), batch.lengths.to(self.device), batch.rate)
+            features = self.encoder.front_end(batch)
+            self._synchronise()
+            return features
 
     def _synchronise(self) -> None:
         """Wait for the device, so that the times of front end and encoder are those of their own work."""
@@ -130,7 +189,8 @@ def count_steps(encoder: Encoder, clips: Sequence[Clip]) -> int:
         wave = waveform(clip, encoder.sample_rate)
         if len(wave) > len(longest):
             chosen, longest = clip, wave
-    return FrozenEncoder(encoder).encode([chosen], [longest]).x.shape[2]
+    frozen = FrozenEncoder(encoder)
+    return frozen.encode([chosen], [frozen.prepare(chosen, longest)]).x.shape[2]
 
 
 def check_repeatable(encoder: Encoder, clips: Sequence[Clip]) -> None:
@@ -146,13 +206,17 @@ def check_repeatable(encoder: Encoder, clips: Sequence[Clip]) -> None:
     ------
     BankError : when tokens differ by more than rounding.
     """
-    waves = [waveform(clip, encoder.sample_rate) for clip in clips[:_REPEATED]]
-    limit = BatchLimit(_REPEATED, _REPEATED * max(map(len, waves)))
-    rows = max(equal_length_batches([len(wave) for wave in waves], limit), key=len)
     frozen = FrozenEncoder(encoder)
-    first, second = (frozen.encode([clips[i] for i in r], [waves[i] for i in r]) for r in (rows, rows[::-1]))
+    waves = [(clip, waveform(clip, encoder.sample_rate)) for clip in clips[:_REPEATED]]
+    first, second = ([frozen.prepare(*clip) for clip in waves] for _ in range(2))
+    limit = BatchLimit(_REPEATED, _REPEATED * max(each.samples for each in first))
+    rows = max(equal_length_batches([each.samples for each in first], limit), key=len)
+    forward, backward = (
+        frozen.encode([clips[i] for i in order], [loaded[i] for i in order])
+        for order, loaded in ((rows, first), (rows[::-1], second))
+    )
     for number, row in enumerate(rows):
-        here, there = _valid(first, number), _valid(second, len(rows) - 1 - number)
+        here, there = _valid(forward, number), _valid(backward, len(rows) - 1 - number)
         allowed = torch.finfo(here.dtype).eps ** 0.5 * float(here.abs().max()) if here.numel() else 0.0
         difference = float((here - there).abs().max()) if here.shape == there.shape else math.inf
         if difference > allowed:

@@ -1,4 +1,4 @@
-"""The work of an extraction: audio from the loader, batches through the encoder, tokens to the thread that writes.
+"""The work of an extraction: clips from the loader, batches through the encoder, tokens to the thread that writes.
 
 Batches are formed within a shard, and depend only on the lengths of its clips. A shard therefore has the same bytes
 whether the extraction was interrupted or not, and whoever decodes the audio.
@@ -9,18 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
 
-from otoscope.bank._audio import HELD_SAMPLES, decoded, default_workers
 from otoscope.bank._batches import BatchLimit, equal_length_batches, padded_batches
-from otoscope.bank._encode import FrozenEncoder, Stopwatch, device_of
+from otoscope.bank._encode import FrozenEncoder, Loaded, Stopwatch, device_of
+from otoscope.bank._loader import HELD_VALUES, default_workers, loaded
 from otoscope.bank._store import ShardWriter
 from otoscope.bank.extraction import Extraction
 from otoscope.bank.identity import BankIdentity
 from otoscope.encoders import Encoder
-from otoscope.types import Clip, Wave
+from otoscope.types import Clip
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Loading:
     ----------
     batch_size : int. Maximum number of clips encoded at once.
     batch_seconds : float. Maximum duration of the clips encoded at once, padding included.
-    workers : int, or None to choose. Number of processes that decode.
+    workers : int, or None to choose. Number of processes that load clips.
     compiled : bool. Whether the encoder is compiled.
     """
 
@@ -100,11 +101,11 @@ def write_shards(
     watch = Stopwatch()
     frozen = FrozenEncoder(encoder, compiled=loading.compiled, watch=watch)
     batches = _batching(encoder, loading)
-    with decoded(clips, encoder.sample_rate, workers) as waves, ShardWriter(path, identity, check_space) as writer:
+    with loaded(clips, frozen, workers) as in_order, ShardWriter(path, identity, check_space) as writer:
         for shard in shards:
-            for rows, group in _groups(_measured(waves, len(shard.clips), watch)):
-                samples += sum(map(len, group))
-                for batch in batches([len(wave) for wave in group]):
+            for rows, group in _groups(islice(in_order, len(shard.clips))):
+                samples += sum(clip.samples for clip in group)
+                for batch in batches([clip.samples for clip in group]):
                     members = [shard.clips[rows[i]] for i in batch]
                     tokens = frozen.encode(members, [group[i] for i in batch], identity.layers)
                     with watch.measure("storing"):
@@ -135,25 +136,17 @@ def _batching(encoder: Encoder, loading: Loading) -> Callable[[Sequence[int]], I
     return lambda lengths: equal_length_batches(lengths, limit)
 
 
-def _measured(waves: Iterator[Wave], count: int, watch: Stopwatch) -> Iterator[Wave]:
-    """The next waveforms; the time until each arrives is measured."""
-    for _ in range(count):
-        with watch.measure("audio"):
-            wave = next(waves)
-        yield wave
-
-
-def _groups(waves: Iterable[Wave]) -> Iterator[tuple[range, list[Wave]]]:
-    """Divide waveforms into groups that end when they exceed `HELD_SAMPLES`, with their rows.
+def _groups(clips: Iterable[Loaded]) -> Iterator[tuple[range, list[Loaded]]]:
+    """Divide loaded clips into groups that end when they exceed `HELD_VALUES`, with their rows.
 
     A shard is one group unless its clips are long. The clips of a group are in memory together.
     """
-    group: list[Wave] = []
+    group: list[Loaded] = []
     first, held = 0, 0
-    for row, wave in enumerate(waves):
-        group.append(wave)
-        held += len(wave)
-        if held >= HELD_SAMPLES:
+    for row, clip in enumerate(clips):
+        group.append(clip)
+        held += clip.values
+        if held >= HELD_VALUES:
             yield range(first, row + 1), group
             group, first, held = [], row + 1, 0
     if group:

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -34,6 +34,25 @@ class Features:
 
     x: Tensor
     lengths: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[Features]) -> Features:
+        """Join the features of several batches, padded with zeros to the longest.
+
+        Examples
+        --------
+        >>> parts = [Features(torch.ones(1, frames, 8), torch.tensor([frames])) for frames in (3, 5)]
+        >>> Features.joined(parts).x.shape
+        torch.Size([2, 5, 8])
+        """
+        longest = max(part.x.shape[1] for part in parts)
+        padded = [
+            part.x
+            if part.x.shape[1] == longest
+            else torch.cat([part.x, part.x.new_zeros(len(part.x), longest - part.x.shape[1], *part.x.shape[2:])], 1)
+            for part in parts
+        ]
+        return cls(torch.cat(padded), torch.cat([part.lengths for part in parts]))
 
 
 class Encoder(Identified, nn.Module, ABC):

@@ -32,7 +32,7 @@ from otoscope.encoders._contract_tools import (
     noise,
     options_of,
 )
-from otoscope.encoders.base import Encoder, weights_digest
+from otoscope.encoders.base import Encoder, Features, weights_digest
 from otoscope.types import AudioBatch, Wave
 
 CONTRACT = Contract[EncoderSource]("encoder")
@@ -68,7 +68,12 @@ def _padded_clip(subject: EncoderSource) -> str | None:
     short = noise(encoder, 0.37 * seconds)
     padded = encode(encoder, short, noise(encoder, seconds, seed=1))
     message = "the tokens of a clip must not depend on the padding after it"
-    expect_same_clip(padded, 0, encode(encoder, short), message)
+    alone = encode(encoder, short)
+    expect_same_clip(padded, 0, alone, message)
+    with encoder.inference():
+        features = [encoder.front_end(batch_of(encoder, wave)) for wave in (short, noise(encoder, seconds, seed=1))]
+        joined = encoder.embed(Features.joined(features))
+    expect_same_clip(joined, 0, alone, "the tokens of a clip must not depend on zeros after its features")
     advice = "set padding_neutral = True, so that clips of different lengths are encoded together"
     return None if encoder.padding_neutral else advice
 

@@ -1,7 +1,7 @@
-"""The waveforms of clips in order, decoded here or ahead of time by worker processes.
+"""The clips of an extraction in order, loaded here or ahead of time by worker processes.
 
-Workers are forked, so that they have the clips without pickling them. They do not run the encoder. A worker ends with
-this process.
+Loading is decoding, resampling and, beside an encoder on the CPU, the front end. Workers are forked, so that they have
+the clips and the encoder without pickling them. A worker ends with this process.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
+from otoscope.bank._encode import FrozenEncoder, Loaded, Stopwatch
 from otoscope.bank.errors import BankError
 from otoscope.datasets.audio_report import report_faults, reporting_audio
-from otoscope.datasets.waveform import waveform
+from otoscope.encoders import Features
 from otoscope.threads import available_cores, end_with_parent
 from otoscope.types import Clip, Wave
 
-HELD_SAMPLES = 1 << 26
-"""Samples that may wait for the encoder: 256 MiB. At least one clip of each worker may wait, however long it is."""
+HELD_VALUES = 1 << 26
+"""Samples or features that may wait for the encoder: 256 MiB. One clip of each worker may wait, however long it is."""
 
-_TASK_SAMPLES = 1 << 21
-"""Samples of the clips that a worker decodes in one task."""
+_TASK_VALUES = 1 << 21
+"""Samples or features of the clips that a worker loads in one task."""
 
 _TASK_CLIPS = 16
 """Largest number of clips of a task."""
@@ -39,8 +41,8 @@ _FEW_CLIPS = 256
 
 _MOST_WORKERS = 16
 
-Decoded = list[tuple[Wave, list[str]]]
-"""The waveform of each clip of a task, and the names of its faults (`otoscope.audio.faults`)."""
+Packed = tuple[int, Wave | None, tuple[Any, Any] | None, list[str]]
+"""A `Loaded` whose tensors are arrays, which are sent through a pipe, and the faults of its audio."""
 
 
 def default_workers(clips: int, device: torch.device) -> int:
@@ -48,7 +50,7 @@ def default_workers(clips: int, device: torch.device) -> int:
 
     Parameters
     ----------
-    clips : int. Number of clips to decode.
+    clips : int. Number of clips to load.
     device : torch.device. Where the encoder runs.
 
     Examples
@@ -68,18 +70,19 @@ def can_fork() -> bool:
 
 
 @contextmanager
-def decoded(clips: Sequence[Clip], rate: int, workers: int) -> Iterator[Iterator[Wave]]:
-    """Iterate over the waveforms of clips, in order.
+def loaded(clips: Sequence[Clip], frozen: FrozenEncoder, workers: int) -> Iterator[Iterator[Loaded]]:
+    """Iterate over loaded clips, in order.
 
     Parameters
     ----------
     clips : sequence of Clip. The clips.
-    rate : int. Sampling rate of the waveforms in Hz.
-    workers : int. Number of worker processes that decode and resample ahead; 0 to do it here when it is needed.
+    frozen : FrozenEncoder. It loads a clip, here or in a worker. Its watch measures "audio", the time that the
+        iterator waits for the workers.
+    workers : int. Number of worker processes; 0 to load each clip here when it is needed.
 
     Yields
     ------
-    iterator of float32 [S]. It raises the errors of `otoscope.datasets.waveform.waveform` at the clip that causes them.
+    iterator of Loaded. It raises the errors of `FrozenEncoder.load` at the clip that causes them.
 
     Raises
     ------
@@ -87,37 +90,40 @@ def decoded(clips: Sequence[Clip], rate: int, workers: int) -> Iterator[Iterator
     BankError : when a worker dies.
     """
     if not workers:
-        yield (waveform(clip, rate) for clip in clips)
+        yield map(frozen.load, clips)
         return
     if not can_fork():
         raise ValueError(
             f"{workers} loader workers were requested; they are available on Linux, outside of daemon processes: "
             "request 0"
         )
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start, (clips, rate))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start, (clips, frozen))
     try:
-        yield _ahead(pool, clips, workers)
+        yield _ahead(pool, clips, workers, frozen.watch)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _ahead(pool: ProcessPoolExecutor, clips: Sequence[Clip], workers: int) -> Iterator[Wave]:
-    """Yield waveforms in order, while the workers decode as many clips ahead as `HELD_SAMPLES` allows."""
-    pending: deque[tuple[range, Future[Decoded]]] = deque()
-    submitted, longest = 0, 0
+def _ahead(pool: ProcessPoolExecutor, clips: Sequence[Clip], workers: int, watch: Stopwatch) -> Iterator[Loaded]:
+    """Yield loaded clips in order, while the workers load as many ahead as `HELD_VALUES` allows."""
+    pending: deque[tuple[range, Future[list[Packed]]]] = deque()
+    submitted, largest = 0, 0
     try:
         while submitted < len(clips) or pending:
-            most = HELD_SAMPLES // longest if longest else workers
+            most = HELD_VALUES // largest if largest else workers
             while submitted < len(clips) and (len(pending) < workers or submitted - pending[0][0].start < most):
-                count = min(_TASK_CLIPS, max(1, _TASK_SAMPLES // longest)) if longest else 1
+                count = min(_TASK_CLIPS, max(1, _TASK_VALUES // largest)) if largest else 1
                 rows = range(submitted, min(submitted + count, len(clips)))
                 pending.append((rows, _submit(pool, rows)))
                 submitted = rows.stop
             rows, future = pending.popleft()
-            for row, (wave, faults) in zip(rows, future.result(), strict=True):
-                longest = max(longest, len(wave))
-                report_faults(clips[row], faults)
-                yield wave
+            with watch.measure("audio"):
+                results = future.result()
+            for row, packed in zip(rows, results, strict=True):
+                report_faults(clips[row], packed[-1])
+                clip = _unpacked(packed)
+                largest = max(largest, clip.values)
+                yield clip
     except BrokenExecutor as error:
         raise BankError(
             "a loader worker ended abruptly; the usual cause is that memory ran out and the operating system killed "
@@ -125,37 +131,44 @@ def _ahead(pool: ProcessPoolExecutor, clips: Sequence[Clip], workers: int) -> It
         ) from error
 
 
-def _submit(pool: ProcessPoolExecutor, rows: range) -> Future[Decoded]:
+def _unpacked(packed: Packed) -> Loaded:
+    samples, wave, arrays, _ = packed
+    return Loaded(samples, wave, None if arrays is None else Features(*map(torch.from_numpy, arrays)))
+
+
+def _submit(pool: ProcessPoolExecutor, rows: range) -> Future[list[Packed]]:
     with warnings.catch_warnings():
         # Python 3.12 warns that this process has threads. The workers use none of their locks.
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-        return pool.submit(_decode, rows)
+        return pool.submit(_load, rows)
 
 
 # In a worker
 
 _clips: Sequence[Clip] = ()
-_rate = 0
+_frozen: FrozenEncoder
 
 
-def _start(clips: Sequence[Clip], rate: int) -> None:
-    global _clips, _rate
-    _clips, _rate = clips, rate
-    torch.set_num_threads(1)  # a data set may use torch, whose threads do not exist after the fork
+def _start(clips: Sequence[Clip], frozen: FrozenEncoder) -> None:
+    global _clips, _frozen
+    _clips, _frozen = clips, frozen
+    torch.set_num_threads(1)  # after a fork, there are no other threads
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process shuts the workers down
     threading.Thread(target=end_with_parent, name="otoscope-parent", daemon=True).start()
 
 
-def _decode(rows: range) -> Decoded:
+def _load(rows: range) -> list[Packed]:
     try:
-        return [_decode_one(_clips[row]) for row in rows]
+        return [_load_one(_clips[row]) for row in rows]
     except Exception as error:
         raise _picklable(error) from None
 
 
-def _decode_one(clip: Clip) -> tuple[Wave, list[str]]:
+def _load_one(clip: Clip) -> Packed:
     with reporting_audio() as report:
-        return waveform(clip, _rate), list(report.faulty)
+        samples, wave, features = _frozen.load(clip)
+    arrays = None if features is None else (features.x.numpy(), features.lengths.numpy())
+    return samples, wave, arrays, list(report.faulty)
 
 
 def _picklable(error: Exception) -> Exception:
