@@ -67,6 +67,7 @@ class Ported(Encoder):
     ValueError : when an option is not valid.
     """
 
+    padding_neutral = True
     provenance = ("file",)
     card: ClassVar[Card]
     classifier: ClassVar[Classifier | None] = None
@@ -138,6 +139,15 @@ class Ported(Encoder):
         """
 
     # What the models share
+
+    def padded_length(self, samples: int) -> int:
+        """Return the number of samples of the windows of a clip.
+
+        Parameters
+        ----------
+        samples : length of a clip in samples.
+        """
+        return max(1, math.ceil(samples / self.window_samples)) * self.window_samples
 
     def front_end(self, batch: AudioBatch) -> Features:
         """Cut waveforms into windows and compute their features.
