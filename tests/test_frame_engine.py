@@ -140,6 +140,27 @@ def test_ced_equals_its_equations_with_bands_first() -> None:
     torch.testing.assert_close(actual, expected)
 
 
+def test_ced_reads_the_names_of_the_public_description(tmp_path) -> None:
+    expected, published = tiny("ced-base")(weights="random"), {}
+    parts = {".qkv.": ".attn.qkv.", ".out.": ".attn.proj.", ".up.": ".mlp.fc1.", ".down.": ".mlp.fc2."}
+    parts |= {"input_norm.": "init_bn.", "patches.conv.": "patch_embed.proj."}
+    for name, value in expected.body.state_dict().items():
+        for ours, theirs in parts.items():
+            name = name.replace(ours, theirs)
+        published[name] = value
+    published["time_pos_embed"] = published.pop("time_positions").T[None, :, None]
+    published["freq_pos_embed"] = published.pop("band_positions").T[None, :, :, None]
+    published["init_bn.num_batches_tracked"] = torch.tensor(1)
+    tensors = {f"encoder.{name}": value.clone().contiguous() for name, value in published.items()}
+    tensors |= {"outputlayer.0.weight": torch.ones(8), "outputlayer.1.weight": torch.ones(527, 8)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert tiny("ced-base")(file=str(tmp_path / "model.safetensors")).digest == expected.digest
+    assert tiny("ced-base").read(tmp_path / "model.safetensors").head.keys() == {
+        "outputlayer.0.weight",
+        "outputlayer.1.weight",
+    }
+
+
 def test_padding_is_ignored_where_the_body_is_masked() -> None:
     config = FrameConfig(dim=8, depth=2, heads=2, bins=8, patch=(4, 4), stride=(4, 4), steps=6, special=1)
     torch.manual_seed(0)
@@ -148,6 +169,8 @@ def test_padding_is_ignored_where_the_body_is_masked() -> None:
         body = FrameBody(FrameConfig(**{**vars(config), "masked": masked}))
         x, cls = body(features, frames)
         alone, alone_cls = body(features[1:, :12], frames[1:])
+        assert x.shape == (2, 2, 6, 2, 8)
+        assert not masked or not body(features[1:], frames[1:])[0][:, :, 3:].any()
         equal = torch.allclose(x[1:, :, :3], alone, atol=1e-5) and torch.allclose(cls[1:], alone_cls, atol=1e-5)
         assert equal == masked
 
@@ -181,7 +204,7 @@ def test_checkpoints_are_read_in_the_formats_of_their_authors(tmp_path) -> None:
     dasheng, file = weights("dasheng-base"), tmp_path / "weights.pt"
     torch.save({"model": dasheng, "config": {"embed_dim": 8}}, file)
     encoder = tiny("dasheng-base")(file=str(file))
-    hub = {f"encoder.{key.replace('init_bn.1.', 'init_bn.')}": value for key, value in dasheng.items()}
+    hub = {f"encoder.{key}": value for key, value in dasheng.items()}
     save_file(hub | {"outputlayer.1.bias": torch.zeros(3)}, tmp_path / "hub.safetensors")
     assert tiny("dasheng-base")(file=str(tmp_path / "hub.safetensors")).digest == encoder.digest
     assert tiny("dasheng-base").read(tmp_path / "hub.safetensors").head.keys() == {"outputlayer.1.bias"}
@@ -199,7 +222,7 @@ def test_checkpoints_are_read_in_the_formats_of_their_authors(tmp_path) -> None:
     assert {"head.1.weight", "head_dist.weight"} < tiny("passt").read(file).head.keys()
     torch.save(weights("fpasst"), file)
     assert tiny("fpasst").read(file).head.keys() == {"weak_head.weight", "weak_head.bias"}
-    renamed = {key.replace("model.", "model.fpasst."): value for key, value in weights("fpasst").items()}
+    renamed = {key.replace("model.", "model.fpasst.", 1): value for key, value in weights("fpasst").items()}
     torch.save(renamed, tmp_path / "renamed.pt")
     assert tiny("fpasst")(file=str(file)).digest == tiny("fpasst")(file=str(tmp_path / "renamed.pt")).digest
 
@@ -234,6 +257,15 @@ def test_fine_tuning_does_not_change_the_statistics_of_dasheng() -> None:
     tokens.x.sum().backward()
     assert encoder.body.input_norm.weight.grad is not None
     assert torch.equal(tokens.x, encoder.eval().embed(encoder.front_end(batch)).x)
+
+
+def test_clips_of_about_one_length_are_encoded_together() -> None:
+    masked, padded = (tiny(name)(weights="random") for name in ("dasheng-base", "fpasst"))
+    samples = (1, 16000, 16001, 161280, 161281)
+    assert [masked.padded_length(n) / 640 for n in samples] == [1, 25, 26, 252, 504]
+    assert [padded.padded_length(n) / 160000 for n in samples] == [1, 1, 1, 2, 2]
+    assert masked.padding_neutral
+    assert padded.padding_neutral
 
 
 def test_a_window_of_passt_has_at_least_one_patch() -> None:

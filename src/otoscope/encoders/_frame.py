@@ -13,6 +13,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from otoscope.encoders._body import Body
 from otoscope.encoders._transformer import Block, block_outputs
@@ -145,31 +146,40 @@ class FrameBody(Body):
     def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor | None]:
         """Compute the tokens of every layer; see `Body.forward`.
 
-        Frames that do not fill a patch are ignored.
+        Frames that do not fill a patch are ignored. Where padding is ignored, only the steps of the longest clip are
+        computed, and the tokens of the others are zero.
         """
+        c = self.config
+        total = c.steps_of(features.shape[1])
+        valid = ((frames + c.stride[0] - 1) // c.stride[0]).clamp(max=total)
+        steps = int(valid.max()) if c.masked else total
+        x = self._embedded(features[:, : (steps - 1) * c.stride[0] + c.patch[0]])
+        layers = block_outputs(self.blocks, x, self._attended(valid, steps), checkpointing=self.checkpointing)
+        layers[-1] = self.norm(layers[-1])
+        x = torch.stack(layers, 1)
+        tokens = x[:, :, c.special :].reshape(len(x), c.depth, steps, c.bands, c.dim)
+        padded = functional.pad(tokens, (0, 0, 0, 0, 0, total - steps))
+        return padded, x[:, :, : c.special].mean(2) if c.special else None
+
+    def _embedded(self, features: Tensor) -> Tensor:
+        """Compute the input of the blocks, float [B, N, D]: special tokens, then all bands of each time."""
         x = self.patches(self.input_norm(features)).permute(0, 3, 2, 1)
-        B, T, F, _ = x.shape
-        x = x + self.time_positions[:T, None]
+        x = x + self.time_positions[: x.shape[1], None]
         if self.band_positions is not None:
             x = x + self.band_positions
         x = x.flatten(1, 2)
-        if self.special is not None:
-            x = torch.cat([self.special.expand(B, -1, -1), x], 1)
-        layers = block_outputs(self.blocks, x, self._attended(frames, T, F), checkpointing=self.checkpointing)
-        layers[-1] = self.norm(layers[-1])
-        x, count = torch.stack(layers, 1), self.config.special
-        return x[:, :, count:].reshape(B, -1, T, F, x.shape[-1]), x[:, :, :count].mean(2) if count else None
+        return x if self.special is None else torch.cat([self.special.expand(len(x), -1, -1), x], 1)
 
-    def _attended(self, frames: Tensor, steps: int, bands: int) -> Tensor | None:
-        """The tokens that attention takes into account, bool [B, 1, 1, N]; None for all."""
-        if not self.config.masked:
+    def _attended(self, valid: Tensor, steps: int) -> Tensor | None:
+        """The tokens that attention takes into account, bool [B, 1, 1, N]; None for all.
+
+        `valid` is the number of valid time steps of each clip, int64 [B].
+        """
+        present = torch.arange(steps, device=valid.device) < valid[:, None]
+        if not self.config.masked or bool(present.all()):
             return None
-        valid = (frames + self.config.stride[0] - 1) // self.config.stride[0]
-        present = torch.arange(steps, device=frames.device) < valid[:, None]
-        if bool(present.all()):
-            return None
-        special = present.new_ones(len(frames), self.config.special)
-        return torch.cat([special, present.repeat_interleave(bands, 1)], 1)[:, None, None]
+        special = present.new_ones(len(valid), self.config.special)
+        return torch.cat([special, present.repeat_interleave(self.config.bands, 1)], 1)[:, None, None]
 
     def depth_groups(self) -> list[list[nn.Parameter]]:
         """Group all parameters by depth: patches and positions, each block, the last one with the final norm."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -50,6 +51,13 @@ class FramePorted(Ported):
         c = self.config
         steps = c.steps_of(round(self.window_samples / (self.step * self.sample_rate)) * self.frames_per_step)
         return TokenShape(c.depth, c.bands, c.dim, c.special > 0, steps * self.sample_rate / self.window_samples)
+
+    def padded_length(self, samples: int) -> int:
+        """Return the number of samples in the time steps of a clip of so many samples, or in its windows."""
+        if not self.config.masked or samples > self.window_samples:
+            return super().padded_length(samples)
+        step = round(self.step * self.sample_rate)
+        return max(1, math.ceil(samples / step)) * step
 
 
 def converted(

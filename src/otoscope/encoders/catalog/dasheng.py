@@ -29,7 +29,7 @@ def _card(size: str, zenodo: str, parameters: float) -> Card:
         parameters=parameters,
         pretrained_on=("VGGSound", "AudioSet", "MTG-Jamendo", "ACAV100M"),
         unverified=(
-            "The names of the weights on Hugging Face were not seen; those on Zenodo follow from the authors' code.",
+            "The names of the weights follow from the authors' code; the files were not seen.",
             "The files on Hugging Face are those of the branch main, not of a commit.",
         ),
     )
