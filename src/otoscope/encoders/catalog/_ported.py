@@ -69,7 +69,6 @@ class Ported(Encoder):
 
     padding_neutral = True
     provenance = ("file",)
-    padding_neutral = True
     card: ClassVar[Card]
     classifier: ClassVar[Classifier | None] = None
     longest: ClassVar[float]
@@ -201,10 +200,6 @@ class Ported(Encoder):
             present = (starts < features.lengths[:, None]).to(cls)[:, :, None, None]
             cls = (cls.view(B, windows, L, D) * present).sum(1) / present.sum(1)
         return Tokens(x, mask, cls)
-
-    def padded_length(self, samples: int) -> int:
-        """Return the number of samples in the windows of a clip of so many samples."""
-        return max(1, math.ceil(samples / self.window_samples)) * self.window_samples
 
     def depth_groups(self) -> list[list[nn.Parameter]]:
         """Group the parameters by depth, as the body does."""
