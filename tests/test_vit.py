@@ -107,6 +107,19 @@ def test_there_is_a_golden_file_for_every_model_with_public_code() -> None:
     assert found == {"ast", "asit", "bat", "bird-mae-base", "eat", "m2d", "matpac", "ssast"}
 
 
+@pytest.mark.parametrize(
+    ("name", "frames"),
+    [("eat", 48), ("bat", 51), ("m2d", 51), ("matpac", 48), ("ast", 48), ("asit", 48), ("bird-mae-base", 48)],
+)
+def test_only_frames_with_audio_count(name, frames) -> None:
+    encoder = tiny(name)(weights="random")
+    features, tokens = encode(encoder, noise(encoder, 0.5))
+    assert features.lengths.tolist() == [frames]
+    assert int(tokens.mask.sum()) == -(-frames // encoder.frames_per_step)
+    longest = encode(encoder, noise(encoder, encoder.longest))
+    assert int(longest[1].mask.sum()) == encoder.config.steps
+
+
 @CONTRACT.parametrize([partial(tiny(name), weights="random") for name in NAMES], NAMES)
 def test_contract(check) -> None:
     check()
@@ -180,7 +193,7 @@ def test_a_table_of_positions_that_is_too_short_is_refused(name, tmp_path) -> No
 
 def test_a_checkpoint_of_fairseq_with_decoder_and_classifier_equals_that_of_the_hub(tmp_path) -> None:
     hub = published("eat")
-    fairseq = {"decoder.proj.weight": torch.zeros(2), "modality_encoders.IMAGE.decoder.proj.bias": torch.zeros(2)}
+    fairseq = {"recon_proj.weight": torch.zeros(2), "modality_encoders.IMAGE.decoder.proj.bias": torch.zeros(2)}
     for key, value in hub.items():
         short = key.removeprefix("model.").replace("pre_norm", "context_encoder.norm")
         fairseq["model." * ("blocks" not in key) + "modality_encoders.IMAGE." * ("blocks" not in key) + short] = value
@@ -191,7 +204,7 @@ def test_a_checkpoint_of_fairseq_with_decoder_and_classifier_equals_that_of_the_
     assert first.digest == second.digest
     converted = model.read(tmp_path / "fairseq.pt")
     assert converted.head.keys() == {"head.weight", "fc_norm.bias"}
-    assert set(converted.unused) == {"decoder.proj.weight", "decoder.proj.bias"}
+    assert set(converted.unused) == {"recon_proj.weight", "decoder.proj.bias"}
 
 
 def test_the_student_of_a_complete_checkpoint_of_bat_is_read(tmp_path) -> None:
@@ -297,14 +310,16 @@ def test_sines_encode_columns_in_the_first_half_and_rows_in_the_second() -> None
     assert time[3, 0, 8] == pytest.approx(np.sin(3))
 
 
-def test_checkpointing_gives_the_same_gradient() -> None:
-    gradients = []
+def test_checkpointing_computes_blocks_twice_and_gives_the_same_gradient() -> None:
+    gradients, calls = [], []
     for checkpointing in (False, True):
         encoder = tiny("bat")(weights="random")
         encoder.body.checkpointing = checkpointing
+        encoder.body.blocks[0].register_forward_pre_hook(lambda *_: calls.append(1))
         batch = AudioBatch.of([noise(encoder, 0.5)], 16000)
         encoder.embed(encoder.front_end(batch)).x.square().sum().backward()
         gradients.append([parameter.grad for parameter in encoder.parameters()])
+    assert len(calls) == 1 + 2
     torch.testing.assert_close(*gradients)
 
 

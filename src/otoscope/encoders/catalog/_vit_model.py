@@ -77,8 +77,8 @@ class VitModel(Ported):
 class KaldiVit(VitModel):
     """The base class of models on Kaldi's log-mel energies with 128 bins and Hann windows, as AST has introduced them.
 
-    The mean of the waveform is removed, frames after the end of a clip are zero, and all are standardised by
-    (x - mean) / (2 std).
+    Frames after the end of a clip are zero, and all are standardised by (x - mean) / (2 std). The authors remove the
+    mean of the waveform first, which has no effect, because Kaldi removes that of every frame.
 
     Attributes
     ----------
@@ -94,9 +94,7 @@ class KaldiVit(VitModel):
 
     def features(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the log-mel energies of windows, as `Ported.features` describes."""
-        inside = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]
-        centred = (waves - waves.sum(1, keepdim=True) / lengths[:, None]) * inside
-        x = fbank(centred, bins=self.config.bins, rate=self.sample_rate)
+        x = fbank(waves, bins=self.config.bins, rate=self.sample_rate)
         frames = frame_count(lengths, rate=self.sample_rate).clamp(max=self.window_frames)
         return (self.fitted(x, frames) - self.mean) / (2 * self.std), frames
 

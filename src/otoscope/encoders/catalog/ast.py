@@ -53,13 +53,15 @@ class Ast(KaldiVit):
         licence="BSD-3-Clause",
         citation="Gong et al., AST: Audio Spectrogram Transformer, Interspeech 2021.",
         sources=(
-            Source(url="https://huggingface.co/MIT/ast-finetuned-audioset-10-10-0.4593/resolve/main/model.safetensors"),
+            Source(
+                url="https://huggingface.co/MIT/ast-finetuned-audioset-10-10-0.4593/resolve/"
+                "f826b80d28226b62986cc218e5cec390b1096902/model.safetensors"
+            ),
             Source(url="https://www.dropbox.com/s/cv4knew8mvbrnvq/audioset_0.4593.pth?dl=1"),
         ),
         parameters=86.2,
         pretrained_on=("ImageNet", "AudioSet"),
         supervised=True,
-        unverified=("The address of the file has no commit, because none was on record.",),
     )
 
     @classmethod

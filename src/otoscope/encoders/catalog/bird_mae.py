@@ -26,7 +26,7 @@ class BirdMaeBase(VitModel):
     """Bird-MAE base, pretrained on recordings of birds at 32 kHz (Rauch et al. 2025). See `Ported`.
 
     A clip shorter than 5 s is padded with silence, and frames after 5 s get the smallest value of the clip, as in the
-    authors' feature extractor. The mean of the waveform is not removed.
+    authors' feature extractor.
     """
 
     revision = 1
@@ -51,7 +51,7 @@ class BirdMaeBase(VitModel):
 
     def front_end_name(self) -> str:
         """Return a text that identifies the front end."""
-        return f"kaldi-fbank128-hanning-25/10ms-32000Hz-raw-min-({self.mean},{self.std})"
+        return f"kaldi-fbank128-hanning-25/10ms-32000Hz-min-({self.mean},{self.std})"
 
     def features(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the log-mel energies of windows, as `Ported.features` describes."""

@@ -59,7 +59,7 @@ class Eat(KaldiVit):
         """Convert the tensors of a checkpoint for transformers, or for fairseq, pretrained or fine-tuned."""
         left = without_prefix(without_prefix(tensors, "model."), "modality_encoders.IMAGE.")
         head = take(left, ("head.", "fc_norm."))
-        unused = take(left, ("decoder.", "recon_proj.", "cls_proj.", "_ema", "center"))
+        unused = take(left, ("decoder.", "recon_proj."))
         renamed = {}
         for name, value in left.items():
             old = next((old for old in _RENAMED if name.startswith(old)), "")

@@ -86,7 +86,9 @@ class M2d(CenteredVit):
         """Convert the tensors of a checkpoint of the authors, pretrained or fine-tuned."""
         left = without_prefix(tensors, "module.ar.runtime.backbone.", "backbone.", "model.m2d.backbone.")
         head = take(left, ("module.head.", "head.", "head_norm."))
-        unused = take(left, ("decoder_", "mask_token", "target_", "audio_proj.", "text_proj.", "text_encoder."))
+        unused = take(
+            left, ("decoder_", "mask_token", "target_", "offline_predictor.", "logit_scale", "audio_proj.", "text_")
+        )
         statistics = left.pop("norm_stats", torch.tensor(_STATISTICS))
         body = body_tensors(left, cls.config, order="frequency")
         return Converted(body | {"statistics": statistics}, head, tuple(unused))

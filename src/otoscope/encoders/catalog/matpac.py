@@ -72,7 +72,9 @@ class Matpac(VitModel):
         """Convert the tensors of a checkpoint of the authors."""
         left = without_prefix(tensors, "student_encoder.")
         head = take(left, ("head.", "head_norm.", "probe."))
-        unused = take(left, ("log_mel.", "teacher_encoder.", "predictor.", "decoder.", "mask_token", "cls_head."))
+        unused = take(
+            left, ("log_mel.", "teacher_encoder.", "decoder.", "mcl_heads.", "cls_student_head.", "cls_teacher_head.")
+        )
         return Converted(body_tensors(left, cls.config, order="frequency"), head, tuple(unused))
 
 
