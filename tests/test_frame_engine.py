@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn import functional
 
 from helpers_ports import small
 from otoscope import encoders
 from otoscope.encoders._frame import FrameBody, FrameConfig
 from otoscope.encoders.catalog import CheckpointError
+from otoscope.encoders.catalog._classifier import read_classifier
 from otoscope.encoders.catalog._clip_ends import reflect_ends
 from otoscope.encoders.catalog._frames import FramePorted
 from otoscope.encoders.contract import CONTRACT
@@ -75,6 +77,10 @@ def test_features_and_layers_are_those_of_the_authors(golden, name, clip, tmp_pa
         close(tokens.cls[0], torch.tensor(expected["cls"]), atol=1e-4)
     if encoder.config.masked:
         assert int(tokens.mask.sum()) == expected["count"]
+    if "logits" in expected:
+        top = read_classifier(type(encoder), file)
+        normed = functional.layer_norm(tokens.cls[0, -1], (8,), top.norm_weight, top.norm_bias)
+        close(functional.linear(normed, top.weight, top.bias), torch.tensor(expected["logits"]), atol=1e-4)
 
 
 @CONTRACT.parametrize(
@@ -152,13 +158,16 @@ def test_ced_reads_the_names_of_the_public_description(tmp_path) -> None:
     published["freq_pos_embed"] = published.pop("band_positions").T[None, :, :, None]
     published["init_bn.num_batches_tracked"] = torch.tensor(1)
     tensors = {f"encoder.{name}": value.clone().contiguous() for name, value in published.items()}
-    tensors |= {"outputlayer.0.weight": torch.ones(8), "outputlayer.1.weight": torch.ones(527, 8)}
+    for layer, shape in (("0", (8,)), ("1", (527, 8))):
+        tensors |= {
+            f"outputlayer.{layer}.weight": torch.randn(shape),
+            f"outputlayer.{layer}.bias": torch.randn(shape[0]),
+        }
     save_file(tensors, tmp_path / "model.safetensors")
     assert tiny("ced-base")(file=str(tmp_path / "model.safetensors")).digest == expected.digest
-    assert tiny("ced-base").read(tmp_path / "model.safetensors").head.keys() == {
-        "outputlayer.0.weight",
-        "outputlayer.1.weight",
-    }
+    top = read_classifier(tiny("ced-base"), tmp_path / "model.safetensors")
+    assert torch.equal(top.norm_bias, tensors["outputlayer.0.bias"])
+    assert torch.equal(top.weight, tensors["outputlayer.1.weight"])
 
 
 def test_padding_is_ignored_where_the_body_is_masked() -> None:

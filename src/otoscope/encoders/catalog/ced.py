@@ -11,6 +11,7 @@ from otoscope.encoders._frame import FrameConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
 from otoscope.encoders.catalog._checkpoint import Converted
+from otoscope.encoders.catalog._classifier import Classifier
 from otoscope.encoders.catalog._decibels import DecibelPorted
 from otoscope.encoders.catalog._frames import converted
 
@@ -33,6 +34,7 @@ def _card(size: str, zenodo: str, parameters: float) -> Card:
             "The forward pass was written from the paper and public descriptions and was not compared with the "
             "authors' code, whose licence is the GPL.",
             "The names of the weights follow from public descriptions; the files were not seen.",
+            "The order of the classes of the classifier is taken to be that of class_labels_indices.csv of AudioSet.",
             "How the authors draw weights before training is not known; random weights are drawn as those of Dasheng.",
         ),
     )
@@ -53,6 +55,7 @@ class Ced(DecibelPorted):
 
     revision = 1
     longest, step, frames_per_step = 10.08, 0.16, 16
+    classifier = Classifier(reads="mean", linear=("outputlayer.1",), norm=("outputlayer.0",))
     n_fft, low, high, top_db = 512, 0.0, 8000.0, 120.0
     config = FrameConfig(
         dim=768, depth=12, heads=12, bins=64, patch=(16, 16), stride=(16, 16), steps=63, input_norm=True

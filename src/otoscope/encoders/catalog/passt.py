@@ -10,6 +10,7 @@ from otoscope.encoders._frame import FrameBody, FrameConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
 from otoscope.encoders.catalog._checkpoint import Converted
+from otoscope.encoders.catalog._classifier import Classifier
 from otoscope.encoders.catalog._clip_ends import reflect_ends
 from otoscope.encoders.catalog._frames import FramePorted, converted, truncated_normal_
 from otoscope.encoders.catalog._log_mel import LogMel
@@ -35,6 +36,7 @@ class Passt(FramePorted):
 
     revision = 1
     sample_rate, longest, step, frames_per_step = 32000, 10.0, 0.1, 10
+    classifier = Classifier(reads="cls", linear=("head.1",), norm=("head.0",))
     front = LogMel(rate=32000, n_fft=1024, win_length=800, hop=320, periodic=False, high=15000.0, added=1e-5)
     config = FrameConfig(dim=768, depth=12, heads=12, bins=128, patch=(16, 16), stride=(10, 10), steps=99, special=2)
     card = Card(
