@@ -13,7 +13,7 @@ from helpers_ports import small
 from otoscope.audio.fbank import fbank
 from otoscope.encoders import registry
 from otoscope.encoders._vit import Vit, VitConfig, sine_positions
-from otoscope.encoders.catalog import CheckpointError
+from otoscope.encoders.catalog import CheckpointError, read_classifier
 from otoscope.encoders.catalog.ast import timm_names
 from otoscope.encoders.contract import CONTRACT
 from otoscope.types import AudioBatch
@@ -197,14 +197,42 @@ def test_a_checkpoint_of_fairseq_with_decoder_and_classifier_equals_that_of_the_
     for key, value in hub.items():
         short = key.removeprefix("model.").replace("pre_norm", "context_encoder.norm")
         fairseq["model." * ("blocks" not in key) + "modality_encoders.IMAGE." * ("blocks" not in key) + short] = value
-    fairseq |= {"head.weight": torch.ones(3, 16), "fc_norm.bias": torch.ones(16)}
+    classifier = {"head.weight": torch.rand(3, 16), "head.bias": torch.rand(3)}
+    classifier |= {"fc_norm.weight": torch.rand(16), "fc_norm.bias": torch.rand(16)}
+    fairseq |= classifier
+    tuned = hub | {f"model.{key}": value for key, value in classifier.items()}
     model = tiny("eat-as2m")
-    first = model(file=write(hub, tmp_path / "hub.safetensors"))
+    first = model(file=write(tuned, tmp_path / "hub.safetensors"))
     second = model(file=write(fairseq, tmp_path / "fairseq.pt"))
     assert first.digest == second.digest
     converted = model.read(tmp_path / "fairseq.pt")
-    assert converted.head.keys() == {"head.weight", "fc_norm.bias"}
+    assert converted.head.keys() == classifier.keys()
+    read = read_classifier(model, tmp_path / "hub.safetensors")
+    assert torch.equal(read.weight, classifier["head.weight"])
+    assert torch.equal(read.norm_bias, classifier["fc_norm.bias"])
     assert set(converted.unused) == {"recon_proj.weight", "decoder.proj.bias"}
+
+
+@pytest.mark.parametrize("prefix", ["", "sslam"])
+def test_a_fine_tuned_checkpoint_is_not_taken_for_a_pretrained_one(prefix, tmp_path) -> None:
+    pretrained, tuned = tiny(prefix or "eat"), tiny(f"{prefix or 'eat'}-as2m")
+    hub = published("eat")
+    file = write(hub, tmp_path / "pretrained.safetensors")
+    with pytest.raises(CheckpointError, match="is fine-tuned, but the checkpoint has no classifier"):
+        tuned(file=file)
+    file = write(hub | {"model.head.weight": torch.zeros(3, 16)}, tmp_path / "tuned.safetensors")
+    with pytest.raises(CheckpointError, match="is self-supervised, but the checkpoint has a classifier"):
+        pretrained(file=file)
+
+
+def test_the_logits_of_ast_equal_those_of_its_classifier(tmp_path) -> None:
+    model = golden_model("ast")
+    file = tmp_path / "weights.pth"
+    encoder = model(file=write(published("ast"), file))
+    c = read_classifier(model, file)
+    x = encode(encoder, golden_wave(16000, 0.5))[1].cls[0, -1]
+    logits = torch.nn.functional.layer_norm(x, (16,), c.norm_weight, c.norm_bias) @ c.weight.T + c.bias
+    torch.testing.assert_close(logits, load_file(GOLDEN / "ast.safetensors")["logits"], atol=2e-4, rtol=0)
 
 
 def test_the_student_of_a_complete_checkpoint_of_bat_is_read(tmp_path) -> None:

@@ -134,21 +134,27 @@ class Vit(Body):
         _initialise(self)
 
     def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Compute the tokens of every layer, as `Body.forward` describes; the final norm is applied to the last one."""
+        """Compute the tokens of every layer, as `Body.forward` describes; the final norm is applied to the last one.
+
+        Where padding is not attended, only the steps of the longest clip are computed, and the others are zero.
+        """
         c = self.config
-        steps = features.shape[1] // c.stride[0]
-        needed = (steps - 1) * c.stride[0] + c.patch[0]
-        missing = max(0, needed - features.shape[1])
-        image = functional.pad(features, (0, 0, 0, missing), value=c.padding)[:, None, :needed]
-        x = self.patch(image).permute(0, 2, 3, 1) + self._positions(steps)
-        x = torch.cat([self.special.expand(len(x), -1, -1), x.flatten(1, 2)], 1)
-        outputs = block_outputs(
-            self.blocks, self.entry(x), self._attended(frames, steps), checkpointing=self.checkpointing
-        )
+        total = features.shape[1] // c.stride[0]
+        valid = ((frames + c.stride[0] - 1) // c.stride[0]).clamp(max=total)
+        steps = int(valid.max()) if c.mask_padding else total
+        x = self.patch(self._image(features, steps)).permute(0, 2, 3, 1) + self._positions(steps)
+        x = self.entry(torch.cat([self.special.expand(len(x), -1, -1), x.flatten(1, 2)], 1))
+        outputs = block_outputs(self.blocks, x, self._attended(valid, steps), checkpointing=self.checkpointing)
         outputs[-1] = self.norm(outputs[-1])
         layers = torch.stack(outputs, 1)
-        B, L, _, D = layers.shape
-        return layers[:, :, c.special :].view(B, L, steps, c.bands, D), layers[:, :, : c.special].mean(2)
+        tokens = layers[:, :, c.special :].reshape(len(x), c.depth, steps, c.bands, c.dim)
+        return functional.pad(tokens, (0, 0, 0, 0, 0, total - steps)), layers[:, :, : c.special].mean(2)
+
+    def _image(self, features: Tensor, steps: int) -> Tensor:
+        """The part of the features that so many steps of patches cover, float [B, 1, frames, bins]."""
+        needed = (steps - 1) * self.config.stride[0] + self.config.patch[0]
+        missing = max(0, needed - features.shape[1])
+        return functional.pad(features, (0, 0, 0, missing), value=self.config.padding)[:, None, :needed]
 
     def _positions(self, steps: int) -> Tensor:
         """The positions [steps, bands, D] of a window."""
@@ -160,13 +166,16 @@ class Vit(Body):
         table = self.positions.permute(2, 0, 1)[None]
         return functional.interpolate(table, (steps, self.config.bands), mode="bicubic")[0].permute(1, 2, 0)
 
-    def _attended(self, frames: Tensor, steps: int) -> Tensor | None:
-        """The attention mask, bool [B, 1, 1, special + steps * bands]; None where all tokens are attended."""
-        if not self.config.mask_padding:
+    def _attended(self, valid: Tensor, steps: int) -> Tensor | None:
+        """The attention mask, bool [B, 1, 1, special + steps * bands]; None where all tokens are attended.
+
+        `valid` is the number of time steps with audio, int64 [B].
+        """
+        present = torch.arange(steps, device=valid.device) < valid[:, None]
+        if not self.config.mask_padding or bool(present.all()):
             return None
-        valid = torch.arange(steps, device=frames.device) * self.config.stride[0] < frames[:, None]
-        valid = valid.repeat_interleave(self.config.bands, 1)
-        return functional.pad(valid, (self.config.special, 0), value=True)[:, None, None]
+        present = present.repeat_interleave(self.config.bands, 1)
+        return functional.pad(present, (self.config.special, 0), value=True)[:, None, None]
 
     def depth_groups(self) -> list[list[nn.Parameter]]:
         """Group the parameters: patches, special tokens and positions, then each block; the norm is in the last."""

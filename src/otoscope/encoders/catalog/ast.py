@@ -12,6 +12,7 @@ from otoscope.encoders._vit import VitConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
 from otoscope.encoders.catalog._checkpoint import Converted
+from otoscope.encoders.catalog._classifier import Classifier
 from otoscope.encoders.catalog._vit_model import KaldiVit, body_tensors, take, without_prefix
 
 _MEAN, _STD = -4.2677393, 4.5689974
@@ -47,6 +48,9 @@ class Ast(KaldiVit):
     )
     longest, step, frames_per_step = 10.1, 0.1, 10
     mean, std = _MEAN, _STD
+    classifier = Classifier(
+        reads="cls", linear=("classifier.dense", "mlp_head.1"), norm=("classifier.layernorm", "mlp_head.0")
+    )
     card = Card(
         about="AST, a ViT-B initialised from ImageNet and trained to classify AudioSet (45.9 mAP).",
         homepage="https://github.com/YuanGongND/ast",

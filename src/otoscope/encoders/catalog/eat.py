@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import ClassVar
 
 from torch import Tensor
 
 from otoscope.encoders._vit import VitConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
-from otoscope.encoders.catalog._checkpoint import Converted
+from otoscope.encoders.catalog._checkpoint import CheckpointError, Converted
+from otoscope.encoders.catalog._classifier import Classifier
 from otoscope.encoders.catalog._vit_model import KaldiVit, body_tensors, take, without_prefix
 
 _HUB = "https://huggingface.co/worstchan"
@@ -23,6 +25,8 @@ _RENAMED = {
 _MIRROR = (
     "The repository of EAT links checkpoints for fairseq on Google Drive as well: https://github.com/cwx-worst-one/EAT"
 )
+CLASSIFIER = Classifier(reads="cls", linear=("head",), norm=("fc_norm",))
+"""The classifier of the fine-tuned checkpoints of EAT and SSLAM."""
 _UNPINNED = "The address of the file has no commit, because none was on record; its SHA-256 sum was not verified."
 
 
@@ -35,6 +39,7 @@ class Eat(KaldiVit):
     """
 
     revision = 1
+    fine_tuned: ClassVar[bool] = False
     config = VitConfig(norm="post", entry_norm=True, final_norm=False, positions="time", initial="data2vec")
     mean, std = -4.268, 4.569
     card = Card(
@@ -59,6 +64,11 @@ class Eat(KaldiVit):
         """Convert the tensors of a checkpoint for transformers, or for fairseq, pretrained or fine-tuned."""
         left = without_prefix(without_prefix(tensors, "model."), "modality_encoders.IMAGE.")
         head = take(left, ("head.", "fc_norm."))
+        if bool(head) != cls.fine_tuned:
+            raise CheckpointError(
+                f"encoder {cls.name!r} is {'fine-tuned' if cls.fine_tuned else 'self-supervised'}, but the checkpoint "
+                f"has {'a' if head else 'no'} classifier; `otoscope encoders show {cls.name}` says which file is needed"
+            )
         unused = take(left, ("decoder.", "recon_proj."))
         renamed = {}
         for name, value in left.items():
@@ -72,6 +82,8 @@ class Eat(KaldiVit):
 class EatAs2m(Eat):
     """EAT base, fine-tuned on AudioSet-2M, called EAT+ in comparisons of probes. See `Ported` for the parameters."""
 
+    fine_tuned = True
+    classifier = CLASSIFIER
     card = replace(
         Eat.card,
         about="EAT base, fine-tuned on AudioSet-2M with labels (48.9 mAP).",
@@ -97,6 +109,8 @@ class EatLarge(Eat):
 class EatLargeAs2m(EatLarge):
     """EAT large, fine-tuned on AudioSet-2M. See `Ported` for the parameters."""
 
+    fine_tuned = True
+    classifier = CLASSIFIER
     card = replace(
         EatLarge.card,
         about="EAT large, fine-tuned on AudioSet-2M with labels (49.5 mAP).",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
-from otoscope.encoders.catalog.eat import Eat
+from otoscope.encoders.catalog.eat import CLASSIFIER, Eat
 
 _HUB = "https://huggingface.co/ta012"
 
@@ -43,6 +43,8 @@ class Sslam(Eat):
 class SslamAs2m(Sslam):
     """SSLAM base, fine-tuned on AudioSet-2M, called SSLAM+ in comparisons of probes. See `Ported`."""
 
+    fine_tuned = True
+    classifier = CLASSIFIER
     card = replace(
         Sslam.card,
         about="SSLAM, fine-tuned on AudioSet-2M with labels (50.2 mAP).",
