@@ -277,6 +277,25 @@ def test_clips_of_about_one_length_are_encoded_together() -> None:
     assert padded.padding_neutral
 
 
+@pytest.mark.parametrize("name", ["dasheng-base", "passt"])
+def test_one_compiled_graph_serves_clips_of_all_lengths(name) -> None:
+    encoder, graphs = tiny(name)(weights="random", window=2.0), []
+
+    def backend(graph, inputs):  # noqa: ARG001
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(encoder.body, backend=backend, fullgraph=True)
+    for seconds in (2.0, 0.7, 1.3):
+        batch = AudioBatch.of([sweep(seconds, encoder.sample_rate)], encoder.sample_rate)
+        features = encoder.front_end(batch)
+        with torch.no_grad():
+            actual, _ = compiled(features.x, features.lengths)
+        steps = int(encoder.encode(batch).mask.sum())
+        torch.testing.assert_close(actual[:, :, :steps], encoder.encode(batch).x[:, :, :steps])
+    assert len(graphs) == 1
+
+
 def test_a_window_of_passt_has_at_least_one_patch() -> None:
     with pytest.raises(ValueError, match=r"at least 0.2 s"):
         tiny("passt")(weights="random", window=0.1)

@@ -147,12 +147,13 @@ class FrameBody(Body):
         """Compute the tokens of every layer; see `Body.forward`.
 
         Frames that do not fill a patch are ignored. Where padding is ignored, only the steps of the longest clip are
-        computed, and the tokens of the others are zero.
+        computed, and the tokens of the others are zero. A compiled module computes all steps, so that it is compiled
+        once for all lengths of clips.
         """
         c = self.config
         total = c.steps_of(features.shape[1])
         valid = ((frames + c.stride[0] - 1) // c.stride[0]).clamp(max=total)
-        steps = int(valid.max()) if c.masked else total
+        steps = int(valid.max()) if c.masked and not torch.compiler.is_compiling() else total
         x = self._embedded(features[:, : (steps - 1) * c.stride[0] + c.patch[0]])
         layers = block_outputs(self.blocks, x, self._attended(valid, steps), checkpointing=self.checkpointing)
         layers[-1] = self.norm(layers[-1])
@@ -176,7 +177,7 @@ class FrameBody(Body):
         `valid` is the number of valid time steps of each clip, int64 [B].
         """
         present = torch.arange(steps, device=valid.device) < valid[:, None]
-        if not self.config.masked or bool(present.all()):
+        if not self.config.masked or (not torch.compiler.is_compiling() and bool(present.all())):
             return None
         special = present.new_ones(len(valid), self.config.special)
         return torch.cat([special, present.repeat_interleave(self.config.bands, 1)], 1)[:, None, None]
