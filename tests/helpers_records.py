@@ -62,10 +62,12 @@ def add_trainings(
     lr: float | None = None,
     noise_seed: int = 0,
     metric: str = "mAP",
+    encoder_name: str = "",
 ) -> None:
     """Add `seeds` trainings of every probe in `skills` on one encoder and data set.
 
-    `protocol` contains the fields of the protocol that differ from the defaults.
+    `protocol` contains the fields of the protocol that differ from the defaults. `encoder` is a label, and
+    `encoder_name` the registered name.
     """
     for probe, skill in skills.items():
         for seed in range(seeds):
@@ -85,6 +87,7 @@ def add_trainings(
                 train_seconds=2.0,
                 machine="2 cores",
                 not_converged=(),
+                encoder_name=encoder_name,
             )
             store.add(record, Predictions(clips.ids, scores, clips.targets, CLASSES[: clips.targets.shape[1]]))
 

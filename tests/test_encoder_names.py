@@ -126,7 +126,7 @@ def test_a_command_measures_an_encoder_by_its_text(
     common = ["--probe", "mean", "--dataset", "tones", "--out", str(tmp_path), "--quiet"]
     assert main(["probe", "--encoder", "els:org/model", *common]) == 0
     assert main(["probe", "--encoder", "els", "--encoder-option", "path=org/model", *common]) == 0
-    assert [record.encoder for record in Store(tmp_path / "results")] == ["model"]
+    assert [(record.encoder, record.encoder_name) for record in Store(tmp_path / "results")] == [("model", "els")]
     assert main(["bench", "--encoders", "elss:a", "--datasets", "tones", "--probes", "mean", "--dry-run"]) == 2
     assert "did you mean 'els:a'" in capsys.readouterr().err
 

@@ -64,7 +64,7 @@ def evaluate(
     _check_fold(fitted.protocol, bank.chosen_fold)
     split = open_held_out(bank)
     logits = fitted.predict_logits(split)
-    labels = {"encoder": encoder or identity.encoder, "dataset": identity.dataset, "probe": probe or fitted.probe}
+    labels = _labels(identity.encoder, encoder, identity.dataset, probe or fitted.probe)
     predictions = _predictions(fitted, split.ids, logits, split.targets, split.groups)
     return _record(fitted, labels, predictions, store, protocol, control_of, bank.coverage)
 
@@ -99,7 +99,7 @@ def evaluate_finetuned(
     _check_fold(fitted.protocol, dataset.chosen_fold)
     clips = dataset.clips(HELD_OUT)
     logits, targets = fitted.predict_logits(clips), fitted.task.targets(clips)
-    labels = {"encoder": encoder or fitted.encoder, "dataset": dataset.name, "probe": probe or fitted.probe}
+    labels = _labels(fitted.encoder, encoder, dataset.name, probe or fitted.probe)
     ids, groups = tuple(clip.id for clip in clips), tuple(clip.groups for clip in clips)
     predictions = _predictions(fitted, ids, logits, targets, groups)
     return _record(fitted, labels, predictions, store, protocol, control_of, dataset.coverage)
@@ -148,6 +148,11 @@ def _processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or "processor unknown"
+
+
+def _labels(encoder: str, label: str | None, dataset: str, probe: str) -> dict[str, str]:
+    """The names in a record; `label` is that of the encoder, None for its registered name."""
+    return {"encoder": label or encoder, "dataset": dataset, "probe": probe, "encoder_name": encoder}
 
 
 def _predictions(

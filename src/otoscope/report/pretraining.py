@@ -4,24 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from otoscope import datasets
+from otoscope import datasets, encoders
 from otoscope.datasets.catalog import NamedDataset
+from otoscope.encoders.catalog import Ported
 from otoscope.report.rows import Row
-
-PRETRAINED_ON = {
-    "asit": ("AudioSet",),
-    "audiomae": ("AudioSet",),
-    "bat": ("AudioSet",),
-    "beats": ("AudioSet",),
-    "beats+": ("AudioSet",),
-    "dasheng": ("AudioSet",),
-    "eat": ("AudioSet",),
-    "eat+": ("AudioSet",),
-    "sslam": ("AudioSet",),
-    "sslam+": ("AudioSet",),
-}
-"""Corpora on which published encoders were pretrained, by the label of the encoder in the suites. Encoders whose
-corpora are not known, such as Whisper, are not listed."""
 
 
 def known_audio(encoder: str, dataset: str) -> tuple[str, ...]:
@@ -29,22 +15,23 @@ def known_audio(encoder: str, dataset: str) -> tuple[str, ...]:
 
     Parameters
     ----------
-    encoder, dataset : labels of the results.
+    encoder, dataset : registered names. The card of the encoder and the declaration of the data set name the corpora.
 
     Returns
     -------
-    Names of corpora; empty where none is known.
+    Names of corpora; empty where none is known, as for encoders without a card.
 
     Examples
     --------
-    >>> known_audio("beats", "as20k"), known_audio("beats", "desed"), known_audio("beats", "esc50")
-    (('AudioSet',), ('AudioSet',), ())
+    >>> known_audio("tiny", "as20k")
+    ()
     """
-    if encoder not in PRETRAINED_ON or dataset not in datasets.names():
+    if encoder not in encoders.names() or dataset not in datasets.names():
         return ()
-    cls = datasets.registry.get(dataset)
-    origins = cls.declaration.origins if issubclass(cls, NamedDataset) else ()
-    return tuple(corpus for corpus in PRETRAINED_ON[encoder] if corpus in origins)
+    model, data = encoders.registry.get(encoder), datasets.registry.get(dataset)
+    corpora = model.card.pretrained_on if issubclass(model, Ported) else ()
+    origins = data.declaration.origins if issubclass(data, NamedDataset) else ()
+    return tuple(corpus for corpus in corpora if corpus in origins)
 
 
 def contamination_notes(rows: Iterable[Row]) -> list[str]:
@@ -54,10 +41,11 @@ def contamination_notes(rows: Iterable[Row]) -> list[str]:
     ----------
     rows : rows of results.
     """
-    pairs = dict.fromkeys((row.encoder, row.records[0].dataset) for row in rows if not row.control)
+    records = [(row.encoder, row.records[0]) for row in rows if not row.control]
+    pairs = dict.fromkeys((label, one.encoder_name or one.encoder, one.dataset) for label, one in records)
     return [
-        f"{encoder} on {dataset}: the encoder was pretrained on {' and '.join(corpora)}, which contains clips of this "
+        f"{label} on {dataset}: the encoder was pretrained on {' and '.join(corpora)}, which contains clips of this "
         "data set"
-        for encoder, dataset in pairs
+        for label, encoder, dataset in pairs
         if (corpora := known_audio(encoder, dataset))
     ]

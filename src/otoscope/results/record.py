@@ -46,6 +46,7 @@ class Record:
         other encoders, and in records that do not say.
     not_converged : reasons why the training has not converged (`otoscope.results.convergence`); empty if it has
         converged, None if that is not known, as for records of older versions.
+    encoder_name : registered name of the encoder, whatever its label is; "" in records that are older than this field.
     coverage : the part of each split of the source that was used, under "all" where the source has no splits
         (`Dataset.coverage`); empty where it is not known.
     """
@@ -70,6 +71,7 @@ class Record:
     source: str | None = None
     control_of: str | None = None
     not_converged: Reasons | None = None
+    encoder_name: str = ""
     coverage: Mapping[str, Coverage] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

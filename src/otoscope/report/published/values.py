@@ -40,8 +40,12 @@ _ALIASES = {
     _simplify(alias): _simplify(name)
     for name, aliases in {
         "A-MAE": ("Audio-MAE", "gaunernst/vit_base_patch16_1024_128.audiomae_as2m"),
+        "BEATs": ("beats-iter3",),
+        "BEATs+": ("beats-iter3-plus-as2m",),
         "EAT": ("EAT-base", "worstchan/EAT-base_epoch30_pretrain"),
+        "EAT+": ("eat-as2m",),
         "SSLAM": ("ta012/SSLAM_pretrain",),
+        "SSLAM+": ("sslam-as2m",),
         "Dasheng": ("Dasheng-base", "mispeech/dasheng-base"),
         "BAT": ("BAT-vit-b16", "lrauch/BAT-vit-b16-pretrainedAS2M"),
         "as20k": ("audioset-20k", "audioset20k-balanced"),
