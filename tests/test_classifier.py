@@ -117,7 +117,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_encoded(
     datasets.register("whistles")(Whistles)
     save_file(published() | _head(), tmp_path / "unnamed.safetensors")
     save_file(published(), tmp_path / "headless.safetensors")
-    monkeypatch.setattr(Tuned, "encode", lambda *_: pytest.fail("a clip was encoded"))
+    monkeypatch.setattr(Tuned, "embed", lambda *_: pytest.fail("a clip was encoded"))
     for name, file, dataset, message in (
         ("tuned", checkpoint, "whistles", "does not know 1 of 2 classes of data set 'whistles', such as 'clap'"),
         ("tuned", tmp_path / "unnamed.safetensors", "tones", "has 4 classes, and no names are known"),

@@ -12,10 +12,11 @@ from otoscope.bench import suites
 from otoscope.bench.specs import EncoderSpec
 from otoscope.bench.suites import SuiteError
 from otoscope.cli import main
+from otoscope.encoders import Features
 from otoscope.encoders._names import label_of, options_of_text
 from otoscope.registry import UnknownNameError
 from otoscope.results import Store
-from otoscope.types import AudioBatch, Tokens
+from otoscope.types import Tokens
 from toys import Ear
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -162,11 +163,11 @@ def test_remote_code_is_allowed_by_the_command_line_alone(
 ) -> None:
     trusted: list[bool] = []
 
-    def encode(self: Elsewhere, batch: AudioBatch) -> Tokens:
+    def embed(self: Elsewhere, features: Features) -> Tokens:
         trusted.append(self.trusted)
-        return Ear.encode(self, batch)
+        return Ear.embed(self, features)
 
-    monkeypatch.setattr(Elsewhere, "encode", encode)
+    monkeypatch.setattr(Elsewhere, "embed", embed)
     common = ["--datasets", "tones", "--probes", "mean", "--no-control", "--quiet", "--out", str(tmp_path)]
     assert main(["bench", "--encoders", f"els:org/model@{COMMIT},ear", "--trust-remote-code", *common]) == 0
     assert set(trusted) == {True}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from otoscope.bank import Bank, extract
-from otoscope.bench.evaluation import evaluate
+from otoscope.bank import Bank
+from otoscope.bench.evaluation import evaluate, extract_held_out
 from otoscope.datasets import Dataset, Folds
 from otoscope.datasets.catalog.audioset import AUDIOSET_CLASSES
 from otoscope.encoders import create as create_encoder
@@ -19,7 +19,6 @@ from otoscope.files import file_name
 from otoscope.probes import create
 from otoscope.results import Protocol, Record, Store
 from otoscope.train import FittedProbe, TrainingConfig
-from otoscope.types import HELD_OUT
 
 LABEL = "classifier"
 """Label of the classifier among the probes of the results."""
@@ -61,16 +60,9 @@ def measure_classifier(
     if isinstance(dataset, Folds):
         raise ValueError(f"data set {dataset.name!r} has folds; choose one with --dataset-option fold=N")
     encoder = create_encoder(cls.name, file=None if file is None else str(file))
-    bank = extract(
-        encoder.to(device or "cpu"),
-        dataset,
-        out / "banks" / file_name(cls.name, dataset.name, encoder.identity_digest[:12], LABEL),
-        splits=[HELD_OUT],
-        content="pooled",
-        dtype="float32",
-        progress=progress,
-        allow_shared=allow_shared,
-    )
+    folder = out / "banks" / file_name(cls.name, dataset.name, encoder.identity_digest[:12], LABEL)
+    stored = {"content": "pooled", "dtype": "float32", "progress": progress, "allow_shared": allow_shared}
+    bank = extract_held_out(encoder.to(device or "cpu"), dataset, folder, **stored)
     return evaluate(published_classifier(cls, path, bank), bank, store=Store(out / "results"), probe=LABEL)
 
 

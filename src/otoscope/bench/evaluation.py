@@ -8,11 +8,13 @@ import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from otoscope import bank as banks
 from otoscope import metrics
 from otoscope.bank import Bank
 from otoscope.bank.read import open_held_out
@@ -67,6 +69,21 @@ def evaluate(
     labels = _labels(identity.encoder, encoder, identity.dataset, probe or fitted.probe)
     predictions = _predictions(fitted, split.ids, logits, split.targets, split.groups)
     return _record(fitted, labels, predictions, store, protocol, control_of, bank.coverage)
+
+
+def extract_held_out(encoder: Encoder, dataset: Dataset, path: Path, **stored: Any) -> Bank:
+    """Encode the held-out split alone, for a classifier that was trained elsewhere.
+
+    Parameters
+    ----------
+    encoder, dataset, path : as for `otoscope.bank.extract`.
+    stored : other arguments of it.
+
+    Returns
+    -------
+    The bank of this split.
+    """
+    return banks.extract(encoder, dataset, path, splits=[HELD_OUT], **stored)
 
 
 def evaluate_finetuned(

@@ -184,7 +184,7 @@ def _create_dataset(
 
 def _check(dataset: Dataset, allow_shared: bool) -> None:
     warn_of_doubts(dataset, checked_clips(dataset, allow_shared=allow_shared))
-    if "validation" not in dataset.splits:
+    if not dataset.has_validation:
         checked_clips(TrainingSet(dataset, cut=True), ("train", "validation"))
 
 

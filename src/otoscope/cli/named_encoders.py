@@ -108,6 +108,8 @@ def _facts(name: str, cls: type[Ported]) -> Iterator[tuple[str, str]]:
     except NotImplementedError:  # it has statistics that are a part of the weights
         yield "front end", "depends on the weights"
     yield "trained on", f"{', '.join(card.pretrained_on)}; {'with' if card.supervised else 'without'} labels"
+    if cls.classifier:
+        yield "classifier", f"`otoscope encoders evaluate {name} --dataset D` measures that of the checkpoint"
     yield "licence", card.licence
     yield "citation", card.citation
     yield "homepage", card.homepage

@@ -81,6 +81,11 @@ class Dataset(Identified, ABC):
         """
         return {}
 
+    @property
+    def has_validation(self) -> bool:
+        """Whether there is a validation split. Where there is none, it is cut from the train split."""
+        return "validation" in self.splits
+
     @abstractmethod
     def clips(self, split: str) -> Sequence[Clip]:
         """Return the clips of one split, in the same order at every call.

@@ -139,7 +139,7 @@ def finetune(
     recipe = recipe or Recipe()
     recipe.check_head()
     device = usable_device(device)
-    if "validation" not in dataset.splits:
+    if not dataset.has_validation:
         dataset = TrainingSet(dataset, cut=True)
     clips = checked_clips(dataset, ("train", "validation"))
     warn_of_doubts(dataset, clips)

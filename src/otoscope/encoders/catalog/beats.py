@@ -17,6 +17,7 @@ from otoscope.encoders._beats import PATCH, BeatsBody, BeatsConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
 from otoscope.encoders.catalog._checkpoint import CheckpointError, Converted
+from otoscope.encoders.catalog._classifier import Classifier
 from otoscope.encoders.catalog._ported import Ported
 from otoscope.types import TokenShape
 
@@ -26,6 +27,9 @@ SCALE = 2.0**15
 """Factor of the waveform, whose samples Kaldi expects as 16-bit integers."""
 FRAME, HOP = 400, 160
 """Samples of a frame, and from one frame to the next."""
+
+CLASSIFIER = Classifier(reads="mean", linear=("predictor",), labels="")
+"""That of the fine-tuned models. The checkpoint names its classes, which have another order than those of AudioSet."""
 
 _LAYER = re.compile(r"encoder\.layers\.(\d+)\.(?:self_attn\.)?(.+)\.(weight|bias)$")
 _NAMES = {
@@ -255,6 +259,7 @@ class BeatsIter3As2m(Beats):
         supervised=True,
     )
     fine_tuned = True
+    classifier = CLASSIFIER
     revision = 1
 
 
@@ -270,4 +275,5 @@ class BeatsIter3PlusAs2m(Beats):
         checked=False,
     )
     fine_tuned = True
+    classifier = CLASSIFIER
     revision = 1
