@@ -25,7 +25,7 @@ _RENAMED = {
 _MIRROR = (
     "The repository of EAT links checkpoints for fairseq on Google Drive as well: https://github.com/cwx-worst-one/EAT"
 )
-CLASSIFIER = Classifier(reads="cls", linear=("head",), norm=("fc_norm",))
+CLASSIFIER = Classifier(reads="cls", linear=("head",), norm=("fc_norm",), epsilon=1e-6)
 """The classifier of the fine-tuned checkpoints of EAT and SSLAM."""
 _UNPINNED = "The address of the file has no commit, because none was on record; its SHA-256 sum was not verified."
 
