@@ -191,6 +191,23 @@ def test_a_table_of_positions_that_is_too_short_is_refused(name, tmp_path) -> No
         golden_model(name)(file=write(tensors | {key: tensors[key][:, :-1]}, tmp_path / "weights.pt"))
 
 
+@pytest.mark.parametrize("name", ["m2d", "matpac", "ast", "asit", "bird-mae-base"])
+def test_a_checkpoint_for_longer_audio_is_refused(name, tmp_path) -> None:
+    tensors = published(name)
+    key = next(key for key in tensors if "pos" in key)
+    longer = torch.cat([tensors[key], tensors[key][:, :16]], 1)
+    with pytest.raises(CheckpointError, match=r"missing: positions.*unexpected: .*pos_embed"):
+        golden_model(name)(file=write(tensors | {key: longer}, tmp_path / "weights.pt"))
+
+
+def test_the_first_positions_of_a_longer_table_of_eat_are_taken(tmp_path) -> None:
+    tensors, model = published("eat"), tiny("eat")
+    key = next(key for key in tensors if "positions" in key)
+    expected = model(file=write(tensors, tmp_path / "short.pt")).digest
+    longer = torch.cat([tensors[key], torch.ones(1, 80, 16)], 1)
+    assert model(file=write(tensors | {key: longer}, tmp_path / "long.pt")).digest == expected
+
+
 def test_a_checkpoint_of_fairseq_with_decoder_and_classifier_equals_that_of_the_hub(tmp_path) -> None:
     hub = published("eat")
     fairseq = {"recon_proj.weight": torch.zeros(2), "modality_encoders.IMAGE.decoder.proj.bias": torch.zeros(2)}

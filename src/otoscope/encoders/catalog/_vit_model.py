@@ -184,7 +184,8 @@ def body_tensors(
     config : the config of the body.
     order : whether the image is [time, frequency] or [frequency, time], so that its rows are time steps or bands.
     special : names of the special tokens.
-    special_positions : whether the table of positions begins with those of the special tokens.
+    special_positions : whether the table of positions begins with those of the special tokens. Without them, the table
+        may be that of longer audio, the first part of which is taken.
 
     Returns
     -------
@@ -195,7 +196,8 @@ def body_tensors(
         body["patch.weight"] = body["patch.weight"].transpose(2, 3)
     table, count = body.get("pos_embed"), config.special if special_positions else 0
     size = config.steps * config.bands
-    if table is not None and table.ndim == 3 and table.shape[1] >= count + size:
+    rows = table.shape[1] if table is not None and table.ndim == 3 else 0
+    if table is not None and (rows == count + size or (not special_positions and rows > size)):
         grid = (config.steps, config.bands) if order == "time" else (config.bands, config.steps)
         positions = body.pop("pos_embed")[0, count : count + size].reshape(*grid, -1)
         body["positions"] = positions if order == "time" else positions.transpose(0, 1)
