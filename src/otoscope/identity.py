@@ -95,7 +95,7 @@ class Identified(Revised):
     provenance: ClassVar[tuple[str, ...]] = ()
     _identified_options: str
 
-    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+    def __new__(cls, /, *arguments: Any, **options: Any) -> Self:
         if cls.__init__ is object.__init__ and (arguments or options):
             raise TypeError(f"{cls.__name__} has no options, found {[*arguments, *options]}")
         instance = super().__new__(cls)

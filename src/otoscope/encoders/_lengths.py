@@ -44,6 +44,67 @@ def _together(parts: Sequence[Tensor | None], order: Tensor) -> Tensor | None:
     return torch.cat(present)[order] if present else None
 
 
+def window_starts(samples: int, window: int, hop: int) -> range:
+    """Return the starts of the windows that cover a clip; the last one may reach beyond its end.
+
+    Parameters
+    ----------
+    samples : length of the clip.
+    window, hop : length of a window, and distance from one to the next.
+
+    Examples
+    --------
+    >>> list(window_starts(25, 10, 10)), list(window_starts(7, 10, 10))
+    ([0, 10, 20], [0])
+    """
+    return range(0, max(1, samples - window + hop), hop)
+
+
+def joined(
+    x: Tensor,
+    frames: Tensor,
+    length: int,
+    count_steps: Callable[[Tensor], Tensor],
+    compute: Callable[[Tensor, Tensor], Maps],
+) -> Tokens:
+    """Compute the tokens of windows and put them one after the other.
+
+    Parameters
+    ----------
+    x : float [B, windows * length, bins]. Features, window after window.
+    frames : int64 [B]. Number of valid frames, where every window but the last counts as a whole.
+    length : number of frames of a window.
+    count_steps : maps numbers of frames of a window to numbers of time steps.
+    compute : maps features [B, length, bins] and their valid frames to token maps.
+
+    Returns
+    -------
+    Tokens. The cls token of a clip is the mean of those of its windows.
+    """
+    windows = x.unflatten(1, (-1, length))  # type: ignore[no-untyped-call]
+    B, count = windows.shape[:2]
+    starts = torch.arange(count, device=x.device) * length
+    whole = int(count_steps(frames.new_tensor([length])))
+    maps, cls = compute(windows.flatten(0, 1), (frames[:, None] - starts).clamp(1, length).flatten())
+    maps = maps[:, :, :whole]
+    maps = maps.view(B, count, *maps.shape[1:]).transpose(1, 2).flatten(2, 3)
+    if cls is not None:
+        present = (starts < frames[:, None]).to(cls)[:, :, None, None]
+        cls = (cls.view(B, count, *cls.shape[1:]) * present).sum(1) / present.sum(1)
+    return valid_part(maps, joined_steps(frames, length, count_steps), cls)
+
+
+def joined_steps(frames: Tensor, length: int, count_steps: Callable[[Tensor], Tensor]) -> Tensor:
+    """Count the time steps of clips of several windows, int64 [B].
+
+    Parameters
+    ----------
+    frames, length, count_steps : as in `joined`.
+    """
+    before = (frames - 1) // length
+    return before * count_steps(frames.new_tensor([length])) + count_steps(frames - before * length)
+
+
 def valid_part(x: Tensor, steps: Tensor, cls: Tensor | None) -> Tokens:
     """Cut token maps of one fixed window to the longest clip.
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from otoscope.encoders._hf_kinds import build, plain
 from otoscope.encoders._hf_source import Source, check_folder
-from otoscope.encoders._lengths import Maps, by_length, pooled, valid_part
+from otoscope.encoders._lengths import Maps, by_length, joined, joined_steps, pooled, valid_part, window_starts
 from otoscope.encoders._names import REMOTE_CODE
 from otoscope.encoders.base import Encoder, Features, register
 from otoscope.identity import digest_of
@@ -143,7 +143,9 @@ class HuggingFace(Encoder):
         pairs = zip(batch.waves.cpu().float().numpy(), batch.lengths.tolist(), strict=True)
         clips = [self._clip(wave[:length]) for wave, length in pairs]
         lengths = torch.tensor([frames for _, frames in clips])
-        if not bool((self._steps(lengths) > 0).all()):
+        length = self.reader.length
+        steps = joined_steps(lengths, length, self._count_steps) if length else self._count_steps(lengths)
+        if not bool((steps > 0).all()):
             shortest = int(batch.lengths.min())
             raise ValueError(f"encoder 'hf': a clip of {shortest} samples is too short for one token; use longer clips")
         x = nn.utils.rnn.pad_sequence([torch.from_numpy(np.ascontiguousarray(features)) for features, _ in clips], True)
@@ -155,8 +157,8 @@ class HuggingFace(Encoder):
         if reader.window is None:
             features = self._features(wave)
             return features, reader.frames(len(wave), features)
-        hop = round(self._window_steps() * self.sample_rate / reader.frame_rate)
-        starts = range(0, max(1, len(wave) - reader.window + hop), hop)
+        steps = int(self._count_steps(torch.tensor([reader.length])))
+        starts = window_starts(len(wave), reader.window, round(steps * self.sample_rate / reader.frame_rate))
         windows = [wave[start : start + reader.window] for start in starts]
         maps = [self._features(window) for window in windows]
         valid = (len(maps) - 1) * reader.length + reader.frames(len(windows[-1]), maps[-1])
@@ -172,16 +174,8 @@ class HuggingFace(Encoder):
             raise ValueError(f"encoder 'hf': a clip of {len(wave)} samples has features that are not finite")
         return features
 
-    def _window_steps(self) -> int:
-        """The number of time steps of a window."""
-        return int(self.reader.steps(self.body, torch.tensor([self.reader.length])))
-
-    def _steps(self, frames: Tensor) -> Tensor:
-        """The number of time steps of clips, int64 [B]."""
-        if self.reader.window is None:
-            return self.reader.steps(self.body, frames)
-        before = (frames - 1) // self.reader.length
-        return before * self._window_steps() + self.reader.steps(self.body, frames - before * self.reader.length)
+    def _count_steps(self, frames: Tensor) -> Tensor:
+        return self.reader.steps(self.body, frames)
 
     def embed(self, features: Features) -> Tokens:
         """Compute the hidden states as a token map.
@@ -196,28 +190,13 @@ class HuggingFace(Encoder):
         """
         x, lengths = features.x, features.lengths
         if self.reader.window is not None:
-            tokens = self._joined(x, lengths)
+            tokens = joined(x, lengths, self.reader.length, self._count_steps, self._maps)
         elif self.reader.masked:
             maps, cls = self._maps(x, lengths)
-            tokens = valid_part(maps, self._steps(lengths), cls)
+            tokens = valid_part(maps, self._count_steps(lengths), cls)
         else:
             tokens = by_length(x, lengths, self._equal_maps)
         return pooled(tokens, self.pool)
-
-    def _joined(self, x: Tensor, lengths: Tensor) -> Tokens:
-        """The tokens of all windows, one window after the other."""
-        length = self.reader.length
-        windows = x.unflatten(1, (-1, length))  # type: ignore[no-untyped-call]
-        B, count = windows.shape[:2]
-        starts = torch.arange(count, device=x.device) * length
-        frames = (lengths[:, None] - starts).clamp(1, length)
-        maps, cls = self._maps(windows.flatten(0, 1), frames.flatten())
-        maps = maps[:, :, : self._window_steps()]
-        joined = maps.view(B, count, *maps.shape[1:]).transpose(1, 2).flatten(2, 3)
-        if cls is not None:
-            present = (starts < lengths[:, None]).to(cls)[:, :, None, None]
-            cls = (cls.view(B, count, *cls.shape[1:]) * present).sum(1) / present.sum(1)
-        return valid_part(joined, self._steps(lengths), cls)
 
     def _equal_maps(self, x: Tensor) -> Maps:
         """The maps of clips of one length."""

@@ -1,0 +1,186 @@
+"""What encoders share that are written for other tools: code in files, and models that read waveforms."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from otoscope.encoders._lengths import Maps, by_length
+from otoscope.encoders.base import Encoder, Features
+from otoscope.registry import PLUGIN_PREFIX, load_plugin, unknown
+from otoscope.types import AudioBatch, Tokens, TokenShape
+
+SECONDS = (4, 8)
+"""Durations of the clips with which the frame rate is measured."""
+
+
+def module_of(encoder: str, text: str) -> ModuleType:
+    """Import a module by the path of its file or by its name.
+
+    Parameters
+    ----------
+    encoder : name of the encoder, for messages.
+    text : path of a .py file, or the name of an installed module.
+
+    Raises
+    ------
+    FileNotFoundError : when there is no such file.
+    ImportError : when the module cannot be imported.
+    """
+    if not text.endswith(".py"):
+        try:
+            return importlib.import_module(text)
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                f"encoder {encoder!r}: {error}; install the package of {text}, or give the path of a .py file"
+            ) from error
+    check_file(encoder, text)
+    load_plugin(text)
+    return sys.modules[f"{PLUGIN_PREFIX}{Path(text).stem}"]
+
+
+def check_file(encoder: str, path: str) -> None:
+    """Raise `FileNotFoundError` if there is no file at `path`."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"encoder {encoder!r}: no file at {path}; give the path of a file on this machine")
+
+
+def class_of(encoder: str, module: ModuleType, name: str | None, base: type, suffix: str = "") -> type[Any]:
+    """Return a class that a module defines.
+
+    Parameters
+    ----------
+    encoder : name of the encoder, for messages.
+    module : the module.
+    name : name of the class; None for the only one.
+    base : class from which it is derived.
+    suffix : how its name ends.
+
+    Raises
+    ------
+    ValueError : when there is no such class, or when there are several and no name is given.
+    """
+    defined = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+        if key.endswith(suffix)
+    }
+    if name is not None and name not in defined:
+        raise ValueError(f"encoder {encoder!r}: {unknown('class', name, defined)} (in {module.__file__})")
+    if name is None and len(defined) != 1:
+        kind = f"class ...{suffix}" if suffix else "class"
+        raise ValueError(
+            f"encoder {encoder!r}: {module.__file__} defines {len(defined)} subclasses of {base.__name__} "
+            f"({', '.join(sorted(defined)) or 'none'}); one {kind} is needed, or give the option cls"
+        )
+    return defined[name if name is not None else next(iter(defined))]
+
+
+def source_digest(module: ModuleType) -> str:
+    """The sha256 of the file of a module; code that it imports does not count."""
+    return hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
+
+
+class WaveformEncoder(Encoder):
+    """The base class of encoders around a model that reads waveforms, without knowledge of padding.
+
+    Clips of one length are computed together. The frame rate is that of the tokens of clips of 4 and of 8 s, unless
+    the model says it.
+    """
+
+    padding_neutral = True
+
+    @abstractmethod
+    def maps(self, waves: Tensor) -> Maps:
+        """The token maps of waveforms of one length, float [B, S]."""
+
+    def measure(self, frame_rate: float | None = None) -> TokenShape:
+        """Compute the shape of the tokens by encoding silence.
+
+        Weights through which no gradient flows are frozen, so that nobody tries to fine-tune them.
+
+        Parameters
+        ----------
+        frame_rate : time steps per second; None to measure it.
+
+        Raises
+        ------
+        ValueError : when the number of tokens does not fit the frame rate.
+        """
+        self.eval()
+        steps = []
+        for seconds in SECONDS:
+            samples = seconds * self.sample_rate
+            batch = AudioBatch(torch.zeros(1, samples), torch.tensor([samples]), self.sample_rate)
+            x, cls = self._computed(self.front_end(batch).x)
+            steps.append(x.shape[2])
+        rate = (steps[1] - steps[0]) / (SECONDS[1] - SECONDS[0]) if frame_rate is None else frame_rate
+        if rate <= 0 or abs(steps[0] - SECONDS[0] * rate) > 2:
+            raise ValueError(
+                f"encoder {self.name!r}: {SECONDS[0]} and {SECONDS[1]} s of audio give {steps[0]} and {steps[1]} "
+                f"tokens, which does not fit a frame rate of {rate:g} per second"
+            )
+        if not x.requires_grad:
+            self.requires_grad_(False)
+        return TokenShape(x.shape[1], x.shape[3], x.shape[4], cls is not None, rate)
+
+    def _input_of(self, x: Tensor) -> Tensor:
+        """The input of the model for features [B, frames, bins]."""
+        return x[..., 0]
+
+    def _computed(self, x: Tensor) -> Maps:
+        """The token maps of features; a clip that the model refuses is a `ValueError`."""
+        try:
+            return self.maps(self._input_of(x))
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError, IndexError) as error:
+            raise ValueError(
+                f"encoder {self.name!r}: the model refuses a clip of {x.shape[1]} frames: {error}"
+            ) from error
+
+    def front_end(self, batch: AudioBatch) -> Features:
+        """Return the samples as features with one bin.
+
+        Parameters
+        ----------
+        batch : waveforms at `sample_rate`.
+
+        Returns
+        -------
+        Features [B, samples, 1], zero after the end of a clip.
+        """
+        inside = torch.arange(batch.waves.shape[1], device=batch.waves.device) < batch.lengths[:, None]
+        return Features((batch.waves * inside)[..., None], batch.lengths)
+
+    def embed(self, features: Features) -> Tokens:
+        """Compute the tokens, each length by itself.
+
+        Parameters
+        ----------
+        features : the output of `front_end`.
+
+        Returns
+        -------
+        Tokens [B, L, T, F, D].
+        """
+        return by_length(features.x, features.lengths, self._computed)
+
+    def depth_groups(self) -> list[list[nn.Parameter]]:
+        """Put all parameters into one group, because the depth of a foreign model is not known."""
+        return [list(self.parameters())]
+
+    @classmethod
+    def control_options(cls, options: Mapping[str, Any]) -> dict[str, Any] | None:  # noqa: ARG003
+        """Return None: how the weights of a foreign model are initialised is not known."""
+        return None

@@ -1,0 +1,157 @@
+"""The encoder `timm`: a vision transformer of timm over a log-mel image. It needs `pip install "otoscope[timm]"`."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from otoscope.audio.fbank import fbank, frame_count
+from otoscope.encoders._hf_source import randomly_initialised
+from otoscope.encoders._lengths import Maps, joined, window_starts
+from otoscope.encoders.base import Encoder, Features, register
+from otoscope.types import AudioBatch, Tokens, TokenShape
+
+RATE, HOP, FRAME = 16000, 160, 400
+
+
+@register("timm")
+class Timm(Encoder):
+    """A vision transformer of timm whose input is an image of one channel, [frames, bins]; every block is a layer.
+
+    The front end is Kaldi's log-mel filter bank (25 ms, 10 ms, Hann window) at 16 kHz, as `(x - mean) / std`, padded
+    with zeros before that. Long clips are cut into windows, whose tokens are joined on one time axis. The last layer is
+    the output after the final norm.
+
+    Parameters
+    ----------
+    model : name of a model, such as "hf_hub:gaunernst/vit_base_patch16_1024_128.audiomae_as2m".
+    weights : "pretrained", or "random" for the same architecture without training, as a control.
+    seed : seed of the random weights.
+    mean, std : statistics of the log-mel frames; the default is that of Audio-MAE and AST.
+
+    Raises
+    ------
+    ImportError : when timm is not installed.
+    ValueError : when an option or the model is not valid.
+    """
+
+    revision = 1
+    written = "model"
+    padding_neutral = True
+    sample_rate = RATE
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        weights: str = "pretrained",
+        seed: int = 0,
+        mean: float = -4.2677393,
+        std: float = 9.1379948,
+    ) -> None:
+        super().__init__()
+        if weights not in ("pretrained", "random"):
+            raise ValueError(f"encoder 'timm': weights={weights!r}; allowed: 'pretrained', 'random'")
+        self.control, self._mean, self._std = weights == "random", mean, std
+        self.body = _model(model, not self.control, seed)
+        self.length, self.bins = _input_size(model, self.body)
+        self._hop = self.length * HOP
+        with torch.no_grad():
+            x, cls = self.eval()._maps(torch.zeros(1, self.length, self.bins), torch.tensor([self.length]))
+        self._steps = x.shape[2]
+        self.shape = TokenShape(x.shape[1], x.shape[3], x.shape[4], cls is not None, self._steps * RATE / self._hop)
+        self.front_end_id = f"timm-kaldi{self.bins}-{mean:g}-{std:g}-window{self.length}"
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of all weights and buffers and of the printed structure of the model."""
+        return hashlib.sha256(f"{super().digest} {self.body}".encode()).hexdigest()
+
+    def front_end(self, batch: AudioBatch) -> Features:
+        """Compute log-mel images, window after window.
+
+        Parameters
+        ----------
+        batch : waveforms at 16 kHz.
+
+        Returns
+        -------
+        Features [B, windows * frames, bins].
+        """
+        clips = [self._clip(wave[:length]) for wave, length in zip(batch.waves, batch.lengths.tolist(), strict=True)]
+        lengths = torch.tensor([frames for _, frames in clips], device=batch.lengths.device)
+        return Features(nn.utils.rnn.pad_sequence([x for x, _ in clips], True), lengths)
+
+    def _clip(self, wave: Tensor) -> tuple[Tensor, int]:
+        """The features of one clip and its number of valid frames."""
+        window = (self.length - 1) * HOP + FRAME
+        parts = [wave[start : start + window] for start in window_starts(len(wave), window, self._hop)]
+        images = []
+        for part in parts:
+            x = fbank(part[None], bins=self.bins)[0, : self.length]
+            images.append((functional.pad(x, (0, 0, 0, self.length - len(x))) - self._mean) / self._std)
+        return torch.cat(images), (len(parts) - 1) * self.length + min(self.length, frame_count(len(parts[-1])))
+
+    def embed(self, features: Features) -> Tokens:
+        """Compute the tokens of every block.
+
+        Parameters
+        ----------
+        features : the output of `front_end`.
+
+        Returns
+        -------
+        Tokens [B, L, T, F, D], with cls [B, L, D] where the model has one.
+        """
+        return joined(features.x, features.lengths, self.length, self._count_steps, self._maps)
+
+    def _count_steps(self, frames: Tensor) -> Tensor:
+        return -(-frames * self._steps // self.length)
+
+    def _maps(self, x: Tensor, frames: Tensor) -> Maps:  # noqa: ARG002
+        """Maps of images [B, frames, bins]."""
+        last, states = self.body.forward_intermediates(x[:, None], return_prefix_tokens=True, output_fmt="NCHW")
+        maps = [state[0] if isinstance(state, tuple) else state for state in states]
+        prefixes = [state[1] for state in states if isinstance(state, tuple)]
+        D, T, F = maps[-1].shape[1:]
+        grids = [grid.permute(0, 2, 3, 1) for grid in maps[:-1]]
+        grids.append(last[:, -T * F :].reshape(len(x), T, F, D))
+        if not prefixes or not prefixes[0].shape[1]:
+            return torch.stack(grids, 1), None
+        return torch.stack(grids, 1), torch.stack([*(prefix[:, 0] for prefix in prefixes[:-1]), last[:, 0]], 1)
+
+    def depth_groups(self) -> list[list[nn.Parameter]]:
+        """Group the parameters: everything before the blocks, then each block; the final norm is in the last group."""
+        blocks = [list(block.parameters()) for block in self.body.blocks]
+        blocks[-1] += list(self.body.norm.parameters())
+        inside = {id(parameter) for block in blocks for parameter in block}
+        return [[p for p in self.body.parameters() if id(p) not in inside], *blocks]
+
+
+def _model(name: str, pretrained: bool, seed: int) -> Any:
+    """The model without a classifier."""
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError("encoder 'timm' needs timm: pip install \"otoscope[timm]\"") from error
+
+    def build(pretrained: bool) -> Any:
+        return timm.create_model(name, pretrained=pretrained, num_classes=0)
+
+    body = build(True) if pretrained else randomly_initialised(build, False, seed)
+    missing = [part for part in ("forward_intermediates", "blocks", "norm") if not hasattr(body, part)]
+    if missing:
+        raise ValueError(f"encoder 'timm': {name} has no {' or '.join(missing)}; choose a vision transformer")
+    return body
+
+
+def _input_size(name: str, body: Any) -> tuple[int, int]:
+    """The number of frames and of bins; raise `ValueError` unless the input has one channel."""
+    channels, frames, bins = dict(body.pretrained_cfg).get("input_size", (0, 0, 0))
+    if channels != 1:
+        raise ValueError(f"encoder 'timm': the input of {name} has {channels} channels; a log-mel image has one")
+    return int(frames), int(bins)

@@ -1,0 +1,82 @@
+"""The encoder `xares`: a class written for X-ARES (Zhang et al., Interspeech 2025)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from otoscope.encoders._bridge import WaveformEncoder, check_file, class_of, module_of, source_digest
+from otoscope.encoders._lengths import Maps
+from otoscope.encoders.base import register
+
+
+@register("xares")
+class Xares(WaveformEncoder):
+    """A torch module in a file whose class name ends in `Encoder`; one layer, F = 1.
+
+    It has `sampling_rate`, `output_dim` and `hop_size_in_ms`, and maps waveforms [B, S] to embeddings [B, T, D]. The
+    code of the file is executed, so give only files that you trust. The weights and the file are part of the identity.
+
+    Parameters
+    ----------
+    file : path of the .py file.
+    cls : name of the class; None if the file defines one class whose name ends in `Encoder`.
+
+    Raises
+    ------
+    FileNotFoundError : when there is no such file.
+    ValueError : when the class does not have the interface.
+    """
+
+    revision = 1
+    provenance = ("file",)
+    written = "file:cls"
+
+    def __init__(self, *, file: str, cls: str | None = None) -> None:
+        super().__init__()
+        module = module_of("xares", file)
+        found = class_of("xares", module, cls, nn.Module, "" if cls else "Encoder")
+        self.model = found()
+        missing = [n for n in ("sampling_rate", "output_dim", "hop_size_in_ms") if not hasattr(self.model, n)]
+        if missing:
+            raise ValueError(f"encoder 'xares': {found.__name__} lacks {' and '.join(missing)}; see X-ARES")
+        self.sample_rate = int(self.model.sampling_rate)
+        self._code = f"{found.__name__} {source_digest(module)}"
+        self.front_end_id = f"xares-{self.sample_rate}"
+        self.shape = self.measure(1000 / float(self.model.hop_size_in_ms))
+        if self.shape.dim != self.model.output_dim:
+            raise ValueError(
+                f"encoder 'xares': {found.__name__} declares output_dim={self.model.output_dim}, but its embeddings "
+                f"have width {self.shape.dim}"
+            )
+
+    @classmethod
+    def check_weights(cls, options: Mapping[str, Any]) -> None:
+        """Check that the file exists.
+
+        Parameters
+        ----------
+        options : options of this encoder.
+
+        Raises
+        ------
+        FileNotFoundError : when it is missing.
+        """
+        check_file(cls.name, options.get("file", ""))
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the weights and of the file."""
+        return hashlib.sha256(f"{super().digest} {self._code}".encode()).hexdigest()
+
+    def maps(self, waves: Tensor) -> Maps:
+        """The embeddings as one layer [B, 1, T, 1, D].
+
+        Parameters
+        ----------
+        waves : float [B, S].
+        """
+        return self.model(waves)[:, None, :, None], None
