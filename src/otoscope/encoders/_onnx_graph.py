@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -91,8 +92,11 @@ class Graph:
         self.file = Path(file)
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         available = onnxruntime.get_available_providers()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 4  # errors are raised
+        providers = [name for name in wanted if name in available]
         try:
-            self._session = onnxruntime.InferenceSession(file, providers=[name for name in wanted if name in available])
+            self._session = onnxruntime.InferenceSession(file, options, providers=providers)
         except Exception as error:
             raise _refused(error, f"onnxruntime cannot read {file}") from error
         inputs = self._session.get_inputs()
