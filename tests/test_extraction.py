@@ -157,7 +157,7 @@ extract_quietly(Fatal(), Slow(), {folder!r}, loader_workers=2)
 @needs_fork
 def test_workers_end_with_a_main_process_that_is_killed(tmp_path):
     code = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "b"))
-    run = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, timeout=60, text=True)
+    run = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, timeout=300, text=True)
     assert run.returncode == -signal.SIGKILL
     workers = {int(line) for line in run.stdout.split()}
     assert len(workers) == 2  # both have closed stdout, else run() would not have returned
@@ -423,3 +423,29 @@ def test_tokens_are_returned_on_the_cpu_with_the_requested_layers():
     tokens = frozen.encode(clips, [frozen.load(clip) for clip in clips], (2, 0))
     expected = encode_separately(Toy(), clips[0]).select_layers((2, 0))
     torch.testing.assert_close(tokens.x[:1], expected.x, equal_nan=True)
+
+
+def test_front_ends_on_a_device_compute_batches_of_waveforms():
+    """As beside a GPU, but on the CPU."""
+    clips, frozen, device = (
+        Sounds(lengths=(50, 60)).clips("train")[:2],
+        FrozenEncoder(Neutral()),
+        FrozenEncoder(Neutral()),
+    )
+    device.loads_features = False
+    loaded = [device.load(clip) for clip in clips]
+    assert all(np.array_equal(each.wave, clip.audio) for each, clip in zip(loaded, clips, strict=True))
+    assert [each.values for each in loaded] == [each.samples for each in loaded] == [50, 60]
+    tokens, expected = device.encode(clips, loaded), frozen.encode(clips, [frozen.load(clip) for clip in clips])
+    torch.testing.assert_close(tokens.x, expected.x, equal_nan=True)
+    assert torch.equal(tokens.mask, expected.mask)
+
+
+@needs_fork
+def test_workers_send_waveforms_to_an_encoder_on_a_device():
+    clips, frozen = Sounds(counts=(30, 1, 1)).clips("train"), FrozenEncoder(Toy())
+    frozen.loads_features = False
+    with _loader.loaded(clips, frozen, 2) as in_order:
+        for clip, loaded in zip(clips, in_order, strict=True):
+            assert loaded.features is None
+            assert np.array_equal(loaded.wave, clip.audio)

@@ -74,11 +74,17 @@ class FrozenEncoder:
     encoder : Encoder. The frozen encoder.
     compiled : bool. Whether `embed` is compiled by torch.compile.
     watch : Stopwatch. It measures "audio", "front end" and "encoder".
+
+    Attributes
+    ----------
+    device : torch.device. Where the encoder computes.
+    loads_features : bool. Whether `load` computes features; else `encode` does.
     """
 
     def __init__(self, encoder: Encoder, *, compiled: bool = False, watch: Stopwatch | None = None) -> None:
         self.encoder, self.watch = encoder, watch or Stopwatch()
         self.device = device_of(encoder)
+        self.loads_features = self.device.type == "cpu"
         self._embed = torch.compile(encoder.embed) if compiled else encoder.embed
 
     def load(self, clip: Clip) -> Loaded:
@@ -104,7 +110,7 @@ class FrozenEncoder:
         clip : Clip. The clip, for messages.
         wave : float32 [S]. Its waveform at the rate of the encoder.
         """
-        if self.device.type != "cpu":
+        if not self.loads_features:
             return Loaded(len(wave), wave, None)
         with naming_clips([clip]), self.encoder.inference(), self.watch.measure("front end"):
             return Loaded(len(wave), None, self.encoder.front_end(AudioBatch.of([wave], self.encoder.sample_rate)))
@@ -138,7 +144,7 @@ class FrozenEncoder:
     def _features(self, loaded: Sequence[Loaded]) -> Features:
         """The features of a batch."""
         with self.watch.measure("front end"):
-            if self.device.type == "cpu":
+            if self.loads_features:
                 return Features.joined([each.features for each in loaded if each.features is not None])
             batch = AudioBatch.of([each.wave for each in loaded if each.wave is not None], self.encoder.sample_rate)
             batch = AudioBatch(batch.waves.to(self.device), batch.lengths.to(self.device), batch.rate)
