@@ -128,7 +128,7 @@ def test_ast_with_a_shorter_window_keeps_the_first_positions(checkpoints: dict[s
 
 
 def test_whisper_equals_the_encoder_whisper(checkpoints: dict[str, str]) -> None:
-    for options in ({}, {"window": 0.5}, {"pool": 3}):
+    for options in ({}, {"window": 0.5}, {"pool": 3}, {"weights": "random"}):
         hf, whisper = (encoders.create(name, path=checkpoints["whisper"], **options) for name in ("hf", "whisper"))
         waves = [noise(8000), noise(2345, 1)]
         one, other = (encoder.encode(AudioBatch.of(waves, 16000)) for encoder in (hf, whisper))
@@ -256,6 +256,14 @@ def test_long_clips_are_windows_on_one_time_axis(
         expected = torch.stack([alone.cls[0] for alone in windows if alone.cls is not None]).mean(0)
         assert torch.allclose(tokens.cls[0], expected, atol=1e-4)
     assert torch.allclose(tokens.x[1, :, : int(tokens.mask[1].sum())], encode(encoder, noise(rate, 1)).x[0], atol=1e-4)
+
+
+def test_clips_cost_whole_windows(checkpoints: dict[str, str]) -> None:
+    ast, waves = (HuggingFace(path=checkpoints[name]) for name in ("ast", "wav2vec2"))
+    window, hop = 20480, 19200  # 1.28 s and 1.2 s
+    lengths = [ast.padded_length(samples) for samples in (1, window, window + 1, window + hop)]
+    assert lengths == [window, window, 2 * window, 2 * window]
+    assert waves.padded_length(1234) == 1234
 
 
 def test_masking_and_skipped_layers_of_training_are_disabled(checkpoints: dict[str, str], tmp_path: Path) -> None:

@@ -231,7 +231,9 @@ def test_checkpoints_of_another_model(whisper_path: str, tmp_path: Path) -> None
         Whisper(path=str(tmp_path / "vit"))
     deeper = Path(save_whisper(tmp_path / "deeper", encoder_layers=3))
     (deeper / "model.safetensors").write_bytes((Path(whisper_path) / "model.safetensors").read_bytes())
-    with pytest.raises(ValueError, match=r"15 weights of WhisperEncoder are missing in .*deeper .*, such as layers\.2"):
+    with pytest.raises(
+        ValueError, match=r"15 weights of WhisperModel are missing in .*deeper .*, such as encoder\.layers\.2"
+    ):
         Whisper(path=str(deeper))
 
 

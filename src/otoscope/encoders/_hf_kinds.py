@@ -22,12 +22,14 @@ class Kind:
     reader : how it is fed and read.
     settings : where config.json of a complete model has the settings of the audio part.
     prefix : prefix of the names of its weights in a complete model, a regular expression.
+    part : name of the module of `model` that is the audio part; "" for all of it.
     """
 
     model: str
     reader: type[Reader]
     settings: tuple[str, ...] = ()
     prefix: str = ""
+    part: str = ""
 
 
 _AUDIO, _TOWER = ("audio_config",), "audio_tower"
@@ -55,7 +57,7 @@ KINDS = {
     "wav2vec2-bert": Kind("Wav2Vec2BertModel", Frames),
     "wav2vec2-conformer": Kind("Wav2Vec2ConformerModel", Equal),
     "wavlm": Kind("WavLMModel", Equal),
-    "whisper": Kind("models.whisper.modeling_whisper:WhisperEncoder", Speech, (), "encoder"),
+    "whisper": Kind("WhisperModel", Speech, part="encoder"),
 }
 """The kinds that are known, by `model_type` in config.json."""
 
@@ -93,7 +95,10 @@ def build(source: Source, random: bool, seed: int) -> tuple[Any, dict[str, Any],
     except (AttributeError, ImportError) as error:
         raise source.refused(f"{kind.model} is not in the installed transformers; upgrade transformers") from error
     config = model.config_class.from_dict(settings | {k: v for k, v in UNTRAINED.items() if k in _known(model)})
-    body = randomly_initialised(model, config, seed) if random else source.pretrained(model, config, kind.prefix)
+    if random:
+        body = randomly_initialised(model, config, seed).get_submodule(kind.part)
+    else:
+        body = source.pretrained(model, config, kind.prefix, part=kind.part)
     return body, relevant(settings), kind.reader
 
 

@@ -100,7 +100,7 @@ class Source:
                 f"of the model, for instance with save_pretrained of its feature extractor ({_first_line(error)})"
             ) from error
 
-    def pretrained(self, model: Any, config: Any, prefix: str = "", *, pickles: bool = True) -> Any:
+    def pretrained(self, model: Any, config: Any, prefix: str = "", *, part: str = "", pickles: bool = True) -> Any:
         """Load the weights of a model into the class `model`, in float32 and evaluation mode.
 
         Parameters
@@ -108,6 +108,7 @@ class Source:
         model : a class of transformers.
         config : its configuration.
         prefix : prefix of the names of its weights in a complete model, a regular expression.
+        part : name of the module of `model` that is returned; "" for the model itself. Other weights may be missing.
         pickles : whether a pickle is read where there are no safetensors, with `weights_only=True`, which executes no
             code.
 
@@ -127,7 +128,8 @@ class Source:
                 output_loading_info=True,
                 **self.arguments,
             )
-        missing, unexpected = sorted(loading["missing_keys"]), sorted(loading["unexpected_keys"])
+        missing = sorted(name for name in loading["missing_keys"] if name.startswith(part))
+        unexpected = sorted(loading["unexpected_keys"])
         if missing or loading["mismatched_keys"]:
             names = missing or sorted(str(entry[0]) for entry in loading["mismatched_keys"])
             raise self.refused(
@@ -136,7 +138,7 @@ class Source:
                 + (f", such as {unexpected[0]}" if unexpected else "")
                 + "; give the complete checkpoint of this model"
             )
-        return body.eval()
+        return body.get_submodule(part).eval()
 
 
 def check_folder(encoder: str, options: Mapping[str, Any]) -> None:

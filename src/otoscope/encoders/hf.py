@@ -157,12 +157,25 @@ class HuggingFace(Encoder):
         if reader.window is None:
             features = self._features(wave)
             return features, reader.frames(len(wave), features)
-        steps = int(self._count_steps(torch.tensor([reader.length])))
-        starts = window_starts(len(wave), reader.window, round(steps * self.sample_rate / reader.frame_rate))
-        windows = [wave[start : start + reader.window] for start in starts]
+        windows = [wave[start : start + reader.window] for start in self._starts(len(wave), reader.window)]
         maps = [self._features(window) for window in windows]
         valid = (len(maps) - 1) * reader.length + reader.frames(len(windows[-1]), maps[-1])
         return np.concatenate([np.pad(m, ((0, reader.length - len(m)), (0, 0))) for m in maps]), valid
+
+    def _starts(self, samples: int, window: int) -> range:
+        """The starts of the windows of a clip. Their hop is the duration of the tokens of a window."""
+        steps = int(self._count_steps(torch.tensor([self.reader.length])))
+        return window_starts(samples, window, round(steps * self.sample_rate / self.reader.frame_rate))
+
+    def padded_length(self, samples: int) -> int:
+        """Return the length of the windows of a clip, or its own where there are none.
+
+        Parameters
+        ----------
+        samples : length of a clip in samples.
+        """
+        window = self.reader.window
+        return samples if window is None else window * len(self._starts(samples, window))
 
     def _features(self, wave: Wave) -> np.ndarray[Any, Any]:
         """The features of one window."""

@@ -145,6 +145,15 @@ class Onnx(WaveformEncoder):
         x = fbank(wave[None], bins=self._input.bins, rate=self.sample_rate)[0]
         return (x - self._mean) / self._std
 
+    def padded_length(self, samples: int) -> int:
+        """Return the length of the windows of a clip, or its own where there are none.
+
+        Parameters
+        ----------
+        samples : length of a clip in samples.
+        """
+        return self.window * len(window_starts(samples, self.window, self._hop)) if self.window else samples
+
     def embed(self, features: Features) -> Tokens:
         """Run the graph.
 

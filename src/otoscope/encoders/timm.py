@@ -59,7 +59,7 @@ class Timm(Encoder):
         self.control, self._mean, self._std = weights == "random", mean, std
         self.body = _model(model, not self.control, seed)
         self.length, self.bins = _input_size(model, self.body)
-        self._hop = self.length * HOP
+        self._hop, self._window = self.length * HOP, (self.length - 1) * HOP + FRAME
         with torch.no_grad():
             x, cls = self.eval()._maps(torch.zeros(1, self.length, self.bins), torch.tensor([self.length]))
         self._steps = x.shape[2]
@@ -88,13 +88,22 @@ class Timm(Encoder):
 
     def _clip(self, wave: Tensor) -> tuple[Tensor, int]:
         """The features of one clip and its number of valid frames."""
-        window = (self.length - 1) * HOP + FRAME
-        parts = [wave[start : start + window] for start in window_starts(len(wave), window, self._hop)]
+        starts = window_starts(len(wave), self._window, self._hop)
+        parts = [wave[start : start + self._window] for start in starts]
         images = []
         for part in parts:
             x = fbank(part[None], bins=self.bins)[0, : self.length]
             images.append((functional.pad(x, (0, 0, 0, self.length - len(x))) - self._mean) / self._std)
         return torch.cat(images), (len(parts) - 1) * self.length + min(self.length, frame_count(len(parts[-1])))
+
+    def padded_length(self, samples: int) -> int:
+        """Return the length of the windows of a clip.
+
+        Parameters
+        ----------
+        samples : length of a clip in samples.
+        """
+        return self._window * len(window_starts(samples, self._window, self._hop))
 
     def embed(self, features: Features) -> Tokens:
         """Compute the tokens of every block.

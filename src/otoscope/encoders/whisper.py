@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from otoscope.audio.mel import mel_spectrogram
-from otoscope.encoders._hf_source import Source, check_folder, model_class, randomly_initialised
+from otoscope.encoders._hf_source import Source, check_folder, randomly_initialised
 from otoscope.encoders._hf_windows import fix_positions
 from otoscope.encoders._lengths import pooled, valid_part
 from otoscope.encoders.base import Encoder, Features, register
@@ -25,7 +25,6 @@ from otoscope.types import AudioBatch, Tokens, TokenShape
 RATE, FRAME, HOP = 16000, 400, 160
 STRIDE = 2  # frames per token, the stride of the second convolution
 FLOOR, RANGE = 1e-10, 8.0  # smallest power; dynamic range in decades
-ENCODER = "models.whisper.modeling_whisper:WhisperEncoder"
 
 
 def log_mel(waves: Tensor, bins: int) -> Tensor:
@@ -222,4 +221,4 @@ def _body(source: Source, random: bool, seed: int) -> Any:
     config = WhisperConfig.from_dict(content)
     if random:
         return randomly_initialised(WhisperModel, config, seed).encoder
-    return source.pretrained(model_class(ENCODER), config, "encoder", pickles=False)
+    return source.pretrained(WhisperModel, config, part="encoder", pickles=False)
