@@ -31,7 +31,7 @@ from otoscope.bank._batches import BatchLimit, equal_length_batches, padded_batc
 from otoscope.bank._encode import FrozenEncoder
 from otoscope.bank.extraction import read_extractions
 from otoscope.types import AudioBatch, Tokens
-from toys import Ear, Tones
+from toys import Ear, Tones, run_toy
 
 MANY = (30, 3, 4)
 """With so many clips, the 14th is decoded by workers only: the size is estimated from the others."""
@@ -329,7 +329,7 @@ def test_the_encoder_is_compiled_on_request(tmp_path, monkeypatch):
 
     def compile(function):
         compiled.append(function)
-        return lambda features: replace_cls(function(features), 7)
+        return lambda features, layers: replace_cls(function(features, layers), 7)
 
     def replace_cls(tokens, value):
         return Tokens(tokens.x, tokens.mask, torch.full_like(tokens.cls, value))
@@ -449,3 +449,28 @@ def test_workers_send_waveforms_to_an_encoder_on_a_device():
         for clip, loaded in zip(clips, in_order, strict=True):
             assert loaded.features is None
             assert np.array_equal(loaded.wave, clip.audio)
+
+
+# The command line
+
+
+@pytest.mark.usefixtures("isolated_registries")
+def test_the_command_line_passes_all_options(tmp_path, monkeypatch):
+    from conftest import TOY_PLUGIN
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy.py").write_text(TOY_PLUGIN)
+    options = ["--batch-size", "3", "--batch-seconds", "2.5", "--shard-clips", "20", "--loader-workers", "0"]
+    assert run_toy("extract", "--bank", "b", *options, "--autocast", "bfloat16") == 0
+    bank = banks.open(tmp_path / "b")
+    (extraction,) = bank.extractions
+    assert (extraction.batch_size, extraction.batch_seconds, extraction.loader_workers) == (3, 2.5, 0)
+    assert (bank.identity.shard_clips, bank.identity.encoder_options) == (20, '{"autocast": "bfloat16"}')
+    assert not extraction.compiled
+
+
+@pytest.mark.parametrize("option", [["--batch-seconds", "0"], ["--batch-seconds", "nan"], ["--loader-workers", "-1"]])
+def test_the_command_line_refuses_numbers_that_make_no_sense(option, capsys):
+    with pytest.raises(SystemExit):
+        run_toy("extract", *option)
+    assert f"argument {option[0]}: {option[1]!r} is not a" in capsys.readouterr().err

@@ -39,6 +39,23 @@ def test_a_long_clip_is_encoded_window_by_window() -> None:
     torch.testing.assert_close(tokens.cls, torch.stack([part.cls for part in parts]).mean(0))
 
 
+@pytest.mark.parametrize("layers", [[0], [1, 0], [0, 1]])
+def test_many_windows_are_encoded_in_parts_with_the_requested_layers(monkeypatch, layers) -> None:
+    encoder, sizes = Small(weights="random"), []
+    batch = AudioBatch.of(
+        [torch.randn(n, generator=torch.Generator().manual_seed(n)).numpy() for n in (20000, 39000)], 8000
+    )
+    whole = encoder.encode(batch).select_layers(layers)
+    forward = encoder.body.forward
+    monkeypatch.setattr(encoder.body, "forward", lambda x, frames: (sizes.append(len(x)), forward(x, frames))[1])
+    monkeypatch.setattr("otoscope.encoders.catalog._ported._TOGETHER", 4)
+    with encoder.inference():
+        parts = encoder.embed_layers(encoder.front_end(batch), layers)
+    assert sizes == [4, 4, 2]
+    for name in ("x", "cls", "mask"):
+        torch.testing.assert_close(getattr(parts, name), getattr(whole, name))
+
+
 class Overlapping(SmallBody):
     """Its patches reach into the next step, so that the last one is missing."""
 

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -72,7 +73,7 @@ class FrozenEncoder:
     Parameters
     ----------
     encoder : Encoder. The frozen encoder.
-    compiled : bool. Whether `embed` is compiled by torch.compile.
+    compiled : bool. Whether the encoder is compiled by torch.compile.
     watch : Stopwatch. It measures "audio", "front end" and "encoder".
 
     Attributes
@@ -85,7 +86,7 @@ class FrozenEncoder:
         self.encoder, self.watch = encoder, watch or Stopwatch()
         self.device = device_of(encoder)
         self.loads_features = self.device.type == "cpu"
-        self._embed = torch.compile(encoder.embed) if compiled else encoder.embed
+        self._embed = torch.compile(encoder.embed_layers) if compiled else encoder.embed_layers
 
     def load(self, clip: Clip) -> Loaded:
         """Decode and resample a clip, and compute its features on the CPU.
@@ -132,13 +133,12 @@ class FrozenEncoder:
         ------
         BankError : when the tokens do not have the shape that the encoder declares.
         """
+        chosen = tuple(range(self.encoder.shape.layers) if layers is None else layers)
         with naming_clips(clips), self.encoder.inference():
             features = self._features(loaded)
             with self.watch.measure("encoder"):
-                tokens = self.encoder.embed_as(features, self._embed)
-                self._check(tokens, len(clips))
-                if layers is not None and tuple(layers) != tuple(range(tokens.x.shape[1])):
-                    tokens = tokens.select_layers(layers)
+                tokens = self.encoder.embed_as(features, partial(self._embed, layers=chosen))
+                self._check(tokens, len(clips), len(chosen))
                 return tokens.to("cpu")
 
     def _features(self, loaded: Sequence[Loaded]) -> Features:
@@ -157,10 +157,10 @@ class FrozenEncoder:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def _check(self, tokens: Tokens, clips: int) -> None:
+    def _check(self, tokens: Tokens, clips: int, layers: int) -> None:
         """Raise `BankError` unless the tokens have the shape that the encoder declares."""
         name, actual, shape = self.encoder.name, tokens.x.shape, self.encoder.shape
-        if (actual[0], actual[1], *actual[3:]) != (clips, shape.layers, shape.freq, shape.dim):
+        if (actual[0], actual[1], *actual[3:]) != (clips, layers, shape.freq, shape.dim):
             raise BankError(
                 f"encoder {name!r} declares {shape}, but for {clips} clips "
                 f"it returned x [B, L, T, F, D] = {list(actual)}; correct its `shape` or its `embed`"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from otoscope.cli import banking, benching, checking, commands, data, layers, named_encoders, reading
+from otoscope.cli import banking, benching, checking, commands, data, extracting, layers, named_encoders, reading
 from otoscope.cli._shared_arguments import (
     add_allow_shared,
     add_common_clips,
@@ -26,10 +26,7 @@ from otoscope.cli._shared_arguments import (
     add_search,
     add_training,
     add_trust_remote_code,
-    bank_layers,
     count,
-    count_or_zero,
-    positive,
     read_layers,
 )
 
@@ -72,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     named_encoders.add_arguments(
         command("encoders", named_encoders.list_, "list and describe named encoders, and get or convert their weights")
     )
-    _extract(command("extract", commands.extract, "encode a data set and store its tokens in a bank"))
+    extracting.add_arguments(command("extract", commands.extract, "encode a data set and store its tokens in a bank"))
     banking.add_arguments(command("bank", banking.bank, "verify the files of banks"))
     _probe(command("probe", benching.probe, "train and evaluate one probe on one encoder and data set"))
     _bench(command("bench", benching.bench, "compare encoders, data sets and probes; finished runs are not repeated"))
@@ -115,44 +112,6 @@ def _list(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(f"--{name}", type=count, default=default, metavar="N", help=f"{words} (default: {default})")
     add_plugin(parser)
-
-
-def _extract(parser: argparse.ArgumentParser) -> None:
-    add_pair(parser)
-    parser.add_argument("--splits", metavar="A,B", help="encode only these splits (default: all)")
-    kept = parser.add_mutually_exclusive_group()
-    kept.add_argument(
-        "--layers", type=bank_layers, default="last", help="last, all, or indices such as 0,5,-1 (default: last)"
-    )
-    kept.add_argument(
-        "--for",
-        dest="probes",
-        metavar="A,B",
-        help="store only what these probes read: layers, and token maps or their means",
-    )
-    parser.add_argument("--dtype", default="float16", help="float16, bfloat16, float32 or int8 (default: float16)")
-    parser.add_argument("--batch-size", type=count, default=16, metavar="N", help="clips per batch (default: 16)")
-    parser.add_argument(
-        "--batch-seconds",
-        type=positive,
-        default=320.0,
-        metavar="S",
-        help="seconds of audio per batch, padding included (default: 320)",
-    )
-    parser.add_argument(
-        "--loader-workers",
-        type=count_or_zero,
-        metavar="N",
-        help="processes that decode audio while the encoder computes (default: none for fewer than 256 clips, else up "
-        "to 16 beside a GPU and a quarter of the cores beside the CPU)",
-    )
-    parser.add_argument(
-        "--autocast",
-        choices=("bfloat16", "float16"),
-        help="precision in which the encoder computes; it changes the tokens, and is the encoder option autocast",
-    )
-    parser.add_argument("--compile", action="store_true", help="compile the encoder with torch.compile")
-    add_machine(parser)
 
 
 def _probe(parser: argparse.ArgumentParser) -> None:

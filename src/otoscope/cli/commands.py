@@ -80,6 +80,7 @@ def extract(arguments: argparse.Namespace) -> int:
         dtype=arguments.dtype,
         batch_size=arguments.batch_size,
         batch_seconds=arguments.batch_seconds,
+        shard_clips=arguments.shard_clips,
         loader_workers=arguments.loader_workers,
         compile=arguments.compile,
         progress=not arguments.quiet,

@@ -134,6 +134,20 @@ class Encoder(Identified, nn.Module, ABC):
         Tokens with x float [B, L, T, F, D], mask bool [B, T] and, where `shape.has_cls`, cls float [B, L, D].
         """
 
+    def embed_layers(self, features: Features, layers: Sequence[int]) -> Tokens:
+        """Compute the tokens of some layers; the extraction of a bank calls it.
+
+        The default selects from those that `embed` returns. An encoder with windows selects in each part of a long
+        clip, so that it never has all layers of the whole clip in memory.
+
+        Parameters
+        ----------
+        features : the output of `front_end`.
+        layers : indices of layers, in the order of the result.
+        """
+        tokens = self.embed(features)
+        return tokens if tuple(layers) == tuple(range(self.shape.layers)) else tokens.select_layers(layers)
+
     @abstractmethod
     def depth_groups(self) -> list[list[nn.Parameter]]:
         """Group all parameters by depth.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -34,6 +34,9 @@ from otoscope.encoders.catalog._checkpoint import (
 )
 from otoscope.encoders.catalog._classifier import Classifier
 from otoscope.types import AudioBatch, Tokens, TokenShape
+
+_TOGETHER = 64
+"""Windows that the body computes at once. It limits the memory that a long clip needs for all of its layers."""
 
 
 class Ported(Encoder):
@@ -185,13 +188,23 @@ class Ported(Encoder):
         Tokens [B, L, T, F, D], with cls [B, L, D] where the model has one. A time step is valid if any of its frames
         is.
         """
+        return self.embed_layers(features, range(self.shape.layers))
+
+    def embed_layers(self, features: Features, layers: Sequence[int]) -> Tokens:
+        """Compute the tokens of some layers, as `embed`, for at most `_TOGETHER` windows at once.
+
+        Parameters
+        ----------
+        features : the output of `front_end`.
+        layers : indices of layers, in the order of the result.
+        """
         steps = round(self.window_samples / (self.step * self.sample_rate))
         per_window = steps * self.frames_per_step
         B, total, bins = features.x.shape
         windows = total // per_window
         starts = torch.arange(windows, device=features.x.device) * per_window
         frames = (features.lengths[:, None] - starts).clamp(1, per_window).flatten()
-        x, cls = self.body(features.x.reshape(B * windows, per_window, bins), frames)
+        x, cls = self._outputs(features.x.reshape(B * windows, per_window, bins), frames, list(layers))
         L, T, F, D = x.shape[1:]
         x = x.view(B, windows, L, T, F, D).transpose(1, 2).reshape(B, L, windows * T, F, D)
         first = torch.arange(T, device=x.device) * self.frames_per_step
@@ -200,6 +213,18 @@ class Ported(Encoder):
             present = (starts < features.lengths[:, None]).to(cls)[:, :, None, None]
             cls = (cls.view(B, windows, L, D) * present).sum(1) / present.sum(1)
         return Tokens(x, mask, cls)
+
+    def _outputs(self, windows: Tensor, frames: Tensor, layers: list[int]) -> tuple[Tensor, Tensor | None]:
+        """The outputs of the body for windows [n, frames, bins], part by part, for the selected layers."""
+        everything = layers == list(range(self.shape.layers))
+        outputs = []
+        for start in range(0, len(windows), _TOGETHER):
+            x, cls = self.body(windows[start : start + _TOGETHER], frames[start : start + _TOGETHER])
+            outputs.append((x, cls) if everything else (x[:, layers], None if cls is None else cls[:, layers]))
+        if len(outputs) == 1:
+            return outputs[0]
+        cls_parts = [cls for _, cls in outputs if cls is not None]
+        return torch.cat([x for x, _ in outputs]), torch.cat(cls_parts) if cls_parts else None
 
     def depth_groups(self) -> list[list[nn.Parameter]]:
         """Group the parameters by depth, as the body does."""
