@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ class Reader(ABC):
     has_cls : whether there is a cls token.
     """
 
-    blocks: ClassVar[str] = "encoder.layers"
+    blocks: str = "encoder.layers"
     tail: tuple[str, ...] = ()
     window: int | None = None
     length: int = 0

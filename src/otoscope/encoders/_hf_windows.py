@@ -27,6 +27,8 @@ class Patches(Reader):
 
     def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
         super().__init__(body, extractor, None)
+        if not hasattr(body, "layers"):
+            self.blocks = "encoder.layer"  # before transformers 5
         config = body.config
         self.patch, self.stride = int(config.patch_size), int(config.time_stride)
         self.freq = (int(config.num_mel_bins) - self.patch) // int(config.frequency_stride) + 1
