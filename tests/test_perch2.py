@@ -190,3 +190,10 @@ def test_checkpointing_gives_the_same_gradient() -> None:
         encoder.embed(features).x.square().sum().backward()
         gradients.append([parameter.grad for parameter in encoder.parameters()])
     torch.testing.assert_close(*gradients)
+
+
+def test_random_weights_keep_the_size_of_values() -> None:
+    tokens = encode(Small(weights="random"), noise(160000)).x
+    assert 0.01 < float(tokens.std()) < 5
+    other = encode(Small(weights="random"), noise(160000, seed=8)).x
+    assert float((tokens - other).std()) > 0.1 * float(tokens.std())

@@ -21,6 +21,11 @@ from otoscope.encoders._body import Body
 REDUCTION = 4
 """Width of a block divided by that of the bottleneck of its gates."""
 
+AFTER_SWISH = 1.5
+"""Factor of random weights after a swish. The root mean square of a normal variable is 1.68 times that of its swish
+where its standard deviation is 1, and the square root of 2 times where it is large; of the values between them, this
+one gives outputs of EfficientNet-B3 whose size is neither lost nor grows with the depth."""
+
 
 class Stage(NamedTuple):
     """Blocks of one width.
@@ -104,7 +109,8 @@ class EfficientNetBody(Body):
     """An EfficientNet without its last pooling: a token for each place of the last map.
 
     Every gate sees the whole window, so that padding changes all tokens; windows therefore have one length. Random
-    weights are drawn as the authors do before training, with BatchNorm that changes nothing.
+    weights have the distribution of the authors, times a factor by which values keep their size after a swish and after
+    gates of 1/2, because there is no BatchNorm that would do so.
 
     Parameters
     ----------
@@ -123,11 +129,18 @@ class EfficientNetBody(Body):
                 channels = stage.width
         self.blocks = nn.ModuleList(blocks)
         self.head = nn.Conv2d(channels, config.dim, 1)
+        self._initialise()
+
+    def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 std = module.weight[0].numel() ** -0.5 / 0.8796256610342398  # of a normal distribution cut at 2
                 nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
                 nn.init.zeros_(cast(Tensor, module.bias))
+        with torch.no_grad():
+            for block in self.blocks:
+                cast(nn.Conv2d, block.filter).weight *= AFTER_SWISH
+                cast(nn.Conv2d, block.project).weight *= 2 * AFTER_SWISH
 
     def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, None]:  # noqa: ARG002
         """Compute the tokens.
