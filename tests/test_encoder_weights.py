@@ -90,6 +90,21 @@ def test_an_interrupted_download_is_continued(
     assert (models / "small.safetensors").is_file()
 
 
+def test_a_long_download_says_how_much_has_arrived(
+    models: Path,  # noqa: ARG001
+    server: Served,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr("otoscope.download._SECONDS", 0.0)
+    monkeypatch.setattr("otoscope.download._CHUNK", 1000)
+    size = len(server.files["a.pt"])
+    cls = _declare(monkeypatch, _source(server, "a.pt", size=size))
+    get_weights(cls, progress=lines.append)
+    assert len(lines) == 1 + -(-size // 1000)
+    assert lines[-1] == f"  {size / 1e6:,.0f} MB of {size / 1e6:,.0f} MB"
+
+
 def test_a_mirror_is_used_where_a_source_fails(models: Path, server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     server.files["page.pt"] = b"<html>sign in</html>"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
 _CHUNK = 1 << 20
+_SECONDS = 10.0
+"""Time between two lines about the progress."""
 _NAMES = {"md5": "MD5", "sha256": "SHA-256"}
 
 
@@ -20,7 +24,15 @@ class ChecksumError(ValueError):
     """A downloaded file is not the published one. It is removed."""
 
 
-def fetch(url: str, path: Path, *, md5: str = "", sha256: str = "", size: int | None = None) -> None:
+def fetch(
+    url: str,
+    path: Path,
+    *,
+    md5: str = "",
+    sha256: str = "",
+    size: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> None:
     """Download one file, or what is missing of it, and verify it.
 
     Parameters
@@ -30,6 +42,7 @@ def fetch(url: str, path: Path, *, md5: str = "", sha256: str = "", size: int | 
         `.part`.
     md5, sha256 : published checksums; "" where none is published.
     size : published number of bytes; None where it is not known.
+    progress : is called every ten seconds, with what has arrived.
 
     Raises
     ------
@@ -42,7 +55,7 @@ def fetch(url: str, path: Path, *, md5: str = "", sha256: str = "", size: int | 
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     try:
-        total = _receive(url, part)
+        total = _receive(url, part, progress or (lambda _: None))
     except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
         raise DownloadError(f"{url} cannot be downloaded: {error}; run the same command again to continue") from error
     arrived = part.stat().st_size
@@ -67,7 +80,7 @@ def _verify(url: str, part: Path, checksums: dict[str, str], size: int | None) -
         raise ChecksumError(f"{url} has {problem}; download it again")
 
 
-def _receive(url: str, part: Path) -> int | None:
+def _receive(url: str, part: Path, progress: Callable[[str], None]) -> int | None:
     """Append what is missing to a file; return the number of bytes of the whole, None where the server does not say."""
     present = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={present}-"} if present else {})
@@ -78,8 +91,14 @@ def _receive(url: str, part: Path) -> int | None:
             return present
         raise
     with response, part.open("ab" if response.status == 206 else "wb") as file:
+        arrived = present if response.status == 206 else 0
+        length = response.headers.get("Content-Length")
+        total = arrived + int(length) if length else None
+        announced = time.monotonic()
         while chunk := response.read(_CHUNK):
             file.write(chunk)
-        length = response.headers.get("Content-Length")
-    before = present if response.status == 206 else 0
-    return before + int(length) if length else None
+            arrived += len(chunk)
+            if time.monotonic() - announced >= _SECONDS:
+                announced = time.monotonic()
+                progress(f"  {arrived / 1e6:,.0f} MB" + (f" of {total / 1e6:,.0f} MB" if total else ""))
+    return total

@@ -19,7 +19,7 @@ def download(files: Sequence[Download], root: Path, *, progress: Callable[[str],
     ----------
     files : the files.
     root : folder of the data sets. Archives are kept in its subfolder `.downloads` until they are unpacked.
-    progress : is called with one line for each file.
+    progress : is called with one line for each file, and every ten seconds.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def download(files: Sequence[Download], root: Path, *, progress: Callable[[str],
             progress(f"downloading {file.url}")
         done.parent.mkdir(parents=True, exist_ok=True)
         archive = done.parent / file.name
-        fetch(file.url, archive, md5=file.md5)
+        fetch(file.url, archive, md5=file.md5, progress=progress)
         target.mkdir(parents=True, exist_ok=True)
         if file.unpacked:
             _unpack(archive, target)

@@ -118,7 +118,7 @@ def get_weights(
     ----------
     cls : the class of the encoder.
     offline : whether only files in the cache of huggingface_hub are used.
-    progress : is called with one line for each attempt and its failure.
+    progress : is called with one line for each attempt and its failure, and every ten seconds.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def get_weights(
             continue
         progress(f"downloading {source.url}" if cached is None else f"converting {cached}")
         try:
-            return _get(cls, source, cached)
+            return _get(cls, source, cached, progress)
         except (DownloadError, ChecksumError, CheckpointError) as error:
             failures.append(str(error))
             progress(f"  {error}")
@@ -146,13 +146,13 @@ def get_weights(
     )
 
 
-def _get(cls: type[Ported], source: Source, cached: Path | None) -> Stored:
+def _get(cls: type[Ported], source: Source, cached: Path | None, progress: Callable[[str], None]) -> Stored:
     """Download and convert the file of one source, or convert the cached one; its tensors must be those on record."""
     address = hashlib.sha256(source.url.encode()).hexdigest()[:8]
     folder = models_folder() / ".downloads" / f"{cls.name}-{address}"
     file = cached or folder / source.name
     if cached is None:
-        fetch(source.url, file, sha256=source.sha256, size=source.size)
+        fetch(source.url, file, sha256=source.sha256, size=source.size, progress=progress)
     try:
         stored = convert_weights(cls, file, folder / "converted.safetensors", source=source.url)
         if cls.card.tensors not in ("", stored.digest):
