@@ -117,7 +117,9 @@ class Graph:
         var = weights[f"batch_stats/{norm}/var"]
         scale = weights[f"params/{norm}/scale"] / (var + 1e-5).sqrt()
         shift = weights[f"params/{norm}/bias"] - weights[f"batch_stats/{norm}/mean"] * scale
-        self.node("Conv", f"{path}conv", weights[f"params/{module}/kernel"].permute(3, 2, 0, 1))
+        bias = torch.linspace(-1, 1, len(shift))  # as of a converter that has moved a part of the shift
+        shift = shift - bias * scale
+        self.node("Conv", f"{path}conv", weights[f"params/{module}/kernel"].permute(3, 2, 0, 1), bias)
         start = f"jax/{norm}/" if named else "jax/"
         self.node("Mul", f"{start}mul_{len(self.content)}", scale[None, :, None, None])
         self.node("Add", f"{start}add_{len(self.content)}", shift[None, :, None, None], inner=True)
