@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from helpers_banks import BLOCK, Sounds, Toy, every_kind, extract_quietly
 from otoscope import bank as banks
-from otoscope.bank.write import _format_bytes
+from otoscope.bank._folder import format_bytes
 
 
 def set_free_bytes(monkeypatch, free):
@@ -69,7 +69,7 @@ def test_the_size_is_estimated_once_for_extraction_and_plan(tmp_path, capsys, le
     bank = banks.extract(encoder, data, tmp_path / "b", **kind)
     announced = capsys.readouterr().err.splitlines()[0]
     assert f"{sum(estimate.clips.values())} clips of {estimate.longest} x 2 tokens" in announced
-    assert f": {_format_bytes(estimate.bytes)}, {_format_bytes(estimate.bytes)} still to write" in announced
+    assert f": {format_bytes(estimate.bytes)}, {format_bytes(estimate.bytes)} still to write" in announced
     if lengths != spread(480, 5):  # that clip is not among the eight that are decoded
         assert estimate.longest == max(lengths) // BLOCK
         assert bank.size.bytes == estimate.bytes

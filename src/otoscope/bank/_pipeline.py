@@ -73,6 +73,7 @@ def write_shards(
     *,
     check_space: Callable[[int], None],
     on_batch: Callable[[int], object],
+    stop: Callable[[], bool] = lambda: False,
 ) -> Extraction:
     """Encode the clips of shards and write the shards, one after another.
 
@@ -85,6 +86,7 @@ def write_shards(
     loading : Loading. How clips go through the encoder.
     check_space : callable. See `ShardWriter`.
     on_batch : callable. Called after each batch with its number of clips.
+    stop : callable. Asked before each shard; if it returns True, this shard and later ones are not written.
 
     Returns
     -------
@@ -98,11 +100,14 @@ def write_shards(
     clips = [clip for shard in shards for clip in shard.clips]
     device, start, samples = device_of(encoder), time.perf_counter(), 0
     workers = default_workers(len(clips), device) if loading.workers is None else loading.workers
-    watch = Stopwatch()
+    watch, encoded = Stopwatch(), 0
     frozen = FrozenEncoder(encoder, compiled=loading.compiled, watch=watch)
     batches = _batching(encoder, loading)
     with loaded(clips, frozen, workers) as in_order, ShardWriter(path, identity, check_space) as writer:
         for shard in shards:
+            if stop():
+                break
+            encoded += len(shard.clips)
             for rows, group in _groups(islice(in_order, len(shard.clips))):
                 samples += sum(clip.samples for clip in group)
                 for batch in batches([clip.samples for clip in group]):
@@ -116,7 +121,7 @@ def write_shards(
         with watch.measure("storing"):
             writer.wait()
     return Extraction(
-        clips=len(clips),
+        clips=encoded,
         audio_seconds=samples / encoder.sample_rate,
         seconds=dict(watch.seconds) | {"total": time.perf_counter() - start},
         device=str(device),

@@ -7,23 +7,18 @@ number of threads are the same; the rounding of a matrix product can depend on b
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from otoscope.bank._encode import check_repeatable
+from otoscope.bank._folder import check_free_space, format_bytes, free_bytes, is_complete, locked, write_clips
 from otoscope.bank._pipeline import Loading, Shard, write_shards
 from otoscope.bank._requirements import size_table, sizes_by_kind
-from otoscope.bank._shard import check_shard
-from otoscope.bank.errors import BankError, DamagedError, IncompleteError
+from otoscope.bank.errors import DamagedError, IncompleteError
 from otoscope.bank.extraction import append_extraction
 from otoscope.bank.identity import BankIdentity, Content, Layers
 from otoscope.bank.manifest import Manifest, bank_exists, check_identity
@@ -34,8 +29,6 @@ from otoscope.datasets.audio_report import reporting_audio
 from otoscope.datasets.checks import checked_clips
 from otoscope.datasets.doubts import warn_of_doubts
 from otoscope.encoders import Encoder
-from otoscope.files import replacing
-from otoscope.results.sealed import sealed_text
 from otoscope.types import Clip
 from otoscope.warning import warn
 
@@ -136,8 +129,8 @@ def extract(
     if progress:
         _announce(path, size, encoder)
     check_repeatable(encoder, clips[identity.splits[0]])
-    _check_free_space(path, size.missing_bytes(path))
-    with _locked(path, identity.splits):
+    check_free_space(path, size.missing_bytes(path))
+    with locked(path, identity.splits):
         if bank_exists(path):
             check_identity(path, identity, dataset)
         else:
@@ -166,80 +159,16 @@ def _announce(path: Path, size: BankSize, encoder: Encoder) -> None:
     print(
         f"bank {path}: {sum(size.clips.values())} clips of {size.longest} x {shape.freq} tokens{pooled} "
         f"width {shape.dim}, {shape.layers} of {encoder.shape.layers} layers in {identity.dtype}: "
-        f"{_format_bytes(size.bytes)}, {_format_bytes(size.missing_bytes(path))} still to write "
-        f"(all layers: {_format_bytes(sizes[identity.content, encoder.shape.layers, identity.dtype])}); "
-        f"{_format_bytes(_free_bytes(path))} free",
-        textwrap.indent(size_table(sizes, (identity.content, shape.layers, identity.dtype), _format_bytes), "  "),
+        f"{format_bytes(size.bytes)}, {format_bytes(size.missing_bytes(path))} still to write "
+        f"(all layers: {format_bytes(sizes[identity.content, encoder.shape.layers, identity.dtype])}); "
+        f"{format_bytes(free_bytes(path))} free",
+        textwrap.indent(size_table(sizes, (identity.content, shape.layers, identity.dtype), format_bytes), "  "),
         sep="\n",
         file=sys.stderr,
     )
 
 
-def _check_free_space(path: Path, needed: int) -> None:
-    """Raise `OSError` (ENOSPC) if the disk has less than `needed` bytes free."""
-    free = _free_bytes(path)
-    if needed > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"the bank needs {_format_bytes(needed)} more, but the disk has {_format_bytes(free)} free; delete files, "
-            "choose another disk, or store fewer layers or splits",
-            str(path),
-        )
-
-
-def _free_bytes(path: Path) -> int:
-    existing_folder = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
-    return shutil.disk_usage(existing_folder).free
-
-
-def _format_bytes(count: float) -> str:
-    """Format a number of bytes with three digits and a decimal unit."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
 # Writing
-
-
-@contextmanager
-def _locked(path: Path, splits: Sequence[str]) -> Iterator[None]:
-    """Lock the folder, so that other extractions wait, and delete partial files of an extraction that was killed.
-
-    The operating system releases the lock when the process ends. There is no lock on Windows: run one extraction into a
-    folder at a time.
-    """
-    path.mkdir(parents=True, exist_ok=True)
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        _delete_partial_files(path, splits)
-        yield
-    finally:
-        os.close(folder)
-
-
-def _delete_partial_files(path: Path, splits: Sequence[str]) -> None:
-    """Delete the temporary files of a killed extraction. Raises `BankError` if a split is a link to another folder."""
-    files = list(path.glob(".manifest.json.*"))
-    for folder in (path / split for split in splits):
-        if folder.is_symlink():
-            raise BankError(
-                f"{folder} is a link, and files behind links are never changed: replace it by a folder, or give "
-                "another path"
-            )
-        # safetensors writes .tmp*
-        files += [file for pattern in (".clips.json.*", ".shard-*", ".tmp*") for file in folder.glob(pattern)]
-    for file in files:
-        if not file.is_dir() or file.is_symlink():
-            file.unlink()
 
 
 def _write_missing(
@@ -255,12 +184,12 @@ def _write_missing(
 
     identity = manifest.identity
     for split, members in clips.items():
-        _write_clips(path / split / "clips.json", members, identity)
+        write_clips(path / split / "clips.json", members, identity)
     missing = [
         Shard(name, [clips[split][i] for i in rows])
         for split in clips
         for name, rows in manifest.shards(split).items()
-        if not _is_complete(path / name, len(rows), identity)
+        if not is_complete(path / name, len(rows), identity)
     ]
     total, remaining = sum(manifest.clips.values()), sum(len(shard.clips) for shard in missing)
     if not missing:
@@ -268,37 +197,10 @@ def _write_missing(
     with tqdm(
         total=total, initial=total - remaining, desc="encoding", unit="clip", smoothing=0, disable=not progress
     ) as bar:
-        check_space = partial(_check_free_space, path)
+        check_space = partial(check_free_space, path)
         extraction = write_shards(
             path, missing, encoder, identity, loading, check_space=check_space, on_batch=bar.update
         )
     append_extraction(path, extraction)
     if progress:
         print(extraction, file=sys.stderr)
-
-
-def _is_complete(file: Path, clips: int, identity: BankIdentity) -> bool:
-    try:
-        return file.exists() and bool(check_shard(file, clips, identity))
-    except DamagedError:
-        return False
-
-
-def _write_clips(file: Path, clips: Sequence[Clip], identity: BankIdentity) -> None:
-    """Write `clips.json`. Raises `BankError` if there is one with other contents."""
-    table = {
-        "ids": [clip.id for clip in clips],
-        "labels": [clip.labels for clip in clips],
-        "events": [[(event.onset, event.offset, event.label) for event in clip.events] for clip in clips],
-        "groups": [clip.groups for clip in clips],
-    }
-    text = sealed_text(table, asdict(identity), file.parent.name)
-    if not file.exists():
-        with replacing(file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    elif file.read_text(encoding="utf-8") != text:
-        raise BankError(
-            f"{file} and the data set list different clips, although the digest of the data set has not changed; a "
-            "digest must cover ids, labels, events and groups. Correct the digest, delete the folder and extract the "
-            "bank again"
-        )

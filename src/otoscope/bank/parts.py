@@ -1,0 +1,182 @@
+"""A bank that several processes write together: each writes other shards, and the bank is complete when all exist.
+
+The bytes are those that `otoscope.bank.extract` writes with the same size of batches and the same number of threads.
+Who writes which shard is decided elsewhere, for example by the claims of `otoscope.bench.units`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from otoscope.bank._encode import check_repeatable
+from otoscope.bank._folder import check_free_space, delete_partial_shard, is_complete, shared, write_clips
+from otoscope.bank._pipeline import Loading, Shard, write_shards
+from otoscope.bank.extraction import Extraction
+from otoscope.bank.identity import BankIdentity
+from otoscope.bank.manifest import Manifest, bank_exists, check_identity
+from otoscope.bank.size import BankSize
+from otoscope.datasets import Dataset, Folds, OneFold
+from otoscope.datasets.checks import checked_clips
+from otoscope.encoders import Encoder
+from otoscope.types import Clip
+
+
+def whole(dataset: Dataset) -> Dataset:
+    """The data set whose clips a bank contains: all folds for a single fold of a data set that declares folds."""
+    return dataset.whole if isinstance(dataset, OneFold) else dataset
+
+
+@dataclass(frozen=True)
+class BankParts:
+    """A bank whose shards are written in any order, by any number of processes.
+
+    Parameters
+    ----------
+    path : Path. The folder.
+    encoder : Encoder. The frozen encoder; it runs on the device of its weights.
+    dataset : Dataset. The data set.
+    manifest : Manifest. What the folder will contain.
+    clips : mapping. The clips of each split.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from otoscope import datasets, encoders
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     data = datasets.create("scenes", train=2, validation=2, test=2)
+    ...     parts = BankParts.of(encoders.create("tiny", weights="random"), data, f"{folder}/bank", shard_clips=2)
+    ...     parts.begin()
+    ...     parts.missing()
+    ['train/shard-00000.safetensors', 'validation/shard-00000.safetensors', 'test/shard-00000.safetensors']
+    """
+
+    path: Path
+    encoder: Encoder
+    dataset: Dataset
+    manifest: Manifest
+    clips: Mapping[str, Sequence[Clip]] = field(repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        encoder: Encoder,
+        dataset: Dataset,
+        path: str | Path,
+        *,
+        allow_shared: bool = False,
+        **stored: Any,
+    ) -> BankParts:
+        """Describe the bank that `extract` writes when called with the same arguments. Nothing is written.
+
+        Parameters
+        ----------
+        encoder, dataset, path, allow_shared : as for `extract`.
+        stored : splits, layers, content, dtype and shard_clips, as for `extract`.
+
+        Raises
+        ------
+        DataError : when the data set cannot be measured (`otoscope.datasets.checks`).
+        UnknownNameError, ValueError : as `BankIdentity.of`.
+        """
+        dataset = whole(dataset)
+        identity = BankIdentity.of(encoder, dataset, **stored)
+        clips = checked_clips(dataset, identity.splits, allow_shared=allow_shared)
+        counts = {split: len(members) for split, members in clips.items()}
+        folds = dataset.rows if isinstance(dataset, Folds) else {}
+        about: dict[str, Any] = {"control": encoder.control, "folds": folds, "coverage": dataset.coverage}
+        return cls(Path(path), encoder, dataset, Manifest.of(identity, dataset.task, counts, **about), clips)
+
+    @property
+    def identity(self) -> BankIdentity:
+        """Everything that decides the tokens of the bank."""
+        return self.manifest.identity
+
+    @property
+    def shards(self) -> dict[str, tuple[str, range]]:
+        """For each shard, its split and the rows of its clips."""
+        return {
+            name: (split, rows) for split in self.identity.splits for name, rows in self.manifest.shards(split).items()
+        }
+
+    def size(self) -> BankSize:
+        """The estimated size of the bank (`BankSize.estimate`)."""
+        return BankSize.estimate(self.encoder, self.clips, self.identity)
+
+    def begin(self) -> None:
+        """Write the files that every bank has: `manifest.json`, and `clips.json` of each split.
+
+        Raises
+        ------
+        MismatchError : when the folder contains a bank with another identity.
+        BankError : when the folder contains something else, or when the encoder gives other tokens for the first clips
+            when it encodes them again.
+        """
+        check_repeatable(self.encoder, self.clips[self.identity.splits[0]])
+        with shared(self.path):
+            if bank_exists(self.path):
+                check_identity(self.path, self.identity, self.dataset)
+            else:
+                self.manifest.write(self.path)
+            for split, members in self.clips.items():
+                write_clips(self.path / split / "clips.json", members, self.identity)
+
+    def missing(self, names: Iterable[str] | None = None) -> list[str]:
+        """The shards that are missing or incomplete.
+
+        Parameters
+        ----------
+        names : paths of shards relative to the bank; None for all.
+        """
+        shards = self.shards
+        return [
+            name
+            for name in (shards if names is None else names)
+            if not is_complete(self.path / name, len(shards[name][1]), self.identity)
+        ]
+
+    def write(
+        self,
+        names: Sequence[str],
+        loading: Loading,
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        on_batch: Callable[[int], object] = lambda _: None,
+    ) -> Extraction | None:
+        """Encode and write the shards among `names` that are missing or incomplete.
+
+        No other process may write these shards at the same time; an extraction of the whole bank waits.
+
+        Parameters
+        ----------
+        names : paths of shards relative to the bank.
+        loading : how clips go through the encoder.
+        stop : asked before each shard; if it returns True, the remaining ones are not written.
+        on_batch : called after each batch with its number of clips.
+
+        Returns
+        -------
+        What was done, and how long it took; None if no shard was missing.
+        """
+        shards = self.shards
+        missing = [
+            Shard(name, [self.clips[shards[name][0]][row] for row in shards[name][1]]) for name in self.missing(names)
+        ]
+        if not missing:
+            return None
+        with shared(self.path):
+            for shard in missing:
+                delete_partial_shard(self.path / shard.name)
+            return write_shards(
+                self.path,
+                missing,
+                self.encoder,
+                self.identity,
+                loading,
+                check_space=partial(check_free_space, self.path),
+                on_batch=on_batch,
+                stop=stop,
+            )
