@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from otoscope.bank._encode import check_repeatable
+from otoscope.bank._encode import FrozenEncoder, check_repeatable
 from otoscope.bank._folder import check_free_space, delete_partial_shard, is_complete, shared, write_clips
 from otoscope.bank._pipeline import Loading, Shard, write_shards
 from otoscope.bank.extraction import Extraction
@@ -21,8 +21,11 @@ from otoscope.bank.manifest import Manifest, bank_exists, check_identity
 from otoscope.bank.size import BankSize
 from otoscope.datasets import Dataset, Folds, OneFold
 from otoscope.datasets.checks import checked_clips
+from otoscope.datasets.waveform import waveform
 from otoscope.encoders import Encoder
-from otoscope.types import Clip
+from otoscope.types import Clip, Tokens
+
+__all__ = ["BankParts", "Loading", "whole"]
 
 
 def whole(dataset: Dataset) -> Dataset:
@@ -105,6 +108,20 @@ class BankParts:
     def size(self) -> BankSize:
         """The estimated size of the bank (`BankSize.estimate`)."""
         return BankSize.estimate(self.encoder, self.clips, self.identity)
+
+    def encode(self, clip: Clip) -> Tokens:
+        """Encode one clip by itself.
+
+        Parameters
+        ----------
+        clip : the clip.
+
+        Returns
+        -------
+        Its tokens on the CPU, with the layers of the bank.
+        """
+        wave = waveform(clip, self.encoder.sample_rate)
+        return FrozenEncoder(self.encoder).encode([clip], [wave], self.identity.layers)
 
     def begin(self) -> None:
         """Write the files that every bank has: `manifest.json`, and `clips.json` of each split.

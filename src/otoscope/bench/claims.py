@@ -14,6 +14,7 @@ are then stored once.
 
 from __future__ import annotations
 
+import datetime
 import functools
 import json
 import os
@@ -23,6 +24,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 HEARTBEAT = 10.0
@@ -76,6 +78,55 @@ def claim(folder: Path, name: str) -> Iterator[bool]:
             _own.discard(file)
 
 
+@dataclass(frozen=True)
+class Owner:
+    """The process that has a claim.
+
+    Parameters
+    ----------
+    machine : host name of its machine.
+    pid : its number on this machine.
+    since : when it made the claim (ISO 8601, UTC).
+    silent : seconds since it last changed the file, by the clocks of this machine and of the file system.
+    """
+
+    machine: str
+    pid: int
+    since: str
+    silent: float
+
+
+def owners(folder: Path) -> dict[str, Owner]:
+    """The claims in a folder, by name, without those of processes of this machine that have ended.
+
+    Claims of other machines that have expired are among them until another process replaces them.
+
+    Parameters
+    ----------
+    folder : folder of the claims; it need not exist.
+    """
+    latest: dict[str, int] = {}
+    for entry in os.scandir(folder) if folder.is_dir() else ():
+        name, _, number = entry.name.rpartition(".")
+        if number.isascii() and number.isdigit():
+            latest[name] = max(int(number), latest.get(name, 0))
+    found = {name: _owner(_with_number(folder, name, number)) for name, number in latest.items()}
+    return {name: owner for name, owner in sorted(found.items()) if owner is not None}
+
+
+def _owner(file: Path) -> Owner | None:
+    """The owner of a claim; None for a claim that has ended or is being written."""
+    try:
+        text, changed = file.read_text(encoding="utf-8"), file.stat().st_mtime
+        if file not in _own and _owner_has_ended(text):
+            return None
+        stored = json.loads(text)
+        machine, pid, since = str(stored["machine"]), int(stored["pid"]), str(stored["since"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return Owner(machine.partition(" ")[0], pid, since, max(0.0, time.time() - changed))
+
+
 def _acquire(folder: Path, name: str) -> Path | None:
     """Create the file of a claim; None if another process has the claim."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +139,8 @@ def _acquire(folder: Path, name: str) -> Path | None:
     except FileExistsError:
         return None
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        json.dump({"machine": _machine(), "pid": os.getpid()}, stream)
+        since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        json.dump({"machine": _machine(), "pid": os.getpid(), "since": since}, stream)
     if _latest(folder, name) != file:  # created while another process deleted its files
         file.unlink(missing_ok=True)
         return None

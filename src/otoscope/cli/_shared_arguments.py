@@ -34,8 +34,8 @@ def add_few_shot(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_pair(parser: argparse.ArgumentParser, *, bank: bool = True) -> None:
-    """Add the arguments that choose an encoder, a data set, the folder of results and the folder of the bank."""
+def add_pair(parser: argparse.ArgumentParser, *, bank: bool = True, plan: bool = False) -> None:
+    """Add the arguments that choose an encoder, a data set, the folder of results or a plan, and that of the bank."""
     parser.add_argument(
         "--encoder",
         default="tiny",
@@ -44,14 +44,14 @@ def add_pair(parser: argparse.ArgumentParser, *, bank: bool = True) -> None:
     )
     add_option(parser, "--encoder-option", "an option of the encoder, such as weights=random")
     add_trust_remote_code(parser)
-    add_dataset(parser)
+    add_dataset(parser, plan=plan)
     if bank:
         parser.add_argument("--bank", type=Path, metavar="DIR", help="folder of the bank (default: one in --out)")
     add_plugin(parser)
 
 
-def add_dataset(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that choose a data set and the folder of results."""
+def add_dataset(parser: argparse.ArgumentParser, *, plan: bool = False) -> None:
+    """Add the arguments that choose a data set and the folder of results, or with `plan` that of a plan."""
     parser.add_argument(
         "--dataset",
         default="scenes",
@@ -61,7 +61,7 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "--dataset-option", "an option of the data set")
     add_on_bad(parser)
     add_allow_shared(parser)
-    add_out(parser, commands.RUNS)
+    add_plan_folder(parser) if plan else add_out(parser, commands.RUNS)
 
 
 def add_trust_remote_code(parser: argparse.ArgumentParser) -> None:
@@ -104,6 +104,11 @@ def add_out(parser: argparse.ArgumentParser, default: Path | None) -> None:
     parser.add_argument(
         "--out", type=Path, default=default, metavar="DIR", help=f"folder of results (default: {words})"
     )
+
+
+def add_plan_folder(parser: argparse.ArgumentParser) -> None:
+    """Add --out for the folder of a plan."""
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the plan")
 
 
 def add_filters(parser: argparse.ArgumentParser, *names: str) -> None:

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from otoscope.cli import banking, benching, checking, commands, data, extracting, layers, named_encoders, reading
+from otoscope.cli import (
+    banking,
+    benching,
+    checking,
+    commands,
+    data,
+    extracting,
+    layers,
+    named_encoders,
+    planning,
+    reading,
+)
+from otoscope.cli._bench_arguments import add_bench, add_planned_suite
+from otoscope.cli._planning_arguments import add_launch, add_on, add_plan, add_status, add_work
 from otoscope.cli._shared_arguments import (
-    add_allow_shared,
     add_common_clips,
     add_control,
     add_debug,
@@ -17,7 +30,6 @@ from otoscope.cli._shared_arguments import (
     add_filters,
     add_folds,
     add_machine,
-    add_on_bad,
     add_option,
     add_out,
     add_pair,
@@ -25,7 +37,6 @@ from otoscope.cli._shared_arguments import (
     add_resamples,
     add_search,
     add_training,
-    add_trust_remote_code,
     count,
     read_layers,
 )
@@ -72,7 +83,17 @@ def parser() -> argparse.ArgumentParser:
     extracting.add_arguments(command("extract", commands.extract, "encode a data set and store its tokens in a bank"))
     banking.add_arguments(command("bank", banking.bank, "verify the files of banks"))
     _probe(command("probe", benching.probe, "train and evaluate one probe on one encoder and data set"))
-    _bench(command("bench", benching.bench, "compare encoders, data sets and probes; finished runs are not repeated"))
+    add_bench(
+        command("bench", benching.bench, "compare encoders, data sets and probes; finished runs are not repeated")
+    )
+    add_plan(
+        command("plan", planning.plan_extract, "divide an extraction or a suite into units for several workers"),
+        partial(extracting.add_extraction, plan=True),
+        add_planned_suite,
+    )
+    add_work(command("work", planning.work, "do units of a plan, on any machine that sees its folder"))
+    add_status(command("status", planning.status, "show which units of a plan are done, running, missing and failed"))
+    add_launch(command("launch", planning.launch, "start workers for a plan: processes, a SLURM array or Ray actors"))
     layers.add_arguments(command("layers", layers.layers, "measure every layer of an encoder with exact probes"))
     _finetune(command("finetune", benching.finetune, "fine-tune a whole encoder, as a reference for probes"))
     _results(
@@ -146,41 +167,9 @@ def _probe(parser: argparse.ArgumentParser) -> None:
     add_machine(parser)
 
 
-def _bench(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--suite",
-        metavar="NAME",
-        help="a suite of the package (smoke, demo, demo-small, unmute, fewshot-birds, controls) or a .json file",
-    )
-    named = {"encoders": "encoders, as for --encoder", "datasets": "data sets, or their paths", "probes": "probes"}
-    for kind, words in named.items():
-        parser.add_argument(f"--{kind}", metavar="A,B", help=f"names of {words}, in place of a suite")
-    add_trust_remote_code(parser)
-    add_on_bad(parser)
-    add_few_shot(parser)
-    for name, words in (
-        ("trials", "trials of the search before the final runs; 1 for no search"),
-        ("seeds", "training seeds of the final runs"),
-        ("draws", "few-shot draws"),
-    ):
-        parser.add_argument(f"--{name}", type=count, metavar="N", help=f"{words} (default: the suite's)")
-    add_training(parser, "the suite's")
-    words = "print the plan (runs, bytes, estimated time) and run nothing"
-    parser.add_argument("--dry-run", action="store_true", help=words)
-    add_allow_shared(parser)
-    add_control(parser, default=None)
-    add_search(parser)
-    words = "database of trials of the search tpe: a URL, or journal:FILE on a network disk (default: SQLite in --out)"
-    parser.add_argument("--storage", metavar="URL", help=words)
-    words = "number of training processes (default: 1)"
-    parser.add_argument("--workers", type=count, default=1, metavar="N", help=words)
-    add_out(parser, commands.RUNS)
-    add_machine(parser)
-    add_plugin(parser)
-
-
 def _finetune(parser: argparse.ArgumentParser) -> None:
     add_pair(parser, bank=False)
+    add_on(parser)
     add_few_shot(parser)
     parser.add_argument("--draws", type=count, default=1, metavar="N", help="few-shot draws (default: 1)")
     parser.add_argument("--seeds", type=count, default=1, metavar="N", help="training seeds 0 .. N-1 (default: 1)")

@@ -29,11 +29,13 @@ _TRAINING = ("epochs", "min_steps", "batch_size", "standardise")
 def bench(arguments: argparse.Namespace) -> int:
     from otoscope.bench import runner
 
-    suite = _suite(arguments)
+    suite = suite_of(arguments)
     if arguments.dry_run:
         plan = runner.prepare(suite, arguments.out, storage=arguments.storage)
         print(printable(plan, keep="\n"))
         return 2 if plan.impossible else 0
+    if arguments.on:
+        return _run_on(arguments, suite)
     result = runner.run_suite(
         suite,
         arguments.out,
@@ -69,7 +71,8 @@ def finetune(arguments: argparse.Namespace) -> int:
     values = {field.name: getattr(arguments, field.name, None) for field in fields(Recipe)}
     values["head_options"] = dict(arguments.head_option) or None
     options = {name: value for name, value in values.items() if value is not None}
-    return _run(arguments, _single_study(arguments, FinetuneSpec(FINETUNE, options=options)), None)
+    suite = _single_study(arguments, FinetuneSpec(FINETUNE, options=options))
+    return _run_on(arguments, suite) if arguments.on else _run(arguments, suite, None)
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -91,7 +94,7 @@ def demo(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _suite(arguments: argparse.Namespace) -> Suite:
+def suite_of(arguments: argparse.Namespace) -> Suite:
     """The suite of --suite, or of --encoders, --datasets and --probes, changed by the other options."""
     from otoscope.bench import suites
 
@@ -190,6 +193,14 @@ def _run(arguments: argparse.Namespace, suite: Suite, bank: Path | None) -> int:
     if next(iter(result.store), None):
         print(f"\nresults in {arguments.out}; `otoscope report --out {arguments.out}` writes a report")
     return status
+
+
+def _run_on(arguments: argparse.Namespace, suite: Suite) -> int:
+    """Execute a suite with the workers of --on, and print its results once they have ended."""
+    from otoscope.cli.planning import run_on
+
+    result, status = run_on(arguments, suite)
+    return status if result is None else max(status, _print_results(arguments, result))
 
 
 def _print_results(arguments: argparse.Namespace, result: SuiteResult) -> int:

@@ -64,23 +64,19 @@ def extract(arguments: argparse.Namespace) -> int:
     """Encode a data set into a bank and print where it is."""
     from otoscope import bank
 
-    if arguments.autocast:
-        arguments.encoder_option.append(("autocast", arguments.autocast))
-    dataset = _dataset(arguments)
-    required = bank.requirements(arguments.probes.split(",")) if arguments.probes else None
-    layers, content = required.layers if required else arguments.layers, required.content if required else "tokens"
-    folder = "-".join([layers, *[content] * (content != "tokens"), *[arguments.dtype] * (arguments.dtype != "float16")])
+    dataset, stored = _dataset(arguments), bank_arguments(arguments)
+    path = arguments.bank or bank_path(arguments, _folder_of(arguments, stored))
+    if arguments.on:
+        from otoscope.cli.planning import extract_on
+
+        return extract_on(arguments, path, stored)
     extracted = bank.extract(
         _encoder(arguments),
         dataset,
-        arguments.bank or bank_path(arguments, folder),
-        splits=arguments.splits.split(",") if arguments.splits else None,
-        layers=layers if layers in ("last", "all") else [int(i) for i in layers.split(",")],
-        content=content,
-        dtype=arguments.dtype,
+        path,
+        **stored,
         batch_size=arguments.batch_size,
         batch_seconds=arguments.batch_seconds,
-        shard_clips=arguments.shard_clips,
         loader_workers=arguments.loader_workers,
         compile=arguments.compile,
         progress=not arguments.quiet,
@@ -88,7 +84,7 @@ def extract(arguments: argparse.Namespace) -> int:
     )
     for remark in () if arguments.quiet else dataset.remarks:
         print(printable(f"note: {remark}"), file=sys.stderr)
-    kind = f"{content} in {arguments.dtype}"
+    kind = f"{stored['content']} in {arguments.dtype}"
     splits = ", ".join(extracted.splits)
     name = f"{arguments.dataset} by {label(arguments)}"
     print(printable(f"{extracted.path}: {splits} of {name}, {kind}, {extracted.shape}"))
@@ -96,6 +92,35 @@ def extract(arguments: argparse.Namespace) -> int:
 
 
 # Shared by several subcommands
+
+
+def bank_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `otoscope.bank.extract` that decide what is stored, and add --autocast to the options.
+
+    Parameters
+    ----------
+    arguments : the parsed arguments of an extraction.
+    """
+    from otoscope import bank
+
+    if arguments.autocast:
+        arguments.encoder_option.append(("autocast", arguments.autocast))
+    required = bank.requirements(arguments.probes.split(",")) if arguments.probes else None
+    layers = required.layers if required else arguments.layers
+    return {
+        "splits": arguments.splits.split(",") if arguments.splits else None,
+        "layers": layers if layers in ("last", "all") else [int(i) for i in layers.split(",")],
+        "content": required.content if required else "tokens",
+        "dtype": arguments.dtype,
+        "shard_clips": arguments.shard_clips,
+    }
+
+
+def _folder_of(arguments: argparse.Namespace, stored: Mapping[str, Any]) -> str:
+    """Return the part of the name of a bank that says what it stores."""
+    layers, content, dtype = stored["layers"], stored["content"], stored["dtype"]
+    text = layers if isinstance(layers, str) else arguments.layers
+    return "-".join([text, *[content] * (content != "tokens"), *[dtype] * (dtype != "float16")])
 
 
 def _registry(kind: str) -> Registry[Any]:

@@ -1,15 +1,22 @@
-"""The arguments of the subcommand `extract`."""
+"""The arguments of the subcommands `extract` and `plan extract`."""
 
 from __future__ import annotations
 
 import argparse
 
+from otoscope.cli._planning_arguments import add_on
 from otoscope.cli._shared_arguments import add_machine, add_pair, bank_layers, count, count_or_zero, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the subcommand."""
-    add_pair(parser)
+    """Add the arguments of `extract`."""
+    add_extraction(parser)
+    add_on(parser)
+
+
+def add_extraction(parser: argparse.ArgumentParser, *, plan: bool = False) -> None:
+    """Add the arguments of an extraction; with `plan`, --out is the folder of a plan."""
+    add_pair(parser, plan=plan)
     parser.add_argument("--splits", metavar="A,B", help="encode only these splits (default: all)")
     kept = parser.add_mutually_exclusive_group()
     kept.add_argument(

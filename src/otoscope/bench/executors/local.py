@@ -1,0 +1,117 @@
+"""Worker processes on this machine. They end with the process that started them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from otoscope.bench.executors.base import Executor, WorkerOptions, status_of
+from otoscope.bench.units import PlanFolder, Status
+from otoscope.threads import available_cores, end_with_parent, let_waiting_threads_sleep, set_threads
+
+_LOOK_SECONDS = 2.0
+"""Seconds between two looks at the plan for the progress bar."""
+
+
+@dataclass(frozen=True)
+class Local(Executor):
+    """Worker processes on this machine.
+
+    A worker that is killed is not started again: the usual cause is that memory ran out, and the others do its units.
+
+    Parameters
+    ----------
+    workers : number of processes.
+    """
+
+    workers: int
+
+    def launch(self, plan: PlanFolder, options: WorkerOptions) -> int:
+        """Start the workers, wait until they have ended, and return the exit status."""
+        plan.forget_failures()
+        let_waiting_threads_sleep()
+        context = multiprocessing.get_context("spawn")
+        threads = options.threads or max(1, available_cores() // self.workers)
+        processes: list[BaseProcess] = [
+            context.Process(target=_work, args=(plan.path, options, device, threads), name=f"otoscope-worker-{number}")
+            for number, device in enumerate(_devices(options.device, self.workers))
+        ]
+        with _passing_sigterm_to(processes):
+            for process in processes:
+                process.start()
+            _wait(plan, processes, progress=options.progress)
+        if killed := [process.name for process in processes if (process.exitcode or 0) < 0]:
+            print(
+                f"killed: {', '.join(killed)}; the usual cause is that memory ran out. Other workers did their units; "
+                "run the same command again for what is left",
+                file=sys.stderr,
+            )
+        return status_of(plan)
+
+
+def _work(path: Path, options: WorkerOptions, device: str | None, threads: int) -> None:
+    """The main function of a worker process."""
+    threading.Thread(target=end_with_parent, name="otoscope-parent", daemon=True).start()
+    set_threads(threads)
+    try:
+        status = options.work(path, device)
+    except Exception as error:
+        print(f"otoscope: error in {multiprocessing.current_process().name}: {error}", file=sys.stderr, flush=True)
+        status = 2
+    sys.exit(status)
+
+
+def _devices(device: str | None, workers: int) -> Sequence[str | None]:
+    """The device of each worker: the cards in turn for "cuda"."""
+    if device != "cuda":
+        return [device] * workers
+    import torch
+
+    return [f"cuda:{number % torch.cuda.device_count()}" for number in range(workers)]
+
+
+def _wait(plan: PlanFolder, processes: Sequence[BaseProcess], *, progress: bool) -> None:
+    """Wait for the workers, with a progress bar of the plan."""
+    from tqdm import tqdm
+
+    with tqdm(total=len(plan.units), desc="units", unit="unit", smoothing=0, disable=not progress) as bar:
+        while True:
+            alive = any(process.is_alive() for process in processes)
+            bar.update(len(Status.of(plan).done) - bar.n if progress else 0)
+            if not alive:
+                return
+            deadline = time.monotonic() + _LOOK_SECONDS
+            for process in processes:
+                process.join(max(0.0, deadline - time.monotonic()))
+
+
+@contextmanager
+def _passing_sigterm_to(processes: Sequence[BaseProcess]) -> Iterator[None]:
+    """Ask the workers to end when this process is asked to; on an error or an interruption, end them."""
+    owner = os.getpid()
+
+    def end(*_: object) -> None:
+        for process in processes if os.getpid() == owner else ():
+            if process.pid is not None and process.is_alive():
+                process.terminate()
+
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, end) if in_main else None
+    try:
+        yield
+    finally:
+        end()
+        for process in processes:
+            if process.pid is not None:
+                process.join()
+        if in_main:
+            signal.signal(signal.SIGTERM, before)

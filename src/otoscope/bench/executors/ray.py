@@ -1,0 +1,118 @@
+"""Actors of Ray: one for each card, or for each share of cores. Each claims units and writes shards itself.
+
+No tokens go through the object store of Ray. All nodes see the folder of the plan and the bank under the same path. An
+actor that dies, with its node or alone, is started again and goes on with other units; the claim of the unit that it
+was doing expires. Ray is an extra: `pip install "otoscope[ray]"`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from otoscope.bench.executors.base import Executor, WorkerOptions, status_of
+from otoscope.bench.units import PlanFolder, Status
+from otoscope.search import MissingExtraError
+
+_LOOK_SECONDS = 2.0
+"""Seconds between two looks at the plan for the progress bar."""
+
+_RESTARTS = 10
+"""How often an actor is started again."""
+
+
+@dataclass(frozen=True)
+class OnRay(Executor):
+    """Actors on a cluster of Ray.
+
+    Parameters
+    ----------
+    address : address of the cluster, such as "ray://head:10001" or "auto"; None for the one that `RAY_ADDRESS` names,
+        or one that is started on this machine.
+    """
+
+    address: str | None = None
+
+    def launch(self, plan: PlanFolder, options: WorkerOptions) -> int:
+        """Start one actor for each card or share of cores, wait for all, and return the exit status."""
+        ray = _import_ray()
+        plan.forget_failures()
+        started = not ray.is_initialized()
+        if started:
+            ray.init(address=self.address, log_to_driver=options.progress, runtime_env={"env_vars": _environment()})
+        try:
+            actors = [
+                ray.remote(_Actor).options(max_restarts=_RESTARTS, max_task_retries=_RESTARTS, **share).remote()
+                for share in _shares(ray.cluster_resources(), options)
+            ]
+            path = str(plan.path.absolute())
+            plugins = [Path(plugin).absolute() for plugin in options.plugins]
+            pending = [actor.work.remote(path, replace(options, plugins=plugins)) for actor in actors]
+            _wait(ray, plan, pending, progress=options.progress)
+        finally:
+            if started:
+                ray.shutdown()
+        return status_of(plan)
+
+
+class _Actor:
+    """A worker on a node."""
+
+    def work(self, path: str, options: WorkerOptions) -> int:
+        """Do units until none is left, and return the exit status."""
+        from otoscope.threads import set_threads
+
+        if options.threads:
+            set_threads(options.threads)
+        return options.work(Path(path))
+
+
+def _shares(resources: dict[str, float], options: WorkerOptions) -> Sequence[dict[str, Any]]:
+    """The resources of each actor: a card and its share of the cores, or `threads` cores.
+
+    >>> _shares({"CPU": 8.0}, WorkerOptions(threads=4))
+    [{'num_cpus': 4}, {'num_cpus': 4}]
+    >>> _shares({"CPU": 8.0, "GPU": 2.0}, WorkerOptions(device="cuda"))
+    [{'num_cpus': 4, 'num_gpus': 1}, {'num_cpus': 4, 'num_gpus': 1}]
+    """
+    cores, cards = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+    if options.device and options.device.startswith("cuda"):
+        if not cards:
+            raise ValueError("the cluster of Ray has no cards; leave --device out, or start nodes with cards")
+        return [{"num_cpus": max(1, cores // cards), "num_gpus": 1}] * cards
+    each = options.threads or 1
+    return [{"num_cpus": each}] * max(1, cores // each)
+
+
+def _wait(ray: Any, plan: PlanFolder, pending: list[Any], *, progress: bool) -> None:
+    """Wait for the actors, with a progress bar of the plan; an actor that could not be started again is reported."""
+    from tqdm import tqdm
+
+    with tqdm(total=len(plan.units), desc="units", unit="unit", smoothing=0, disable=not progress) as bar:
+        while pending:
+            ended, pending = ray.wait(pending, timeout=_LOOK_SECONDS)
+            bar.update(len(Status.of(plan).done) - bar.n if progress else 0)
+            for result in ended:
+                try:
+                    ray.get(result)
+                except ray.exceptions.RayActorError as error:
+                    bar.write(f"an actor died: {str(error).splitlines()[0]}")
+
+
+def _environment() -> dict[str, str]:
+    """Variables of the actors: where Python finds modules, as in this process."""
+    names = ("PYTHONPATH", "OTOSCOPE_DATA", "XDG_CACHE_HOME", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtraError(
+            '--on ray needs Ray, which is not installed: pip install "otoscope[ray]", or use --on local:N'
+        ) from error
+    return ray

@@ -1,0 +1,214 @@
+"""Units that write shards of a bank: their plan, and how one is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from otoscope import datasets, encoders
+from otoscope.bank.identity import BankIdentity
+from otoscope.bank.manifest import shard_rows
+from otoscope.bank.parts import BankParts
+from otoscope.bench.cost import PairSize
+from otoscope.bench.units.canary import check_canaries
+from otoscope.bench.units.folder import BankLayout, Layout, PlanError, PlanFolder, relative, with_absolute_paths
+from otoscope.bench.units.unit import ExtractUnit
+from otoscope.datasets.doubts import warn_of_doubts
+from otoscope.encoders import REMOTE_CODE
+from otoscope.files import json_text
+
+UNIT_CLIPS = 4096
+"""Number of clips of a unit, unless another is given."""
+
+_PROCESS_MB = 700
+"""Memory of a process that has imported torch and waits for audio, in MB."""
+
+
+def plan_extraction(
+    out: str | Path,
+    *,
+    encoder: str,
+    encoder_options: Mapping[str, Any],
+    dataset: str,
+    dataset_options: Mapping[str, Any],
+    bank: str | Path | None = None,
+    unit_clips: int = UNIT_CLIPS,
+    batch_size: int = 16,
+    batch_seconds: float = 320.0,
+    compiled: bool = False,
+    allow_shared: bool = False,
+    **stored: Any,
+) -> PlanFolder:
+    """Plan an extraction. Nothing is encoded but a few clips, from which the size is estimated.
+
+    Parameters
+    ----------
+    out : folder of the plan.
+    encoder, encoder_options : name and options of the encoder.
+    dataset, dataset_options : name and options of the data set.
+    bank : folder of the bank; None for the folder "bank" in that of the plan.
+    unit_clips : clips of a unit, rounded up to whole shards.
+    batch_size, batch_seconds, compiled, allow_shared : as for `otoscope.bank.extract`.
+    stored : splits, layers, content, dtype and shard_clips, as for `otoscope.bank.extract`.
+
+    Returns
+    -------
+    The plan.
+
+    Raises
+    ------
+    PlanError : when the folder contains a plan with another layout.
+    """
+    options = checked_options(encoder, encoder_options, dataset, dataset_options)
+    created = datasets.create(dataset, **options[1])
+    path = Path(bank or Path(out) / "bank")
+    parts = BankParts.of(encoders.create(encoder, **options[0]), created, path, allow_shared=allow_shared, **stored)
+    warn_of_doubts(parts.dataset, parts.clips)
+    layout = BankLayout(
+        path=relative(path, Path(out)),
+        encoder=encoder,
+        encoder_options=options[0],
+        dataset=dataset,
+        dataset_options=options[1],
+        identity=plain_identity(parts.identity),
+        allow_shared=allow_shared,
+        batch_size=batch_size,
+        batch_seconds=batch_seconds,
+        compiled=compiled,
+        unit_shards=-(-unit_clips // parts.identity.shard_clips),
+    )
+    size = PairSize(
+        clips=parts.manifest.clips,
+        shape=parts.encoder.shape,
+        steps=parts.size().longest,
+        parameters=sum(p.numel() for p in parts.encoder.parameters()),
+        classes=len(created.task.classes),
+        bytes=1,
+    )
+    return PlanFolder.create(out, Layout((layout,)), list(extract_units(0, layout, parts.identity, size)))
+
+
+def extract_units(bank: int, layout: BankLayout, identity: BankIdentity, size: PairSize) -> Iterator[ExtractUnit]:
+    """The units of a bank, in the order of its shards, with numbers from 0.
+
+    Parameters
+    ----------
+    bank : number of the bank in the layout.
+    layout : the bank.
+    identity : its identity.
+    size : the size of encoder and data set; its clips are those of the splits of the bank.
+    """
+    minutes_per_clip = size.encoding_seconds(()) / sum(size.clips.values()) / 60
+    shard_values = identity.shard_clips * identity.shape.layers * size.tokens * identity.shape.dim
+    memory = _PROCESS_MB + 4 * (size.parameters + 2 * shard_values) // 10**6
+    number = 0
+    for split in identity.splits:
+        rows = list(shard_rows(split, size.clips[split], identity.shard_clips).values())
+        for first in range(0, len(rows), layout.unit_shards):
+            members = rows[first : first + layout.unit_shards]
+            clips = sum(map(len, members))
+            yield ExtractUnit(
+                id=number,
+                name=f"{split} {members[0].start:,}-{members[-1].stop - 1:,} of {layout.dataset} by {layout.encoder}",
+                bank=bank,
+                minutes=round(clips * minutes_per_clip, 4),
+                memory=memory,
+                split=split,
+                first=first,
+                end=first + len(members),
+                clips=clips,
+            )
+            number += 1
+
+
+def checked_options(
+    encoder: str, encoder_options: Mapping[str, Any], dataset: str, dataset_options: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of a plan, with absolute paths and as JSON would return them.
+
+    Raises
+    ------
+    PlanError : for an option that JSON cannot express, and for one that executes code of a repository.
+    """
+    if encoder_options.get(REMOTE_CODE):
+        raise PlanError(
+            f"a plan cannot allow the code of a repository, found {REMOTE_CODE} for encoder {encoder!r}; extract on "
+            "one machine with --trust-remote-code, without a plan"
+        )
+    encoder_kind, dataset_kind = encoders.registry.get(encoder), datasets.registry.get(dataset)
+    absolute = (
+        with_absolute_paths(encoder_options, encoder_kind.provenance),
+        with_absolute_paths(dataset_options, dataset_kind.provenance),
+    )
+    try:
+        first, second = (json.loads(json.dumps(options)) for options in absolute)
+    except TypeError as error:
+        raise PlanError(f"options of {encoder!r} or {dataset!r} cannot be written into a plan: {error}") from error
+    return first, second
+
+
+def plain_identity(identity: BankIdentity) -> dict[str, Any]:
+    """The identity as plain values."""
+    plain: dict[str, Any] = json.loads(json_text(asdict(identity)))
+    return plain
+
+
+@dataclass
+class Extracting:
+    """Does the units of banks. Encoder, data set and canaries are prepared once for each bank.
+
+    Parameters
+    ----------
+    plan : the plan.
+    device : where the encoder runs; None for the CPU.
+    loader_workers : processes that decode; None chooses.
+    seconds_per_clip : upper bound of the time of a clip of the bank that was prepared last, measured on the canaries.
+    """
+
+    plan: PlanFolder
+    device: str | None = None
+    loader_workers: int | None = None
+    seconds_per_clip: float = 0.0
+    _parts: dict[int, BankParts] = field(default_factory=dict)
+
+    def do(self, unit: ExtractUnit, stop: Callable[[], bool]) -> bool:
+        """Write the missing shards of a unit; return whether it is done.
+
+        Parameters
+        ----------
+        unit : the unit.
+        stop : asked before each shard; if it returns True, no further one is written.
+
+        Raises
+        ------
+        PlanError : when this machine has another encoder or data set, or gives other tokens.
+        """
+        layout, parts = self.plan.layout.banks[unit.bank], self.parts(unit.bank)
+        names = [f"{unit.split}/shard-{number:05d}.safetensors" for number in range(unit.first, unit.end)]
+        parts.write(names, layout.loading(self.loader_workers), stop=stop)
+        return not parts.missing(names)
+
+    def is_prepared(self, number: int) -> bool:
+        """Whether encoder and data set of a bank are in memory and have been checked."""
+        return number in self._parts
+
+    def parts(self, number: int) -> BankParts:
+        """The bank on this machine, begun and checked against the plan and the canaries."""
+        if number not in self._parts:
+            layout = self.plan.layout.banks[number]
+            encoder = encoders.create(layout.encoder, **layout.encoder_options).to(self.device or "cpu")
+            parts = BankParts.of(
+                encoder,
+                datasets.create(layout.dataset, **layout.dataset_options),
+                self.plan.bank_path(number),
+                allow_shared=layout.allow_shared,
+                **layout.stored,
+            )
+            layout.check(parts.identity)
+            self.seconds_per_clip = check_canaries(parts, self.plan.path / "canary" / f"{number}.safetensors")
+            parts.begin()
+            self._parts = {number: parts}  # one encoder at a time
+        return self._parts[number]
