@@ -25,7 +25,7 @@ from otoscope.bench.units.suite_json import absolute_options, suite_from_json, s
 from otoscope.bench.units.unit import ExtractUnit, StudyUnit, Unit
 from otoscope.datasets.folds import ALL_CLIPS
 from otoscope.files import json_text, replacing
-from otoscope.results import Store
+from otoscope.results import Record, Store
 from otoscope.train.loader import IN_MEMORY
 
 _POLL_SECONDS = 1.0
@@ -74,7 +74,24 @@ def plan_suite(
     banks = {resolved.path: resolved for resolved in workspace.pairs.values()}
     layouts = tuple(_bank(path, resolved, unit_clips) for resolved in banks.values())
     layout = Layout(layouts, suite_to_json(suite), relative(out, path), storage)
-    return PlanFolder.create(path, layout, list(_units(workspace, runs, list(banks), layouts))), runs
+    whole = plans.make(workspace.suite, runs.sizes, unavailable=workspace.unavailable)
+    folder = PlanFolder.create(path, layout, list(_units(workspace, whole, list(banks), layouts)))
+    records, jobs = list(workspace.store), {study.file_name: workspace.job(study) for study, _ in whole.studies()}
+    for unit in folder.units:
+        if isinstance(unit, StudyUnit) and unit.study in jobs:
+            _mark_if_finished(folder, unit, jobs[unit.study], records)
+    return folder, runs
+
+
+def _mark_if_finished(plan: PlanFolder, unit: StudyUnit, job: ProbeJob | FinetuneJob, records: list[Record]) -> bool:
+    """Write the marker of a unit if all its final runs have a record; return whether they have."""
+    keys = {record.seed: record.key for record in records if job.matches(record) and record.seed in unit.seeds}
+    if set(keys) != set(unit.seeds):
+        return False
+    contents = {"records": sorted(keys.values()), "machine": platform.node()}
+    with replacing(plan.marker(unit.id)) as temporary:
+        temporary.write_text(json_text(contents) + "\n", encoding="utf-8")
+    return True
 
 
 def _bank(path: Path, resolved: ResolvedPair, unit_clips: int) -> BankLayout:
@@ -97,9 +114,9 @@ def _bank(path: Path, resolved: ResolvedPair, unit_clips: int) -> BankLayout:
 
 
 def _units(workspace: Workspace, runs: Plan, banks: Sequence[Path], layouts: Sequence[BankLayout]) -> Iterator[Unit]:
-    """The units of the banks that the runs read, and of the runs, numbered from 0."""
+    """The units of the banks that the runs read, and of the runs, numbered from 0. Finished ones are among them."""
     number, jobs = 0, [(study, members, workspace.job(study)) for study, members in runs.studies()]
-    read = {job.resolved.path: job.resolved for _, _, job in jobs if job.reads_bank and job.resolved.size.bytes}
+    read = {job.resolved.path: job.resolved for _, _, job in jobs if job.reads_bank}
     for bank, (path, layout) in enumerate(zip(banks, layouts, strict=True)):
         for unit in _bank_units(bank, layout, read[path]) if path in read else ():
             yield replace(unit, id=number)
@@ -113,7 +130,7 @@ def _units(workspace: Workspace, runs: Plan, banks: Sequence[Path], layouts: Seq
 def _bank_units(bank: int, layout: BankLayout, resolved: ResolvedPair) -> Iterator[ExtractUnit]:
     size = resolved.size
     counts = {ALL_CLIPS: size.bank_clips or 0} if resolved.dataset.declared else dict(size.clips)
-    return extract_units(bank, layout, resolved.identity, replace(size, clips=counts, bank_clips=None))
+    return extract_units(bank, layout, resolved.identity, replace(size, clips=counts, bank_clips=None, bytes=1))
 
 
 def _study_units(
@@ -187,10 +204,8 @@ class Studying:
                 break
         if job.failures:
             raise UnitError("; ".join(f"{failure.run}: {failure.error}" for failure in job.failures))
-        records = [record for record in Store(self.plan.out / "results") if job.matches(record)]
-        contents = {"records": sorted(r.key for r in records if r.seed in unit.seeds), "machine": platform.node()}
-        with replacing(self.plan.marker(unit.id)) as temporary:
-            temporary.write_text(json_text(contents) + "\n", encoding="utf-8")
+        if not _mark_if_finished(self.plan, unit, job, list(Store(self.plan.out / "results"))):
+            raise UnitError(f"{unit.name} was executed, and its records are not in {self.plan.out / 'results'}")
 
     def _job(self, unit: StudyUnit) -> ProbeJob | FinetuneJob:
         """The job of a unit with its unfinished runs."""
@@ -206,7 +221,9 @@ class Studying:
         finished = workspace.job(study).finished_runs(list(workspace.store))
         chosen = [*(trials if unit.search else ()), *(run for run in finals if run.seed in unit.seeds)]
         runs = [run for run in chosen if run not in finished]
-        return workspace.job(study, runs, self.device, self.progress)
+        job = workspace.job(study, runs, self.device, self.progress)
+        job.show_bars = False
+        return job
 
     def _workspace(self, encoder: str, dataset: str) -> Workspace:
         """The part of the suite with one encoder and one data set, so that nothing else is created."""

@@ -1,0 +1,47 @@
+"""Small plans of the toy encoder and the toy data sets, and the processes that work on them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from otoscope import bank as banks
+from otoscope import datasets, encoders
+from otoscope.bench.units import PlanFolder, Summary, Worker, plan_extraction
+
+EAR: dict[str, Any] = {"encoder": "ear", "encoder_options": {}, "dataset": "tones", "dataset_options": {}}
+SHARD = 8
+
+
+def plan_toy(folder: Path, **changes: Any) -> PlanFolder:
+    """The plan of an extraction of `tones` by `ear` in twelve shards and seven units."""
+    return plan_extraction(folder, **(EAR | {"unit_clips": 2 * SHARD, "shard_clips": SHARD} | changes))
+
+
+def serial_bank(folder: Path) -> Path:
+    """The bank of the same extraction by one process."""
+    bank = banks.extract(encoders.create("ear"), datasets.create("tones"), folder, shard_clips=SHARD, progress=False)
+    return bank.path
+
+
+def work(plan: PlanFolder, *chosen: int, **options: Any) -> Summary:
+    """Do units in this process; all without `chosen`."""
+    return Worker(plan, loader_workers=0, progress=False, **options).run(chosen or None)
+
+
+def visible_files(path: Path) -> dict[str, bytes]:
+    """The bytes of the files of a bank, without the record of times and what a kill left of a shard."""
+    files = [p for p in Path(path).rglob("*") if p.is_file() and p.name != "extraction.json" and p.name[0] != "."]
+    return {str(p.relative_to(path)): p.read_bytes() for p in files}
+
+
+def start(*arguments: str, folder: Path, **options: Any) -> subprocess.Popen[str]:
+    """Start the command line in a process, with one thread."""
+    here = str(Path(__file__).parent)
+    path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    command = [sys.executable, "-m", "otoscope", *arguments]
+    return subprocess.Popen(command, cwd=folder, env=environment, text=True, **options)
