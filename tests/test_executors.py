@@ -1,0 +1,278 @@
+"""Where workers run: processes of this machine, a SLURM array, actors of Ray. All end in the same bytes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers_units import plan_toy, serial_bank, start, visible_files, work
+from otoscope.bench import executors
+from otoscope.bench.executors import WorkerOptions
+from otoscope.bench.executors.local import Local, _devices
+from otoscope.bench.executors.ray import OnRay
+from otoscope.bench.executors.slurm import Slurm
+from otoscope.bench.units import PlanFolder, Status
+
+pytestmark = [
+    pytest.mark.usefixtures("plugin_folder", "toy_plugins"),
+    pytest.mark.skipif(os.name != "posix", reason="needs POSIX"),
+]
+TOY = WorkerOptions(plugins=(Path("toy.py"),), threads=1, loader_workers=0, progress=False)
+
+
+@pytest.mark.parametrize("text", ["local", "local:0", "local:two", "mars", "slurm:partition=a", "slurm:array=0", ""])
+def test_other_places_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"allowed are local:N, slurm|slurm needs array=N"):
+        executors.create(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "executor"),
+    [
+        ("local:3", Local(3)),
+        ("ray", OnRay()),
+        ("ray:ray://head:10001", OnRay("ray://head:10001")),
+        ("slurm:array=5,nodelist=a;b", Slurm(5, {"nodelist": "a,b"})),
+        ("slurm:array=units,limit=3,grace=9", Slurm(None, {}, 3, 9)),
+    ],
+)
+def test_texts_name_executors(text: str, executor: Any) -> None:
+    assert executors.create(text) == executor
+
+
+# Processes of this machine
+
+
+def test_local_workers_write_the_bytes_of_a_serial_extraction(tmp_path: Path) -> None:
+    plan = plan_toy(tmp_path / "plan")
+    assert Local(2).launch(plan, TOY) == 0
+    assert visible_files(plan.bank_path(0)) == visible_files(serial_bank(tmp_path / "serial"))
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    (tmp_path / "toy.py").write_text(SLOW_TOY)
+    plan_toy(tmp_path / "plan")
+    arguments = ["launch", "plan", "--on", "local:2", "--plugin", "toy.py", "--quiet", "--loader-workers", "0"]
+    with start(*arguments, folder=tmp_path) as parent:
+        pids = wait_for_workers(tmp_path / "plan", 2)
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while any(is_running(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(is_running(pid) for pid in pids)
+    (tmp_path / "toy.py").write_text(SLOW_TOY.replace("0.1", "0"))
+    assert work(PlanFolder.read(tmp_path / "plan")).left == 0
+    assert visible_files(tmp_path / "plan/bank") == visible_files(serial_bank(tmp_path / "serial"))
+
+
+def test_a_worker_that_is_killed_is_replaced_by_the_others(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "toy.py").write_text(SLOW_TOY)
+    plan = plan_toy(tmp_path / "plan")
+    arguments = ["launch", "plan", "--on", "local:2", "--plugin", "toy.py", "--quiet", "--loader-workers", "0"]
+    with start(*arguments, folder=tmp_path) as parent:
+        os.kill(wait_for_workers(plan.path, 2)[0], signal.SIGKILL)
+        assert parent.wait(120) == 0
+    assert "killed: otoscope-worker-" in capfd.readouterr().err
+    assert visible_files(plan.bank_path(0)) == visible_files(serial_bank(tmp_path / "serial"))
+
+
+def test_sigterm_ends_the_workers_after_their_shard(tmp_path: Path) -> None:
+    (tmp_path / "toy.py").write_text(SLOW_TOY)
+    plan = plan_toy(tmp_path / "plan")
+    arguments = ["launch", "plan", "--on", "local:2", "--plugin", "toy.py", "--quiet", "--loader-workers", "0"]
+    with start(*arguments, folder=tmp_path) as parent:
+        wait_for_workers(plan.path, 2)
+        parent.terminate()
+        assert parent.wait(60) == 75
+    assert 0 < len(list(plan.bank_path(0).glob("*/shard-*"))) < 12
+    assert list(plan.bank_path(0).glob("*/.*")) == []
+    assert list(plan.claims.iterdir()) == []
+
+
+def test_cards_are_used_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert _devices("cuda", 3) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert _devices("cuda:1", 2) == ["cuda:1", "cuda:1"]
+    assert _devices(None, 1) == [None]
+
+
+SLOW_TOY = """
+import time
+from toys import Ear, Tones
+from otoscope import datasets, encoders
+front_end = Ear.front_end
+def slow(self, batch):
+    time.sleep(0.1 * len(batch.waves))
+    return front_end(self, batch)
+Ear.front_end = slow
+encoders.register("ear")(Ear)
+datasets.register("tones")(Tones)
+"""
+
+
+def wait_for_workers(plan: Path, count: int) -> list[int]:
+    """The numbers of the processes that have claimed units, once there are `count` and the first shard is written."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        owners = Status.of(PlanFolder.read(plan)).running.values()
+        if len(owners) >= count and list((plan / "bank").glob("*/shard-*")):
+            return [owner.pid for owner in owners]
+        time.sleep(0.05)
+    raise TimeoutError(f"{len(Status.of(PlanFolder.read(plan)).running)} workers have started")
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+# SLURM
+
+
+def test_the_script_of_slurm_has_the_options_and_requeues_itself(tmp_path: Path) -> None:
+    plan = plan_toy(tmp_path / "plan")
+    executor = Slurm.of("partition=gpu,array=500,gpus-per-task=1,time=4:00:00")
+    script = executor.script(plan, TOY)
+    for line in (
+        "#SBATCH --job-name=otoscope-plan",
+        "#SBATCH --requeue",
+        "#SBATCH --signal=TERM@60",
+        f"#SBATCH --output={tmp_path}/plan/slurm/%A_%a.log",
+        "#SBATCH --partition=gpu",
+        "#SBATCH --gpus-per-task=1",
+        "#SBATCH --time=4:00:00",
+        '    scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"',
+    ):
+        assert line in script.splitlines()
+    command = f"work {tmp_path}/plan --any --plugin {tmp_path}/toy.py --threads 1 --loader-workers 0"
+    assert f"srun --ntasks=1 {sys.executable} -m otoscope {command}" in script
+    assert executor.submissions(plan) == [["--array=0-6"]]  # not more workers than units
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_one_task_for_each_unit_is_submitted_in_arrays_that_slurm_allows(tmp_path: Path) -> None:
+    plan = plan_toy(tmp_path / "plan")
+    executor = Slurm.of("array=units,limit=3")
+    assert "--index-env" in executor.script(plan, TOY)
+    assert executor.submissions(plan) == [
+        ["--array=0-2", "--export=ALL,OTOSCOPE_UNIT_OFFSET=0"],
+        ["--array=0-2", "--export=ALL,OTOSCOPE_UNIT_OFFSET=3"],
+        ["--array=0-0", "--export=ALL,OTOSCOPE_UNIT_OFFSET=6"],
+    ]
+
+
+@pytest.mark.parametrize("text", ["array=5,output=x", "array=5,requeue=", "array=5,mem=4G # rm", "array=5,Q=1"])
+def test_options_that_the_script_sets_or_that_are_no_words_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"slurm: \S+.* is not allowed"):
+        Slurm.of(text)
+
+
+def test_more_tasks_than_slurm_allows_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="array=5000 is more than the 1001 tasks"):
+        Slurm.of("array=5000").submissions(plan_toy(tmp_path / "plan"))
+
+
+def test_a_dry_run_writes_the_script_and_submits_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    plan = plan_toy(tmp_path / "plan")
+    assert Slurm(2, dry_run=True).launch(plan, TOY) == 0
+    assert capsys.readouterr().out == f"sbatch --parsable --array=0-1 {plan.path}/slurm/work.sh\n"
+    with pytest.raises(FileNotFoundError, match="sbatch is not installed on this machine; submit"):
+        Slurm(2).launch(plan, TOY)
+
+
+STAND_IN = """#!/bin/bash
+# Runs each task of an array once more whenever it was requeued; its first argument is --parsable.
+here=$(dirname "$0"); shift
+for argument in "$@"; do
+    case $argument in
+        --array=*) range=${argument#--array=} ;;
+        --export=ALL,*) export "${argument#--export=ALL,}" ;;
+        *) script=$argument ;;
+    esac
+done
+export SLURM_ARRAY_JOB_ID=7
+for task in $(seq ${range%-*} ${range#*-}); do
+    export SLURM_ARRAY_TASK_ID=$task
+    touch "$here/requeued"
+    while [ -e "$here/requeued" ]; do rm "$here/requeued"; bash "$script" >&2; done
+done
+echo 7
+"""
+SCONTROL = '#!/bin/bash\ntouch "$(dirname "$0")/requeued"; echo "$2" >> "$(dirname "$0")/requests"\n'
+SRUN = """#!/bin/bash
+shift
+if [ ! -e "$(dirname "$0")/first" ]; then touch "$(dirname "$0")/first"; exec "$@" --deadline 0.001; fi
+exec "$@"
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with stand-ins for sbatch, srun and scontrol, first in PATH. The first task has no time for its unit."""
+    folder = tmp_path / "slurm-bin"
+    folder.mkdir()
+    for name, text in (("sbatch", STAND_IN), ("scontrol", SCONTROL), ("srun", SRUN)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return folder
+
+
+def test_a_task_that_had_no_time_requeues_itself(tmp_path: Path, stand_in: Path) -> None:
+    plan = plan_toy(tmp_path / "plan", unit_clips=48)
+    assert Slurm.of("array=units,limit=2").launch(plan, TOY) == 0
+    assert (stand_in / "requests").read_text() == "7_0\n"
+    assert Status.of(plan).complete
+    assert visible_files(plan.bank_path(0)) == visible_files(serial_bank(tmp_path / "serial"))
+
+
+# Ray
+
+
+@pytest.fixture
+def ray_cluster() -> Iterator[Any]:
+    """A cluster of Ray of two nodes of one core on this machine."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    try:
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_actors_of_ray_write_the_bytes_of_a_serial_extraction(
+    tmp_path: Path, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}")
+    plan = plan_toy(tmp_path / "plan")
+    assert OnRay(ray_cluster.address).launch(plan, TOY) == 0
+    assert visible_files(plan.bank_path(0)) == visible_files(serial_bank(tmp_path / "serial"))
+
+
+def test_without_ray_a_sentence_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r'pip install "otoscope\[ray\]", or use --on local:N'):
+        OnRay().launch(plan_toy(tmp_path / "plan"), TOY)
