@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -244,23 +246,24 @@ def test_without_a_deadline_the_end_of_the_slurm_job_counts(tmp_path: Path, monk
 
 
 def test_sigterm_ends_an_extraction_after_the_shard_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, front_end = plan_toy(tmp_path, unit_clips=48), Ear.front_end
+    plan, do = plan_toy(tmp_path / "plan", unit_clips=48), extracting.Extracting.do
     work(plan, 1)  # validation, so that the bank is begun
-    calls = 0
+    questions = itertools.count()
 
-    def with_signal(self: Ear, batch: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 3 + 2 + 2:  # canaries, the check of the encoder, the second shard
-            os.kill(os.getpid(), signal.SIGTERM)
-        return front_end(self, batch)
+    def with_signal(self: Any, unit: Any, stop: Callable[[], bool]) -> bool:
+        def asked() -> bool:
+            if next(questions) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return stop()
 
-    monkeypatch.setattr(Ear, "front_end", with_signal)
+        return do(self, unit, asked)
+
+    monkeypatch.setattr(extracting.Extracting, "do", with_signal)
     summary = work(plan)
     assert (summary.done, summary.left) == (0, 2)
     assert len(list((plan.bank_path(0) / "train").glob("shard-*"))) == 2
     assert list(plan.claims.iterdir()) == []
-    monkeypatch.setattr(Ear, "front_end", front_end)
+    monkeypatch.setattr(extracting.Extracting, "do", do)
     assert work(plan).left == 0
     assert visible_files(plan.bank_path(0)) == visible_files(serial_bank(tmp_path / "serial"))
 

@@ -21,7 +21,6 @@ from otoscope.bank.manifest import Manifest, bank_exists, check_identity
 from otoscope.bank.size import BankSize
 from otoscope.datasets import Dataset, Folds, OneFold
 from otoscope.datasets.checks import checked_clips
-from otoscope.datasets.waveform import waveform
 from otoscope.encoders import Encoder
 from otoscope.types import Clip, Tokens
 
@@ -120,8 +119,8 @@ class BankParts:
         -------
         Its tokens on the CPU, with the layers of the bank.
         """
-        wave = waveform(clip, self.encoder.sample_rate)
-        return FrozenEncoder(self.encoder).encode([clip], [wave], self.identity.layers)
+        frozen = FrozenEncoder(self.encoder)
+        return frozen.encode([clip], [frozen.load(clip)], self.identity.layers)
 
     def begin(self) -> None:
         """Write the files that every bank has: `manifest.json`, and `clips.json` of each split.
