@@ -18,7 +18,7 @@ from helpers_server import Served, serve
 from helpers_small_encoder import Small, published
 from otoscope import encoders
 from otoscope.cli import main
-from otoscope.encoders.base import weights_digest
+from otoscope.encoders._digests import weights_digest
 from otoscope.encoders.catalog import Source, converted_file, get_weights, inspect_weights
 
 DIGEST = weights_digest(Small(weights="random", seed=3).body.state_dict().items())

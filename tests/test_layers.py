@@ -29,6 +29,7 @@ from otoscope.report.text.layers import layers_text
 from otoscope.results import Store
 from otoscope.train import once
 from otoscope.types import Tokens, TokenShape
+from otoscope.warning import OtoscopeWarning
 from toys import Ear, run_toy
 
 SKILLS = (0.2, 0.9, 2.0, 0.6, 0.4)
@@ -210,7 +211,8 @@ def test_differences_of_other_clips_have_no_interval(tmp_path: Path) -> None:
     store = Store(tmp_path)
     record = next(r for r in store if r.protocol.control and r.protocol.layers == (1,))
     (tmp_path / "predictions" / f"{record.key}.npz").unlink()
-    profile = profiles_of(store)[0]
+    with pytest.warns(OtoscopeWarning, match="is missing"):
+        profile = profiles_of(store)[0]
     difference = profile.beyond_control(profile.single[1])
     assert difference is not None
     assert np.isnan(difference.low)

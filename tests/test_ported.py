@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from helpers_small_encoder import Small, SmallBody, published
+from otoscope.encoders._digests import weights_digest
 from otoscope.encoders._transformer import Block
-from otoscope.encoders.base import weights_digest
 from otoscope.encoders.catalog import (
     CheckpointError,
     MissingWeightsError,

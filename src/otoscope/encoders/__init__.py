@@ -4,19 +4,10 @@ A plug-in subclasses `Encoder`, returns `Features` from its front end, and regis
 `otoscope.encoders.contract` checks it.
 """
 
+from otoscope.encoders._digests import encoder_identity, weights_digest
+from otoscope.encoders._features import Features
 from otoscope.encoders._names import REMOTE_CODE, option_texts
-from otoscope.encoders.base import (
-    Encoder,
-    Features,
-    create,
-    encoder_identity,
-    label,
-    locate,
-    names,
-    register,
-    registry,
-    weights_digest,
-)
+from otoscope.encoders.base import Encoder, create, label, locate, names, register, registry
 
 __all__ = [
     "REMOTE_CODE",

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from otoscope.encoders._features import Features
 from otoscope.encoders._lengths import Maps, by_length
-from otoscope.encoders.base import Encoder, Features
+from otoscope.encoders.base import Encoder
 from otoscope.registry import PLUGIN_PREFIX, load_plugin, unknown
 from otoscope.types import AudioBatch, Tokens, TokenShape
 

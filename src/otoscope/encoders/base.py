@@ -2,57 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from otoscope.encoders._digests import encoder_identity, weights_digest
+from otoscope.encoders._features import Features
 from otoscope.encoders._registry import EncoderRegistry
-from otoscope.identity import Identified, digest_of
+from otoscope.identity import Identified
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 """Precisions of `Encoder.autocast`."""
-
-
-@dataclass(frozen=True)
-class Features:
-    """The output of a front end, a batch of padded feature maps.
-
-    Parameters
-    ----------
-    x : float [B, frames, bins]. Features, padded to the longest clip or further.
-    lengths : int64 [B]. Number of valid frames of each clip.
-    """
-
-    x: Tensor
-    lengths: Tensor
-
-    @classmethod
-    def joined(cls, parts: Sequence[Features]) -> Features:
-        """Join the features of several batches, padded with zeros to the longest.
-
-        Examples
-        --------
-        >>> parts = [Features(torch.ones(1, frames, 8), torch.tensor([frames])) for frames in (3, 5)]
-        >>> Features.joined(parts).x.shape
-        torch.Size([2, 5, 8])
-        """
-        longest = max(part.x.shape[1] for part in parts)
-        padded = [
-            part.x
-            if part.x.shape[1] == longest
-            else torch.cat([part.x, part.x.new_zeros(len(part.x), longest - part.x.shape[1], *part.x.shape[2:])], 1)
-            for part in parts
-        ]
-        return cls(torch.cat(padded), torch.cat([part.lengths for part in parts]))
 
 
 class Encoder(Identified, nn.Module, ABC):
@@ -273,42 +240,6 @@ class Encoder(Identified, nn.Module, ABC):
         Encoders of equal identity give equal tokens. Banks and results of another identity are not used.
         """
         return encoder_identity(self.name, self.options_text, self.code_text, self.digest, self.front_end_id)
-
-
-def encoder_identity(name: str, options: str, code: str, weights: str, front_end: str) -> str:
-    """Compute the identity of an encoder from its parts.
-
-    Parameters
-    ----------
-    name : registered name.
-    options, code : `options_text` and `code_text` of `otoscope.identity.Identified`.
-    weights : `Encoder.digest`.
-    front_end : `Encoder.front_end_id`.
-
-    Returns
-    -------
-    The hexadecimal sha256.
-    """
-    return digest_of("encoder", name, options, code, weights, front_end)
-
-
-def weights_digest(named: Iterable[tuple[str, Tensor]]) -> str:
-    """Compute the sha256 of tensors and their names.
-
-    Parameters
-    ----------
-    named : pairs of a name and a tensor, in any order.
-
-    Returns
-    -------
-    The hexadecimal digest over names, dtypes, shapes and bytes, in alphabetical order of the names.
-    """
-    sha = hashlib.sha256()
-    for name, tensor in sorted(named, key=lambda item: item[0]):
-        flat = tensor.detach().cpu().contiguous()
-        sha.update(f"{name} {flat.dtype} {list(flat.shape)}\n".encode())
-        sha.update(flat.view(-1).view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
-    return sha.hexdigest()
 
 
 registry = EncoderRegistry("encoder", "otoscope.encoders")

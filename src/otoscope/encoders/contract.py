@@ -32,7 +32,9 @@ from otoscope.encoders._contract_tools import (
     noise,
     options_of,
 )
-from otoscope.encoders.base import Encoder, Features, weights_digest
+from otoscope.encoders._digests import weights_digest
+from otoscope.encoders._features import Features
+from otoscope.encoders.base import Encoder
 from otoscope.types import AudioBatch, Wave
 
 CONTRACT = Contract[EncoderSource]("encoder")

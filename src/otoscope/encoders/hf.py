@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from otoscope.encoders._features import Features
 from otoscope.encoders._hf_kinds import build, plain
 from otoscope.encoders._hf_source import Source, check_folder
 from otoscope.encoders._lengths import Maps, by_length, joined, joined_steps, pooled, valid_part, window_starts
 from otoscope.encoders._names import REMOTE_CODE
-from otoscope.encoders.base import Encoder, Features, register
+from otoscope.encoders.base import Encoder, register
 from otoscope.identity import digest_of
 from otoscope.types import AudioBatch, Tokens, TokenShape, Wave
 

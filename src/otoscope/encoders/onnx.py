@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from otoscope.audio.fbank import fbank, frame_count
 from otoscope.encoders._bridge import WaveformEncoder, check_file
+from otoscope.encoders._features import Features
 from otoscope.encoders._lengths import Maps, joined, window_starts
 from otoscope.encoders._onnx_graph import Graph, Input
-from otoscope.encoders.base import Features, register
+from otoscope.encoders.base import register
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from otoscope.encoders._bridge import check_file, class_of, module_of
-from otoscope.encoders.base import Encoder, Features, register
+from otoscope.encoders._features import Features
+from otoscope.encoders.base import Encoder, register
 from otoscope.types import AudioBatch, Tokens
 
 

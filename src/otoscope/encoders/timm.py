@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from otoscope.audio.fbank import fbank, frame_count
+from otoscope.encoders._features import Features
 from otoscope.encoders._hf_source import randomly_initialised
 from otoscope.encoders._lengths import Maps, joined, window_starts
-from otoscope.encoders.base import Encoder, Features, register
+from otoscope.encoders.base import Encoder, register
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
 RATE, HOP, FRAME = 16000, 160, 400

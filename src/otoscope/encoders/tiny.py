@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from otoscope.audio.fbank import RATE, fbank, frame_count
+from otoscope.encoders._features import Features
 from otoscope.encoders._transformer import Block, block_outputs
-from otoscope.encoders.base import Encoder, Features, register
+from otoscope.encoders.base import Encoder, register
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
 PATCH, BINS = 16, 128

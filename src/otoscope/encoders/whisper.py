@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from otoscope.audio.mel import mel_spectrogram
+from otoscope.encoders._features import Features
 from otoscope.encoders._hf_source import Source, check_folder, randomly_initialised
 from otoscope.encoders._hf_windows import fix_positions
 from otoscope.encoders._lengths import pooled, valid_part
-from otoscope.encoders.base import Encoder, Features, register
+from otoscope.encoders.base import Encoder, register
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
 RATE, FRAME, HOP = 16000, 400, 160

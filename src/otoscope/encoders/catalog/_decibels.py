@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from otoscope.audio.mel import decibels, mel_spectrogram
-from otoscope.encoders.base import Features
+from otoscope.encoders._features import Features
 from otoscope.encoders.catalog._clip_ends import reflect_ends
 from otoscope.encoders.catalog._frames import FramePorted
 from otoscope.types import AudioBatch

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from otoscope.encoders._body import Body
-from otoscope.encoders.base import Encoder, Features
+from otoscope.encoders._features import Features
+from otoscope.encoders.base import Encoder
 from otoscope.encoders.catalog._card import Card
 from otoscope.encoders.catalog._checkpoint import (
     CheckpointError,
@@ -98,7 +99,8 @@ class Ported(Encoder):
             torch.manual_seed(seed)
             self.body = self.build()
         if weights == "pretrained":
-            self._load(file)
+            path = _path(self.name, file)
+            fill(self.body, self.read(path).body, name=self.name, file=path)
         seconds = self.window_samples / self.sample_rate
         self.shape = self.token_shape()
         self.front_end_id = f"{self.front_end_name()}-window{seconds:g}s"
@@ -165,7 +167,7 @@ class Ported(Encoder):
         """
         with torch.no_grad():
             B, samples = batch.waves.shape
-            windows = max(1, math.ceil(samples / self.window_samples))
+            windows = self.padded_length(samples) // self.window_samples
             inside = torch.arange(samples, device=batch.waves.device) < batch.lengths[:, None]
             waves = functional.pad(batch.waves * inside, (0, windows * self.window_samples - samples))
             starts = torch.arange(windows, device=waves.device) * self.window_samples
@@ -241,18 +243,13 @@ class Ported(Encoder):
             )
         return round(steps * self.step * self.sample_rate)
 
-    def _load(self, file: str | None) -> None:
-        """Set the weights from a file, or from the models folder."""
-        path = converted_file(self.name) if file is None else Path(file)
-        fill(self.body, self.read(path).body, name=self.name, file=path)
-
     @classmethod
     def check_weights(cls, options: Mapping[str, Any]) -> None:
         """Raise `MissingWeightsError` where the weights are not on this machine; see `Encoder.check_weights`."""
         if options.get("weights", "pretrained") == "random":
             return
         file = options.get("file")
-        path = converted_file(cls.name) if file is None else Path(file)
+        path = _path(cls.name, file)
         if path.is_file():
             return
         if file is not None:
@@ -295,7 +292,7 @@ class Ported(Encoder):
 
         Raises
         ------
-        FileNotFoundError, CheckpointError : as in `read_tensors`, and for the converted weights of another encoder.
+        FileNotFoundError, CheckpointError : as in `read_checkpoint`, and for the converted weights of another encoder.
         """
         tensors, metadata = read_checkpoint(file)
         classes = tuple(json.loads(metadata.get("classes", "[]")))
@@ -306,3 +303,8 @@ class Ported(Encoder):
                 f"{file} contains the weights of encoder {metadata.get('encoder')!r}, not of {cls.name!r}"
             )
         return replace(from_converted(tensors), classes=classes)
+
+
+def _path(name: str, file: str | None) -> Path:
+    """The file with the weights of an encoder; that in the models folder where none is given."""
+    return converted_file(name) if file is None else Path(file)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from otoscope.download import ChecksumError, DownloadError, fetch
-from otoscope.encoders.base import weights_digest
+from otoscope.encoders._digests import weights_digest
 from otoscope.encoders.catalog._card import Card, Source
 from otoscope.encoders.catalog._checkpoint import (
     CheckpointError,

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from otoscope.encoders._features import Features
 from otoscope.encoders._wavjepa import WavJepaBody, WavJepaConfig
-from otoscope.encoders.base import Features, register
+from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
 from otoscope.encoders.catalog._checkpoint import Converted
 from otoscope.encoders.catalog._ported import Ported
