@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from otoscope.datasets.sources.folder import is_audio
 from otoscope.datasets.sources.settings import Settings
 from otoscope.datasets.sources.tables import Table
+from otoscope.datasets.sources.times import refuse_samples, seconds_per_unit, time_names
 from otoscope.registry import unknown
 
+_TIMES = ("start", "end", "onset", "offset", "duration")
 _NAMES = {
     "path": "path file filename file_name filepath file_path audio audio_path audio_file audio_filename wav wav_path "
     "wav_file fname slice_file_name begin_path begin_file recording_path clip_path sound_file in_file name clip "
@@ -19,12 +21,9 @@ _NAMES = {
     "folder": "folder subfolder directory",
     "split": "split splits set subset partition",
     "fold": "fold folds cv_fold",
-    "group": "group groups speaker speaker_id src_file site recording_id recordist subject subject_id session",
-    "start": "start start_time start_s start_seconds begin begin_time begin_time_s t_start",
-    "end": "end end_time end_s end_seconds stop t_end",
-    "onset": "onset onset_s onset_seconds event_onset",
-    "offset": "offset offset_s offset_seconds event_offset",
-    "duration": "duration duration_s duration_seconds dur length_s length_seconds event_duration delta_time_s",
+    "group": "group groups speaker speaker_id spk spk_id src_file site recording_id recordist subject subject_id "
+    "session",
+    **{role: " ".join(time_names(role)) for role in _TIMES},
 }
 _LABELS = (
     "label labels class classes category categories tag tags species event_label class_name class_label annotation"
@@ -128,6 +127,8 @@ def find_columns(table: Table, settings: Settings, *, needs_path: bool = True) -
     if roles["onset"] is None and all(name in plain for name in _RAVEN) and "start" not in settings.columns:
         roles["onset"], roles["offset"] = (plain[name] for name in _RAVEN)
     _choose_times(table, roles, settings)
+    times = {role: name for role in _TIMES if (name := roles[role])}
+    refuse_samples(table, {role: name for role, name in times.items() if seconds_per_unit(plain_name(name)) is None})
     if needs_path and not roles["path"]:
         raise ValueError(
             f"{table.path}: no column names audio files; its columns: {table.names_text}. "

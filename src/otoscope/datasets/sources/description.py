@@ -58,7 +58,7 @@ def describe(dataset: FileDataset, *, audio: bool = True) -> Description:
     facts = [("name", dataset.name), ("path", str(dataset.path)), ("layout", listing.layout)]
     problems = [*_missing(dataset), *report.problems(), *listing.problems]
     facts.append(("audio", audio_text(report)))
-    facts += [("note", note) for note in listing.notes]
+    facts += [("note", note) for note in (*listing.notes, listing.unused) if note]
     try:
         facts += _task_facts(dataset.task, dataset)
         problems += [*dataset.corrections, *dataset.split_remarks]

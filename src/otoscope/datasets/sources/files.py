@@ -14,7 +14,7 @@ import numpy as np
 
 from otoscope.datasets.base import Dataset
 from otoscope.datasets.sources.cards import declared_name, read_card
-from otoscope.datasets.sources.corrected import corrected_labels
+from otoscope.datasets.sources.corrected import corrected_labels, few_with_several
 from otoscope.datasets.sources.dataset import RowDataset
 from otoscope.datasets.sources.layouts import read_path
 from otoscope.datasets.sources.manifests import manifests
@@ -23,7 +23,7 @@ from otoscope.datasets.sources.remarks import cut_events, name_some
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.scan import AudioScan, scan_audio
 from otoscope.datasets.sources.settings import Listing, Settings, unknown_option
-from otoscope.datasets.sources.splits import fold_names
+from otoscope.datasets.sources.splits import fold_names, plain_fold
 from otoscope.datasets.sources.tables import read_table
 from otoscope.results import Coverage
 
@@ -40,8 +40,9 @@ class FileDataset(RowDataset):
         `path` relative to the card.
     name : str. Name of the data set; None for the name in the card, or the name of the file or folder.
     fold : int or str. The fold that is held out; None for the splits of the source, or its first fold.
-    label, columns, separator, pattern, audio, splits, classes, kind, metric, merge_labels, window, hop, crop, \
-short, overlap, validation, test, seed, on_bad : as in `Settings`; None for the value in the card, or the default.
+    label, columns, separator, pattern, audio, splits, classes, kind, metric, merge_labels, missing_labels, window, \
+hop, crop, short, overlap, validation, test, seed, on_bad : as in `Settings`; None for the value in the card, or the \
+default.
 
     Raises
     ------
@@ -67,6 +68,7 @@ short, overlap, validation, test, seed, on_bad : as in `Settings`; None for the 
         kind: str | None = None,
         metric: str | None = None,
         merge_labels: bool | None = None,
+        missing_labels: Sequence[str] | None = None,
         window: float | None = None,
         hop: float | None = None,
         crop: float | None = None,
@@ -81,7 +83,8 @@ short, overlap, validation, test, seed, on_bad : as in `Settings`; None for the 
         given = {key: options[key] for key in Settings.__dataclass_fields__ if options[key] is not None}
         card = read_card(Path(path)) if Path(path).suffix.lower() == ".toml" else {}
         self.path = Path(path).parent / card["path"] if "path" in card else Path(path)
-        super().__init__(fold=card.get("fold") if fold is None else fold)
+        fold = card.get("fold") if fold is None else fold
+        super().__init__(fold=None if fold is None else plain_fold(str(fold)))
         self.settings = Settings.of({k: v for k, v in card.items() if k not in ("name", "path", "fold")} | given)
         vars(self)["name"] = name or declared_name(Path(path))
         self.metric, self.length, self.cut = self.settings.metric, self.settings.length, self.settings.cut
@@ -124,21 +127,25 @@ short, overlap, validation, test, seed, on_bad : as in `Settings`; None for the 
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """As `Dataset.remarks`: missing audio and audio that cannot be used, `corrections` and `split_remarks`."""
+        """As `Dataset.remarks`: missing and unusable audio, columns without use, `corrections` and `split_remarks`."""
         rows, sentences = self.rows, []  # reads the audio first
         for names, words in ((self.listing.missing, "is missing"), (self.audio_report.unusable, "cannot be used")):
             if names:
                 counted = f"the audio of {len(names):,} of {self.listing.listed:,} clips {words}"
                 sentences.append(f"{counted}; these clips are left out: {name_some(list(names))}")
+        sentences += [self.listing.unused] if self.listing.unused else []
         return (*sentences, *self.corrections, *self.split_remarks) if len(rows) else ()
 
     @property
     def corrections(self) -> list[str]:
-        """Sentences about labels and events of the source that are left out or cut."""
+        """Sentences about labels, events and columns of the source that are left out, cut or doubtful."""
         without = self._without_label if self.settings.on_bad == "skip" else []
         some = name_some([self.listing.rows.ids[number] for number in without])
         unlabelled = [f"{len(without):,} clips have no label and are left out: {some}"] if without else []
-        return [*self.listing.left_out, *self._cut_events[1], *unlabelled]
+        rows = self.listing.rows
+        inferred = rows.events is None and self.kind is None
+        several = few_with_several(rows) if inferred else []
+        return [*self.listing.left_out, *self._cut_events[1], *unlabelled, *several]
 
     @cached_property
     def _cut_events(self) -> tuple[Rows, list[str]]:

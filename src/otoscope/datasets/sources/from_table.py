@@ -9,10 +9,12 @@ from typing import Any
 from otoscope.datasets.sources.audio import Audio
 from otoscope.datasets.sources.columns import Columns, find_columns, plain_name
 from otoscope.datasets.sources.labels import find_separator, several
+from otoscope.datasets.sources.parts import read_event_times, read_parts
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.settings import Listing, Settings
 from otoscope.datasets.sources.splits import plain_fold
 from otoscope.datasets.sources.tables import Table
+from otoscope.datasets.sources.unused import doubtful_columns, unused_columns, unused_text
 from otoscope.types import Event
 
 Place = Callable[[Sequence[str]], tuple[Sequence[Audio | None], list[str]]]
@@ -55,7 +57,10 @@ def rows_of_table(table: Table, settings: Settings, layout: str, place: Place | 
     lines = _Lines(table, columns, settings, names, audio)
     rows = lines.events() if columns.events else lines.clips()
     notes = [*lines.notes, *notes, *lines.counted()]
-    return Listing(layout, rows, lines.listed, None, None, lines.missing, notes, lines.problems, lines.left_out)
+    left_out = [*lines.left_out, *doubtful_columns(table, columns, settings)]
+    listing = Listing(layout, rows, lines.listed, None, None, lines.missing, notes, lines.problems, left_out)
+    listing.unused = unused_text(unused_columns(table, columns))
+    return listing
 
 
 class _Lines:
@@ -82,6 +87,9 @@ class _Lines:
             plural = plain_name(columns.label).endswith(("s", "mids"))
             separator = "" if columns.events else find_separator(texts, plural)
         self.labels = several(texts, separator)
+        self.splits = table[columns.split] if columns.split else None
+        self.folds = [plain_fold(name) for name in table[columns.fold]] if columns.fold else None
+        self.groups = several(table[columns.group], "") if columns.group else None
         self.notes = [f"labels are column {columns.label!r}{f', separated by {separator!r}' if separator else ''}"]
         self.notes += [columns.times_text] if columns.times_text else []
         commas = sum("," in text for text in set(texts)) if not separator else 0
@@ -92,10 +100,10 @@ class _Lines:
 
     def clips(self) -> Rows:
         """One row for each part of an audio file."""
-        columns, table = self.columns, self.table
-        starts, ends = self._parts()
+        starts, ends, notes = read_parts(self.table, self.columns, self.names, cropped=self._cropped)
+        self.notes += notes
         if len(set(self.names)) == len(self.names):
-            kept = self._present(range(len(table)))
+            kept = self._present(range(len(self.table)))
             labels = self.labels
         else:
             kept, labels = self._merged(starts, ends)
@@ -103,9 +111,9 @@ class _Lines:
             ids=self.names,
             audio=self.audio,  # type: ignore[arg-type]
             labels=labels,
-            splits=table[columns.split] if columns.split else None,
-            folds=[plain_fold(name) for name in table[columns.fold]] if columns.fold else None,
-            groups=several(table[columns.group], "") if columns.group else None,
+            splits=self.splits,
+            folds=self.folds,
+            groups=self.groups,
             starts=starts,
             ends=ends,
         )
@@ -115,11 +123,12 @@ class _Lines:
 
     def events(self) -> Rows:
         """One row for each audio file, with its events."""
-        onsets = self._times(self.columns.onset)
-        offsets = self._ends(onsets) if self.columns.duration else self._times(self.columns.offset)
+        onsets, offsets, notes = read_event_times(self.table, self.columns)
+        self.notes += notes
         lines: dict[str, list[int]] = {}
         for number, name in enumerate(self.names):
             lines.setdefault(name, []).append(number)
+            self._join(lines[name][0], number)
         first = self._present([numbers[0] for numbers in lines.values()])
         if without := [number for number, labels in enumerate(self.labels) if not labels]:
             some = ", ".join(str(number + 1) for number in without[:3]) + (" ..." if len(without) > 3 else "")
@@ -129,13 +138,12 @@ class _Lines:
         ]
         unique = [tuple(dict.fromkeys(of_file)) for of_file in events]
         self._repeated = sum(map(len, events)) - sum(map(len, unique))
-        columns, table = self.columns, self.table
         rows = Rows(
             ids=self.names,
             audio=self.audio,  # type: ignore[arg-type]
-            splits=table[columns.split] if columns.split else None,
-            folds=[plain_fold(name) for name in table[columns.fold]] if columns.fold else None,
-            groups=several(table[columns.group], "") if columns.group else None,
+            splits=self.splits,
+            folds=self.folds,
+            groups=self.groups,
         )
         labels = [tuple(sorted({event.label for event in of_file})) for of_file in unique]
         return rows.take(first, labels=labels, events=unique)
@@ -145,56 +153,13 @@ class _Lines:
         return [f"{self._repeated} repeated lines were left out"] if self._repeated else []
 
     def _event(self, line: int, onset: float | None, offset: float | None) -> Event:
-        label = self.labels[line][0]
+        if onset is None or offset is None:
+            missing = "onset" if onset is None else "offset"
+            raise ValueError(f"{self.table.path}, row {line + 1}: the event has a label and no {missing}; fill it in")
         try:
-            return Event(_seconds(onset), float("nan") if offset is None else offset, label)
+            return Event(onset, offset, self.labels[line][0])
         except ValueError as error:
             raise ValueError(f"{self.table.path}, row {line + 1}: {error}") from error
-
-    def _parts(self) -> tuple[list[float] | None, list[float | None] | None]:
-        """The start and the end of each clip in its file; None where all clips begin, or end, with their file."""
-        columns = self.columns
-        given = self._times(columns.start) if columns.start else None
-        starts = [_seconds(value) for value in given] if given is not None else None
-        ends = self._times(columns.end) if columns.end else None
-        if starts is not None and columns.duration:
-            ends = self._ends(starts)
-        if not self._cropped and (starts is None) != (ends is None):
-            self._expect_one_part(starts or ends or [])
-        return starts, ends
-
-    def _expect_one_part(self, times: Sequence[float | None]) -> None:
-        """Raise `ValueError` where clips of one file would overlap, because only their start or their end is known."""
-        first: dict[str, int] = {}
-        for line, name in enumerate(self.names):
-            before = first.setdefault(name, line)
-            if times[before] != times[line]:
-                known, missing = ("start", "end") if self.columns.start else ("end", "start")
-                raise ValueError(
-                    f"{self.table.path}: rows {before + 1} and {line + 1} are parts of {name!r} with another {known} "
-                    f"and without {'an' if missing == 'end' else 'a'} {missing}, so they overlap. Name a column with "
-                    f'the missing time, such as --dataset-option \'columns={{"{missing}": "NAME"}}\' or "duration"'
-                    + (
-                        ", or give the length of all clips with --dataset-option crop=SECONDS"
-                        if known == "start"
-                        else ""
-                    )
-                )
-
-    def _ends(self, starts: Sequence[float | None]) -> list[float | None]:
-        """The start plus the duration of each line; None where one of them is empty."""
-        durations = self._times(self.columns.duration)
-        pairs = zip(starts, durations, strict=True)
-        return [None if start is None or seconds is None else start + seconds for start, seconds in pairs]
-
-    def _times(self, name: str | None) -> list[float | None]:
-        """A column of times in seconds; None where it is empty."""
-        assert name is not None
-        values = self.table[name]
-        if "" not in set(values):
-            return list(self.table.numbers(name))
-        filled = Table(self.table.path, {name: [value or "nan" for value in values]})
-        return [None if number != number else number for number in filled.numbers(name)]
 
     def _present(self, lines: Sequence[int]) -> list[int]:
         """The lines whose audio was found."""
@@ -204,24 +169,29 @@ class _Lines:
             self.missing += [self.names[line] for line in lines if self.audio[line] is None]
         return kept
 
+    def _join(self, before: int, line: int) -> None:
+        """Give the first line of a clip the groups of a later one; raise `ValueError` for another split or fold."""
+        for column, values in ((self.columns.split, self.splits), (self.columns.fold, self.folds)):
+            if values and values[line] != values[before]:
+                raise ValueError(
+                    f"{self.table.path}: rows {before + 1} and {line + 1} name {self.names[line]!r}, with different "
+                    f"values of {column}; a clip belongs to one"
+                )
+        if self.groups and self.groups[line] != self.groups[before]:
+            self.groups[before] = tuple(dict.fromkeys((*self.groups[before], *self.groups[line])))
+
     def _merged(
         self, starts: Sequence[float] | None, ends: Sequence[float | None] | None
     ) -> tuple[list[int], list[tuple[str, ...]]]:
         """The first line of each part of an audio file, and the labels of all lines of this part."""
         first: dict[Any, int] = {}
         labels = list(self.labels)
-        others = [column for column in (self.columns.split, self.columns.fold) if column]
         for line, name in enumerate(self.names):
             key = (name, starts[line] if starts else 0, ends[line] if ends else None)
             before = first.setdefault(key, line)
             if before == line:
                 continue
-            for column in others:
-                if self.table[column][line] != self.table[column][before]:
-                    raise ValueError(
-                        f"{self.table.path}: rows {before + 1} and {line + 1} name {name!r}, with different values of "
-                        f"{column}; a clip belongs to one"
-                    )
+            self._join(before, line)
             if set(labels[line]) <= set(labels[before]):
                 self._repeated += 1
             labels[before] = tuple(dict.fromkeys((*labels[before], *labels[line])))
@@ -240,10 +210,6 @@ def _paths(table: Table, columns: Columns) -> Sequence[str]:
     ]
 
 
-def _seconds(value: float | None) -> float:
-    return 0.0 if value is None else value
-
-
 def _with_part_ids(rows: Rows) -> Rows:
     """Rows of parts of files: the id names the part, and parts of one file share a group."""
     counts = Counter(rows.ids)
@@ -251,7 +217,7 @@ def _with_part_ids(rows: Rows) -> Rows:
     for number, id in enumerate(rows.ids):
         start = rows.starts[number] if rows.starts else 0.0
         end = rows.ends[number] if rows.ends else None
-        ids.append(f"{id}@{start:g}-{'' if end is None else f'{end:g}'}" if counts[id] > 1 else id)
+        ids.append(f"{id}@{start:.10g}-{'' if end is None else f'{end:.10g}'}" if counts[id] > 1 else id)
         own = rows.groups[number] if rows.groups else ()
         groups.append((*own, id) if counts[id] > 1 and id not in own else own)
     return rows.take(range(len(rows)), ids=ids, groups=groups)

@@ -42,7 +42,7 @@ def several(texts: Sequence[str], separator: str) -> list[tuple[str, ...]]:
 def _labels(text: str, separator: str) -> tuple[str, ...]:
     if text.startswith("[") and text.endswith("]"):
         try:
-            parts = [str(part) for part in json.loads(text)]
+            parts = [str(part) for part in json.loads(text) if part is not None and part == part]
         except ValueError:
             parts = [part.strip().strip("'\"") for part in text[1:-1].split(",")]
     else:

@@ -35,7 +35,9 @@ class Settings:
     classes : the classes in their order; None for all labels, sorted. Other labels are left out.
     kind : "multi-class" or "multi-label"; None to infer it.
     metric : name of the main metric; None for accuracy or mAP.
-    merge_labels : whether labels that differ only in capital letters and spaces are one class.
+    merge_labels : whether labels are one class that differ only in capital letters, spaces, the form of Unicode
+        characters, or as numbers (1 and 1.0).
+    missing_labels : texts in place of a label that mean that there is none, such as "NA".
     window, hop : cut windows of this many seconds, one every `hop` seconds (default: `window`).
     crop : use only the first seconds of each clip; not together with `window`.
     short : what happens to a window that the audio does not fill: "keep", "pad", "tile" or "drop" (`Length`).
@@ -58,6 +60,7 @@ class Settings:
     kind: Literal["multi-class", "multi-label"] | None = None
     metric: str | None = None
     merge_labels: bool = False
+    missing_labels: tuple[str, ...] = ()
     window: float | None = None
     hop: float | None = None
     crop: float | None = None
@@ -103,8 +106,9 @@ class Settings:
             if name not in known:
                 raise TypeError(unknown_option(name, options[name]))
         values = dict(options)
-        if isinstance(values.get("classes"), list):
-            values["classes"] = tuple(map(_text, values["classes"]))
+        for name in ("classes", "missing_labels"):
+            if isinstance(values.get(name), list):
+                values[name] = tuple(map(_text, values[name]))
         for name in ("label", "audio", "separator"):
             values |= {name: _text(values[name])} if name in values else {}
         if isinstance(values.get("columns"), Mapping):
@@ -142,6 +146,7 @@ _KINDS = {
     "splits": 'an object of train, validation or test by name, such as {"dev": "train"}',
     "classes": 'a list, such as ["cat", "dog"]',
     "merge_labels": "true or false",
+    "missing_labels": 'a list, such as ["NA", "?"]',
     "seed": "a whole number",
     "validation": "a share, such as 0.2",
     "test": "a share, such as 0.2",
@@ -192,6 +197,7 @@ class Listing:
     problems : sentences about what looks wrong.
     left_out : sentences about events and lines that the source has and the rows have not.
     ambiguous : names that fit several audio files, and therefore none.
+    unused : a sentence about columns of the table that are not used; "" if there are none.
     """
 
     layout: str
@@ -204,6 +210,7 @@ class Listing:
     problems: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     ambiguous: tuple[str, ...] = ()
+    unused: str = ""
 
     @property
     def ambiguous_text(self) -> str:

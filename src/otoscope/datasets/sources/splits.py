@@ -155,14 +155,15 @@ def _multi_hot(rows: Rows, classes: Sequence[str]) -> npt.NDArray[np.bool_]:
 
 
 def plain_fold(name: str) -> str:
-    """The number of a fold, without the word "fold".
+    """The number of a fold, without the word "fold", zeros before it and decimals.
 
     Examples
     --------
-    >>> plain_fold("fold_10"), plain_fold("Fold3"), plain_fold("a")
-    ('10', '3', 'a')
+    >>> plain_fold("fold_10"), plain_fold("Fold03"), plain_fold("1.0"), plain_fold("a")
+    ('10', '3', '1', 'a')
     """
-    return re.sub(r"^fold[-_ ]*(?=\d)", "", name.strip(), flags=re.IGNORECASE)
+    plain = re.sub(r"^fold[-_ ]*(?=\d)", "", name.strip(), flags=re.IGNORECASE)
+    return str(int(match[1])) if (match := re.fullmatch(r"([0-9]{1,18})(?:[.,]0*)?", plain)) else plain
 
 
 def _by_fold(rows: Rows, fold: str | None) -> list[str]:

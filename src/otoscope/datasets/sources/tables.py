@@ -142,7 +142,7 @@ def _read_text(path: Path, header: Sequence[str] | None) -> Table:
         delimiter = find_delimiter(beginning, path.suffix.lower())
         rows = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
         try:
-            return Table(path, _columns(path, rows, header), encoding, delimiter)
+            return Table(path, _columns(path, _one_line_each(path, rows, delimiter), header), encoding, delimiter)
         except csv.Error as error:
             raise ValueError(f"{path}, line {rows.line_num}: {error}; repair the table") from error
 
@@ -194,9 +194,28 @@ def find_delimiter(beginning: str, suffix: str = "") -> str:
     return best
 
 
+def _one_line_each(path: Path, rows: Any, delimiter: str) -> Iterator[list[str]]:
+    """The rows of a CSV reader that are not empty; raises `ValueError` where a value contains the next lines.
+
+    A quotation mark that is never closed, or closed in a later line, joins the lines between.
+    """
+    before = 0
+    for row in rows:
+        if rows.line_num > before + 1 and (joined := [v for v in row if delimiter in v and ("\n" in v or "\r" in v)]):
+            value = joined[0]
+            shown = value if len(value) <= _SHOWN // 5 else f"{value[: _SHOWN // 5]} ..."
+            raise ValueError(
+                f"{path}, line {before + 1}: a value contains line breaks and the delimiter, {shown!r}, up to line "
+                f"{rows.line_num}; a quotation mark in line {before + 1} is probably not closed: remove or double it"
+            )
+        before = rows.line_num
+        if row and any(row):
+            yield row
+
+
 def _columns(path: Path, rows: Iterator[list[str]], header: Sequence[str] | None) -> dict[str, list[str]]:
     """Read the lines of a CSV file into columns, a chunk at a time, with equal texts stored once."""
-    filled: Iterator[list[str]] = (row for row in rows if row and any(row))
+    filled: Iterator[list[str]] = rows
     names = [name.strip() for name in (header or next(filled, ()))]
     if not header and any(map(is_audio, names)):  # the first line has values
         filled = chain([names], filled)
@@ -255,14 +274,16 @@ def _read_parquet(path: Path) -> Table:
 
 
 def cell_text(value: Any) -> str:
-    """The text of a JSON value; a list becomes JSON.
+    """The text of a JSON value; a list becomes JSON. NaN is no value.
 
     Examples
     --------
-    >>> cell_text(" dog"), cell_text(3.0), cell_text(["dog", "cat"]), cell_text(None)
-    ('dog', '3', '["dog", "cat"]', '')
+    >>> cell_text(" dog"), cell_text(3.0), cell_text(["dog", None]), cell_text(None), cell_text(float("nan"))
+    ('dog', '3', '["dog"]', '', '')
     """
-    if value is None:
+    if isinstance(value, list):
+        value = [item for item in value if item is not None and item == item]
+    if value is None or value != value:
         return ""
     if isinstance(value, str):
         return value.strip()

@@ -1,0 +1,144 @@
+"""Columns of times: their units, which their names tell, and their values in seconds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from otoscope.datasets.sources.tables import Table
+
+_STEMS = {
+    "start": "start start_time begin begin_time t_start",
+    "end": "end end_time stop stop_time t_end",
+    "onset": "onset onset_time event_onset",
+    "offset": "offset offset_time event_offset",
+    "duration": "duration dur length event_duration delta_time",
+}
+"""The names of times by their role, without a unit."""
+_SECONDS = ("", "s", "sec", "secs", "second", "seconds")
+_MILLISECONDS = ("ms", "msec", "msecs", "millis", "millisecond", "milliseconds")
+_SAMPLES = ("sample", "samples", "frame", "frames")
+_EMPTY = {"nan", "na", "n/a", "null", "none"}
+"""Texts that stand for no time, in small letters."""
+
+
+def time_names(role: str) -> list[str]:
+    """The plain names of columns with a role, those in seconds first, then those in milliseconds and in samples.
+
+    Parameters
+    ----------
+    role : "start", "end", "onset", "offset" or "duration".
+
+    Examples
+    --------
+    >>> time_names("end")[:3], "end_ms" in time_names("end"), "length" in time_names("duration")
+    (['end', 'end_time', 'stop'], True, False)
+    """
+    stems = _STEMS[role].split()
+    names = [f"{stem}_{unit}".rstrip("_") for unit in (*_SECONDS, *_MILLISECONDS, *_SAMPLES) for stem in stems]
+    return [name for name in names if name != "length"]  # without a unit it is any length
+
+
+def seconds_per_unit(plain: str) -> float | None:
+    """Find the unit of a time in the name of its column.
+
+    Parameters
+    ----------
+    plain : the name in small letters, with "_" between words.
+
+    Returns
+    -------
+    0.001 for milliseconds, None for samples, else 1.
+
+    Examples
+    --------
+    >>> seconds_per_unit("start_ms"), seconds_per_unit("onset"), seconds_per_unit("begin_sample")
+    (0.001, 1.0, None)
+    """
+    unit = plain.rpartition("_")[2]
+    return None if unit in _SAMPLES else 0.001 if unit in _MILLISECONDS else 1.0
+
+
+def refuse_samples(table: Table, names: Mapping[str, str]) -> None:
+    """Raise `ValueError` where times are counted in samples, because a table does not tell their rate.
+
+    Parameters
+    ----------
+    table : the table.
+    names : its columns that are counted in samples, by their roles.
+    """
+    if names:
+        several, role = len(names) > 1, next(iter(names))
+        off = json.dumps(dict.fromkeys(names, ""))
+        raise ValueError(
+            f"{table.path}: column{'s' * several} {', '.join(map(repr, names.values()))} count{'s' * (not several)} "
+            f"samples, and times are read in seconds or milliseconds; divide by the sampling rate and call the column "
+            f"{role}_s, or do without these times: --dataset-option 'columns={off}'"
+        )
+
+
+def read_times(table: Table, name: str, plain: str) -> tuple[list[float | None], list[str]]:
+    """Read a column of times.
+
+    Parameters
+    ----------
+    table : the table.
+    name, plain : the name of the column, and the same in small letters with "_" between words.
+
+    Returns
+    -------
+    times : the times in seconds; None for an empty cell.
+    notes : sentences about values that were converted, or count as empty.
+
+    Raises
+    ------
+    ValueError : for a value that is no number; the message names the row.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> read_times(Table(Path("a.csv"), {"end_ms": ["500", "NaN"]}), "end_ms", "end_ms")[0]
+    [0.5, None]
+    """
+    values = table[name]
+    empty = {text for text in set(values) if not text or text.casefold() in _EMPTY}
+    written = sorted(empty - {""})
+    notes = []
+    if written:
+        count = sum(text in written for text in values)
+        notes.append(
+            f"{count:,} cell{'s' * (count > 1)} of column {name!r} with the text {written[0]!r} count"
+            f"{'s' * (count == 1)} as empty"
+        )
+    filled = Table(table.path, {name: [("nan" if text in empty else text) for text in values] if empty else values})
+    numbers = filled.numbers(name)
+    if (unit := seconds_per_unit(plain) or 1.0) != 1:
+        notes.append(f"column {name!r} is in milliseconds and was converted to seconds")
+        numbers = [round(number * unit, 6) for number in numbers]
+    return [None if number != number else number for number in numbers], notes
+
+
+def is_time_name(plain: str) -> str:
+    """The role of a time that a name of a column suggests, such as "start" of "seg_start_s"; "" for none.
+
+    Examples
+    --------
+    >>> is_time_name("seg_start_s"), is_time_name("t1"), is_time_name("start_date"), is_time_name("gender")
+    ('start', 'end', '', '')
+    """
+    words = set(re.split(r"_+", plain))
+    if words & {"date", "year", "month", "day", "freq", "frequency", "hz", "lat", "lon"}:
+        return ""
+    for role, known in _WORDS.items():
+        if words & known:
+            return role
+    return ""
+
+
+_WORDS = {
+    "start": {"start", "begin", "t0", "from", "startms", "starttime"},
+    "end": {"end", "stop", "t1", "to", "endms", "endtime"},
+    "onset": {"onset"},
+    "offset": {"offset"},
+}
