@@ -246,3 +246,26 @@ def test_a_loader_that_keeps_nothing_reads_each_batch_from_disk(bank):
     kept, streamed = (loader.split_loader(train, "tokens", (1,), in_memory=limit) for limit in (None, 0))
     assert [isinstance(load, loader.DiskLoader) for load in (kept, streamed)] == [False, True]
     assert torch.equal(kept(index).x, streamed(index).x)
+
+
+@pytest.mark.parametrize(("processes", "on_disk"), [(1, False), (2, True)])
+def test_processes_that_share_memory_keep_smaller_maps(bank, monkeypatch, processes, on_disk):
+    train = bank.split("train")
+    size = 4 * train.tokens(slice(0, 1), [1]).x.numel() * len(train)
+    monkeypatch.setattr(loader, "IN_MEMORY", size)
+    monkeypatch.setattr(loader, "_processes", 1)  # restored after the test
+    loader.share_memory(processes)
+    assert isinstance(loader.split_loader(train, "tokens", (1,)), loader.DiskLoader) == on_disk
+
+
+def test_results_do_not_depend_on_the_number_of_processes(bank, monkeypatch):
+    monkeypatch.setattr(shuffle, "WINDOW_BYTES", 1)  # so that a split on disk has another order
+    monkeypatch.setattr(loader, "_processes", 1)
+    config = TrainingConfig(epochs=2, batch_size=8)
+    alone = fit("protofloat", bank, config)
+    loader.share_memory(10**12)
+    shared = fit("protofloat", bank, config)
+    assert isinstance(loader.split_loader(bank.split("train"), "tokens", (1,)), loader.DiskLoader)
+    assert shared.validation == alone.validation
+    for name, tensor in alone.module.state_dict().items():
+        assert torch.equal(tensor, shared.module.state_dict()[name])

@@ -18,6 +18,7 @@ from otoscope.bench.plan import Run
 from otoscope.printable import printable
 from otoscope.registry import load_plugin
 from otoscope.threads import available_cores, end_with_parent, let_waiting_threads_sleep
+from otoscope.train.loader import share_memory
 
 _POLL_SECONDS = 1.0
 """Seconds between two looks at the claims of other processes."""
@@ -125,10 +126,11 @@ def start_worker(plugins: Sequence[str | Path], workers: int) -> None:
     Parameters
     ----------
     plugins : Python files to import.
-    workers : number of workers, which share the cores. A lower number of threads (OMP_NUM_THREADS) is kept.
+    workers : number of workers, which share cores and memory. A lower number of threads (OMP_NUM_THREADS) is kept.
     """
     threading.Thread(target=end_with_parent, name="otoscope-parent", daemon=True).start()
     torch.set_num_threads(max(1, min(torch.get_num_threads(), available_cores() // workers)))
+    share_memory(workers)
     for plugin in plugins:
         load_plugin(plugin)
 

@@ -27,23 +27,42 @@ Loader = Callable[[Tensor], Tokens]
 
 IN_MEMORY = 2 * 1024**3
 """Largest token map of a split, in bytes of float32, that is kept in memory."""
+_processes = 1
+"""Number of processes that share the memory of this machine."""
 PREFETCHED = 1
 """Number of batches that are read from disk in advance and kept in memory in addition to the current one."""
 _CHUNK = 64
 
 
+def share_memory(processes: int) -> None:
+    """Keep less in memory in this process, because others on this machine read banks, too.
+
+    Together they keep at most `IN_MEMORY` bytes of a split. Larger token maps are read from the memory-mapped files of
+    the bank, whose pages the processes share.
+
+    Parameters
+    ----------
+    processes : number of processes, this one included.
+    """
+    global _processes
+    _processes = processes
+
+
 @dataclass(frozen=True)
 class DiskLoader:
-    """The `Loader` of a split that is larger than `IN_MEMORY`; every call reads from disk.
+    """The `Loader` of a split that is not kept in memory; every call reads from disk, or from the page cache.
 
     Parameters
     ----------
     split : the split.
     read : reads clips by their row.
+    fits : whether the token maps would fit into `IN_MEMORY`. They are then shuffled as a whole, as those in memory, so
+        that results do not depend on where the tokens are.
     """
 
     split: BankSplit
     read: Callable[[list[int]], Tokens]
+    fits: bool = False
 
     def __call__(self, index: Tensor) -> Tokens:
         """Read the clips `index`, int64 [B]."""
@@ -151,8 +170,8 @@ def split_loader(
     layers : indices of the layers.
     standardiser : standardises the tokens as they are read; None leaves them as they are.
     normalise : whether to L2-normalise every token and cls as it is read (`Probe.normalises_tokens`).
-    in_memory : largest token map of a split, in bytes of float32, that is kept in memory; None for `IN_MEMORY`. With 0,
-        nothing is kept, which is faster if each clip is loaded only once.
+    in_memory : largest token map of a split, in bytes of float32, that is kept in memory; None for `IN_MEMORY`, divided
+        among the processes of `share_memory`. With 0, nothing is kept, which is faster if each clip is loaded once.
     """
     if reads != "tokens":
         return tokens_loader(split.pooled(), reads, layers, standardiser=standardiser, normalise=normalise)
@@ -162,8 +181,9 @@ def split_loader(
         tokens = split.tokens(rows) if all_layers else split.tokens(rows, layers)
         return _transform(tokens, standardiser, normalise)
 
-    if read(slice(0, 1)).x.numel() * 4 * len(split) > (IN_MEMORY if in_memory is None else in_memory):
-        return DiskLoader(split, read)
+    size = read(slice(0, 1)).x.numel() * 4 * len(split)
+    if size > (IN_MEMORY // _processes if in_memory is None else in_memory):
+        return DiskLoader(split, read, fits=size <= IN_MEMORY)
     tokens = join([read(slice(start, start + _CHUNK)) for start in range(0, len(split), _CHUNK)])
     return lambda index: tokens.select_clips(index)
 
@@ -173,8 +193,8 @@ def clip_order(load: Loader, clips: int, generator: Generator) -> Tensor:
 
     Parameters
     ----------
-    load : loader of the split. For a `DiskLoader` the order is that of `BankSplit.order`, which opens few shards at a
-        time. For any other loader it is a random permutation.
+    load : loader of the split. For a `DiskLoader` whose token maps do not fit into memory the order is that of
+        `BankSplit.order`, which opens few shards at a time. For any other loader it is a random permutation.
     clips : number of clips.
     generator : source of the random numbers.
 
@@ -182,7 +202,7 @@ def clip_order(load: Loader, clips: int, generator: Generator) -> Tensor:
     -------
     int64 [clips]. Every index once.
     """
-    if isinstance(load, DiskLoader):
+    if isinstance(load, DiskLoader) and not load.fits:
         return load.split.order(generator)
     return torch.randperm(clips, generator=generator)
 

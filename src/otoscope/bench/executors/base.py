@@ -11,6 +11,7 @@ from typing import ClassVar
 from otoscope.bench.units import PlanFolder, Worker
 from otoscope.bench.units.task import TRY_AGAIN
 from otoscope.registry import load_plugin
+from otoscope.train.loader import share_memory
 
 FORMS = "local:N, slurm:partition=NAME,array=N,... or ray[:ADDRESS]"
 
@@ -26,6 +27,8 @@ class WorkerOptions:
     threads : threads of each worker; None for an equal share of the cores.
     loader_workers : processes of each worker that decode; None chooses.
     progress : whether to show the progress.
+    sharing : number of workers that share the memory of a machine. Each keeps a smaller part of a bank in memory, and
+        they share the pages of its files.
     """
 
     plugins: Sequence[Path] = ()
@@ -33,6 +36,7 @@ class WorkerOptions:
     threads: int | None = None
     loader_workers: int | None = None
     progress: bool = True
+    sharing: int = 1
 
     def work(self, path: Path, device: str | None = None) -> int:
         """Do the units of a plan in this process.
@@ -46,6 +50,7 @@ class WorkerOptions:
         -------
         The exit status of the worker.
         """
+        share_memory(self.sharing)
         for plugin in self.plugins:
             load_plugin(plugin)
         worker = Worker(PlanFolder.read(path), device or self.device, self.loader_workers, progress=self.progress)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -38,6 +38,7 @@ class Local(Executor):
     def launch(self, plan: PlanFolder, options: WorkerOptions) -> int:
         """Start the workers, wait until they have ended, and return the exit status."""
         plan.forget_failures()
+        options = replace(options, sharing=self.workers)
         let_waiting_threads_sleep()
         context = multiprocessing.get_context("spawn")
         threads = options.threads or max(1, available_cores() // self.workers)

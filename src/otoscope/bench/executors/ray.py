@@ -44,9 +44,11 @@ class OnRay(Executor):
         if started:
             ray.init(address=self.address, log_to_driver=options.progress, runtime_env={"env_vars": _environment()})
         try:
+            shares, nodes = _shares(ray.cluster_resources(), options), sum(node["Alive"] for node in ray.nodes())
+            options = replace(options, sharing=-(-len(shares) // nodes))
             actors = [
                 ray.remote(_Actor).options(max_restarts=_RESTARTS, max_task_retries=_RESTARTS, **share).remote()
-                for share in _shares(ray.cluster_resources(), options)
+                for share in shares
             ]
             path = str(plan.path.absolute())
             plugins = [Path(plugin).absolute() for plugin in options.plugins]
