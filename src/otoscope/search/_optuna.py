@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from otoscope.search._network_disk import network_file_system
 from otoscope.search.base import MissingExtraError, Storage
 
 if TYPE_CHECKING:
@@ -51,9 +52,17 @@ def open_database(storage: Storage) -> optuna.storages.BaseStorage:
 
     Raises
     ------
-    ConnectionError : when the database cannot be opened.
+    ConnectionError : when the database cannot be opened, or is an SQLite file on a network disk.
     MissingExtraError : when Optuna is not installed.
     """
+    file = database_file(storage)
+    is_sqlite = storage.database is None or storage.database.startswith(_SQLITE)
+    if file is not None and is_sqlite and (system := network_file_system(file)):
+        raise ConnectionError(
+            f"the file of trials {file} is on a network disk ({system}), where the locks of SQLite do not work and "
+            f"processes damage the file; give --storage {_JOURNAL}{file.with_suffix('.log')}, the URL of a database "
+            "server, or a search that needs no database, such as sobol"
+        )
     return _open(storage.database, None if storage.database else storage.folder / "search.db")
 
 
