@@ -1,6 +1,8 @@
 """Turn a Whisper model of CTranslate2 (`model.bin`) into a folder that transformers reads, without CTranslate2.
 
-    python assets/whisper_from_ctranslate2.py MODEL_BIN OUT      # writes OUT/config.json and OUT/model.safetensors
+    python assets/whisper_from_ctranslate2.py MODEL_BIN OUT
+
+OUT then contains config.json, model.safetensors and preprocessor_config.json, which describes the front end.
 
 For weights that are available in this form only, as in some packages of PyPI. float32 and float16 weights are copied
 unchanged; quantised weights (int8, int16) raise an error, since they differ from those of the model.
@@ -140,8 +142,8 @@ def _projections(attention: str, kind: str, qkv: tuple[Tensor, ...], out: Tensor
 
 
 def convert(source: Path, out: Path) -> None:
-    """Write `out`/config.json and `out`/model.safetensors, of the precision that `source` has."""
-    from transformers import WhisperConfig, WhisperForConditionalGeneration
+    """Write the configuration, the front end and the weights into `out`, of the precision that `source` has."""
+    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
     variables = read_variables(source)
     scaled = sorted(name for name in variables if name.endswith("_scale"))
@@ -152,6 +154,7 @@ def convert(source: Path, out: Path) -> None:
     model = WhisperForConditionalGeneration(WhisperConfig(**options)).to(state["encoder.conv1.weight"].dtype)
     model.model.load_state_dict(state)
     model.save_pretrained(out)
+    WhisperFeatureExtractor(feature_size=options["num_mel_bins"]).save_pretrained(out)
     print(f"{out}: {sum(t.numel() for t in state.values()) / 1e6:.1f} M parameters, {options}")
 
 

@@ -98,6 +98,17 @@ def test_an_encoder_without_a_control_is_announced_and_measured(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("toys")
+def test_an_encoder_that_cannot_be_created_is_listed_without_its_control(tmp_path: Path) -> None:
+    class Deaf(Ear):
+        def __init__(self, *, weights: str = "pretrained") -> None:  # noqa: ARG002
+            raise ValueError("no front end")
+
+    encoders.register("deaf")(Deaf)
+    (item,) = prepare(with_encoders(EncoderSpec("deaf")), tmp_path).unavailable
+    assert (item.name, item.reason) == ("deaf", "cannot be created: no front end")
+
+
+@pytest.mark.usefixtures("toys")
 def test_an_encoder_that_is_a_control_itself_is_not_announced(tmp_path: Path) -> None:
     class Noise(Ear):
         control = True

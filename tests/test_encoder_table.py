@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from helpers_ports import encode, noise, small
 from otoscope.bench import suites
 from otoscope.bench.specs import unavailable_reason
 from otoscope.encoders.catalog import Ported, ported
+from otoscope.encoders.catalog._overview import count_steps
 
 NAMED = ported()
 
@@ -39,6 +41,20 @@ def test_a_card_is_complete(cls: type[Ported]) -> None:
     assert all(len(source.sha256) in (0, 64) for source in card.sources)
     parameters = sum(parameter.numel() for parameter in cls.skeleton().parameters()) / 1e6
     assert card.parameters == pytest.approx(parameters, abs=0.051)
+
+
+ONE_OF_EACH_KIND = (
+    "asit ast atst-frame bat beats-iter3 bird-mae-base birdcode ced-mini dasheng-base eat fpasst m2d matpac "
+    "openbeats-base passt perch2 ssast wavjepa"
+)
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH_KIND.split())
+def test_the_number_of_tokens_is_that_of_a_lone_clip(name: str) -> None:
+    cls = NAMED[name] if name == "perch2" else small(NAMED[name], depth=1)
+    for seconds in (10, 3.3):
+        tokens = encode(cls(weights="random"), noise(round(seconds * cls.sample_rate)))
+        assert count_steps(cls, seconds) == int(tokens.mask.sum())
 
 
 def test_the_documentation_names_the_encoders_with_a_classifier() -> None:

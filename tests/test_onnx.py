@@ -126,6 +126,18 @@ def test_a_fixed_length_is_a_window(tmp_path: Path) -> None:
     assert torch.allclose(one.x[1, :, :30], other.x[1, :, :30], atol=1e-5)
 
 
+def test_time_steps_that_do_not_cover_the_clip_are_refused(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "one"], ["channel"]),
+        helper.make_node("Conv", ["channel", "kernel"], ["conv"], strides=[1280]),  # reads 0.8 s, every 80 ms
+        helper.make_node("Transpose", ["conv"], ["tokens"], perm=[0, 2, 1]),
+    ]
+    weights = {"one": np.array([1]), "kernel": random(8, 1, 12800)}
+    file = save(tmp_path / "graph.onnx", nodes, ("batch", "samples"), {"tokens": ("batch", "steps", 8)}, weights)
+    with pytest.raises(ValueError, match=r"give 41 and 91 tokens.*12\.5 per second; pad the audio inside the model"):
+        encoders.create("onnx", file=file)
+
+
 def test_log_mel_frames_are_those_of_kaldi(tmp_path: Path) -> None:
     from otoscope.audio.fbank import fbank
 

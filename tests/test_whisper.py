@@ -339,6 +339,8 @@ def test_a_converted_model_is_the_same_model(
         extract_features(Whisper(path=whisper_path), noise(RATE)).x,
         atol=0.2 if dtype != torch.float32 else 0,
     )
+    bridged = extract_features(encoders.create(f"hf:{tmp_path / 'out'}"), noise(RATE)).x
+    assert torch.allclose(bridged, converted_tokens, atol=1e-4)
 
 
 def test_files_that_cannot_be_converted(whisper_path: str, converter: ModuleType, tmp_path: Path) -> None:

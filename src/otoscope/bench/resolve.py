@@ -149,7 +149,9 @@ def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[
         try:
             encoder = encoders.create(spec.name, **spec.options)
         except Exception as error:
-            missing.append(Unavailable("encoder", spec.label, f"cannot be created: {error}"))
+            reason = f"cannot be created: {error}"
+            if not (spec.added and reason in [item.reason for item in missing]):  # a control fails as its encoder does
+                missing.append(Unavailable("encoder", spec.label, reason))
             continue
         if (problem := _control_problem(suite, spec, encoder)) is not None:
             missing.append(problem)

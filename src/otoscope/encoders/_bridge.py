@@ -129,7 +129,8 @@ class WaveformEncoder(Encoder):
         if rate <= 0 or abs(steps[0] - SECONDS[0] * rate) > 2:
             raise ValueError(
                 f"encoder {self.name!r}: {SECONDS[0]} and {SECONDS[1]} s of audio give {steps[0]} and {steps[1]} "
-                f"tokens, which does not fit a frame rate of {rate:g} per second"
+                f"tokens, which does not fit a frame rate of {rate:g} per second; pad the audio inside the model, so "
+                "that its time steps cover the whole clip"
             )
         if not x.requires_grad:
             self.requires_grad_(False)

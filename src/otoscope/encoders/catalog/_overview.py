@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 from otoscope.encoders.base import registry
 from otoscope.encoders.catalog._ported import Ported
+from otoscope.types import AudioBatch
 
 COLUMNS = ("encoder", "licence", "tokens of 10 s", "layers x width", "cls", "parameters", "labels")
 """The columns of `overview`."""
@@ -28,16 +31,42 @@ def overview(name: str, cls: type[Ported]) -> list[str]:
     Returns
     -------
     A text for each of `COLUMNS`. The licence is that of the weights, without explanations. The number of tokens is that
-    of time steps x frequency bands with audio; "labels" says whether labels were used in the pretraining or after it.
+    of time steps x frequency bands with audio of a lone clip, as `encode` returns them; "labels" says whether labels
+    were used in the pretraining or after it.
     """
     shape, card = cls.skeleton().shape, cls.card
-    steps = math.ceil(10 * shape.frame_rate - 1e-6)
     return [
         name,
         card.short_licence,
-        f"{steps} x {shape.freq}",
+        f"{count_steps(cls, 10)} x {shape.freq}",
         f"{shape.layers} x {shape.dim}",
         "yes" if shape.has_cls else "no",
         f"{card.parameters:,.1f} M",
         "yes" if card.supervised else "no",
     ]
+
+
+def count_steps(cls: type[Ported], seconds: float) -> int:
+    """Count the time steps with audio of a lone clip, without the weights of the encoder.
+
+    Parameters
+    ----------
+    cls : class of the encoder.
+    seconds : duration of the clip.
+
+    Returns
+    -------
+    int. Some encoders drop frames after the last whole patch, so that it may be less than the frame rate promises.
+
+    Examples
+    --------
+    >>> count_steps(registry.get("eat"), 10), count_steps(registry.get("beats-iter3"), 10)
+    (63, 62)
+    """
+    encoder = cls.skeleton()
+    for module in encoder.body.modules():
+        for key, buffer in module.named_buffers(recurse=False):
+            setattr(module, key, torch.ones_like(buffer, device="cpu"))  # statistics, which the front end may read
+    samples = round(seconds * cls.sample_rate)
+    clip = AudioBatch(torch.zeros(1, samples), torch.tensor([samples]), cls.sample_rate)
+    return math.ceil(int(encoder.front_end(clip).lengths) / encoder.frames_per_step)

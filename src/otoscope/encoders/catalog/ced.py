@@ -31,8 +31,8 @@ def _card(size: str, zenodo: str, parameters: float) -> Card:
         pretrained_on=("AudioSet",),
         supervised=True,
         unverified=(
-            "The forward pass was written from the paper and public descriptions and was not compared with the "
-            "authors' code, whose licence is the GPL.",
+            "The authors' code is under the GPL, and nothing of it was used: the forward pass was written from the "
+            "paper and public descriptions, and was not compared with it.",
             "The names of the weights follow from public descriptions; the files were not seen.",
             "The order of the classes of the classifier is taken to be that of class_labels_indices.csv of AudioSet.",
             "How the authors draw weights before training is not known; random weights are drawn as those of Dasheng.",
