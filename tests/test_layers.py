@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,10 @@ from otoscope.bench.specs import DatasetSpec, EncoderSpec
 from otoscope.cli import main
 from otoscope.cli.arguments import parser
 from otoscope.encoders import Features
+from otoscope.metrics.stats import Interval
 from otoscope.probes import LinearHeadProbe
+from otoscope.report.html.figures import WIDTH
+from otoscope.report.html.layer_chart import RIGHT, Curve, layer_chart
 from otoscope.report.html.page import write_report
 from otoscope.report.layers import LayerProfile, layer_profiles, without_inner_layers
 from otoscope.report.rows import summarise
@@ -247,6 +251,32 @@ def test_report_draws_a_curve_for_each_probe_and_a_dashed_one_for_the_control(tm
     assert "all" in one.text
     assert any("best layer on the validation split" in text for text in one.text)
     assert any("whose weights are random" in text for text in two.text)
+
+
+def curves(*values: tuple[float, ...]) -> list[Curve]:
+    """Curves without intervals, each with its last value for all layers together."""
+    intervals = [[Interval(value, math.nan, math.nan) for value in row] for row in values]
+    return [Curve(f"probe{i}", dict(enumerate(row)), row[-1], i) for i, row in enumerate(intervals)]
+
+
+def test_the_axis_of_values_begins_at_zero_unless_they_are_close() -> None:
+    def lowest(*values: float) -> str:
+        return re.findall(
+            r'class="tick"[^>]*text-anchor="end">([^<]+)<', layer_chart(curves(values), "all", "a chart")
+        )[0]
+
+    assert lowest(0.2, 0.9) == "0"
+    assert lowest(0.86, 0.93) == "86"
+    assert lowest(-0.05, 0.1).endswith("5")
+
+
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_values_of_all_layers_together_are_beside_one_another_and_left_of_the_names(count: int) -> None:
+    drawn = layer_chart(curves(*[(0.5, 0.6)] * count), "all", "a chart")
+    x = [float(x) for x in re.findall(r'cx="([\d.]+)"[^>]*><title>[^<]*layers together', drawn)]
+    assert len(set(x)) == count
+    assert sum(x) / count == pytest.approx(WIDTH - RIGHT, abs=0.1)
+    assert max(x) < WIDTH - RIGHT + 20
 
 
 def test_report_without_a_profile_has_no_such_section(tmp_path: Path) -> None:

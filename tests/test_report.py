@@ -342,6 +342,20 @@ def test_the_length_of_a_bar_is_proportional_to_its_value(store: Store) -> None:
     assert svg.count('class="bar-best"') == 1
 
 
+def test_narrow_bars_of_several_encoders_have_their_names(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for encoder, probe in (("tiny", "linear"), ("ear", "linear"), ("ear", "mean"), ("eye", "mean")):
+        add_scenes(store, probe, 1.0, encoder=encoder)
+    rows = sorted(summarise(store), key=lambda row: row.encoder != "tiny")
+    drawn = figures.bar_chart(rows)
+    assert sorted(re.findall(r'class="small"[^>]*>(\w+)<', drawn)) == ["ear", "ear", "eye"]
+    assert re.findall(r'class="small"[^>]*>(\w+)<', figures.bar_chart([r for r in rows if r.encoder != "eye"])) == []
+    tops = dict(re.findall(r'<rect class="bar[^"]*" x="160.0" y="([\d.]+)" width="[\d.]+" height="([\d.]+)"', drawn))
+    middles = [float(y) + float(height) / 2 + 5 for y, height in tops.items()]
+    for y in re.findall(r'class="label" x="148.0" y="([\d.]+)"', drawn):
+        assert min(abs(float(y) - middle) for middle in middles) < 0.1
+
+
 def test_classes_are_sorted_by_gain_and_only_the_extremes_of_many_are_drawn() -> None:
     names = [f"class{i:03d}" for i in range(100)]
     base, best = dict.fromkeys(names, 0.2), {name: 0.2 + i / 200 for i, name in enumerate(names)}

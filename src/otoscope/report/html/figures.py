@@ -23,7 +23,8 @@ def bar_chart(rows: Sequence[Row]) -> str:
 
     Parameters
     ----------
-    rows : rows of one data set. The bars of the encoder that appears first are wide, those of the others narrow.
+    rows : rows of one data set. The bars of the encoder that appears first are wide, those of the others narrow; where
+        there are several others, their names are in their bars.
 
     Returns
     -------
@@ -33,14 +34,17 @@ def bar_chart(rows: Sequence[Row]) -> str:
     labels = list(dict.fromkeys(row.label for row in rows if row.encoder == encoders[0]))
     labels += [label for label in dict.fromkeys(row.label for row in rows) if label not in labels]
     top = _nice_end(max(row.interval.high if row.interval else row.value for row in rows))
+    narrow = 9.0 if len(encoders) == 2 else 14.0
     parts, y = [], 34.0
     for label in labels:
-        first = y
-        for row in (r for e in encoders for r in rows if (r.encoder, r.label) == (e, label)):
-            height = 20.0 if row.encoder == encoders[0] else 9.0
+        group = [r for e in encoders for r in rows if (r.encoder, r.label) == (e, label)]
+        heights = [20.0 if row.encoder == encoders[0] else narrow for row in group]
+        parts.append(svg.text(LEFT - 12, y + heights[0] / 2 + 5, label, "label", "end"))
+        for row, height in zip(group, heights, strict=True):
             parts.append(_bar(row, y, height, top, row.encoder == encoders[0]))
+            if len(encoders) > 2 and row.encoder != encoders[0]:
+                parts.append(svg.text(LEFT + 6, y + height / 2 + 3.5, row.encoder, "small"))
             y += height + 3
-        parts.append(svg.text(LEFT - 12, first + 15, label, "label", "end"))
         y += 13
     grid = _grid(top, 22, y - 8)
     return svg.drawing(WIDTH, y, [*grid, *parts], f"{rows[0].metric} of every probe with 95 % intervals")

@@ -64,30 +64,40 @@ def layer_chart(curves: Sequence[Curve], together: str, label: str) -> str:
 
 @dataclass(frozen=True)
 class _Frame:
-    """The axes: the layers, whether there is a column of layers together, and the lowest and highest value."""
+    """The axes: the layers, whether there is a column of layers together, the range of values, the number of colours.
+
+    The axis of values begins at 0, unless all values lie in the upper half of it.
+    """
 
     layers: tuple[int, ...]
     with_together: bool
     low: float
     high: float
     step: float
+    colours: int
 
     @classmethod
     def of(cls, curves: Sequence[Curve]) -> _Frame:
         layers = sorted({layer for curve in curves for layer in curve.values})
         intervals = [value for curve in curves for value in _all(curve)]
         ends = [end for v in intervals for end in (v.value, v.low, v.high) if not math.isnan(end)]
-        spread = max(max(ends) - min(min(ends), 0.0), 0.02)
+        lowest = min(ends) if min(ends) < 0 or min(ends) > max(ends) / 2 else 0.0
+        spread = max(max(ends) - lowest, 0.02)
         step = next((s for s in _STEPS if spread / s <= 6), _STEPS[-1])
-        low, high = math.floor(min(0.0, *ends) / step - 1e-9) * step if min(ends) < 0 else 0.0, max(ends)
-        high = math.ceil(high / step - 1e-9) * step
-        return cls(tuple(layers), any(curve.together for curve in curves), low, max(high, low + step), step)
+        low, high = math.floor(lowest / step + 1e-9) * step, math.ceil(max(ends) / step - 1e-9) * step
+        together, colours = any(curve.together for curve in curves), len({curve.colour for curve in curves})
+        return cls(tuple(layers), together, low, max(high, low + step), step, colours)
 
     def x(self, layer: int | None, shift: float = 0.0) -> float:
         """Position of a layer; None for the column of layers together."""
         columns = len(self.layers) - 1 + 1.5 * self.with_together
         column = columns if layer is None else self.layers.index(layer)
         return LEFT + 20 + (WIDTH - LEFT - RIGHT - 20) * column / max(columns, 1) + shift
+
+    def beside(self, colour: int) -> float:
+        """Position of a curve in the column of layers together, where the curves lie side by side."""
+        distance = min(12.0, 32 / max(self.colours - 1, 1))
+        return self.x(None, distance * (colour - (self.colours - 1) / 2))
 
     def y(self, value: float) -> float:
         """Height of a value."""
@@ -97,7 +107,7 @@ class _Frame:
         """Horizontal lines with their values, the names of the columns, and the title of the axis."""
         end, bottom, parts = WIDTH - RIGHT + 14, TOP + HEIGHT, []
         for value in np.arange(self.low, self.high + self.step / 2, self.step).tolist():
-            style = "axis" if abs(value) < 1e-9 else "grid"
+            style = "axis" if abs(value - max(self.low, 0)) < 1e-9 else "grid"
             parts += [svg.line(LEFT, self.y(value), end, self.y(value), style)]
             parts += [svg.text(LEFT - 8, self.y(value) + 4, numbers.whole_percent(value), "tick", "end")]
         every = math.ceil(len(self.layers) / 26)
@@ -138,7 +148,7 @@ def _points(curve: Curve, frame: _Frame) -> list[str]:
         if layer == curve.best:
             parts.append(svg.dot(frame.x(layer), frame.y(value.value), 7, f"{style} ring"))
     if curve.together:
-        value, x = curve.together, frame.x(None, 12.0 * (curve.colour % COLOURS - 1))
+        value, x = curve.together, frame.beside(curve.colour)
         if not (curve.dashed or math.isnan(value.low)):
             parts.append(svg.line(x, frame.y(value.low), x, frame.y(value.high), f"{style} range"))
         hint = f"{curve.name}, layers together: {_words(value)}"
