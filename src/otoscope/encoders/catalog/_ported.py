@@ -167,7 +167,7 @@ class Ported(Encoder):
         """
         with torch.no_grad():
             B, samples = batch.waves.shape
-            windows = self.padded_length(samples) // self.window_samples
+            windows = max(1, math.ceil(samples / self.window_samples))  # `padded_length` may be shorter than a window
             inside = torch.arange(samples, device=batch.waves.device) < batch.lengths[:, None]
             waves = functional.pad(batch.waves * inside, (0, windows * self.window_samples - samples))
             starts = torch.arange(windows, device=waves.device) * self.window_samples
