@@ -42,7 +42,7 @@ OTHERS = {
 
 WORDS = {
     "encoder_code": "\n  encoder_code: the code of the encoder has another revision\n",
-    "encoder_digest": "\n  encoder_digest: the encoder has other weights\n",
+    "encoder_digest": "\n  encoder_digest: the encoder has other weights, options or code\n",
     "dataset_code": "\n  dataset_code: the code of the data set has another revision\n",
     "dataset_digest": "\n  the data set has changed since the bank was written: the content of its audio files",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -279,3 +280,21 @@ def test_missing_files_are_found_before_anything_is_created(name: str) -> None:
     suffix = "onnx" if name == "onnx" else "py"
     with pytest.raises(FileNotFoundError, match="no file at none"):
         cls.check_weights({option: f"none.{suffix}"})
+
+
+def test_weights_without_a_seed_are_the_same_in_every_call(files: dict[str, str], tmp_path: Path) -> None:
+    text = Path(files["xares"]).read_text()
+    file = tmp_path / "unseeded.py"
+    file.write_text(text.replace("torch.manual_seed(0)", "pass"))
+    assert "manual_seed" not in file.read_text()
+    first, second = (encoders.create(f"xares:{file}") for _ in range(2))
+    assert first.digest == second.digest
+
+
+@pytest.mark.usefixtures("isolated_registries")
+def test_a_module_imports_files_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "model_of_mine.py").write_text(HEAR)
+    (tmp_path / "wrapper_of_mine.py").write_text("from model_of_mine import *\n")
+    path = list(sys.path)
+    assert encoders.create(f"hear:{tmp_path / 'wrapper_of_mine.py'}").shape.dim == 8
+    assert sys.path == path

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers_records import add_scenes
 from helpers_suites import FINETUNED, probe_specs, run_quietly
 from otoscope import encoders
 from otoscope.bench import plan, suites
@@ -19,6 +20,7 @@ from otoscope.bench.runner import prepare
 from otoscope.bench.specs import DatasetSpec, EncoderSpec
 from otoscope.bench.suites import Suite
 from otoscope.report.rows import summarise
+from otoscope.results import Store
 from otoscope.types import TokenShape
 from toys import Ear
 
@@ -184,3 +186,23 @@ def test_the_controls_of_the_built_in_encoders() -> None:
     assert encoders.registry.get("whisper").control_options(whisper) == {**whisper, "weights": "random"}
     assert Ear.control_options({"seed": 1}) is None
     assert not torch.equal(DrawnEar().patch.weight, DrawnEar(**RANDOM).patch.weight)
+
+
+@pytest.mark.parametrize(
+    ("trained", "control", "paired"),
+    [
+        (("tiny", "tiny"), ("tiny-random", "tiny"), True),
+        (("tiny", ""), ("tiny-random", ""), True),
+        (("a", "onnx"), ("m3", "py"), False),
+        (("m4", "py"), ("m3", "py"), False),
+        (("m3", "py"), ("m3-random", "py"), True),
+    ],
+)
+def test_a_control_without_a_link_must_be_of_the_same_encoder(
+    tmp_path: Path, trained: tuple[str, str], control: tuple[str, str], paired: bool
+) -> None:
+    store = Store(tmp_path)
+    add_scenes(store, "mean", 1.0, encoder=trained[0], encoder_name=trained[1])
+    add_scenes(store, "mean", 0.2, encoder=control[0], encoder_name=control[1], protocol={"control": True})
+    (row,) = (row for row in summarise(store, resamples=20) if not row.control)
+    assert (row.beyond is not None) == paired

@@ -364,6 +364,21 @@ def test_missing_weights_are_refused(checkpoints: dict[str, str], tmp_path: Path
         HuggingFace(path=str(tmp_path / "partial"))
 
 
+def test_damaged_weights_are_refused_by_name(checkpoints: dict[str, str], tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(checkpoints["wav2vec2"], tmp_path / "model")
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match=f"the weights in {folder} are damaged"):
+        encoders.create(f"hf:{folder}")
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    save_file(tensors | {name: torch.full_like(tensors[name], torch.nan)}, file, {"format": "pt"})
+    with pytest.raises(ValueError, match="weights are not finite"):
+        encoders.create(f"hf:{folder}")
+
+
 def test_a_pickle_is_read_without_executing_it(checkpoints: dict[str, str], tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

@@ -118,6 +118,7 @@ def test_wrong_checkpoints_are_refused_with_their_names(tmp_path) -> None:
         (tensors | {"encoder.extra": torch.zeros(1)}, "unexpected: extra"),
         (tensors | {"encoder.cls": torch.zeros(9)}, r"cls is \[9\] instead of \[8\]"),
         (tensors | {"encoder.cls": torch.full((8,), torch.nan)}, "not finite: cls"),
+        (tensors | {"encoder.cls": torch.ones(8, dtype=torch.int8)}, "whole numbers: cls"),
     ):
         torch.save(changed, file)
         with pytest.raises(CheckpointError, match=message):

@@ -230,8 +230,8 @@ class Registry(Generic[T]):
 def load_plugin(path: str | Path) -> None:
     """Import a Python file so that the plug-ins it registers can be used by name.
 
-    The code of the file is executed, so load only files that you trust. A file that is loaded already is not loaded
-    again.
+    The code of the file is executed, so load only files that you trust. It can import files beside it. A file that is
+    loaded already is not loaded again.
 
     Parameters
     ----------
@@ -253,6 +253,7 @@ def load_plugin(path: str | Path) -> None:
         raise ImportError(f"{path} is not a Python file; a plug-in is a .py file that registers its classes")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))  # files beside it can be imported, as when Python runs it
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
@@ -260,3 +261,5 @@ def load_plugin(path: str | Path) -> None:
         if isinstance(error, SyntaxError):
             raise ImportError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
         raise
+    finally:
+        sys.path.remove(str(path.parent))

@@ -14,7 +14,7 @@ CLIPS_BYTES = 1 << 30
 """Largest size of `clips.json`."""
 
 IN_WORDS = {
-    "encoder_digest": "the encoder has other weights",
+    "encoder_digest": "the encoder has other weights, options or code",
     "encoder_code": "the code of the encoder has another revision",
     "dataset_code": "the code of the data set has another revision",
 }

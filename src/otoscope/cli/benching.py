@@ -188,7 +188,7 @@ def _run(arguments: argparse.Namespace, suite: Suite, bank: Path | None) -> int:
 
     result = runner.run_suite(suite, arguments.out, bank=bank, device=arguments.device, progress=not arguments.quiet)
     for item in result.plan.unavailable:
-        raise ValueError(item.reason)
+        raise ValueError(item.reason if item.name in item.reason else f"{item.kind} {item.name!r}: {item.reason}")
     status = _print_results(arguments, result)
     if next(iter(result.store), None):
         print(f"\nresults in {arguments.out}; `otoscope report --out {arguments.out}` writes a report")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 WITHOUT_EFFECT = {
@@ -117,17 +118,20 @@ class Source:
         ValueError : when weights are missing.
         """
         mapping = {rf"^(?:.*\.)?{prefix}\.": ""} if prefix else None
-        with quiet():
-            body, loading = model.from_pretrained(
-                self.path,
-                config=config,
-                key_mapping=mapping,
-                dtype=torch.float32,
-                weights_only=True,
-                use_safetensors=None if pickles else True,
-                output_loading_info=True,
-                **self.arguments,
-            )
+        try:
+            with quiet():
+                body, loading = model.from_pretrained(
+                    self.path,
+                    config=config,
+                    key_mapping=mapping,
+                    dtype=torch.float32,
+                    weights_only=True,
+                    use_safetensors=None if pickles else True,
+                    output_loading_info=True,
+                    **self.arguments,
+                )
+        except SafetensorError as error:
+            raise self.refused(f"the weights in {self.path} are damaged; get them again ({error})") from error
         missing = sorted(name for name in loading["missing_keys"] if name.startswith(part))
         unexpected = sorted(loading["unexpected_keys"])
         if missing or loading["mismatched_keys"]:

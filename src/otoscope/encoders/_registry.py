@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from otoscope.encoders import _names
 from otoscope.registry import Registry, UnknownNameError, closest
 
@@ -38,9 +40,23 @@ class EncoderRegistry(Registry["Encoder"]):
         super().check_options(name, [option for option in options if option != "autocast"])
 
     def create(self, name: str, *args: Any, autocast: str | None = None, **options: Any) -> Encoder:
-        """As `Registry.create`, also for a name with a text after a colon; `autocast` sets `Encoder.autocast`."""
+        """As `Registry.create`, also for a name with a text after a colon; `autocast` sets `Encoder.autocast`.
+
+        Weights that the constructor draws without a seed of its own are the same in every call.
+
+        Raises
+        ------
+        ValueError : also when weights are not finite.
+        """
         name, options = self.locate(name, options)
-        encoder = super().create(name, *args, **options)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            encoder = super().create(name, *args, **options)
+        bad = [key for key, value in encoder.named_parameters() if not bool(value.isfinite().all())]
+        if bad:
+            raise ValueError(
+                f"encoder {name!r}: {len(bad)} weights are not finite, such as {bad[0]}; the checkpoint is damaged"
+            )
         encoder.autocast = autocast
         return encoder
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Select = Callable[[str, str, str], bool]
 """Whether to read records with these labels of encoder, data set and probe."""
 Measured = TypeVar("Measured", "Row", Record)
+_OF_USERS = ("hf", "hear", "onnx", "py", "s3prl", "timm", "whisper", "xares")
+"""Registered names under which different models are measured. The label of a control begins with that of its model."""
 
 
 def find_control(row: Row, rows: Iterable[Row]) -> Row | None:
@@ -32,16 +34,17 @@ def find_control(row: Row, rows: Iterable[Row]) -> Row | None:
 
     Returns
     -------
-    Row or None. The row whose records name this encoder in `Record.control_of`. Older records name none. There, it is
-    the row of the only control on this data set, if there is also only one trained encoder. None in all other cases,
-    and for a row that is measured on a control.
+    Row or None. The row whose records name this encoder in `Record.control_of`. Records of single probes, and older
+    ones, name none. There, it is the row of the only control on this data set, if there is also only one trained
+    encoder, and both have the same registered name and shape of tokens. None in all other cases, and for a row that is
+    measured on a control.
     """
     if row.control:
         return None
     same = [other for other in rows if _key(other) == _key(row)]
     controls = [other for other in same if other.control]
     linked = [other for other in controls if other.control_of == row.encoder]
-    unnamed = [other for other in controls if other.control_of is None]
+    unnamed = [other for other in controls if other.control_of is None and _could_be_control(other, row)]
     trained = {other.pair for other in same if not other.control}
     if not linked and len(trained) == 1:
         linked = unnamed
@@ -64,6 +67,14 @@ def without_controls(measured: Sequence[Measured]) -> list[Measured]:
     """
     encoders = {(one.dataset, one.encoder) for one in measured}
     return [one for one in measured if (one.dataset, one.control_of) not in encoders]
+
+
+def _could_be_control(other: Row, row: Row) -> bool:
+    """Whether a row on random weights may be that of the encoder of another row, by its name and size."""
+    control, record = other.records[0], row.records[0]
+    if record.encoder_name in _OF_USERS and not control.encoder.startswith(record.encoder):
+        return False
+    return (control.encoder_name, control.parameters) == (record.encoder_name, record.parameters)
 
 
 def _key(row: Row) -> tuple[object, ...]:

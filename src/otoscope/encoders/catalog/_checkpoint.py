@@ -188,6 +188,12 @@ def check_tensors(body: nn.Module, tensors: Mapping[str, Tensor], *, name: str, 
     ]
     problems = [f"missing: {_some(missing)}"] * bool(missing) + [f"unexpected: {_some(unexpected)}"] * bool(unexpected)
     problems += [f"other shapes: {_some(shapes)}"] * bool(shapes)
+    whole = [
+        key
+        for key, value in expected.items()
+        if key in tensors and value.is_floating_point() and not tensors[key].is_floating_point()
+    ]
+    problems += [f"whole numbers: {_some(whole)}"] * bool(whole)
     if problems:
         raise CheckpointError(
             f"{file} does not contain the weights of encoder {name!r}; {'; '.join(problems)}. Is it the checkpoint of "
