@@ -18,7 +18,7 @@ from helpers_records import add_scenes
 from otoscope import encoders
 from otoscope.bench import runner
 from otoscope.bench.layers import PROBES, layer_suite, trained_by_gradient
-from otoscope.bench.specs import DatasetSpec, EncoderSpec
+from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.cli import main
 from otoscope.cli.arguments import parser
 from otoscope.encoders import Features
@@ -158,6 +158,17 @@ def test_layers_without_noise_are_better_and_validation_chooses_one_of_them(
     assert profile.best_layer in (0, 2, 4)
     assert profile.together is not None
     assert all(0 < (row.records[0].validation or 0) <= 1 for row in profile.rows)
+
+
+def test_a_later_suite_reads_the_bank_of_all_layers(deep_encoder: EncoderSpec, tmp_path: Path) -> None:
+    suite = replace(layer_suite(deep_encoder, DatasetSpec("tones"), ["fixedproto"]), control=False)
+    profile = {record.probe: record for record in runner.run_suite(suite, tmp_path, progress=False).store}
+    banks = list((tmp_path / "banks").iterdir())
+    later = replace(suite, probes=(ProbeSpec("fixedproto"),))
+    (record,) = [r for r in runner.run_suite(later, tmp_path, progress=False).store if r.probe == "fixedproto"]
+    assert list((tmp_path / "banks").iterdir()) == banks
+    assert record.protocol.layers == (4,)
+    assert record.value == profile["fixedproto, layer 4"].value
 
 
 def test_profile_marks_the_best_layer_on_validation_not_on_test(tmp_path: Path) -> None:

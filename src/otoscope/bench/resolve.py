@@ -214,8 +214,7 @@ def _resolve_pairs(
     bank: Path | None,
 ) -> list[ResolvedPair]:
     """The pairs of an encoder with folds that share a bank, or with a data set without folds or one fold of it."""
-    identity = _identity(encoder, dataset, requirements, bank)
-    path = bank or _bank_path(folder, f"{encoder_spec.label}-{dataset_spec.name}", identity)
+    identity, path = _bank(encoder, dataset, requirements, bank, folder, f"{encoder_spec.label}-{dataset_spec.name}")
     bank_size, missing_bytes = _bank_size(encoder, dataset, path, identity)
     size = PairSize(
         clips=bank_size.clips,
@@ -233,6 +232,31 @@ def _resolve_pairs(
     size = replace(size, bank=str(path), bank_clips=sum(size.clips.values()))
     counts = {fold: {split: len(rows) for split, rows in dataset.rows[fold].items()} for fold in folds}
     return [replace(whole, fold=fold, size=replace(size, clips=counts[fold])) for fold in folds]
+
+
+def _bank(
+    encoder: Encoder, dataset: Dataset, requirements: Requirements, bank: Path | None, folder: Path, name: str
+) -> tuple[BankIdentity, Path]:
+    """The identity and the folder of the bank of a pair: one of all layers if only that is complete.
+
+    A bank of all layers has the tokens of the last one, too, so that after a layer profile nothing is encoded again.
+    """
+    identity = _identity(encoder, dataset, requirements, bank)
+    path = bank or _bank_path(folder, name, identity)
+    if bank is None and not _is_complete(path):
+        of_all = _identity(encoder, dataset, replace(requirements, layers="all"), None)
+        if _is_complete(other := _bank_path(folder, name, of_all)):
+            return of_all, other
+    return identity, path
+
+
+def _is_complete(path: Path) -> bool:
+    """Whether a folder contains a bank with all clips of all splits."""
+    try:
+        banks.open(path)
+    except BankError:
+        return False
+    return True
 
 
 def _identity(encoder: Encoder, dataset: Dataset, requirements: Requirements, bank: Path | None) -> BankIdentity:
