@@ -74,6 +74,15 @@ class Dataset(Identified, ABC):
         return ()
 
     @property
+    def audio_contents(self) -> Mapping[str, str] | None:
+        """A digest of the decoded audio of each clip that occurs several times, by its id; None where it is not known.
+
+        `checked_clips` refuses clips of the held-out split whose audio is in another split. Where this is None, it
+        compares the content of files.
+        """
+        return None
+
+    @property
     def coverage(self) -> Mapping[str, Coverage]:
         """The part of each split of the source that is used, under "all" where it has no splits; by default not known.
 

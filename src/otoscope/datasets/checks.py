@@ -57,7 +57,7 @@ def checked_clips(
     clips = {split: dataset.clips(split) for split in (dataset.splits if splits is None else splits)}
     problems = [problem for split in clips for problem in _problems_of_split(dataset.task, split, clips[split])]
     problems += [] if problems else _no_common_class(clips)
-    problems += [] if allow_shared else [*shared_ids(clips), *_shared_audio(clips)]
+    problems += [] if allow_shared else [*shared_ids(clips), *_shared_audio(clips, dataset.audio_contents)]
     if problems:
         separator = "\n  " if len(problems) > 1 else " "
         raise DataError(separator.join([f"data set {dataset.name!r} cannot be measured:", *problems]))
@@ -117,10 +117,10 @@ def _no_common_class(clips: Mapping[str, Sequence[Clip]]) -> list[str]:
     ]
 
 
-def _shared_audio(clips: Mapping[str, Sequence[Clip]]) -> list[str]:
+def _shared_audio(clips: Mapping[str, Sequence[Clip]], contents: Mapping[str, str] | None) -> list[str]:
     """Describe the clips of the held-out split that have the same audio as clips of other splits."""
     sentences = []
-    for splits, pairs in equal_audio(clips).items():
+    for splits, pairs in equal_audio(clips, contents).items():
         if HELD_OUT in splits:
             other, own = splits if splits[1] == HELD_OUT else splits[::-1]
             named = ", ".join(f"{a.id!r} = {b.id!r}" for a, b in pairs[:_NAMED])

@@ -23,17 +23,18 @@ def warn_of_doubts(dataset: Dataset, clips: Mapping[str, Sequence[Clip]]) -> Non
     clips : its clips by split.
     """
     fold = "" if dataset.chosen_fold is None else f", fold {dataset.chosen_fold}"
-    for sentence in doubts(dataset.task, clips):
+    for sentence in doubts(dataset.task, clips, dataset.audio_contents):
         warn(f"data set {dataset.name!r}{fold}: {sentence}")
 
 
-def doubts(task: Task, clips: Mapping[str, Sequence[Clip]]) -> list[str]:
+def doubts(task: Task, clips: Mapping[str, Sequence[Clip]], contents: Mapping[str, str] | None = None) -> list[str]:
     """Describe classes without training clips, and clips with the same audio and different labels.
 
     Parameters
     ----------
     task : the task of the data set. Only clips of a multi-class task are compared by their audio.
     clips : the clips by split.
+    contents : as in `otoscope.datasets.shared.same_audio`.
 
     Returns
     -------
@@ -46,7 +47,7 @@ def doubts(task: Task, clips: Mapping[str, Sequence[Clip]]) -> list[str]:
     >>> print(doubts(Task(("a", "b"), "multi-label", "mAP"), clips)[0].partition(":")[0])
     classes of split 'test' have no clip in split 'train', so that no probe can learn them
     """
-    return [*_untrained_classes(task, clips), *(_other_labels(clips) if task.kind == "multi-class" else ())]
+    return [*_untrained_classes(task, clips), *(_other_labels(clips, contents) if task.kind == "multi-class" else ())]
 
 
 def _untrained_classes(task: Task, clips: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
@@ -64,8 +65,8 @@ def _untrained_classes(task: Task, clips: Mapping[str, Sequence[Clip]]) -> Itera
             )
 
 
-def _other_labels(clips: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
-    groups = [[clip for _, clip in group] for group in same_audio(clips)]
+def _other_labels(clips: Mapping[str, Sequence[Clip]], contents: Mapping[str, str] | None) -> Iterator[str]:
+    groups = [[clip for _, clip in group] for group in same_audio(clips, contents)]
     different = [group for group in groups if len({clip.labels for clip in group}) > 1]
     if different:
         named = [" = ".join(f"{clip.id!r} {list(clip.labels)}" for clip in group[:_NAMED]) for group in different]

@@ -135,6 +135,11 @@ class Folds(Dataset):
         return self._first.remarks
 
     @property
+    def audio_contents(self) -> Mapping[str, str] | None:
+        """Those of the first fold; all folds have the same clips."""
+        return self._first.audio_contents
+
+    @property
     def coverage(self) -> Mapping[str, Coverage]:
         """That of the first fold; all folds have the clips of one source."""
         return self._first.coverage
@@ -215,6 +220,11 @@ class OneFold(Dataset):
     def remarks(self) -> tuple[str, ...]:
         """Those of the data set with all its folds."""
         return self.whole.remarks
+
+    @property
+    def audio_contents(self) -> Mapping[str, str] | None:
+        """Those of the data set with all its folds."""
+        return self.whole.audio_contents
 
     @property
     def coverage(self) -> Mapping[str, Coverage]:

@@ -1,4 +1,4 @@
-"""Clips whose audio files have the same content."""
+"""Clips with the same audio."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from otoscope.datasets._file_digests import FileDigests
 from otoscope.types import Clip
 
 
-def equal_audio(clips: Mapping[str, Sequence[Clip]]) -> dict[tuple[str, str], list[tuple[Clip, Clip]]]:
-    """Find clips of different splits whose files have the same content, as `same_audio` does.
+def equal_audio(
+    clips: Mapping[str, Sequence[Clip]], contents: Mapping[str, str] | None = None
+) -> dict[tuple[str, str], list[tuple[Clip, Clip]]]:
+    """Find clips of different splits with the same audio, as `same_audio` does.
 
     Parameters
     ----------
-    clips : the clips by split.
+    clips, contents : as in `same_audio`.
 
     Returns
     -------
@@ -25,27 +27,33 @@ def equal_audio(clips: Mapping[str, Sequence[Clip]]) -> dict[tuple[str, str], li
     the same content.
     """
     equal: dict[tuple[str, str], list[tuple[Clip, Clip]]] = {}
-    for (first_split, first), *others in same_audio(clips):
+    for (first_split, first), *others in same_audio(clips, contents):
         for split, clip in others:
             if split != first_split:
                 equal.setdefault((first_split, split), []).append((first, clip))
     return equal
 
 
-def same_audio(clips: Mapping[str, Sequence[Clip]]) -> list[list[tuple[str, Clip]]]:
-    """Find clips whose files have the same content.
+def same_audio(
+    clips: Mapping[str, Sequence[Clip]], contents: Mapping[str, str] | None = None
+) -> list[list[tuple[str, Clip]]]:
+    """Find clips with the same audio.
 
-    Only files of equal size are read, once each: their digests are kept in the cache folder of the user. Clips whose
-    audio is not in a file that `Clip.path` names are not compared.
+    Without `contents`, only files of equal size are read, once each: their digests are kept in the cache folder of the
+    user. Clips whose audio is not in a file that `Clip.path` names are not compared.
 
     Parameters
     ----------
     clips : the clips by split.
+    contents : a digest of the audio of each clip that occurs several times, by its id (`Dataset.audio_contents`);
+        None to compare the content of files.
 
     Returns
     -------
     Groups of at least two clips with the same content, each clip with its split, in the order of the clips.
     """
+    if contents is not None:
+        return _same_content(clips, contents)
     members = [(split, clip, _size(clip)) for split, of_split in clips.items() for clip in of_split]
     times = Counter(size for _, _, size in members)
     files, groups = FileDigests(), dict[str, list[tuple[str, Clip]]]()
@@ -54,6 +62,14 @@ def same_audio(clips: Mapping[str, Sequence[Clip]]) -> list[list[tuple[str, Clip
         if content is not None:
             groups.setdefault(json.dumps(content, default=str), []).append((split, clip))
     files.save()
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _same_content(clips: Mapping[str, Sequence[Clip]], contents: Mapping[str, str]) -> list[list[tuple[str, Clip]]]:
+    groups: dict[str, list[tuple[str, Clip]]] = {}
+    for split, clip in ((split, clip) for split, of_split in clips.items() for clip in of_split if contents):
+        if clip.id in contents:
+            groups.setdefault(contents[clip.id], []).append((split, clip))
     return [group for group in groups.values() if len(group) > 1]
 
 

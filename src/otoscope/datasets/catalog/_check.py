@@ -47,7 +47,7 @@ def check_copy(dataset: NamedDataset, *, audio: bool = True) -> Description:
         problems += [*report.problems(), *_unlike(report, about)]
         parts, what = (rows.splits, "splits") if rows.folds is None else (rows.folds, "folds")
         problems += shared_groups(parts, rows.groups, what) if parts is not None and rows.groups is not None else []
-        problems += duplicates(rows) if audio else []
+        problems += duplicates(rows, report)
     return Description(facts, problems)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from otoscope.datasets._file_digests import FileDigests
-from otoscope.datasets.sources.audio import AudioFile
+from otoscope.datasets.sources.audio import Audio
 from otoscope.datasets.sources.description import Description, describe
 from otoscope.datasets.sources.files import FileDataset
 from otoscope.datasets.sources.remarks import name_some
 from otoscope.datasets.sources.rows import Rows
+from otoscope.datasets.sources.scan import AudioScan
 
 
 def check_files(dataset: FileDataset, *, audio: bool = True) -> Description:
@@ -24,30 +24,34 @@ def check_files(dataset: FileDataset, *, audio: bool = True) -> Description:
     -------
     Description. Its problems are the faults: audio that is missing, unreadable, truncated, empty, not finite or silent,
     several sampling rates, clips of no split or without a label, events outside their audio, groups or audio in several
-    splits, and equal files.
+    splits, and equal audio.
     """
     description = describe(dataset, audio=audio)
-    equal = duplicates(dataset.listing.rows) if audio else ()
+    equal = duplicates(dataset.listing.rows, dataset.audio_report)
     return Description(description.facts, [*description.problems, *equal])
 
 
-def duplicates(rows: Rows) -> Iterator[str]:
-    """Clips whose files have the same content."""
-    digests = FileDigests()
-    ids_by_digest: dict[str, list[str]] = {}
-    for file, id in _first_clips(rows).items():
-        ids_by_digest.setdefault(digests.digest(file.path), []).append(id)
-    digests.save()
-    equal = [ids for ids in ids_by_digest.values() if len(ids) > 1]
+def duplicates(rows: Rows, report: AudioScan) -> Iterator[str]:
+    """Clips whose files have the same decoded samples.
+
+    Parameters
+    ----------
+    rows : the clips.
+    report : the scan of their audio; nothing is compared where it decoded none.
+    """
+    contents, ids_by_content = report.contents or {}, dict[str, list[str]]()
+    for audio, id in _first_clips(rows, contents).items():
+        ids_by_content.setdefault(contents[audio], []).append(id)
+    equal = list(ids_by_content.values())
     if equal:
         pairs = name_some([" = ".join(ids[:2]) for ids in equal])
         yield f"{sum(map(len, equal)):,} clips have the audio of another one: {pairs}"
 
 
-def _first_clips(rows: Rows) -> dict[AudioFile, str]:
-    """The first clip of each file."""
-    files: dict[AudioFile, str] = {}
-    for id, audio in zip(rows.ids, rows.audio, strict=True):
-        if isinstance(audio, AudioFile):
-            files.setdefault(audio, id)
-    return files
+def _first_clips(rows: Rows, contents: Mapping[Audio, str]) -> dict[Audio, str]:
+    """The first clip of each place of audio that occurs elsewhere too."""
+    places: dict[Audio, str] = {}
+    for id, audio in zip(rows.ids, rows.audio, strict=True) if contents else ():
+        if audio in contents:
+            places.setdefault(audio, id)
+    return places

@@ -62,7 +62,7 @@ def describe(dataset: FileDataset, *, audio: bool = True) -> Description:
     try:
         facts += _task_facts(dataset.task, dataset)
         problems += [*dataset.corrections, *dataset.split_remarks]
-        problems += doubts(dataset.task, checked_clips(dataset))
+        problems += doubts(dataset.task, checked_clips(dataset), dataset.audio_contents)
     except (ValueError, OSError) as error:
         problems.append(str(error))
     return Description(facts, problems)

@@ -161,6 +161,16 @@ default.
         return {"all": Coverage(used=len(self.read()), listed=listed, manifest=digest)}
 
     @cached_property
+    def audio_contents(self) -> Mapping[str, str] | None:
+        """As `Dataset.audio_contents`; clips that are the same part of equal audio have one digest."""
+        contents, rows = self.audio_report.contents, self.rows
+        if not contents:
+            return contents if contents is None else {}
+        starts, ends = rows.starts or [0.0] * len(rows), rows.ends or [None] * len(rows)
+        places = zip(rows.ids, rows.audio, starts, ends, strict=True)
+        return {id: f"{contents[audio]} {start} {end}" for id, audio, start, end in places if audio in contents}
+
+    @cached_property
     def audio_report(self) -> AudioScan:
         """What is wrong with the audio. Every file is decoded once, and again when it changes."""
         return scan_audio(self.listing.rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from otoscope.audio.decode import AudioError, Source, decode, decoded_files, open_sound
 from otoscope.audio.faults import FAULTS, find_faults
 from otoscope.audio.part import SoundInfo, sound_info
+from otoscope.audio.sample_digest import SampleDigest
 from otoscope.datasets._file_digests import FileDigests
 from otoscope.datasets.sources.audio import Audio, AudioFile, open_audio
 from otoscope.datasets.sources.rows import Rows
@@ -37,11 +38,13 @@ class FileCheck(NamedTuple):
     faults : sequence of str. Names of its faults (`otoscope.audio.faults`). Of a file of ten minutes or more, they are
         those of any block, and "silent" only if all blocks are silent.
     reason : str. Why the audio cannot be used; "" if it can.
+    content : str. The digest of its decoded samples (`SampleDigest`); "" if they were not decoded.
     """
 
     info: SoundInfo | None
     faults: Sequence[str]
     reason: str
+    content: str = ""
 
 
 @dataclass
@@ -55,6 +58,8 @@ class AudioScan:
     unusable : why the audio of a row cannot be used, by its id.
     faulty : ids of rows in files with a fault, by its name (`otoscope.audio.faults`).
     ending : duration of the audio in seconds of each row with an event that ends after it, by the id of the row.
+    contents : the digest of the decoded samples of audio that occurs at several places, by its place; None where files
+        were not decoded.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -64,6 +69,7 @@ class AudioScan:
     unusable: dict[str, str] = field(default_factory=dict)
     faulty: dict[str, list[str]] = field(default_factory=dict)
     ending: dict[str, float] = field(default_factory=dict)
+    contents: Mapping[Audio, str] | None = None
 
     def problems(self) -> list[str]:
         """Sentences that name the first clips with a problem."""
@@ -99,22 +105,27 @@ def scan_audio(rows: Rows, *, decoded: bool = True) -> AudioScan:
         if not decoded or not isinstance(audio, AudioFile):
             return check_audio(audio, decoded=decoded)
         try:
-            info, faults, reason = json.loads(kept.digest(audio.path))
+            info, faults, reason, content = json.loads(kept.digest(audio.path))
         except OSError as error:
             return FileCheck(None, (), str(error))
-        return FileCheck(None if info is None else SoundInfo(*info), faults, reason)
+        return FileCheck(None if info is None else SoundInfo(*info), faults, reason, content)
 
+    places: dict[str, list[Audio]] = {}
     with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
-        for numbers, result in zip(first.values(), pool.map(check, first), strict=True):
+        for (audio, numbers), result in zip(first.items(), pool.map(check, first), strict=True):
             _add(report, rows, numbers, result)
+            if result.content:
+                places.setdefault(result.content, []).append(audio)
     kept.save()
+    if decoded:
+        report.contents = {audio: content for content, same in places.items() if len(same) > 1 for audio in same}
     return report
 
 
 class _KeptChecks(FileDigests):
     """Checks of audio files in place of their digests."""
 
-    kind = "audio-2"  # another number when the check changes
+    kind = "audio-3"  # another number when the check changes
 
     def compute(self, file: Path) -> str:
         return json.dumps(check_audio(AudioFile(file), decoded=True))
@@ -136,33 +147,36 @@ def check_audio(audio: Audio, *, decoded: bool) -> FileCheck:
         if not decoded:
             return FileCheck(info, (), "")
         source = open_audio(*audio.where)
-        faults = _faults_of_blocks(source, info) if info.seconds > _LONG else _faults_of(source)
+        faults, content = _read_blocks(source, info) if info.seconds > _LONG else _read_whole(source)
     except (AudioError, OSError, ValueError) as error:
         return FileCheck(None, (), str(error))
-    return FileCheck(info, faults, "")
+    return FileCheck(info, faults, "", content)
 
 
-def _faults_of(source: Source) -> list[str]:
-    """The faults of a file; raises `AudioError` if it is damaged or has samples that are not finite."""
+def _read_whole(source: Source) -> tuple[list[str], str]:
+    """The faults and the digest of a file; raises `AudioError` if it is damaged or has samples that are not finite."""
     with decoded_files() as files:
-        wave, _ = decode(source)
+        wave, rate = decode(source)
     if not np.isfinite(wave).all():
         raise AudioError(f"{source} contains NaN or infinite samples; repair or remove the file")
-    return find_faults(wave, antiphase=any(file.cancelled for file in files))
+    digest = SampleDigest(rate)
+    digest.add(wave)
+    return find_faults(wave, antiphase=any(file.cancelled for file in files)), digest.text
 
 
-def _faults_of_blocks(source: Source, info: SoundInfo) -> list[str]:
-    """The faults of a long file; raises `AudioError` if it is truncated or has samples that are not finite."""
-    samples, blocks = 0, list[list[str]]()
+def _read_blocks(source: Source, info: SoundInfo) -> tuple[list[str], str]:
+    """As `_read_whole`, of a long file, which is decoded in blocks; raises `AudioError` if it is truncated."""
+    samples, blocks, digest = 0, list[list[str]](), SampleDigest(info.rate)
     with open_sound(source) as file:
         while len(block := file.read(1 << 20, dtype="float32", always_2d=True)):
             samples += len(block)
             if not np.isfinite(block).all():
                 raise AudioError(f"{source} contains NaN or infinite samples; repair or remove the file")
-            blocks.append(find_faults(block.mean(1)))
+            blocks.append(find_faults(mono := block.mean(1)))
+            digest.add(mono)
     if samples < info.samples - 0.1 * info.rate:
         raise AudioError(f"{source} is truncated: {info.samples:,} samples are declared and {samples:,} were decoded")
-    return [f for f in FAULTS if (all if f == "silent" else any)(f in faults for faults in blocks)]
+    return [f for f in FAULTS if (all if f == "silent" else any)(f in faults for faults in blocks)], digest.text
 
 
 def _add(report: AudioScan, rows: Rows, numbers: list[int], result: FileCheck) -> None:
