@@ -44,7 +44,7 @@ def check_copy(dataset: NamedDataset, *, audio: bool = True) -> Description:
     if len(rows):
         report = dataset.audio_report if audio else scan_audio(rows, decoded=False)
         facts.append(("audio", audio_text(report)))
-        problems += [*report.problems(), *_unlike(report, about)]
+        problems += [*report.problems(named=None), *_unlike(report, about)]
         parts, what = (rows.splits, "splits") if rows.folds is None else (rows.folds, "folds")
         problems += shared_groups(parts, rows.groups, what) if parts is not None and rows.groups is not None else []
         problems += duplicates(rows, report)

@@ -10,7 +10,7 @@ from typing import Any
 
 from otoscope.datasets.sources.audio import AudioFile
 from otoscope.datasets.sources.columns import find_columns, plain_name
-from otoscope.datasets.sources.folder import is_audio
+from otoscope.datasets.sources.folder import below_system_folder, is_audio
 from otoscope.datasets.sources.rows import Row, Rows
 from otoscope.datasets.sources.settings import Listing, Settings
 from otoscope.datasets.sources.splits import is_split_name
@@ -39,7 +39,8 @@ def read_annotated(folder: Path, files: Sequence[str], settings: Settings) -> Li
     ------
     ValueError : when an annotation is not valid; the message names the file and the line.
     """
-    paths = {path.name: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".txt", ".jams")}
+    found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".txt", ".jams")]
+    paths = {path.name: path for path in found if not below_system_folder(path, folder)}
     by_stem: dict[str, Path] = {}
     for name, path in paths.items():
         by_stem.setdefault(_recording(name), path)

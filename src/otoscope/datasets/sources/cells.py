@@ -29,7 +29,8 @@ def open_parquet(path: Path) -> Iterator[Any]:
     from pyarrow.parquet import ParquetFile
 
     try:
-        with path.open("rb") as binary, ParquetFile(binary) as file:
+        # a file of Python would be closed by a thread of pyarrow, which ends the process if Python is being shut down
+        with pyarrow.OSFile(str(path)) as binary, ParquetFile(binary) as file:
             yield file
     except (pyarrow.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError | PermissionError):

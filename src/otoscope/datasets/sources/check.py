@@ -26,7 +26,7 @@ def check_files(dataset: FileDataset, *, audio: bool = True) -> Description:
     several sampling rates, clips of no split or without a label, events outside their audio, groups or audio in several
     splits, and equal audio.
     """
-    description = describe(dataset, audio=audio)
+    description = describe(dataset, audio=audio, named=None)
     equal = duplicates(dataset.listing.rows, dataset.audio_report)
     return Description(description.facts, [*description.problems, *equal])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from otoscope.datasets.sources.audio import AudioFiles
 from otoscope.datasets.sources.folder import list_audio
 from otoscope.datasets.sources.labels import one_each
+from otoscope.datasets.sources.remarks import name_some
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.settings import Listing, Settings
 from otoscope.datasets.sources.splits import is_split_name, plain_fold
@@ -24,7 +25,8 @@ def read_class_folders(folder: Path, settings: Settings) -> Listing | None:
     -------
     Listing; None for a folder whose audio files are not in at least two folders.
     """
-    files = list_audio(folder)
+    system: list[str] = []
+    files = list_audio(folder, system)
     parts = [file.split("/") for file in files]
     tops = sorted({part[0] for part in parts if len(part) > 1})
     with_splits = bool(tops) and all(len(part) > 2 for part in parts) and all(_is_split(top, settings) for top in tops)
@@ -44,6 +46,8 @@ def read_class_folders(folder: Path, settings: Settings) -> Listing | None:
         folds=[plain_fold(name) for name in above] if above and with_folds else None,
     )
     listing = Listing("folders of classes", rows, len(rows), kind="multi-class")
+    if system:
+        listing.notes.append(f"folders that are no data were left out: {name_some(system)}")
     if len(inside) < len(files):
         listing.notes.append(f"{len(files) - len(inside)} audio files outside the folders of classes were left out")
     return listing

@@ -11,6 +11,7 @@ from otoscope.datasets.doubts import doubts
 from otoscope.datasets.sources.files import FileDataset
 from otoscope.datasets.sources.remarks import name_some
 from otoscope.datasets.sources.scan import AudioScan, scan_audio
+from otoscope.datasets.sources.settings import UnusableAudioError
 from otoscope.types import Task
 
 _SHOWN = 12
@@ -39,13 +40,14 @@ class Description:
         return "\n".join(lines)
 
 
-def describe(dataset: FileDataset, *, audio: bool = True) -> Description:
+def describe(dataset: FileDataset, *, audio: bool = True, named: int | None = 3) -> Description:
     """Describe a data set in files.
 
     Parameters
     ----------
     dataset : the data set.
     audio : whether all audio is decoded, to find what cannot be used; otherwise only headers are read.
+    named : largest number of clips without usable audio that are named; None for all.
 
     Returns
     -------
@@ -56,13 +58,15 @@ def describe(dataset: FileDataset, *, audio: bool = True) -> Description:
         vars(dataset)["audio_report"] = scan_audio(listing.rows, decoded=False)
     report = dataset.audio_report
     facts = [("name", dataset.name), ("path", str(dataset.path)), ("layout", listing.layout)]
-    problems = [*_missing(dataset), *report.problems(), *listing.problems]
+    problems = [*_missing(dataset), *report.problems(named=named), *listing.problems]
     facts.append(("audio", audio_text(report)))
     facts += [("note", note) for note in (*listing.notes, listing.unused) if note]
     try:
         facts += _task_facts(dataset.task, dataset)
         problems += [*dataset.corrections, *dataset.split_remarks]
         problems += doubts(dataset.task, checked_clips(dataset), dataset.audio_contents)
+    except UnusableAudioError as error:  # its clips are listed
+        problems.append(error.counted)
     except (ValueError, OSError) as error:
         problems.append(str(error))
     return Description(facts, problems)

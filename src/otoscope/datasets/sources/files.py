@@ -22,7 +22,7 @@ from otoscope.datasets.sources.patterns import read_names
 from otoscope.datasets.sources.remarks import cut_events, name_some
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.scan import AudioScan, scan_audio
-from otoscope.datasets.sources.settings import Listing, Settings, unknown_option
+from otoscope.datasets.sources.settings import Listing, Settings, UnusableAudioError, unknown_option
 from otoscope.datasets.sources.splits import fold_names, plain_fold
 from otoscope.datasets.sources.tables import read_table
 from otoscope.results import Coverage
@@ -186,10 +186,10 @@ default.
         if not report.unusable:
             return rows
         if self.settings.on_bad == "fail":
-            reasons = "".join(f"\n  {problem}" for problem in report.problems())
-            raise ValueError(
+            raise UnusableAudioError(
                 f"{self.path}: the audio of {len(report.unusable)} of {len(self.listing.rows)} clips cannot be used; "
-                f"repair it, or leave these clips out with --on-bad skip{reasons}"
+                "repair it, or leave these clips out with --on-bad skip",
+                report.problems(),
             )
         return rows.take([number for number, id in enumerate(rows.ids) if id not in report.unusable])
 

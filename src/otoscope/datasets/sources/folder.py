@@ -16,6 +16,9 @@ _OTHER = (".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr")
 """Suffixes of audio files that libsndfile does not read. They are listed, so that the error names them."""
 
 
+_SYSTEM = {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "#recycle", "lost+found", "system volume information"}
+"""Names in small letters of folders that archives and operating systems make beside the data."""
+
 _DEEPEST = 12
 """Number of levels of folders that are searched."""
 
@@ -26,12 +29,23 @@ def is_audio(name: str) -> bool:
     return (suffix in SUFFIXES or suffix in _OTHER) and not name.rpartition("/")[2].startswith(".")
 
 
-def list_audio(folder: Path) -> list[str]:
+def is_system_folder(name: str) -> bool:
+    """Whether a name is that of a folder which archives and operating systems make, such as "__MACOSX"."""
+    return name.casefold() in _SYSTEM
+
+
+def below_system_folder(path: Path, folder: Path) -> bool:
+    """Whether a path inside a folder is below one of those of `is_system_folder`, or below a hidden one."""
+    return any(is_system_folder(part) or part.startswith(".") for part in path.relative_to(folder).parts[:-1])
+
+
+def list_audio(folder: Path, left_out: list[str] | None = None) -> list[str]:
     """List the audio files in a folder and its subfolders.
 
     Parameters
     ----------
     folder : the folder.
+    left_out : a list to which the folders of `is_system_folder` are added, which are left out.
 
     Returns
     -------
@@ -40,18 +54,23 @@ def list_audio(folder: Path) -> list[str]:
     that is listed elsewhere, such as a folder around it, is left out with a warning.
     """
     found: list[str] = []
-    links = _list_folder(os.fspath(folder), "", found, listed := set[str]())
+    system = [] if left_out is None else left_out
+    links = _list_folder(os.fspath(folder), "", found, listed := set[str](), system)
     for path, prefix in links:  # grows while it is read; folders that are no links come first
         real = os.path.realpath(path)
         if real in listed or os.path.realpath(folder).startswith(os.path.join(real, "")):
             warn(f"{folder}: {prefix[:-1]!r} is a link to {real}, which is listed already; the link is left out")
         else:
-            links += _list_folder(path, prefix, found, listed)
+            links += _list_folder(path, prefix, found, listed, system)
     return sorted(found)
 
 
-def _list_folder(folder: str, prefix: str, found: list[str], listed: set[str]) -> list[tuple[str, str]]:
+def _list_folder(
+    folder: str, prefix: str, found: list[str], listed: set[str], system: list[str]
+) -> list[tuple[str, str]]:
     """Add the audio files of a folder to `found`, and the folders that were read to `listed`, as real paths.
+
+    Folders of `is_system_folder` are added to `system`.
 
     Returns the links to folders, with the beginning of the names of the files behind them.
     """
@@ -63,6 +82,8 @@ def _list_folder(folder: str, prefix: str, found: list[str], listed: set[str]) -
         for entry in _entries(path):
             if not entry.is_dir():
                 found += [start + entry.name] if is_audio(entry.name) else []
+            elif is_system_folder(entry.name):
+                system.append(start + entry.name)
             elif start.count("/") < _DEEPEST:
                 (links if entry.is_symlink() else folders).append((entry.path, f"{start}{entry.name}/"))
     return links

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from otoscope.datasets.sources.audio import AudioFile
+from otoscope.datasets.sources.complete import expect_all, missing_splits
 from otoscope.datasets.sources.rows import Row, Rows
 from otoscope.datasets.sources.settings import Listing, Settings
 from otoscope.datasets.sources.splits import SPLIT_OF_PART
@@ -15,13 +16,13 @@ from otoscope.datasets.sources.tables import read_table
 from otoscope.types import Event
 
 
-def read_hear(folder: Path, settings: Settings) -> Listing | None:  # noqa: ARG001
+def read_hear(folder: Path, settings: Settings) -> Listing | None:
     """Read the folder of a HEAR task.
 
     Parameters
     ----------
     folder : the folder. The audio with the highest sampling rate is read, in the folder that is named by the rate.
-    settings : not used.
+    settings : what happens where a split is missing.
 
     Returns
     -------
@@ -29,7 +30,8 @@ def read_hear(folder: Path, settings: Settings) -> Listing | None:  # noqa: ARG0
 
     Raises
     ------
-    ValueError : when a file of the task is missing or not valid.
+    ValueError : when a file of the task is missing or not valid, or a split that it declares is missing and `on_bad` is
+        "fail".
     """
     about = folder / "task_metadata.json"
     if not about.is_file():
@@ -41,6 +43,9 @@ def read_hear(folder: Path, settings: Settings) -> Listing | None:  # noqa: ARG0
     audio = folder / max(rates, key=int)
     folds = "fold" in str(metadata.get("split_mode", ""))
     files = sorted(path for path in folder.glob("*.json") if path != about and (folds or path.stem in SPLIT_OF_PART))
+    declared = metadata.get("splits") or ([] if folds else list(SPLIT_OF_PART))
+    missing_files = missing_splits([str(name) for name in declared], [path.stem for path in files])
+    left_out = expect_all(folder, missing_files, settings)
     rows: list[Row] = []
     missing: list[Row] = []
     for path in files:
@@ -50,7 +55,9 @@ def read_hear(folder: Path, settings: Settings) -> Listing | None:  # noqa: ARG0
         "multi-class" if metadata.get("prediction_type") == "multiclass" else "multi-label"
     )
     layout = f"HEAR task {metadata.get('task_name', folder.name)}, audio at {audio.name} Hz"
-    return Listing(layout, Rows.of(rows), len(rows) + len(missing), _classes(folder), kind, [row.id for row in missing])
+    names = [row.id for row in missing]
+    listed = len(rows) + len(missing)
+    return Listing(layout, Rows.of(rows), listed, _classes(folder), kind, names, left_out=left_out)
 
 
 def _rows(path: Path, audio: Path, folds: bool) -> Iterator[Row]:

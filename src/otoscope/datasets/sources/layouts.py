@@ -7,7 +7,8 @@ from pathlib import Path
 
 from otoscope.datasets.sources import annotation_files, class_folders, hear, packed
 from otoscope.datasets.sources.audio import Audio, AudioFile
-from otoscope.datasets.sources.folder import find_audio, list_audio
+from otoscope.datasets.sources.complete import expect_all, missing_shards
+from otoscope.datasets.sources.folder import below_system_folder, find_audio, list_audio
 from otoscope.datasets.sources.from_table import rows_of_table
 from otoscope.datasets.sources.parquet import has_audio
 from otoscope.datasets.sources.settings import Listing, Settings, UnrecognisedError
@@ -46,9 +47,9 @@ def read_path(path: Path, settings: Settings) -> Listing:
     if path.is_dir():
         return _read_folder(path, settings)
     if path.suffix.lower() == ".tar":
-        return packed.read_tars([path], settings)
+        return _part(packed.read_tars([path], settings), path)
     if path.suffix.lower() == ".arrow" or (path.suffix.lower() == ".parquet" and has_audio(path)):
-        return packed.read_parquet([path], settings)
+        return _part(packed.read_parquet([path], settings), path)
     if path.suffix.lower() in SUFFIXES:
         return read_tables([path], settings)
     raise UnrecognisedError(f"{path} is none of what is understood: {UNDERSTOOD}")
@@ -121,13 +122,31 @@ def _read_folder(folder: Path, settings: Settings) -> Listing:
 
 def _tars(folder: Path, settings: Settings) -> Listing | None:
     paths = sorted(folder.glob("*.tar")) or sorted(folder.glob("*/*.tar"))
-    return packed.read_tars(paths, settings) if paths else None
+    return _whole(packed.read_tars, folder, paths, settings) if paths else None
 
 
 def _parquet(folder: Path, settings: Settings) -> Listing | None:
-    paths = sorted(path for path in folder.rglob("*.parquet") if has_audio(path))
+    paths = sorted(path for path in folder.rglob("*.parquet") if not below_system_folder(path, folder))
+    paths = [path for path in paths if has_audio(path)]
     paths = paths or sorted(folder.glob("data-*.arrow")) or sorted(folder.glob("*/data-*.arrow"))
-    return packed.read_parquet(paths, settings) if paths else None
+    return _whole(packed.read_parquet, folder, paths, settings) if paths else None
+
+
+def _whole(
+    read: Callable[[Sequence[Path], Settings], Listing], folder: Path, paths: Sequence[Path], settings: Settings
+) -> Listing:
+    """Read all shards in a folder; raises `ValueError` where some are missing and `on_bad` is "fail"."""
+    missing = expect_all(folder, missing_shards(paths), settings)
+    listing = read(paths, settings)
+    listing.left_out += missing
+    return listing
+
+
+def _part(listing: Listing, path: Path) -> Listing:
+    """The listing of one shard that was named; what it lacks is said."""
+    missing = missing_shards([path])
+    listing.left_out += [f"only one file is read: {missing}"] if missing else []
+    return listing
 
 
 def _tables(folder: Path, settings: Settings) -> Listing | None:
@@ -140,14 +159,17 @@ def _tables(folder: Path, settings: Settings) -> Listing | None:
             names = ", ".join(path.name for path in tables)
             raise UnrecognisedError(f"{folder} has several tables: {names}; give the path of one of them")
         tables = usual
-    return read_tables(tables, settings, None if settings.audio else folder)
+    missing = expect_all(folder, missing_shards(tables), settings)
+    listing = read_tables(tables, settings, None if settings.audio else folder)
+    listing.left_out += missing
+    return listing
 
 
 def _candidates(folder: Path) -> list[Path]:
     """Tables in a folder, or one folder below, whose first lines look like a list of audio files."""
     for pattern in ("*", "*/*"):
         files = sorted(path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
-        files = [path for path in files if not path.name.startswith(".")]
+        files = [path for path in files if not path.name.startswith(".") and not below_system_folder(path, folder)]
         tables = [path for path in files if annotation_files.lists_audio(path)]
         if tables:
             return tables

@@ -114,7 +114,8 @@ def _columns(path: Path, audio: str) -> Iterator[tuple[str, list[str]]]:
     table = _read(path, wanted)
     for name in plain:
         values = table[name].to_pylist()
-        yield name, [cell_text(_named(value, names.get(name))) for value in values]
+        classes = names.get(name)
+        yield name, [cell_text(_named(value, classes, path, name, row)) for row, value in enumerate(values)]
     if _has_path(audio_type):
         from pyarrow.compute import struct_field
 
@@ -127,12 +128,20 @@ def _has_path(kind: Any) -> bool:
     return bool(types.is_struct(kind)) and kind.get_field_index("path") >= 0
 
 
-def _named(value: Any, names: Sequence[str] | None) -> Any:
-    """Class numbers as the names of the classes; -1, an unknown class, is no label."""
+def _named(value: Any, names: Sequence[str] | None, path: Path, column: str, row: int) -> Any:
+    """Class numbers as the names of the classes; -1, an unknown class, is no label.
+
+    Raises `ValueError` for a number that is no class, with the file, the row and the column.
+    """
     if names is None or value is None:
         return value
     if isinstance(value, list):
-        return [names[number] for number in value if number is not None and number >= 0]
+        return [_named(number, names, path, column, row) for number in value if number is not None and number >= 0]
+    if not isinstance(value, int) or value >= len(names):
+        raise ValueError(
+            f"{path}, row {row} of column {column!r}: {value!r} is not the number of one of its {len(names)} classes, "
+            f"0 to {len(names) - 1}; correct the label, or write the file again with all classes"
+        )
     return names[value] if value >= 0 else None
 
 

@@ -71,11 +71,16 @@ class AudioScan:
     ending: dict[str, float] = field(default_factory=dict)
     contents: Mapping[Audio, str] | None = None
 
-    def problems(self) -> list[str]:
-        """Sentences that name the first clips with a problem."""
-        sentences = [f"{id!r}: {reason}" for id, reason in list(self.unusable.items())[:_NAMED]]
-        if len(self.unusable) > _NAMED:
-            sentences.append(f"the audio of {len(self.unusable) - _NAMED} more clips cannot be used")
+    def problems(self, *, named: int | None = _NAMED) -> list[str]:
+        """Sentences that name clips with a problem.
+
+        Parameters
+        ----------
+        named : largest number of unusable clips that are named; None for all.
+        """
+        sentences = [f"{id!r}: {reason}" for id, reason in list(self.unusable.items())[:named]]
+        if len(self.unusable) > len(sentences):
+            sentences.append(f"the audio of {len(self.unusable) - len(sentences)} more clips cannot be used")
         for fault, ids in ((fault, self.faulty[fault]) for fault in FAULTS if fault in self.faulty):
             names = ", ".join(map(repr, ids[:_NAMED])) + (f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else "")
             sentences.append(f"audio of {len(ids)} clip{'s' * (len(ids) > 1)} ({names}): {fault} ({FAULTS[fault]})")
@@ -125,7 +130,7 @@ def scan_audio(rows: Rows, *, decoded: bool = True) -> AudioScan:
 class _KeptChecks(FileDigests):
     """Checks of audio files in place of their digests."""
 
-    kind = "audio-3"  # another number when the check changes
+    kind = "audio-4"  # another number when the check changes
 
     def compute(self, file: Path) -> str:
         return json.dumps(check_audio(AudioFile(file), decoded=True))

@@ -220,5 +220,19 @@ class Listing:
         return f"; {len(self.ambiguous):,} names fit several files, such as {self.ambiguous[0]!r}: add their folders"
 
 
+class UnusableAudioError(ValueError):
+    """Audio of a data set cannot be used, and `on_bad` is "fail".
+
+    Parameters
+    ----------
+    counted : a sentence that counts the clips and says what to do.
+    reasons : a sentence for each of the first clips.
+    """
+
+    def __init__(self, counted: str, reasons: Iterable[str]) -> None:
+        super().__init__("\n  ".join([counted, *reasons]))
+        self.counted = counted
+
+
 class UnrecognisedError(ValueError):
     """A path whose layout is not recognised; the message says what was found there and what is understood."""
