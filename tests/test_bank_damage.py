@@ -135,7 +135,7 @@ def test_a_manifest_without_a_field_is_refused(tmp_path):
 
 
 VALUES = [
-    ("identity.splits", ["train", ""], "''"),
+    ("identity.splits", ["train", ""], "a name consists of 1 to 100 letters"),
     ("clips", {"train": 7, "test": 4}, r"it counts the clips of \['test', 'train'\]"),
     ("clips", {"train": 0, "validation": 3, "test": 4}, "clips of train must be a whole number above 0, found 0"),
     ("clips", {"train": 1 << 40, "validation": 3, "test": 4}, "clips of train must be a whole number above 0"),
@@ -157,7 +157,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("field", "value", "message"), VALUES)
-def test_values_of_a_manifest_that_no_bank_has_are_refused(tmp_path, field, value, message):
+def test_values_of_a_manifest_that_no_bank_has_are_refused(tmp_path, monkeypatch, field, value, message):
     bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
     stored = json.loads((bank.path / "manifest.json").read_text())
     check_manifest(stored)
@@ -165,6 +165,10 @@ def test_values_of_a_manifest_that_no_bank_has_are_refused(tmp_path, field, valu
     reduce(dict.__getitem__, parents, stored)[last] = value
     with pytest.raises(ValueError, match=message):
         check_manifest(stored)
+    monkeypatch.setattr(manifest, "check_seal", lambda _: None)  # as if it had been sealed again
+    (bank.path / "manifest.json").write_text(json.dumps(stored))
+    with pytest.raises(banks.BankError, match=message):
+        banks.open(bank.path)
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,15 @@ def test_what_has_changed_in_the_data_set_is_said_in_words(tmp_path, monkeypatch
     assert "digest" not in str(caught.value)
 
 
+def test_a_split_that_is_missing_is_named(tmp_path, monkeypatch):
+    data = Sounds()
+    bank = extract_quietly(Toy(), data, tmp_path / "b")
+    monkeypatch.setattr(data, "splits", ("train", "test"))
+    monkeypatch.setattr(data, "digest", "sounds-2", raising=False)
+    with pytest.raises(banks.MismatchError, match="written: split 'validation' is missing"):
+        extract_quietly(Toy(), data, bank.path)
+
+
 def test_changed_classes_are_named(tmp_path, monkeypatch):
     data = Sounds()
     bank = extract_quietly(Toy(), data, tmp_path / "b")
