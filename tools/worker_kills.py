@@ -39,6 +39,7 @@ from otoscope.bench.units import PlanFolder, Status, plan_suite
 from otoscope.results import Store
 
 SECONDS_PER_CLIP = float(os.environ.get("OTOSCOPE_KILLS_SECONDS", "0"))
+SLOW = {"OTOSCOPE_KILLS_SECONDS": "0.02", "OMP_NUM_THREADS": "1"}
 SIZES = {"train": 384, "validation": 192, "test": 192}
 
 
@@ -93,7 +94,7 @@ def records_of(folder: Path) -> Store:
 
 def launch(plan: Path, where: str) -> subprocess.Popen[bytes]:
     """Launch a plan in a process; its workers are slow enough to be killed."""
-    environment = os.environ | {"OTOSCOPE_KILLS_SECONDS": "0.02", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | SLOW
     arguments = [sys.executable, __file__, "--launch", str(plan), "--on", where]
     return subprocess.Popen(arguments, env=environment)
 
@@ -163,7 +164,9 @@ def run(folder: Path, where: str, kills: int, seed: int, cluster: Any) -> None:
             wait(process, plan, where)
             lost += len(before - finished(out))
         plans += 1
-        different += output(out) != expected
+        equal = output(out) == expected
+        different += not equal
+        print(f"plan {plans - 1}: done, {'equal' if equal else 'DIFFERENT'}", flush=True)
     print(
         f"{where}: {sum(killed.values())} kills {killed}, {plans} plans, {lost} lost, {different} different", flush=True
     )
@@ -174,6 +177,7 @@ def ray_cluster() -> Iterator[Any]:
     """Two nodes of Ray on this machine, whose address is in the environment."""
     from ray.cluster_utils import Cluster
 
+    os.environ |= SLOW
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
     os.environ["RAY_ADDRESS"] = cluster.address
