@@ -8,7 +8,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,24 @@ def test_two_workers_share_the_units(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert sorted(done) == list(range(7))
     assert sum(counts) == 7
     assert min(counts) > 0
+
+
+def test_a_unit_that_another_worker_has_just_done_is_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, claim = plan_toy(tmp_path), claims.claim
+
+    @contextmanager
+    def late(folder: Path, name: str) -> Iterator[bool]:
+        with monkeypatch.context() as patched:
+            patched.setattr(claims, "claim", claim)
+            work(plan, int(name.removeprefix("unit-")))
+        with claim(folder, name) as claimed:
+            yield claimed
+
+    monkeypatch.setattr(claims, "claim", late)
+    assert work(plan).done == 0
+    assert Status.of(plan).complete
 
 
 def test_a_unit_that_does_not_exist_is_refused(tmp_path: Path) -> None:

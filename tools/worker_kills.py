@@ -123,9 +123,7 @@ def kill(plan: PlanFolder, process: subprocess.Popen[bytes], where: str, cluster
     elif kind in ("parent", "driver"):
         process.kill()
     elif kind == "node":
-        cluster.remove_node(
-            cluster.add_node(num_cpus=1) if not cluster.worker_nodes else min(cluster.worker_nodes, key=str)
-        )
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
         cluster.add_node(num_cpus=1)
     else:
         command = ["scancel", job] if kind == "scancel" else ["scontrol", "requeue", f"{job}_{rng.randrange(2)}"]
