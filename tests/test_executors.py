@@ -162,6 +162,14 @@ def test_the_script_of_slurm_has_the_options_and_requeues_itself(tmp_path: Path)
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
+def test_a_task_requeues_itself_a_limited_number_of_times(
+    tmp_path: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "100")
+    assert Slurm(1).launch(plan_toy(tmp_path / "plan"), TOY) == 0
+    assert not (stand_in / "requests").exists()
+
+
 def test_one_task_for_each_unit_is_submitted_in_arrays_that_slurm_allows(tmp_path: Path) -> None:
     plan = plan_toy(tmp_path / "plan")
     executor = Slurm.of("array=units,limit=3")
@@ -217,6 +225,7 @@ SCONTROL = '#!/bin/bash\ntouch "$(dirname "$0")/requeued"; echo "$2" >> "$(dirna
 SRUN = """#!/bin/bash
 shift
 if [ ! -e "$(dirname "$0")/first" ]; then touch "$(dirname "$0")/first"; exec "$@" --deadline 0.001; fi
+if [ ! -e "$(dirname "$0")/second" ]; then touch "$(dirname "$0")/second"; exit 143; fi
 exec "$@"
 """
 
@@ -235,10 +244,10 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_task_that_had_no_time_requeues_itself(tmp_path: Path, stand_in: Path) -> None:
+def test_a_task_that_had_no_time_or_was_terminated_requeues_itself(tmp_path: Path, stand_in: Path) -> None:
     plan = plan_toy(tmp_path / "plan", unit_clips=48)
     assert Slurm.of("array=units,limit=2").launch(plan, TOY) == 0
-    assert (stand_in / "requests").read_text() == "7_0\n"
+    assert (stand_in / "requests").read_text() == "7_0\n7_0\n"
     assert Status.of(plan).complete
     assert visible_files(plan.bank_path(0)) == visible_files(serial_bank(tmp_path / "serial"))
 

@@ -25,6 +25,12 @@ from otoscope.files import replacing
 MAX_ARRAY = 1001
 """Number of tasks of an array that SLURM allows by default (`MaxArraySize`)."""
 
+_TERMINATED = 128 + 15
+"""Exit status of a process that SIGTERM ended, here while it still imported modules."""
+
+_RESTARTS = 100
+"""How often a task requeues itself."""
+
 _OWN = {"array", "job-name", "output", "requeue", "signal", "open-mode", "export", "parsable"}
 """Options of sbatch that the script sets itself."""
 
@@ -127,6 +133,7 @@ class Slurm(Executor):
         path = plan.path.absolute()
         chosen = ["--any"] if self.array is not None else ["--index-env"]
         command = [sys.executable, "-m", "otoscope", "work", str(path), *chosen, *_worker_arguments(options)]
+        again = f'[[ "$status" =~ ^({TRY_AGAIN}|{_TERMINATED})$ ]] && (( ${{SLURM_RESTART_COUNT:-0}} < {_RESTARTS} ))'
         lines = [
             "#!/bin/bash",
             f"#SBATCH --job-name=otoscope-{re.sub('[^A-Za-z0-9_.-]+', '-', path.name)}",
@@ -141,7 +148,7 @@ class Slurm(Executor):
             *(f"export {name}={shlex.quote(value)}" for name, value in _environment(options).items()),
             f"srun --ntasks=1 {shlex.join(command)}",
             "status=$?",
-            f'if [ "$status" -eq {TRY_AGAIN} ]; then',
+            f"if {again}; then",
             '    scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"',
             "fi",
             'exit "$status"',
