@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from otoscope.report.compare import compare
 from otoscope.report.folds import fold_seed, sorted_folds
 from otoscope.report.rows import configurations, summarise
 from otoscope.report.text import summary
+from otoscope.report.text.flat import flat_text
 from otoscope.report.values import class_scores, record_values, row_values
 from otoscope.results import Store
 
@@ -127,6 +129,23 @@ def test_results_without_a_fold_do_not_join_those_with_folds(store: Store) -> No
     add_trainings(store, LabelledClips.random("esc"), "a", {"linear": 1.0}, noise_seed=7)
     rows = [row for row in configurations(store) if (row.encoder, row.probe) == ("a", "linear")]
     assert sorted(row.fold_count for row in rows) == ["", "3"]
+
+
+def test_listed_values_tell_versions_of_a_data_set_apart(store: Store) -> None:
+    once = record_values(store)
+    assert len({(row["encoder"], row["encoder_digest"]) for row in once}) == len({row["encoder"] for row in once})
+    assert "digest" not in flat_text(once, "table")
+    add_folds(store, "a", 2.0, digest=lambda fold: f"changed {fold}")
+    rows = [row for row in record_values(store) if (row["encoder"], row["probe"]) == ("a", "linear")]
+    of_rows = {row["dataset_digest"] for row in rows}
+    assert len(of_rows) > 1
+    titles = summary.summary_text(summarise(store, resamples=10))
+    assert all(f"data set {digest}" in titles for digest in of_rows)
+    assert {row_values(row)["dataset_digest"] for row in summarise(store, resamples=10)} >= of_rows
+    header = flat_text(rows, "table").partition("\n")[0]
+    assert "dataset_digest" in header
+    assert "encoder_digest" not in header
+    assert json.loads(flat_text(rows, "json"))[0]["dataset_digest"] in of_rows
 
 
 def test_listed_values_are_means_over_folds_and_name_their_fold_on_request(store: Store) -> None:

@@ -12,6 +12,7 @@ from otoscope.metrics.mean_average_precision import MeanAveragePrecision
 from otoscope.metrics.stats import Interval
 from otoscope.report.convergence import Convergence
 from otoscope.report.rows import Row, configurations
+from otoscope.report.variants import short_digest
 from otoscope.results import Record, Store
 
 
@@ -28,21 +29,22 @@ def record_values(store: Store, *, by_fold: bool = False) -> list[dict[str, Any]
     list of dict. All with the same keys: labels, seed, fold, metric, value, every metric, costs, learning rate, weight
     decay, reasons why the training has not converged ("unknown" where the record does not say), origin, and the
     protocol as JSON. Scores are fractions; None where a record has no such value, and where folds differ in a value
-    that has no mean. The column "fold" is the fold, or the number of folds in the mean; "" without folds.
+    that has no mean. The column "fold" is the fold, or the number of folds in the mean; "" without folds. The columns
+    "encoder_digest" and "dataset_digest" tell versions with the same label apart, as in the titles of the summary.
     """
     rows = []
     for row in configurations(store, by_fold=by_fold) if next(iter(store), None) else ():
         trainings: dict[tuple[int, int], list[Record]] = {}
         for r in row.records:
             trainings.setdefault((r.protocol.draw, r.seed), []).append(r)
-        rows += [_mean_values(records) for records in trainings.values()]
+        rows += [_mean_values(row, records) for records in trainings.values()]
     rows.sort(key=lambda row: (row["encoder"], row["dataset"], row["probe"], row["seed"]))
     columns = list(dict.fromkeys(key for row in rows for key in row))
     return [{key: row.get(key) for key in columns} for row in rows]
 
 
-def _mean_values(records: Sequence[Record]) -> dict[str, Any]:
-    """The flat values of one training, averaged over its folds."""
+def _mean_values(row: Row, records: Sequence[Record]) -> dict[str, Any]:
+    """The flat values of one training of a row, averaged over its folds."""
     values = [_values(record) for record in records]
     mean = {name: _common([one.get(name) for one in values]) for name in dict.fromkeys(k for v in values for k in v)}
     averaged = ("value", *records[0].metrics, "train_seconds")
@@ -50,7 +52,13 @@ def _mean_values(records: Sequence[Record]) -> dict[str, Any]:
     mean["not_converged"] = Convergence.of(records, "folds").value()
     fold = records[0].protocol.fold
     mean["fold"] = f"mean of {len(records)}" if len(records) > 1 else "" if fold is None else str(fold)
-    return mean
+    return mean | _digests(row)
+
+
+def _digests(row: Row) -> dict[str, str]:
+    """The digests of encoder and data set in eight characters."""
+    encoder = row.records[0].protocol.encoder_digest
+    return {"encoder_digest": short_digest(encoder), "dataset_digest": short_digest(row.data)}
 
 
 def _common(values: Sequence[Any]) -> Any:
@@ -64,7 +72,7 @@ def _values(r: Record) -> dict[str, Any]:
     costs = {"parameters": r.parameters, "train_seconds": r.train_seconds}
     chosen = {"lr": r.lr, "weight_decay": r.weight_decay, "not_converged": ""}
     origin = {"machine": r.machine, "date": r.date, "source": r.source or "", "key": r.key}
-    origin |= {"control_of": r.control_of or ""}
+    origin |= {"control_of": r.control_of or "", "encoder_digest": "", "dataset_digest": ""}
     return labels | scores | costs | chosen | origin | {"protocol": json.dumps(r.protocol.to_json(), sort_keys=True)}
 
 
@@ -87,7 +95,7 @@ def row_values(row: Row) -> dict[str, Any]:
     costs = {"parameters": row.parameters, "train_seconds": row.train_seconds}
     marks = {"winner": row.winner, "not_converged": row.convergence.value(), "source": row.source or ""}
     differences = _ends("gain", row.gain) | _ends("gap_closed", row.gap) | _ends("beyond", row.beyond)
-    return labels | value | differences | costs | marks
+    return labels | value | differences | costs | marks | _digests(row)
 
 
 def class_scores(store: Store, row: Row) -> dict[str, float]:

@@ -24,8 +24,8 @@ def flat_text(rows: Sequence[Mapping[str, Any]], text_format: Format) -> str:
     Parameters
     ----------
     rows : the rows.
-    text_format : "csv" and "json" contain all columns; "table", "markdown" and "latex" leave out the widest ones and
-        round numbers to four digits.
+    text_format : "csv" and "json" contain all columns; "table", "markdown" and "latex" leave out the widest ones, and
+        digests that tell no rows apart, and round numbers to four digits.
     """
     if text_format == "json":
         return json_text(list(rows))
@@ -35,9 +35,17 @@ def flat_text(rows: Sequence[Mapping[str, Any]], text_format: Format) -> str:
         writer.writerow({key: csv_value(key) for key in writer.fieldnames})
         writer.writerows({key: _exact(value) for key, value in row.items()} for row in rows)
         return file.getvalue().rstrip("\n")
-    columns = [key for key in rows[0] if key not in _TOO_WIDE] if rows else []
+    columns = [key for key in rows[0] if key not in _TOO_WIDE and _distinguishes(key, rows)] if rows else []
     body = [[_rounded(row[key]) for key in columns] for row in rows]
     return TextTable(columns, body, left_columns=3).render(text_format)
+
+
+def _distinguishes(key: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a column tells rows apart: that of a digest does so where one label has several digests."""
+    label = key.removesuffix("_digest")
+    if label == key or label not in rows[0]:
+        return True
+    return len({(row[label], row[key]) for row in rows}) > len({row[label] for row in rows})
 
 
 def _exact(value: Any) -> Any:
