@@ -175,7 +175,9 @@ def test_a_batch_that_trials_share_is_loaded_once(bank: Bank, monkeypatch: pytes
     tokens = otoscope.bank.BankSplit.tokens
     monkeypatch.setattr("otoscope.train.loader.IN_MEMORY", 0)
     monkeypatch.setattr(
-        otoscope.bank.BankSplit, "tokens", lambda self, i: (isinstance(i, list) and read.extend(i)) or tokens(self, i)
+        otoscope.bank.BankSplit,
+        "tokens",
+        lambda self, i, layers=None: (isinstance(i, list) and read.extend(i)) or tokens(self, i, layers),
     )
     fit_many(
         "cgp", bank, [TrainingConfig(lr=1e-3, epochs=1, batch_size=8, resolve_head=False)] * 3, options=OPTIONS["cgp"]

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from otoscope.train import TrainingConfig as TrainingConfig
     from otoscope.train import load as load
     from otoscope.train.fit import fit as fit
+    from otoscope.train.together import fit_together as fit_together
     from otoscope.types import AudioBatch as AudioBatch
     from otoscope.types import Clip as Clip
     from otoscope.types import Event as Event
@@ -72,6 +73,7 @@ _HOME = {
     "finetune": "finetuning",
     "fit_best": "search",
     "fit": "train",
+    "fit_together": "train",
     "load": "train",
     "load_plugin": "registry",
     "rank": "report.rankings",

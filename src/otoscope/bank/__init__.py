@@ -31,10 +31,13 @@
 (('beep-0', 'beep-1', 'beep-2'), (2, 1, 20, 1, 1))
 """
 
+from otoscope.bank._clip_encoder import kept_in_memory
 from otoscope.bank._requirements import Requirements, requirements
+from otoscope.bank._turns import take_turns
 from otoscope.bank.errors import BankError, DamagedError, HeldOutError, IncompleteError, MismatchError
 from otoscope.bank.extraction import Extraction
 from otoscope.bank.identity import BankIdentity
+from otoscope.bank.on_the_fly import OnTheFlyBank, encode_on_the_fly
 from otoscope.bank.read import Bank
 from otoscope.bank.size import BankSize, estimate_size
 from otoscope.bank.split import BankSplit
@@ -54,9 +57,13 @@ __all__ = [
     "HeldOutError",
     "IncompleteError",
     "MismatchError",
+    "OnTheFlyBank",
     "Requirements",
+    "encode_on_the_fly",
     "estimate_size",
     "extract",
+    "kept_in_memory",
     "open",
     "requirements",
+    "take_turns",
 ]

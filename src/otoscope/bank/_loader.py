@@ -16,11 +16,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from otoscope.bank._encode import FrozenEncoder, Loaded, Stopwatch
+from otoscope.bank._encode import Loaded, Stopwatch
 from otoscope.bank.errors import BankError
 from otoscope.datasets.audio_report import report_faults, reporting_audio
 from otoscope.encoders import Features
@@ -43,6 +43,17 @@ _MOST_WORKERS = 16
 
 Packed = tuple[int, Wave | None, tuple[Any, Any] | None, list[str]]
 """A `Loaded` whose tensors are arrays, which are sent through a pipe, and the faults of its audio."""
+
+
+class ClipLoader(Protocol):
+    """Loads single clips, here or in a worker. `FrozenEncoder` is one."""
+
+    @property
+    def watch(self) -> Stopwatch:
+        """Measures "audio", the time that the caller waits for the workers."""
+
+    def load(self, clip: Clip) -> Loaded:
+        """Load a clip."""
 
 
 def default_workers(clips: int, device: torch.device) -> int:
@@ -70,19 +81,18 @@ def can_fork() -> bool:
 
 
 @contextmanager
-def loaded(clips: Sequence[Clip], frozen: FrozenEncoder, workers: int) -> Iterator[Iterator[Loaded]]:
+def loaded(clips: Sequence[Clip], clip_loader: ClipLoader, workers: int) -> Iterator[Iterator[Loaded]]:
     """Iterate over loaded clips, in order.
 
     Parameters
     ----------
     clips : sequence of Clip. The clips.
-    frozen : FrozenEncoder. It loads a clip, here or in a worker. Its watch measures "audio", the time that the
-        iterator waits for the workers.
+    clip_loader : ClipLoader. What loads a clip.
     workers : int. Number of worker processes; 0 to load each clip here when it is needed.
 
     Yields
     ------
-    iterator of Loaded. It raises the errors of `FrozenEncoder.load` at the clip that causes them.
+    iterator of Loaded. It raises the errors of `ClipLoader.load` at the clip that causes them.
 
     Raises
     ------
@@ -90,16 +100,17 @@ def loaded(clips: Sequence[Clip], frozen: FrozenEncoder, workers: int) -> Iterat
     BankError : when a worker dies.
     """
     if not workers:
-        yield map(frozen.load, clips)
+        yield map(clip_loader.load, clips)
         return
     if not can_fork():
         raise ValueError(
             f"{workers} loader workers were requested; they are available on Linux, outside of daemon processes: "
             "request 0"
         )
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start, (clips, frozen))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start, (clips, clip_loader))
     try:
-        yield _ahead(pool, clips, workers, frozen.watch)
+        _submit(pool, range(0))  # starts the workers here, not in the thread that may read
+        yield _ahead(pool, clips, workers, clip_loader.watch)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -146,12 +157,12 @@ def _submit(pool: ProcessPoolExecutor, rows: range) -> Future[list[Packed]]:
 # In a worker
 
 _clips: Sequence[Clip] = ()
-_frozen: FrozenEncoder
+_clip_loader: ClipLoader
 
 
-def _start(clips: Sequence[Clip], frozen: FrozenEncoder) -> None:
-    global _clips, _frozen
-    _clips, _frozen = clips, frozen
+def _start(clips: Sequence[Clip], clip_loader: ClipLoader) -> None:
+    global _clips, _clip_loader
+    _clips, _clip_loader = clips, clip_loader
     torch.set_num_threads(1)  # after a fork, there are no other threads
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process shuts the workers down
     threading.Thread(target=end_with_parent, name="otoscope-parent", daemon=True).start()
@@ -166,7 +177,7 @@ def _load(rows: range) -> list[Packed]:
 
 def _load_one(clip: Clip) -> Packed:
     with reporting_audio() as report:
-        samples, wave, features = _frozen.load(clip)
+        samples, wave, features = _clip_loader.load(clip)
     arrays = None if features is None else (features.x.numpy(), features.lengths.numpy())
     return samples, wave, arrays, list(report.faulty)
 

@@ -102,13 +102,13 @@ def write_shards(
     workers = default_workers(len(clips), device) if loading.workers is None else loading.workers
     watch, encoded = Stopwatch(), 0
     frozen = FrozenEncoder(encoder, compiled=loading.compiled, watch=watch)
-    batches = _batching(encoder, loading)
+    batches = batching(encoder, loading)
     with loaded(clips, frozen, workers) as in_order, ShardWriter(path, identity, check_space) as writer:
         for shard in shards:
             if stop():
                 break
             encoded += len(shard.clips)
-            for rows, group in _groups(islice(in_order, len(shard.clips))):
+            for rows, group in groups(islice(in_order, len(shard.clips))):
                 samples += sum(clip.samples for clip in group)
                 for batch in batches([clip.samples for clip in group]):
                     members = [shard.clips[rows[i]] for i in batch]
@@ -133,7 +133,7 @@ def write_shards(
     )
 
 
-def _batching(encoder: Encoder, loading: Loading) -> Callable[[Sequence[int]], Iterable[list[int]]]:
+def batching(encoder: Encoder, loading: Loading) -> Callable[[Sequence[int]], Iterable[list[int]]]:
     """The function that divides clips, given by their lengths, into batches."""
     limit = BatchLimit(loading.batch_size, int(loading.batch_seconds * encoder.sample_rate))
     if encoder.padding_neutral:
@@ -141,7 +141,7 @@ def _batching(encoder: Encoder, loading: Loading) -> Callable[[Sequence[int]], I
     return lambda lengths: equal_length_batches(lengths, limit)
 
 
-def _groups(clips: Iterable[Loaded]) -> Iterator[tuple[range, list[Loaded]]]:
+def groups(clips: Iterable[Loaded]) -> Iterator[tuple[range, list[Loaded]]]:
     """Divide loaded clips into groups that end when they exceed `HELD_VALUES`, with their rows.
 
     A shard is one group unless its clips are long. The clips of a group are in memory together.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy.typing as npt
 import torch
@@ -16,6 +16,20 @@ from otoscope.bank.identity import BankIdentity
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
 """Integer dtype of each size in bytes."""
+
+
+class Reader(Protocol):
+    """Gives the stored tensors of the rows of one split; the attributes are those of `ShardReader`."""
+
+    shard_of: Tensor
+    row_bytes: Tensor
+    steps: int
+
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    def read(self, rows: Sequence[int], layers: list[int] | None = None) -> dict[str, Tensor]:
+        """See `ShardReader.read`."""
 
 
 class ShardReader:

@@ -132,20 +132,23 @@ def stored(tokens: Tokens, identity: BankIdentity, clips: Sequence[Clip]) -> Sha
     return ShardContent(tensors, int(rounded_to_zero.sum()))
 
 
-def joined(parts: list[tuple[list[int], ShardContent]], clips: int, identity: BankIdentity) -> ShardContent:
-    """Join the batches of a shard, padded with zeros to the longest map. The list is empty afterwards.
+def joined(
+    parts: list[tuple[list[int], ShardContent]], clips: int, identity: BankIdentity, steps: int | None = None
+) -> ShardContent:
+    """Join the batches of a shard, padded with zeros to one length. The list is empty afterwards.
 
     Parameters
     ----------
     parts : list. The rows of each batch in the shard, and its tensors.
     clips : int. Number of clips of the shard.
     identity : BankIdentity. The bank.
+    steps : int. Time steps of the result; None for those of the longest map.
 
     Returns
     -------
     ShardContent. The tensors of `shard_layout`.
     """
-    steps = max(part.tensors["mask"].shape[1] for _, part in parts)
+    steps = steps or max(part.tensors["mask"].shape[1] for _, part in parts)
     planned = shard_layout(clips, steps, identity)
     tensors: dict[str, Tensor] = {name: torch.zeros(shape, dtype=dtype) for name, (dtype, shape) in planned.items()}
     underflowed = 0

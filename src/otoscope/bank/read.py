@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 from otoscope.bank._reader import ShardReader
 from otoscope.bank._shard import check_shard
@@ -104,7 +105,7 @@ class Bank:
         """The fold whose splits these are; None unless `fold` chose one."""
         return self._fold
 
-    def fold(self, name: Fold) -> Bank:
+    def fold(self, name: Fold) -> Self:
         """The same bank with the splits of one fold.
 
         Parameters

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +13,13 @@ import torch
 from torch import Tensor
 
 from otoscope.bank._differences import CLIPS_BYTES
-from otoscope.bank._reader import ShardReader
+from otoscope.bank._reader import Reader
 from otoscope.bank._shuffle import shuffle
 from otoscope.bank.errors import BankError, DamagedError
 from otoscope.bank.identity import BankIdentity
 from otoscope.files import read_json
 from otoscope.results.sealed import check_seal
-from otoscope.types import Event, Task, Tokens
+from otoscope.types import Clip, Event, Task, Tokens
 
 _POOLED_AT_ONCE = 16
 """Number of clips whose token maps are read and pooled at once."""
@@ -51,6 +52,12 @@ class ClipTable:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedError(f"{file} is damaged ({error}); delete it and run extract again") from error
 
+    @classmethod
+    def of(cls, clips: Sequence[Clip], task: Task) -> ClipTable:
+        """The table of clips that are not in a file."""
+        ids, events = tuple(clip.id for clip in clips), tuple(clip.events for clip in clips)
+        return cls(ids, task.targets(clips), events, tuple(clip.groups for clip in clips))
+
     def select(self, rows: Sequence[int]) -> ClipTable:
         """Only these rows, in this order."""
         ids, events = tuple(self.ids[row] for row in rows), tuple(self.events[row] for row in rows)
@@ -82,16 +89,32 @@ class BankSplit:
         identity: BankIdentity,
         task: Task,
         clips: ClipTable,
-        reader: ShardReader,
+        reader: Reader,
         stored_rows: Sequence[int],
     ) -> None:
         self.name, self.task, self._clips = name, task, clips
         self.ids, self.targets, self.events, self.groups = clips.ids, clips.targets, clips.events, clips.groups
         self.shape, self.content, self.steps = identity.shape, identity.content, reader.steps
         self._identity, self._reader, self._stored_rows = identity, reader, stored_rows
+        self._pooled: Tokens | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def shared(self) -> bool:
+        """Whether several trainings take turns and share passes: then nothing is read ahead or kept for one of them."""
+        return False
+
+    @property
+    def audio_seconds(self) -> float:
+        """Estimated seconds of audio that every pass over these clips encodes; 0 where their tokens are stored."""
+        return 0.0
+
+    @property
+    def pass_seconds(self) -> float:
+        """Estimated seconds that the encoder needs for a pass over these clips; 0 where their tokens are stored."""
+        return 0.0
 
     @property
     def stored_bytes(self) -> int:
@@ -116,7 +139,7 @@ class BankSplit:
         """
         index = self._rows(rows)
         stored_rows = [self._stored_rows[row] for row in index]
-        return BankSplit(
+        return type(self)(
             name or self.name, self._identity, self.task, self._clips.select(index), self._reader, stored_rows
         )
 
@@ -137,14 +160,24 @@ class BankSplit:
         IndexError : when a row or a layer is out of range.
         BankError : when the bank stores pooled vectors only.
         """
-        if self.content == "pooled":
-            raise BankError(
-                f"token maps of split {self.name!r} were requested, but its bank stores pooled vectors: the mean of "
-                "each clip's map, and its cls. Use pooled(), a probe that reads pooled vectors (see "
-                "otoscope.bank.requirements), or extract another bank with content='tokens'"
-            )
-        chosen = None if layers is None else [range(self.shape.layers)[i] for i in layers]
-        return _as_float32(self._read(self._rows(index), chosen))
+        return as_float32(self._read(self._rows(index), self._chosen_layers(layers)))
+
+    @contextmanager
+    def batches(
+        self, index: Sequence[Sequence[int]], layers: Sequence[int] | None = None
+    ) -> Iterator[Iterator[Tokens]]:
+        """Read the token maps of several batches of clips, one after another, inside a `with` block.
+
+        Parameters
+        ----------
+        index : sequence of sequences of int. Rows of the clips of each batch.
+        layers : sequence of int, or None for all. Layers of the bank.
+
+        Yields
+        ------
+        iterator of Tokens. What `tokens` returns for each batch; it raises the same errors.
+        """
+        yield (self.tokens(rows, layers) for rows in index)
 
     def quantised(self, index: Sequence[int] | slice) -> tuple[Tensor, Tensor, Tensor]:
         """Read clips of an int8 bank as they are stored. A token is its scale times its values.
@@ -190,13 +223,15 @@ class BankSplit:
         -------
         Tokens. float32: x [n, L, 1, 1, D], cls [n, L, D].
         """
+        if self._pooled is None:  # a cached_property of Python 3.11 has a lock, for which trainings in turn would wait
+            self._pooled = self._read_pooled()
         return self._pooled
 
-    @cached_property
-    def _pooled(self) -> Tokens:
+    def _read_pooled(self) -> Tokens:
         n = len(self)
         step = n if self.content == "pooled" else _POOLED_AT_ONCE
-        parts = [_as_float32(self._read(range(n)[start : start + step])).pooled() for start in range(0, n, step)]
+        with self._reading([range(n)[start : start + step] for start in range(0, n, step)]) as stored:
+            parts = [as_float32(tensors).pooled() for tensors in stored]
         cls = torch.cat([part.cls for part in parts if part.cls is not None]) if self.shape.has_cls else None
         return Tokens(torch.cat([part.x for part in parts]), None, cls)
 
@@ -215,12 +250,27 @@ class BankSplit:
             raise IndexError(f"rows {numbers} of split {self.name!r}, which has {n} clips")
         return [i % n for i in numbers]
 
+    def _chosen_layers(self, layers: Sequence[int] | None) -> list[int] | None:
+        """The layers of the bank to read, from 0; raises `BankError` for a bank without token maps."""
+        if self.content == "pooled":
+            raise BankError(
+                f"token maps of split {self.name!r} were requested, but its bank stores pooled vectors: the mean of "
+                "each clip's map, and its cls. Use pooled(), a probe that reads pooled vectors (see "
+                "otoscope.bank.requirements), or extract another bank with content='tokens'"
+            )
+        return None if layers is None else [range(self.shape.layers)[i] for i in layers]
+
+    @contextmanager
+    def _reading(self, batches: Sequence[Sequence[int]]) -> Iterator[Iterator[dict[str, Tensor]]]:
+        """The stored tensors of batches of rows, one after another."""
+        yield map(self._read, batches)
+
     def _read(self, rows: Sequence[int], layers: list[int] | None = None) -> dict[str, Tensor]:
         """The stored tensors of these rows and layers."""
         return self._reader.read([self._stored_rows[row] for row in rows], layers)
 
 
-def _as_float32(tensors: dict[str, Tensor]) -> Tokens:
+def as_float32(tensors: dict[str, Tensor]) -> Tokens:
     """Stored tensors as float32 tokens."""
     x = tensors["x"].float()
     if "scale" in tensors:

@@ -55,6 +55,8 @@ class PairSize:
     views : size of the bank of views of each few-shot draw.
     bank : folder of the bank; "" if no other pair has the same one.
     bank_clips : number of clips of the bank; None for those of all splits.
+    on_the_fly : whether clips are encoded when a training requests them, without a bank.
+    kept : whether their tokens fit into memory, so that they are encoded once.
     """
 
     clips: Mapping[str, int]
@@ -66,6 +68,8 @@ class PairSize:
     views: Mapping[int, Views] = field(default_factory=dict)
     bank: str = ""
     bank_clips: int | None = None
+    on_the_fly: bool = False
+    kept: bool = False
 
     @property
     def tokens(self) -> int:
@@ -82,6 +86,16 @@ class PairSize:
         views = sum(self.views[draw].clips for draw in draws if draw in self.views and self.views[draw].bytes)
         clips = (self.bank_clips or sum(self.clips.values())) if self.bytes else 0
         return clips * (_DECODE_SECONDS + encode) + views * (2 * _DECODE_SECONDS + encode)
+
+    def pass_seconds(self, passes: int) -> float:
+        """Estimated time to encode all clips on the fly.
+
+        Parameters
+        ----------
+        passes : number of passes over the clips.
+        """
+        encode = self.parameters * self.tokens / _ENCODE_RATE
+        return passes * sum(self.clips.values()) * (_DECODE_SECONDS + encode)
 
     def train_clips(self, shots: int | None) -> float:
         """Number of clips to train on.

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from otoscope.bench import cost
+from otoscope.bench import cost, passes
 from otoscope.bench.cost import PairSize
 from otoscope.bench.specs import FinetuneSpec
 from otoscope.bench.suites import Suite, Unavailable
@@ -136,6 +136,8 @@ class Plan:
     def seconds(self) -> float:
         """Estimated time, in seconds, of all runs and of the encoding for them, without parallel execution."""
         encoding = sum(size.encoding_seconds(draws) for size, draws in self._to_encode())
+        not_stored = {pair: size for pair, size in self.sizes.items() if size.on_the_fly}
+        encoding += sum(size.pass_seconds(self._passes(pair)) for pair, size in not_stored.items())
         return encoding + sum(run.seconds for run in self.runs)
 
     @property
@@ -190,6 +192,10 @@ class Plan:
         """Describe the bank of a pair: the bytes to encode and the estimated time."""
         if pair not in to_encode:
             return "not needed"
+        if self.sizes[pair].on_the_fly:
+            number = self._passes(pair)
+            times = f"{number} passes" if number > 1 else "1 pass"
+            return f"none, {times} over the clips, {_time(self.sizes[pair].pass_seconds(number))}"
         size, draws = self.sizes[pair], to_encode[pair]
         before = itertools.takewhile(lambda other: other != pair, to_encode)
         if size.bank and any(self.sizes[other].bank == size.bank for other in before):
@@ -198,6 +204,10 @@ class Plan:
                 return "that of the first fold, which has the clips of all folds"
         missing = size.missing_bytes(draws)
         return f"{missing / 1e6:.1f} MB to encode, {_time(size.encoding_seconds(draws))}" if missing else "complete"
+
+    def _passes(self, pair: Pair) -> int:
+        """Estimate how often the clips of a pair are encoded on the fly."""
+        return passes.of_pair(self.suite, self.sizes[pair], [item for item in self.studies() if item[0].pair == pair])
 
     def _draws_to_encode(self) -> dict[Pair, set[int]]:
         """Return the few-shot draws of each pair that these runs read from a bank."""

@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 import torch
 
+from otoscope.bank import take_turns
 from otoscope.bench.jobs import Failure, Job
 from otoscope.bench.plan import Run
 from otoscope.printable import printable
@@ -24,26 +25,40 @@ _POLL_SECONDS = 1.0
 """Seconds between two looks at the claims of other processes."""
 
 
-def _with_banks(jobs: Sequence[Job]) -> Iterator[Job]:
-    """Yield each job when its bank is complete. A job whose bank cannot be extracted fails."""
+def _groups_with_banks(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Yield the jobs on each bank when it is complete. Jobs whose bank cannot be extracted fail."""
     for _, group in groupby(jobs, lambda job: (job.resolved.path, job.study.pair, job.study.draw, job.reads_bank)):
         same_bank = list(group)
         if not same_bank[0].reads_bank:
-            yield from same_bank
+            yield same_bank
             continue
+        if _take_turns(same_bank):
+            for job in same_bank:
+                job.show_bars = False
         try:
             same_bank[0].extract_banks()
         except Exception as error:
             for job in same_bank:
                 job.fail(error)
         else:
-            yield from same_bank
+            yield same_bank
+
+
+def _take_turns(jobs: Sequence[Job]) -> bool:
+    """Whether jobs on one pair share the passes over clips that are encoded on the fly."""
+    return jobs[0].reads_bank and not jobs[0].resolved.stored and len(jobs) > 1
 
 
 def run_here(jobs: Sequence[Job]) -> None:
-    """Execute all jobs in this process."""
-    for job in _with_banks(jobs):
-        job.execute()
+    """Execute all jobs in this process. Jobs without a bank that read the same clips take turns."""
+    for group in _groups_with_banks(jobs):
+        if not _take_turns(group):
+            for job in group:
+                job.execute()
+            continue
+        for job, result in zip(group, take_turns([job.execute for job in group]), strict=True):
+            if isinstance(result, Exception):
+                job.fail(result)
     for waiting in _until_done(jobs):
         for job in waiting:
             job.execute()
@@ -85,7 +100,7 @@ def run_in_workers(jobs: Sequence[Job], workers: int, plugins: Sequence[str | Pa
         workers, multiprocessing.get_context("spawn"), start_worker, initargs=(list(plugins), workers)
     )
     try:
-        _execute_in(pool, _with_banks(jobs))
+        _execute_in(pool, chain.from_iterable(_groups_with_banks(jobs)))
         for waiting in _until_done(jobs):
             _execute_in(pool, waiting)
     finally:

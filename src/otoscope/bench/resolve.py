@@ -14,6 +14,7 @@ from typing import Literal
 from otoscope import bank as banks
 from otoscope import datasets, encoders
 from otoscope.bank import Bank, BankError, BankIdentity, BankSize, Requirements, estimate_size
+from otoscope.bank._shard import layout_bytes
 from otoscope.bank.manifest import Manifest, bank_exists, check_identity
 from otoscope.bench.cost import PairSize, Views
 from otoscope.bench.plan import Pair
@@ -43,6 +44,7 @@ class ResolvedPair:
     control : True for an encoder with random weights.
     views : folder of the bank with the views of each few-shot draw; empty without views.
     remarks : `Dataset.remarks`.
+    stored : whether the tokens are stored; False to encode clips on the fly, without a bank.
     """
 
     encoder: EncoderSpec
@@ -55,6 +57,7 @@ class ResolvedPair:
     control: bool
     views: Mapping[int, Path] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    stored: bool = True
 
     @property
     def control_of(self) -> str | None:
@@ -83,10 +86,26 @@ class ResolvedPair:
         arguments = self.identity.arguments | {"allow_shared": self.dataset.allow_shared}
         return banks.extract(encoder, self.create_dataset(), self.path, **arguments, progress=progress)
 
-    def open_bank(self) -> Bank:
-        """The complete bank, with the splits of this fold; raises as `otoscope.bank.open` does."""
+    def open_bank(self, *, device: str | None = None, progress: bool = False) -> Bank:
+        """The complete bank, with the splits of this fold; raises as `otoscope.bank.open` does.
+
+        Without stored tokens, it is the result of `otoscope.bank.encode_on_the_fly`; the arguments are as in `extract`.
+        """
+        if not self.stored:
+            return self._encode_on_the_fly(self.create_dataset(), device, progress)
         bank = banks.open(self.path)
         return bank.fold(self.fold) if bank.folds else bank
+
+    def open_views(self, draw: int, *, device: str | None = None, progress: bool = False) -> Bank:
+        """The complete bank with the clips and views of a few-shot draw; the arguments are as in `extract_views`."""
+        if not self.stored:
+            return self._encode_on_the_fly(MixupSet(self.create_training_set(draw)), device, progress)
+        return banks.open(self.views[draw])
+
+    def _encode_on_the_fly(self, dataset: Dataset, device: str | None, progress: bool) -> Bank:
+        encoder = self.create_encoder().to(device or "cpu")
+        shared, storage = self.dataset.allow_shared, self.identity.storage
+        return banks.encode_on_the_fly(encoder, dataset, **storage, progress=progress, allow_shared=shared)
 
     def extract_views(self, draw: int, *, device: str | None = None, progress: bool = False) -> Bank:
         """Encode the clips and views of a few-shot draw into their bank, unless that bank is complete.
@@ -117,7 +136,9 @@ class ResolvedPair:
         return TrainingSet(self.create_dataset(), cut=cut, shots=spec.shots, draw=draw, views=spec.views)
 
 
-def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[Pair, ResolvedPair], list[Unavailable]]:
+def resolve(
+    suite: Suite, folder: Path, bank: Path | None = None, *, stored: bool = True
+) -> tuple[dict[Pair, ResolvedPair], list[Unavailable]]:
     """Create every encoder and data set of a suite and measure their size. Nothing is written.
 
     Parameters
@@ -125,6 +146,7 @@ def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[
     suite : the suite.
     folder : folder of the banks. Each bank is named by its identity, so that a changed encoder has another bank.
     bank : folder of the bank, for a suite with a single pair.
+    stored : whether tokens are stored in banks; False to encode clips on the fly.
 
     Returns
     -------
@@ -162,6 +184,7 @@ def resolve(suite: Suite, folder: Path, bank: Path | None = None) -> tuple[dict[
             try:
                 for one in _resolve_pairs(spec, encoder, dataset_spec, folds, dataset, requirements, folder, bank):
                     pair = Pair(spec.label, dataset_spec.name, one.fold)
+                    one = one if stored else _not_stored(one)
                     resolved[pair] = _with_views(one, encoder, suite.draws, folder) if dataset_spec.views else one
             except Exception as error:
                 missing.append(Unavailable("pair", str(pair), f"cannot be encoded: {error}"))
@@ -259,6 +282,14 @@ def _is_complete(path: Path) -> bool:
     return True
 
 
+def _not_stored(resolved: ResolvedPair) -> ResolvedPair:
+    """The pair without a bank. Its clips are encoded in every epoch, unless their tokens fit into memory."""
+    size, identity = resolved.size, resolved.identity
+    largest = max(size.clips.values()) * layout_bytes(1, size.steps, identity)
+    kept = identity.content == "pooled" or banks.kept_in_memory(largest)
+    return replace(resolved, stored=False, size=replace(size, bytes=0, on_the_fly=True, kept=kept))
+
+
 def _identity(encoder: Encoder, dataset: Dataset, requirements: Requirements, bank: Path | None) -> BankIdentity:
     """The identity of the bank of a pair.
 
@@ -283,7 +314,7 @@ def _with_views(resolved: ResolvedPair, encoder: Encoder, draws: int, folder: Pa
         identity = BankIdentity.of(encoder, views, **resolved.identity.storage)
         paths[draw] = _bank_path(folder, f"{name}-draw-{draw}", identity)
         bank_size, missing_bytes = _bank_size(encoder, views, paths[draw], identity)
-        sizes[draw] = Views(bank_size.clips["train"], missing_bytes)
+        sizes[draw] = Views(bank_size.clips["train"], missing_bytes if resolved.stored else 0)
     return replace(resolved, views=paths, size=replace(resolved.size, views=sizes))
 
 

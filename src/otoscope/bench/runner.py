@@ -48,7 +48,7 @@ class SuiteResult:
     failures: tuple[Failure, ...]
 
 
-def prepare(suite: Suite | str, out: str | Path, *, storage: str | None = None) -> Plan:
+def prepare(suite: Suite | str, out: str | Path, *, storage: str | None = None, stored: bool = True) -> Plan:
     """Plan a suite without training anything, for a dry run. Nothing is written into `out`.
 
     Encoders and data sets are created, and one clip of each split is encoded.
@@ -58,12 +58,13 @@ def prepare(suite: Suite | str, out: str | Path, *, storage: str | None = None) 
     suite : the suite, or its name.
     out : folder of the suite.
     storage : database of trials: a URL, "journal:FILE", or None for an SQLite file in `out`.
+    stored : as in `run_suite`.
 
     Returns
     -------
     The plan. Encoders and data sets that cannot be used are listed in `Plan.unavailable`.
     """
-    return Workspace(suite, out, storage).plan()
+    return Workspace(suite, out, storage, stored=stored).plan()
 
 
 def run_suite(
@@ -73,6 +74,7 @@ def run_suite(
     storage: str | None = None,
     workers: int = 1,
     bank: Path | None = None,
+    stored: bool = True,
     device: str | None = None,
     plugins: Sequence[str | Path] = (),
     progress: bool = True,
@@ -89,6 +91,8 @@ def run_suite(
     storage : database of trials: a URL, "journal:FILE", or None for an SQLite file in `out`.
     workers : number of processes that train. Each one executes one study at a time.
     bank : folder of the bank, for a suite with a single pair; None for one in `out`.
+    stored : whether tokens are stored in banks. False to encode clips on the fly (`otoscope.bank.encode_on_the_fly`):
+        all probes of an encoder and a data set are then trained together, and share each pass over the audio.
     device : where to encode and train; None for the CPU.
     plugins : Python files to import, also in each worker.
     progress : whether to print the plan and each result to stderr.
@@ -99,14 +103,19 @@ def run_suite(
 
     Raises
     ------
-    ValueError : for fewer than one worker.
+    ValueError : for fewer than one worker, for several without stored tokens, and for a bank that is not to be read.
     MissingExtraError : before anything is trained, when a search of the plan needs a package that is not installed.
     """
     if workers < 1:
         raise ValueError(f"at least one worker must train, found {workers}")
+    if not stored and (workers > 1 or bank is not None):
+        raise ValueError(
+            "without a bank (--no-bank), all probes are trained in one process, on clips that are encoded on the fly: "
+            "leave out --workers and --bank"
+        )
     for plugin in plugins:
         load_plugin(plugin)
-    workspace = Workspace(suite, out, storage, bank)
+    workspace = Workspace(suite, out, storage, bank, stored=stored)
     to_run = workspace.plan()
     if progress:
         print(printable(to_run, keep="\n"), file=sys.stderr, flush=True)
@@ -135,15 +144,22 @@ class Workspace:
     out : folder of the suite.
     storage : database of trials: a URL, "journal:FILE", or None for an SQLite file in `out`.
     bank : folder of the bank, for a suite with a single pair; None for one in `out`.
+    stored : as in `run_suite`.
     """
 
     def __init__(
-        self, suite: Suite | str, out: str | Path, storage: str | None = None, bank: Path | None = None
+        self,
+        suite: Suite | str,
+        out: str | Path,
+        storage: str | None = None,
+        bank: Path | None = None,
+        *,
+        stored: bool = True,
     ) -> None:
         self.suite = with_controls(suite if isinstance(suite, Suite) else suites.load(suite))
         self.out, self.storage = Path(out), storage
         self.store = Store(self.out / "results")
-        self.pairs, self.unavailable = resolve(self.suite, self.out / "banks", bank)
+        self.pairs, self.unavailable = resolve(self.suite, self.out / "banks", bank, stored=stored)
         self._opened: dict[tuple[object, ...], Bank] = {}
 
     def plan(self) -> Plan:

@@ -12,6 +12,7 @@ from otoscope.cli._shared_arguments import (
     add_control,
     add_few_shot,
     add_machine,
+    add_no_bank,
     add_on_bad,
     add_out,
     add_plan_folder,
@@ -31,6 +32,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     words = "number of training processes (default: 1)"
     parser.add_argument("--workers", type=count, default=1, metavar="N", help=words)
     add_on(parser)
+    add_no_bank(parser)
     add_out(parser, commands.RUNS)
 
 

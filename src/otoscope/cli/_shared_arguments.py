@@ -131,6 +131,12 @@ def add_folds(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_no_bank(parser: argparse.ArgumentParser) -> None:
+    """Add --no-bank."""
+    words = "store no tokens: encode the clips in every epoch, once for all probes, for data that is too large to keep"
+    parser.add_argument("--no-bank", dest="stored", action="store_false", help=words)
+
+
 def add_plugin(parser: argparse.ArgumentParser) -> None:
     """Add --plugin."""
     words = "a Python file that registers plug-ins of any kind; its code is executed; may be repeated"

@@ -30,6 +30,7 @@ from otoscope.cli._shared_arguments import (
     add_filters,
     add_folds,
     add_machine,
+    add_no_bank,
     add_option,
     add_out,
     add_pair,
@@ -139,6 +140,7 @@ def _probe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--probe", required=True, help="name of the probe; see `otoscope list probes`")
     add_option(parser, "--option", "an option of the probe, such as prototypes_per_class=10")
     add_pair(parser)
+    add_no_bank(parser)
     add_few_shot(parser)
     parser.add_argument("--draws", type=count, default=1, metavar="N", help="few-shot draws (default: 1)")
     parser.add_argument("--seeds", type=count, default=1, metavar="N", help="training seeds 0 .. N-1 (default: 1)")

@@ -31,9 +31,11 @@ def bench(arguments: argparse.Namespace) -> int:
 
     suite = suite_of(arguments)
     if arguments.dry_run:
-        plan = runner.prepare(suite, arguments.out, storage=arguments.storage)
+        plan = runner.prepare(suite, arguments.out, storage=arguments.storage, stored=arguments.stored)
         print(printable(plan, keep="\n"))
         return 2 if plan.impossible else 0
+    if arguments.on and not arguments.stored:
+        raise ValueError("--no-bank trains all probes in one process; leave out --on")
     if arguments.on:
         return _run_on(arguments, suite)
     result = runner.run_suite(
@@ -41,6 +43,7 @@ def bench(arguments: argparse.Namespace) -> int:
         arguments.out,
         storage=arguments.storage,
         workers=arguments.workers,
+        stored=arguments.stored,
         device=arguments.device,
         plugins=arguments.plugin or (),
         progress=not arguments.quiet,
@@ -60,7 +63,8 @@ def probe(arguments: argparse.Namespace) -> int:
             "--weight-decay"
         )
     suite = replace(_single_study(arguments, spec), search=search, **_given(arguments, *_TRAINING))
-    return _run(arguments, suite, arguments.bank or bank_path(arguments, spec.requirements.layers))
+    default = bank_path(arguments, spec.requirements.layers) if arguments.stored else None
+    return _run(arguments, suite, arguments.bank or default, stored=arguments.stored)
 
 
 def finetune(arguments: argparse.Namespace) -> int:
@@ -182,11 +186,13 @@ def _single_study(arguments: argparse.Namespace, spec: ProbeSpec | FinetuneSpec)
     )
 
 
-def _run(arguments: argparse.Namespace, suite: Suite, bank: Path | None) -> int:
+def _run(arguments: argparse.Namespace, suite: Suite, bank: Path | None, *, stored: bool = True) -> int:
     """Run a suite of one pair, and print its results."""
     from otoscope.bench import runner
 
-    result = runner.run_suite(suite, arguments.out, bank=bank, device=arguments.device, progress=not arguments.quiet)
+    result = runner.run_suite(
+        suite, arguments.out, bank=bank, stored=stored, device=arguments.device, progress=not arguments.quiet
+    )
     for item in result.plan.unavailable:
         raise ValueError(item.reason if item.name in item.reason else f"{item.kind} {item.name!r}: {item.reason}")
     status = _print_results(arguments, result)

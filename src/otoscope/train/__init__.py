@@ -6,6 +6,8 @@ from otoscope.train.config import TrainingConfig
 from otoscope.train.errors import DivergedError, PrunedError
 from otoscope.train.fit import fit
 from otoscope.train.fitted import FittedProbe, load
+from otoscope.train.progress import announce_passes
+from otoscope.train.together import fit_together
 
 __all__ = [
     "DivergedError",
@@ -13,8 +15,10 @@ __all__ = [
     "PrunedError",
     "TrainingConfig",
     "Watch",
+    "announce_passes",
     "fit",
     "fit_many",
+    "fit_together",
     "load",
     "trials_at_once",
 ]

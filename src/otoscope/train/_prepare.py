@@ -31,15 +31,17 @@ def create_probe(bank: Bank, trial: TrainingConfig, protocol: Protocol) -> Probe
 def load_split(bank: Bank, split: str, module: Probe, trial: TrainingConfig) -> loader.Loader:
     """Return a loader of the tokens of a split: what the probe reads, standardised by the train clips.
 
-    Tokens are kept in memory for a probe that is trained by gradient, because others load each clip once.
+    Tokens are kept in memory for a probe that is trained by gradient, because others load each clip once, and not for
+    probes that are trained together, each of which would keep its own.
     """
+    clips = bank.split(split)
     return loader.split_loader(
-        bank.split(split),
+        clips,
         module.reads,
         layers_of(trial),
         standardiser=standardiser_of(bank, module, trial),
         normalise=module.normalises_tokens,
-        in_memory=None if module.solver == "adamw" else 0,
+        in_memory=None if module.solver == "adamw" and not clips.shared else 0,
     )
 
 

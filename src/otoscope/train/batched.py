@@ -27,7 +27,7 @@ from otoscope.train.loop import Callback, Group, TrainingState, train
 from otoscope.train.losses import Loss, loss_for
 from otoscope.train.once import finite_head, fit_once, resolve_head, set_head
 from otoscope.train.optim import adamw, warmup_cosine
-from otoscope.train.progress import TrainingBar
+from otoscope.train.progress import TrainingBar, announce_passes
 from otoscope.train.protocol import protocol_of
 from otoscope.train.rng import RandomStream, seeded
 
@@ -138,6 +138,8 @@ class _Trials:
         seeds, targets = {trial.seed for trial in self.trials}, self.validation.targets
         data = BankData(self.load, self.training.targets, seeds, first.batch_size, self.device)
         in_order = partial(batches_in_order, self.load_validation, len(targets), first.batch_size, self.device)
+        if progress and isinstance(self.load, loader.DiskLoader):
+            announce_passes(self.bank, self.epochs)
         label = module.name if len(self.trials) == 1 else f"{module.name} x {len(self.trials)}"
         callbacks: list[Callback] = [
             EndDiverged(),

@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -55,18 +56,30 @@ class DiskLoader:
     Parameters
     ----------
     split : the split.
-    read : reads clips by their row.
+    layers : the layers to read; None for all.
+    transform : standardises and normalises tokens.
     fits : whether the token maps would fit into `IN_MEMORY`. They are then shuffled as a whole, as those in memory, so
         that results do not depend on where the tokens are.
     """
 
     split: BankSplit
-    read: Callable[[list[int]], Tokens]
+    layers: tuple[int, ...] | None
+    transform: Callable[[Tokens], Tokens]
     fits: bool = False
 
     def __call__(self, index: Tensor) -> Tokens:
         """Read the clips `index`, int64 [B]."""
         return self.read(index.tolist())
+
+    def read(self, rows: slice | list[int]) -> Tokens:
+        """Read clips by their rows."""
+        return self.transform(self.split.tokens(rows, self.layers))
+
+    @contextmanager
+    def batches(self, index: Sequence[Tensor]) -> Iterator[Iterator[Tokens]]:
+        """Read the clips of each batch, int64 [B], one after another."""
+        with self.split.batches([batch.tolist() for batch in index], self.layers) as tokens:
+            yield map(self.transform, tokens)
 
 
 def choose_layers(
@@ -175,16 +188,12 @@ def split_loader(
     """
     if reads != "tokens":
         return tokens_loader(split.pooled(), reads, layers, standardiser=standardiser, normalise=normalise)
-    all_layers = layers == tuple(range(split.shape.layers))
-
-    def read(rows: slice | list[int]) -> Tokens:
-        tokens = split.tokens(rows) if all_layers else split.tokens(rows, layers)
-        return _transform(tokens, standardiser, normalise)
-
-    size = read(slice(0, 1)).x.numel() * 4 * len(split)
+    chosen = None if layers == tuple(range(split.shape.layers)) else layers
+    load = DiskLoader(split, chosen, partial(_transform, standardiser=standardiser, normalise=normalise))
+    size = load.read(slice(0, 1)).x.numel() * 4 * len(split)
     if size > (IN_MEMORY // _processes if in_memory is None else in_memory):
-        return DiskLoader(split, read, fits=size <= IN_MEMORY)
-    tokens = join([read(slice(start, start + _CHUNK)) for start in range(0, len(split), _CHUNK)])
+        return replace(load, fits=size <= IN_MEMORY)
+    tokens = join([load.read(slice(start, start + _CHUNK)) for start in range(0, len(split), _CHUNK)])
     return lambda index: tokens.select_clips(index)
 
 
@@ -211,9 +220,9 @@ def clip_order(load: Loader, clips: int, generator: Generator) -> Tensor:
 def prefetch(load: Loader, batches: Sequence[Tensor]) -> Iterator[Iterator[Tokens]]:
     """Iterate over the tokens of each batch, in order.
 
-    With a `DiskLoader`, a thread reads the next `PREFETCHED` batches in advance. If reading a batch fails, the error is
-    raised when this batch is requested. On leaving the `with` block, the thread finishes the batch that it is reading,
-    then ends.
+    With a `DiskLoader`, unless its split is `shared`, a thread reads the next `PREFETCHED` batches in advance. If
+    reading a batch fails, the error is raised when this batch is requested. On leaving the `with` block, the thread
+    finishes the batch that it is reading, then ends.
 
     Parameters
     ----------
@@ -229,17 +238,21 @@ def prefetch(load: Loader, batches: Sequence[Tensor]) -> Iterator[Iterator[Token
     if not isinstance(load, DiskLoader):
         yield map(load, batches)
         return
-    reader = ThreadPoolExecutor(1, "otoscope-reader")
-    try:
-        yield _read_ahead(reader, load, batches)
-    finally:
-        reader.shutdown(cancel_futures=True)
+    with load.batches(batches) as tokens:
+        if load.split.shared:
+            yield tokens
+            return
+        reader = ThreadPoolExecutor(1, "otoscope-reader")
+        try:
+            yield _read_ahead(reader, tokens, len(batches))
+        finally:
+            reader.shutdown(cancel_futures=True)
 
 
-def _read_ahead(reader: ThreadPoolExecutor, load: Loader, batches: Sequence[Tensor]) -> Iterator[Tokens]:
+def _read_ahead(reader: ThreadPoolExecutor, tokens: Iterator[Tokens], batches: int) -> Iterator[Tokens]:
     pending: deque[Future[Tokens]] = deque()
-    for batch in batches:
-        pending.append(reader.submit(load, batch))
+    for _ in range(batches):
+        pending.append(reader.submit(next, tokens))
         if len(pending) > PREFETCHED:
             yield pending.popleft().result()
     while pending:

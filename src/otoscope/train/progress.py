@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from otoscope.bank import Bank
 from otoscope.train.loop import Callback, TrainingState
 
 TIMED_BATCHES = 4
@@ -103,6 +104,42 @@ class EpochBars(Callback):
             f"{self.name}: {self.trained:,} of {self.parameters:,} parameters trained ({percent:.1f} %), about "
             f"{_duration(seconds)} per epoch, {_duration(seconds * self.epochs)} for {self.epochs} epoch{plural}"
         )
+
+
+def announce_passes(bank: Bank, epochs: int) -> None:
+    """Write one line with the time that encoding on the fly will take; nothing where tokens are stored or kept.
+
+    Parameters
+    ----------
+    bank : the bank of the training, with the splits "train" and "validation".
+    epochs : number of epochs.
+    """
+    splits = [bank.split(name) for name in ("train", "validation")]
+    audio = sum(split.audio_seconds for split in splits)
+    if audio:
+        line = describe_passes(epochs, audio, sum(split.pass_seconds for split in splits))
+        print(line, file=sys.stderr, flush=True)
+
+
+def describe_passes(epochs: int, audio_seconds: float, pass_seconds: float) -> str:
+    """The line of `announce_passes`.
+
+    Parameters
+    ----------
+    epochs : number of epochs.
+    audio_seconds : seconds of audio that each epoch encodes.
+    pass_seconds : estimated seconds that this takes.
+
+    Examples
+    --------
+    >>> describe_passes(30, 12000, 150)
+    'encoding on the fly: 30 epochs x 3.33 h of audio, 80 s of audio per second: about 75 min, and 2 to 4 more passes'
+    """
+    return (
+        f"encoding on the fly: {epochs} epochs x {audio_seconds / 3600:.3g} h of audio, "
+        f"{audio_seconds / pass_seconds:.3g} s of audio per second: about {_duration(epochs * pass_seconds)}, "
+        "and 2 to 4 more passes"
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from otoscope import bank as banks
 from otoscope import metrics, probes
 from otoscope.bank import Bank
 from otoscope.bench import evaluation
@@ -21,7 +21,7 @@ from otoscope.bench.specs import ProbeSpec
 from otoscope.results import Store
 from otoscope.sampling import with_few_shot, with_mixup_views, with_validation
 from otoscope.search import Outcome, Problem, Setting
-from otoscope.train import FittedProbe, TrainingConfig, Watch, fit, fit_many, load, trials_at_once
+from otoscope.train import FittedProbe, TrainingConfig, Watch, announce_passes, fit, fit_many, load, trials_at_once
 
 
 def saved_probe(out: Path, study: Study) -> Path:
@@ -44,9 +44,19 @@ class ProbeJob(Job):
     def _make_training_bank(self) -> Bank:
         bank, study = with_validation(self._bank), self.study
         if study.draw in self.resolved.views:
-            views, number = banks.open(self.resolved.views[study.draw]), self.resolved.dataset.views
+            views = self.resolved.open_views(study.draw, device=self.device, progress=self.progress)
+            number = self.resolved.dataset.views
             return with_mixup_views(bank, views, shots=study.shots or 0, draw=study.draw, number=number)
         return bank if study.shots is None else with_few_shot(bank, study.shots, draw=study.draw)
+
+    def extract_banks(self) -> None:
+        """See `Job.extract_banks`."""
+        if self.resolved.stored:
+            super().extract_banks()
+        elif self.progress and not self.show_bars:  # a training that shows its progress says how long it takes
+            training = self.training_bank
+            clips = len(training.split("train"))
+            announce_passes(training, self.suite.training_config(self._spec).count_epochs(clips))
 
     def _problem(self) -> Problem:
         kind = probes.registry.get(self._spec.name)
@@ -135,7 +145,7 @@ class ProbeJob(Job):
 
     @property
     def _bank(self) -> Bank:
-        return self._shared((), self.resolved.open_bank)
+        return self._shared((), partial(self.resolved.open_bank, device=self.device, progress=self.progress))
 
     def _shared(self, key: tuple[object, ...], make: Callable[[], Bank]) -> Bank:
         """A bank that all jobs on this pair share; those of other pairs are closed."""
