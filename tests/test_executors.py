@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from helpers_units import plan_toy, serial_bank, start, visible_files, work
 from otoscope.bench import executors
 from otoscope.bench.executors import WorkerOptions
 from otoscope.bench.executors.local import Local, _devices
-from otoscope.bench.executors.ray import OnRay
+from otoscope.bench.executors.ray import OnRay, _wait
 from otoscope.bench.executors.slurm import Slurm
 from otoscope.bench.units import PlanFolder, Status
 
@@ -279,6 +280,20 @@ def test_actors_of_ray_write_the_bytes_of_a_serial_extraction(
     plan = plan_toy(tmp_path / "plan")
     assert OnRay(ray_cluster.address).launch(plan, TOY) == 0
     assert visible_files(plan.bank_path(0)) == visible_files(serial_bank(tmp_path / "serial"))
+
+
+def test_a_plan_that_is_done_ends_the_launch_although_no_actor_answers(tmp_path: Path) -> None:
+    plan, calls = plan_toy(tmp_path / "plan"), 0
+
+    def never_ready(pending: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:  # noqa: ARG001
+        nonlocal calls
+        calls += 1
+        assert calls < 4
+        work(plan, *range(2 * calls)) if calls < 3 else work(plan)
+        return [], pending
+
+    _wait(SimpleNamespace(wait=never_ready), plan, ["a", "b"], progress=False)
+    assert (calls, Status.of(plan).complete) == (3, True)
 
 
 def test_without_ray_a_sentence_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

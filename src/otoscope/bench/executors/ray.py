@@ -90,13 +90,19 @@ def _shares(resources: dict[str, float], options: WorkerOptions) -> Sequence[dic
 
 
 def _wait(ray: Any, plan: PlanFolder, pending: list[Any], *, progress: bool) -> None:
-    """Wait for the actors, with a progress bar of the plan; an actor that could not be started again is reported."""
+    """Wait until the plan is done or the actors have ended, with a progress bar; actors that died are reported.
+
+    The result of an actor may never arrive where the node of this process was lost, so that the plan decides.
+    """
     from tqdm import tqdm
 
     with tqdm(total=len(plan.units), desc="units", unit="unit", smoothing=0, disable=not progress) as bar:
         while pending:
             ended, pending = ray.wait(pending, timeout=_LOOK_SECONDS)
-            bar.update(len(Status.of(plan).done) - bar.n if progress else 0)
+            status = Status.of(plan)
+            bar.update(len(status.done) - bar.n)
+            if status.complete:
+                return
             for result in ended:
                 try:
                     ray.get(result)
