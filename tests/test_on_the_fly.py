@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -251,6 +252,34 @@ def test_every_epoch_encodes_the_audio_once_for_all_probes():
         encoded.append(encoder.encoded - before)
     alone, together = encoded
     assert together <= alone + 2 * (len(several) - 1)  # each probe reads one clip of each split to measure its tokens
+
+
+@pytest.mark.usefixtures("streamed")
+def test_each_function_that_takes_turns_has_its_own_random_numbers():
+    split = on_the_fly().split("train")
+
+    def draw(seed):
+        torch.manual_seed(seed)
+        with split.batches([[0], [1], [2]]) as batches:
+            return [torch.rand(1).item() for _ in batches]
+
+    together = take_turns([partial(draw, seed) for seed in (0, 1)])
+    assert together == [draw(0), draw(1)]
+
+
+@pytest.mark.usefixtures("streamed")
+def test_passes_in_order_come_first_so_that_epochs_are_shared():
+    encoder = CountingEar()
+    split, before = on_the_fly(encoder).split("train"), encoder.encoded
+
+    def read(*passes):
+        for batches in passes:
+            with split.batches(batches) as tokens:
+                assert len(list(tokens)) == len(batches)
+
+    epoch, in_order = [[3, 1], [2, 0]], [[0, 1], [2, 3]]
+    assert take_turns([lambda: read(epoch), lambda: read(in_order, epoch)]) == [None, None]
+    assert encoder.encoded - before == 4 + 4
 
 
 @pytest.mark.usefixtures("streamed")
