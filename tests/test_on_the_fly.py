@@ -193,7 +193,7 @@ def test_errors_name_the_clip_and_end_the_workers():
 
     with pytest.raises(AudioError, match="'gone' of split 'train'"):
         fit("simpool", on_the_fly(dataset=Broken(), loader_workers=1), CONFIG)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("otoscope")]
+    assert not [thread for thread in threading.enumerate() if thread.name == "otoscope-turn"]
 
 
 @pytest.mark.usefixtures("streamed")
@@ -306,7 +306,7 @@ def test_an_interruption_ends_all_threads(monkeypatch):
     monkeypatch.setattr(_clip_encoder.ClipEncoder, "encode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit_together(["simpool", "ep"], tokens, CONFIG)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("otoscope")]
+    assert not [thread for thread in threading.enumerate() if thread.name == "otoscope-turn"]
 
 
 def test_fit_together_refuses_a_name_twice_and_unused_options():

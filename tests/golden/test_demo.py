@@ -9,6 +9,7 @@ from pathlib import Path
 import demo_reference
 import numpy as np
 import pytest
+import torch
 
 from otoscope.cli import main
 from otoscope.report.rows import summarise
@@ -24,15 +25,20 @@ VALUES = {
 }
 """mAP of the small demo when the encoder's weights were shipped. The demo is too small to rank probes."""
 TOLERANCE = 0.002
-"""Instruction sets and threads change mAP by up to 0.0003."""
+"""Rounding changes mAP by up to 0.001, except that of tokens with another number of threads, which moved `protobin` by
+0.02 (60 clips, 10 epochs). The demo is therefore computed with one thread."""
 DISTANCE = 0.1
 """Largest distance of scores, see `demo_reference.distances`. Two probes differ by more than 0.39."""
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo")
-    assert main(["demo", "--small", "--no-control", "--quiet", "--out", str(folder)]) == 0
+    folder, threads = tmp_path_factory.mktemp("demo"), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert main(["demo", "--small", "--no-control", "--quiet", "--out", str(folder)]) == 0
+    finally:
+        torch.set_num_threads(threads)
     return folder
 
 
