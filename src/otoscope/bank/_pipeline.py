@@ -147,12 +147,12 @@ def groups(clips: Iterable[Loaded]) -> Iterator[tuple[range, list[Loaded]]]:
     A shard is one group unless its clips are long. The clips of a group are in memory together.
     """
     group: list[Loaded] = []
-    first, held = 0, 0
+    first, values = 0, 0
     for row, clip in enumerate(clips):
         group.append(clip)
-        held += clip.values
-        if held >= HELD_VALUES:
+        values += clip.values
+        if values >= HELD_VALUES:
             yield range(first, row + 1), group
-            group, first, held = [], row + 1, 0
+            group, first, values = [], row + 1, 0
     if group:
         yield range(first, first + len(group)), group

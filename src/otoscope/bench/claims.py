@@ -110,8 +110,8 @@ def owners(folder: Path) -> dict[str, Owner]:
         name, _, number = entry.name.rpartition(".")
         if number.isascii() and number.isdigit():
             latest[name] = max(int(number), latest.get(name, 0))
-    found = {name: _owner(_with_number(folder, name, number)) for name, number in latest.items()}
-    return {name: owner for name, owner in sorted(found.items()) if owner is not None}
+    by_name = {name: _owner(_with_number(folder, name, number)) for name, number in latest.items()}
+    return {name: owner for name, owner in sorted(by_name.items()) if owner is not None}
 
 
 def _owner(file: Path) -> Owner | None:

@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def list_(arguments: argparse.Namespace) -> int:  # noqa: ARG001
     """Print the named encoders, and how others are named."""
     from otoscope.encoders import registry
+    from otoscope.encoders._names import form_of
     from otoscope.encoders.catalog import COLUMNS, converted_file, models_folder, overview, ported
     from otoscope.report.text.table import TextTable
 
@@ -60,21 +61,8 @@ def list_(arguments: argparse.Namespace) -> int:  # noqa: ARG001
         if name not in named:
             cls = registry.get(name)
             about = (cls.__doc__ or "").strip().partition("\n")[0]
-            print(f"  {_form(name, cls.written):<26} {about}")
+            print(f"  {form_of(name, cls.written):<26} {about}")
     return 0
-
-
-def _form(name: str, written: str) -> str:
-    """How an encoder is named.
-
-    >>> _form("hf", "path@revision"), _form("py", "file:cls"), _form("tiny", "")
-    ('hf:PATH[@REVISION]', 'py:FILE[:CLS]', 'tiny')
-    """
-    for separator in "@:":
-        first, found, second = written.partition(separator)
-        if found:
-            return f"{name}:{first.upper()}[{separator}{second.upper()}]"
-    return f"{name}:{written.upper()}" if written else name
 
 
 def show(arguments: argparse.Namespace) -> int:

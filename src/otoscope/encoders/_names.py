@@ -45,13 +45,28 @@ def options_of_text(name: str, written: str, text: str) -> dict[str, Any]:
     first, separator, second = _split(written)
     if text.startswith("~"):
         text = str(Path(text).expanduser())
-    given, found, other = (text, "", "") if not separator or Path(text).exists() else text.rpartition(separator)
-    if not found:
+    given, at, other = (text, "", "") if not separator or Path(text).exists() else text.rpartition(separator)
+    if not at:
         given, other = text, ""
-    if not given or (found and not other):
-        form = f"{name}:{first.upper()}" + (f"[{separator}{second.upper()}]" if second else "")
-        raise ValueError(f"encoder '{name}:{text}' is not complete; write {form}")
+    if not given or (at and not other):
+        raise ValueError(f"encoder '{name}:{text}' is not complete; write {form_of(name, written)}")
     return {first: given} | ({second: other} if other else {})
+
+
+def form_of(name: str, written: str) -> str:
+    """Show how an encoder is named.
+
+    Parameters
+    ----------
+    name, written : as in `options_of_text`.
+
+    Examples
+    --------
+    >>> form_of("hf", "path@revision"), form_of("py", "file:cls"), form_of("tiny", "")
+    ('hf:PATH[@REVISION]', 'py:FILE[:CLS]', 'tiny')
+    """
+    first, separator, second = _split(written)
+    return ":".join(filter(None, (name, first.upper()))) + (f"[{separator}{second.upper()}]" if second else "")
 
 
 def label_of(name: str, written: str, options: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from otoscope import encoders
 from otoscope.report.variants import without_fold
 from otoscope.results import Protocol, Record
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 Select = Callable[[str, str, str], bool]
 """Whether to read records with these labels of encoder, data set and probe."""
 Measured = TypeVar("Measured", "Row", Record)
-_OF_USERS = ("hf", "hear", "onnx", "py", "s3prl", "timm", "whisper", "xares")
-"""Registered names under which different models are measured. The label of a control begins with that of its model."""
 
 
 def find_control(row: Row, rows: Iterable[Row]) -> Row | None:
@@ -65,14 +64,18 @@ def without_controls(measured: Sequence[Measured]) -> list[Measured]:
     -------
     list of the others, in the same order.
     """
-    encoders = {(one.dataset, one.encoder) for one in measured}
-    return [one for one in measured if (one.dataset, one.control_of) not in encoders]
+    pairs = {(one.dataset, one.encoder) for one in measured}
+    return [one for one in measured if (one.dataset, one.control_of) not in pairs]
 
 
 def _could_be_control(other: Row, row: Row) -> bool:
-    """Whether a row on random weights may be that of the encoder of another row, by its name and size."""
+    """Whether a row on random weights may be that of the encoder of another row, by its name and size.
+
+    Different models are measured under a name such as "hf", so that the label of the control must begin with theirs.
+    """
     control, record = other.records[0], row.records[0]
-    if record.encoder_name in _OF_USERS and not control.encoder.startswith(record.encoder):
+    registered = encoders.registry.get(record.encoder_name) if record.encoder_name in encoders.names() else None
+    if registered and registered.written and not control.encoder.startswith(record.encoder):
         return False
     return (control.encoder_name, control.parameters) == (record.encoder_name, record.parameters)
 

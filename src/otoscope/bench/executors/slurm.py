@@ -168,5 +168,5 @@ def _worker_arguments(options: WorkerOptions) -> Sequence[str]:
 def _environment(options: WorkerOptions) -> dict[str, str]:
     """Variables of the script: where Python finds modules, as in this process."""
     names = ("PYTHONPATH", "OTOSCOPE_DATA", "XDG_CACHE_HOME")
-    found = {name: os.environ[name] for name in names if name in os.environ}
-    return found if options.device else found | {"CUDA_VISIBLE_DEVICES": ""}
+    variables = {name: os.environ[name] for name in names if name in os.environ}
+    return variables if options.device else variables | {"CUDA_VISIBLE_DEVICES": ""}

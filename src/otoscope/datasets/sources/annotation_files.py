@@ -39,8 +39,8 @@ def read_annotated(folder: Path, files: Sequence[str], settings: Settings) -> Li
     ------
     ValueError : when an annotation is not valid; the message names the file and the line.
     """
-    found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".txt", ".jams")]
-    paths = {path.name: path for path in found if not below_system_folder(path, folder)}
+    candidates = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".txt", ".jams")]
+    paths = {path.name: path for path in candidates if not below_system_folder(path, folder)}
     by_stem: dict[str, Path] = {}
     for name, path in paths.items():
         by_stem.setdefault(_recording(name), path)

@@ -53,22 +53,22 @@ def list_audio(folder: Path, left_out: list[str] | None = None) -> list[str]:
     more than 12 levels deep, are left out. Links to folders are followed, but each folder is listed once: a link to one
     that is listed elsewhere, such as a folder around it, is left out with a warning.
     """
-    found: list[str] = []
+    files: list[str] = []
     system = [] if left_out is None else left_out
-    links = _list_folder(os.fspath(folder), "", found, listed := set[str](), system)
+    links = _list_folder(os.fspath(folder), "", files, listed := set[str](), system)
     for path, prefix in links:  # grows while it is read; folders that are no links come first
         real = os.path.realpath(path)
         if real in listed or os.path.realpath(folder).startswith(os.path.join(real, "")):
             warn(f"{folder}: {prefix[:-1]!r} is a link to {real}, which is listed already; the link is left out")
         else:
-            links += _list_folder(path, prefix, found, listed, system)
-    return sorted(found)
+            links += _list_folder(path, prefix, files, listed, system)
+    return sorted(files)
 
 
 def _list_folder(
-    folder: str, prefix: str, found: list[str], listed: set[str], system: list[str]
+    folder: str, prefix: str, files: list[str], listed: set[str], system: list[str]
 ) -> list[tuple[str, str]]:
-    """Add the audio files of a folder to `found`, and the folders that were read to `listed`, as real paths.
+    """Add the audio files of a folder to `files`, and the folders that were read to `listed`, as real paths.
 
     Folders of `is_system_folder` are added to `system`.
 
@@ -81,7 +81,7 @@ def _list_folder(
         listed.add(real)
         for entry in _entries(path):
             if not entry.is_dir():
-                found += [start + entry.name] if is_audio(entry.name) else []
+                files += [start + entry.name] if is_audio(entry.name) else []
             elif is_system_folder(entry.name):
                 system.append(start + entry.name)
             elif start.count("/") < _DEEPEST:
@@ -182,7 +182,7 @@ def _files_in(folder: Path) -> set[str]:
 
 
 class _Files:
-    """The audio files of a folder, found by their paths or by the end of their paths.
+    """The audio files of a folder, files by their paths or by the end of their paths.
 
     Names that fit several files are added to `ambiguous`.
     """
