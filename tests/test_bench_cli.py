@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from otoscope.bank import BankError
-from otoscope.bench.resolve import ResolvedPair
+from otoscope.bench.resolved_pair import ResolvedPair
 from otoscope.bench.suites import Suite
 from otoscope.cli import main
 from otoscope.search import SearchSpec

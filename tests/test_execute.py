@@ -14,7 +14,7 @@ from otoscope import compare
 from otoscope.bank import Bank
 from otoscope.bench import evaluation, processes
 from otoscope.bench.jobs import probe as job
-from otoscope.bench.resolve import ResolvedPair
+from otoscope.bench.resolved_pair import ResolvedPair
 from otoscope.bench.runner import failures, prepare
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, ProbeSpec
 from otoscope.report.published import comparison

@@ -70,7 +70,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
         time.sleep(0.05)
     assert not any(is_running(pid) for pid in pids)
     (tmp_path / "toy.py").write_text(SLOW_TOY.replace("0.1", "0"))
-    assert work(PlanFolder.read(tmp_path / "plan")).left == 0
+    assert work(PlanFolder.read(tmp_path / "plan")).remaining == 0
     assert visible_files(tmp_path / "plan/bank") == visible_files(serial_bank(tmp_path / "serial"))
 
 

@@ -16,7 +16,7 @@ from otoscope.bench import plan, suites
 from otoscope.bench.cost import PairSize
 from otoscope.bench.plan import Pair, Run, Study
 from otoscope.bench.protocol import study_protocol
-from otoscope.bench.resolve import ResolvedPair
+from otoscope.bench.resolved_pair import ResolvedPair
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite, SuiteError
 from otoscope.registry import UnknownNameError

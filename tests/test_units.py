@@ -230,7 +230,7 @@ def test_a_worker_whose_canaries_differ_by_more_than_the_tolerance_is_refused(
             work(plan)
         assert Status.of(plan).done == {0}
     else:
-        assert work(plan).left == 0
+        assert work(plan).remaining == 0
 
 
 def test_canaries_with_tokens_that_are_not_finite_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +256,7 @@ def test_a_worker_stops_before_a_unit_that_cannot_finish(tmp_path: Path, monkeyp
     summary = work(plan, deadline=1.0)
     assert time.monotonic() - start < 1.3
     assert 1 <= summary.done <= 2
-    assert (summary.left, summary.exit_status) == (7 - summary.done, 75)
+    assert (summary.remaining, summary.exit_status) == (7 - summary.done, 75)
 
 
 def test_without_a_deadline_the_end_of_the_slurm_job_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,11 +279,11 @@ def test_sigterm_ends_an_extraction_after_the_shard_under_way(tmp_path: Path, mo
 
     monkeypatch.setattr(extracting.Extracting, "do", with_signal)
     summary = work(plan)
-    assert (summary.done, summary.left) == (0, 2)
+    assert (summary.done, summary.remaining) == (0, 2)
     assert len(list((plan.bank_path(0) / "train").glob("shard-*"))) == 2
     assert list(plan.claims.iterdir()) == []
     monkeypatch.setattr(extracting.Extracting, "do", do)
-    assert work(plan).left == 0
+    assert work(plan).remaining == 0
     assert visible_files(plan.bank_path(0)) == visible_files(serial_bank(tmp_path / "serial"))
 
 
@@ -299,7 +299,7 @@ def test_a_unit_that_fails_is_recorded_and_done_again_when_it_is_chosen(
 
     monkeypatch.setattr(extracting.Extracting, "do", failing)
     summary = work(plan)
-    assert (summary.done, summary.failed, summary.left, summary.exit_status) == (5, (2, 4), 0, 1)
+    assert (summary.done, summary.failed, summary.remaining, summary.exit_status) == (5, (2, 4), 0, 1)
     status = Status.of(plan)
     assert status.failed.keys() == {2, 4}
     assert "failed 2: train 32-47 of tones by ear: OSError: no space left (on " in str(status)
@@ -331,7 +331,7 @@ def test_the_unit_of_a_killed_worker_is_done_by_another(tmp_path: Path) -> None:
     owner = {"machine": claims._machine(), "pid": ended, "since": "2026-11-26T10:00:00+00:00"}
     (plan.claims / "unit-3.0").write_text(json.dumps(owner))
     assert Status.of(plan).running == {}
-    assert work(plan).left == 0
+    assert work(plan).remaining == 0
 
 
 # Suites
@@ -348,7 +348,7 @@ def test_a_suite_that_is_planned_ends_in_the_same_records(tmp_path: Path, suite:
     assert isinstance(last, StudyUnit)
     assert (last.seeds, last.search, last.after) == ((1,), False, last.id - 1)
     assert work(plan, last.id).done == 2  # with the search among learning rates
-    assert work(plan).left == 0
+    assert work(plan).remaining == 0
     assert Status.of(plan).complete
     assert reproducible(Store(tmp_path / "units/results")) == reproducible(whole.store)
     assert [file.name for file in (tmp_path / "units/banks").iterdir()] == [
@@ -398,7 +398,7 @@ def test_a_run_that_fails_fails_its_unit(tmp_path: Path, monkeypatch: pytest.Mon
     assert "ear x tones, linear, seed 0: RuntimeError: no evaluation" in str(Status.of(plan))
     monkeypatch.setattr(probe.evaluation, "evaluate", evaluate)
     plan.forget_failures()
-    assert work(plan).left == 0
+    assert work(plan).remaining == 0
 
 
 # Status

@@ -147,7 +147,16 @@ def shard_rows(split: str, clips: int, shard_clips: int) -> dict[str, range]:
     {'train/shard-00000.safetensors': range(0, 2), 'train/shard-00001.safetensors': range(2, 3)}
     """
     rows = {i: range(i * shard_clips, min(clips, (i + 1) * shard_clips)) for i in range(math.ceil(clips / shard_clips))}
-    return {f"{split}/shard-{i:05d}.safetensors": span for i, span in rows.items()}
+    return {f"{split}/{shard_name(i)}": span for i, span in rows.items()}
+
+
+def shard_name(number: int) -> str:
+    """Return the name of a shard's file.
+
+    >>> shard_name(0)
+    'shard-00000.safetensors'
+    """
+    return f"shard-{number:05d}.safetensors"
 
 
 def bank_exists(path: Path) -> bool:

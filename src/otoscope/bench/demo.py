@@ -18,7 +18,8 @@ from pathlib import Path
 from otoscope.bench import evaluation, recorded, suites
 from otoscope.bench.jobs import saved_probe
 from otoscope.bench.plan import Pair, Study
-from otoscope.bench.resolve import ResolvedPair, resolve
+from otoscope.bench.resolve import resolve
+from otoscope.bench.resolved_pair import ResolvedPair
 from otoscope.bench.runner import SuiteResult, run_suite
 from otoscope.bench.specs import FinetuneSpec
 from otoscope.bench.suites import Suite

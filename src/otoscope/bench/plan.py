@@ -8,13 +8,14 @@ Studies are independent of each other.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 from otoscope.bench import cost, passes
 from otoscope.bench.cost import PairSize
+from otoscope.bench.plan_text import describe
 from otoscope.bench.specs import FinetuneSpec
 from otoscope.bench.suites import Suite, Unavailable
 from otoscope.datasets import Fold
@@ -130,14 +131,14 @@ class Plan:
     @property
     def bytes(self) -> int:
         """Number of bytes that must still be written to banks."""
-        return sum(size.missing_bytes(draws) for size, draws in self._to_encode())
+        return sum(size.missing_bytes(draws) for size, draws in self.encoding.values())
 
     @property
     def seconds(self) -> float:
         """Estimated time, in seconds, of all runs and of the encoding for them, without parallel execution."""
-        encoding = sum(size.encoding_seconds(draws) for size, draws in self._to_encode())
+        encoding = sum(size.encoding_seconds(draws) for size, draws in self.encoding.values())
         not_stored = {pair: size for pair, size in self.sizes.items() if size.on_the_fly}
-        encoding += sum(size.pass_seconds(self._passes(pair)) for pair, size in not_stored.items())
+        encoding += sum(size.pass_seconds(self.passes(pair)) for pair, size in not_stored.items())
         return encoding + sum(run.seconds for run in self.runs)
 
     @property
@@ -151,71 +152,34 @@ class Plan:
             yield study, list(runs)
 
     def __str__(self) -> str:
-        suite = self.suite
-        lines = [f"suite {suite.name}: {suite.about}"]
-        to_encode, width = self._draws_to_encode(), max(12, *(len(spec.label) for spec in suite.probes))
-        for pair, studies in groupby(self.studies(), lambda item: item[0].pair):
-            control_of = suite.encoder(pair.encoder).control_of
-            control = f" (control of {control_of})" if control_of else ""
-            lines.append(f"{pair}{control}: bank {self._bank_line(pair, to_encode)}")
-            lines += [f"  {study.probe:{width}} {_study_line(study, runs)}" for study, runs in studies]
-        lines += [f"missing {item.kind} {item.name!r}: {item.reason}" for item in self.unavailable]
-        lines += [f"note: {remark}" for remark in self.remarks]
-        prefix = "about " if self.seconds >= 1 else ""
-        lines.append(
-            f"{_plural(len(self.runs), 'run')} to do, {self.finished} done; {self.bytes / 1e9:.2f} GB of banks "
-            f"to write; {prefix}{_time(self.seconds)} ({self.seconds / 3600:.2f} hours) on 2 cores"
-        )
-        controls = self._added_controls()
-        if controls.runs:
-            lines.append(
-                f"{_plural(len(controls.runs), 'run')} of these and {_time(controls.seconds)} are for encoders with "
-                "random weights; --no-control leaves them out"
-            )
-        return "\n".join(lines)
+        return describe(self)
 
-    def _added_controls(self) -> Plan:
-        """The part of this plan that is executed for controls that the suite does not list."""
-        added = {spec.label for spec in self.suite.encoders if spec.added}
-        runs = tuple(run for run in self.runs if run.study.pair.encoder in added)
-        return dataclasses.replace(self, runs=runs)
+    @cached_property
+    def encoding(self) -> dict[Pair, tuple[PairSize, set[int]]]:
+        """The size of each pair that reads a bank, and the few-shot draws that its runs read.
 
-    def _to_encode(self) -> Iterator[tuple[PairSize, set[int]]]:
-        """Iterate over the sizes of the pairs that read a bank; a bank that several folds share is counted once."""
-        counted: set[str] = set()
-        for pair, draws in self._draws_to_encode().items():
-            size = self.sizes[pair]
-            yield (dataclasses.replace(size, bytes=0) if size.bank in counted else size), draws
-            counted |= {size.bank} if size.bank else set()
-
-    def _bank_line(self, pair: Pair, to_encode: Mapping[Pair, set[int]]) -> str:
-        """Describe the bank of a pair: the bytes to encode and the estimated time."""
-        if pair not in to_encode:
-            return "not needed"
-        if self.sizes[pair].on_the_fly:
-            number = self._passes(pair)
-            times = f"{number} passes" if number > 1 else "1 pass"
-            return f"none, {times} over the clips, {_time(self.sizes[pair].pass_seconds(number))}"
-        size, draws = self.sizes[pair], to_encode[pair]
-        before = itertools.takewhile(lambda other: other != pair, to_encode)
-        if size.bank and any(self.sizes[other].bank == size.bank for other in before):
-            size = dataclasses.replace(size, bytes=0)
-            if not size.missing_bytes(draws):
-                return "that of the first fold, which has the clips of all folds"
-        missing = size.missing_bytes(draws)
-        return f"{missing / 1e6:.1f} MB to encode, {_time(size.encoding_seconds(draws))}" if missing else "complete"
-
-    def _passes(self, pair: Pair) -> int:
-        """Estimate how often the clips of a pair are encoded on the fly."""
-        return passes.of_pair(self.suite, self.sizes[pair], [item for item in self.studies() if item[0].pair == pair])
-
-    def _draws_to_encode(self) -> dict[Pair, set[int]]:
-        """Return the few-shot draws of each pair that these runs read from a bank."""
+        A bank that several folds share is counted once: the sizes of the others have no bytes.
+        """
         finetuned = {spec.label for spec in self.suite.probes if isinstance(spec, FinetuneSpec)}
         draws: dict[Pair, set[int]] = {}
         for study in (run.study for run in self.runs if run.study.probe not in finetuned):
             draws.setdefault(study.pair, set()).add(study.draw)
-        return draws
+        encoding, counted = {}, set[str]()
+        for pair, of_pair in draws.items():
+            size = self.sizes[pair]
+            encoding[pair] = (dataclasses.replace(size, bytes=0) if size.bank in counted else size), of_pair
+            counted |= {size.bank} if size.bank else set()
+        return encoding
+
+    def passes(self, pair: Pair) -> int:
+        """Estimate how often the clips of a pair are encoded on the fly."""
+        return passes.of_pair(self.suite, self.sizes[pair], [item for item in self.studies() if item[0].pair == pair])
+
+    def only_added_controls(self) -> Plan:
+        """The part of this plan that is executed for controls that the suite does not list."""
+        added = {spec.label for spec in self.suite.encoders if spec.added}
+        runs = tuple(run for run in self.runs if run.study.pair.encoder in added)
+        return dataclasses.replace(self, runs=runs)
 
 
 def make(
@@ -290,32 +254,3 @@ def studies_of(suite: Suite, pair: Pair) -> list[Study]:
     shots = suite.dataset(pair.dataset).shots
     draws = range(1 if shots is None else suite.draws)
     return [Study(pair, spec.label, shots, draw) for draw in draws for spec in suite.probes_of(pair.encoder)]
-
-
-def _study_line(study: Study, runs: Sequence[Run]) -> str:
-    """Describe the number of runs of a study and the time of each."""
-    trials = sum(run.trial is not None for run in runs)
-    few_shot = "" if study.shots is None else f"{study.shots} shots, draw {study.draw}: "
-    counts = {"trial": trials, "seed": len(runs) - trials}
-    parts = [_plural(n, what) for what, n in counts.items() if n]
-    return f"{few_shot}{' + '.join(parts)}, {_time(runs[0].seconds)} each"
-
-
-def _plural(number: int, what: str) -> str:
-    """
-    >>> _plural(1, "run"), _plural(0, "run")
-    ('1 run', '0 runs')
-    """
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _time(seconds: float) -> str:
-    """
-    >>> _time(0.2), _time(3), _time(600), _time(36000)
-    ('under 1 s', '3 s', '10 min', '10.0 h')
-    """
-    if seconds < 1:
-        return "under 1 s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

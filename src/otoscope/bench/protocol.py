@@ -6,7 +6,7 @@ import dataclasses
 
 from otoscope import probes
 from otoscope.bench.plan import Study
-from otoscope.bench.resolve import ResolvedPair
+from otoscope.bench.resolved_pair import ResolvedPair
 from otoscope.bench.specs import FinetuneSpec, ProbeSpec
 from otoscope.bench.suites import Suite
 from otoscope.finetuning.protocol import finetune_protocol

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from otoscope.bench.units import PlanFolder, Worker
 from otoscope.bench.units.task import TRY_AGAIN
 from otoscope.registry import load_plugin
 from otoscope.train.loader import share_memory
+
+LOOK_SECONDS = 2.0
+"""Seconds between two looks at the plan for the progress bar."""
 
 FORMS = "local:N, slurm:partition=NAME,array=N,... or ray[:ADDRESS]"
 
@@ -111,6 +115,17 @@ def create(text: str) -> Executor:
     if kind == "slurm":
         return Slurm.of(rest)
     raise ValueError(f"{text!r} is no place where workers can run; allowed are {FORMS}")
+
+
+def variables_of_workers(*more: str) -> dict[str, str]:
+    """The environment variables of this process with which workers find modules and data sets.
+
+    Parameters
+    ----------
+    more : names of other variables.
+    """
+    names = ("PYTHONPATH", "OTOSCOPE_DATA", "XDG_CACHE_HOME", *more)
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def status_of(plan: PlanFolder) -> int:

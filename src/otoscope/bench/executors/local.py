@@ -14,12 +14,9 @@ from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from otoscope.bench.executors.base import Executor, WorkerOptions, status_of
+from otoscope.bench.executors.base import LOOK_SECONDS, Executor, WorkerOptions, status_of
 from otoscope.bench.units import PlanFolder, Status
 from otoscope.threads import available_cores, end_with_parent, let_waiting_threads_sleep, set_threads
-
-_LOOK_SECONDS = 2.0
-"""Seconds between two looks at the plan for the progress bar."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ def _wait(plan: PlanFolder, processes: Sequence[BaseProcess], *, progress: bool)
             bar.update(len(Status.of(plan).done) - bar.n if progress else 0)
             if not alive:
                 return
-            deadline = time.monotonic() + _LOOK_SECONDS
+            deadline = time.monotonic() + LOOK_SECONDS
             for process in processes:
                 process.join(max(0.0, deadline - time.monotonic()))
 

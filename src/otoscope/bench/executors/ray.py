@@ -7,18 +7,14 @@ was doing expires. Ray is an extra: `pip install "otoscope[ray]"`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from otoscope.bench.executors.base import Executor, WorkerOptions, status_of
+from otoscope.bench.executors.base import LOOK_SECONDS, Executor, WorkerOptions, status_of, variables_of_workers
 from otoscope.bench.units import PlanFolder, Status
 from otoscope.search import MissingExtraError
-
-_LOOK_SECONDS = 2.0
-"""Seconds between two looks at the plan for the progress bar."""
 
 _RESTARTS = 10
 """How often an actor is started again."""
@@ -42,7 +38,8 @@ class OnRay(Executor):
         plan.forget_failures()
         started = not ray.is_initialized()
         if started:
-            ray.init(address=self.address, log_to_driver=options.progress, runtime_env={"env_vars": _environment()})
+            variables = variables_of_workers("OMP_WAIT_POLICY", "KMP_BLOCKTIME")
+            ray.init(address=self.address, log_to_driver=options.progress, runtime_env={"env_vars": variables})
         try:
             shares, nodes = _shares(ray.cluster_resources(), options), sum(node["Alive"] for node in ray.nodes())
             options = replace(options, sharing=-(-len(shares) // nodes))
@@ -98,7 +95,7 @@ def _wait(ray: Any, plan: PlanFolder, pending: list[Any], *, progress: bool) -> 
 
     with tqdm(total=len(plan.units), desc="units", unit="unit", smoothing=0, disable=not progress) as bar:
         while pending:
-            ended, pending = ray.wait(pending, timeout=_LOOK_SECONDS)
+            ended, pending = ray.wait(pending, timeout=LOOK_SECONDS)
             status = Status.of(plan)
             bar.update(len(status.done) - bar.n)
             if status.complete:
@@ -108,12 +105,6 @@ def _wait(ray: Any, plan: PlanFolder, pending: list[Any], *, progress: bool) -> 
                     ray.get(result)
                 except ray.exceptions.RayActorError as error:
                     bar.write(f"an actor died: {str(error).splitlines()[0]}")
-
-
-def _environment() -> dict[str, str]:
-    """Variables of the actors: where Python finds modules, as in this process."""
-    names = ("PYTHONPATH", "OTOSCOPE_DATA", "XDG_CACHE_HOME", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
-    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _import_ray() -> Any:

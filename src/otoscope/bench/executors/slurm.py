@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from otoscope.bench.executors.base import Executor, WorkerOptions
+from otoscope.bench.executors.base import Executor, WorkerOptions, variables_of_workers
 from otoscope.bench.units import PlanFolder
 from otoscope.bench.units.task import TRY_AGAIN
 from otoscope.files import replacing
@@ -166,7 +166,5 @@ def _worker_arguments(options: WorkerOptions) -> Sequence[str]:
 
 
 def _environment(options: WorkerOptions) -> dict[str, str]:
-    """Variables of the script: where Python finds modules, as in this process."""
-    names = ("PYTHONPATH", "OTOSCOPE_DATA", "XDG_CACHE_HOME")
-    variables = {name: os.environ[name] for name in names if name in os.environ}
-    return variables if options.device else variables | {"CUDA_VISIBLE_DEVICES": ""}
+    """Variables of the script. Workers on the CPU see no cards."""
+    return variables_of_workers() | ({} if options.device else {"CUDA_VISIBLE_DEVICES": ""})

@@ -19,7 +19,7 @@ from otoscope.bank import Bank
 from otoscope.bench import claims, plan
 from otoscope.bench.plan import Run, Study
 from otoscope.bench.protocol import study_protocol
-from otoscope.bench.resolve import ResolvedPair
+from otoscope.bench.resolved_pair import ResolvedPair
 from otoscope.bench.suites import Suite
 from otoscope.files import json_text, replacing
 from otoscope.finetuning import FittedFinetune

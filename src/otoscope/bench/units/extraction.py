@@ -10,7 +10,7 @@ from typing import Any
 
 from otoscope import datasets, encoders
 from otoscope.bank.identity import BankIdentity
-from otoscope.bank.manifest import shard_rows
+from otoscope.bank.manifest import shard_name, shard_rows
 from otoscope.bank.parts import BankParts
 from otoscope.bench.cost import PairSize
 from otoscope.bench.units.canary import check_canaries
@@ -187,7 +187,7 @@ class Extracting:
         PlanError : when this machine has another encoder or data set, or gives other tokens.
         """
         layout, parts = self.plan.layout.banks[unit.bank], self.parts(unit.bank)
-        names = [f"{unit.split}/shard-{number:05d}.safetensors" for number in range(unit.first, unit.end)]
+        names = [f"{unit.split}/{shard_name(number)}" for number in range(unit.first, unit.end)]
         parts.write(names, layout.loading(self.loader_workers), stop=stop)
         return not parts.missing(names)
 

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from otoscope.bank.manifest import shard_name
 from otoscope.bench import claims
 from otoscope.bench.claims import EXPIRY, Owner
 from otoscope.bench.units.folder import PlanFolder
@@ -91,7 +92,7 @@ def done_units(plan: PlanFolder) -> frozenset[int]:
             key = unit.bank, unit.split
             if key not in shards:
                 shards[key] = _names(plan.bank_path(unit.bank) / unit.split)
-            if all(f"shard-{number:05d}.safetensors" in shards[key] for number in range(unit.first, unit.end)):
+            if all(shard_name(number) in shards[key] for number in range(unit.first, unit.end)):
                 done.add(unit.id)
         else:
             if markers is None:
@@ -106,7 +107,7 @@ def is_done(plan: PlanFolder, unit: ExtractUnit | StudyUnit) -> bool:
     if isinstance(unit, ExtractUnit):
         folder = plan.bank_path(unit.bank) / unit.split
         numbers = range(unit.end - 1, unit.first - 1, -1)  # the last one is written last
-        return all((folder / f"shard-{number:05d}.safetensors").exists() for number in numbers)
+        return all((folder / shard_name(number)).exists() for number in numbers)
     try:
         marker = read_json(plan.marker(unit.id))
     except (FileNotFoundError, ValueError):

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from otoscope.bank.parts import Loading
 from otoscope.bench import plan as plans
 from otoscope.bench.controls import with_controls
 from otoscope.bench.jobs import FinetuneJob, ProbeJob
 from otoscope.bench.plan import Plan, Run, Study
-from otoscope.bench.resolve import ResolvedPair
+from otoscope.bench.resolved_pair import ResolvedPair
 from otoscope.bench.runner import Workspace
 from otoscope.bench.suites import Suite, load
 from otoscope.bench.units.extraction import UNIT_CLIPS, extract_units, plain_identity
@@ -106,9 +107,9 @@ def _bank(path: Path, resolved: ResolvedPair, unit_clips: int) -> BankLayout:
         dataset_options=options,
         identity=plain_identity(resolved.identity),
         allow_shared=resolved.dataset.allow_shared,
-        batch_size=16,
-        batch_seconds=320.0,
-        compiled=False,
+        batch_size=Loading.batch_size,
+        batch_seconds=Loading.batch_seconds,
+        compiled=Loading.compiled,
         unit_shards=-(-unit_clips // resolved.identity.shard_clips),
     )
 

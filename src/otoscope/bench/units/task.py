@@ -20,21 +20,21 @@ class Summary:
     ----------
     done : number of units that it did.
     failed : numbers of the units that failed, here or in other workers.
-    left : number of the requested units that are not done, failed ones not counted.
+    remaining : number of the requested units that are not done, failed ones not counted.
     """
 
     done: int
     failed: tuple[int, ...]
-    left: int
+    remaining: int
 
     @property
     def exit_status(self) -> int:
         """0 if all requested units are done, 1 if one failed, 75 (try again later) if the worker ended before."""
-        return 1 if self.failed else TRY_AGAIN if self.left else 0
+        return 1 if self.failed else TRY_AGAIN if self.remaining else 0
 
     def __str__(self) -> str:
         failed = f", {len(self.failed)} failed" if self.failed else ""
-        return f"{self.done} units done by this worker{failed}, {self.left} left"
+        return f"{self.done} units done by this worker{failed}, {self.remaining} left"
 
 
 def unit_of_environment(environment: Mapping[str, str] | None = None) -> int:
