@@ -1,4 +1,4 @@
-"""The subcommands of `encoders`: list, show, get and convert. Other modules are imported inside functions."""
+"""The subcommands of `encoders`: list, show, get, convert and evaluate. Other modules are imported inside functions."""
 
 from __future__ import annotations
 

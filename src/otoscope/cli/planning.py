@@ -84,8 +84,8 @@ def status(arguments: argparse.Namespace) -> int:
         time.sleep(_WATCH_SECONDS)
         state = Status.of(plan)
         rate = (len(state.done) - at_start) / (time.monotonic() - started)
-        left = f"; {len(state.missing) / rate / 60:.0f} minutes left at this rate" if rate else ""
-        print(printable(f"{state}{left}", keep="\n"), flush=True)
+        remaining = f"; {len(state.missing) / rate / 60:.0f} minutes left at this rate" if rate else ""
+        print(printable(f"{state}{remaining}", keep="\n"), flush=True)
     return 0
 
 
