@@ -17,6 +17,7 @@ import pytest
 from helpers_units import plan_toy, serial_bank, start, visible_files, work
 from otoscope.bench import executors
 from otoscope.bench.executors import WorkerOptions
+from otoscope.bench.executors.base import variables_of_workers
 from otoscope.bench.executors.local import Local, _devices
 from otoscope.bench.executors.ray import OnRay, _wait
 from otoscope.bench.executors.slurm import Slurm
@@ -280,6 +281,17 @@ def test_actors_of_ray_write_the_bytes_of_a_serial_extraction(
     plan = plan_toy(tmp_path / "plan")
     assert OnRay(ray_cluster.address).launch(plan, TOY) == 0
     assert visible_files(plan.bank_path(0)) == visible_files(serial_bank(tmp_path / "serial"))
+
+
+def test_workers_elsewhere_find_data_sets_and_weights_in_the_same_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OTOSCOPE_DATA", "OTOSCOPE_MODELS", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, f"/somewhere/{name}")
+    script = Slurm.of("array=2").script(plan_toy(tmp_path / "plan"), TOY)
+    for name in ("OTOSCOPE_DATA", "OTOSCOPE_MODELS", "XDG_CONFIG_HOME"):
+        assert f"export {name}=/somewhere/{name}\n" in script
+        assert variables_of_workers()[name] == f"/somewhere/{name}"
 
 
 def test_a_plan_that_is_done_ends_the_launch_although_no_actor_answers(tmp_path: Path) -> None:

@@ -118,13 +118,13 @@ def create(text: str) -> Executor:
 
 
 def variables_of_workers(*more: str) -> dict[str, str]:
-    """The environment variables of this process with which workers find modules and data sets.
+    """The environment variables of this process with which workers find modules, data sets and weights.
 
     Parameters
     ----------
     more : names of other variables.
     """
-    names = ("PYTHONPATH", "OTOSCOPE_DATA", "XDG_CACHE_HOME", *more)
+    names = ("PYTHONPATH", "OTOSCOPE_DATA", "OTOSCOPE_MODELS", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", *more)
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
