@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from otoscope.datasets.base import Dataset
+from otoscope.datasets.checks import name_some
 from otoscope.datasets.shared import same_audio
 from otoscope.types import HELD_OUT, Clip, Task
 from otoscope.warning import warn
 
 _NAMED = 3
-"""Number of classes or clips that a sentence names."""
+"""Number of clips with the same audio that a sentence names."""
 
 
 def warn_of_doubts(dataset: Dataset, clips: Mapping[str, Sequence[Clip]]) -> None:
@@ -61,7 +62,7 @@ def _untrained_classes(task: Task, clips: Mapping[str, Sequence[Clip]]) -> Itera
             named = [f"{label!r} ({counts[label]} clip{'s' * (counts[label] > 1)})" for label in missing]
             yield (
                 f"classes of split {split!r} have no clip in split 'train', so that no probe can learn them: "
-                f"{_some(named)}; move some of their clips to split 'train', or leave these classes out"
+                f"{name_some(named, write=str)}; move some of their clips to split 'train', or leave these classes out"
             )
 
 
@@ -71,10 +72,6 @@ def _other_labels(clips: Mapping[str, Sequence[Clip]], contents: Mapping[str, st
     if different:
         named = [" = ".join(f"{clip.id!r} {list(clip.labels)}" for clip in group[:_NAMED]) for group in different]
         yield (
-            f"clips with the same audio have different labels: {_some(named)}; correct the labels, or leave these "
-            "clips out"
+            f"clips with the same audio have different labels: {name_some(named, write=str)}; correct the labels, or "
+            "leave these clips out"
         )
-
-
-def _some(named: Sequence[str]) -> str:
-    return ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if len(named) > _NAMED else "")

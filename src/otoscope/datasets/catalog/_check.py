@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 
 from otoscope.datasets.catalog._declaration import Declaration
 from otoscope.datasets.catalog._named import NamedDataset
+from otoscope.datasets.checks import name_some
 from otoscope.datasets.sources.check import duplicates
 from otoscope.datasets.sources.description import Description, audio_text
 from otoscope.datasets.sources.manifests import count_clips, manifests
-from otoscope.datasets.sources.remarks import name_some, shared_groups
+from otoscope.datasets.sources.remarks import shared_groups
 from otoscope.datasets.sources.scan import AudioScan, scan_audio
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from otoscope.datasets.checks import name_some
 from otoscope.datasets.sources.audio import Audio
 from otoscope.datasets.sources.description import Description, describe
 from otoscope.datasets.sources.files import FileDataset
-from otoscope.datasets.sources.remarks import name_some
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.scan import AudioScan
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from otoscope.datasets.sources.remarks import name_some
+from otoscope.datasets.checks import name_some
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.settings import Listing, Settings
 from otoscope.datasets.sources.spellings import case_key, missing_texts, spelling_key

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from otoscope.datasets.base import Dataset
+from otoscope.datasets.checks import name_some
 from otoscope.datasets.sources.cards import declared_name, read_card
 from otoscope.datasets.sources.corrected import corrected_labels, few_with_several
 from otoscope.datasets.sources.dataset import RowDataset
 from otoscope.datasets.sources.layouts import read_path
 from otoscope.datasets.sources.manifests import manifests
 from otoscope.datasets.sources.patterns import read_names
-from otoscope.datasets.sources.remarks import cut_events, name_some
+from otoscope.datasets.sources.remarks import cut_events
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.scan import AudioScan, scan_audio
 from otoscope.datasets.sources.settings import Listing, Settings, UnusableAudioError, unknown_option

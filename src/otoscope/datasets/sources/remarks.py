@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from otoscope.datasets.checks import name_some
 from otoscope.datasets.sources.length import events_between
 from otoscope.datasets.sources.rows import Rows
 
-_NAMED = 3
 _TOLERANCE = 0.1
 """Events that end this many seconds after their audio are cut without a remark: annotations round times."""
-
-
-def name_some(names: Sequence[str]) -> str:
-    """The first names, and how many more there are.
-
-    Examples
-    --------
-    >>> name_some(list("abcde")), name_some(["a"])
-    ("'a', 'b', 'c' and 2 more", "'a'")
-    """
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(map(repr, names[:_NAMED])) + more
 
 
 def shared_groups(parts: Sequence[str], groups: Sequence[tuple[str, ...]], what: str) -> list[str]:
@@ -52,11 +40,10 @@ def shared_groups(parts: Sequence[str], groups: Sequence[tuple[str, ...]], what:
     clips = sum(
         bool(part) and not shared.keys().isdisjoint(several) for part, several in zip(parts, groups, strict=True)
     )
-    named = ", ".join(f"{group!r} ({', '.join(names)})" for group, names in list(shared.items())[:_NAMED])
-    more = f" and {len(shared) - _NAMED:,} more" if len(shared) > _NAMED else ""
+    named = name_some(list(shared), write=lambda group: f"{group!r} ({', '.join(shared[group])})")
     return [
         f"{len(shared):,} of {len(parts_of):,} groups, such as recordings or speakers, with {clips:,} clips, are in "
-        f"several {what}: {named}{more}"
+        f"several {what}: {named}"
     ]
 
 
@@ -115,10 +102,10 @@ def cut_events(rows: Rows, ending: Mapping[str, float]) -> tuple[Rows, list[str]
         labels[number] = tuple(sorted({event.label for event in events[number]}))
     sentences = [
         f"{len(names):,} events {words}: {name_some(names)}"
-        for names, words in ((outside, "begin after the end of their audio and were left out"), (cut, _CUT))
+        for names, words in (
+            (outside, "begin after the end of their audio and were left out"),
+            (cut, "end after their audio and were cut"),
+        )
         if names
     ]
     return rows.take(range(len(rows)), events=events, labels=labels), sentences
-
-
-_CUT = "end after their audio and were cut"

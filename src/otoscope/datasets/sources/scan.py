@@ -21,6 +21,7 @@ from otoscope.audio.faults import FAULTS, find_faults
 from otoscope.audio.part import SoundInfo, sound_info
 from otoscope.audio.sample_digest import SampleDigest
 from otoscope.datasets._file_digests import FileDigests
+from otoscope.datasets.checks import name_some
 from otoscope.datasets.sources.audio import Audio, AudioFile, open_audio
 from otoscope.datasets.sources.rows import Rows
 
@@ -82,8 +83,8 @@ class AudioScan:
         if len(self.unusable) > len(sentences):
             sentences.append(f"the audio of {len(self.unusable) - len(sentences)} more clips cannot be used")
         for fault, ids in ((fault, self.faulty[fault]) for fault in FAULTS if fault in self.faulty):
-            names = ", ".join(map(repr, ids[:_NAMED])) + (f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else "")
-            sentences.append(f"audio of {len(ids)} clip{'s' * (len(ids) > 1)} ({names}): {fault} ({FAULTS[fault]})")
+            count = f"{len(ids)} clip{'s' * (len(ids) > 1)}"
+            sentences.append(f"audio of {count} ({name_some(ids, most=_NAMED)}): {fault} ({FAULTS[fault]})")
         if len(rates := Counter(self.rates)) > 1:
             sentences.append(f"files have {len(rates)} sampling rates; they are resampled to that of the encoder")
         return sentences

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
+from otoscope.datasets.checks import name_some
 from otoscope.datasets.sources.columns import Columns, plain_name
 from otoscope.datasets.sources.settings import Settings
 from otoscope.datasets.sources.splits import is_split_name
@@ -38,9 +39,8 @@ def unused_text(names: Sequence[str]) -> str:
     """
     if not names:
         return ""
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    several = f"s of the table are not used: {', '.join(map(repr, names[:_NAMED]))}{more}"
-    return f"{len(names)} column{several}" if len(names) > 1 else f"1 column of the table is not used: {names[0]!r}"
+    columns = "1 column of the table is" if len(names) == 1 else f"{len(names)} columns of the table are"
+    return f"{columns} not used: {name_some(names, most=_NAMED)}"
 
 
 def doubtful_columns(table: Table, columns: Columns, settings: Settings) -> Iterator[str]:
