@@ -23,20 +23,32 @@ def import_pyarrow() -> Any:
 
 
 @contextmanager
+def _refusing_damage(path: Path, layout: str) -> Iterator[None]:
+    """Raise `ValueError` where a file cannot be read as "Parquet" or "Arrow" inside a `with` block."""
+    pyarrow = import_pyarrow()
+    try:
+        yield
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path} cannot be read as {layout}: {reason}; write it again") from error
+
+
+@contextmanager
 def open_parquet(path: Path) -> Iterator[Any]:
-    """Open a Parquet file (`pyarrow.parquet.ParquetFile`); raises `ValueError` while it is read if it is damaged."""
+    """Open a Parquet file (`pyarrow.parquet.ParquetFile`).
+
+    Raises
+    ------
+    ValueError : when the file is damaged, also while it is read inside the `with` block.
+    """
     pyarrow = import_pyarrow()
     from pyarrow.parquet import ParquetFile
 
-    try:
-        # a file of Python would be closed by a thread of pyarrow, which ends the process if Python is being shut down
-        with pyarrow.OSFile(str(path)) as binary, ParquetFile(binary) as file:
-            yield file
-    except (pyarrow.ArrowException, OSError) as error:
-        if isinstance(error, FileNotFoundError | PermissionError):
-            raise
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path} cannot be read as Parquet: {reason}; write it again") from error
+    # a file of Python would be closed by a thread of pyarrow, which ends the process if Python is being shut down
+    with _refusing_damage(path, "Parquet"), pyarrow.OSFile(str(path)) as binary, ParquetFile(binary) as file:
+        yield file
 
 
 def read_arrow(path: Path) -> Any:
@@ -47,17 +59,12 @@ def read_arrow(path: Path) -> Any:
     ValueError : when the file is neither.
     """
     pyarrow = import_pyarrow()
-    try:
+    with _refusing_damage(path, "Arrow"):
         mapped = pyarrow.memory_map(str(path))
         try:
             return pyarrow.ipc.open_stream(mapped).read_all()
         except pyarrow.ArrowInvalid:
             return pyarrow.ipc.open_file(mapped).read_all()
-    except (pyarrow.ArrowException, OSError) as error:
-        if isinstance(error, FileNotFoundError | PermissionError):
-            raise
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path} cannot be read as Arrow: {reason}; write it again") from error
 
 
 def contains_bytes(kind: Any) -> bool:
