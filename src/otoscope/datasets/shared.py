@@ -52,25 +52,29 @@ def same_audio(
     -------
     Groups of at least two clips with the same content, each clip with its split, in the order of the clips.
     """
-    if contents is not None:
-        return _same_content(clips, contents)
-    members = [(split, clip, _size(clip)) for split, of_split in clips.items() for clip in of_split]
-    times = Counter(size for _, _, size in members)
-    files, groups = FileDigests(), dict[str, list[tuple[str, Clip]]]()
-    for split, clip, size in members:
-        content = bound_audio(clip, files) if size and times[size] > 1 else None
-        if content is not None:
-            groups.setdefault(json.dumps(content, default=str), []).append((split, clip))
-    files.save()
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _same_content(clips: Mapping[str, Sequence[Clip]], contents: Mapping[str, str]) -> list[list[tuple[str, Clip]]]:
+    if contents is not None and not contents:  # no audio occurs several times
+        return []
+    members = [(split, clip) for split, of_split in clips.items() for clip in of_split]
+    if contents is None:
+        digests = _file_contents([clip for _, clip in members])
+    else:
+        digests = [contents.get(clip.id) for _, clip in members]
     groups: dict[str, list[tuple[str, Clip]]] = {}
-    for split, clip in ((split, clip) for split, of_split in clips.items() for clip in of_split if contents):
-        if clip.id in contents:
-            groups.setdefault(contents[clip.id], []).append((split, clip))
+    for member, digest in zip(members, digests, strict=True):
+        if digest is not None:
+            groups.setdefault(digest, []).append(member)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _file_contents(clips: Sequence[Clip]) -> list[str | None]:
+    """The content of the file of each clip as text; None where no other file has its size."""
+    sizes = [_size(clip) for clip in clips]
+    times, files, contents = Counter(sizes), FileDigests(), list[str | None]()
+    for clip, size in zip(clips, sizes, strict=True):
+        content = bound_audio(clip, files) if size and times[size] > 1 else None
+        contents.append(None if content is None else json.dumps(content, default=str))
+    files.save()
+    return contents
 
 
 def _size(clip: Clip) -> int:
