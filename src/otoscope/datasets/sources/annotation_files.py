@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from otoscope.datasets.sources.audio import AudioFile
-from otoscope.datasets.sources.columns import find_columns, plain_name
+from otoscope.datasets.sources.columns import find_columns
 from otoscope.datasets.sources.folder import below_system_folder, is_audio
 from otoscope.datasets.sources.rows import Row, Rows
 from otoscope.datasets.sources.settings import Listing, Settings
@@ -165,7 +165,7 @@ def read_raven(path: Path, label: str | None = None) -> tuple[Event, ...]:
             f"{path}: columns of begin time, end time and labels were expected, found {table.names_text}; name "
             "the column of the labels with --dataset-option label=NAME"
         )
-    units = [seconds_per_unit(plain_name(name)) or 1.0 for name in (columns.onset, columns.offset)]
+    units = [seconds_per_unit(name) or 1.0 for name in (columns.onset, columns.offset)]
     times = zip(table.numbers(columns.onset), table.numbers(columns.offset), table[columns.label], strict=True)
     events = (Event(onset * units[0], offset * units[1], text) for onset, offset, text in times if text)
     return tuple(dict.fromkeys(events))

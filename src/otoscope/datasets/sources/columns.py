@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from otoscope.datasets.sources.folder import is_audio
 from otoscope.datasets.sources.settings import Settings
 from otoscope.datasets.sources.tables import Table
-from otoscope.datasets.sources.times import refuse_samples, seconds_per_unit, time_names
+from otoscope.datasets.sources.times import plain_name, refuse_samples, seconds_per_unit, time_names
 from otoscope.registry import unknown
 
 _TIMES = ("start", "end", "onset", "offset", "duration")
@@ -73,26 +72,13 @@ class Columns:
         "clips begin at column 'begin' and end with the file"
         """
         if self.duration:
-            return f"{'events' if self.events else 'clips'} begin at column {self.onset or self.start!r} and last " + (
-                f"column {self.duration!r}"
-            )
+            what, begin = ("events", self.onset) if self.events else ("clips", self.start)
+            return f"{what} begin at column {begin!r} and last column {self.duration!r}"
         if self.start and not self.end:
             return f"clips begin at column {self.start!r} and end with the file"
         if self.end and not self.start:
             return f"clips begin with the file and end at column {self.end!r}"
         return ""
-
-
-def plain_name(name: str) -> str:
-    """A name of a column in small letters, with "_" between words.
-
-    Examples
-    --------
-    >>> plain_name("Begin Time (s)"), plain_name("fileName")
-    ('begin_time_s', 'file_name')
-    """
-    words = re.sub(r"([a-z])([A-Z])", r"\1_\2", name.strip())
-    return re.sub(r"[^\w]+", "_", words).strip("_").casefold()
 
 
 def find_columns(table: Table, settings: Settings, *, needs_path: bool = True) -> Columns:
@@ -128,7 +114,7 @@ def find_columns(table: Table, settings: Settings, *, needs_path: bool = True) -
         roles["onset"], roles["offset"] = (plain[name] for name in _RAVEN)
     _choose_times(table, roles, settings)
     times = {role: name for role in _TIMES if (name := roles[role])}
-    refuse_samples(table, {role: name for role, name in times.items() if seconds_per_unit(plain_name(name)) is None})
+    refuse_samples(table, {role: name for role, name in times.items() if seconds_per_unit(name) is None})
     if needs_path and not roles["path"]:
         raise ValueError(
             f"{table.path}: no column names audio files; its columns: {table.names_text}. "

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from otoscope.datasets.sources.audio import Audio
-from otoscope.datasets.sources.columns import Columns, find_columns, plain_name
+from otoscope.datasets.sources.columns import Columns, find_columns
 from otoscope.datasets.sources.labels import find_separator, several
 from otoscope.datasets.sources.parts import read_event_times, read_parts
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.settings import Listing, Settings
 from otoscope.datasets.sources.splits import plain_fold
 from otoscope.datasets.sources.tables import Table
+from otoscope.datasets.sources.times import plain_name
 from otoscope.datasets.sources.unused import doubtful_columns, unused_columns, unused_text
 from otoscope.types import Event
 
@@ -57,10 +58,16 @@ def rows_of_table(table: Table, settings: Settings, layout: str, place: Place | 
     lines = _Lines(table, columns, settings, names, audio)
     rows = lines.events() if columns.events else lines.clips()
     notes = [*lines.notes, *notes, *lines.counted()]
-    left_out = [*lines.left_out, *doubtful_columns(table, columns, settings)]
-    listing = Listing(layout, rows, lines.listed, None, None, lines.missing, notes, lines.problems, left_out)
-    listing.unused = unused_text(unused_columns(table, columns))
-    return listing
+    return Listing(
+        layout,
+        rows,
+        lines.listed,
+        missing=lines.missing,
+        notes=notes,
+        problems=lines.problems,
+        left_out=[*lines.left_out, *doubtful_columns(table, columns, settings)],
+        unused=unused_text(unused_columns(table, columns)),
+    )
 
 
 class _Lines:

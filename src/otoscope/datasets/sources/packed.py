@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from otoscope.datasets.sources.columns import plain_name
 from otoscope.datasets.sources.from_table import rows_of_table
 from otoscope.datasets.sources.parquet import list_parquet
 from otoscope.datasets.sources.settings import Listing, Settings
 from otoscope.datasets.sources.splits import is_split_name
 from otoscope.datasets.sources.tables import Table, cell_text
 from otoscope.datasets.sources.tar import TarClip, list_tars
+from otoscope.datasets.sources.times import plain_name
 
 _FOLD = re.compile(r"fold[-_]?(\d+)", re.IGNORECASE)
 

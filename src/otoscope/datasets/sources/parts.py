@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from otoscope.datasets.sources.columns import Columns, plain_name
+from otoscope.datasets.sources.columns import Columns
 from otoscope.datasets.sources.tables import Table
 from otoscope.datasets.sources.times import read_times
 
@@ -80,7 +80,7 @@ def read_event_times(table: Table, columns: Columns) -> tuple[list[float | None]
 
 
 def _optional(table: Table, name: str | None) -> tuple[list[float | None] | None, list[str]]:
-    return read_times(table, name, plain_name(name)) if name else (None, [])
+    return read_times(table, name) if name else (None, [])
 
 
 def _sums(starts: Sequence[float | None], durations: Sequence[float | None]) -> list[float | None]:

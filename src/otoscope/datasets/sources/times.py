@@ -19,6 +19,13 @@ _STEMS = {
 _SECONDS = ("", "s", "sec", "secs", "second", "seconds")
 _MILLISECONDS = ("ms", "msec", "msecs", "millis", "millisecond", "milliseconds")
 _SAMPLES = ("sample", "samples", "frame", "frames")
+_WORDS = {
+    "start": {"start", "begin", "t0", "from", "startms", "starttime"},
+    "end": {"end", "stop", "t1", "to", "endms", "endtime"},
+    "onset": {"onset"},
+    "offset": {"offset"},
+}
+"""Words in the names of columns that are probably times, by their role."""
 _EMPTY = {"nan", "na", "n/a", "null", "none"}
 """Texts that stand for no time, in small letters."""
 
@@ -40,12 +47,24 @@ def time_names(role: str) -> list[str]:
     return [name for name in names if name != "length"]  # without a unit it is any length
 
 
-def seconds_per_unit(plain: str) -> float | None:
+def plain_name(name: str) -> str:
+    """A name of a column in small letters, with "_" between words.
+
+    Examples
+    --------
+    >>> plain_name("Begin Time (s)"), plain_name("fileName")
+    ('begin_time_s', 'file_name')
+    """
+    words = re.sub(r"([a-z])([A-Z])", r"\1_\2", name.strip())
+    return re.sub(r"[^\w]+", "_", words).strip("_").casefold()
+
+
+def seconds_per_unit(name: str) -> float | None:
     """Find the unit of a time in the name of its column.
 
     Parameters
     ----------
-    plain : the name in small letters, with "_" between words.
+    name : the name.
 
     Returns
     -------
@@ -53,10 +72,10 @@ def seconds_per_unit(plain: str) -> float | None:
 
     Examples
     --------
-    >>> seconds_per_unit("start_ms"), seconds_per_unit("onset"), seconds_per_unit("begin_sample")
+    >>> seconds_per_unit("Start (ms)"), seconds_per_unit("onset"), seconds_per_unit("begin_sample")
     (0.001, 1.0, None)
     """
-    unit = plain.rpartition("_")[2]
+    unit = plain_name(name).rpartition("_")[2]
     return None if unit in _SAMPLES else 0.001 if unit in _MILLISECONDS else 1.0
 
 
@@ -78,13 +97,13 @@ def refuse_samples(table: Table, names: Mapping[str, str]) -> None:
         )
 
 
-def read_times(table: Table, name: str, plain: str) -> tuple[list[float | None], list[str]]:
+def read_times(table: Table, name: str) -> tuple[list[float | None], list[str]]:
     """Read a column of times.
 
     Parameters
     ----------
     table : the table.
-    name, plain : the name of the column, and the same in small letters with "_" between words.
+    name : the name of the column, which tells the unit.
 
     Returns
     -------
@@ -98,7 +117,7 @@ def read_times(table: Table, name: str, plain: str) -> tuple[list[float | None],
     Examples
     --------
     >>> from pathlib import Path
-    >>> read_times(Table(Path("a.csv"), {"end_ms": ["500", "NaN"]}), "end_ms", "end_ms")[0]
+    >>> read_times(Table(Path("a.csv"), {"end_ms": ["500", "NaN"]}), "end_ms")[0]
     [0.5, None]
     """
     values = table[name]
@@ -113,32 +132,24 @@ def read_times(table: Table, name: str, plain: str) -> tuple[list[float | None],
         )
     filled = Table(table.path, {name: [("nan" if text in empty else text) for text in values] if empty else values})
     numbers = filled.numbers(name)
-    if (unit := seconds_per_unit(plain) or 1.0) != 1:
+    if (unit := seconds_per_unit(name) or 1.0) != 1:
         notes.append(f"column {name!r} is in milliseconds and was converted to seconds")
         numbers = [round(number * unit, 6) for number in numbers]
     return [None if number != number else number for number in numbers], notes
 
 
-def is_time_name(plain: str) -> str:
-    """The role of a time that a name of a column suggests, such as "start" of "seg_start_s"; "" for none.
+def time_role(name: str) -> str:
+    """The role that the name of a column of times suggests, such as "start" for "seg_start_s"; "" for none.
 
     Examples
     --------
-    >>> is_time_name("seg_start_s"), is_time_name("t1"), is_time_name("start_date"), is_time_name("gender")
+    >>> time_role("seg_start_s"), time_role("t1"), time_role("start_date"), time_role("gender")
     ('start', 'end', '', '')
     """
-    words = set(re.split(r"_+", plain))
+    words = set(re.split(r"_+", plain_name(name)))
     if words & {"date", "year", "month", "day", "freq", "frequency", "hz", "lat", "lon"}:
         return ""
     for role, known in _WORDS.items():
         if words & known:
             return role
     return ""
-
-
-_WORDS = {
-    "start": {"start", "begin", "t0", "from", "startms", "starttime"},
-    "end": {"end", "stop", "t1", "to", "endms", "endtime"},
-    "onset": {"onset"},
-    "offset": {"offset"},
-}

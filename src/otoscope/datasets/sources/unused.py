@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 from otoscope.datasets.checks import name_some
-from otoscope.datasets.sources.columns import Columns, plain_name
+from otoscope.datasets.sources.columns import Columns
 from otoscope.datasets.sources.settings import Settings
 from otoscope.datasets.sources.splits import is_split_name
 from otoscope.datasets.sources.tables import Table
-from otoscope.datasets.sources.times import is_time_name
+from otoscope.datasets.sources.times import plain_name, time_role
 
 _NAMED = 12
 """Number of columns that a sentence names."""
@@ -76,8 +76,7 @@ def doubtful_columns(table: Table, columns: Columns, settings: Settings) -> Iter
 
 def _role(name: str, values: Sequence[str], columns: Columns, settings: Settings) -> str:
     """The role that a column seems to have, and that no other column has; "" for none."""
-    plain = plain_name(name)
-    words, distinct = set(plain.split("_")), set(values) - {""}
+    words, distinct = set(plain_name(name).split("_")), set(values) - {""}
     free = {role for role in ("split", "fold", "group", "start", "end", "onset", "offset") if _is_free(role, columns)}
     free -= {role for role, given in settings.columns.items() if not given}
     free -= {role for role in free if f"?P<{role}>" in (settings.pattern or "")}
@@ -88,7 +87,7 @@ def _role(name: str, values: Sequence[str], columns: Columns, settings: Settings
             return "fold"
     if "group" in free and words & _GROUPS and 2 <= len(distinct) < len(values):
         return "group"
-    role = is_time_name(plain)
+    role = time_role(name)
     return role if role in free and distinct and all(map(_is_number, list(distinct)[:200])) else ""
 
 
