@@ -43,7 +43,7 @@ def check_copy(dataset: NamedDataset, *, audio: bool = True) -> Description:
     counted = count_clips(dataset.listed)
     problems = [*_missing(dataset), *_counts(counted, about.clips), *_other_clips(counted, listed, about)]
     if len(rows):
-        report = dataset.audio_report if audio else scan_audio(rows, decoded=False)
+        report = dataset.audio_scan if audio else scan_audio(rows, decoded=False)
         facts.append(("audio", audio_text(report)))
         problems += [*report.problems(named=None), *_unlike(report, about)]
         parts, what = (rows.splits, "splits") if rows.folds is None else (rows.folds, "folds")

@@ -92,7 +92,7 @@ class NamedDataset(RowDataset):
         return self.listed.take(np.setdiff1d(np.arange(len(self.listed)), self.missing_rows, assume_unique=True))
 
     @cached_property
-    def audio_report(self) -> AudioScan:
+    def audio_scan(self) -> AudioScan:
         """What is wrong with the audio of available clips. Every file is decoded once, and again when it changes."""
         return scan_audio(self.available)
 
@@ -122,9 +122,9 @@ class NamedDataset(RowDataset):
                 f"{rows.audio[missing[0]].path}; `otoscope data check {self.name}` lists them, and --on-bad skip "
                 "leaves these clips out"
             )
-        if not skip or not self.audio_report.unusable:
+        if not skip or not self.audio_scan.unusable:
             return self.available
-        unusable, available = self.audio_report.unusable, self.available
+        unusable, available = self.audio_scan.unusable, self.available
         return available.take([number for number, id in enumerate(available.ids) if id not in unusable])
 
 

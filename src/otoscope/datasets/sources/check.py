@@ -27,7 +27,7 @@ def check_files(dataset: FileDataset, *, audio: bool = True) -> Description:
     splits, and equal audio.
     """
     description = describe(dataset, audio=audio, named=None)
-    equal = duplicates(dataset.listing.rows, dataset.audio_report)
+    equal = duplicates(dataset.listing.rows, dataset.audio_scan)
     return Description(description.facts, [*description.problems, *equal])
 
 

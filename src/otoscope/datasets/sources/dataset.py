@@ -113,11 +113,17 @@ class RowDataset(Dataset):
     @property
     def split_remarks(self) -> tuple[str, ...]:
         """Sentences about rows that belong to no split, and about groups in several splits or folds."""
-        rows, splits = self.rows, self._split_of
+        return (*in_no_split(self.rows, self._split_of), *self.group_remarks)
+
+    @property
+    def group_remarks(self) -> list[str]:
+        """A sentence about groups in several splits or folds, or none."""
+        rows = self.rows
+        if rows.groups is None:
+            return []
         by_fold = rows.folds is not None and (self.fold is not None or rows.splits is None)
-        parts, what = (rows.folds or (), "folds") if by_fold else (splits, "splits")
-        shared = shared_groups(parts, rows.groups, what) if rows.groups is not None else []
-        return (*in_no_split(rows, splits), *shared)
+        parts, what = (rows.folds or (), "folds") if by_fold else (self._split_of, "splits")
+        return shared_groups(parts, rows.groups, what)
 
     def clips(self, split: str) -> Sequence[Clip]:
         """Return the clips of one split in the order of the rows, as `Dataset.clips`."""

@@ -54,8 +54,8 @@ def describe(dataset: FileDataset, *, audio: bool = True, named: int | None = 3)
     """
     listing = dataset.listing
     if not audio:
-        vars(dataset)["audio_report"] = scan_audio(listing.rows, decoded=False)
-    report = dataset.audio_report
+        vars(dataset)["audio_scan"] = scan_audio(listing.rows, decoded=False)
+    report = dataset.audio_scan
     facts = [("name", dataset.name), ("path", str(dataset.path)), ("layout", listing.layout)]
     problems = [*_missing(dataset), *report.problems(named=named), *listing.problems]
     facts.append(("audio", audio_text(report)))
@@ -105,8 +105,7 @@ def _kept(dataset: FileDataset) -> str:
     """Whether a cut keeps each group in one split."""
     if not dataset.is_cut:
         return ""
-    divided = any("groups" in remark for remark in dataset.split_remarks)
-    return ", too few or too large to keep each in one split" if divided else ", each kept in one split"
+    return ", too few or too large to keep each in one split" if dataset.group_remarks else ", each kept in one split"
 
 
 def _class_text(classes: Sequence[str], counts: Counter[str]) -> str:

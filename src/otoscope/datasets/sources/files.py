@@ -129,13 +129,15 @@ default.
     @property
     def remarks(self) -> tuple[str, ...]:
         """As `Dataset.remarks`: missing and unusable audio, columns without use, `corrections` and `split_remarks`."""
-        rows, sentences = self.rows, []  # reads the audio first
-        for names, words in ((self.listing.missing, "is missing"), (self.audio_report.unusable, "cannot be used")):
+        if not len(self.rows):  # raises where audio must not be left out
+            return ()
+        sentences = []
+        for names, words in ((self.listing.missing, "is missing"), (self.audio_scan.unusable, "cannot be used")):
             if names:
                 counted = f"the audio of {len(names):,} of {self.listing.listed:,} clips {words}"
                 sentences.append(f"{counted}; these clips are left out: {name_some(list(names))}")
-        sentences += [self.listing.unused] if self.listing.unused else []
-        return (*sentences, *self.corrections, *self.split_remarks) if len(rows) else ()
+        unused = [self.listing.unused] if self.listing.unused else []
+        return (*sentences, *unused, *self.corrections, *self.split_remarks)
 
     @property
     def corrections(self) -> list[str]:
@@ -144,14 +146,14 @@ default.
         some = name_some([self.listing.rows.ids[number] for number in without])
         unlabelled = [f"{len(without):,} clips have no label and are left out: {some}"] if without else []
         rows = self.listing.rows
-        inferred = rows.events is None and self.kind is None
-        several = few_with_several(rows) if inferred else []
+        kind_is_inferred = rows.events is None and self.kind is None
+        several = few_with_several(rows) if kind_is_inferred else []
         return [*self.listing.left_out, *self._cut_events[1], *unlabelled, *several]
 
     @cached_property
     def _cut_events(self) -> tuple[Rows, list[str]]:
         """The rows with events that do not end after their audio, and what was cut."""
-        rows, ending = self.listing.rows, self.audio_report.ending
+        rows, ending = self.listing.rows, self.audio_scan.ending
         return cut_events(rows, ending) if rows.events is not None and ending else (rows, [])
 
     @property
@@ -164,21 +166,23 @@ default.
     @cached_property
     def audio_contents(self) -> Mapping[str, str] | None:
         """As `Dataset.audio_contents`; clips that are the same part of equal audio have one digest."""
-        contents, rows = self.audio_report.contents, self.rows
+        contents, rows = self.audio_scan.contents, self.rows
+        if contents is None:
+            return None
         if not contents:
-            return contents if contents is None else {}
+            return {}
         starts, ends = rows.starts or [0.0] * len(rows), rows.ends or [None] * len(rows)
         places = zip(rows.ids, rows.audio, starts, ends, strict=True)
         return {id: f"{contents[audio]} {start} {end}" for id, audio, start, end in places if audio in contents}
 
     @cached_property
-    def audio_report(self) -> AudioScan:
+    def audio_scan(self) -> AudioScan:
         """What is wrong with the audio. Every file is decoded once, and again when it changes."""
         return scan_audio(self.listing.rows)
 
     def _usable(self, rows: Rows) -> Rows:
         """The rows whose audio can be used."""
-        report = self.audio_report
+        report = self.audio_scan
         if report.longest > _MOST_SECONDS and self.length.window is None:
             raise ValueError(
                 f"{self.path}: a clip lasts {report.longest:,.0f} s; cut the recordings into windows, for example with "
