@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from helpers_banks import file_contents
 from otoscope import bank as banks
 from otoscope import datasets, encoders
 from otoscope.bench.units import PlanFolder, Summary, Worker, plan_extraction
@@ -34,8 +35,7 @@ def work(plan: PlanFolder, *chosen: int, **options: Any) -> Summary:
 
 def visible_files(path: Path) -> dict[str, bytes]:
     """The bytes of the files of a bank, without the record of times and what a kill left of a shard."""
-    files = [p for p in Path(path).rglob("*") if p.is_file() and p.name != "extraction.json" and p.name[0] != "."]
-    return {str(p.relative_to(path)): p.read_bytes() for p in files}
+    return {name: content for name, content in file_contents(path).items() if Path(name).name[0] != "."}
 
 
 def start(*arguments: str, folder: Path, **options: Any) -> subprocess.Popen[str]:
