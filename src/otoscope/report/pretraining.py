@@ -23,14 +23,14 @@ def known_audio(encoder: str, dataset: str) -> tuple[str, ...]:
 
     Examples
     --------
-    >>> known_audio("tiny", "as20k")
-    ()
+    >>> known_audio("beats-iter3", "as20k"), known_audio("beats-iter3", "esc50"), known_audio("tiny", "as20k")
+    (('AudioSet',), (), ())
     """
     if encoder not in encoders.names() or dataset not in datasets.names():
         return ()
-    model, data = encoders.registry.get(encoder), datasets.registry.get(dataset)
-    corpora = model.card.pretrained_on if issubclass(model, Ported) else ()
-    origins = data.declaration.origins if issubclass(data, NamedDataset) else ()
+    encoder_class, dataset_class = encoders.registry.get(encoder), datasets.registry.get(dataset)
+    corpora = encoder_class.card.pretrained_on if issubclass(encoder_class, Ported) else ()
+    origins = dataset_class.declaration.origins if issubclass(dataset_class, NamedDataset) else ()
     return tuple(corpus for corpus in corpora if corpus in origins)
 
 
@@ -42,7 +42,7 @@ def contamination_notes(rows: Iterable[Row]) -> list[str]:
     rows : rows of results.
     """
     records = [(row.encoder, row.records[0]) for row in rows if not row.control]
-    pairs = dict.fromkeys((label, one.encoder_name or one.encoder, one.dataset) for label, one in records)
+    pairs = dict.fromkeys((label, first.encoder_name or first.encoder, first.dataset) for label, first in records)
     return [
         f"{label} on {dataset}: the encoder was pretrained on {' and '.join(corpora)}, which contains clips of this "
         "data set"
