@@ -70,7 +70,9 @@ def _spellings(listing: Listing, settings: Settings, labels: Sequence[str]) -> d
             examples = "; ".join(" = ".join(map(shown, same)) for same in groups[:3])
             sentences.append(f"labels that differ only {difference}: {examples}; {advice}")
     new = {label: label for label in labels}
-    return new | {label: same[0] for same in several for label in same} if settings.merge_labels else new
+    if settings.merge_labels:
+        new |= {label: same[0] for same in several for label in same}
+    return new
 
 
 def _without_meaning(listing: Listing, settings: Settings, counts: Mapping[str, int]) -> list[str]:

@@ -53,9 +53,9 @@ def list_audio(folder: Path, left_out: list[str] | None = None) -> list[str]:
     more than 12 levels deep, are left out. Links to folders are followed, but each folder is listed once: a link to one
     that is listed elsewhere, such as a folder around it, is left out with a warning.
     """
-    files: list[str] = []
+    files, listed = list[str](), set[str]()
     system = [] if left_out is None else left_out
-    links = _list_folder(os.fspath(folder), "", files, listed := set[str](), system)
+    links = _list_folder(os.fspath(folder), "", files, listed, system)
     for path, prefix in links:  # grows while it is read; folders that are no links come first
         real = os.path.realpath(path)
         if real in listed or os.path.realpath(folder).startswith(os.path.join(real, "")):
@@ -81,7 +81,8 @@ def _list_folder(
         listed.add(real)
         for entry in _entries(path):
             if not entry.is_dir():
-                files += [start + entry.name] if is_audio(entry.name) else []
+                if is_audio(entry.name):
+                    files.append(start + entry.name)
             elif is_system_folder(entry.name):
                 system.append(start + entry.name)
             elif start.count("/") < _DEEPEST:
@@ -182,7 +183,7 @@ def _files_in(folder: Path) -> set[str]:
 
 
 class _Files:
-    """The audio files of a folder, files by their paths or by the end of their paths.
+    """The audio files of a folder, which are looked up by their paths or by the end of their paths.
 
     Names that fit several files are added to `ambiguous`.
     """
@@ -225,7 +226,8 @@ class _Files:
                 return fit[0]
             if fit:
                 file = _preferred(fit)
-                self._ambiguous |= {} if file else {name: None}
+                if not file:
+                    self._ambiguous[name] = None
                 return file
         return ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from otoscope.datasets.sources import annotation_files, class_folders, hear, packed
@@ -135,7 +136,7 @@ def _parquet(folder: Path, settings: Settings) -> Listing | None:
 def _whole(
     read: Callable[[Sequence[Path], Settings], Listing], folder: Path, paths: Sequence[Path], settings: Settings
 ) -> Listing:
-    """Read all shards in a folder; raises `ValueError` where some are missing and `on_bad` is "fail"."""
+    """Read all files in a folder, such as shards; raises `ValueError` where some are missing and `on_bad` is "fail"."""
     missing = expect_all(folder, missing_shards(paths), settings)
     listing = read(paths, settings)
     listing.left_out += missing
@@ -143,7 +144,7 @@ def _whole(
 
 
 def _part(listing: Listing, path: Path) -> Listing:
-    """The listing of one shard that was named; what it lacks is said."""
+    """Add a sentence about the other shards to the listing of a single file, if the file is one of several shards."""
     missing = missing_shards([path])
     listing.left_out += [f"only one file is read: {missing}"] if missing else []
     return listing
@@ -159,10 +160,7 @@ def _tables(folder: Path, settings: Settings) -> Listing | None:
             names = ", ".join(path.name for path in tables)
             raise UnrecognisedError(f"{folder} has several tables: {names}; give the path of one of them")
         tables = usual
-    missing = expect_all(folder, missing_shards(tables), settings)
-    listing = read_tables(tables, settings, None if settings.audio else folder)
-    listing.left_out += missing
-    return listing
+    return _whole(partial(read_tables, audio=None if settings.audio else folder), folder, tables, settings)
 
 
 def _candidates(folder: Path) -> list[Path]:

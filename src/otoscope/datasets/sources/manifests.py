@@ -27,7 +27,8 @@ def count_clips(rows: Rows) -> dict[str, int]:
 def manifests(rows: Rows) -> dict[str, str]:
     """Compute the manifest of each split, and under "all" that of all clips.
 
-    It is the sum of the sha256 of the clips, so that their order does not count.
+    It is the sum, modulo 2 to the 64, of the first eight bytes of the sha256 of each clip, so that their order does not
+    count.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ def manifests(rows: Rows) -> dict[str, str]:
 
     Returns
     -------
-    The first 16 hexadecimal digits, by "train", "validation" or "test" and by "all".
+    16 hexadecimal digits for each of them, by "train", "validation" or "test" and by "all".
 
     Examples
     --------

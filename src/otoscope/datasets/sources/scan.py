@@ -24,6 +24,7 @@ from otoscope.datasets._file_digests import FileDigests
 from otoscope.datasets.checks import name_some
 from otoscope.datasets.sources.audio import Audio, AudioFile, open_audio
 from otoscope.datasets.sources.rows import Rows
+from otoscope.types import Wave
 
 _NAMED = 3
 _LONG = 600.0
@@ -163,8 +164,7 @@ def _read_whole(source: Source) -> tuple[list[str], str]:
     """The faults and the digest of a file; raises `AudioError` if it is damaged or has samples that are not finite."""
     with decoded_files() as files:
         wave, rate = decode(source)
-    if not np.isfinite(wave).all():
-        raise AudioError(f"{source} contains NaN or infinite samples; repair or remove the file")
+    _expect_finite(source, wave)
     digest = SampleDigest(rate)
     digest.add(wave)
     return find_faults(wave, antiphase=any(file.cancelled for file in files)), digest.text
@@ -176,13 +176,18 @@ def _read_blocks(source: Source, info: SoundInfo) -> tuple[list[str], str]:
     with open_sound(source) as file:
         while len(block := file.read(1 << 20, dtype="float32", always_2d=True)):
             samples += len(block)
-            if not np.isfinite(block).all():
-                raise AudioError(f"{source} contains NaN or infinite samples; repair or remove the file")
+            _expect_finite(source, block)
             blocks.append(find_faults(mono := block.mean(1)))
             digest.add(mono)
     if samples < info.samples - 0.1 * info.rate:
         raise AudioError(f"{source} is truncated: {info.samples:,} samples are declared and {samples:,} were decoded")
-    return [f for f in FAULTS if (all if f == "silent" else any)(f in faults for faults in blocks)], digest.text
+    times = Counter(fault for faults in blocks for fault in faults)
+    return [fault for fault in FAULTS if times[fault] >= (len(blocks) if fault == "silent" else 1)], digest.text
+
+
+def _expect_finite(source: Source, samples: Wave) -> None:
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{source} contains NaN or infinite samples; repair or remove the file")
 
 
 def _add(report: AudioScan, rows: Rows, numbers: list[int], result: FileCheck) -> None:

@@ -109,8 +109,8 @@ class Settings:
         for name in ("classes", "missing_labels"):
             if isinstance(values.get(name), list):
                 values[name] = tuple(map(_text, values[name]))
-        for name in ("label", "audio", "separator"):
-            values |= {name: _text(values[name])} if name in values else {}
+        for name in {"label", "audio", "separator"} & values.keys():
+            values[name] = _text(values[name])
         if isinstance(values.get("columns"), Mapping):
             values["columns"] = {role: _text(name) for role, name in values["columns"].items()}
         return cls(**values)

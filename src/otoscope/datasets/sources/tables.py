@@ -215,10 +215,9 @@ def _one_line_each(path: Path, rows: Any, delimiter: str) -> Iterator[list[str]]
 
 def _columns(path: Path, rows: Iterator[list[str]], header: Sequence[str] | None) -> dict[str, list[str]]:
     """Read the lines of a CSV file into columns, a chunk at a time, with equal texts stored once."""
-    filled: Iterator[list[str]] = rows
-    names = [name.strip() for name in (header or next(filled, ()))]
+    names = [name.strip() for name in (header or next(rows, ()))]
     if not header and any(map(is_audio, names)):  # the first line has values
-        filled = chain([names], filled)
+        rows = chain([names], rows)
         names = [f"column {number}" for number in range(1, len(names) + 1)]
     if not names:
         raise ValueError(f"{path} is empty; a table has a line for each clip or event")
@@ -226,7 +225,7 @@ def _columns(path: Path, rows: Iterator[list[str]], header: Sequence[str] | None
         raise ValueError(f"{path}: the names of columns must be distinct, found {str(names)[:_SHOWN]}")
     columns: list[list[str]] = [[] for _ in names]
     memos: list[dict[str, str]] = [{} for _ in names]
-    while chunk := list(islice(filled, _CHUNK)):
+    while chunk := list(islice(rows, _CHUNK)):
         if set(map(len, chunk)) != {len(names)}:
             chunk = [_fitted(path, row, len(names)) for row in chunk]
         for number, values in enumerate(zip(*chunk, strict=True)):
