@@ -78,7 +78,7 @@ def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: boo
     centres = _centres(tokens, mask, normalise)
     shift = rows_float @ centres.T
     high, argmax, low, argmin = _scan.empty_extremes(tokens, K, both, torch.float32)
-    k_step, b_step = _scan.block_sizes(B, N, K)
+    k_step, b_step = _scan.block_sizes(B, N, K, _scan.buffer_size(tokens))
     buffer = rows_float.new_empty(k_step * b_step * N)
     for b in range(0, B, b_step):
         clips, valid, use_float = slice(b, b + b_step), _scan.mask_of_block(mask, b, b_step), False

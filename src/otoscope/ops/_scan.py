@@ -115,12 +115,12 @@ def empty_extremes(tokens: Tensor, count: int, both: bool, dtype: torch.dtype) -
     return high, high.new_empty(high.shape, dtype=torch.int64), low, low.new_empty(low.shape, dtype=torch.int64)
 
 
-def block_sizes(B: int, N: int, K: int, products: int = BUFFER) -> tuple[int, int]:
+def block_sizes(B: int, N: int, K: int, products: int) -> tuple[int, int]:
     """Numbers of prototypes and of clips in a block of at most `products` products; at least one of each.
 
     Examples
     --------
-    >>> block_sizes(16, 512, 5270)
+    >>> block_sizes(16, 512, 5270, 1 << 20)
     (2048, 1)
     """
     k_step = min(K, max(1, products // N))

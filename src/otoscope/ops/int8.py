@@ -67,7 +67,7 @@ def scan(tokens: Tensor, prototypes: Tensor, mask: Tensor | None, normalise: boo
     """`otoscope.ops._scan.scan`, with the same arguments, where tokens are selected in int8. For tensors on the CPU."""
     (B, N, D), K = tokens.shape, len(prototypes)
     high, argmax, low, argmin = _scan.empty_extremes(tokens, K, both, torch.float32)
-    k_step, b_step = _scan.block_sizes(B, N, K)
+    k_step, b_step = _scan.block_sizes(B, N, K, _scan.buffer_size(tokens))
     rows = quantise(prototypes).values
     buffer = torch.empty(k_step * b_step * N, dtype=torch.int32)
     for b in range(0, B, b_step):
