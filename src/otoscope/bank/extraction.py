@@ -54,9 +54,7 @@ class Extraction:
         >>> print(Extraction(100, 1000, times, "cpu", 2, 0, 16, 320, False))
         encoded 100 clips, 1000 s of audio, in 20.0 s: encoder 80 %, waiting for audio 5 %, front end 10 %, storing 2 %
         """
-        shares = [
-            f"{PARTS[part]} {100 * self.share(part):.0f} %" for part in ("encoder", "audio", "front end", "storing")
-        ]
+        shares = [f"{words} {100 * self.share(part):.0f} %" for part, words in PARTS.items()]
         return (
             f"encoded {self.clips:,} clips, {self.audio_seconds:.0f} s of audio, in {self.seconds['total']:.1f} s: "
             f"{', '.join(shares)}"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from otoscope.bank._split_names import check_split_names
-from otoscope.datasets import Dataset, content_of, dataset_identity
+from otoscope.datasets import Dataset, OneFold, content_of, dataset_identity
 from otoscope.encoders import Encoder, encoder_identity
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.types import TokenShape
@@ -31,6 +31,11 @@ CONTENTS = ("tokens", "pooled")
 
 Content = Literal["tokens", "pooled"]
 Layers = Literal["last", "all"] | Sequence[int]
+
+
+def whole_dataset(dataset: Dataset) -> Dataset:
+    """The data set whose clips a bank contains: that with all folds, for a single fold."""
+    return dataset.whole if isinstance(dataset, OneFold) else dataset
 
 
 def resolve_layers(layers: Layers, count: int) -> tuple[int, ...]:

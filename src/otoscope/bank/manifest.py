@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,13 +15,14 @@ from otoscope.bank._manifest_values import check_manifest
 from otoscope.bank._split_names import check_split_names
 from otoscope.bank.errors import BankError, MismatchError
 from otoscope.bank.identity import FORMAT, BankIdentity
-from otoscope.datasets import Dataset, Fold
+from otoscope.datasets import Dataset, Fold, Folds
 from otoscope.datasets.folds import ALL_CLIPS, Rows
+from otoscope.encoders import Encoder
 from otoscope.files import read_json, replacing
 from otoscope.results import Coverage
 from otoscope.results.checked import check_types
 from otoscope.results.sealed import check_seal, sealed_text
-from otoscope.types import Task, TokenShape
+from otoscope.types import Clip, Task, TokenShape
 
 
 @dataclass(frozen=True)
@@ -49,18 +50,21 @@ class Manifest:
 
     @classmethod
     def of(
-        cls,
-        identity: BankIdentity,
-        task: Task,
-        clips: dict[str, int],
-        *,
-        control: bool,
-        folds: Mapping[Fold, Rows],
-        coverage: Mapping[str, Coverage],
+        cls, identity: BankIdentity, encoder: Encoder, dataset: Dataset, clips: Mapping[str, Sequence[Clip]]
     ) -> Manifest:
-        """The manifest of a bank that these versions of the packages write."""
+        """The manifest of a bank that these versions of the packages write.
+
+        Parameters
+        ----------
+        identity : BankIdentity. The bank.
+        encoder : Encoder. Its encoder.
+        dataset : Dataset. Its data set, with all folds.
+        clips : mapping. The clips of each split.
+        """
+        counts = {split: len(members) for split, members in clips.items()}
         versions = {name: version(name) for name in ("otoscope", "torch", "numpy")}
-        return cls(identity, task, clips, control, versions, folds, coverage)
+        folds = dataset.rows if isinstance(dataset, Folds) else {}
+        return cls(identity, dataset.task, counts, encoder.control, versions, folds, dataset.coverage)
 
     def shards(self, split: str) -> dict[str, range]:
         """Path of every shard of a split, relative to the bank, and the rows of the split that it contains."""

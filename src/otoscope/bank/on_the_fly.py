@@ -20,12 +20,12 @@ from otoscope.bank._pipeline import Loading
 from otoscope.bank._turns import current_turn
 from otoscope.bank.errors import BankError
 from otoscope.bank.extraction import Extraction
-from otoscope.bank.identity import BankIdentity, Content, Layers
+from otoscope.bank.identity import BankIdentity, Content, Layers, whole_dataset
 from otoscope.bank.manifest import Manifest
 from otoscope.bank.read import Bank
 from otoscope.bank.size import BankSize
 from otoscope.bank.split import BankSplit, ClipTable, as_float32
-from otoscope.datasets import Dataset, Folds, OneFold
+from otoscope.datasets import Dataset, OneFold
 from otoscope.datasets.audio_report import reporting_audio
 from otoscope.datasets.checks import checked_clips
 from otoscope.datasets.doubts import warn_of_doubts
@@ -186,7 +186,7 @@ def encode_on_the_fly(
     """
     if isinstance(dataset, OneFold):
         warn_of_doubts(dataset, checked_clips(dataset, allow_shared=allow_shared))
-    whole = dataset.whole if isinstance(dataset, OneFold) else dataset
+    whole = whole_dataset(dataset)
     known = whole.splits if splits is None else [split for split in splits if split in whole.splits]
     clips = checked_clips(whole, known, allow_shared=allow_shared or whole is not dataset)
     if whole is dataset:
@@ -204,15 +204,6 @@ def encode_on_the_fly(
             f"{clip_encoder.speed:.3g} s of audio encoded per second",
             file=sys.stderr,
         )
-    counts = {split: len(members) for split, members in clips.items()}
-    manifest = Manifest.of(
-        identity,
-        whole.task,
-        counts,
-        control=encoder.control,
-        folds=whole.rows if isinstance(whole, Folds) else {},
-        coverage=whole.coverage,
-    )
-    size = BankSize.estimate(encoder, clips, identity)
+    manifest, size = Manifest.of(identity, encoder, whole, clips), BankSize.estimate(encoder, clips, identity)
     bank = OnTheFlyBank(manifest, clips, size, clip_encoder, progress=progress)
     return bank.fold(dataset.chosen_fold) if isinstance(dataset, OneFold) else bank

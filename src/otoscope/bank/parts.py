@@ -16,20 +16,15 @@ from otoscope.bank._encode import FrozenEncoder, check_repeatable
 from otoscope.bank._folder import check_free_space, delete_partial_shard, is_complete, shared, write_clips
 from otoscope.bank._pipeline import Loading, Shard, write_shards
 from otoscope.bank.extraction import Extraction
-from otoscope.bank.identity import BankIdentity
+from otoscope.bank.identity import BankIdentity, whole_dataset
 from otoscope.bank.manifest import Manifest, bank_exists, check_identity
 from otoscope.bank.size import BankSize
-from otoscope.datasets import Dataset, Folds, OneFold
+from otoscope.datasets import Dataset
 from otoscope.datasets.checks import checked_clips
 from otoscope.encoders import Encoder
 from otoscope.types import Clip, Tokens
 
-__all__ = ["BankParts", "Loading", "whole"]
-
-
-def whole(dataset: Dataset) -> Dataset:
-    """The data set whose clips a bank contains: all folds for a single fold of a data set that declares folds."""
-    return dataset.whole if isinstance(dataset, OneFold) else dataset
+__all__ = ["BankParts", "Loading"]
 
 
 @dataclass(frozen=True)
@@ -84,13 +79,10 @@ class BankParts:
         DataError : when the data set cannot be measured (`otoscope.datasets.checks`).
         UnknownNameError, ValueError : as `BankIdentity.of`.
         """
-        dataset = whole(dataset)
+        dataset = whole_dataset(dataset)
         identity = BankIdentity.of(encoder, dataset, **stored)
         clips = checked_clips(dataset, identity.splits, allow_shared=allow_shared)
-        counts = {split: len(members) for split, members in clips.items()}
-        folds = dataset.rows if isinstance(dataset, Folds) else {}
-        about: dict[str, Any] = {"control": encoder.control, "folds": folds, "coverage": dataset.coverage}
-        return cls(Path(path), encoder, dataset, Manifest.of(identity, dataset.task, counts, **about), clips)
+        return cls(Path(path), encoder, dataset, Manifest.of(identity, encoder, dataset, clips), clips)
 
     @property
     def identity(self) -> BankIdentity:
@@ -170,7 +162,7 @@ class BankParts:
         ----------
         names : paths of shards relative to the bank.
         loading : how clips go through the encoder.
-        stop : asked before each shard; if it returns True, the remaining ones are not written.
+        stop : called before each shard; if it returns True, the remaining ones are not written.
         on_batch : called after each batch with its number of clips.
 
         Returns

@@ -24,7 +24,7 @@ from otoscope.bank.identity import BankIdentity, Content, Layers
 from otoscope.bank.manifest import Manifest, bank_exists, check_identity
 from otoscope.bank.read import Bank
 from otoscope.bank.size import BankSize
-from otoscope.datasets import Dataset, Folds, OneFold
+from otoscope.datasets import Dataset, OneFold
 from otoscope.datasets.audio_report import reporting_audio
 from otoscope.datasets.checks import checked_clips
 from otoscope.datasets.doubts import warn_of_doubts
@@ -121,10 +121,7 @@ def extract(
             return Bank(path)
         except (IncompleteError, DamagedError):
             pass
-    counts = {split: len(members) for split, members in clips.items()}
-    folds = dataset.rows if isinstance(dataset, Folds) else {}
-    about: dict[str, Any] = {"control": encoder.control, "folds": folds, "coverage": dataset.coverage}
-    manifest = Manifest.of(identity, dataset.task, counts, **about)
+    manifest = Manifest.of(identity, encoder, dataset, clips)
     size = BankSize.estimate(encoder, clips, identity)
     if progress:
         _announce(path, size, encoder)
