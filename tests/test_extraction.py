@@ -63,7 +63,7 @@ class Neutral(Toy):
 @pytest.mark.parametrize("encoder", [Toy, Neutral])
 @pytest.mark.parametrize("limits", [(2, 2), (1 << 26, 1 << 21), (150, 70)])
 def test_workers_change_no_byte(tmp_path, monkeypatch, encoder, kind, limits):
-    monkeypatch.setattr(_loader, "HELD_VALUES", limits[0])
+    monkeypatch.setattr(_loader, "WAITING_VALUES", limits[0])
     monkeypatch.setattr(_loader, "_TASK_VALUES", limits[1])
     data = Sounds(counts=(11, 4, 4), lengths=VARIED, rate=RATE * 2)
     alone = extract_quietly(encoder(), data, tmp_path / "0", **kind, loader_workers=0)
@@ -179,7 +179,7 @@ def test_workers_are_not_started_for_few_clips_or_in_daemons(monkeypatch):
 @needs_fork
 def test_few_clips_wait_for_the_encoder(monkeypatch):
     """With long clips, no more than one clip of each worker is decoded ahead."""
-    monkeypatch.setattr(_loader, "HELD_VALUES", 100)
+    monkeypatch.setattr(_loader, "WAITING_VALUES", 100)
     monkeypatch.setattr(_loader, "_TASK_VALUES", 100)
     clips, loaded = Sounds(counts=(30, 1, 1)).clips("train"), []
     submit = _loader._submit
@@ -260,7 +260,7 @@ def test_a_batch_has_at_most_the_given_duration(tmp_path):
 def test_long_clips_of_a_shard_are_encoded_group_by_group(tmp_path, monkeypatch):
     data = Sounds(counts=(8, 1, 1), lengths=(500, 600, 550, 570))
     whole = extract_quietly(Neutral(), data, tmp_path / "whole", shard_clips=8, batch_size=1, dtype="float32")
-    monkeypatch.setattr(_pipeline, "HELD_VALUES", 1600)
+    monkeypatch.setattr(_pipeline, "WAITING_VALUES", 1600)
     encoder = Neutral()
     bank = extract_quietly(encoder, data, tmp_path / "b", shard_clips=8, batch_size=4, dtype="float32")
     assert encoder.lengths[-5:-2] == [[60, 55, 50], [60, 57, 50], [57, 55]]

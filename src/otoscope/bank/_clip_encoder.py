@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, cached_property
-from itertools import islice
 
 import torch
 from torch import Tensor
 
 from otoscope.bank._encode import FrozenEncoder, Loaded, Stopwatch, count_steps
-from otoscope.bank._loader import default_workers, loaded
-from otoscope.bank._pipeline import Loading, batching, groups
+from otoscope.bank._loader import ClipLoader, loaded
+from otoscope.bank._pipeline import Loading, batching, encoded_batches
 from otoscope.bank._shard import ShardContent, layout_bytes, shard_layout
 from otoscope.bank._store import joined, stored
 from otoscope.bank._turns import Batches, Tensors, current_turn, pick_layers
@@ -95,14 +94,8 @@ class ClipEncoder:
     @contextmanager
     def loading(self, clips: Sequence[Clip]) -> Iterator[Iterator[Loaded]]:
         """Load clips in order, ahead of the encoder where there are workers, with a progress bar."""
-        from tqdm import tqdm
-
-        show = self._progress and len(clips) >= _SHOWN_CLIPS
-        with (
-            loaded(clips, self._frozen, self._workers(len(clips))) as in_order,
-            tqdm(total=len(clips), desc="encoding on the fly", unit="clip", disable=not show, leave=False) as bar,
-        ):
-            yield _counted(in_order, bar.update)
+        with self._loaded(clips, self._frozen, "encoding on the fly") as in_order:
+            yield in_order
 
     def encode(
         self, clips: Sequence[Clip], in_order: Iterator[Loaded], identity: BankIdentity, steps: int | None = None
@@ -125,50 +118,50 @@ class ClipEncoder:
         AudioError, BankError : as in an extraction.
         """
         parts: list[tuple[list[int], ShardContent]] = []
-        for rows, group in groups(islice(in_order, len(clips))):
-            for batch in self._batches([clip.samples for clip in group]):
-                members = [clips[rows[i]] for i in batch]
-                tokens = self._frozen.encode(members, [group[i] for i in batch], identity.layers)
-                part = stored(tokens, identity, members)
-                if steps and part.tensors["mask"].shape[1] > steps:
-                    raise BankError(
-                        f"encoder {identity.encoder!r} gives clip {members[0].id!r} of split {members[0].split!r} "
-                        f"{tokens.x.shape[2]} time steps, but a clip at least as long has {steps}: use a stored bank"
-                    )
-                parts.append(([rows[i] for i in batch], part))
+        for batch in encoded_batches(clips, in_order, self._frozen, self._batches, identity.layers):
+            part, first = stored(batch.tokens, identity, batch.clips), batch.clips[0]
+            if steps and part.tensors["mask"].shape[1] > steps:
+                raise BankError(
+                    f"encoder {identity.encoder!r} gives clip {first.id!r} of split {first.split!r} "
+                    f"{batch.tokens.x.shape[2]} time steps, but a clip at least as long has {steps}: use a stored bank"
+                )
+            parts.append((batch.rows, part))
         return joined(parts, len(clips), identity, steps)
 
     def count_samples(self, clips: Sequence[Clip]) -> list[int]:
         """Decode clips and return the number of samples of each, at the rate of the encoder."""
-        from tqdm import tqdm
+        with self._loaded(clips, _Lengths(self.rate), "measuring lengths") as in_order:
+            return [clip.samples for clip in in_order]
 
-        show = self._progress and len(clips) >= _SHOWN_CLIPS
-        with (
-            loaded(clips, _Lengths(self.rate), self._workers(len(clips))) as in_order,
-            tqdm(total=len(clips), desc="measuring lengths", unit="clip", disable=not show, leave=False) as bar,
-        ):
-            return [clip.samples for clip in _counted(in_order, bar.update)]
-
-    def shard_steps(self, clips: Sequence[Clip], samples: Sequence[int], shard_clips: int) -> list[int]:
+    def shard_steps(self, clips: Sequence[Clip], samples: Sequence[int], shards: Sequence[range]) -> list[int]:
         """Count the time steps of the longest clip of each shard. One clip of each longest length is encoded.
 
         Parameters
         ----------
         clips : sequence of Clip. The clips of a split.
         samples : sequence of int. What `count_samples` returned for them.
-        shard_clips : int. Number of clips of a shard.
+        shards : sequence of range. The rows of the clips of each shard.
         """
         steps = []
-        for start in range(0, len(clips), shard_clips):
-            longest = max(range(start, min(start + shard_clips, len(clips))), key=samples.__getitem__)
+        for rows in shards:
+            longest = max(rows, key=samples.__getitem__)
             if samples[longest] not in self._steps:
                 self._steps[samples[longest]] = count_steps(self._encoder, [clips[longest]])
             steps.append(self._steps[samples[longest]])
         return steps
 
-    def _workers(self, clips: int) -> int:
-        chosen = self._loading.workers
-        return default_workers(clips, self._frozen.device) if chosen is None else chosen
+    @contextmanager
+    def _loaded(self, clips: Sequence[Clip], clip_loader: ClipLoader, description: str) -> Iterator[Iterator[Loaded]]:
+        """`otoscope.bank._loader.loaded` with a progress bar, unless the clips are few."""
+        from tqdm import tqdm
+
+        show = self._progress and len(clips) >= _SHOWN_CLIPS
+        workers = self._loading.worker_count(len(clips), self._frozen.device)
+        with (
+            loaded(clips, clip_loader, workers) as in_order,
+            tqdm(total=len(clips), desc=description, unit="clip", disable=not show, leave=False) as bar,
+        ):
+            yield _counted(in_order, bar.update)
 
 
 class EncodingReader:
@@ -193,14 +186,14 @@ class EncodingReader:
     def __init__(self, identity: BankIdentity, clips: Sequence[Clip], clip_encoder: ClipEncoder) -> None:
         self._identity, self._clips, self._clip_encoder = identity, clips, clip_encoder
         size, n = identity.shard_clips, len(clips)
-        shards = [min(size, n - start) for start in range(0, n, size)]
-        steps, self.clip_seconds = [1] * len(shards), 0.0
+        self._shards = [range(start, min(start + size, n)) for start in range(0, n, size)]
+        steps, self.clip_seconds = [1] * len(self._shards), 0.0
         if identity.content == "tokens":
             samples = clip_encoder.count_samples(clips)
-            steps = clip_encoder.shard_steps(clips, samples, size)
+            steps = clip_encoder.shard_steps(clips, samples, self._shards)
             self.clip_seconds = sum(samples) / n / clip_encoder.rate
         self.shard_of = torch.arange(n) // size
-        sizes = zip(shards, steps, strict=True)
+        sizes = [(len(rows), T) for rows, T in zip(self._shards, steps, strict=True)]
         self.row_bytes = torch.tensor([layout_bytes(count, T, identity) // count for count, T in sizes])
         self.steps = max(steps)
         self.fits = kept_in_memory(int(self.row_bytes[self.shard_of].sum()))
@@ -260,12 +253,10 @@ class EncodingReader:
     @cached_property
     def _kept(self) -> Tensors:
         """The tensors of all rows, from one pass in the batches of an extraction."""
-        n, size = len(self), self._identity.shard_clips
-        planned = shard_layout(n, self.steps, self._identity)
+        planned = shard_layout(len(self), self.steps, self._identity)
         kept = {name: torch.zeros(shape, dtype=dtype) for name, (dtype, shape) in planned.items()}
-        shards = [range(start, min(start + size, n)) for start in range(0, n, size)]
-        with self.encoding(shards, range(self._identity.shape.layers)) as encoded:
-            for rows, tensors in zip(shards, encoded, strict=True):
+        with self.encoding(self._shards, range(self._identity.shape.layers)) as encoded:
+            for rows, tensors in zip(self._shards, encoded, strict=True):
                 for name, values in tensors.items():
                     kept[name][rows.start : rows.stop] = values
         return kept

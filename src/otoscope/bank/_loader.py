@@ -27,7 +27,7 @@ from otoscope.encoders import Features
 from otoscope.threads import available_cores, end_with_parent
 from otoscope.types import Clip, Wave
 
-HELD_VALUES = 1 << 26
+WAITING_VALUES = 1 << 26
 """Samples or features that may wait for the encoder: 256 MiB. One clip of each worker may wait, however long it is."""
 
 _TASK_VALUES = 1 << 21
@@ -116,12 +116,12 @@ def loaded(clips: Sequence[Clip], clip_loader: ClipLoader, workers: int) -> Iter
 
 
 def _ahead(pool: ProcessPoolExecutor, clips: Sequence[Clip], workers: int, watch: Stopwatch) -> Iterator[Loaded]:
-    """Yield loaded clips in order, while the workers load as many ahead as `HELD_VALUES` allows."""
+    """Yield loaded clips in order, while the workers load as many ahead as `WAITING_VALUES` allows."""
     pending: deque[tuple[range, Future[list[Packed]]]] = deque()
     submitted, largest = 0, 0
     try:
         while submitted < len(clips) or pending:
-            most = HELD_VALUES // largest if largest else workers
+            most = WAITING_VALUES // largest if largest else workers
             while submitted < len(clips) and (len(pending) < workers or submitted - pending[0][0].start < most):
                 count = min(_TASK_CLIPS, max(1, _TASK_VALUES // largest)) if largest else 1
                 rows = range(submitted, min(submitted + count, len(clips)))

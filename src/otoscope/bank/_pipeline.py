@@ -11,17 +11,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from otoscope.bank._batches import BatchLimit, equal_length_batches, padded_batches
 from otoscope.bank._encode import FrozenEncoder, Loaded, Stopwatch, device_of
-from otoscope.bank._loader import HELD_VALUES, default_workers, loaded
+from otoscope.bank._loader import WAITING_VALUES, default_workers, loaded
 from otoscope.bank._store import ShardWriter
 from otoscope.bank.extraction import Extraction
 from otoscope.bank.identity import BankIdentity
 from otoscope.encoders import Encoder
-from otoscope.types import Clip
+from otoscope.types import Clip, Tokens
+
+Batching = Callable[[Sequence[int]], Iterable[list[int]]]
+"""Divides clips, given by their lengths in samples, into batches of indices."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,10 @@ class Loading:
         if self.workers is not None and self.workers < 0:
             raise ValueError(f"loader_workers must be at least 0, got {self.workers}")
 
+    def worker_count(self, clips: int, device: torch.device) -> int:
+        """The number of processes that load this number of clips for an encoder on this device."""
+        return default_workers(clips, device) if self.workers is None else self.workers
+
 
 def write_shards(
     path: Path,
@@ -86,7 +94,7 @@ def write_shards(
     loading : Loading. How clips go through the encoder.
     check_space : callable. See `ShardWriter`.
     on_batch : callable. Called after each batch with its number of clips.
-    stop : callable. Asked before each shard; if it returns True, this shard and later ones are not written.
+    stop : callable. Called before each shard; if it returns True, this shard and later ones are not written.
 
     Returns
     -------
@@ -99,7 +107,7 @@ def write_shards(
     """
     clips = [clip for shard in shards for clip in shard.clips]
     device, start, samples = device_of(encoder), time.perf_counter(), 0
-    workers = default_workers(len(clips), device) if loading.workers is None else loading.workers
+    workers = loading.worker_count(len(clips), device)
     watch, encoded = Stopwatch(), 0
     frozen = FrozenEncoder(encoder, compiled=loading.compiled, watch=watch)
     batches = batching(encoder, loading)
@@ -108,14 +116,11 @@ def write_shards(
             if stop():
                 break
             encoded += len(shard.clips)
-            for rows, group in groups(islice(in_order, len(shard.clips))):
-                samples += sum(clip.samples for clip in group)
-                for batch in batches([clip.samples for clip in group]):
-                    members = [shard.clips[rows[i]] for i in batch]
-                    tokens = frozen.encode(members, [group[i] for i in batch], identity.layers)
-                    with watch.measure("storing"):
-                        writer.add([rows[i] for i in batch], tokens, members)
-                    on_batch(len(batch))
+            for batch in encoded_batches(shard.clips, in_order, frozen, batches, identity.layers):
+                samples += batch.samples
+                with watch.measure("storing"):
+                    writer.add(batch.rows, batch.tokens, batch.clips)
+                on_batch(len(batch.clips))
             with watch.measure("storing"):
                 writer.finish(shard.name, len(shard.clips))
         with watch.measure("storing"):
@@ -133,7 +138,44 @@ def write_shards(
     )
 
 
-def batching(encoder: Encoder, loading: Loading) -> Callable[[Sequence[int]], Iterable[list[int]]]:
+class EncodedBatch(NamedTuple):
+    """A batch that the encoder has encoded.
+
+    Parameters
+    ----------
+    rows : list of int. Rows of its clips among all clips.
+    clips : list of Clip. Its clips.
+    samples : int. Samples of its clips, without padding.
+    tokens : Tokens. Their tokens on the CPU.
+    """
+
+    rows: list[int]
+    clips: list[Clip]
+    samples: int
+    tokens: Tokens
+
+
+def encoded_batches(
+    clips: Sequence[Clip], in_order: Iterator[Loaded], frozen: FrozenEncoder, batches: Batching, layers: Sequence[int]
+) -> Iterator[EncodedBatch]:
+    """Encode clips batch by batch.
+
+    Parameters
+    ----------
+    clips : sequence of Clip. The clips.
+    in_order : iterator of Loaded. The first ones that it yields are these clips; no more are taken.
+    frozen : FrozenEncoder. The encoder.
+    batches : callable. What `batching` returned.
+    layers : sequence of int. Layers to return.
+    """
+    for rows, group in groups(islice(in_order, len(clips))):
+        for batch in batches([clip.samples for clip in group]):
+            members, parts = [clips[rows[i]] for i in batch], [group[i] for i in batch]
+            tokens = frozen.encode(members, parts, layers)
+            yield EncodedBatch([rows[i] for i in batch], members, sum(part.samples for part in parts), tokens)
+
+
+def batching(encoder: Encoder, loading: Loading) -> Batching:
     """The function that divides clips, given by their lengths, into batches."""
     limit = BatchLimit(loading.batch_size, int(loading.batch_seconds * encoder.sample_rate))
     if encoder.padding_neutral:
@@ -142,7 +184,7 @@ def batching(encoder: Encoder, loading: Loading) -> Callable[[Sequence[int]], It
 
 
 def groups(clips: Iterable[Loaded]) -> Iterator[tuple[range, list[Loaded]]]:
-    """Divide loaded clips into groups that end when they exceed `HELD_VALUES`, with their rows.
+    """Divide loaded clips into groups that end when they exceed `WAITING_VALUES`, with their rows.
 
     A shard is one group unless its clips are long. The clips of a group are in memory together.
     """
@@ -151,7 +193,7 @@ def groups(clips: Iterable[Loaded]) -> Iterator[tuple[range, list[Loaded]]]:
     for row, clip in enumerate(clips):
         group.append(clip)
         values += clip.values
-        if values >= HELD_VALUES:
+        if values >= WAITING_VALUES:
             yield range(first, row + 1), group
             group, first, values = [], row + 1, 0
     if group:
