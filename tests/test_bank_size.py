@@ -46,7 +46,9 @@ def test_only_missing_shards_need_free_space(tmp_path, monkeypatch):
     extract_quietly(Toy(), Sounds(), bank.path)
 
 
-def test_a_shard_larger_than_estimated_is_refused_before_it_is_written(tmp_path, monkeypatch):
+@pytest.mark.parametrize("waiting", [2, 100])
+def test_a_shard_larger_than_estimated_is_refused_before_it_and_later_ones_are_written(tmp_path, monkeypatch, waiting):
+    monkeypatch.setattr("otoscope.bank._store._WAITING", waiting)
     lengths = [60] * 16
     lengths[5] = 60000  # not among the clips that are decoded to estimate the size
     data = Sounds(counts=(16, 1, 1), lengths=tuple(lengths))

@@ -25,7 +25,7 @@ class ShardWriter:
     """Collects the tokens of one shard after another and writes each completely.
 
     A thread casts and writes while the encoder computes. An error is raised by a later call, or at the end of the
-    `with` block. If the block ends with an error, nothing more is written.
+    `with` block. After an error, and if the block ends with one, nothing more is written.
 
     Parameters
     ----------
@@ -39,6 +39,7 @@ class ShardWriter:
         self._thread = ThreadPoolExecutor(1, "otoscope-writer")
         self._pending: deque[Future[None]] = deque()
         self._parts: list[tuple[list[int], ShardContent]] = []
+        self._failed = False
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +77,7 @@ class ShardWriter:
         self._wait_for_fewer(0)
 
     def _submit(self, function: Callable[..., None], *arguments: Any) -> None:
-        self._pending.append(self._thread.submit(function, *arguments))
+        self._pending.append(self._thread.submit(self._call, function, *arguments))
         self._wait_for_fewer(_WAITING)
 
     def _wait_for_fewer(self, most: int) -> None:
@@ -84,6 +85,16 @@ class ShardWriter:
             self._pending.popleft().result()
 
     # In the thread
+
+    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call a function, unless an earlier one has failed."""
+        if self._failed:
+            return
+        try:
+            function(*arguments)
+        except BaseException:
+            self._failed = True
+            raise
 
     def _add(self, rows: list[int], tokens: Tokens, clips: Sequence[Clip]) -> None:
         self._parts.append((rows, stored(tokens, self._identity, clips)))
