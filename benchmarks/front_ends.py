@@ -145,14 +145,12 @@ def extraction(name: str, data: Dataset, workers: int, options: dict[str, Any]) 
 def sections(small: bool) -> list[Section]:
     """Compare front ends with their plain form, and measure the shares of extractions."""
     samples, clips = (4000, 3) if small else (10 * RATE, 16)
-    options = {"tiny": {}, "eat": {"weights": "random"}}
-    if small:
-        options = {"tiny": {}}
+    options: dict[str, dict[str, Any]] = {"tiny": {}} if small else {"tiny": {}, "eat": {"weights": "random"}}
     with one_thread():
         speed = [compare(what, *both) for batch in (1, clips) for what, both in cases(batch, samples).items()]
         parts = [part(name, samples, given) for name, given in options.items()]
     rows = []
-    counts = {"tiny": 4, "eat": 4} if small else {"tiny": 192, "eat": 32}
+    counts = {"tiny": 4} if small else {"tiny": 192, "eat": 32}
     with tempfile.TemporaryDirectory() as folder:
         for name, given in options.items():
             data = Files(folder=Path(folder), clips=counts[name], seconds=samples / RATE)

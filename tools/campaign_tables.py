@@ -55,7 +55,7 @@ def run(folder: Path, cases: int, seed: int) -> tuple[Counter[str], list[str]]:
 
     Returns
     -------
-    counts : number of tables that were read and refused.
+    counts : number of tables that were read, that were refused, and that caused another error.
     notes : a line for each table that caused another error, a message that is not clear, or took too long.
     """
     rng = random.Random(seed)
@@ -131,7 +131,7 @@ def change(content: bytes, rng: random.Random) -> bytes:
 
 
 def read(path: Path, options: dict[str, object]) -> tuple[str, str]:
-    """Read a table as a data set; return "read" or "refused", and what was unclear."""
+    """Read a table as a data set; return "read", "refused" or "failed", and what is wrong with it, or ""."""
     try:
         dataset = FileDataset(path=str(path), **options)  # type: ignore[arg-type]
         for split in dataset.splits:

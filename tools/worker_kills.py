@@ -83,13 +83,10 @@ def output(folder: Path) -> tuple[dict[str, bytes], list[tuple[Any, ...]]]:
     files = [path for path in folder.glob("banks/**/*") if path.is_file()]
     visible = [path for path in files if path.name != "extraction.json" and path.name[0] != "."]
     records = [
-        (r.encoder, r.dataset, r.probe, r.seed, r.metrics, r.protocol, r.lr, r.weight_decay) for r in records_of(folder)
+        (r.encoder, r.dataset, r.probe, r.seed, r.metrics, r.protocol, r.lr, r.weight_decay)
+        for r in Store(folder / "results")
     ]
     return {str(path.relative_to(folder)): path.read_bytes() for path in visible}, records
-
-
-def records_of(folder: Path) -> Store:
-    return Store(folder / "results")
 
 
 def launch(plan: Path, where: str) -> subprocess.Popen[bytes]:
@@ -100,6 +97,7 @@ def launch(plan: Path, where: str) -> subprocess.Popen[bytes]:
 
 
 def launch_here(plan: Path, where: str) -> int:
+    """Launch a plan in this process, and write the number of the SLURM job, if there is one, into its folder."""
     options = WorkerOptions(plugins=(Path(__file__).resolve(),), threads=1, loader_workers=0, progress=False)
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         status = create(where).launch(PlanFolder.read(plan), options)
@@ -109,7 +107,7 @@ def launch_here(plan: Path, where: str) -> int:
 
 
 def kill(plan: PlanFolder, process: subprocess.Popen[bytes], where: str, cluster: Any, rng: random.Random) -> str:
-    """End something; return what."""
+    """End a worker, or another part of the launch, at random; return the kind of that part."""
     owners = list(Status.of(plan).running.values())
     kinds = ["worker"] * bool(owners) + {"local": ["parent"], "ray": ["driver", "node"]}.get(
         where.partition(":")[0], []
@@ -141,6 +139,7 @@ def wait(process: subprocess.Popen[bytes], plan: PlanFolder, where: str) -> None
 
 
 def run(folder: Path, where: str, kills: int, seed: int, cluster: Any) -> None:
+    """Launch plans and kill their workers until the number of kills is reached; print the counts."""
     rng, killed, plans, lost, different = random.Random(seed), dict[str, int](), 0, 0, 0
     run_suite(WORK, folder / "serial", progress=False)
     expected = output(folder / "serial")
@@ -186,6 +185,7 @@ def ray_cluster() -> Iterator[Any]:
 
 
 def main() -> int:
+    """Run the campaign, or, with --launch, launch one plan of it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--on", required=True)
     parser.add_argument("--kills", type=int, default=20)

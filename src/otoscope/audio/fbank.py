@@ -10,18 +10,16 @@ place of the energy, which is not computed.
 from __future__ import annotations
 
 import functools
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from otoscope.audio._filters import FilterBank, map_frames, power_spectrum
-from otoscope.audio.mel import mel_filters
+from otoscope.audio.mel import Count, mel_filters
 
 Window = Literal["hanning", "povey", "hamming", "blackman", "rectangular"]
-
-Count = TypeVar("Count", int, Tensor)
 
 RATE = 16000
 """Default sampling rate in Hz."""

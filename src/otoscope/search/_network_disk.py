@@ -33,12 +33,12 @@ def network_file_system(path: Path) -> str | None:
         lines = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return None
-    resolved, found = path.absolute().resolve(), (-1, "")
+    resolved, depth, system = path.absolute().resolve(), -1, ""
     for line in lines:  # 36 35 98:0 /root /mount/point options - type source options; later mounts hide earlier ones
         before, _, after = line.partition(" - ")
         if len(before.split()) < 5 or not after:
             continue
         point = Path(re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), before.split()[4]))
-        if resolved.is_relative_to(point) and len(point.parts) >= found[0]:
-            found = len(point.parts), after.split()[0]
-    return found[1] if found[1] in _NETWORK else None
+        if resolved.is_relative_to(point) and len(point.parts) >= depth:
+            depth, system = len(point.parts), after.split()[0]
+    return system if system in _NETWORK else None
