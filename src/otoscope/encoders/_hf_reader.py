@@ -56,6 +56,11 @@ class Reader(ABC):
         if window is not None:
             self.window = self.length = round(window * self.rate)
 
+    def refuse_window(self, window: float | None) -> None:
+        """Raise `ValueError` for a window; the readers of models whose clips keep their length call it."""
+        if window is not None:
+            raise ValueError(f"window={window} s; clips of this model keep their length, omit the option window")
+
     def width(self, body: Any) -> int:
         """The width of a token."""
         return int(body.config.hidden_size)
@@ -145,8 +150,7 @@ class Frames(Reader):
 
     def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
         super().__init__(body, extractor, None)
-        if window is not None:
-            raise ValueError(f"window={window} s; clips of this model keep their length, omit the option window")
+        self.refuse_window(window)
         self.frame_rate = 100 / int(extractor.stride)  # the hop is 10 ms
         self.masked = True
 
@@ -204,8 +208,7 @@ class Measured(Reader):
 
     def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
         super().__init__(body, extractor, None)
-        if window is not None:
-            raise ValueError(f"window={window} s; clips of this model keep their length, omit the option window")
+        self.refuse_window(window)
         weight = next(body.parameters())
         with torch.no_grad():
             short, long = (

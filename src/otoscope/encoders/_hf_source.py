@@ -89,9 +89,8 @@ class Source:
 
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings(
-                    "ignore", "At least one mel filter", UserWarning
-                )  # as those of AST were trained
+                # the filter bank with which AST was trained has empty filters
+                warnings.filterwarnings("ignore", "At least one mel filter", UserWarning)
                 return AutoFeatureExtractor.from_pretrained(self.path, **self.arguments)
         except (OSError, ValueError) as error:
             if "trust_remote_code" in str(error):

@@ -23,7 +23,6 @@ class Patches(Reader):
     blocks = "layers"
     tail = ("layernorm",)
     has_cls = True
-    FRAME, HOP = 400, 160  # samples at 16 kHz
 
     def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
         super().__init__(body, extractor, None)
@@ -77,10 +76,15 @@ class Speech(Reader):
 
     Qwen2-Audio and Audio Flamingo 3 average two tokens before their final norm. Their hidden states are averaged
     likewise, so that every layer has the same time axis.
+
+    Attributes
+    ----------
+    average : number of tokens that are averaged into one.
     """
 
     blocks = "layers"
     tail = ("layer_norm",)
+    average = 1
 
     def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
         super().__init__(body, extractor, None)
@@ -96,11 +100,8 @@ class Speech(Reader):
                     f"{longest:g} s"
                 )
         fix_positions(body, positions)
-        self.average = 2 if self.averaging else 1
         self.window, self.length = positions * token, 2 * positions
         self.frame_rate = self.rate / token / self.average
-
-    averaging = False
 
     def width(self, body: Any) -> int:
         return int(getattr(body.config, "d_model", None) or body.config.hidden_size)
@@ -131,7 +132,7 @@ class Speech(Reader):
 class AveragedSpeech(Speech):
     """Qwen2-Audio."""
 
-    averaging = True
+    average = 2
 
 
 class Flamingo(AveragedSpeech):
@@ -184,9 +185,8 @@ class Swin(Reader):
 
     def features(self, wave: Wave) -> np.ndarray[Any, Any]:
         extracted = self.extractor(wave, sampling_rate=self.rate, return_tensors="np")["input_features"]
-        return np.asarray(
-            extracted[0][0], np.float32
-        )  # the channels of a fused model are equal for clips of one window
+        # the channels of a fused model are equal for clips of one window
+        return np.asarray(extracted[0][0], np.float32)
 
     def frames(self, samples: int, features: np.ndarray[Any, Any]) -> int:
         assert self.window is not None
@@ -225,8 +225,7 @@ class Packed(Reader):
 
     def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
         super().__init__(body, extractor, None)
-        if window is not None:
-            raise ValueError(f"window={window} s; clips of this model keep their length, omit the option window")
+        self.refuse_window(window)
         self.hop, self.chunk = int(extractor.hop_length), 2 * int(body.config.n_window)
         self.frame_rate = _halved(self.chunk) * self.rate / self.hop / self.chunk
 

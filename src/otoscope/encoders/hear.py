@@ -68,19 +68,12 @@ class Hear(WaveformEncoder):
 
     @classmethod
     def check_weights(cls, options: Mapping[str, Any]) -> None:
-        """Check that the files exist.
-
-        Parameters
-        ----------
-        options : options of this encoder.
-
-        Raises
-        ------
-        FileNotFoundError : when a file is missing.
-        """
-        for path in (options.get("module"), options.get("weights")):
-            if path is not None and (path.endswith(".py") or path == options.get("weights")):
-                check_file(cls.name, path)
+        """Check that the file of the module, unless it is installed, and that of the weights exist."""
+        module, weights = options.get("module"), options.get("weights")
+        if module is not None and module.endswith(".py"):
+            check_file(cls.name, module)
+        if weights is not None:
+            check_file(cls.name, weights)
 
     @property
     def digest(self) -> str:

@@ -108,16 +108,7 @@ class HuggingFace(Encoder):
 
     @classmethod
     def check_weights(cls, options: Mapping[str, Any]) -> None:
-        """Check that a folder exists, unless a repository is pinned.
-
-        Parameters
-        ----------
-        options : options of this encoder.
-
-        Raises
-        ------
-        FileNotFoundError : when there is no such folder.
-        """
+        """Check that a folder exists, unless a repository is pinned; see `Encoder.check_weights`."""
         check_folder(cls.name, options)
 
     @property

@@ -46,16 +46,7 @@ class FromFile(Encoder):
 
     @classmethod
     def check_weights(cls, options: Mapping[str, Any]) -> None:
-        """Check that the file exists.
-
-        Parameters
-        ----------
-        options : options of this encoder.
-
-        Raises
-        ------
-        FileNotFoundError : when it is missing.
-        """
+        """Check that the file exists; see `Encoder.check_weights`."""
         check_file(cls.name, options.get("file", ""))
 
     @classmethod

@@ -54,16 +54,7 @@ class S3prl(WaveformEncoder):
 
     @classmethod
     def check_weights(cls, options: Mapping[str, Any]) -> None:
-        """Check that the file exists.
-
-        Parameters
-        ----------
-        options : options of this encoder.
-
-        Raises
-        ------
-        FileNotFoundError : when it is missing.
-        """
+        """Check that the file exists; see `Encoder.check_weights`."""
         if options.get("upstream", "").endswith(".py"):
             check_file(cls.name, options["upstream"])
 
