@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from otoscope.encoders._body import Body
-from otoscope.encoders._transformer import Block, block_outputs
+from otoscope.encoders._transformer import Block, block_outputs, groups_of_blocks
 
 EPS = 1e-6
 """Epsilon of all LayerNorms."""
@@ -184,7 +184,4 @@ class FrameBody(Body):
 
     def depth_groups(self) -> list[list[nn.Parameter]]:
         """Group all parameters by depth: patches and positions, each block, the last one with the final norm."""
-        groups = [list(block.parameters()) for block in self.blocks]
-        groups[-1] += self.norm.parameters()
-        grouped = {id(parameter) for group in groups for parameter in group}
-        return [[parameter for parameter in self.parameters() if id(parameter) not in grouped], *groups]
+        return groups_of_blocks(self, self.blocks, [self.norm])

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 from otoscope.encoders._hf_reader import Equal, Frames, Measured, Perception, Reader, Squeezed, Waveform
-from otoscope.encoders._hf_source import Source, model_class, needs_remote_code, randomly_initialised, relevant
+from otoscope.encoders._hf_source import Source, model_class, needs_remote_code, relevant
 from otoscope.encoders._hf_windows import AveragedSpeech, Flamingo, Packed, Patches, Speech, Swin
+from otoscope.encoders._random_weights import randomly_initialised
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def build(source: Source, random: bool, seed: int) -> tuple[Any, dict[str, Any],
         raise source.refused(f"{kind.model} is not in the installed transformers; upgrade transformers") from error
     config = model.config_class.from_dict(settings | {k: v for k, v in UNTRAINED.items() if k in _known(model)})
     if random:
-        body = randomly_initialised(model, config, seed).get_submodule(kind.part)
+        body = randomly_initialised(lambda: model(config), seed).get_submodule(kind.part)
     else:
         body = source.pretrained(model, config, kind.prefix, part=kind.part)
     return body, relevant(settings), kind.reader
@@ -114,8 +115,8 @@ def _unknown(source: Source, random: bool, seed: int) -> tuple[Any, dict[str, An
     try:
         config = AutoConfig.from_pretrained(source.path, **source.arguments)
         if random:
-            build = partial(AutoModel.from_config, trust_remote_code=source.remote_code)
-            return randomly_initialised(build, config, seed).eval(), relevant(source.settings())
+            build = partial(AutoModel.from_config, config, trust_remote_code=source.remote_code)
+            return randomly_initialised(build, seed).eval(), relevant(source.settings())
         return source.pretrained(AutoModel, config), relevant(source.settings())
     except ValueError as error:
         if "trust_remote_code" not in str(error):

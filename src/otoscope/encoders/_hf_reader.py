@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from otoscope.encoders._transformer import groups_of_blocks
 from otoscope.types import Wave
 
 States = tuple[list[Tensor], list[Tensor] | None]
@@ -87,10 +88,7 @@ class Reader(ABC):
 
     def groups(self, body: Any) -> list[list[nn.Parameter]]:
         """Parameters by depth: everything before the blocks, each block, with the last one everything after them."""
-        blocks = [list(block.parameters()) for block in body.get_submodule(self.blocks)]
-        blocks[-1] += [p for name in self.tail for p in body.get_submodule(name).parameters()]
-        inside = {id(parameter) for block in blocks for parameter in block}
-        return [[p for p in body.parameters() if id(p) not in inside], *blocks]
+        return groups_of_blocks(body, body.get_submodule(self.blocks), map(body.get_submodule, self.tail))
 
 
 class Waveform(Reader):

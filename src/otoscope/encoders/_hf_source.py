@@ -164,20 +164,6 @@ def _no_folder(path: str) -> str:
     )
 
 
-def randomly_initialised(build: Any, config: Any, seed: int) -> Any:
-    """Draw the weights of a model as transformers does at the start of training.
-
-    Parameters
-    ----------
-    build : a function or class that builds the model from its configuration.
-    config : the configuration.
-    seed : seed of the weights.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build(config)
-
-
 def model_class(name: str) -> Any:
     """Return a class of transformers, by its name or as "module:Class" for one that is not exported."""
     module, _, cls = name.rpartition(":")

@@ -75,6 +75,27 @@ class Block(nn.Module):
         return cast(Tensor, self.down(functional.gelu(self.up(x))))
 
 
+def groups_of_blocks(
+    module: nn.Module, blocks: Iterable[nn.Module], last: Iterable[nn.Module]
+) -> list[list[nn.Parameter]]:
+    """Group the parameters of a module by depth, for `Encoder.depth_groups`.
+
+    Parameters
+    ----------
+    module : the module.
+    blocks : its blocks, from input to output.
+    last : modules after the blocks, such as a final norm.
+
+    Returns
+    -------
+    All parameters outside of `blocks` and `last`, then those of each block; those of `last` are in the last group.
+    """
+    groups = [list(block.parameters()) for block in blocks]
+    groups[-1] += [parameter for part in last for parameter in part.parameters()]
+    grouped = {id(parameter) for group in groups for parameter in group}
+    return [[parameter for parameter in module.parameters() if id(parameter) not in grouped], *groups]
+
+
 def block_outputs(
     blocks: Iterable[nn.Module], x: Tensor, *context: Tensor | None, checkpointing: bool = False
 ) -> list[Tensor]:

@@ -19,6 +19,7 @@ from otoscope.encoders._hf_kinds import build, plain
 from otoscope.encoders._hf_source import Source, check_folder
 from otoscope.encoders._lengths import Maps, by_length, joined, joined_steps, pooled, valid_part, window_starts
 from otoscope.encoders._names import REMOTE_CODE
+from otoscope.encoders._random_weights import is_random
 from otoscope.encoders.base import Encoder, register
 from otoscope.identity import digest_of
 from otoscope.types import AudioBatch, Tokens, TokenShape, Wave
@@ -83,11 +84,9 @@ class HuggingFace(Encoder):
     ) -> None:
         super().__init__()
         source = Source("hf", path, revision, trust_remote_code)
-        if weights not in ("pretrained", "random"):
-            raise source.refused(f"weights={weights!r}; allowed: 'pretrained', 'random'")
+        self.control, self.include_embedding, self.pool = is_random("hf", weights), include_embedding, pool
         if pool < 1:
             raise source.refused(f"pool={pool}; it must be at least 1 time step")
-        self.control, self.include_embedding, self.pool = weights == "random", include_embedding, pool
         self.body, self.settings, reader = build(source, self.control, seed)
         extractor = source.extractor()
         try:

@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from otoscope.audio.fbank import fbank, frame_count
 from otoscope.encoders._features import Features
-from otoscope.encoders._hf_source import randomly_initialised
 from otoscope.encoders._lengths import Maps, joined, window_starts
+from otoscope.encoders._random_weights import is_random, randomly_initialised
+from otoscope.encoders._transformer import groups_of_blocks
 from otoscope.encoders.base import Encoder, register
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
@@ -55,9 +56,7 @@ class Timm(Encoder):
         std: float = 9.1379948,
     ) -> None:
         super().__init__()
-        if weights not in ("pretrained", "random"):
-            raise ValueError(f"encoder 'timm': weights={weights!r}; allowed: 'pretrained', 'random'")
-        self.control, self._mean, self._std = weights == "random", mean, std
+        self.control, self._mean, self._std = is_random("timm", weights), mean, std
         self.body = _model(model, not self.control, seed)
         self.length, self.bins = _input_size(model, self.body)
         self._hop, self._window = self.length * HOP, (self.length - 1) * HOP + FRAME
@@ -136,10 +135,7 @@ class Timm(Encoder):
 
     def depth_groups(self) -> list[list[nn.Parameter]]:
         """Group the parameters: everything before the blocks, then each block; the final norm is in the last group."""
-        blocks = [list(block.parameters()) for block in self.body.blocks]
-        blocks[-1] += list(self.body.norm.parameters())
-        inside = {id(parameter) for block in blocks for parameter in block}
-        return [[p for p in self.body.parameters() if id(p) not in inside], *blocks]
+        return groups_of_blocks(self.body, self.body.blocks, [self.body.norm])
 
 
 def _model(name: str, pretrained: bool, seed: int) -> Any:
@@ -149,10 +145,10 @@ def _model(name: str, pretrained: bool, seed: int) -> Any:
     except ImportError as error:
         raise ImportError("encoder 'timm' needs timm: pip install \"otoscope[timm]\"") from error
 
-    def build(pretrained: bool) -> Any:
+    def build() -> Any:
         return timm.create_model(name, pretrained=pretrained, num_classes=0)
 
-    body = build(True) if pretrained else randomly_initialised(build, False, seed)
+    body = build() if pretrained else randomly_initialised(build, seed)
     missing = [part for part in ("forward_intermediates", "blocks", "norm") if not hasattr(body, part)]
     if missing:
         raise ValueError(f"encoder 'timm': {name} has no {' or '.join(missing)}; choose a vision transformer")

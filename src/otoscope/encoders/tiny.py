@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from otoscope.audio.fbank import RATE, fbank, frame_count
 from otoscope.encoders._features import Features
+from otoscope.encoders._random_weights import is_random, randomly_initialised
 from otoscope.encoders._transformer import Block, block_outputs
 from otoscope.encoders.base import Encoder, register
 from otoscope.types import AudioBatch, Tokens, TokenShape
@@ -139,15 +140,11 @@ class Tiny(Encoder):
 
     def __init__(self, *, weights: str = "pretrained", seed: int = 0) -> None:
         super().__init__()
-        self.control = weights == "random"
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.vit = PatchViT()
-        if weights == "pretrained":
+        self.control = is_random("tiny", weights)
+        self.vit = randomly_initialised(PatchViT, seed)
+        if not self.control:
             packed = load(resources.files("otoscope.encoders").joinpath("tiny.safetensors").read_bytes())
             self.vit.load_state_dict({name: tensor.float() for name, tensor in packed.items()})
-        elif weights != "random":
-            raise ValueError(f"encoder 'tiny': weights={weights!r}; allowed: 'pretrained', 'random'")
 
     def front_end(self, batch: AudioBatch) -> Features:
         """Compute log-mel features as Kaldi does, after removal of the clip's mean.

@@ -17,9 +17,10 @@ from torch.nn import functional
 
 from otoscope.audio.mel import mel_spectrogram
 from otoscope.encoders._features import Features
-from otoscope.encoders._hf_source import Source, check_folder, randomly_initialised
+from otoscope.encoders._hf_source import Source, check_folder
 from otoscope.encoders._hf_windows import fix_positions
 from otoscope.encoders._lengths import pooled, valid_part
+from otoscope.encoders._random_weights import is_random, randomly_initialised
 from otoscope.encoders.base import Encoder, register
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
@@ -108,9 +109,7 @@ class Whisper(Encoder):
         pool: int = 1,
     ) -> None:
         super().__init__()
-        if weights not in ("pretrained", "random"):
-            raise ValueError(f"encoder 'whisper': weights={weights!r}; allowed: 'pretrained', 'random'")
-        self.control = weights == "random"
+        self.control = is_random("whisper", weights)
         self.body = _body(Source("whisper", path, revision), self.control, seed)
         config = self.body.config
         self.window, self.pool = _check_sizes(window, pool, config.max_source_positions)
@@ -212,5 +211,5 @@ def _body(source: Source, random: bool, seed: int) -> Any:
 
     config = WhisperConfig.from_dict(content)
     if random:
-        return randomly_initialised(WhisperModel, config, seed).encoder
+        return randomly_initialised(lambda: WhisperModel(config), seed).encoder
     return source.pretrained(WhisperModel, config, part="encoder", pickles=False)

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from otoscope.encoders._body import Body
 from otoscope.encoders._features import Features
+from otoscope.encoders._random_weights import is_random, randomly_initialised
 from otoscope.encoders.base import Encoder
 from otoscope.encoders.catalog._card import Card
 from otoscope.encoders.catalog._checkpoint import (
@@ -88,17 +89,13 @@ class Ported(Encoder):
         window: float | None = None,
     ) -> None:
         super().__init__()
-        if weights not in ("pretrained", "random"):
-            raise ValueError(f"encoder {self.name!r}: weights={weights!r}; allowed: 'pretrained', 'random'")
-        if weights == "random" and file is not None:
+        self.control = is_random(self.name, weights)
+        if self.control and file is not None:
             raise ValueError(f"encoder {self.name!r}: file={file!r} has no effect with weights='random'; omit one")
-        self.control = weights == "random"
         self.check_weights({"weights": weights, "file": file})
         self.window_samples = self._window_samples(window)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.body = self.build()
-        if weights == "pretrained":
+        self.body = randomly_initialised(self.build, seed)
+        if not self.control:
             path = _path(self.name, file)
             fill(self.body, self.read(path).body, name=self.name, file=path)
         seconds = self.window_samples / self.sample_rate
