@@ -65,10 +65,14 @@ class Block(nn.Module):
 
     def attention(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Compute multi-head self-attention of tokens [B, N, D]; the arguments are those of `forward`."""
+        return cast(Tensor, self.out(self.attended(x, bias)))
+
+    def attended(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Compute the values that each head attends to, before their projection, float [B, N, D]."""
         B, N, D = x.shape
         q, k, v = self.qkv(x).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return cast(Tensor, self.out(attended.transpose(1, 2).reshape(B, N, D)))
+        return attended.transpose(1, 2).reshape(B, N, D)
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """Apply the feed-forward network to tokens [B, N, D]."""

@@ -93,12 +93,9 @@ class GatedBlock(Block):
         super().__init__(dim, heads, norm=norm, eps=eps)
         self.gate = nn.Linear(dim, dim)
 
-    def attention(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """Compute gated multi-head self-attention of tokens [B, N, D]; the arguments are those of `forward`."""
-        B, N, D = x.shape
-        q, k, v = self.qkv(x).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return cast(Tensor, self.out(attended.transpose(1, 2).flatten(2) * self.gate(x).sigmoid()))
+    def attended(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Compute the values that each head attends to, times the gates, float [B, N, D]."""
+        return super().attended(x, bias) * cast(Tensor, self.gate(x)).sigmoid()
 
 
 class Vit(Body):
