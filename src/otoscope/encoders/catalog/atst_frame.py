@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from otoscope.encoders.catalog._frames import FramePorted, converted, truncated_
 
 LOWEST, HIGHEST = -79.6482, 50.6842
 """Decibels that become -1 and 1, from the authors' code."""
+_SCALE_NAME = f"minmax{LOWEST:g}_{HIGHEST:g}"
 _RELEASE = "https://github.com/fschmid56/PretrainedSED/releases/download/v0.0.1/"
 _CITATION = (
     "Li, Shao and Li, Self-Supervised Audio Teacher-Student Transformer for Both Clip-Level and Frame-Level Tasks, "
@@ -31,6 +33,7 @@ class AtstPorted(FramePorted):
     """The base class of ATST-Frame and its fine-tuned versions: sizes, random weights and names of weights."""
 
     sample_rate, longest, step, frames_per_step = 16000, 10.0, 0.04, 4
+    n_fft, low, high, top_db = 1024, 60.0, 7800.0, 80.0
 
     def build(self) -> FrameBody:
         """Create the body; weights of linear layers, patches and positions are normal numbers of deviation 0.02."""
@@ -58,6 +61,11 @@ class AtstPorted(FramePorted):
         return result
 
 
+def _scaled(x: Tensor) -> Tensor:
+    """Scale decibels so that `LOWEST` becomes -1 and `HIGHEST` 1."""
+    return (x - LOWEST) / (HIGHEST - LOWEST) * 2 - 1
+
+
 @register("atst-frame")
 class AtstFrame(AtstPorted, DecibelPorted):
     """ATST-Frame base, 12 blocks of width 768, 25 tokens per second (F = 1).
@@ -73,7 +81,6 @@ class AtstFrame(AtstPorted, DecibelPorted):
     """
 
     revision = 1
-    n_fft, low, high, top_db = 1024, 60.0, 7800.0, 80.0
     config = FrameConfig(
         dim=768,
         depth=12,
@@ -100,12 +107,12 @@ class AtstFrame(AtstPorted, DecibelPorted):
 
     def front_end_name(self) -> str:
         """Return a text that identifies the front end."""
-        return f"{super().front_end_name()}-minmax{LOWEST:g}_{HIGHEST:g}"
+        return f"{super().front_end_name()}-{_SCALE_NAME}"
 
     def features(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the mel spectrogram in decibels, scaled to about -1 to 1."""
         x, frames = super().features(waves, lengths)
-        return (x - LOWEST) / (HIGHEST - LOWEST) * 2 - 1, frames
+        return _scaled(x), frames
 
 
 def _fine_tuned(about: str, file: str) -> Card:
@@ -134,31 +141,20 @@ class AtstFrameWeak(AtstPorted):
     """
 
     revision = 1
-    config = FrameConfig(
-        dim=768,
-        depth=12,
-        heads=12,
-        bins=64,
-        patch=(4, 64),
-        stride=(4, 64),
-        steps=250,
-        qkv_bias=False,
-        band_positions=False,
-        masked=False,
-    )
+    config = replace(AtstFrame.config, masked=False)
     card = _fine_tuned("ATST-Frame base, fine-tuned on clip labels of AudioSet.", "ATST-F_weak.pt")
 
     def front_end_name(self) -> str:
         """Return a text that identifies the front end."""
-        return f"mel{self.config.bins}-htk-fft1024-hop160-60-7800Hz-db80-clamp-50_80-minmax{LOWEST:g}_{HIGHEST:g}"
+        return f"mel{self.config.bins}-htk-fft1024-hop160-60-7800Hz-db80-clamp-50_80-{_SCALE_NAME}"
 
     def features(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the mel spectrogram in decibels of the padded window, scaled to about -1 to 1."""
         power = mel_spectrogram(
-            waves, rate=self.sample_rate, n_fft=1024, hop=HOP, bins=self.config.bins, low=60.0, high=7800.0
+            waves, rate=self.sample_rate, n_fft=self.n_fft, hop=HOP, bins=self.config.bins, low=self.low, high=self.high
         )
-        x = decibels(power, top_db=80.0)[:, : waves.shape[1] // HOP].clamp(-50, 80)
-        return (x - LOWEST) / (HIGHEST - LOWEST) * 2 - 1, (lengths + HOP - 1) // HOP
+        x = decibels(power, top_db=self.top_db)[:, : waves.shape[1] // HOP].clamp(-50, 80)
+        return _scaled(x), (lengths + HOP - 1) // HOP
 
 
 @register("atst-frame-strong")
