@@ -101,8 +101,8 @@ class Graph:
             raise _refused(error, f"onnxruntime cannot read {file}") from error
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or inputs[0].type != "tensor(float)":
-            found = ", ".join(f"{one.name} {one.type}" for one in inputs)
-            raise ValueError(f"encoder 'onnx': {file} needs one input of type tensor(float), found {found}")
+            described = ", ".join(f"{one.name} {one.type}" for one in inputs)
+            raise ValueError(f"encoder 'onnx': {file} needs one input of type tensor(float), found {described}")
         self.input = read_input(inputs[0].name, inputs[0].shape)
         ranks = {output.name: len(output.shape) for output in self._session.get_outputs()}
         self._layers = [name for name, rank in ranks.items() if rank == 3] if outputs is None else list(outputs)

@@ -99,7 +99,7 @@ class FromFile(Encoder):
 
 def _class(file: str, name: str | None) -> type[Encoder]:
     """The class in the file. Its name is that of the class, unless it is registered."""
-    found: type[Encoder] = class_of("py", module_of("py", file), name, Encoder)
-    if not hasattr(found, "name"):
-        found.name = found.__name__
-    return found
+    encoder_class: type[Encoder] = class_of("py", module_of("py", file), name, Encoder)
+    if not hasattr(encoder_class, "name"):
+        encoder_class.name = encoder_class.__name__
+    return encoder_class

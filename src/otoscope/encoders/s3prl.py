@@ -43,8 +43,8 @@ class S3prl(WaveformEncoder):
         super().__init__()
         module = module_of("s3prl", upstream if upstream.endswith(".py") else "s3prl.nn")
         if upstream.endswith(".py"):
-            found = class_of("s3prl", module, cls, nn.Module)
-            self.model, self._code = found(), f"{found.__name__} {source_digest(module)}"
+            model_class = class_of("s3prl", module, cls, nn.Module)
+            self.model, self._code = model_class(), f"{model_class.__name__} {source_digest(module)}"
         elif cls is not None:
             raise ValueError(f"encoder 's3prl': cls={cls!r} is for an upstream in a .py file; omit it for {upstream}")
         else:

@@ -38,19 +38,19 @@ class Xares(WaveformEncoder):
     def __init__(self, *, file: str, cls: str | None = None) -> None:
         super().__init__()
         module = module_of("xares", file)
-        found = class_of("xares", module, cls, nn.Module, "" if cls else "Encoder")
-        self.model = found()
+        model_class = class_of("xares", module, cls, nn.Module, "" if cls else "Encoder")
+        self.model = model_class()
         missing = [n for n in ("sampling_rate", "output_dim", "hop_size_in_ms") if not hasattr(self.model, n)]
         if missing:
-            raise ValueError(f"encoder 'xares': {found.__name__} lacks {' and '.join(missing)}; see X-ARES")
+            raise ValueError(f"encoder 'xares': {model_class.__name__} lacks {' and '.join(missing)}; see X-ARES")
         self.sample_rate = int(self.model.sampling_rate)
-        self._code = f"{found.__name__} {source_digest(module)}"
+        self._code = f"{model_class.__name__} {source_digest(module)}"
         self.front_end_id = f"xares-{self.sample_rate}"
         self.shape = self.measure(1000 / float(self.model.hop_size_in_ms))
         if self.shape.dim != self.model.output_dim:
             raise ValueError(
-                f"encoder 'xares': {found.__name__} declares output_dim={self.model.output_dim}, but its embeddings "
-                f"have width {self.shape.dim}"
+                f"encoder 'xares': {model_class.__name__} declares output_dim={self.model.output_dim}, but its "
+                f"embeddings have width {self.shape.dim}"
             )
 
     @classmethod

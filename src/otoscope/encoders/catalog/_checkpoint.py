@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,6 +163,45 @@ def fill(body: nn.Module, tensors: Mapping[str, Tensor], *, name: str, file: str
     check_tensors(body, tensors, name=name, file=file)
     expected = body.state_dict()
     body.load_state_dict({key: value.to(expected[key].dtype) for key, value in tensors.items()})
+
+
+def without_prefix(tensors: Mapping[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
+    """Remove the first of some prefixes that the name of a tensor has.
+
+    >>> without_prefix({"model.norm.bias": torch.zeros(1)}, "module.", "model.").keys()
+    dict_keys(['norm.bias'])
+    """
+    short = {}
+    for name, value in tensors.items():
+        prefix = next((p for p in prefixes if name.startswith(p)), "")
+        short[name.removeprefix(prefix)] = value
+    return short
+
+
+def take(tensors: dict[str, Tensor], prefixes: Iterable[str]) -> dict[str, Tensor]:
+    """Remove the tensors whose names start with one of some prefixes, and return them."""
+    names = [name for name in tensors if name.startswith(tuple(prefixes))]
+    return {name: tensors.pop(name) for name in names}
+
+
+def check_classifier(name: str, head: Mapping[str, Tensor], *, fine_tuned: bool) -> None:
+    """Check that a published checkpoint has a classifier if it is a fine-tuned one, and none if it is not.
+
+    Parameters
+    ----------
+    name : name of the encoder, for messages.
+    head : tensors of a classifier in the checkpoint.
+    fine_tuned : whether the encoder is fine-tuned.
+
+    Raises
+    ------
+    CheckpointError : for a fine-tuned checkpoint where a self-supervised one is expected, and the other way round.
+    """
+    if bool(head) != fine_tuned:
+        raise CheckpointError(
+            f"encoder {name!r} is {'fine-tuned' if fine_tuned else 'self-supervised'}, but the checkpoint "
+            f"has {'a' if head else 'no'} classifier; `otoscope encoders show {name}` says which file is needed"
+        )
 
 
 def check_tensors(body: nn.Module, tensors: Mapping[str, Tensor], *, name: str, file: str | os.PathLike[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -149,25 +149,6 @@ def reflected(waves: Tensor, lengths: Tensor, samples: int) -> Tensor:
     return waves.gather(1, mirrored).masked_fill(index >= end + samples, 0)
 
 
-def without_prefix(tensors: Mapping[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
-    """Remove the first of some prefixes that the name of a tensor has.
-
-    >>> without_prefix({"model.norm.bias": torch.zeros(1)}, "module.", "model.").keys()
-    dict_keys(['norm.bias'])
-    """
-    short = {}
-    for name, value in tensors.items():
-        prefix = next((p for p in prefixes if name.startswith(p)), "")
-        short[name.removeprefix(prefix)] = value
-    return short
-
-
-def take(tensors: dict[str, Tensor], prefixes: Iterable[str]) -> dict[str, Tensor]:
-    """Remove the tensors whose names start with one of some prefixes, and return them."""
-    names = [name for name in tensors if name.startswith(tuple(prefixes))]
-    return {name: tensors.pop(name) for name in names}
-
-
 def body_tensors(
     tensors: Mapping[str, Tensor],
     config: VitConfig,
@@ -211,7 +192,7 @@ def _body_name(name: str) -> str:
     for old, new in (("patch_embed.proj.", "patch."), ("pre_norm.", "entry.")):
         if name.startswith(old):
             return new + name.removeprefix(old)
-    found = re.fullmatch(r"(blocks\.\d+)\.(attn\.\w+|mlp\.\w+)\.(weight|bias)", name)
-    if found and found[2] in _RENAMED:
-        return f"{found[1]}.{_RENAMED[found[2]]}.{found[3]}"
+    match = re.fullmatch(r"(blocks\.\d+)\.(attn\.\w+|mlp\.\w+)\.(weight|bias)", name)
+    if match and match[2] in _RENAMED:
+        return f"{match[1]}.{_RENAMED[match[2]]}.{match[3]}"
     return name

@@ -9,8 +9,8 @@ from torch import Tensor
 from otoscope.encoders._vit import VitConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
-from otoscope.encoders.catalog._checkpoint import Converted
-from otoscope.encoders.catalog._vit_model import KaldiVit, body_tensors, take, without_prefix
+from otoscope.encoders.catalog._checkpoint import Converted, take, without_prefix
+from otoscope.encoders.catalog._vit_model import KaldiVit, body_tensors
 
 
 @register("asit")
@@ -43,6 +43,6 @@ class Asit(KaldiVit):
     @classmethod
     def convert(cls, tensors: Mapping[str, Tensor]) -> Converted:
         """Convert the tensors of a checkpoint of PretrainedSED."""
-        left = without_prefix(tensors, "model.asit.", "model.")
-        head = take(left, ("weak_head.", "strong_head."))
-        return Converted(body_tensors(left, cls.config), head)
+        remaining = without_prefix(tensors, "model.asit.", "model.")
+        head = take(remaining, ("weak_head.", "strong_head."))
+        return Converted(body_tensors(remaining, cls.config), head)

@@ -11,9 +11,9 @@ from torch import Tensor
 from otoscope.encoders._vit import VitConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
-from otoscope.encoders.catalog._checkpoint import Converted
+from otoscope.encoders.catalog._checkpoint import Converted, take, without_prefix
 from otoscope.encoders.catalog._classifier import Classifier
-from otoscope.encoders.catalog._vit_model import KaldiVit, body_tensors, take, without_prefix
+from otoscope.encoders.catalog._vit_model import KaldiVit, body_tensors
 
 _MEAN, _STD = -4.2677393, 4.5689974
 _EMBEDDINGS = {
@@ -71,10 +71,10 @@ class Ast(KaldiVit):
     @classmethod
     def convert(cls, tensors: Mapping[str, Tensor]) -> Converted:
         """Convert the tensors of a checkpoint for transformers, or of the authors."""
-        left = without_prefix(without_prefix(tensors, "module.", "audio_spectrogram_transformer."), "v.")
-        head = take(left, ("classifier.", "mlp_head."))
-        unused = take(left, ("head.", "head_dist."))
-        body = body_tensors(timm_names(left), cls.config, order="frequency", special=("cls_token", "dist_token"))
+        remaining = without_prefix(without_prefix(tensors, "module.", "audio_spectrogram_transformer."), "v.")
+        head = take(remaining, ("classifier.", "mlp_head."))
+        unused = take(remaining, ("head.", "head_dist."))
+        body = body_tensors(timm_names(remaining), cls.config, order="frequency", special=("cls_token", "dist_token"))
         return Converted(body, head, tuple(unused))
 
 
@@ -82,10 +82,10 @@ def timm_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the tensors of a checkpoint for transformers to the names of timm; other names are unchanged."""
     renamed: dict[str, Tensor] = {}
     for name, value in tensors.items():
-        found = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)\.(weight|bias)", name)
-        if found and found[2] in _LAYER:
-            renamed[f"blocks.{found[1]}.{_LAYER[found[2]]}.{found[3]}"] = value
-        elif not (found and found[2].startswith("attention.attention.")):
+        match = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)\.(weight|bias)", name)
+        if match and match[2] in _LAYER:
+            renamed[f"blocks.{match[1]}.{_LAYER[match[2]]}.{match[3]}"] = value
+        elif not (match and match[2].startswith("attention.attention.")):
             renamed[_EMBEDDINGS.get(name, name)] = value
     return renamed | _fused(tensors)
 
@@ -94,9 +94,9 @@ def _fused(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Queries, keys and values of every layer in one tensor each, where all three are there."""
     fused = {}
     for name in tensors:
-        found = re.fullmatch(r"(encoder\.layer\.(\d+)\.attention\.attention\.)query\.(weight|bias)", name)
-        if found:
-            parts = [f"{found[1]}{part}.{found[3]}" for part in ("query", "key", "value")]
+        match = re.fullmatch(r"(encoder\.layer\.(\d+)\.attention\.attention\.)query\.(weight|bias)", name)
+        if match:
+            parts = [f"{match[1]}{part}.{match[3]}" for part in ("query", "key", "value")]
             if all(part in tensors for part in parts):
-                fused[f"blocks.{found[2]}.attn.qkv.{found[3]}"] = torch.cat([tensors[part] for part in parts])
+                fused[f"blocks.{match[2]}.attn.qkv.{match[3]}"] = torch.cat([tensors[part] for part in parts])
     return fused

@@ -9,8 +9,8 @@ from torch import Tensor
 from otoscope.encoders._vit import VitConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
-from otoscope.encoders.catalog._checkpoint import Converted
-from otoscope.encoders.catalog._vit_model import KaldiVit, body_tensors, take, without_prefix
+from otoscope.encoders.catalog._checkpoint import Converted, take, without_prefix
+from otoscope.encoders.catalog._vit_model import KaldiVit, body_tensors
 
 
 @register("audiomae")
@@ -49,6 +49,6 @@ class AudioMae(KaldiVit):
     @classmethod
     def convert(cls, tensors: Mapping[str, Tensor]) -> Converted:
         """Convert the tensors of a mirror, or of the authors' checkpoint with its decoder."""
-        left = without_prefix(tensors, "encoder.")
-        unused = take(left, ("decoder_", "mask_token"))
-        return Converted(body_tensors(left, cls.config), unused=tuple(unused))
+        remaining = without_prefix(tensors, "encoder.")
+        unused = take(remaining, ("decoder_", "mask_token"))
+        return Converted(body_tensors(remaining, cls.config), unused=tuple(unused))

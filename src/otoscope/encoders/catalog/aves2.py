@@ -11,7 +11,7 @@ from torch import Tensor
 
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
-from otoscope.encoders.catalog._checkpoint import Converted
+from otoscope.encoders.catalog._checkpoint import Converted, take
 from otoscope.encoders.catalog.beats import Beats
 
 _PAPER = "Miron et al., What Matters for Bioacoustic Encoding, ICLR 2026, arXiv 2508.11845"
@@ -45,10 +45,10 @@ class Aves2(Beats):
     @classmethod
     def convert(cls, tensors: Mapping[str, Tensor]) -> Converted:
         """Convert the tensors of a published checkpoint."""
-        head = {name: value for name, value in tensors.items() if name.startswith("classifier.")}
-        unused = tuple(name for name in tensors if name.startswith("backbone.predictor."))
-        rest = {name: value for name, value in tensors.items() if name not in head and name not in unused}
-        converted = super().convert(rest)
+        remaining = dict(tensors)
+        head = take(remaining, ("classifier.",))
+        unused = take(remaining, ("backbone.predictor.",))
+        converted = super().convert(remaining)
         return Converted(converted.body, head, (*converted.unused, *unused))
 
 

@@ -11,8 +11,8 @@ from otoscope.audio.mel import decibels, mel_spectrogram, min_max
 from otoscope.encoders._vit import VitConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
-from otoscope.encoders.catalog._checkpoint import Converted
-from otoscope.encoders.catalog._vit_model import CenteredVit, body_tensors, take, without_prefix
+from otoscope.encoders.catalog._checkpoint import Converted, take, without_prefix
+from otoscope.encoders.catalog._vit_model import CenteredVit, body_tensors
 
 _COMMIT = "175109327540c72f4b678b149e7cfaf0ee45d3e9"
 
@@ -59,6 +59,6 @@ class Bat(CenteredVit):
     @classmethod
     def convert(cls, tensors: Mapping[str, Tensor]) -> Converted:
         """Convert the tensors of the hub's encoder, or of the complete checkpoint with its teacher and decoder."""
-        left = without_prefix(tensors, "student.encoder.")
-        unused = take(left, ("student.", "teacher."))
-        return Converted(body_tensors(left, cls.config, special_positions=False), unused=tuple(unused))
+        remaining = without_prefix(tensors, "student.encoder.")
+        unused = take(remaining, ("student.", "teacher."))
+        return Converted(body_tensors(remaining, cls.config, special_positions=False), unused=tuple(unused))

@@ -16,7 +16,7 @@ from otoscope.audio.fbank import fbank, frame_count
 from otoscope.encoders._beats import PATCH, BeatsBody, BeatsConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
-from otoscope.encoders.catalog._checkpoint import CheckpointError, Converted
+from otoscope.encoders.catalog._checkpoint import Converted, check_classifier, take
 from otoscope.encoders.catalog._classifier import Classifier
 from otoscope.encoders.catalog._ported import Ported
 from otoscope.types import TokenShape
@@ -111,12 +111,8 @@ class Beats(Ported):
         prefix = patch.removesuffix("patch_embedding.weight")
         own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         others = {name: value for name, value in tensors.items() if not name.startswith(prefix)}
-        head = {name: own.pop(name) for name in list(own) if name.startswith("predictor.")}
-        if bool(head) != cls.fine_tuned:
-            raise CheckpointError(
-                f"encoder {cls.name!r} is {'fine-tuned' if cls.fine_tuned else 'self-supervised'}, but the checkpoint "
-                f"has {'a' if head else 'no'} classifier; `otoscope encoders show {cls.name}` says which file is needed"
-            )
+        head = take(own, ("predictor.",))
+        check_classifier(cls.name, head, fine_tuned=cls.fine_tuned)
         unused = [name for name in own if name in _UNUSED]
         tables = sorted((name for name in own if "relative_attention_bias" in name), key=_layer_number)
         unused += tables[1:]

@@ -13,8 +13,8 @@ from otoscope.audio.fbank import fbank, frame_count
 from otoscope.encoders._vit import VitConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
-from otoscope.encoders.catalog._checkpoint import Converted
-from otoscope.encoders.catalog._vit_model import VitModel, body_tensors, take, without_prefix
+from otoscope.encoders.catalog._checkpoint import Converted, take, without_prefix
+from otoscope.encoders.catalog._vit_model import VitModel, body_tensors
 
 _HUB = "https://huggingface.co/DBD-research-group"
 _COMMIT = "6cc416d1a7ae2af29b6b866499b3b047a8f01304"
@@ -66,10 +66,10 @@ class BirdMaeBase(VitModel):
     @classmethod
     def convert(cls, tensors: Mapping[str, Tensor]) -> Converted:
         """Convert the tensors of the hub, or of the authors' checkpoint with its decoder."""
-        left = without_prefix(without_prefix(tensors, "model."), "encoder.")
-        head = take(left, ("head.", "fc_norm."))
-        unused = take(left, ("decoder.",))
-        return Converted(body_tensors(left, cls.config), head, tuple(unused))
+        remaining = without_prefix(without_prefix(tensors, "model."), "encoder.")
+        head = take(remaining, ("head.", "fc_norm."))
+        unused = take(remaining, ("decoder.",))
+        return Converted(body_tensors(remaining, cls.config), head, tuple(unused))
 
 
 def _larger(size: str, parameters: float) -> Card:

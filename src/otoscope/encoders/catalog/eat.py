@@ -11,9 +11,9 @@ from torch import Tensor
 from otoscope.encoders._vit import VitConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
-from otoscope.encoders.catalog._checkpoint import CheckpointError, Converted
+from otoscope.encoders.catalog._checkpoint import Converted, check_classifier, take, without_prefix
 from otoscope.encoders.catalog._classifier import Classifier
-from otoscope.encoders.catalog._vit_model import KaldiVit, body_tensors, take, without_prefix
+from otoscope.encoders.catalog._vit_model import KaldiVit, body_tensors
 
 _HUB = "https://huggingface.co/worstchan"
 _RENAMED = {
@@ -62,16 +62,12 @@ class Eat(KaldiVit):
     @classmethod
     def convert(cls, tensors: Mapping[str, Tensor]) -> Converted:
         """Convert the tensors of a checkpoint for transformers, or for fairseq, pretrained or fine-tuned."""
-        left = without_prefix(without_prefix(tensors, "model."), "modality_encoders.IMAGE.")
-        head = take(left, ("head.", "fc_norm."))
-        if bool(head) != cls.fine_tuned:
-            raise CheckpointError(
-                f"encoder {cls.name!r} is {'fine-tuned' if cls.fine_tuned else 'self-supervised'}, but the checkpoint "
-                f"has {'a' if head else 'no'} classifier; `otoscope encoders show {cls.name}` says which file is needed"
-            )
-        unused = take(left, ("decoder.", "recon_proj."))
+        remaining = without_prefix(without_prefix(tensors, "model."), "modality_encoders.IMAGE.")
+        head = take(remaining, ("head.", "fc_norm."))
+        check_classifier(cls.name, head, fine_tuned=cls.fine_tuned)
+        unused = take(remaining, ("decoder.", "recon_proj."))
         renamed = {}
-        for name, value in left.items():
+        for name, value in remaining.items():
             old = next((old for old in _RENAMED if name.startswith(old)), "")
             renamed[_RENAMED.get(old, "") + name.removeprefix(old)] = value
         body = body_tensors(renamed, cls.config, special_positions=False)

@@ -11,8 +11,8 @@ from otoscope.audio.mel import mel_spectrogram
 from otoscope.encoders._vit import Vit, VitConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
-from otoscope.encoders.catalog._checkpoint import Converted
-from otoscope.encoders.catalog._vit_model import CenteredVit, body_tensors, take, without_prefix
+from otoscope.encoders.catalog._checkpoint import Converted, take, without_prefix
+from otoscope.encoders.catalog._vit_model import CenteredVit, body_tensors
 
 _STATISTICS = (-7.1, 4.2)
 """Mean and standard deviation for checkpoints that do not contain them, those of 2022."""
@@ -84,11 +84,12 @@ class M2d(CenteredVit):
     @classmethod
     def convert(cls, tensors: Mapping[str, Tensor]) -> Converted:
         """Convert the tensors of a checkpoint of the authors, pretrained or fine-tuned."""
-        left = without_prefix(tensors, "module.ar.runtime.backbone.", "backbone.", "model.m2d.backbone.")
-        head = take(left, ("module.head.", "head.", "head_norm."))
+        remaining = without_prefix(tensors, "module.ar.runtime.backbone.", "backbone.", "model.m2d.backbone.")
+        head = take(remaining, ("module.head.", "head.", "head_norm."))
         unused = take(
-            left, ("decoder_", "mask_token", "target_", "offline_predictor.", "logit_scale", "audio_proj.", "text_")
+            remaining,
+            ("decoder_", "mask_token", "target_", "offline_predictor.", "logit_scale", "audio_proj.", "text_"),
         )
-        statistics = left.pop("norm_stats", torch.tensor(_STATISTICS))
-        body = body_tensors(left, cls.config, order="frequency")
+        statistics = remaining.pop("norm_stats", torch.tensor(_STATISTICS))
+        body = body_tensors(remaining, cls.config, order="frequency")
         return Converted(body | {"statistics": statistics}, head, tuple(unused))

@@ -12,8 +12,8 @@ from otoscope.audio.mel import mel_spectrogram
 from otoscope.encoders._vit import VitConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
-from otoscope.encoders.catalog._checkpoint import Converted
-from otoscope.encoders.catalog._vit_model import VitModel, body_tensors, take, without_prefix
+from otoscope.encoders.catalog._checkpoint import Converted, take, without_prefix
+from otoscope.encoders.catalog._vit_model import VitModel, body_tensors
 
 _RELEASES = "https://github.com/aurianworld/matpac/releases"
 
@@ -70,12 +70,13 @@ class Matpac(VitModel):
     @classmethod
     def convert(cls, tensors: Mapping[str, Tensor]) -> Converted:
         """Convert the tensors of a checkpoint of the authors."""
-        left = without_prefix(tensors, "student_encoder.")
-        head = take(left, ("head.", "head_norm.", "probe."))
+        remaining = without_prefix(tensors, "student_encoder.")
+        head = take(remaining, ("head.", "head_norm.", "probe."))
         unused = take(
-            left, ("log_mel.", "teacher_encoder.", "decoder.", "mcl_heads.", "cls_student_head.", "cls_teacher_head.")
+            remaining,
+            ("log_mel.", "teacher_encoder.", "decoder.", "mcl_heads.", "cls_student_head.", "cls_teacher_head."),
         )
-        return Converted(body_tensors(left, cls.config, order="frequency"), head, tuple(unused))
+        return Converted(body_tensors(remaining, cls.config, order="frequency"), head, tuple(unused))
 
 
 @register("matpac-as2m")

@@ -14,7 +14,7 @@ from torch import Tensor
 from otoscope.encoders._beats import BeatsConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
-from otoscope.encoders.catalog._checkpoint import Converted
+from otoscope.encoders.catalog._checkpoint import Converted, take
 from otoscope.encoders.catalog.beats import Beats
 
 
@@ -53,8 +53,9 @@ class OpenBeats(Beats):
     @classmethod
     def convert(cls, tensors: Mapping[str, Tensor]) -> Converted:
         """Convert the tensors of a published checkpoint; those of the predictor of pretraining are not needed."""
-        decoder = tuple(name for name in tensors if name.startswith("decoder."))
-        converted = super().convert({name: value for name, value in tensors.items() if name not in decoder})
+        remaining = dict(tensors)
+        decoder = take(remaining, ("decoder.",))
+        converted = super().convert(remaining)
         body = converted.body
         if "patch.weight" in body and "patch.bias" not in body:
             body = body | {"patch.bias": torch.zeros(len(body["patch.weight"]))}

@@ -9,8 +9,8 @@ from torch import Tensor
 from otoscope.encoders._vit import VitConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
-from otoscope.encoders.catalog._checkpoint import Converted
-from otoscope.encoders.catalog._vit_model import KaldiVit, body_tensors, take, without_prefix
+from otoscope.encoders.catalog._checkpoint import Converted, take, without_prefix
+from otoscope.encoders.catalog._vit_model import KaldiVit, body_tensors
 
 
 @register("ssast")
@@ -37,8 +37,8 @@ class Ssast(KaldiVit):
     @classmethod
     def convert(cls, tensors: Mapping[str, Tensor]) -> Converted:
         """Convert the tensors of a checkpoint of the authors."""
-        left = without_prefix(without_prefix(tensors, "module."), "v.")
-        head = take(left, ("mlp_head.",))
-        unused = take(left, ("p_input_", "cpredlayer.", "gpredlayer.", "mask_embed", "head.", "head_dist."))
-        body = body_tensors(left, cls.config, order="frequency", special=("cls_token", "dist_token"))
+        remaining = without_prefix(without_prefix(tensors, "module."), "v.")
+        head = take(remaining, ("mlp_head.",))
+        unused = take(remaining, ("p_input_", "cpredlayer.", "gpredlayer.", "mask_embed", "head.", "head_dist."))
+        body = body_tensors(remaining, cls.config, order="frequency", special=("cls_token", "dist_token"))
         return Converted(body, head, tuple(unused))
