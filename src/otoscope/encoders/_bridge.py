@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from otoscope.encoders._features import Features
-from otoscope.encoders._lengths import Maps, by_length
+from otoscope.encoders._lengths import Maps, by_length, without_padding
 from otoscope.encoders.base import Encoder
 from otoscope.registry import PLUGIN_PREFIX, load_plugin, unknown
 from otoscope.types import AudioBatch, Tokens, TokenShape
@@ -162,8 +162,7 @@ class WaveformEncoder(Encoder):
         -------
         Features [B, samples, 1], zero after the end of a clip.
         """
-        inside = torch.arange(batch.waves.shape[1], device=batch.waves.device) < batch.lengths[:, None]
-        return Features((batch.waves * inside)[..., None], batch.lengths)
+        return Features(without_padding(batch)[..., None], batch.lengths)
 
     def embed(self, features: Features) -> Tokens:
         """Compute the tokens, each length by itself.

@@ -1,4 +1,4 @@
-"""Clips of several lengths: groups of equal length, and averages of neighbouring tokens."""
+"""Clips of several lengths: padding, groups of equal length, windows, and averages of neighbouring tokens."""
 
 from __future__ import annotations
 
@@ -8,10 +8,36 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from otoscope.types import Tokens
+from otoscope.types import AudioBatch, Tokens
 
 Maps = tuple[Tensor, Tensor | None]
 """Tokens float [B, L, T, F, D] of clips of one length, and their cls tokens float [B, L, D] or None."""
+
+
+def without_padding(batch: AudioBatch) -> Tensor:
+    """Return the waveforms of a batch, float [B, S], with zeros after the end of each clip."""
+    inside = torch.arange(batch.waves.shape[1], device=batch.waves.device) < batch.lengths[:, None]
+    return batch.waves * inside
+
+
+def whole_windows(batch: AudioBatch, window: int) -> Tensor:
+    """Pad the waveforms of a batch to a whole number of windows.
+
+    Parameters
+    ----------
+    batch : waveforms.
+    window : length of a window in samples.
+
+    Returns
+    -------
+    float [B, windows * window], with zeros after the end of each clip.
+
+    Examples
+    --------
+    >>> whole_windows(AudioBatch(torch.ones(1, 3), torch.tensor([2]), 16000), 2)
+    tensor([[1., 1., 0., 0.]])
+    """
+    return functional.pad(without_padding(batch), (0, -batch.waves.shape[1] % window))
 
 
 def by_length(x: Tensor, lengths: Tensor, compute: Callable[[Tensor], Maps]) -> Tokens:
@@ -82,16 +108,32 @@ def joined(
     Tokens. The cls token of a clip is the mean of those of its windows.
     """
     windows = x.unflatten(1, (-1, length))  # type: ignore[no-untyped-call]
-    B, count = windows.shape[:2]
-    starts = torch.arange(count, device=x.device) * length
+    starts = torch.arange(windows.shape[1], device=x.device) * length
     whole = int(count_steps(frames.new_tensor([length])))
     maps, cls = compute(windows.flatten(0, 1), (frames[:, None] - starts).clamp(1, length).flatten())
-    maps = maps[:, :, :whole]
-    maps = maps.view(B, count, *maps.shape[1:]).transpose(1, 2).flatten(2, 3)
-    if cls is not None:
-        present = (starts < frames[:, None]).to(cls)[:, :, None, None]
-        cls = (cls.view(B, count, *cls.shape[1:]) * present).sum(1) / present.sum(1)
+    maps, cls = join_windows(maps[:, :, :whole], cls, starts < frames[:, None])
     return valid_part(maps, joined_steps(frames, length, count_steps), cls)
+
+
+def join_windows(x: Tensor, cls: Tensor | None, present: Tensor) -> Maps:
+    """Put the tokens of the windows of each clip one after the other.
+
+    Parameters
+    ----------
+    x : float [B * windows, L, T, F, D]. Tokens of windows.
+    cls : float [B * windows, L, D]. Cls tokens of windows, or None.
+    present : bool [B, windows]. Whether a window contains a part of the clip.
+
+    Returns
+    -------
+    x : float [B, L, windows * T, F, D].
+    cls : float [B, L, D]. The mean of the cls tokens of the windows that contain a part of the clip.
+    """
+    x = x.view(*present.shape, *x.shape[1:]).transpose(1, 2).flatten(2, 3)
+    if cls is not None:
+        weight = present.to(cls)[:, :, None, None]
+        cls = (cls.view(*present.shape, *cls.shape[1:]) * weight).sum(1) / weight.sum(1)
+    return x, cls
 
 
 def joined_steps(frames: Tensor, length: int, count_steps: Callable[[Tensor], Tensor]) -> Tensor:

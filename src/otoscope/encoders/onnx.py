@@ -116,19 +116,20 @@ class Onnx(WaveformEncoder):
         """
         if not self.window and not self._input.bins:
             return super().front_end(batch)
-        clips = [self._clip(wave[:length]) for wave, length in zip(batch.waves, batch.lengths.tolist(), strict=True)]
-        lengths = torch.tensor([frames for _, frames in clips], device=batch.lengths.device)
-        return Features(nn.utils.rnn.pad_sequence([x for x, _ in clips], True), lengths)
+        waves = zip(batch.waves, batch.lengths.tolist(), strict=True)
+        return Features.joined([self._clip(wave[:length]) for wave, length in waves])
 
-    def _clip(self, wave: Tensor) -> tuple[Tensor, int]:
-        """The features of one clip and its number of valid frames."""
+    def _clip(self, wave: Tensor) -> Features:
+        """The features of one clip."""
         if not self.window:
-            return self._frames(wave), int(frame_count(len(wave), rate=self.sample_rate))
+            frames = int(frame_count(len(wave), rate=self.sample_rate))
+            return Features(self._frames(wave)[None], torch.tensor([frames], device=wave.device))
         length = self._input.length
         parts = [wave[start : start + self.window] for start in window_starts(len(wave), self.window, self._hop)]
         maps = [self._frames(part) for part in parts]
         padded = [nn.functional.pad(x, (0, 0, 0, length - len(x))) for x in maps]
-        return torch.cat(padded), (len(maps) - 1) * length + min(len(maps[-1]), length)
+        frames = (len(maps) - 1) * length + min(len(maps[-1]), length)
+        return Features(torch.cat(padded)[None], torch.tensor([frames], device=wave.device))
 
     def _frames(self, wave: Tensor) -> Tensor:
         """The input of the graph for one window, [frames, bins]."""

@@ -82,19 +82,19 @@ class Timm(Encoder):
         -------
         Features [B, windows * frames, bins].
         """
-        clips = [self._clip(wave[:length]) for wave, length in zip(batch.waves, batch.lengths.tolist(), strict=True)]
-        lengths = torch.tensor([frames for _, frames in clips], device=batch.lengths.device)
-        return Features(nn.utils.rnn.pad_sequence([x for x, _ in clips], True), lengths)
+        waves = zip(batch.waves, batch.lengths.tolist(), strict=True)
+        return Features.joined([self._clip(wave[:length]) for wave, length in waves])
 
-    def _clip(self, wave: Tensor) -> tuple[Tensor, int]:
-        """The features of one clip and its number of valid frames."""
+    def _clip(self, wave: Tensor) -> Features:
+        """The features of one clip."""
         starts = window_starts(len(wave), self._window, self._hop)
         parts = [wave[start : start + self._window] for start in starts]
         images = []
         for part in parts:
             x = fbank(part[None], bins=self.bins)[0, : self.length]
             images.append((functional.pad(x, (0, 0, 0, self.length - len(x))) - self._mean) / self._std)
-        return torch.cat(images), (len(parts) - 1) * self.length + min(self.length, frame_count(len(parts[-1])))
+        frames = (len(parts) - 1) * self.length + min(self.length, frame_count(len(parts[-1])))
+        return Features(torch.cat(images)[None], torch.tensor([frames], device=wave.device))
 
     def padded_length(self, samples: int) -> int:
         """Return the length of the windows of a clip.

@@ -19,7 +19,7 @@ from otoscope.audio.mel import mel_spectrogram
 from otoscope.encoders._features import Features
 from otoscope.encoders._hf_source import Source, check_folder
 from otoscope.encoders._hf_windows import fix_positions
-from otoscope.encoders._lengths import pooled, valid_part
+from otoscope.encoders._lengths import pooled, valid_part, without_padding
 from otoscope.encoders._random_weights import is_random, randomly_initialised
 from otoscope.encoders.base import Encoder, register
 from otoscope.types import AudioBatch, Tokens, TokenShape
@@ -152,9 +152,7 @@ class Whisper(Encoder):
                 "cut the clips, or set a longer window if the checkpoint has one"
             )
         with torch.no_grad():
-            index = torch.arange(batch.waves.shape[1], device=batch.waves.device)
-            waves = batch.waves * (index < batch.lengths[:, None])
-            waves = functional.pad(waves, (0, self.window - waves.shape[1]))
+            waves = functional.pad(without_padding(batch), (0, self.window - batch.waves.shape[1]))
             return Features(log_mel(waves, self.bins), (batch.lengths + HOP - 1) // HOP)
 
     def padded_length(self, samples: int) -> int:  # noqa: ARG002

@@ -19,6 +19,7 @@ from otoscope.encoders.catalog._checkpoint import (
     write_converted,
 )
 from otoscope.encoders.catalog._classifier import Classifier, ClassifierWeights, read_classifier
+from otoscope.encoders.catalog._instructions import manual_steps
 from otoscope.encoders.catalog._overview import COLUMNS, overview, ported
 from otoscope.encoders.catalog._ported import Ported
 from otoscope.encoders.catalog._store import (
@@ -26,7 +27,6 @@ from otoscope.encoders.catalog._store import (
     convert_weights,
     get_weights,
     inspect_weights,
-    manual_steps,
 )
 
 for _module in pkgutil.iter_modules(__path__):

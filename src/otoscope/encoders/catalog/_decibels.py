@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from otoscope.audio.mel import decibels, mel_spectrogram
 from otoscope.encoders._features import Features
+from otoscope.encoders._lengths import whole_windows
 from otoscope.encoders.catalog._clip_ends import reflect_ends
 from otoscope.encoders.catalog._frames import FramePorted
 from otoscope.types import AudioBatch
@@ -56,10 +55,7 @@ class DecibelPorted(FramePorted):
         Features [B, windows * frames, bins]; windows follow one another on the axis of frames.
         """
         with torch.no_grad():
-            samples = batch.waves.shape[1]
-            padded = max(1, math.ceil(samples / self.window_samples)) * self.window_samples
-            inside = torch.arange(samples, device=batch.waves.device) < batch.lengths[:, None]
-            return Features(*self.features(functional.pad(batch.waves * inside, (0, padded - samples)), batch.lengths))
+            return Features(*self.features(whole_windows(batch, self.window_samples), batch.lengths))
 
     def features(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the features of clips.

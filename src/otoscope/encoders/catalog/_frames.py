@@ -49,7 +49,7 @@ class FramePorted(Ported):
     def token_shape(self) -> TokenShape:
         """Return the shape of the tokens; the frame rate is that of joined windows."""
         c = self.config
-        steps = c.steps_of(round(self.window_samples / (self.step * self.sample_rate)) * self.frames_per_step)
+        steps = c.steps_of(self.window_frames)
         return TokenShape(c.depth, c.bands, c.dim, c.special > 0, steps * self.sample_rate / self.window_samples)
 
     def padded_length(self, samples: int) -> int:

@@ -16,7 +16,8 @@ class LogMel:
     Parameters
     ----------
     rate, n_fft, win_length, hop, periodic, high : as in `otoscope.audio.mel.mel_spectrogram`.
-    added, smallest : numbers that are added to the power, and to which it is raised, before the logarithm.
+    added : number that is added to the power.
+    smallest : lower limit of that sum, of which the logarithm is taken.
     """
 
     rate: int

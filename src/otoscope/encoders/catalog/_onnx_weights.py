@@ -74,7 +74,7 @@ def read_onnx(file: Path) -> tuple[list[Node], dict[str, Tensor]]:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Number and content of each field of a message; numbers have their bytes."""
+    """The number and the content of each field of a message; the content of a number is its bytes."""
     position = 0
     while position < len(message):
         key, position = _varint(message, position)
@@ -107,7 +107,7 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
 
 
 def _all(message: memoryview, number: int) -> list[memoryview]:
-    """The contents of all fields of a number."""
+    """The contents of the fields with a number, in their order."""
     return [value for each, value in _fields(message) if each == number]
 
 
@@ -116,7 +116,7 @@ def _text(message: memoryview, number: int) -> str:
 
 
 def _add(constants: dict[str, Tensor], name: str, message: memoryview) -> None:
-    """Add a tensor of a floating-point type. Shapes may be packed or one field for each size."""
+    """Add a tensor if its type is a floating-point one. Its shape is one packed field, or one field for each size."""
     dtype = _DTYPES.get(sum(_varint(value, 0)[0] for value in _all(message, 2)))
     raw = b"".join(_all(message, 9)) or b"".join(_all(message, 4))
     if dtype is None or not raw:

@@ -34,11 +34,12 @@ def overview(name: str, cls: type[Ported]) -> list[str]:
     of time steps x frequency bands with audio of a lone clip, as `encode` returns them; "labels" says whether labels
     were used in the pretraining or after it.
     """
-    shape, card = cls.skeleton().shape, cls.card
+    encoder, card = cls.skeleton(), cls.card
+    shape = encoder.shape
     return [
         name,
         card.short_licence,
-        f"{count_steps(cls, 10)} x {shape.freq}",
+        f"{_count_steps(encoder, 10)} x {shape.freq}",
         f"{shape.layers} x {shape.dim}",
         "yes" if shape.has_cls else "no",
         f"{card.parameters:,.1f} M",
@@ -63,10 +64,14 @@ def count_steps(cls: type[Ported], seconds: float) -> int:
     >>> count_steps(registry.get("eat"), 10), count_steps(registry.get("beats-iter3"), 10)
     (63, 62)
     """
-    encoder = cls.skeleton()
+    return _count_steps(cls.skeleton(), seconds)
+
+
+def _count_steps(encoder: Ported, seconds: float) -> int:
+    """The same of a skeleton, whose buffers become tensors on the CPU."""
     for module in encoder.body.modules():
         for key, buffer in module.named_buffers(recurse=False):
             setattr(module, key, torch.ones_like(buffer, device="cpu"))  # statistics, which the front end may read
-    samples = round(seconds * cls.sample_rate)
-    clip = AudioBatch(torch.zeros(1, samples), torch.tensor([samples]), cls.sample_rate)
+    samples = round(seconds * encoder.sample_rate)
+    clip = AudioBatch(torch.zeros(1, samples), torch.tensor([samples]), encoder.sample_rate)
     return math.ceil(int(encoder.front_end(clip).lengths) / encoder.frames_per_step)

@@ -13,14 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
-from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from otoscope.encoders._body import Body
 from otoscope.encoders._features import Features
+from otoscope.encoders._lengths import join_windows, whole_windows
 from otoscope.encoders._random_weights import is_random, randomly_initialised
 from otoscope.encoders.base import Encoder
 from otoscope.encoders.catalog._card import Card
@@ -35,6 +34,7 @@ from otoscope.encoders.catalog._checkpoint import (
     read_checkpoint,
 )
 from otoscope.encoders.catalog._classifier import Classifier
+from otoscope.encoders.catalog._instructions import missing_weights
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
 _TOGETHER = 64
@@ -142,6 +142,11 @@ class Ported(Encoder):
 
     # What the models share
 
+    @property
+    def window_frames(self) -> int:
+        """Number of frames of the features of a window."""
+        return round(self.window_samples / (self.step * self.sample_rate)) * self.frames_per_step
+
     def padded_length(self, samples: int) -> int:
         """Return the number of samples of the windows of a clip.
 
@@ -163,10 +168,8 @@ class Ported(Encoder):
         Features [B, windows * frames, bins]; windows follow one another on the axis of frames.
         """
         with torch.no_grad():
-            B, samples = batch.waves.shape
-            windows = max(1, math.ceil(samples / self.window_samples))  # `padded_length` may be shorter than a window
-            inside = torch.arange(samples, device=batch.waves.device) < batch.lengths[:, None]
-            waves = functional.pad(batch.waves * inside, (0, windows * self.window_samples - samples))
+            waves = whole_windows(batch, self.window_samples)
+            B, windows = len(waves), waves.shape[1] // self.window_samples
             starts = torch.arange(windows, device=waves.device) * self.window_samples
             lengths = (batch.lengths[:, None] - starts).clamp(1, self.window_samples).flatten()
             x, frames = self.features(waves.view(B * windows, self.window_samples), lengths)
@@ -190,27 +193,22 @@ class Ported(Encoder):
         return self.embed_layers(features, range(self.shape.layers))
 
     def embed_layers(self, features: Features, layers: Sequence[int]) -> Tokens:
-        """Compute the tokens of some layers, as `embed`, for at most `_TOGETHER` windows at once.
+        """Compute the tokens of some layers, as `embed` does for all, for a limited number of windows at once.
 
         Parameters
         ----------
         features : the output of `front_end`.
         layers : indices of layers, in the order of the result.
         """
-        steps = round(self.window_samples / (self.step * self.sample_rate))
-        per_window = steps * self.frames_per_step
+        per_window = self.window_frames
         B, total, bins = features.x.shape
         windows = total // per_window
         starts = torch.arange(windows, device=features.x.device) * per_window
         frames = (features.lengths[:, None] - starts).clamp(1, per_window).flatten()
         x, cls = self._outputs(features.x.reshape(B * windows, per_window, bins), frames, list(layers))
-        L, T, F, D = x.shape[1:]
-        x = x.view(B, windows, L, T, F, D).transpose(1, 2).reshape(B, L, windows * T, F, D)
-        first = torch.arange(T, device=x.device) * self.frames_per_step
+        first = torch.arange(x.shape[2], device=x.device) * self.frames_per_step
         mask = (starts[:, None] + first).flatten() < features.lengths[:, None]
-        if cls is not None:
-            present = (starts < features.lengths[:, None]).to(cls)[:, :, None, None]
-            cls = (cls.view(B, windows, L, D) * present).sum(1) / present.sum(1)
+        x, cls = join_windows(x, cls, starts < features.lengths[:, None])
         return Tokens(x, mask, cls)
 
     def _outputs(self, windows: Tensor, frames: Tensor, layers: list[int]) -> tuple[Tensor, Tensor | None]:
@@ -246,18 +244,11 @@ class Ported(Encoder):
         if options.get("weights", "pretrained") == "random":
             return
         file = options.get("file")
-        path = _path(cls.name, file)
-        if path.is_file():
+        if _path(cls.name, file).is_file():
             return
         if file is not None:
             raise MissingWeightsError(f"encoder {cls.name!r}: no file with weights at {file}; check the path")
-        hosts = dict.fromkeys(urlsplit(source.url).netloc for source in cls.card.sources)
-        can_download = hosts and not cls.card.manual
-        where = f"downloads them from {' or '.join(hosts)}" if can_download else "says where they come from"
-        raise MissingWeightsError(
-            f"the weights of encoder {cls.name!r} are not in {path}; `otoscope encoders get {cls.name}` {where} "
-            f"(licence {cls.card.short_licence}), or give the option file=CHECKPOINT"
-        )
+        raise MissingWeightsError(missing_weights(cls.name, cls.card))
 
     @classmethod
     def skeleton(cls) -> Self:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from otoscope.download import ChecksumError, DownloadError, fetch
 from otoscope.encoders._digests import weights_digest
-from otoscope.encoders.catalog._card import Card, Source
+from otoscope.encoders.catalog._card import Source
 from otoscope.encoders.catalog._checkpoint import (
     CheckpointError,
     Converted,
@@ -20,6 +20,7 @@ from otoscope.encoders.catalog._checkpoint import (
     write_converted,
 )
 from otoscope.encoders.catalog._hub_cache import cached_file
+from otoscope.encoders.catalog._instructions import manual_steps
 from otoscope.encoders.catalog._ported import Ported
 
 
@@ -103,7 +104,7 @@ def convert_weights(cls: type[Ported], file: Path, to: Path | None = None, *, so
     stored, converted = inspect_weights(cls, file)
     target = to or converted_file(cls.name)
     write_converted(target, cls.name, converted, source=source or file.name)
-    return Stored(**{**vars(stored), "path": target})
+    return replace(stored, path=target)
 
 
 def get_weights(
@@ -163,37 +164,4 @@ def _get(cls: type[Ported], source: Source, cached: Path | None, progress: Calla
     target = converted_file(cls.name)
     stored.path.replace(target)
     shutil.rmtree(folder)
-    return Stored(**{**vars(stored), "path": target})
-
-
-def manual_steps(name: str, card: Card) -> str:
-    """Write what to do by hand where nothing can be downloaded.
-
-    Parameters
-    ----------
-    name : registered name of the encoder.
-    card : its card.
-
-    Returns
-    -------
-    Sentences that say which file to get, and which command puts it in its place.
-    """
-    files = [f"- {source.url}{_about_file(source)}" for source in card.sources]
-    lines = ["Files with the weights:", *files] if files else [f"See {card.homepage}."]
-    lines += [card.instructions] if card.instructions else []
-    lines.append(
-        f"`otoscope encoders convert FILE --encoder {name}` then writes {converted_file(name)}, where the encoder is "
-        "found by its name. Or use the file where it is, with --encoder-option file=FILE."
-    )
-    return "\n".join(lines)
-
-
-def _about_file(source: Source) -> str:
-    """Size and checksum of a file, as far as they are published.
-
-    >>> _about_file(Source(url="https://a.org/b.pt", size=361_499_833))
-    ' (361 MB)'
-    """
-    parts = [f"{source.size / 1e6:.0f} MB"] if source.size else []
-    parts += [f"SHA-256 {source.sha256}"] if source.sha256 else []
-    return f" ({', '.join(parts)})" if parts else ""
+    return replace(stored, path=target)

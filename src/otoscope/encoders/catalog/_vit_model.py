@@ -51,11 +51,6 @@ class VitModel(Ported):
         c = self.config
         return TokenShape(c.depth, c.bands, c.dim, True, self.sample_rate / (self.frames_per_step * self.hop))
 
-    @property
-    def window_frames(self) -> int:
-        """Number of frames of the features of a window."""
-        return round(self.window_samples / (self.step * self.sample_rate)) * self.frames_per_step
-
     def fitted(self, x: Tensor, frames: Tensor, value: float = 0.0) -> Tensor:
         """Cut or pad features to the length of a window, and set frames without audio to a value.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from otoscope.encoders._features import Features
+from otoscope.encoders._lengths import without_padding
 from otoscope.encoders._wavjepa import WavJepaBody, WavJepaConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
@@ -93,8 +94,7 @@ class WavJepa(Ported):
         -------
         Features [B, windows * 200, 161]. The samples of a window are in 200 parts, with zeros after the last.
         """
-        inside = torch.arange(batch.waves.shape[1], device=batch.waves.device) < batch.lengths[:, None]
-        power = (batch.waves * inside).square().sum(1, keepdim=True) / batch.lengths[:, None]
+        power = without_padding(batch).square().sum(1, keepdim=True) / batch.lengths[:, None]
         scale = torch.where(power > 0, LOUDNESS / power.sqrt(), 1.0)
         return super().front_end(AudioBatch(batch.waves * scale, batch.lengths, batch.rate))
 
