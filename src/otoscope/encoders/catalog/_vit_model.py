@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from otoscope.audio.fbank import fbank, frame_count
+from otoscope.audio.mel import mel_spectrogram
 from otoscope.encoders._vit import Vit, VitConfig
 from otoscope.encoders.catalog._ported import Ported
 from otoscope.types import TokenShape
@@ -142,6 +143,25 @@ def reflected(waves: Tensor, lengths: Tensor, samples: int) -> Tensor:
     end = lengths[:, None]
     mirrored = torch.where(index < end, index, 2 * (end - 1) - index).clamp(min=0)
     return waves.gather(1, mirrored).masked_fill(index >= end + samples, 0)
+
+
+def slaney_log_mel(waves: Tensor, bins: int, *, center: bool) -> Tensor:
+    """Compute the log-mel spectrogram of M2D and MATPAC: frames of 25 ms every 10 ms, Slaney's filters from 50 Hz on.
+
+    Parameters
+    ----------
+    waves : float [B, S]. Audio at 16 kHz.
+    bins : number of mel bins.
+    center : whether the frames are centred, with the audio reflected at both ends.
+
+    Returns
+    -------
+    float [B, frames, bins].
+    """
+    power = mel_spectrogram(
+        waves, rate=16000, n_fft=400, hop=160, bins=bins, low=50, mel_scale="slaney", norm="slaney", center=center
+    )
+    return (power + torch.finfo(torch.float32).eps).log()
 
 
 def body_tensors(

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from otoscope.audio.mel import mel_spectrogram
 from otoscope.encoders._vit import Vit, VitConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
 from otoscope.encoders.catalog._checkpoint import Converted, take, without_prefix
-from otoscope.encoders.catalog._vit_model import CenteredVit, body_tensors
+from otoscope.encoders.catalog._vit_model import CenteredVit, body_tensors, slaney_log_mel
 
 _STATISTICS = (-7.1, 4.2)
 """Mean and standard deviation for checkpoints that do not contain them, those of 2022."""
@@ -63,17 +62,7 @@ class M2d(CenteredVit):
 
     def spectrogram(self, waves: Tensor) -> Tensor:
         """Compute the mel spectrogram [B, frames, 80] as the logarithm of the power."""
-        power = mel_spectrogram(
-            waves,
-            rate=16000,
-            n_fft=self.n_fft,
-            hop=self.hop,
-            bins=self.config.bins,
-            low=50,
-            mel_scale="slaney",
-            norm="slaney",
-        )
-        return (power + torch.finfo(torch.float32).eps).log()
+        return slaney_log_mel(waves, self.config.bins, center=True)
 
     def features(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the standardised log-mel spectrogram of windows, as `Ported.features` describes."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
-from otoscope.audio.mel import mel_spectrogram
 from otoscope.encoders._vit import VitConfig
 from otoscope.encoders.base import register
 from otoscope.encoders.catalog._card import Card, Source
 from otoscope.encoders.catalog._checkpoint import Converted, take, without_prefix
-from otoscope.encoders.catalog._vit_model import VitModel, body_tensors
+from otoscope.encoders.catalog._vit_model import VitModel, body_tensors, slaney_log_mel
 
 _RELEASES = "https://github.com/aurianworld/matpac/releases"
 
@@ -52,18 +50,7 @@ class Matpac(VitModel):
 
     def features(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the standardised log-mel spectrogram of windows, as `Ported.features` describes."""
-        power = mel_spectrogram(
-            waves,
-            rate=16000,
-            n_fft=400,
-            hop=self.hop,
-            bins=self.config.bins,
-            low=50,
-            mel_scale="slaney",
-            norm="slaney",
-            center=False,
-        )
-        x = ((power + torch.finfo(torch.float32).eps).log() - self.mean) / self.std
+        x = (slaney_log_mel(waves, self.config.bins, center=False) - self.mean) / self.std
         frames = ((lengths - 400) // self.hop + 1).clamp(min=1)
         return self.fitted(x, frames), frames
 
