@@ -58,7 +58,7 @@ class BeatsConfig:
     patch_bias: bool = False
 
 
-class GatedBlock(Block):
+class GatedBiasBlock(Block):
     """A block with norm "post" whose bias of relative positions is gated by the queries.
 
     Parameters
@@ -127,7 +127,7 @@ class BeatsBody(Body):
         self.distances = nn.Embedding(config.buckets, config.heads)
         residual = (2 * config.depth) ** 0.25
         self.blocks = nn.ModuleList(
-            GatedBlock(config.dim, config.heads, residual=residual) for _ in range(config.depth)
+            GatedBiasBlock(config.dim, config.heads, residual=residual) for _ in range(config.depth)
         )
         self._initialise()
 

@@ -1,4 +1,4 @@
-"""What encoders share that are written for other tools: code in files, and models that read waveforms."""
+"""Shared parts of encoders that were written for other tools: code in files, and models that read waveforms."""
 
 from __future__ import annotations
 
@@ -93,10 +93,10 @@ def source_digest(module: ModuleType) -> str:
 
 
 class WaveformEncoder(Encoder):
-    """The base class of encoders around a model that reads waveforms, without knowledge of padding.
+    """The base class of encoders around a model that reads waveforms and does not know which samples are padding.
 
-    Clips of one length are computed together. The frame rate is that of the tokens of clips of 4 and of 8 s, unless
-    the model says it.
+    Clips of equal length are computed together. The frame rate is measured with clips of 4 and of 8 s, unless the model
+    declares it.
     """
 
     padding_neutral = True
@@ -108,7 +108,7 @@ class WaveformEncoder(Encoder):
     def measure(self, frame_rate: float | None = None) -> TokenShape:
         """Compute the shape of the tokens by encoding silence.
 
-        Weights through which no gradient flows are frozen, so that nobody tries to fine-tune them.
+        Weights through which no gradient flows are frozen, because they cannot be fine-tuned.
 
         Parameters
         ----------

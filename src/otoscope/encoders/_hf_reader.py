@@ -124,7 +124,7 @@ class Waveform(Reader):
 
 
 class Equal(Waveform):
-    """Relatives of wav2vec 2.0 whose later layers also mix padding into the clip."""
+    """Relatives of wav2vec 2.0 whose later layers mix padding into the clip, so each length is computed by itself."""
 
     def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
         super().__init__(body, extractor, window)

@@ -1,4 +1,4 @@
-"""Readers of transformers models with a fixed window: AST, Whisper and its relatives, CLAP; and Qwen3-Omni's tower."""
+"""Readers of transformers models: those with a fixed window (AST, Whisper and its relatives, CLAP), and Qwen3-Omni."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Patches(Reader):
 
 
 class Speech(Reader):
-    """Whisper and the towers made from it: log-mel frames, two convolutions, sinusoidal positions.
+    """Whisper and audio encoders derived from it: log-mel frames, two convolutions, sinusoidal positions.
 
     Qwen2-Audio and Audio Flamingo 3 average two tokens before their final norm. Their hidden states are averaged
     likewise, so that every layer has the same time axis.
@@ -215,7 +215,7 @@ class Swin(Reader):
 
 
 class Packed(Reader):
-    """Qwen3-Omni's tower: chunks of one second with 13 tokens, attention inside longer windows, no padding at all.
+    """The audio encoder of Qwen3-Omni: chunks of one second with 13 tokens, attention in longer windows, without padding.
 
     The final norm is applied to the last layer; the projection to the language model is not.
     """

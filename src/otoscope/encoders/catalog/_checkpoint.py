@@ -68,8 +68,8 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Parameters
     ----------
-    file : a safetensors file, or a file that `torch.save` wrote. Dictionaries inside it, such as "state_dict" or
-        "model", are looked into.
+    file : a safetensors file, or a file that `torch.save` wrote. Its tensors may be in a dictionary inside it, such as
+        "state_dict" or "model".
 
     Returns
     -------

@@ -41,7 +41,7 @@ class FramePorted(Ported):
     config: ClassVar[FrameConfig]
 
     def build(self) -> FrameBody:
-        """Create the body; weights of linear layers are Xavier uniform numbers."""
+        """Create the body; weights of linear layers are drawn from Xavier's uniform distribution."""
         body = FrameBody(self.config)
         body.initialise(nn.init.xavier_uniform_)
         return body
@@ -53,7 +53,14 @@ class FramePorted(Ported):
         return TokenShape(c.depth, c.bands, c.dim, c.special > 0, steps * self.sample_rate / self.window_samples)
 
     def padded_length(self, samples: int) -> int:
-        """Return the number of samples in the time steps of a clip of so many samples, or in its windows."""
+        """Return the length of a clip rounded up to whole time steps, or to whole windows.
+
+        It is whole windows for a clip that is longer than one, and where attention takes padding into account.
+
+        Parameters
+        ----------
+        samples : length of a clip in samples.
+        """
         if not self.config.masked or samples > self.window_samples:
             return super().padded_length(samples)
         step = round(self.step * self.sample_rate)
@@ -113,5 +120,5 @@ def _join_special_tokens(body: dict[str, Tensor]) -> None:
 
 
 def truncated_normal_(weight: Tensor) -> Tensor:
-    """Fill a weight with normal numbers of standard deviation 0.02, as the Vision Transformers of `timm` do."""
+    """Fill a weight from a truncated normal distribution of standard deviation 0.02, as in the ViTs of `timm`."""
     return nn.init.trunc_normal_(weight, std=0.02)

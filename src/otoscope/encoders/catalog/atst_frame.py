@@ -36,7 +36,7 @@ class AtstPorted(FramePorted):
     n_fft, low, high, top_db = 1024, 60.0, 7800.0, 80.0
 
     def build(self) -> FrameBody:
-        """Create the body; weights of linear layers, patches and positions are normal numbers of deviation 0.02."""
+        """Create the body; weights of linear layers, patches and positions are drawn by `truncated_normal_`."""
         body = FrameBody(self.config)
         body.initialise(truncated_normal_)
         for name, parameter in body.patches.named_parameters():

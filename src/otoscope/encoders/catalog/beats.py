@@ -167,8 +167,10 @@ _SIZE, _TUNED_SIZE = 361_499_833, 363_145_291
 
 
 def _card(about: str, name: str, sha256: str, *others: str, supervised: bool = False, checked: bool = True) -> Card:
-    """The card of a checkpoint of the authors; `others` are further addresses, `checked` says that others name the
-    first one."""
+    """The card of a checkpoint of the authors.
+
+    `others` are further addresses, and `checked` says whether it was verified that the mirror has the file.
+    """
     size = _TUNED_SIZE if supervised else _SIZE
     unverified = ["Size and SHA-256 were recorded by others, who downloaded the file of the authors."]
     if not checked:

@@ -89,7 +89,7 @@ class FPasst(FramePorted):
     card = _card("clip labels", "fpasst_weak.pt")
 
     def build(self) -> FrameBody:
-        """Create the body; weights of linear layers are normal numbers of standard deviation 0.02."""
+        """Create the body; weights of linear layers are drawn by `truncated_normal_`."""
         body = FrameBody(self.config, ConvolvedFrames(self.config.dim, self.config.bins))
         body.initialise(truncated_normal_)
         return body

@@ -53,7 +53,7 @@ class Passt(FramePorted):
     )
 
     def build(self) -> FrameBody:
-        """Create the body; weights of linear layers are normal numbers of standard deviation 0.02."""
+        """Create the body; weights of linear layers are drawn by `truncated_normal_`."""
         body = FrameBody(self.config)
         body.initialise(truncated_normal_)
         return body
