@@ -215,7 +215,7 @@ class Swin(Reader):
 
 
 class Packed(Reader):
-    """The audio encoder of Qwen3-Omni: chunks of one second with 13 tokens, attention in longer windows, without padding.
+    """The audio encoder of Qwen3-Omni: chunks of one second with 13 tokens, attention in longer windows, no padding.
 
     The final norm is applied to the last layer; the projection to the language model is not.
     """
