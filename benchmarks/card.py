@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+import soundfile
 import torch
 
 import render
 from heads import PENALTIES, problem
 from measure import compare, machine, typical
-from otoscope import encoders
+from otoscope import datasets, encoders
+from otoscope.bank import extract
+from otoscope.datasets import Dataset
 from otoscope.encoders import Encoder, Features
 from otoscope.files import replacing
 from otoscope.ops import _scan, _triton_max, max_cosine
 from otoscope.ops.logistic import Design, solve
-from otoscope.types import AudioBatch
-from rows import Bytes, Faster, Power, Seconds, Section
+from otoscope.types import AudioBatch, Tokens
+from rows import Bytes, Faster, Percent, Power, Seconds, Section
 from steps import CONVOLUTION, INT8, OURS, TOY, Problem, step
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks-gpu.md"
@@ -33,6 +38,15 @@ STEPS = {
     "protobin": Problem(clips=64, steps=64, freq=8, dim=768, classes=527, prototypes=10_540, layers=1),
     "cgp": Problem(clips=64, steps=64, freq=8, dim=768, classes=527, prototypes=10_000, layers=12),
 }
+ENCODERS = ("tiny", "eat", "beats-iter3", "dasheng-base", "wavjepa", "eat-large", "dasheng-1.2b")
+COMPILED = ("eat", "beats-iter3", "dasheng-base")
+EXTRACTIONS = (
+    ("eat", "bfloat16", "last"),
+    ("eat", "bfloat16", "all"),
+    ("beats-iter3", "bfloat16", "last"),
+    ("dasheng-base", "bfloat16", "last"),
+)
+PARTS = ("audio", "front end", "encoder", "storing")
 HEADS = ((18_600, 768, 527), (18_600, 10_000, 527))
 OPENING = """\
 `python benchmarks/card.py` writes this page on a machine with a card. Every ratio is measured within one run: both
@@ -79,7 +93,20 @@ class Encoded:
     clips: Annotated[float, "clips of 10 s per second"]
     front_end: Annotated[Seconds, "front end, 64 clips"]
     body: Annotated[Seconds, "body, 64 clips"]
-    difference: Annotated[str, "largest difference from the CPU, relative"]
+    difference: Annotated[str, "largest difference from float32 on the CPU, relative"]
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """An extraction from files on disk to tokens on disk."""
+
+    what: Annotated[str, "what"]
+    clips: Annotated[float, "clips of 10 s per second"]
+    workers: Annotated[int, "loader workers"]
+    audio: Annotated[Percent, "share of waiting for audio"]
+    front_end: Annotated[Percent, "front end"]
+    encoder: Annotated[Percent, "encoder"]
+    storing: Annotated[Percent, "storing"]
 
 
 def kernels(device: str, small: bool) -> Section:
@@ -197,33 +224,80 @@ def exact_heads(device: str, small: bool) -> Section:
     )
 
 
-def extraction(device: str, small: bool) -> Section:
-    """Measure front end and body of `tiny` for clips of 10 s, in float32 and with bfloat16 autocast."""
+def encoding(device: str, small: bool) -> Section:
+    """Measure front end and body of encoders for clips of 10 s, in float32, with bfloat16 autocast, and compiled."""
     seconds, count = (1, 2) if small else (10, 64)
-    waves = torch.randn(count, 16_000 * seconds, generator=torch.Generator().manual_seed(0)) * 0.1
-    lengths = torch.full((count,), waves.shape[1])
-    reference = encoders.create("tiny").encode(AudioBatch(waves, lengths, 16_000)).x
     rows = []
-    for dtype in (torch.float32, torch.bfloat16):
-        encoder = encoders.create("tiny").to(device).eval()
-        batch = AudioBatch(waves.to(device), lengths.to(device), 16_000)
-        body = partial(_tokens, encoder, encoder.front_end(batch), dtype)
-        front_end, whole = typical(partial(encoder.front_end, batch)), typical(body)
-        difference = float((body().float().cpu() - reference).abs().max() / reference.abs().max())
-        name = str(dtype).removeprefix("torch.")
-        rows.append(Encoded(f"`tiny`, {name}", count / (front_end + whole), front_end, whole, f"{difference:.1e}"))
+    for name in ("tiny",) if small else ENCODERS:
+        encoder = encoders.create(name, weights="random").eval()
+        random = torch.Generator().manual_seed(0)
+        waves = torch.randn(count, encoder.sample_rate * seconds, generator=random) * 0.1
+        lengths = torch.full((count,), waves.shape[1])
+        expected = encoder.encode(AudioBatch(waves[:2], lengths[:2], encoder.sample_rate)).x
+        encoder.to(device)
+        batch = AudioBatch(waves.to(device), lengths.to(device), encoder.sample_rate)
+        with torch.no_grad():
+            features = encoder.front_end(batch)
+            front_end = typical(partial(encoder.front_end, batch))
+        kinds = [("float32", encoder.embed, None), ("bfloat16", encoder.embed, "bfloat16")]
+        if name in COMPILED:
+            kinds.append(("bfloat16, compiled", torch.compile(encoder.embed), "bfloat16"))
+        for note, embed, precision in kinds:
+            encoder.autocast = precision
+            work = partial(_tokens, encoder, features, embed)
+            body = typical(work)
+            difference = float((work()[:2].cpu() - expected).abs().max() / expected.abs().max())
+            what = f"`{name}`, {note}"
+            rows.append(Encoded(what, count / (front_end + body), front_end, body, f"{difference:.1e}"))
     return Section(
         "4. Encoding",
-        "Front end and body of `tiny` for clips of 10 s that are on the card already. Decoding is not included.",
+        "Front end and body of encoders with random weights for 64 clips of 10 s that are on the card already, with "
+        "all layers. Decoding is not included.",
         [rows],
-        "The front end moves frames through memory; the body is small for a card.",
+        "The front end moves frames through memory; the body of `tiny` is small for a card. In float32 without TF32 "
+        "the products of the larger bodies do not use tensor cores.",
     )
 
 
-def _tokens(encoder: Encoder, features: Features, dtype: torch.dtype) -> torch.Tensor:
-    """Tokens of all layers, under autocast for a dtype other than float32."""
-    with torch.no_grad(), torch.autocast(features.x.device.type, dtype, enabled=dtype is not torch.float32):
-        return encoder.embed(features).x
+def _tokens(encoder: Encoder, features: Features, embed: Callable[[Features], Tokens]) -> torch.Tensor:
+    with torch.no_grad():
+        return encoder.embed_as(features, embed).x
+
+
+def extraction(device: str, small: bool) -> Section:
+    """Measure whole extractions of FLAC files of 10 s at 32 kHz."""
+    seconds, count = (1, 8) if small else (10, 2048)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = _files(Path(folder) / "audio", count, 32_000 * seconds)
+        for name, precision, layers in (("tiny", None, "last"), *(() if small else EXTRACTIONS)):
+            encoder = encoders.create(name, weights="random", autocast=precision).to(device)
+            note = f"{precision or 'float32'}, {'all layers' if layers == 'all' else 'last layer'}"
+            bank = extract(encoder, dataset, Path(folder) / f"{name} {note}", layers=layers, batch_size=64,
+                           batch_seconds=640, progress=False)  # fmt: skip
+            measured = bank.extractions[0]
+            shares = [Percent(measured.seconds[part] / measured.seconds["total"]) for part in PARTS]
+            clips = measured.clips / measured.seconds["total"]
+            rows.append(Extracted(f"`{name}`, {note}", clips, measured.loader_workers, *shares))
+    return Section(
+        "5. From files to a bank",
+        f"`extract` for {count:,} FLAC files of 10 s at 32 kHz, which loader workers decode and resample, in batches "
+        "of 64, to tokens in float16 on disk.",
+        [rows],
+        "The first row waits for audio: the processors decode and resample fewer clips than the encoder can encode. "
+        "Where the encoder takes the largest share, the card is the limit.",
+    )
+
+
+def _files(folder: Path, count: int, samples: int) -> Dataset:
+    """A data set of files of noise with two classes."""
+    random = np.random.default_rng(0)
+    for number in range(count):
+        split = ("train", "validation", "test")[max(0, number - count + 3)]
+        path = folder / split / "ab"[number % 2] / f"{number}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.1 * random.standard_normal(samples).astype(np.float32), 32_000)
+    return datasets.create(str(folder))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -238,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("this machine has no card with CUDA; --small --out FOLDER checks that the program runs")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     card = f"**{torch.cuda.get_device_name()}**, " if device == "cuda" else ""
-    parts = [kernels, training_steps, exact_heads, extraction]
+    parts = [kernels, training_steps, exact_heads, encoding, extraction]
     sections = [render.section(part(device, options.small)) for part in parts]
     where = f"{card}{machine()}, {datetime.date.today().isoformat()}."
     text = "\n\n".join(["# Benchmarks on a card", render.paragraphs(OPENING), where, *sections])

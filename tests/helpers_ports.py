@@ -8,6 +8,12 @@ from numpy.typing import NDArray
 from otoscope.encoders.catalog import Ported
 from otoscope.types import AudioBatch, Tokens
 
+ONE_OF_EACH_KIND = [
+    *("asit", "ast", "atst-frame", "bat", "beats-iter3", "bird-mae-base", "birdcode", "ced-mini", "dasheng-base"),
+    *("eat", "fpasst", "m2d", "matpac", "openbeats-base", "passt", "perch2", "ssast", "wavjepa"),
+]
+"""A named encoder for each architecture and front end."""
+
 
 def small(cls: type[Ported], **sizes) -> type[Ported]:
     """A subclass with other sizes in its config, of the same name and revision, which is not registered.

@@ -6,13 +6,16 @@ import pytest
 import torch
 
 from helpers_banks import Sounds, Toy
+from helpers_ports import ONE_OF_EACH_KIND, noise, small
 from otoscope import bank as banks
 from otoscope import datasets, encoders, probes
+from otoscope.encoders.catalog import ported
 from otoscope.finetuning import Recipe, finetune
 from otoscope.ops import _triton_max, extremes
 from otoscope.ops.logistic import Design, solve
 from otoscope.probes import FrameProbe
 from otoscope.train import TrainingConfig, fit, fit_many
+from otoscope.types import AudioBatch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no card with CUDA")
 
@@ -29,6 +32,9 @@ def _few_block_sizes(monkeypatch) -> None:
     """Block sizes are not tuned: each of them takes a second to compile."""
     if _triton_max.INSTALLED:
         monkeypatch.setattr(_triton_max._kernel, "configs", _triton_max._kernel.configs[:1])
+
+
+NAMED = ported()
 
 
 def draw(B=3, N=70, K=40, D=33, dtype=torch.float32):
@@ -126,6 +132,75 @@ def test_tokens_of_tiny_are_those_of_the_cpu(tmp_path) -> None:
     here, there = (stored_bank.split("train").tokens(range(6)) for stored_bank in stored)
     torch.testing.assert_close(there.x, here.x, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(there.cls, here.cls, rtol=1e-3, atol=1e-3)
+
+
+def of_depth_two(name):
+    """A named encoder with two blocks (Perch 2: three stages) and random weights."""
+    cls = NAMED[name]
+    sizes = {"stages": cls.config.stages[:3]} if name == "perch2" else {"depth": 2}
+    return small(cls, **sizes)(weights="random")
+
+
+def largest_difference(tokens, expected):
+    """The largest difference between token maps, relative to the largest value."""
+    return float((tokens.x.cpu() - expected.x).abs().max() / expected.x.abs().max())
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
+def test_tokens_of_named_encoders_are_those_of_the_cpu(name) -> None:
+    encoder = of_depth_two(name)
+    waves = [noise(round(seconds * encoder.sample_rate), seed) for seed, seconds in enumerate((3.0, 1.3))]
+    batch = AudioBatch.of(waves, encoder.sample_rate)
+    expected = encoder.encode(batch)
+    encoder.cuda()
+    there = AudioBatch(batch.waves.cuda(), batch.lengths.cuda(), batch.rate)
+    tokens = encoder.encode(there)
+    assert torch.equal(tokens.mask.cpu(), expected.mask)
+    assert largest_difference(tokens, expected) < 1e-3
+    encoder.autocast = "bfloat16"
+    tokens = encoder.encode(there)
+    assert tokens.x.dtype == torch.float32
+    assert 1e-6 < largest_difference(tokens, expected) < 0.1
+
+
+def noises(count, seconds=2):
+    """Clips of noise at 16 kHz, of one length or of several."""
+    return Sounds((count, 4, 4), lengths=tuple(round(16_000 * s) for s in (seconds, 0.6 * seconds)), rate=16_000)
+
+
+@pytest.mark.parametrize("name", ["eat", "beats-iter3", "dasheng-base", "wavjepa"])
+def test_banks_are_equal_with_workers_and_without_a_bank(name, tmp_path) -> None:
+    encoder = of_depth_two(name).cuda()
+    arguments = (encoder, noises(12))
+    options = {"layers": "all", "progress": False, "batch_size": 4}
+    stored = banks.extract(*arguments, tmp_path / "one", loader_workers=0, **options)
+    others = [
+        banks.extract(*arguments, tmp_path / "workers", loader_workers=2, **options),
+        banks.encode_on_the_fly(*arguments, **options),
+    ]
+    expected = stored.split("train").tokens(range(12))
+    for bank in others:
+        tokens = bank.split("train").tokens(range(12))
+        assert torch.equal(tokens.mask, expected.mask)
+        assert largest_difference(tokens, expected) < 2e-3
+
+
+@pytest.mark.filterwarnings("default::DeprecationWarning")  # of torch, when it compiles
+def test_a_compiled_encoder_gives_the_same_tokens(tmp_path) -> None:
+    extract = partial(banks.extract, of_depth_two("eat").cuda(), noises(12), progress=False)
+    plain, compiled = (extract(tmp_path / str(c), compile=c).split("train").tokens(range(12)) for c in (False, True))
+    assert largest_difference(compiled, plain) < 2e-3
+
+
+def test_probes_learn_without_a_bank_on_the_card_what_they_learn_with_one(tmp_path) -> None:
+    encoder, data = of_depth_two("dasheng-base").cuda(), noises(24, seconds=1)
+    config = TrainingConfig(epochs=2, batch_size=8, device="cuda")
+    kinds = (
+        banks.extract(encoder, data, tmp_path / "bank", progress=False),
+        banks.encode_on_the_fly(encoder, data, progress=False),
+    )
+    logits = [fit("protobin", bank, config).predict_logits(bank.split("validation")) for bank in kinds]
+    torch.testing.assert_close(logits[1], logits[0], rtol=2e-2, atol=2e-2)
 
 
 def test_fine_tuning_on_the_card_is_near_that_on_the_cpu_and_repeatable_from_a_checkpoint(tmp_path) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from helpers_ports import encode, noise, small
+from helpers_ports import ONE_OF_EACH_KIND, encode, noise, small
 from otoscope.bench import suites
 from otoscope.bench.specs import unavailable_reason
 from otoscope.encoders.catalog import Ported, ported
@@ -43,13 +43,7 @@ def test_a_card_is_complete(cls: type[Ported]) -> None:
     assert card.parameters == pytest.approx(parameters, abs=0.051)
 
 
-ONE_OF_EACH_KIND = (
-    "asit ast atst-frame bat beats-iter3 bird-mae-base birdcode ced-mini dasheng-base eat fpasst m2d matpac "
-    "openbeats-base passt perch2 ssast wavjepa"
-)
-
-
-@pytest.mark.parametrize("name", ONE_OF_EACH_KIND.split())
+@pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
 def test_the_number_of_tokens_is_that_of_a_lone_clip(name: str) -> None:
     cls = NAMED[name] if name == "perch2" else small(NAMED[name], depth=1)
     for seconds in (10, 3.3):
