@@ -10,7 +10,7 @@ from otoscope import bank
 from otoscope.audio.faults import FAULTS, find_faults
 from otoscope.cli import main
 from otoscope.datasets.audio_report import reporting_audio
-from otoscope.datasets.sources import AudioFile, scan
+from otoscope.datasets.sources import AudioFile, file_check
 from otoscope.datasets.waveform import waveform
 from otoscope.types import Clip
 from toys import RATE, Ear, Tones
@@ -87,10 +87,10 @@ def test_inspecting_a_data_set_prints_the_report(tmp_path, capsys):
 
 
 def test_a_long_file_is_checked_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(scan, "_LONG", 0.0)
+    monkeypatch.setattr(file_check, "_LONG", 0.0)
     for fault, wave in WAVES.items():
         soundfile.write(tmp_path / "x.wav", wave, RATE, "FLOAT")
-        assert scan.check_audio(AudioFile(tmp_path / "x.wav"), decoded=True).faults == [fault]
+        assert file_check.check_audio(AudioFile(tmp_path / "x.wav"), decoded=True).faults == [fault]
     loud_at_the_end = np.r_[np.zeros(1 << 20), TONE / 2].astype(np.float32)
     soundfile.write(tmp_path / "x.wav", loud_at_the_end, RATE, "FLOAT")
-    assert scan.check_audio(AudioFile(tmp_path / "x.wav"), decoded=True).faults == []
+    assert file_check.check_audio(AudioFile(tmp_path / "x.wav"), decoded=True).faults == []

@@ -21,7 +21,7 @@ from otoscope.cli import main
 from otoscope.cli.commands import store_in
 from otoscope.datasets.contract import CONTRACT
 from otoscope.datasets.folds import declared_folds
-from otoscope.datasets.sources import AudioFiles, Cut, FileDataset, Rows, assign_splits, scan
+from otoscope.datasets.sources import AudioFiles, Cut, FileDataset, Rows, assign_splits, file_check
 from otoscope.datasets.sources.remarks import shared_groups
 from otoscope.results import Coverage, Record
 from otoscope.types import Event
@@ -380,8 +380,8 @@ def test_a_check_of_audio_is_kept_until_the_file_changes(tmp_path: Path, monkeyp
     monkeypatch.setattr("otoscope.datasets._file_digests._SETTLED_NS", -(10**12))
     _ = FileDataset(path=str(folder)).rows
     checked: list[Path] = []
-    check = scan.check_audio
-    monkeypatch.setattr(scan, "check_audio", lambda audio, **k: checked.append(audio.path) or check(audio, **k))
+    check = file_check.check_audio
+    monkeypatch.setattr(file_check, "check_audio", lambda audio, **k: checked.append(audio.path) or check(audio, **k))
     _ = FileDataset(path=str(folder)).rows
     assert checked == []
     helpers.write_audio(folder / "dog" / "0.wav", seed=99, seconds=0.2)

@@ -77,6 +77,7 @@ def inspect(arguments: argparse.Namespace) -> int:
     options["path"] = arguments.path
     check_file_options(options)
     dataset = FileDataset(**options)
+    named_data.announce(dataset.listing.rows, arguments.audio)
     description = describe(dataset, audio=arguments.audio)
     print(printable(description.text, keep="\n"))
     if arguments.card:

@@ -15,6 +15,7 @@ from otoscope.printable import printable
 
 if TYPE_CHECKING:
     from otoscope.datasets.catalog import Declaration, NamedDataset
+    from otoscope.datasets.sources import Rows
 
 _ROOT = "folder of all data sets, or of this one (default: OTOSCOPE_DATA, or root in the configuration file)"
 
@@ -96,10 +97,12 @@ def check(arguments: argparse.Namespace) -> int:
         if arguments.root:
             raise ValueError("--root is an option of named data sets; leave it out for a path")
         dataset: Any = datasets.registry.create(name, **options)
+        announce(dataset.listing.rows, arguments.audio)
         report, missing = check_files(dataset, audio=arguments.audio), dataset.listing.missing
     else:
         _named(name)
         dataset = datasets.registry.create(name, **options | ({"root": arguments.root} if arguments.root else {}))
+        announce(dataset.available, arguments.audio)
         report = check_copy(dataset, audio=arguments.audio)
         missing = [dataset.listed.ids[number] for number in dataset.missing_rows]
     print(printable(report.text, keep="\n"))
@@ -107,6 +110,14 @@ def check(arguments: argparse.Namespace) -> int:
         arguments.missing.write_text("".join(f"{id}\n" for id in missing), encoding="utf-8")
         print(f"\n{arguments.missing}: the ids of {len(missing):,} missing clips")
     return int(bool(report.problems))
+
+
+def announce(rows: Rows, audio: bool) -> None:
+    """Print what a large source lists, before its audio is read."""
+    from otoscope.datasets.sources.description import announcement
+
+    if text := announcement(rows, audio=audio):
+        print(printable(text, keep="\n"), flush=True)
 
 
 def get(arguments: argparse.Namespace) -> int:

@@ -31,10 +31,10 @@ class FileDigests:
 
     def __init__(self) -> None:
         self._folder = _cache_folder(self.kind)
-        self._known: dict[Path, dict[str, Entry]] = {}
-        self._changed: set[Path] = set()
+        self._known: dict[str, dict[str, Entry]] = {}
+        self._changed: set[str] = set()
 
-    def digest(self, file: Path) -> str:
+    def digest(self, file: str | os.PathLike[str]) -> str:
         """Return the sha256 of the content of a file.
 
         Parameters
@@ -45,17 +45,27 @@ class FileDigests:
         ------
         OSError : when the file cannot be read.
         """
-        file = file.absolute()
-        status = file.stat()
+        status = os.stat(file)
         stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        known = self._entries(file.parent)
-        if file.name in known and known[file.name][:3] == stamp:
-            return known[file.name][3]
-        digest = self.compute(file)
+        folder, name = os.path.split(file)
+        group = self.group(absolute(folder), name)
+        known = self._entries(group)
+        if name in known and known[name][:3] == stamp:
+            return known[name][3]
+        digest = self.compute(Path(file))
         if max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - _SETTLED_NS:
-            known[file.name] = (*stamp, digest)
-            self._changed.add(file.parent)
+            known[name] = (*stamp, digest)
+            self._changed.add(group)
         return digest
+
+    def group(self, folder: str, name: str) -> str:  # noqa: ARG002
+        """The name of the files that are kept together, in one file of the cache folder: those of a folder.
+
+        Parameters
+        ----------
+        folder, name : absolute path of the folder, and the name of the file in it.
+        """
+        return folder
 
     def compute(self, file: Path) -> str:
         """Compute what is kept about a file: the sha256 of its content."""
@@ -64,24 +74,44 @@ class FileDigests:
 
     def save(self) -> None:
         """Write the new digests into the cache folder."""
-        with suppress(OSError):
-            for folder in self._changed if self._folder else ():
-                with replacing(self._file(folder)) as temporary:
-                    temporary.write_text(json.dumps(self._known[folder]), encoding="utf-8")
-        self._changed.clear()
+        for group in list(self._changed):
+            self._write(group)
 
-    def _entries(self, folder: Path) -> dict[str, Entry]:
-        if folder not in self._known:
+    def forget(self, group: str) -> None:
+        """Write the new digests of a group, and release its memory.
+
+        Parameters
+        ----------
+        group : a result of `group`.
+        """
+        if group in self._changed:
+            self._write(group)
+        self._known.pop(group, None)
+
+    def _write(self, group: str) -> None:
+        self._changed.discard(group)
+        with suppress(OSError):
+            if self._folder:
+                with replacing(self._file(group)) as temporary:
+                    temporary.write_text(json.dumps(self._known[group]), encoding="utf-8")
+
+    def _entries(self, group: str) -> dict[str, Entry]:
+        if group not in self._known:
             entries: dict[str, Entry] = {}
             with suppress(OSError, ValueError, TypeError, AttributeError):
-                stored = json.loads(self._file(folder).read_text(encoding="utf-8")) if self._folder else {}
+                stored = json.loads(self._file(group).read_text(encoding="utf-8")) if self._folder else {}
                 entries = {name: (int(a), int(b), int(c), str(digest)) for name, (a, b, c, digest) in stored.items()}
-            self._known.setdefault(folder, entries)  # another thread may have read them as well
-        return self._known[folder]
+            self._known.setdefault(group, entries)  # another thread may have read them as well
+        return self._known[group]
 
-    def _file(self, folder: Path) -> Path:
+    def _file(self, group: str) -> Path:
         assert self._folder
-        return self._folder / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]}.json"
+        return self._folder / f"{hashlib.sha256(os.fsencode(group)).hexdigest()[:32]}.json"
+
+
+def absolute(folder: str) -> str:
+    """The absolute path of a folder, "" for the current one; links and ".." are kept."""
+    return folder if os.path.isabs(folder) else os.path.join(os.getcwd(), folder) if folder else os.getcwd()
 
 
 def _cache_folder(kind: str) -> Path | None:

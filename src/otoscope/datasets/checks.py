@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TypeVar
 
 import numpy as np
 
 from otoscope import metrics
 from otoscope.datasets.base import Dataset
+from otoscope.datasets.column import events_of, ids_of, labels_of
 from otoscope.datasets.shared import equal_audio
 from otoscope.registry import closest
 from otoscope.types import HELD_OUT, Clip, Task
@@ -112,9 +114,10 @@ def shared_ids(clips: Mapping[str, Sequence[Clip]]) -> list[str]:
     One sentence for each other split with such clips.
     """
     held_out, sentences = clips.get(HELD_OUT, ()), []
+    ids = ids_of(held_out)
     for split in clips.keys() - {HELD_OUT}:
-        ids = {clip.id for clip in clips[split]}
-        if shared := [clip for clip in held_out if clip.id in ids]:
+        common = set(ids).intersection(ids_of(clips[split]))
+        if shared := [held_out[number] for number, id in enumerate(ids) if id in common] if common else []:
             sentences.append(
                 f"split {HELD_OUT!r} shares {name_clips(shared)} with split {split!r}: give each clip its own id, or "
                 "remove it from one split; allow_shared=True (--allow-shared) accepts a score on known clips"
@@ -126,7 +129,7 @@ def _no_common_class(clips: Mapping[str, Sequence[Clip]]) -> list[str]:
     """Describe a held-out split on which nothing that is trained can be measured."""
     if not {HELD_OUT, "train"} <= clips.keys():
         return []
-    trained, present = ({label for clip in clips[split] for label in clip.labels} for split in ("train", HELD_OUT))
+    trained, present = (set(chain.from_iterable(labels_of(clips[split]))) for split in ("train", HELD_OUT))
     if trained & present:
         return []
     named = [", ".join(map(repr, sorted(labels)[:_NAMED])) for labels in (present, trained)]
@@ -157,15 +160,16 @@ def _problems_of_split(task: Task, split: str, clips: Sequence[Clip]) -> Iterato
         yield f"split {split!r} has no clips; exclude it with splits=..., or correct the list of clips"
         return
     where = f"in split {split!r}"
-    repeated = [id for id, count in Counter(clip.id for clip in clips).items() if count > 1]
-    if repeated:
-        first = next(clip for clip in clips if clip.id == repeated[0])
-        yield f"{where}, clip id {first.id!r} occurs twice ({len(repeated)} such ids); give each clip its own id"
+    ids = ids_of(clips)
+    if len(set(ids)) < len(ids):
+        repeated = [id for id, count in Counter(ids).items() if count > 1]
+        yield f"{where}, clip id {repeated[0]!r} occurs twice ({len(repeated)} such ids); give each clip its own id"
     unknown = list(_unknown_labels(task, split, clips))
     yield from unknown
-    others = sorted({len(clip.labels) for clip in clips} - {1}) if task.kind == "multi-class" else []
+    sizes = [len(labels) for labels in labels_of(clips)]
+    others = sorted(set(sizes) - {1}) if task.kind == "multi-class" else []
     for count in others:
-        wrong = [clip for clip in clips if len(clip.labels) == count]
+        wrong = [clips[number] for number, size in enumerate(sizes) if size == count]
         yield (
             f"{where}, {count} labels were found for {name_clips(wrong)}, but a clip of a multi-class task has exactly "
             "one; correct the labels, or declare the task multi-label"
@@ -177,9 +181,9 @@ def _problems_of_split(task: Task, split: str, clips: Sequence[Clip]) -> Iterato
 def _unknown_labels(task: Task, split: str, clips: Sequence[Clip]) -> Iterator[str]:
     """Labels of clips and events that are no classes."""
     classes, owners = set(task.classes), dict[str, list[Clip]]()
-    for clip in clips:
-        for label in {*clip.labels, *(event.label for event in clip.events)} - classes:
-            owners.setdefault(label, []).append(clip)
+    for number, (labels, events) in enumerate(zip(labels_of(clips), events_of(clips), strict=True)):
+        for label in {*labels, *(event.label for event in events)} - classes:
+            owners.setdefault(label, []).append(clips[number])
     for label, of_label in sorted(owners.items()):
         hint = closest(label, task.classes)
         suggestion = f"; did you mean {hint!r}?" if hint else ""
@@ -193,7 +197,7 @@ def _unmeasurable(task: Task, split: str, clips: Sequence[Clip]) -> Iterator[str
     """Why nothing can be learnt on the train split, or measured on another one."""
     if split not in ("train", *_MEASURED):
         return
-    present = {label for clip in clips for label in clip.labels}
+    present = set(chain.from_iterable(labels_of(clips)))
     if not present:
         yield f"no clip of split {split!r} has a label; {len(clips)} clips without one cannot be learnt or measured"
     elif split == "train" and task.kind == "multi-class" and len(present) < 2:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 from otoscope.datasets.base import Dataset
 from otoscope.datasets.checks import name_some
+from otoscope.datasets.column import labels_of
 from otoscope.datasets.shared import same_audio
 from otoscope.types import HELD_OUT, Clip, Task
 from otoscope.warning import warn
@@ -54,9 +56,9 @@ def doubts(task: Task, clips: Mapping[str, Sequence[Clip]], contents: Mapping[st
 def _untrained_classes(task: Task, clips: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
     if "train" not in clips:
         return
-    trained = {label for clip in clips["train"] for label in clip.labels}
+    trained = set(chain.from_iterable(labels_of(clips["train"])))
     for split in ("validation", HELD_OUT):
-        counts = Counter(label for clip in clips.get(split, ()) for label in clip.labels)
+        counts = Counter(chain.from_iterable(labels_of(clips.get(split, ()))))
         missing = [label for label in task.classes if label in counts and label not in trained]
         if missing:
             named = [f"{label!r} ({counts[label]} clip{'s' * (counts[label] > 1)})" for label in missing]

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from otoscope.datasets._content import bound_audio
 from otoscope.datasets._file_digests import FileDigests
+from otoscope.datasets.column import ids_of
 from otoscope.types import Clip
 
 
@@ -54,16 +55,29 @@ def same_audio(
     """
     if contents is not None and not contents:  # no audio occurs several times
         return []
-    members = [(split, clip) for split, of_split in clips.items() for clip in of_split]
     if contents is None:
+        members = [(split, clip) for split, of_split in clips.items() for clip in of_split]
         digests = _file_contents([clip for _, clip in members])
     else:
-        digests = [contents.get(clip.id) for _, clip in members]
+        members, digests = _known_contents(clips, contents)
     groups: dict[str, list[tuple[str, Clip]]] = {}
     for member, digest in zip(members, digests, strict=True):
         if digest is not None:
             groups.setdefault(digest, []).append(member)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _known_contents(
+    clips: Mapping[str, Sequence[Clip]], contents: Mapping[str, str]
+) -> tuple[list[tuple[str, Clip]], list[str | None]]:
+    """The clips that have a content, each with its split, and their contents."""
+    members, digests = list[tuple[str, Clip]](), list[str | None]()
+    for split, of_split in clips.items():
+        for number, id in enumerate(ids_of(of_split)):
+            if id in contents:
+                members.append((split, of_split[number]))
+                digests.append(contents[id])
+    return members, digests
 
 
 def _file_contents(clips: Sequence[Clip]) -> list[str | None]:

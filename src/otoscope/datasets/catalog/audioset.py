@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +11,16 @@ from pathlib import Path
 from otoscope.datasets.base import register
 from otoscope.datasets.catalog._declaration import Declaration
 from otoscope.datasets.catalog._named import NamedDataset, shipped
-from otoscope.datasets.sources import AudioFile, Column, Rows, list_audio, list_parquet, read_table
+from otoscope.datasets.sources import (
+    AudioFile,
+    AudioFiles,
+    AudioTable,
+    Column,
+    Rows,
+    list_audio,
+    list_parquet,
+    read_table,
+)
 from otoscope.datasets.sources.audio import Audio
 
 AUDIOSET_CLASSES: dict[str, str] = shipped("audioset")
@@ -48,23 +59,37 @@ class _AudioSet(NamedDataset):
             ids += videos
             labels += map(known.__getitem__, mids)
             splits += [split] * len(videos)
-        audio_of_video, folder = self._audio_of_video, self.folder
-        audio: Column[Audio] = Column(len(ids), lambda row: audio_of_video.get(ids[row]) or _expected(folder, ids[row]))
-        return Rows(ids, audio, labels, splits)
+        return Rows(ids, self._place(ids), labels, splits)
 
     @cached_property
     def missing_rows(self) -> list[int]:
         """The numbers of the segments without audio."""
-        return [number for number, id in enumerate(self.listed.ids) if id not in self._audio_of_video]
+        return [number for number, id in enumerate(self.listed.ids) if id not in self._present]
+
+    def _place(self, ids: Sequence[str]) -> Sequence[Audio]:
+        """The audio of each video: a file in `folder`, or a cell of a Parquet file."""
+        if self._packed is None:
+            return AudioFiles(self.folder, [self._present.get(id) or f"audio/{id}.wav" for id in ids])
+        cells, missing = self._packed.audio, self.folder / "audio"
+        rows = {video: row for row, video in enumerate(self._packed.table["video_id"])}
+
+        def cell(row: int) -> Audio:
+            return cells[rows[ids[row]]] if ids[row] in rows else AudioFile(missing / f"{ids[row]}.wav")
+
+        return Column(len(ids), cell)
 
     @cached_property
-    def _audio_of_video(self) -> dict[str, Audio]:
-        """The audio of each video that is on this machine."""
+    def _packed(self) -> AudioTable | None:
+        """The Parquet files with audio; None for a copy in audio files."""
         packed = sorted(self.folder.rglob("*.parquet"))
-        if packed:
-            rows = list_parquet(packed, "audio")
-            return dict(zip(rows.table["video_id"], rows.audio, strict=True))
-        return {video_id(Path(name).stem): AudioFile(self.folder / name) for name in list_audio(self.folder)}
+        return list_parquet(packed, "audio") if packed else None
+
+    @cached_property
+    def _present(self) -> dict[str, str]:
+        """The file of each video that is on this machine, relative to `folder`; "" for one in a Parquet file."""
+        if self._packed is not None:
+            return dict.fromkeys(self._packed.table["video_id"], "")
+        return {video_id(os.path.splitext(name.rpartition("/")[2])[0]): name for name in list_audio(self.folder)}
 
 
 def video_id(stem: str) -> str:
@@ -76,10 +101,6 @@ def video_id(stem: str) -> str:
     if len(stem) > 11 and stem[0] == "Y" and stem[12:13] in ("", "_", "."):
         return stem[1:12]
     return stem[:11]
-
-
-def _expected(folder: Path, video: str) -> AudioFile:
-    return AudioFile(folder / "audio" / f"{video}.wav")
 
 
 def _labels(table: Path, text: str) -> tuple[str, ...]:

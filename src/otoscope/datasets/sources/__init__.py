@@ -39,9 +39,9 @@ Public data sets are in `otoscope.datasets.catalog`, with their official layout 
 `FileDataset` does the same for the files of a user, whose layout it recognises (`otoscope.datasets.sources.layouts`).
 """
 
+from otoscope.datasets.column import Column
 from otoscope.datasets.sources.audio import Audio, AudioFile, AudioFiles, ParquetCell, TarMember
 from otoscope.datasets.sources.cards import read_card
-from otoscope.datasets.sources.column import Column
 from otoscope.datasets.sources.dataset import RowDataset
 from otoscope.datasets.sources.files import FileDataset
 from otoscope.datasets.sources.folder import MatchedFiles, find_audio, list_audio

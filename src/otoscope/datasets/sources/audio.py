@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from otoscope.audio import Wave
 from otoscope.audio.decode import Source, decode, file_rate
 from otoscope.audio.part import decode_part
+from otoscope.datasets.column import Column, taken
 from otoscope.datasets.sources.cells import cell_bytes
-from otoscope.datasets.sources.column import Column
 
 
 class _NamedBytes(io.BytesIO):
@@ -99,12 +100,12 @@ Audio = AudioFile | TarMember | ParquetCell
 
 
 class AudioFiles(Column[Audio]):
-    """A column of audio files in one folder.
+    """A column of audio files in one folder. The place of a file is made when it is read.
 
     Parameters
     ----------
     folder : the folder.
-    names : paths of the files relative to the folder.
+    names : paths of the files relative to the folder; absolute paths are kept.
 
     Examples
     --------
@@ -113,8 +114,46 @@ class AudioFiles(Column[Audio]):
     """
 
     def __init__(self, folder: str | os.PathLike[str], names: Sequence[str]) -> None:
-        root = Path(folder)
-        super().__init__(len(names), lambda row: AudioFile(root / names[row]))
+        self.folder, self.names = Path(folder), names
+        super().__init__(len(names), lambda row: AudioFile(self.folder / names[row]))
+
+    def take(self, index: npt.NDArray[np.int64]) -> AudioFiles:
+        """Select rows, as `otoscope.datasets.column.taken`."""
+        return AudioFiles(self.folder, taken(self.names, index))
+
+    @property
+    def paths(self) -> Column[str]:
+        """The path of each file as text, without a `Path` for each of them."""
+        start, folder, names = os.fspath(self.folder / "-")[:-1], self.folder, self.names
+
+        def path(row: int) -> str:
+            name = names[row]
+            text = start + name
+            return text if name[:1] != "/" and "//" not in text and "/." not in text else os.fspath(folder / name)
+
+        return Column(len(names), path)
+
+
+def places(audio: Sequence[Audio]) -> Column[Hashable]:
+    """A value for each place of audio that is equal for equal places: the path of a file as text, or the place.
+
+    Parameters
+    ----------
+    audio : a column of places.
+
+    Examples
+    --------
+    >>> list(places(AudioFiles("birds", ["a.wav", "./a.wav"]))), *places([AudioFile(Path("birds/a.wav"))])
+    (['birds/a.wav', 'birds/a.wav'], 'birds/a.wav')
+    """
+    if isinstance(audio, AudioFiles):
+        return Column(len(audio), audio.paths.__getitem__)
+
+    def place(row: int) -> Hashable:
+        file = audio[row]
+        return os.fspath(file.path) if isinstance(file, AudioFile) else file
+
+    return Column(len(audio), place)
 
 
 def open_audio(path: Path, *place: Any) -> Source:

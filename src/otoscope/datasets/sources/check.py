@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 
 from otoscope.datasets.checks import name_some
-from otoscope.datasets.sources.audio import Audio
+from otoscope.datasets.sources.audio import places
 from otoscope.datasets.sources.description import Description, describe
 from otoscope.datasets.sources.files import FileDataset
 from otoscope.datasets.sources.rows import Rows
@@ -40,18 +40,18 @@ def duplicates(rows: Rows, report: AudioScan) -> Iterator[str]:
     report : the scan of their audio; nothing is compared where it decoded none.
     """
     contents, ids_by_content = report.contents or {}, dict[str, list[str]]()
-    for audio, id in _first_clips(rows, contents).items():
-        ids_by_content.setdefault(contents[audio], []).append(id)
+    for place, id in _first_clips(rows, contents).items():
+        ids_by_content.setdefault(contents[place], []).append(id)
     equal = list(ids_by_content.values())
     if equal:
         pairs = name_some([" = ".join(ids[:2]) for ids in equal])
         yield f"{sum(map(len, equal)):,} clips have the audio of another one: {pairs}"
 
 
-def _first_clips(rows: Rows, contents: Mapping[Audio, str]) -> dict[Audio, str]:
-    """The first clip of each place of audio that occurs elsewhere too."""
-    places: dict[Audio, str] = {}
-    for id, audio in zip(rows.ids, rows.audio, strict=True) if contents else ():
-        if audio in contents:
-            places.setdefault(audio, id)
-    return places
+def _first_clips(rows: Rows, contents: Mapping[Hashable, str]) -> dict[Hashable, str]:
+    """The first clip of each place of audio whose samples occur elsewhere too."""
+    first: dict[Hashable, str] = {}
+    for id, place in zip(rows.ids, places(rows.audio), strict=True) if contents else ():
+        if place in contents:
+            first.setdefault(place, id)
+    return first

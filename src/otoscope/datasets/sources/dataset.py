@@ -9,10 +9,11 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from otoscope.datasets.base import Dataset
+from otoscope.datasets.column import ClipColumn, taken
 from otoscope.datasets.sources.audio import AudioFile, bind_audio
-from otoscope.datasets.sources.column import Column
 from otoscope.datasets.sources.length import Length, apply_length
 from otoscope.datasets.sources.remarks import in_no_split, shared_groups
 from otoscope.datasets.sources.rows import Rows
@@ -129,13 +130,26 @@ class RowDataset(Dataset):
         """Return the clips of one split in the order of the rows, as `Dataset.clips`."""
         if split not in self.splits:
             raise ValueError(f"{self.name}: {unknown('split', split, self.splits)}")
-        index = np.flatnonzero(np.asarray(self._split_of) == split)
-        return Column(len(index), lambda row: self._clip(int(index[row]), split))
+        index, rows = self._numbers[split], self.rows
+        nothing: list[tuple[Any, ...]] = [()] * len(rows)
+        return ClipColumn(
+            lambda row: self._clip(int(index[row]), split),
+            ids=taken(rows.ids, index),
+            labels=taken(rows.labels or nothing, index),
+            events=taken(rows.events or nothing, index),
+        )
 
     @cached_property
     def _split_of(self) -> list[str]:
         """The split of each row; "" for rows of no split."""
         return assign_splits(self.rows, self.task.classes, fold=self.fold, cut=self.cut, names=self.split_roles)
+
+    @cached_property
+    def _numbers(self) -> dict[str, npt.NDArray[np.int64]]:
+        """The numbers of the rows of each split."""
+        place = {split: number for number, split in enumerate(self.splits)}
+        parts = np.fromiter((place.get(split, -1) for split in self._split_of), dtype=np.int8, count=len(self.rows))
+        return {split: np.flatnonzero(parts == number) for split, number in place.items()}
 
     def _clip(self, number: int, split: str) -> Clip:
         row = self.rows[number]

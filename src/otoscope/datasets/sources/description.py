@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from otoscope.datasets.checks import checked_clips, name_some
 from otoscope.datasets.doubts import doubts
 from otoscope.datasets.sources.files import FileDataset
+from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.scan import AudioScan, scan_audio
 from otoscope.datasets.sources.settings import UnusableAudioError
 from otoscope.types import Task
 
 _SHOWN = 12
 """Number of classes that are listed."""
+_MANY = 10_000
+"""Number of clips from which `announcement` says what is listed."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,27 @@ def describe(dataset: FileDataset, *, audio: bool = True, named: int | None = 3)
     except (ValueError, OSError) as error:
         problems.append(str(error))
     return Description(facts, problems)
+
+
+def announcement(rows: Rows, *, audio: bool) -> str:
+    """Say what a large source lists, before all its audio is read; "" for fewer than 10,000 clips.
+
+    Parameters
+    ----------
+    rows : the clips of the source.
+    audio : whether their audio is decoded.
+    """
+    if len(rows) < _MANY:
+        return ""
+    labels = len({label for several in set(rows.labels or ()) for label in several})
+    parts, what = (rows.splits, "split") if rows.splits is not None else (rows.folds, "fold")
+    counts = [f"{what} {name or '(none)'} {count:,}" for name, count in sorted(Counter(parts or ()).items())]
+    reading = "all audio is decoded" if audio else "the headers of all audio are read"
+    other = "; --no-audio reads only headers" if audio else ""
+    return (
+        f"listed   {'; '.join([f'{len(rows):,} clips with {labels:,} labels', *counts[:_SHOWN]])}\n"
+        f"reading  {reading} now, once until a file changes{other}"
+    )
 
 
 def _missing(dataset: FileDataset) -> list[str]:

@@ -22,7 +22,7 @@ from otoscope.datasets.sources.manifests import manifests
 from otoscope.datasets.sources.patterns import read_names
 from otoscope.datasets.sources.remarks import cut_events
 from otoscope.datasets.sources.rows import Rows
-from otoscope.datasets.sources.scan import AudioScan, scan_audio
+from otoscope.datasets.sources.scan import AudioScan, contents_of_rows, scan_audio
 from otoscope.datasets.sources.settings import Listing, Settings, UnusableAudioError, unknown_option
 from otoscope.datasets.sources.splits import fold_names, plain_fold
 from otoscope.datasets.sources.tables import read_table
@@ -166,14 +166,7 @@ default.
     @cached_property
     def audio_contents(self) -> Mapping[str, str] | None:
         """As `Dataset.audio_contents`; clips that are the same part of equal audio have one digest."""
-        contents, rows = self.audio_scan.contents, self.rows
-        if contents is None:
-            return None
-        if not contents:
-            return {}
-        starts, ends = rows.starts or [0.0] * len(rows), rows.ends or [None] * len(rows)
-        places = zip(rows.ids, rows.audio, starts, ends, strict=True)
-        return {id: f"{contents[audio]} {start} {end}" for id, audio, start, end in places if audio in contents}
+        return contents_of_rows(self.rows, self.audio_scan)
 
     @cached_property
     def audio_scan(self) -> AudioScan:

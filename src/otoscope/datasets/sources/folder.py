@@ -119,7 +119,7 @@ class MatchedFiles:
     @property
     def missing(self) -> list[int]:
         """The rows whose file is missing."""
-        return [row for row, name in enumerate(self.names) if not name]
+        return [row for row, name in enumerate(self.names) if not name] if "" in self.names else []
 
 
 def find_audio(names: Sequence[str], folder: Path) -> MatchedFiles:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Sequence
+from typing import Any, NamedTuple
 
 from otoscope.datasets.sources.audio import Audio
 from otoscope.datasets.sources.columns import Columns, find_columns
@@ -18,8 +18,24 @@ from otoscope.datasets.sources.times import plain_name
 from otoscope.datasets.sources.unused import doubtful_columns, unused_columns, unused_text
 from otoscope.types import Event
 
-Place = Callable[[Sequence[str]], tuple[Sequence[Audio | None], list[str]]]
-"""Returns the audio of each name, None where it is missing, and sentences about what was corrected."""
+
+class Placed(NamedTuple):
+    """Where the audio of each line of a table is.
+
+    Parameters
+    ----------
+    audio : the audio of each line; anything for a line without it.
+    missing : numbers of the lines whose audio is missing.
+    notes : sentences about what was corrected.
+    """
+
+    audio: Sequence[Audio]
+    missing: Container[int] = ()
+    notes: Sequence[str] = ()
+
+
+Place = Callable[[Sequence[str]], Placed]
+"""Finds the audio of each name."""
 
 
 def rows_of_table(table: Table, settings: Settings, layout: str, place: Place | Sequence[Audio]) -> Listing:
@@ -51,13 +67,10 @@ def rows_of_table(table: Table, settings: Settings, layout: str, place: Place | 
             "Say which one it is: --dataset-option label=NAME"
         )
     names = _paths(table, columns) if columns.path else [str(number) for number in range(len(table))]
-    if callable(place):
-        audio, notes = place(names)
-    else:
-        audio, notes = place, []
-    lines = _Lines(table, columns, settings, names, audio)
+    placed = place(names) if callable(place) else Placed(place)
+    lines = _Lines(table, columns, settings, names, placed)
     rows = lines.events() if columns.events else lines.clips()
-    notes = [*lines.notes, *notes, *lines.counted()]
+    notes = [*lines.notes, *placed.notes, *lines.counted()]
     return Listing(
         layout,
         rows,
@@ -79,9 +92,10 @@ class _Lines:
         columns: Columns,
         settings: Settings,
         names: Sequence[str],
-        audio: Sequence[Audio | None],
+        placed: Placed,
     ) -> None:
-        self.table, self.columns, self.names, self.audio = table, columns, names, audio
+        self.table, self.columns, self.names = table, columns, names
+        self.audio, self._absent = placed.audio, placed.missing
         self._cropped = settings.crop is not None
         self.missing: list[str] = []
         self.problems: list[str] = []
@@ -116,7 +130,7 @@ class _Lines:
             kept, labels = self._merged(starts, ends)
         rows = Rows(
             ids=self.names,
-            audio=self.audio,  # type: ignore[arg-type]
+            audio=self.audio,
             labels=labels,
             splits=self.splits,
             folds=self.folds,
@@ -147,7 +161,7 @@ class _Lines:
         self._repeated = sum(map(len, events)) - sum(map(len, unique))
         rows = Rows(
             ids=self.names,
-            audio=self.audio,  # type: ignore[arg-type]
+            audio=self.audio,
             splits=self.splits,
             folds=self.folds,
             groups=self.groups,
@@ -168,13 +182,13 @@ class _Lines:
         except ValueError as error:
             raise ValueError(f"{self.table.path}, row {line + 1}: {error}") from error
 
-    def _present(self, lines: Sequence[int]) -> list[int]:
+    def _present(self, lines: Sequence[int]) -> Sequence[int]:
         """The lines whose audio was found."""
         self.listed += len(lines)
-        kept = [line for line in lines if self.audio[line] is not None]
-        if len(kept) < len(lines):
-            self.missing += [self.names[line] for line in lines if self.audio[line] is None]
-        return kept
+        if not self._absent:
+            return lines
+        self.missing += [self.names[line] for line in lines if line in self._absent]
+        return [line for line in lines if line not in self._absent]
 
     def _join(self, before: int, line: int) -> None:
         """Give the first line of a clip the groups of a later one; raise `ValueError` for another split or fold."""
@@ -189,7 +203,7 @@ class _Lines:
 
     def _merged(
         self, starts: Sequence[float] | None, ends: Sequence[float | None] | None
-    ) -> tuple[list[int], list[tuple[str, ...]]]:
+    ) -> tuple[Sequence[int], list[tuple[str, ...]]]:
         """The first line of each part of an audio file, and the labels of all lines of this part."""
         first: dict[Any, int] = {}
         labels = list(self.labels)

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from otoscope.datasets.sources import annotation_files, class_folders, hear, packed
-from otoscope.datasets.sources.audio import Audio, AudioFile
+from otoscope.datasets.sources.audio import AudioFiles
 from otoscope.datasets.sources.complete import expect_all, missing_shards
 from otoscope.datasets.sources.folder import below_system_folder, find_audio, list_audio
-from otoscope.datasets.sources.from_table import rows_of_table
+from otoscope.datasets.sources.from_table import Placed, rows_of_table
 from otoscope.datasets.sources.parquet import has_audio
 from otoscope.datasets.sources.settings import Listing, Settings, UnrecognisedError
 from otoscope.datasets.sources.splits import is_split_name
@@ -70,14 +70,13 @@ def read_tables(paths: Sequence[Path], settings: Settings, audio: Path | None = 
 
     ambiguous: list[str] = []
 
-    def place(names: Sequence[str]) -> tuple[Sequence[Audio | None], list[str]]:
+    def place(names: Sequence[str]) -> Placed:
         matched = find_audio(names, folder)
         ambiguous.extend(matched.ambiguous)
-        files = [AudioFile(folder / name) if name else None for name in matched.names]
         notes = (
             [f"{matched.changed} of {len(names)} names were completed to files in {folder}"] if matched.changed else []
         )
-        return files, notes
+        return Placed(AudioFiles(folder, matched.names), frozenset(matched.missing), notes)
 
     kind = "event table" if len(paths) == 1 else f"{len(paths)} tables"
     listing = rows_of_table(table, settings, "table", place)

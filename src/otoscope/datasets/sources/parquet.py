@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from otoscope.datasets.column import Column
 from otoscope.datasets.sources.audio import Audio, ParquetCell
 from otoscope.datasets.sources.cells import contains_bytes, open_parquet, read_arrow, row_count
-from otoscope.datasets.sources.column import Column
 from otoscope.datasets.sources.tables import Table, cell_text
 
 

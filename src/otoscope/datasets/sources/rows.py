@@ -9,8 +9,8 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from otoscope.datasets.column import taken
 from otoscope.datasets.sources.audio import Audio
-from otoscope.datasets.sources.column import taken
 from otoscope.types import Event
 
 

@@ -5,48 +5,23 @@ The result of each audio file is kept in the cache folder of the user, until the
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from otoscope.audio.decode import AudioError, Source, decode, decoded_files, open_sound
-from otoscope.audio.faults import FAULTS, find_faults
-from otoscope.audio.part import SoundInfo, sound_info
-from otoscope.audio.sample_digest import SampleDigest
-from otoscope.datasets._file_digests import FileDigests
+from otoscope.audio.faults import FAULTS
+from otoscope.audio.part import SoundInfo
 from otoscope.datasets.checks import name_some
-from otoscope.datasets.sources.audio import Audio, AudioFile, open_audio
+from otoscope.datasets.sources.audio import places
+from otoscope.datasets.sources.checking import check_all
+from otoscope.datasets.sources.file_check import FileCheck
 from otoscope.datasets.sources.rows import Rows
-from otoscope.types import Wave
 
 _NAMED = 3
-_LONG = 600.0
-"""Duration in seconds from which a file is decoded in blocks and never as a whole."""
-
-
-class FileCheck(NamedTuple):
-    """The result of the check of one audio file.
-
-    Parameters
-    ----------
-    info : SoundInfo or None. Its header; None if the audio cannot be used.
-    faults : sequence of str. Names of its faults (`otoscope.audio.faults`). Of a file of ten minutes or more, they are
-        those of any block, and "silent" only if all blocks are silent.
-    reason : str. Why the audio cannot be used; "" if it can.
-    content : str. The digest of its decoded samples (`SampleDigest`); "" if they were not decoded.
-    """
-
-    info: SoundInfo | None
-    faults: Sequence[str]
-    reason: str
-    content: str = ""
+_WAIT = 5.0
+"""Seconds after which a bar shows how much audio was read."""
 
 
 @dataclass
@@ -60,8 +35,8 @@ class AudioScan:
     unusable : why the audio of a row cannot be used, by its id.
     faulty : ids of rows in files with a fault, by its name (`otoscope.audio.faults`).
     ending : duration of the audio in seconds of each row with an event that ends after it, by the id of the row.
-    contents : the digest of the decoded samples of audio that occurs at several places, by its place; None where files
-        were not decoded.
+    contents : the digest of the decoded samples of audio that occurs at several places, by its place (`places`); None
+        where files were not decoded.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -71,7 +46,7 @@ class AudioScan:
     unusable: dict[str, str] = field(default_factory=dict)
     faulty: dict[str, list[str]] = field(default_factory=dict)
     ending: dict[str, float] = field(default_factory=dict)
-    contents: Mapping[Audio, str] | None = None
+    contents: Mapping[Hashable, str] | None = None
 
     def problems(self, *, named: int | None = _NAMED) -> list[str]:
         """Sentences that name clips with a problem.
@@ -92,7 +67,7 @@ class AudioScan:
 
 
 def scan_audio(rows: Rows, *, decoded: bool = True) -> AudioScan:
-    """Check the audio of rows; each file is read once.
+    """Check the audio of rows; each file is read once. A bar on a terminal shows the progress where this takes long.
 
     Parameters
     ----------
@@ -103,113 +78,78 @@ def scan_audio(rows: Rows, *, decoded: bool = True) -> AudioScan:
     -------
     AudioScan.
     """
-    first: dict[Audio, list[int]] = {}
-    for number, audio in enumerate(rows.audio):
-        first.setdefault(audio, []).append(number)
-    report, kept = AudioScan(), _KeptChecks()
+    from tqdm import tqdm
 
-    def check(audio: Audio) -> FileCheck:
-        if not decoded or not isinstance(audio, AudioFile):
-            return check_audio(audio, decoded=decoded)
-        try:
-            info, faults, reason, content = json.loads(kept.digest(audio.path))
-        except OSError as error:
-            return FileCheck(None, (), str(error))
-        return FileCheck(None if info is None else SoundInfo(*info), faults, reason, content)
-
-    places: dict[str, list[Audio]] = {}
-    with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
-        for (audio, numbers), result in zip(first.items(), pool.map(check, first), strict=True):
-            _add(report, rows, numbers, result)
-            if result.content:
-                places.setdefault(result.content, []).append(audio)
-    kept.save()
-    if decoded:
-        report.contents = {audio: content for content, same in places.items() if len(same) > 1 for audio in same}
-    return report
+    found, name = _Found(rows), "decoding audio" if decoded else "reading headers"
+    with tqdm(total=len(rows), desc=name, unit="clip", disable=None, leave=False, delay=_WAIT) as bar:
+        for numbers, check in check_all(rows.audio, decoded=decoded):
+            found.add(numbers, check)
+            bar.update(len(numbers))
+    return found.report(decoded=decoded)
 
 
-class _KeptChecks(FileDigests):
-    """Checks of audio files in place of their digests."""
+class _Found:
+    """What the checks found out, by the numbers of rows: few bytes for each file without a fault."""
 
-    kind = "audio-4"  # another number when the check changes
+    def __init__(self, rows: Rows) -> None:
+        self.rows, self.longest = rows, 0.0
+        self.samples = np.full(len(rows), -1, dtype=np.int64)
+        self.rates, self.channels = np.zeros(len(rows), dtype=np.int32), np.zeros(len(rows), dtype=np.int32)
+        self.contents = np.zeros((len(rows), 2), dtype=np.uint64)
+        self.several: dict[int, list[int]] = {}
+        self.unusable: dict[int, str] = {}
+        self.faulty: dict[str, list[int]] = {}
+        self.ending: dict[int, float] = {}
 
-    def compute(self, file: Path) -> str:
-        return json.dumps(check_audio(AudioFile(file), decoded=True))
+    def add(self, numbers: list[int], check: FileCheck) -> None:
+        """Add one file and its rows."""
+        if check.info is None:
+            self.unusable |= dict.fromkeys(numbers, check.reason)
+            return
+        first, info = numbers[0], check.info
+        self.samples[first], self.rates[first], self.channels[first] = info.samples, info.rate, info.channels
+        if check.content:
+            self.contents[first] = int(check.content[:16], 16), int(check.content[16:], 16)
+        for fault in check.faults:
+            self.faulty.setdefault(fault, []).extend(numbers)
+        if (events := self.rows.events) is not None:
+            late = [n for n in numbers if any(event.offset > info.seconds for event in events[n])]
+            self.ending |= dict.fromkeys(late, info.seconds)
+        for number, start, end in _spans(self.rows, numbers, info):
+            if start >= info.seconds or end > info.seconds + 0.1 or end <= start:
+                reason = f"the part from {start:g} s to {end:g} s is not in the file, which lasts {info.seconds:g} s"
+                self.unusable[number] = reason
+            else:
+                self.longest = max(self.longest, end - start)
 
+    def report(self, *, decoded: bool) -> AudioScan:
+        """What was found out, in the order of the rows."""
+        ids, read = self.rows.ids, np.flatnonzero(self.samples >= 0)
+        rates = self.rates[read]
+        return AudioScan(
+            seconds=(self.samples[read] / rates).tolist(),
+            rates=rates.tolist(),
+            channels=self.channels[read].tolist(),
+            longest=self.longest,
+            unusable={ids[number]: reason for number, reason in sorted(self.unusable.items())},
+            faulty={fault: [ids[number] for number in sorted(numbers)] for fault, numbers in self.faulty.items()},
+            ending={ids[number]: seconds for number, seconds in sorted(self.ending.items())},
+            contents=self._equal() if decoded else None,
+        )
 
-def check_audio(audio: Audio, *, decoded: bool) -> FileCheck:
-    """Check one audio file.
-
-    Parameters
-    ----------
-    audio : where it is.
-    decoded : whether it is decoded.
-    """
-    try:
-        source = open_audio(*audio.where)
-        info = sound_info(source)
-        if not info.samples:
-            return FileCheck(None, (), "the file has no samples; remove it")
-        if not decoded:
-            return FileCheck(info, (), "")
-        source = open_audio(*audio.where)
-        faults, content = _read_blocks(source, info) if info.seconds > _LONG else _read_whole(source)
-    except (AudioError, OSError, ValueError) as error:
-        return FileCheck(None, (), str(error))
-    return FileCheck(info, faults, "", content)
-
-
-def _read_whole(source: Source) -> tuple[list[str], str]:
-    """The faults and the digest of a file; raises `AudioError` if it is damaged or has samples that are not finite."""
-    with decoded_files() as files:
-        wave, rate = decode(source)
-    _expect_finite(source, wave)
-    digest = SampleDigest(rate)
-    digest.add(wave)
-    return find_faults(wave, antiphase=any(file.cancelled for file in files)), digest.text
-
-
-def _read_blocks(source: Source, info: SoundInfo) -> tuple[list[str], str]:
-    """As `_read_whole`, of a long file, which is decoded in blocks; raises `AudioError` if it is truncated."""
-    samples, blocks, digest = 0, list[list[str]](), SampleDigest(info.rate)
-    with open_sound(source) as file:
-        while len(block := file.read(1 << 20, dtype="float32", always_2d=True)):
-            samples += len(block)
-            _expect_finite(source, block)
-            blocks.append(find_faults(mono := block.mean(1)))
-            digest.add(mono)
-    if samples < info.samples - 0.1 * info.rate:
-        raise AudioError(f"{source} is truncated: {info.samples:,} samples are declared and {samples:,} were decoded")
-    times = Counter(fault for faults in blocks for fault in faults)
-    return [fault for fault in FAULTS if times[fault] >= (len(blocks) if fault == "silent" else 1)], digest.text
-
-
-def _expect_finite(source: Source, samples: Wave) -> None:
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{source} contains NaN or infinite samples; repair or remove the file")
-
-
-def _add(report: AudioScan, rows: Rows, numbers: list[int], result: FileCheck) -> None:
-    """Add one file and its rows to the report."""
-    ids = [rows.ids[number] for number in numbers]
-    if result.info is None:
-        report.unusable |= dict.fromkeys(ids, result.reason)
-        return
-    report.seconds.append(result.info.seconds)
-    report.rates.append(result.info.rate)
-    report.channels.append(result.info.channels)
-    for fault in result.faults:
-        report.faulty.setdefault(fault, []).extend(ids)
-    if rows.events is not None:
-        late = [n for n in numbers if any(event.offset > result.info.seconds for event in rows.events[n])]
-        report.ending |= {rows.ids[number]: result.info.seconds for number in late}
-    for number, start, end in _spans(rows, numbers, result.info):
-        if start >= result.info.seconds or end > result.info.seconds + 0.1 or end <= start:
-            reason = f"the part from {start:g} s to {end:g} s is not in the file, which lasts {result.info.seconds:g} s"
-            report.unusable[rows.ids[number]] = reason
-        else:
-            report.longest = max(report.longest, end - start)
+    def _equal(self) -> dict[Hashable, str]:
+        """The digest of the samples of each place of audio whose samples occur at several places."""
+        decoded = np.flatnonzero(self.contents.any(axis=1))
+        order = decoded[np.lexsort(self.contents[decoded].T)]
+        equal = (self.contents[order[1:]] == self.contents[order[:-1]]).all(axis=1)
+        member = np.zeros(len(order), dtype=np.bool_)
+        member[1:] |= equal
+        member[:-1] |= equal
+        where = places(self.rows.audio)
+        return {
+            where[number]: f"{self.contents[number, 0]:016x}{self.contents[number, 1]:016x}"
+            for number in sorted(order[member].tolist())
+        }
 
 
 def _spans(rows: Rows, numbers: list[int], info: SoundInfo) -> Iterator[tuple[int, float, float]]:
@@ -218,3 +158,25 @@ def _spans(rows: Rows, numbers: list[int], info: SoundInfo) -> Iterator[tuple[in
         start = rows.starts[number] if rows.starts is not None else 0.0
         end = rows.ends[number] if rows.ends is not None else None
         yield number, start, info.seconds if end is None else end
+
+
+def contents_of_rows(rows: Rows, scan: AudioScan) -> dict[str, str] | None:
+    """The digest of the audio of each row that occurs several times, as `Dataset.audio_contents`.
+
+    Parameters
+    ----------
+    rows : the rows. Rows that are the same part of equal audio have one digest.
+    scan : the scan of their audio, or of that of the rows from which they were cut.
+
+    Returns
+    -------
+    Digests by id; None where no audio was decoded.
+    """
+    contents = scan.contents
+    if contents is None:
+        return None
+    if not contents:
+        return {}
+    starts, ends = rows.starts or [0.0] * len(rows), rows.ends or [None] * len(rows)
+    parts = zip(rows.ids, places(rows.audio), starts, ends, strict=True)
+    return {id: f"{contents[place]} {start} {end}" for id, place, start, end in parts if place in contents}
