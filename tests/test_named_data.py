@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 
 import helpers_sources
 from helpers_catalog import write_miniature
@@ -20,6 +21,7 @@ from helpers_server import Served, serve
 from otoscope import datasets
 from otoscope.cli import main
 from otoscope.datasets.catalog import Download, NamedDataset, check_copy, download
+from otoscope.datasets.checks import DataError, checked_clips
 from otoscope.datasets.sources.manifests import manifests
 from otoscope.report.coverage import coverage_text
 from otoscope.results import Coverage
@@ -100,6 +102,50 @@ def test_missing_damaged_and_equal_files_are_found(tmp_path: Path, capsys: pytes
     assert main(["data", "check", "urbansound8k", "--root", str(tmp_path), "--missing", str(file)]) == 1
     assert file.read_text() == "10-0-0-0\n"
     assert "what looks wrong:" in capsys.readouterr().out
+
+
+def test_a_check_of_splits_goes_on_beside_bad_audio(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_miniature("fsd50k", tmp_path) / "FSD50K"
+    (folder / "FSD50K.dev_audio" / "0.wav").write_bytes(b"no audio")
+    wave, rate = soundfile.read(folder / "FSD50K.dev_audio" / "1.wav", dtype="int16")
+    copy = folder / "FSD50K.eval_audio" / "5.wav"
+    soundfile.write(copy, wave, rate, format="FLAC")  # another container under the official name
+    assert main(["data", "check", "fsd50k", "--root", str(tmp_path)]) == 1
+    text = capsys.readouterr().out
+    assert "'0': cannot decode" in text
+    assert "the audio of 1 clips is in several splits: '5' (test) = '1' (train)" in text
+    assert "classes of split 'validation' have no clip in split 'train', so that no probe can learn them" in text
+    assert "classes of split 'test'" in text
+    assert (
+        main(
+            [
+                "data",
+                "check",
+                str(folder / "FSD50K.ground_truth" / "dev.csv"),
+                "--dataset-option",
+                "audio=../FSD50K.dev_audio",
+            ]
+        )
+        == 1
+    )
+    text = capsys.readouterr().out
+    assert "the audio of 1 of 4 clips cannot be used; they are not compared below" in text
+    assert "classes of split 'validation'" in text or "classes of split 'test'" in text
+
+
+@pytest.mark.parametrize("kind", ["FLAC", "WAV"])
+def test_copies_in_another_container_are_refused_in_named_data_sets(kind: str, tmp_path: Path) -> None:
+    folder = write_miniature("fsd50k", tmp_path) / "FSD50K"
+    dataset = datasets.create("fsd50k", root=str(tmp_path))
+    assert dataset.audio_contents == {}
+    checked_clips(dataset)
+    wave, rate = soundfile.read(folder / "FSD50K.dev_audio" / "1.wav", dtype="int16")
+    copy = folder / "FSD50K.eval_audio" / "5.wav"
+    soundfile.write(copy, wave, rate, format=kind, subtype="PCM_16" if kind == "FLAC" else "PCM_24")
+    fresh = datasets.create("fsd50k", root=str(tmp_path))
+    with pytest.raises(DataError, match=r"splits 'train' and 'test' have 1 clips with the same audio \('1' = '5'\)"):
+        checked_clips(fresh)
+    assert len(checked_clips(fresh, allow_shared=True)["test"]) == 2
 
 
 def test_recordings_in_several_folds_and_other_durations_are_found(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def check(arguments: argparse.Namespace) -> int:
     if "path" in options:
         if arguments.root:
             raise ValueError("--root is an option of named data sets; leave it out for a path")
-        dataset: Any = datasets.registry.create(name, **options)
+        dataset: Any = datasets.registry.create(name, **options | {"on_bad": "skip"})  # bad audio is listed
         announce(dataset.listing.rows, arguments.audio)
         report, missing = check_files(dataset, audio=arguments.audio), dataset.listing.missing
     else:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 
 from otoscope.datasets.catalog._declaration import Declaration
 from otoscope.datasets.catalog._named import NamedDataset
-from otoscope.datasets.checks import name_some
-from otoscope.datasets.sources.check import duplicates
+from otoscope.datasets.checks import checked_clips, name_some
+from otoscope.datasets.doubts import doubts
+from otoscope.datasets.sources.check import duplicates, shared_audio
 from otoscope.datasets.sources.description import Description, audio_text
 from otoscope.datasets.sources.manifests import count_clips, manifests
 from otoscope.datasets.sources.remarks import shared_groups
@@ -26,7 +27,8 @@ def check_copy(dataset: NamedDataset, *, audio: bool = True) -> Description:
     Returns
     -------
     Description. The facts are what there is; the problems are: clips that are missing or cannot be used, other counts,
-    durations and sampling rates than published ones, and audio or groups that are in several splits.
+    durations and sampling rates than published ones, and audio or groups that are in several splits. Clips that cannot
+    be used are left out of the rest of the check.
 
     Raises
     ------
@@ -49,7 +51,19 @@ def check_copy(dataset: NamedDataset, *, audio: bool = True) -> Description:
         parts, what = (rows.splits, "splits") if rows.folds is None else (rows.folds, "folds")
         problems += shared_groups(parts, rows.groups, what) if parts is not None and rows.groups is not None else []
         problems += duplicates(rows, report)
+        problems += shared_audio(rows, report)
+        vars(dataset)["audio_scan"] = report
+        problems += _of_splits(dataset)
     return Description(facts, problems)
+
+
+def _of_splits(dataset: NamedDataset) -> list[str]:
+    """What makes a result on the clips that can be used impossible, and classes without training clips."""
+    vars(dataset)["on_bad"] = "skip"
+    try:
+        return doubts(dataset.task, checked_clips(dataset, allow_shared=True), dataset.audio_contents)
+    except (ValueError, OSError) as error:
+        return [str(error)]
 
 
 def _of(present: int, published: int) -> str:

@@ -15,7 +15,7 @@ from otoscope.datasets.catalog._declaration import Declaration
 from otoscope.datasets.catalog._location import find_folder
 from otoscope.datasets.sources import AudioFile, RowDataset, Rows
 from otoscope.datasets.sources.manifests import count_clips, manifests
-from otoscope.datasets.sources.scan import AudioScan, scan_audio
+from otoscope.datasets.sources.scan import AudioScan, contents_of_rows, scan_audio
 from otoscope.datasets.sources.settings import ON_BAD
 from otoscope.registry import unknown
 from otoscope.results import Coverage
@@ -95,6 +95,11 @@ class NamedDataset(RowDataset):
     def audio_scan(self) -> AudioScan:
         """What is wrong with the audio of available clips. Every file is decoded once, and again when it changes."""
         return scan_audio(self.available)
+
+    @cached_property
+    def audio_contents(self) -> Mapping[str, str] | None:
+        """As `Dataset.audio_contents`, of the clips that are there."""
+        return contents_of_rows(self.rows, self.audio_scan)
 
     @property
     def coverage(self) -> Mapping[str, Coverage]:

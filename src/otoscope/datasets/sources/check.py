@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator
 
 from otoscope.datasets.checks import name_some
 from otoscope.datasets.sources.audio import places
@@ -27,8 +27,11 @@ def check_files(dataset: FileDataset, *, audio: bool = True) -> Description:
     splits, and equal audio.
     """
     description = describe(dataset, audio=audio, named=None)
-    equal = duplicates(dataset.listing.rows, dataset.audio_scan)
-    return Description(description.facts, [*description.problems, *equal])
+    rows, report = dataset.listing.rows, dataset.audio_scan
+    equal = (*duplicates(rows, report), *shared_audio(rows, report))
+    bad = report.unusable if dataset.settings.on_bad == "skip" else ()
+    counted = [f"the audio of {len(bad):,} of {len(rows):,} clips cannot be used; they are not compared below"]
+    return Description(description.facts, [*(counted if bad else ()), *description.problems, *equal])
 
 
 def duplicates(rows: Rows, report: AudioScan) -> Iterator[str]:
@@ -39,19 +42,38 @@ def duplicates(rows: Rows, report: AudioScan) -> Iterator[str]:
     rows : the clips.
     report : the scan of their audio; nothing is compared where it decoded none.
     """
-    contents, ids_by_content = report.contents or {}, dict[str, list[str]]()
-    for place, id in _first_clips(rows, contents).items():
-        ids_by_content.setdefault(contents[place], []).append(id)
-    equal = list(ids_by_content.values())
+    equal = _equal(rows, report)
     if equal:
-        pairs = name_some([" = ".join(ids[:2]) for ids in equal])
+        pairs = name_some([" = ".join(rows.ids[number] for number in numbers[:2]) for numbers in equal])
         yield f"{sum(map(len, equal)):,} clips have the audio of another one: {pairs}"
 
 
-def _first_clips(rows: Rows, contents: Mapping[Hashable, str]) -> dict[Hashable, str]:
-    """The first clip of each place of audio whose samples occur elsewhere too."""
-    first: dict[Hashable, str] = {}
-    for id, place in zip(rows.ids, places(rows.audio), strict=True) if contents else ():
+def shared_audio(rows: Rows, report: AudioScan) -> Iterator[str]:
+    """Audio that is in several splits, or in several folds, of the source.
+
+    Parameters
+    ----------
+    rows, report : as in `duplicates`.
+    """
+    parts, what = (rows.splits, "splits") if rows.folds is None else (rows.folds, "folds")
+    if parts is None:
+        return
+    shared = []
+    for numbers in _equal(rows, report):
+        first = {parts[number]: number for number in reversed(numbers) if parts[number]}
+        if len(first) > 1:
+            shared.append(" = ".join(f"{rows.ids[number]!r} ({part})" for part, number in sorted(first.items())))
+    if shared:
+        yield f"the audio of {len(shared):,} clips is in several {what}: {name_some(shared, write=str)}"
+
+
+def _equal(rows: Rows, report: AudioScan) -> list[list[int]]:
+    """The first clip of each place of audio whose samples occur elsewhere too, grouped by these samples."""
+    contents, first = report.contents or {}, dict[Hashable, int]()
+    for number, place in enumerate(places(rows.audio) if contents else ()):
         if place in contents:
-            first.setdefault(place, id)
-    return first
+            first.setdefault(place, number)
+    by_content: dict[str, list[int]] = {}
+    for place, number in first.items():
+        by_content.setdefault(contents[place], []).append(number)
+    return list(by_content.values())
