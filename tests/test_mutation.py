@@ -89,7 +89,24 @@ def test_a_draw_plants_one_fault_at_each_place_and_none_in_annotations(faults: M
 def test_the_report_has_the_share_of_each_package_and_every_fault_that_no_test_noticed(mutation: ModuleType) -> None:
     fault = {"module": "src/otoscope/ops/sign.py", "line": 7, "operator": "AddNot", "occurrence": 0}
     outcomes = ["failed", "passed", "endless", "unusable"]
-    rows = [{"package": "ops", "fault": fault, "outcome": outcome, "diff": ["-a", "+b"]} for outcome in outcomes]
-    text = mutation.report(rows)
-    assert "| ops | 4 | 3 | 75% |" in text
-    assert text.count("not caught: src/otoscope/ops/sign.py:7 (AddNot)\n-a\n+b") == 1
+    rows = [
+        {"package": "bench/plan", "seed": 7, "fault": fault, "outcome": outcome, "diff": ["-a", "+b"]}
+        for outcome in outcomes
+    ]
+    text = mutation.report([*rows, rows[0] | {"seed": 8}])
+    number = mutation.count_places("bench/plan")
+    assert number > 50
+    assert f"| bench/plan | 7 | {number} | 4 | 3 | 75% |\n| bench/plan | 8 | {number} | 1 | 1 | 100% |" in text
+    assert text.count("not caught: src/otoscope/ops/sign.py:7 (AddNot, seed 7)\n-a\n+b") == 1
+
+
+def test_places_are_counted_outside_annotations(
+    faults: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(faults, "ROOT", tmp_path)
+    code = 'def f(a: int | None, *b: int | str) -> int | None:\n    """É."""\n    c: int | None = 1 + 2\n    return c\n'
+    (tmp_path / "module.py").write_text(code, encoding="utf-8")
+    found = faults.places(tmp_path / "module.py")
+    assert sorted(found) == [(3, 20), (3, 22), (3, 24)]
+    known = [fault for at in found.values() for fault in at]
+    assert all(faults.planted(fault) for fault in known), "the number of a fault counts those in annotations as well"

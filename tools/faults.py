@@ -74,21 +74,41 @@ def operators() -> dict[str, Operator]:
 
 
 def places(path: Path) -> dict[tuple[int, int], list[Fault]]:
-    """All faults that can be planted in a module, by the line and column at which they are."""
+    """All faults that can be planted in a module outside its annotations, by the line and column at which they are."""
     found: dict[tuple[int, int], list[Fault]] = {}
     counts: Counter[str] = Counter()
     module, known = path.relative_to(ROOT).as_posix(), operators()
+    code = path.read_text(encoding="utf-8")
+    outside = _annotations(code)
 
     class Collect(Visitor):
         def visit(self, node):
             for name, operator in known.items():
                 for start, _ in operator.mutation_positions(node):
-                    found.setdefault(start, []).append(Fault(module, start[0], name, counts[name]))
+                    if not any(first <= start < last for first, last in outside):
+                        found.setdefault(start, []).append(Fault(module, start[0], name, counts[name]))
                     counts[name] += 1
             return node
 
-    Collect().walk(get_ast(path.read_text(encoding="utf-8")))
+    Collect().walk(get_ast(code))
     return found
+
+
+def _annotations(code: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Line and column of the beginning and of the end of each annotation. Columns count characters."""
+    lines, found = code.splitlines(), []
+    for node in ast.walk(ast.parse(code)):
+        for part in (getattr(node, "annotation", None), getattr(node, "returns", None)):
+            if isinstance(part, ast.expr):
+                ends = (part.lineno, part.col_offset), (part.end_lineno or 0, part.end_col_offset or 0)
+                first, last = ((line, len(lines[line - 1].encode()[:column].decode())) for line, column in ends)
+                found.append((first, last))
+    return found
+
+
+def count_places(package: str) -> int:
+    """The number of places of a package at which there can be a fault."""
+    return sum(len(places(module)) for module in mutation_tests.modules(ROOT, package))
 
 
 def planted(fault: Fault) -> str | None:

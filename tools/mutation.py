@@ -33,7 +33,7 @@ from difflib import unified_diff
 from pathlib import Path
 
 import mutation_tests
-from faults import ROOT, Fault, draw
+from faults import ROOT, Fault, count_places, draw
 
 _IGNORED = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "otoscope-*")
 _IMPORTED = ("pytest", "safetensors.torch", "scipy.stats", "sklearn.linear_model", "torch", "torch._dynamo")
@@ -156,16 +156,18 @@ def read(results: Path) -> list[dict]:
 
 
 def report(rows: Sequence[dict]) -> str:
-    """A table of the caught faults of each package, and the faults that were not caught."""
-    lines = ["| package | faults | caught | share |", "|:--|--:|--:|--:|"]
-    for package in dict.fromkeys(row["package"] for row in rows):
-        outcomes = [row["outcome"] for row in rows if row["package"] == package]
+    """A table of the places and of the caught faults of each draw of a package, and the faults that were not caught."""
+    lines = ["| package | seed | places | faults | caught | share |", "|:--|--:|--:|--:|--:|--:|"]
+    for package, seed in dict.fromkeys((row["package"], row["seed"]) for row in rows):
+        outcomes = [row["outcome"] for row in rows if (row["package"], row["seed"]) == (package, seed)]
         caught = len(outcomes) - outcomes.count("passed")
-        lines.append(f"| {package} | {len(outcomes)} | {caught} | {caught / len(outcomes):.0%} |")
+        counts = f"{count_places(package)} | {len(outcomes)} | {caught} | {caught / len(outcomes):.0%}"
+        lines.append(f"| {package} | {seed} | {counts} |")
     for row in rows:
         if row["outcome"] == "passed":
             fault = row["fault"]
-            lines += ["", f"not caught: {fault['module']}:{fault['line']} ({fault['operator']})", *row["diff"]]
+            where = f"{fault['module']}:{fault['line']} ({fault['operator']}, seed {row['seed']})"
+            lines += ["", f"not caught: {where}", *row["diff"]]
     return "\n".join(lines)
 
 
