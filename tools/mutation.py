@@ -6,9 +6,9 @@
 The faults are those of Cosmic Ray (https://cosmic-ray.readthedocs.io): another operator, another number, a negated
 condition, a missing decorator, a loop without iterations. `faults.RemoveStatement` adds statements that are missing.
 The source is never changed in place. Faults are planted in a copy of the repository, in a process that has already
-imported torch and pytest, so that most faults take a few seconds. Of all places of a package at which there can be a
-fault, `--number` are drawn at random, and one fault for each. A call with the same seed continues where an earlier one
-ended.
+imported torch and pytest, and the tests that call the changed function run first, so that most faults take a few
+seconds. Of all places of a package at which there can be a fault, `--number` are drawn at random, and one fault for
+each. A call with the same seed continues where an earlier one ended.
 
 A fault is *caught* when a test fails, when the code cannot be imported, or when tests do not end. Faults that only
 change annotations are left out. Other faults without any effect count as not caught, so that the true share of caught
@@ -18,8 +18,10 @@ faults is higher than the one that is printed.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -33,6 +35,7 @@ from difflib import unified_diff
 from pathlib import Path
 
 import mutation_tests
+from callers import CallerPlugin, Callers, function_at
 from faults import ROOT, Fault, count_places, draw
 
 _IGNORED = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "otoscope-*")
@@ -40,6 +43,8 @@ _IMPORTED = ("pytest", "safetensors.torch", "scipy.stats", "sklearn.linear_model
 """Libraries that the tests import; they are imported once, before any fault is planted."""
 _MEMORY = 6 << 30
 """Largest number of bytes that the tests of a fault may allocate."""
+_WAITING = 10
+"""Largest ratio of the time that tests take to the processor time that they may take."""
 
 
 class Workbench:
@@ -48,50 +53,82 @@ class Workbench:
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="mutation-")
         self.root = Path(self._folder.name) / "copy"
-        self.log, self._seconds = self.root.parent / "log.txt", dict[str, float]()
+        self.log, self._calls = self.root.parent / "log.txt", self.root.parent / "calls.json"
+        self._known: dict[str, tuple[float, Callers]] = {}
         shutil.copytree(ROOT, self.root, ignore=_IGNORED)
         for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ.setdefault(variable, "1")  # a process with threads must not be forked
         for library in _IMPORTED:
             importlib.import_module(library)
+        gc.freeze()  # the child processes do not search these objects for garbage
 
-    def run(self, tests: Sequence[str], limit: float) -> tuple[str, float]:
+    def run(self, tests: Sequence[str], limit: float, *, trace: bool = False) -> tuple[str, float]:
         """Run tests in the copy.
 
         Parameters
         ----------
-        tests : files, in this order, until one fails.
-        limit : seconds after which the tests are ended.
+        tests : arguments of pytest, in this order, until one fails.
+        limit : seconds of processor time after which the tests are ended; so are tests that wait ten times as long.
+        trace : whether to write the callers of all functions.
 
         Returns
         -------
         "passed" (also without a test), "failed", "unusable" (an error at import), "ended" (by a signal) or "endless",
-        and the seconds.
+        and the seconds of processor time.
         """
         start = time.monotonic()
         child = os.fork()
         if not child:
-            self._test(tests)
-        while time.monotonic() - start < limit:
-            done, status = os.waitpid(child, os.WNOHANG)
+            self._test(tests, limit, trace)
+        while time.monotonic() - start < _WAITING * limit:
+            done, status, usage = os.wait4(child, os.WNOHANG)
             if done:
                 code = os.waitstatus_to_exitcode(status)
                 kind = "ended" if code < 0 else {0: "passed", 5: "passed", 1: "failed"}.get(code, "unusable")
-                return kind, time.monotonic() - start
+                return "endless" if code == -signal.SIGXCPU else kind, usage.ru_utime + usage.ru_stime
             time.sleep(0.05)
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
         return "endless", time.monotonic() - start
 
-    def seconds(self, test: str) -> float:
-        """How long a file of tests takes without any fault. Ends the program if one of them fails."""
-        if test not in self._seconds:
-            outcome, self._seconds[test] = self.run([test], 1200)
+    def measure(self, test: str) -> tuple[float, Callers]:
+        """The processor time of a file of tests without any fault, and what it calls. A test must not fail."""
+        if test not in self._known:
+            outcome, seconds = self.run([test], 1200, trace=True)
             if outcome != "passed":
                 raise SystemExit(f"{test}: {outcome} without any fault\n{self.log.read_text(errors='replace')[-3000:]}")
-        return self._seconds[test]
+            self._known[test] = seconds, json.loads(self._calls.read_text(encoding="utf-8"))
+        return self._known[test]
 
-    def _test(self, tests: Sequence[str]) -> None:
+    def plant(self, fault: Fault, changed: str) -> tuple[str, float]:
+        """Run the tests of a module with a fault: those that call the changed function, and if they pass, all others.
+
+        Returns
+        -------
+        As `run`.
+        """
+        tests, seconds = mutation_tests.tests_of(ROOT, fault.module), 0.0
+        limit = 10 + 4 * sum(self.measure(test)[0] for test in tests)
+        path = self.root / fault.module
+        code = path.read_text(encoding="utf-8")
+        function = f"{fault.module}:{function_at(code, fault.line)}"
+        first = [name for test in tests for name in self.measure(test)[1].get(function, ())]
+        for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
+            compiled.unlink()
+        try:
+            path.write_text(changed, encoding="utf-8")
+            sys.dont_write_bytecode = True
+            os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+            for chosen in filter(None, (first, tests)):
+                outcome, more = self.run(chosen, limit)
+                seconds += more
+                if outcome != "passed":
+                    break
+            return outcome, seconds
+        finally:
+            path.write_text(code, encoding="utf-8")
+
+    def _test(self, tests: Sequence[str], limit: float, trace: bool) -> None:
         """In the child process: import everything from the copy, and end with the exit status of pytest."""
         import resource
 
@@ -101,34 +138,22 @@ class Workbench:
         try:
             os.setsid()
             resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
+            resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit), math.ceil(limit) + 1))
             os.chdir(self.root)
             os.environ["PYTHONPATH"] = str(self.root / "src")
             sys.path[:0] = [str(self.root / "src"), str(self.root / "tests")]
             log = os.open(self.log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            arguments = ["-x", "-q", "--tb=short", "-p", "no:cacheprovider", "--rootdir", str(self.root), *tests]
-            status = int(pytest.main(arguments))
+            without = [f"-pno:{plugin}" for plugin in ("cacheprovider", "hypothesispytest")]
+            arguments = ["-x", "-q", "--tb=short", *without, "--rootdir", str(self.root), *tests]
+            status = int(pytest.main(arguments, [CallerPlugin(self.root, self._calls)] if trace else []))
         except BaseException:
             traceback.print_exc()
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
-
-    def plant(self, fault: Fault, changed: str, tests: Sequence[str], limit: float) -> tuple[str, float]:
-        """Run tests with a fault, as `run` does."""
-        path = self.root / fault.module
-        code = path.read_text(encoding="utf-8")
-        for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
-            compiled.unlink()
-        try:
-            path.write_text(changed, encoding="utf-8")
-            sys.dont_write_bytecode = True
-            os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-            return self.run(tests, limit)
-        finally:
-            path.write_text(code, encoding="utf-8")
 
 
 def measure(packages: Sequence[str], number: int, seed: int, results: Path) -> None:
@@ -140,8 +165,7 @@ def measure(packages: Sequence[str], number: int, seed: int, results: Path) -> N
         for fault, changed in draw(package, number, seed):
             if (seed, fault) in known:
                 continue
-            tests = mutation_tests.tests_of(ROOT, fault.module)
-            outcome, seconds = bench.plant(fault, changed, tests, 20 + 4 * sum(map(bench.seconds, tests)))
+            outcome, seconds = bench.plant(fault, changed)
             code = (ROOT / fault.module).read_text(encoding="utf-8")
             diff = list(unified_diff(code.splitlines(), changed.splitlines(), n=0, lineterm=""))[3:]
             row = {"package": package, "seed": seed, "fault": asdict(fault), "outcome": outcome, "diff": diff}
