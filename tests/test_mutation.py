@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -19,7 +21,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = set(sys.modules)
     monkeypatch.syspath_prepend(ROOT / "tools")
     yield
-    for name in {"faults", "mutation", "mutation_tests"} & set(sys.modules) - before:
+    for name in {"callers", "faults", "mutation", "mutation_tests"} & set(sys.modules) - before:
         del sys.modules[name]
 
 
@@ -110,3 +112,25 @@ def test_places_are_counted_outside_annotations(
     assert sorted(found) == [(3, 20), (3, 22), (3, 24)]
     known = [fault for at in found.values() for fault in at]
     assert all(faults.planted(fault) for fault in known), "the number of a fault counts those in annotations as well"
+
+
+@pytest.mark.usefixtures("tools")
+def test_the_tests_that_call_a_function_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import callers
+
+    code = "import functools\n\n\n@functools.cache\ndef f(x=1):\n    def g():\n        return x\n\n    return g()\n"
+    (tmp_path / "called.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    called, before = importlib.import_module("called"), sys.gettrace()
+    plugin = callers.CallerPlugin(tmp_path, tmp_path / "calls.json")
+    for test, value in (("a", 1), ("b", 2), ("c", 1)):
+        during = plugin.pytest_runtest_protocol(SimpleNamespace(nodeid=test))
+        next(during)
+        called.f(value)
+        with pytest.raises(StopIteration):
+            next(during)
+        assert sys.gettrace() is before
+    plugin.pytest_sessionfinish()
+    known = json.loads((tmp_path / "calls.json").read_text())
+    assert known == {"called.py:4": ["a", "b"], "called.py:6": ["a", "b"]}, "the result for c is cached"
+    assert [callers.function_at(code, line) for line in range(1, 10)] == [None, None, None, None, None, 4, 6, 4, 4]

@@ -34,14 +34,14 @@ class CallerPlugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        self._test = item.nodeid
+        self._test, before = item.nodeid, sys.gettrace()
         threading.settrace(self._trace)
         sys.settrace(self._trace)
         try:
             return (yield)
         finally:
-            sys.settrace(None)
-            threading.settrace(None)  # type: ignore[arg-type]
+            sys.settrace(before)
+            threading.settrace(before)  # type: ignore[arg-type]
 
     def pytest_sessionfinish(self) -> None:
         text = {f"{path}:{line}": sorted(tests) for (path, line), tests in self._tests.items()}
