@@ -13,7 +13,7 @@ import otoscope.bank
 from otoscope import probes
 from otoscope.bank import BankIdentity, estimate_size
 from otoscope.bench import plan, suites
-from otoscope.bench.cost import PairSize
+from otoscope.bench.cost import PairSize, Views
 from otoscope.bench.plan import Pair, Run, Study
 from otoscope.bench.protocol import study_protocol
 from otoscope.bench.resolved_pair import ResolvedPair
@@ -71,6 +71,12 @@ def test_one_trial_is_not_a_search(search: SearchSpec | None) -> None:
     assert all(run.seconds > 0 for run in runs), "without a search, seed 0 is trained as well"
 
 
+def test_the_runs_of_a_study_take_no_time_unless_it_is_given() -> None:
+    study = Study(A, "linear")
+    assert [run.seconds for runs in plan.runs_of(SUITE, study) for run in runs] == [0.0] * 5
+    assert [run.seconds for runs in plan.runs_of(SUITE, study, 7.0) for run in runs] == [7.0, 7.0, 7.0, 0.0, 7.0]
+
+
 def test_only_data_sets_with_shots_have_draws() -> None:
     studies = {run.study for run in plan.make(SUITE, {A: SIZE, B: SIZE}).runs}
     assert {(p.pair, p.shots, p.draw) for p in studies} == {(A, None, 0), (B, 4, 0), (B, 4, 1)}
@@ -95,6 +101,44 @@ def test_costs_are_summed_and_each_bank_is_counted_once() -> None:
     assert whole.seconds == pytest.approx(2 * encoding + sum(run.seconds for run in whole.runs))
     stored = plan.make(SUITE, {A: dataclasses.replace(SIZE, bytes=0)})
     assert (stored.bytes, stored.seconds) == (0, pytest.approx(sum(run.seconds for run in stored.runs)))
+
+
+def test_a_bank_that_folds_share_is_written_once_for_all_draws() -> None:
+    folds = [Pair("tiny", "b", fold) for fold in (1, 2)]
+    views = {draw: Views(clips=40, bytes=700 + draw) for draw in range(3)}
+    size = dataclasses.replace(SIZE, bank="bank", views=views)
+    made = plan.make(SUITE, {**dict.fromkeys(folds, size), A: SIZE})
+    assert {pair: (found.bytes, draws) for pair, (found, draws) in made.encoding.items()} == {
+        folds[0]: (5000, {0, 1}),
+        folds[1]: (0, {0, 1}),
+        A: (5000, {0}),
+    }
+    assert made.bytes == 2 * 5000 + 2 * (700 + 701)
+    encoding = sum(found.encoding_seconds(draws) for found, draws in made.encoding.values())
+    assert made.seconds == pytest.approx(encoding + sum(run.seconds for run in made.runs))
+
+
+def test_clips_without_a_bank_are_encoded_once_for_each_epoch_of_the_slowest_probe() -> None:
+    size = dataclasses.replace(SIZE, on_the_fly=True, bytes=0)
+    made = plan.make(dataclasses.replace(SUITE, epochs=10), {A: size, B: size})
+    assert made.passes(A) == 2 * (10 + 3), "the trials of a search, and the second seed"
+    assert made.passes(B) == 2 * made.passes(A), "two draws"
+    encoding = size.pass_seconds(3 * made.passes(A))
+    assert made.seconds == pytest.approx(encoding + sum(run.seconds for run in made.runs))
+    kept = dataclasses.replace(made, sizes={A: dataclasses.replace(size, kept=True), B: size})
+    assert (kept.passes(A), kept.passes(B)) == (1, made.passes(B))
+    stored = dataclasses.replace(made, sizes=made.sizes | {B: dataclasses.replace(size, on_the_fly=False)})
+    assert stored.seconds == pytest.approx(made.seconds - size.pass_seconds(made.passes(B)))
+
+
+@pytest.mark.parametrize("missing", [(), (suites.Unavailable("probe", "knn", "not registered"),)])
+@pytest.mark.parametrize("finished", [0, 1])
+def test_a_plan_without_runs_is_impossible_if_something_is_missing(
+    missing: tuple[suites.Unavailable, ...], finished: int
+) -> None:
+    runs = plan.make(SUITE, {A: SIZE}).runs
+    assert plan.Plan(SUITE, (), finished, {}, missing).impossible is (bool(missing) and not finished)
+    assert plan.Plan(SUITE, runs, finished, {A: SIZE}, missing).impossible is False
 
 
 def test_the_cost_of_a_training_depends_on_probe_and_clips() -> None:
@@ -174,6 +218,16 @@ def test_names_of_files_stay_in_their_folder(label: str) -> None:
     for name in (study.file_name, Run(study, 0, 0, 0.0).file_name):
         assert Path(name).name == name
         assert not set(name) & set("/\\\n")
+
+
+def test_pairs_studies_and_runs_are_described() -> None:
+    folded, few = Pair("tiny", "a", 0), Study(Pair("tiny", "b", "x"), "cgp", 4, 1)
+    assert [str(pair) for pair in (A, folded)] == ["tiny x a", "tiny x a, fold 0"]
+    assert str(Study(A, "cgp")) == "tiny x a, cgp"
+    assert str(few) == "tiny x b, fold x, cgp, 4 shots, draw 1"
+    assert [str(Run(few, trial, 2, 0.0)) for trial in (0, None)] == [f"{few}, trial 0", f"{few}, seed 2"]
+    assert few.file_name == "tiny-x-b-fold-x-cgp-4-shots-draw-1"
+    assert Study(folded, "cgp").file_name == "tiny-x-a-fold-0-cgp"
 
 
 def test_every_run_has_its_own_file() -> None:

@@ -42,6 +42,9 @@ VERSION_1 = Path(__file__).parent / "data" / "results-version-1"
 """Records and predictions as version 1 wrote them: two suites of toys, a control, and the shipped reference."""
 
 
+PROTOCOL = {"encoder_digest": "e", "dataset_digest": "d", "task": "multi-label", "probe": "linear"}
+
+
 @pytest.fixture
 def old(tmp_path: Path) -> Store:
     shutil.copytree(VERSION_1, tmp_path / "results")
@@ -219,6 +222,16 @@ def test_groups_are_stored_and_records_without_groups_get_those_of_the_same_clip
         Predictions(IDS, scene_scores(0.5, 0), TARGETS, SCENE_CLASSES, groups[:3])
 
 
+def test_scores_and_targets_have_a_row_for_each_clip_and_a_column_for_each_class() -> None:
+    scores, targets = np.zeros((2, 3), np.float32), np.zeros((2, 3), np.uint8)
+    Predictions(("a", "b"), scores, targets, SCENE_CLASSES)
+    for wrong in (scores[:1], scores[:, :2], scores[0]):
+        for parts in ((wrong, targets), (scores, wrong.astype(np.uint8))):
+            shapes = re.escape(" and ".join(str(list(part.shape)) for part in parts))
+            with pytest.raises(ValueError, match=rf"2 clips and 3 classes need .* \[2, 3\], found {shapes}"):
+                Predictions(("a", "b"), *parts, SCENE_CLASSES)
+
+
 def test_files_under_another_name_than_the_key_are_found_with_their_predictions(tmp_path: Path) -> None:
     store, record = Store(tmp_path), scene_record("linear", 0, 0.5)
     key = store.add(record, Predictions(IDS, scene_scores(0.5, 0), TARGETS, SCENE_CLASSES))
@@ -289,6 +302,13 @@ def test_an_unknown_field_in_a_part_of_the_protocol_is_named(tmp_path: Path, par
     [
         ({"version": 3}, r"version 3.*reads versions 1 to 2"),
         ({"surprise": 1}, r"unknown fields \['surprise'\]"),
+        ({"coverage": {"test": {"used": 1, "listed": 2, "later": 3}}}, r"a coverage with unknown fields \['later'\]"),
+        ({"coverage": {"test": {"used": 1, "listed": "2"}}}, "listed is '2', which has the wrong type"),
+        ({"protocol": PROTOCOL | {"shots": "8"}}, "shots is '8', which has the wrong type"),
+        (
+            {"protocol": PROTOCOL | {"search": {"kind": "sobol", "trials": "8"}}},
+            "trials is '8', which has the wrong type",
+        ),
         ({"protocol": {"fold": 1, "holdout": 2}}, r"unknown fields \['holdout'\]"),
         ({"protocol": {"fold": 1}}, "encoder_digest"),
     ],

@@ -21,6 +21,9 @@ _BANK = ("tests/test_bank*.py",)
 _FIT = ("tests/test_loop.py", "tests/test_train.py", "tests/test_fit_many.py")
 _EXACT = ("tests/test_logistic.py", "tests/test_exact_probes.py", "tests/test_convergence_training.py")
 
+_DECLARED = ("tests/test_dataclasses.py",)
+"""Tests of all modules."""
+
 PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
     "ops": {
         "": (*_OPS, *_VMAP),
@@ -79,12 +82,11 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "results": {
         "": ("tests/test_results.py", "tests/test_identity.py"),
-        "checked": ("tests/test_results.py", "tests/test_damaged_files.py"),
-        "store": ("tests/test_results.py", "tests/test_damaged_files.py"),
+        "activation_map": ("tests/test_activation_map.py",),
+        "checked": ("tests/test_checked.py", "tests/test_results.py", "tests/test_damaged_files.py"),
+        "migrate": ("tests/test_migration.py", "tests/test_results.py"),
         "sealed": ("tests/test_results.py", "tests/test_bank_damage.py"),
-        "activation_map": (
-            "tests/test_report.py::test_an_activation_map_is_saved_and_loaded_and_bad_files_are_refused",
-        ),
+        "store": ("tests/test_results.py", "tests/test_damaged_files.py"),
         "convergence": ("tests/test_convergence.py", "tests/test_convergence_shown.py"),
     },
     "bench/plan": {"": ("tests/test_plan.py", "tests/test_controls.py")},
@@ -100,7 +102,7 @@ def modules(root: Path, package: str) -> Iterator[Path]:
 
 
 def tests_of(root: Path, module: str) -> tuple[str, ...]:
-    """The examples in a module and the tests that cover it.
+    """The examples in a module and the tests that cover it, and those of all modules.
 
     Parameters
     ----------
@@ -120,7 +122,7 @@ def tests_of(root: Path, module: str) -> tuple[str, ...]:
     name = inside.removeprefix(package).removeprefix("/")
     tests = PACKAGES[package][max((start for start in PACKAGES[package] if name.startswith(start)), key=len)]
     found = [module]
-    for test in tests:
+    for test in (*tests, *_DECLARED):
         file, _, case = test.partition("::")
         found += [
             f"{path.relative_to(root).as_posix()}{'::' if case else ''}{case}" for path in sorted(root.glob(file))

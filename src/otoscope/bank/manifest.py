@@ -110,8 +110,7 @@ class Manifest:
             parts = (stored["clips"], stored["control"], stored["versions"])
             coverage = {split: Coverage(**part) for split, part in stored.get("coverage", {}).items()}
             manifest = cls(BankIdentity(**identity), task, *parts, coverage=coverage)
-            for part in (manifest, manifest.identity, manifest.identity.shape, task, *coverage.values()):
-                check_types(part)
+            check_types(manifest)
             check_seal(stored)
             return replace(manifest, folds=_read_folds(stored))
         except _WRONG as error:

@@ -6,6 +6,7 @@ import types
 import zipfile
 import zlib
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
@@ -18,7 +19,7 @@ _MIN_LIMIT, _MAX_RATIO = 64 << 20, 50
 
 
 def check_types(value: Any, *names: str) -> None:
-    """Check that the fields of a dataclass have the types that it declares.
+    """Check that the fields of a dataclass, and those of dataclasses in them, have the types that are declared.
 
     Parameters
     ----------
@@ -30,8 +31,14 @@ def check_types(value: Any, *names: str) -> None:
     ValueError : for the first field with a value of another type.
     """
     for name, hint in _hints(cast(Hashable, type(value))).items():
-        if (not names or name in names) and not _fits(getattr(value, name), hint):
-            raise ValueError(f"{name} is {str(getattr(value, name))[:80]!r}, which has the wrong type")
+        if names and name not in names:
+            continue
+        content = getattr(value, name)
+        if not _fits(content, hint):
+            raise ValueError(f"{name} is {str(content)[:80]!r}, which has the wrong type")
+        for part in content.values() if isinstance(content, Mapping) else (content,):
+            if is_dataclass(part):
+                check_types(part)
 
 
 @cache

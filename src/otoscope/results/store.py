@@ -220,7 +220,6 @@ def _read(path: Path) -> Record:
             _check_unchanged(stored)
         record = Record.from_json(given)
         check_types(record)
-        check_types(record.protocol)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read as a record: {error}") from error
     return record
