@@ -71,7 +71,7 @@ def test_splits_that_can_be_used(probe: str, solver: str, bank: Any) -> None:
             "mhca",
             "adamw",
             bank_of(Split("train", []), VALIDATION),
-            "the train split holds 0 clips and no positive label: nothing can be learnt on it; extract a bank whose train",
+            "the train split holds 0 clips and no positive label: nothing can be learnt on it; extract a bank whose",
         ),
         ("mhca", "adamw", bank_of(Split("train", [NONE]), VALIDATION), "the train split holds 1 clips and no positive"),
         (

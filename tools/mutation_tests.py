@@ -21,7 +21,7 @@ _BANK = ("tests/test_bank*.py",)
 _FIT = ("tests/test_loop.py", "tests/test_train.py", "tests/test_fit_many.py")
 _EXACT = ("tests/test_logistic.py", "tests/test_exact_probes.py", "tests/test_convergence_training.py")
 
-_DECLARED = ("tests/test_dataclasses.py",)
+_SHARED = ("tests/test_dataclasses.py", "tests/test_memory_limits.py")
 """Tests of all modules."""
 
 PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -131,7 +131,7 @@ def tests_of(root: Path, module: str) -> tuple[str, ...]:
     name = inside.removeprefix(package).removeprefix("/")
     tests = PACKAGES[package][max((start for start in PACKAGES[package] if name.startswith(start)), key=len)]
     found = [module]
-    for test in (*tests, *_DECLARED):
+    for test in (*tests, *_SHARED):
         file, _, case = test.partition("::")
         found += [
             f"{path.relative_to(root).as_posix()}{'::' if case else ''}{case}" for path in sorted(root.glob(file))
