@@ -16,8 +16,10 @@ _SIGNS = ("tests/test_shipping.py::test_packed_signs_are_the_bits_of_numpy",)
 _OPS = ("tests/test_ops.py",)
 _LOGISTIC = ("tests/test_logistic.py", "tests/test_exact_probes.py")
 _METRIC = ("tests/test_metrics.py", "tests/contract/test_metric_contract.py", "tests/test_main_metric.py")
+_METRIC += ("tests/test_undefined_metrics.py",)
 _STATISTICS = ("tests/test_exact_statistics.py", "tests/test_stats.py", "tests/test_rankings.py")
 _BANK = ("tests/test_bank*.py",)
+_ON_THE_FLY = ("tests/test_on_the_fly.py",)
 _FIT = ("tests/test_loop.py", "tests/test_train.py", "tests/test_fit_many.py")
 _EXACT = ("tests/test_logistic.py", "tests/test_exact_probes.py", "tests/test_convergence_training.py")
 
@@ -26,7 +28,7 @@ _SHARED = ("tests/test_dataclasses.py", "tests/test_memory_limits.py")
 
 PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
     "ops": {
-        "": (*_OPS, *_VMAP),
+        "": (*_OPS, *_VMAP, "tests/test_int8.py", "tests/test_screening.py"),
         "_bounded": ("tests/test_bounded.py", *_OPS),
         "_cache": ("tests/test_own_files.py",),
         "_compiled": ("tests/test_own_files.py", *_OPS, "tests/test_bounded.py"),
@@ -48,17 +50,27 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "bank": {
         "": _BANK,
-        "identity": ("tests/test_bank_identity.py", "tests/test_identity.py", *_BANK),
+        "_batches": ("tests/test_extraction.py", *_BANK),
+        "_clip_encoder": (*_ON_THE_FLY, "tests/test_extraction.py"),
         "_differences": ("tests/test_bank_identity.py",),
+        "_encode": ("tests/test_bank_errors.py", "tests/test_extraction.py", *_BANK),
+        "_loader": ("tests/test_extraction.py", *_ON_THE_FLY),
         "_manifest_values": ("tests/test_bank_damage.py", "tests/test_damaged_files.py", "tests/test_names.py"),
-        "_shuffle": ("tests/test_bank_order.py",),
+        "_pipeline": ("tests/test_extraction.py", *_BANK),
         "_requirements": ("tests/test_bank_requirements.py",),
-        "_encode": ("tests/test_bank_errors.py", *_BANK),
-        "_shard": ("tests/test_bank_damage.py", *_BANK),
+        "_shard": ("tests/test_bank_damage.py", "tests/test_damaged_files.py", *_BANK),
+        "_shuffle": ("tests/test_bank_order.py",),
         "_split_names": ("tests/test_bank_errors.py", "tests/test_names.py", *_BANK),
-        "manifest": ("tests/test_bank_damage.py", "tests/test_bank_identity.py", *_BANK),
-        "write": ("tests/test_bank_resume.py", "tests/test_bank_errors.py", *_BANK),
+        "_store": ("tests/test_bank_errors.py", "tests/test_extraction.py", *_BANK),
+        "_turns": _ON_THE_FLY,
+        "extraction": ("tests/test_extraction.py", *_BANK),
+        "identity": ("tests/test_bank_identity.py", "tests/test_identity.py", *_BANK),
+        "manifest": ("tests/test_bank_damage.py", "tests/test_bank_identity.py", *_BANK, "tests/test_folds.py"),
+        "on_the_fly": _ON_THE_FLY,
+        "read": ("tests/test_bank.py", "tests/test_bank_damage.py", *_BANK, "tests/test_folds.py"),
         "size": ("tests/test_bank_size.py", "tests/test_bank.py"),
+        "split": (*_BANK, "tests/test_loader.py"),
+        "write": ("tests/test_bank_resume.py", "tests/test_bank_errors.py", *_BANK, "tests/test_folds.py"),
     },
     "train": {
         "": _FIT,
@@ -76,10 +88,11 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
         "_layer_features": ("tests/test_exact_probes.py", "tests/test_layers.py"),
         "convergence": ("tests/test_convergence.py", "tests/test_convergence_training.py"),
         "loader": ("tests/test_loader.py", "tests/test_train.py"),
+        "together": _ON_THE_FLY,
         "shipping": ("tests/test_shipping.py",),
         "standardise": ("tests/test_standardise.py",),
         "fitted": ("tests/test_train.py", "tests/test_shipping.py"),
-        "progress": ("tests/test_progress.py",),
+        "progress": ("tests/test_progress.py", *_ON_THE_FLY),
         "_splits": ("tests/test_training_splits.py", *_FIT, "tests/test_frames.py"),
         "_saved": ("tests/test_standardise.py", "tests/test_train.py", "tests/test_damaged_files.py"),
         "protocol": (
