@@ -75,6 +75,14 @@ def test_only_epochs_with_a_loss_are_compared() -> None:
     assert training_reasons([*epochs, {"epoch": 4, "loss": 1.0, "validation": 0.9}], float) == (IMPROVING,)
 
 
+def test_reasons_of_a_training_are_those_of_its_scores() -> None:
+    for earlier, later, reasons in ((12, 18, (IMPROVING,)), (11, 19, ())):
+        history = [{"loss": 1.0, "validation": score} for score in [0.30] * earlier + [0.31] * later]
+        assert training_reasons(history, float) == training_reasons(history, float, warmup=0.0) == reasons
+        assert training_reasons(history, float, warmup=0.3) == ()
+        assert training_reasons(history, lambda score: -score) == ()
+
+
 def make_head(scores: Sequence[float], best: int, *, converged: bool = True) -> ExactHead:
     """A head with these scores along its path, from the strongest penalty to the weakest, of which one was chosen."""
     path = tuple(PathPoint(10.0**-i, score, converged or i != best) for i, score in enumerate(scores))

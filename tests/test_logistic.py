@@ -15,6 +15,9 @@ from sklearn.linear_model import LogisticRegression
 
 from otoscope.ops.logistic import Design, NotFiniteError, Solution, solve
 from otoscope.ops.logistic import design as design_module
+from otoscope.ops.logistic._conjugate_gradients import _System, newton_direction
+from otoscope.ops.logistic.problem import MultiClass, MultiLabel
+from otoscope.ops.logistic.solver import _Step
 from otoscope.train import DivergedError, penalty_path
 from otoscope.train._solutions import extrapolated
 from otoscope.train.exact import LIMITS, cross_validate, fit_path
@@ -197,6 +200,89 @@ def test_what_cannot_be_solved_is_refused() -> None:
     with pytest.raises(NotFiniteError, match="NaN or infinite"):
         Design(x)
     assert issubclass(NotFiniteError, ValueError)
+
+
+# One Newton step
+
+
+def step_of(kind, penalty=0.3, seed=0, *, scale=1.0, blocks=False):
+    """A step of the solver at random weights, and its problem; positive targets weigh 2.5."""
+    x, y = problem(40, 6, 3, kind, seed=seed)
+    random = torch.Generator().manual_seed(seed)
+    design = Design(x, block=7, max_bytes=0) if blocks else Design(x)
+    parts = MultiClass(design, y) if kind == "multi-class" else MultiLabel(design, y, torch.full((3,), 2.5).double())
+    weight, bias = (scale * torch.randn(*shape, generator=random).double() for shape in ((6, 3), (3,)))
+    return _Step(parts, penalty, weight, bias), y
+
+
+def objective_of(step, y, weight, bias):
+    """f, [P], by its definition; differentiable."""
+    margin = step.problem.design.times(weight) + bias
+    norm = step.penalty / 2 * weight.square().sum(0)
+    if step.problem.count == 1:
+        return (torch.nn.functional.cross_entropy(margin, y) + norm.sum())[None]
+    options = {"pos_weight": torch.full((3,), 2.5).double(), "reduction": "none"}
+    return torch.nn.functional.binary_cross_entropy_with_logits(margin, y, **options).mean(0) + norm
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_derivatives_of_a_step_are_those_of_the_objective(kind, blocks) -> None:
+    step, y = step_of(kind, blocks=blocks)
+    at = step.weight.clone().requires_grad_(), step.bias.clone().requires_grad_()
+    value = objective_of(step, y, *at)
+    torch.testing.assert_close(step.value, value.detach())
+    slopes = torch.autograd.grad(value.sum(), at, create_graph=True)
+    torch.testing.assert_close((step.slope_w, step.slope_b), tuple(slope.detach() for slope in slopes))
+    direction = torch.randn(7, 3, generator=torch.Generator().manual_seed(5)).double()
+    along = (slopes[0] * direction[:-1]).sum() + (slopes[1] * direction[-1]).sum()
+    system = _System(step.problem, step.penalty, step.hessian, step.diagonal)
+    product = torch.cat([part if part.ndim == 2 else part[None] for part in torch.autograd.grad(along, at)])
+    torch.testing.assert_close(system.times(direction), product)
+    by_bias = [torch.autograd.functional.hessian(lambda b: objective_of(step, y, step.weight, b).sum(), step.bias)]
+    torch.testing.assert_close(step.diagonal, by_bias[0].diagonal())
+    squares = step.problem.dot(step.slope_w, step.slope_w) / (2 * step.penalty)
+    bound = squares + step.problem.dot(step.slope_b[None], step.slope_b[None] / step.diagonal)
+    torch.testing.assert_close(step.bound, bound)
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_direction_of_a_step_solves_the_newton_system(kind, blocks) -> None:
+    step, _ = step_of(kind, blocks=blocks)
+    slope = torch.cat([step.slope_w, step.slope_b[None]])
+    direction = newton_direction(step.problem, step.penalty, step.hessian, step.diagonal, slope)
+    system = _System(step.problem, step.penalty, step.hessian, step.diagonal)
+    residual, first = system.times(direction) + slope, slope
+    norms = [step.problem.dot(r, system.precondition(r)).sqrt() for r in (residual, first)]
+    assert bool((norms[0] <= 0.1 * norms[1]).all())
+    assert direction.dtype == slope.dtype
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_preconditioner_is_the_inverse_hessian_of_clips_with_equal_curvature(kind) -> None:
+    curvature = torch.tensor([0.1, 0.2, 0.3]).double()
+    for blocks in (False, True):
+        step, _ = step_of(kind, blocks=blocks)
+        system = _System(step.problem, 0.3, lambda change: change * curvature, curvature)
+        vector = torch.randn(7, 3, generator=torch.Generator().manual_seed(1)).double()
+        torch.testing.assert_close(system.precondition(system.times(vector)), vector)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("factor", [1.0, 6.0, 40.0, -1.0])
+def test_the_length_of_a_step_is_the_largest_power_of_a_half_that_lowers_the_objective_enough(kind, factor) -> None:
+    step, y = step_of(kind, scale=3.0)
+    step.find_step()
+    d_w, d_b = (factor * part for part in step.direction)
+    slope = step.problem.dot(step.slope_w, d_w) + step.problem.dot(step.slope_b[None], d_b[None])
+    lengths = torch.zeros_like(slope)
+    for halvings in reversed(range(30)):
+        length = 0.5**halvings
+        value = objective_of(step, y, step.weight + length * d_w, step.bias + length * d_b)
+        lengths[value <= step.value + 1e-4 * length * slope] = length
+    for found, length in zip(step._line_search(d_w, d_b).tolist(), lengths.tolist(), strict=True):
+        assert found == length or max(found, length) < 1e-6, "shorter steps are a matter of rounding"
 
 
 class TestPath:

@@ -1,5 +1,7 @@
 """The kernels against their slow references, in special cases, and the memory that they need."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -223,15 +225,59 @@ def test_tokens_that_require_a_gradient_are_refused(kernel):
     ("tokens", "prototypes", "mask", "message"),
     [
         ((2, 3, 4), (5, 6), None, "prototypes"),
-        ((3, 4), (5, 4), None, "prototypes"),
+        *[
+            (shape, (5, 4), None, rf"got {re.escape(str(list(shape)))} and \[5, 4\]")
+            for shape in ((4,), (3, 4), (2, 3, 4, 4))
+        ],
+        *[((2, 3, 4), shape, None, r"got \[2, 3, 4\] and ") for shape in ((4,), (5, 3), (1, 4, 4))],
         ((2, 0, 4), (5, 4), None, "at least one token"),
         ((2, 3, 4), (5, 4), torch.ones(2, 4, dtype=torch.bool), "mask"),
-        ((2, 3, 4), (5, 4), torch.ones(2, 3), "mask"),
+        ((2, 3, 4), (5, 4), torch.ones(2, 3), r"mask must be bool \[2, 3\], got torch.float32 \[2, 3\]"),
+        ((2, 3, 4), (5, 4), torch.ones(2, 3, 1, dtype=torch.bool), r"mask must be bool \[2, 3\], got torch.bool"),
     ],
 )
 def test_wrong_shapes_are_named(tokens, prototypes, mask, message):
     with pytest.raises(ValueError, match=message):
         max_cosine(torch.zeros(tokens), torch.zeros(prototypes), mask)
+
+
+@pytest.mark.parametrize("kernel", [max_cosine, max_dot, min_max_cosine, min_max_dot])
+def test_shapes_are_checked_by_every_kernel(kernel):
+    with pytest.raises(ValueError, match="must be"):
+        kernel(torch.zeros(2, 3, 4), torch.zeros(5, 3))
+    with pytest.raises(ValueError, match="selection 'other'; allowed: 'exact', 'int8', a Screening"):
+        kernel(torch.zeros(2, 3, 4), torch.zeros(5, 4), selection="other")
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2])
+def test_signs_can_be_mapped_over_any_dimension(dim):
+    x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    x.data[0, 0, 0] = 0
+    signs = torch.vmap(sign_through, in_dims=dim, out_dims=dim)(x)
+    assert torch.equal(signs, torch.where(x >= 0, 1.0, -1.0))
+    (gradient,) = torch.autograd.grad((signs * torch.arange(24).view(2, 3, 4)).sum(), x)
+    assert torch.equal(gradient, torch.arange(24.0).view(2, 3, 4))
+
+
+@pytest.mark.parametrize("dims", [(0, None), (1, None), (2, None), (None, 0), (None, 2), (0, 0), (3, 1)])
+def test_weighted_sums_can_be_mapped_over_any_dimension(dims):
+    random = torch.Generator().manual_seed(0)
+    weights, tokens = torch.randn(2, 3, 5, generator=random), torch.randn(2, 5, 4, generator=random)
+    sets = [(s + 1) * weights if dims[0] is not None else weights for s in range(6)]
+    others = [(s + 2) * tokens if dims[1] is not None else tokens for s in range(6)]
+    inputs = [parts[0] if dim is None else torch.stack(parts, dim) for parts, dim in zip((sets, others), dims)]
+    result = torch.vmap(weighted_sum, in_dims=dims)(*inputs)
+    torch.testing.assert_close(result, torch.stack([w @ t for w, t in zip(sets, others, strict=True)]))
+
+
+def test_a_block_has_as_many_products_as_fit_and_at_least_one_clip_and_prototype():
+    for B in (1, 2, 5):
+        for N in (1, 3, 7):
+            for K in (1, 4, 9):
+                for products in (0, 1, 6, 7, 20, 21, 27, 62, 63, 64, 1000):
+                    k = max(k for k in range(1, K + 1) if k == 1 or k * N <= products)
+                    b = max(b for b in range(1, B + 1) if b == 1 or b * k * N <= products)
+                    assert _scan.block_sizes(B, N, K, products) == (k, b)
 
 
 def test_no_tensor_of_size_clips_tokens_prototypes_is_saved():

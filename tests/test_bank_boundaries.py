@@ -1,0 +1,308 @@
+"""The parts of a bank, each called by itself, at the boundaries of what they accept."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from helpers_banks import Sounds, Toy, extract_quietly
+from otoscope import bank as banks
+from otoscope.bank import BankError, BankIdentity, _loader, _pipeline, size
+from otoscope.bank._batches import BatchLimit, equal_length_batches, padded_batches
+from otoscope.bank._cast import check_cast
+from otoscope.bank._differences import _some
+from otoscope.bank._encode import Loaded
+from otoscope.bank._folder import format_bytes
+from otoscope.bank._manifest_values import check_manifest
+from otoscope.bank._pipeline import Loading
+from otoscope.bank._reader import ShardReader, _as_slice
+from otoscope.bank._split_names import check_split_names
+from otoscope.bank._turns import _Request, pick_layers
+from otoscope.bank.extraction import Extraction
+from otoscope.bank.identity import resolve_layers
+from otoscope.bank.parts import BankParts
+from otoscope.types import Clip, TokenShape
+
+IDENTITY = BankIdentity.of(Toy(), Sounds())
+
+
+def test_all_ways_to_encode_have_the_same_defaults() -> None:
+    def defaults(function: Any) -> dict[str, object]:
+        parameters = inspect.signature(function).parameters.values()
+        return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+    stored = {"splits": None, "layers": "last", "content": "tokens", "dtype": "float16", "shard_clips": 64}
+    loading = {"batch_size": 16, "batch_seconds": 320.0}
+    more = {"loader_workers": None, "compile": False, "progress": True, "allow_shared": False}
+    assert defaults(banks.extract) == defaults(banks.encode_on_the_fly) == stored | loading | more
+    assert defaults(BankIdentity.of) == stored
+    assert defaults(Loading) == loading | {"workers": None, "compiled": False}
+    assert defaults(BankParts.of) == {"allow_shared": False}
+
+
+# Identity
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [("last", (4,)), ("all", (0, 1, 2, 3, 4)), ([0], (0,)), ([4, -5], (4, 0)), ([-1, 0, 2], (4, 0, 2))],
+)
+def test_layers_are_resolved(layers: Any, expected: tuple[int, ...]) -> None:
+    assert resolve_layers(layers, 5) == expected
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("first", r"layers 'first'; allowed: 'last', 'all', or indices 0\.\.4"),
+        ([5], r"layers \[5\]: the encoder has 5 layers, allowed: -5\.\.4"),
+        ([0, -6], r"layers \[0, -6\]: the encoder has 5 layers, allowed: -5\.\.4"),
+        ([], r"layers \[\]: give at least one index, and each index once"),
+        ([4, -1], r"layers \[4, -1\]: give at least one index, and each index once"),
+    ],
+)
+def test_other_layers_are_refused(layers: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve_layers(layers, 5)
+
+
+def test_names_of_splits_have_1_to_100_characters() -> None:
+    check_split_names(["a", "Z9", "ä", "a b.c+d=e@f,g-h", "x" * 100, "x" + "," * 99])
+    for name in ("", "x" * 101, ".a", " a", "-a", "a ", "a.", "a/b", "a\\b", "a:b", "a\n", "a\nb", 3, None):
+        with pytest.raises(ValueError, match="a name consists of 1 to 100 letters, digits and"):
+            check_split_names(["a", name])  # type: ignore[list-item]
+    check_split_names(["test", "train"])
+    for names in (["Test"], ["a", "A"], ["straße", "STRASSE"]):
+        with pytest.raises(ValueError, match="differ only in capital letters"):
+            check_split_names(names)
+
+
+def test_a_manifest_has_up_to_ten_million_shards() -> None:
+    shape = {"layers": 1, "freq": 1, "dim": 1, "has_cls": False, "frame_rate": 1.0}
+    identity = {"splits": ["a", "b"], "dtype": "int8", "content": "pooled", "layers": [0], "shard_clips": 1}
+    for clips in (1, 5_000_000):
+        check_manifest({"identity": identity | {"shape": shape}, "clips": {"a": 5_000_000, "b": clips}})
+    with pytest.raises(ValueError, match="it needs more than 10,000,000 shards"):
+        check_manifest({"identity": identity | {"shape": shape}, "clips": {"a": 5_000_000, "b": 5_000_001}})
+    large = identity | {"shape": shape, "shard_clips": 1 << 32}
+    check_manifest({"identity": large, "clips": {"a": 1, "b": (1 << 40) - 1}})
+
+
+# Batches
+
+
+def test_the_limits_of_a_batch_may_be_reached() -> None:
+    limit = BatchLimit(3, 30)
+    allowed = [limit.allows(*batch) for batch in ((3, 10), (3, 11), (4, 7), (2, 15), (2, 16), (1, 99), (0, 99))]
+    assert allowed == [True, False, False, True, False, True, True]
+    assert list(equal_length_batches([10] * 4, limit)) == [[0, 1, 2], [3]]
+    assert list(equal_length_batches([11] * 3, limit)) == [[0, 1], [2]]
+    assert list(equal_length_batches([99, 99], limit)) == [[0], [1]]
+    assert list(equal_length_batches([0, 0], BatchLimit(2, 0))) == [[0], [1]]
+
+
+def test_a_fifth_of_a_batch_may_be_padding() -> None:
+    def batches(*lengths: int, clips: int = 9) -> list[list[int]]:
+        return list(padded_batches(lengths, BatchLimit(clips, 1000), lambda samples: samples))
+
+    assert batches(100, 60) == [[0, 1]]
+    assert batches(100, 59) == [[0], [1]]
+    assert batches(100, 100, 41) == [[0, 1, 2]]
+    assert batches(100, 100, 39) == [[0, 1], [2]]
+    assert batches(100, 100, 39, 38) == [[0, 1], [2, 3]]
+    assert batches(90, 100, 95, clips=2) == [[1, 2], [0]]
+    assert batches() == []
+    costs = {7: 100, 8: 100, 9: 90}
+    assert list(padded_batches([7, 9, 8], BatchLimit(9, 1000), costs.__getitem__)) == [[2, 0, 1]]
+
+
+def test_a_group_ends_with_the_clip_that_reaches_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pipeline, "WAITING_VALUES", 10)
+    clips = [Loaded(samples, None, None) for samples in (4, 6, 9, 1, 30, 5)]
+    found = [(list(rows), [clip.samples for clip in group]) for rows, group in _pipeline.groups(clips)]
+    assert found == [([0, 1], [4, 6]), ([2, 3], [9, 1]), ([4], [30]), ([5], [5])]
+    assert list(_pipeline.groups(clips[:2])) == [(range(2), clips[:2])]
+
+
+@pytest.mark.parametrize(
+    ("cores", "cpu", "cuda"), [(1, 1, 1), (2, 1, 1), (7, 1, 6), (8, 2, 7), (17, 4, 16), (99, 24, 16)]
+)
+def test_the_number_of_workers(cores: int, cpu: int, cuda: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_loader, "available_cores", lambda: cores)
+    monkeypatch.setattr(_loader, "can_fork", lambda: True)
+    assert _loader.default_workers(256, torch.device("cpu")) == cpu
+    assert _loader.default_workers(256, torch.device("cuda")) == cuda
+    assert Loading().worker_count(256, torch.device("cpu")) == cpu
+    assert Loading(workers=0).worker_count(256, torch.device("cpu")) == 0
+
+
+# Casts
+
+CLIPS = [SimpleNamespace(id=f"c{i}", split="train") for i in range(2)]
+TINY = {torch.float16: 2.0**-14, torch.bfloat16: 2.0**-126, torch.float32: 2.0**-126}
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [("float16", torch.float16), ("bfloat16", torch.bfloat16)])
+@pytest.mark.parametrize("name", ["token", "cls"])
+def test_the_smallest_normal_value_of_a_layer_is_stored(dtype: str, stored: torch.dtype, name: str) -> None:
+    identity: Any = SimpleNamespace(dtype=dtype, layers=(3, 5))
+    values = torch.ones(2, 2, 4, dtype=torch.float64)
+    values[1, 1] = 0
+    values[1, 1, 2] = -TINY[stored]
+    check_cast(name, values, values.to(stored), CLIPS, identity)  # type: ignore[arg-type]
+    values[1, 1] *= 0.99
+    message = f"clip 'c1' of split 'train': the largest {name} value of layer 5 is .* and underflows {stored}"
+    with pytest.raises(BankError, match=message):
+        check_cast(name, values, values.to(stored), CLIPS, identity)  # type: ignore[arg-type]
+    values[1, 1] = 0
+    check_cast(name, values, values.to(stored), CLIPS, identity)  # type: ignore[arg-type]
+
+
+def test_the_scale_of_int8_tokens_is_a_normal_value() -> None:
+    identity: Any = SimpleNamespace(dtype="int8", layers=(0,))
+    for factor, refused in ((127, False), (126, True)):
+        values = torch.full((1, 1, 1), TINY[torch.float32] * factor, dtype=torch.float64)
+        scale = (values / 127).float()
+        if refused:
+            with pytest.raises(BankError, match=r"underflows torch\.float32.* no dtype of a bank can store it"):
+                check_cast("token", values, scale, CLIPS[:1], identity)  # type: ignore[arg-type]
+        else:
+            check_cast("token", values, scale, CLIPS[:1], identity)  # type: ignore[arg-type]
+    values = torch.full((1, 1, 1), TINY[torch.float16], dtype=torch.float64)
+    check_cast("cls", values, values.half(), CLIPS[:1], identity)  # type: ignore[arg-type]
+
+
+# Texts
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (123_456, "123 kB"),
+        (999_000, "999 kB"),
+        (1e6, "1 MB"),
+        (2.5e9, "2.5 GB"),
+        (1e12, "1 TB"),
+        (5e15, "5e+03 TB"),
+    ],
+)
+def test_numbers_of_bytes_have_decimal_units(count: float, text: str) -> None:
+    assert format_bytes(count) == text
+
+
+def test_at_most_three_names_are_said() -> None:
+    assert _some(["a"]) == "'a'"
+    assert _some(["a", "b", "c"]) == "'a', 'b', 'c'"
+    assert _some(["a", "b", "c", "d"]) == "'a', 'b', 'c' and 1 more"
+    assert _some(list("abcdef")) == "'a', 'b', 'c' and 3 more"
+
+
+def test_shares_of_an_extraction() -> None:
+    times = {"audio": 1.0, "encoder": 3.0, "total": 4.0}
+    extraction = Extraction(1234, 99.6, times, "cpu", 2, 0, 16, 320.0, False)
+    assert [extraction.share(part) for part in ("audio", "encoder", "storing")] == [0.25, 0.75, 0.0]
+    assert replace(extraction, seconds={"audio": 1.0, "total": 0.0}).share("audio") == 0.0
+    shares = "encoder 75 %, waiting for audio 25 %, front end 0 %, storing 0 %"
+    assert str(extraction) == f"encoded 1,234 clips, 100 s of audio, in 4.0 s: {shares}"
+
+
+# Reading
+
+
+def slow_blocks(rows: Sequence[int], size: int) -> list[tuple[list[int], int, list[int]]]:
+    """Positions, shard, and rows within the shard, for blocks that are as long as possible."""
+    blocks: list[tuple[list[int], int, list[int]]] = []
+    for position, row in enumerate(rows):
+        if blocks and blocks[-1][1] == row // size and blocks[-1][2][-1] + 1 == row % size:
+            blocks[-1][0].append(position)
+            blocks[-1][2].append(row % size)
+        else:
+            blocks.append(([position], row // size, [row % size]))
+    return blocks
+
+
+def test_consecutive_rows_of_a_shard_are_one_block() -> None:
+    reader, source = object.__new__(ShardReader), random.Random(0)
+    for clips in (1, 2, 3, 5):
+        reader._identity = replace(IDENTITY, shard_clips=clips)
+        for _ in range(50):
+            starts = [source.randrange(12) for _ in range(source.randrange(1, 4))]
+            rows = [start + i for start in starts for i in range(source.randrange(1, 7))]
+            found = [(a, shard, b) for a, shard, b in reader._blocks(rows)]
+            plain = [(list(range(a.start, a.stop)), shard, list(range(b.start, b.stop))) for a, shard, b in found]
+            assert plain == slow_blocks(rows, clips)
+    assert list(reader._blocks([])) == []
+
+
+def test_consecutive_layers_are_a_slice() -> None:
+    assert _as_slice([2]) == slice(2, 3)
+    assert _as_slice([1, 2, 3]) == slice(1, 4)
+    for layers in ([1, 3], [2, 1], [1, 1], [0, 2, 1]):
+        assert _as_slice(layers) == layers
+
+
+def test_layers_of_tensors_are_picked_except_from_the_mask() -> None:
+    tensors = {"x": torch.arange(6).view(1, 3, 2, 1, 1), "mask": torch.ones(1, 3).bool(), "cls": torch.arange(3)[None]}
+    assert pick_layers(tensors, range(3)) is tensors
+    picked = pick_layers(tensors, (2, 0))
+    assert picked["x"].flatten().tolist() == [4, 5, 0, 1]
+    assert picked["cls"].tolist() == [[2, 0]]
+    assert picked["mask"] is tensors["mask"]
+    assert pick_layers(tensors, [0, 1])["x"].shape[1] == 2
+
+
+def test_a_pass_is_shared_by_requests_of_the_same_batches() -> None:
+    source: Any = object()
+    first = _Request(source, [[0, 1], [2]], [0])
+    assert first.shares(_Request(source, [[0, 1], [2]], [1]))
+    assert not first.shares(_Request(source, [[0], [1, 2]], [0]))
+    assert not first.shares(_Request(object(), [[0, 1], [2]], [0]))  # type: ignore[arg-type]
+    assert first.in_order
+    assert _Request(source, [range(3)], [0]).in_order
+    assert not _Request(source, [[1, 0], [2]], [0]).in_order
+
+
+# Size
+
+
+@pytest.mark.parametrize(
+    ("clips", "rows"),
+    [(1, [0]), (8, list(range(8))), (9, [0, 2, 4, 6, 8]), (16, list(range(0, 16, 2))), (17, list(range(0, 17, 3)))],
+)
+def test_at_most_eight_clips_of_a_split_are_decoded_to_estimate_its_size(
+    clips: int, rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[Sequence[Clip]] = []
+    monkeypatch.setattr(size, "count_steps", lambda _, members: decoded.append(members) or 6)
+    members = {split: Sounds(counts=(clips,) * 3).clips(split) for split in Sounds.splits}
+    estimate = banks.BankSize.estimate(Toy(), members, IDENTITY)
+    assert [clip.id for clip in decoded[0]] == [f"train-{row}" for row in rows]
+    assert (estimate.clips, estimate.longest) == (dict.fromkeys(Sounds.splits, clips), 6)
+    with pytest.raises(ValueError, match="split 'train' has no clips; every split of a bank needs at least one"):
+        banks.BankSize.estimate(Toy(), members | {"train": []}, IDENTITY)
+
+
+def test_the_size_of_a_bank_is_that_of_its_missing_shards(tmp_path: Path) -> None:
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
+    assert bank.size.bytes == sum(bank.size.shards.values()) > 0
+    assert (bank.size.missing_bytes(bank.path), bank.size.missing_bytes(tmp_path)) == (0, bank.size.bytes)
+    (bank.path / "train/shard-00000.safetensors").unlink()
+    assert bank.size.missing_bytes(bank.path) == bank.size.shards["train/shard-00000.safetensors"]
+    shape = TokenShape(1, 2, 4, True, 10.0)
+    per_clip = 6 * 2 * 4 * 2 + 4 * 2 + 6  # float16 tokens and cls, and the mask
+    assert bank.shape == shape
+    assert bank.size.bytes == 14 * per_clip
+    double = bank.size.stored_as(replace(bank.identity, shape=replace(shape, layers=2)))
+    assert double.bytes == 14 * (2 * per_clip - 6)
+    assert {field.name for field in fields(bank.size)} == {"identity", "clips", "steps", "shards"}
