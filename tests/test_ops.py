@@ -265,7 +265,9 @@ def test_weighted_sums_can_be_mapped_over_any_dimension(dims):
     weights, tokens = torch.randn(2, 3, 5, generator=random), torch.randn(2, 5, 4, generator=random)
     sets = [(s + 1) * weights if dims[0] is not None else weights for s in range(6)]
     others = [(s + 2) * tokens if dims[1] is not None else tokens for s in range(6)]
-    inputs = [parts[0] if dim is None else torch.stack(parts, dim) for parts, dim in zip((sets, others), dims)]
+    inputs = [
+        parts[0] if dim is None else torch.stack(parts, dim) for parts, dim in zip((sets, others), dims, strict=True)
+    ]
     result = torch.vmap(weighted_sum, in_dims=dims)(*inputs)
     torch.testing.assert_close(result, torch.stack([w @ t for w, t in zip(sets, others, strict=True)]))
 
