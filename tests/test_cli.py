@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+from functools import wraps
 from pathlib import Path
 from textwrap import dedent
 
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from helpers_docs import python_block
 from helpers_records import add_scenes
+from helpers_units import visible_files
+from otoscope import bank as banks
 from otoscope import probes
 from otoscope.bench import demo, suites
 from otoscope.bench.plan import Plan
@@ -365,6 +368,49 @@ def test_a_bank_of_another_encoder_is_an_error_without_traceback(capsys: pytest.
     bank = "otoscope-runs/banks/ear-tones-last"
     assert run_toy("probe", "--probe", "linear", "--encoder-option", "seed=1", "--bank", bank) == 2
     assert "encoder_digest: the encoder has other weights" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("plugin_folder")
+@pytest.mark.filterwarnings("always::otoscope.warning.OtoscopeWarning")
+@pytest.mark.parametrize("command", [["extract"], ["probe", "--probe", "mean", "--epochs", "1"]])
+def test_another_checkpoint_of_an_encoder_gets_a_bank_beside_the_former_one(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, build = Path("otoscope-runs/banks"), Ear.__init__
+    assert run_toy(*command) == 0
+    assert [path.name for path in folder.iterdir()] == ["ear-tones-last"]
+    files = visible_files(folder / "ear-tones-last")
+
+    @wraps(build)
+    def other_weights(self: Ear, **options: int) -> None:
+        build(self, **options)
+        self.patch.weight.data += 1
+
+    monkeypatch.setattr(Ear, "__init__", other_weights)
+    capsys.readouterr()
+    for warned in (True, False):
+        assert run_toy(*command) == 0
+        assert ("is that of another encoder of this name" in capsys.readouterr().err) == warned
+        first, second = sorted(folder.iterdir())
+        assert (first.name, second.name[:-12]) == ("ear-tones-last", "ear-tones-last-")
+    assert visible_files(first) == files
+    assert banks.open(second).identity.encoder_digest != banks.open(first).identity.encoder_digest
+    assert run_toy("extract", "--bank", str(first)) == 2
+    monkeypatch.setattr(Ear, "__init__", build)
+    monkeypatch.setattr(Ear, "embed", None)
+    assert run_toy(*command) == 0
+    assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.usefixtures("plugin_folder")
+def test_the_table_of_what_was_measured_is_the_last_one(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["probe", "--probe", "mean", "--epochs", "1"]
+    assert run_toy(*command, "--encoder-option", "seed=1") == 0
+    for options, last in ([], "ear"), (["--encoder-option", "seed=1"], "ear-seed=1"):
+        capsys.readouterr()
+        assert run_toy(*command, *options) == 0
+        titles = [line for line in capsys.readouterr().out.splitlines() if " on tones" in line]
+        assert [title.partition(" on ")[0] for title in titles] == [*{"ear", "ear-seed=1"} - {last}, last]
 
 
 @pytest.mark.usefixtures("plugin_folder")

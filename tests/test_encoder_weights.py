@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +22,8 @@ from helpers_small_encoder import Small, published
 from otoscope import encoders
 from otoscope.cli import main
 from otoscope.encoders._digests import weights_digest
-from otoscope.encoders.catalog import Source, converted_file, get_weights, inspect_weights
+from otoscope.encoders.catalog import Source, convert_weights, converted_file, get_weights, inspect_weights
+from otoscope.files import locked_folder
 
 DIGEST = weights_digest(Small(weights="random", seed=3).body.state_dict().items())
 
@@ -186,10 +190,65 @@ def test_convert_checks_a_file_and_keeps_the_classifier_apart(
     assert main(command) == 0
     assert encoders.create("small", file=str(tmp_path / "here.safetensors")).digest == encoders.create("small").digest
     (tmp_path / "a.pt").write_bytes(b"no checkpoint")
-    assert main(command) == 2
+    assert main([*command, "--replace"]) == 2
     assert "is damaged" in capsys.readouterr().err
     assert main(["encoders", "convert", str(tmp_path / "a.pt"), "--encoder", "tiny"]) == 2
     assert "encoder 'tiny' has no published weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to", [None, "here.safetensors"])
+def test_weights_are_replaced_only_where_this_is_requested(
+    to: str | None, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = models / "small.safetensors" if to is None else tmp_path / to
+    command = ["encoders", "convert", str(tmp_path / "a.pt"), "--encoder", "small"]
+    command += [] if to is None else ["--to", str(target)]
+    torch.save(published(), tmp_path / "a.pt")
+    assert main(command) == 0
+    before = target.read_bytes()
+    torch.save(published(seed=4), tmp_path / "a.pt")
+    capsys.readouterr()
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert f"{target} exists already; --replace" in error
+    assert f"replaces it by the weights in {tmp_path / 'a.pt'}" in error
+    assert target.read_bytes() == before
+    assert main([*command, "--replace"]) == 0
+    assert inspect_weights(Small, target)[0].digest != DIGEST
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no locks of folders on Windows")
+def test_a_process_waits_for_another_one_that_gets_the_same_weights(
+    models: Path, server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cls = _declare(monkeypatch, _source(server, "a.pt"))
+    (tmp_path / "a.pt").write_bytes(_pickled())
+    waiting, lines = threading.Event(), list[str]()
+    with ThreadPoolExecutor(2) as pool:
+        with locked_folder(models / ".downloads" / "small"):
+            getting = pool.submit(get_weights, cls, progress=lambda line: (lines.append(line), waiting.set()))
+            converting = pool.submit(convert_weights, cls, tmp_path / "a.pt")
+            assert waiting.wait(30)
+            assert lines == ["waiting for a process that gets 'small'"]
+            assert not getting.done()
+            assert not converting.done()
+            (models / "small.safetensors").write_bytes(save(published()))
+        assert getting.result(30).digest == DIGEST
+        with pytest.raises(FileExistsError, match="exists already"):
+            converting.result(30)
+    assert server.ranges == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no locks of folders on Windows")
+def test_processes_that_get_the_same_weights_at_once_download_them_once(
+    models: Path, server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cls = _declare(monkeypatch, _source(server, "a.pt"))
+    with ThreadPoolExecutor(4) as pool:
+        digests = {stored.digest for stored in pool.map(lambda _: get_weights(cls), range(4))}
+    assert digests == {DIGEST}
+    assert len(server.ranges) == 1
+    assert [path.name for path in models.rglob("*") if path.is_file()] == ["small.safetensors"]
 
 
 def test_list_and_show_say_what_an_encoder_is_and_whether_its_weights_are_here(

@@ -9,7 +9,8 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,36 @@ def replacing(target: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked_folder(path: Path, *, shared: bool = False, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Lock a folder inside a `with` block, so that other processes that lock it wait.
+
+    The operating system releases the lock when the process ends. There is no lock on Windows.
+
+    Parameters
+    ----------
+    path : Path. The folder; it is created if needed.
+    shared : bool. Whether others that share the lock may hold it at the same time.
+    waiting : callable. Called once before this process waits for another one.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    folder, kind = os.open(path, os.O_RDONLY), fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    try:
+        try:
+            fcntl.flock(folder, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(folder, kind)
+        yield
+    finally:
+        os.close(folder)
 
 
 def read_limited(path: Path, limit: int) -> bytes:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,7 +12,7 @@ from pathlib import Path
 from otoscope.bank._shard import check_shard
 from otoscope.bank.errors import BankError, DamagedError
 from otoscope.bank.identity import BankIdentity
-from otoscope.files import replacing
+from otoscope.files import locked_folder, replacing
 from otoscope.results.sealed import sealed_text
 from otoscope.types import Clip
 
@@ -53,7 +51,7 @@ def locked(path: Path, splits: Sequence[str]) -> Iterator[None]:
     The operating system releases the lock when the process ends. There is no lock on Windows: run one extraction into a
     folder at a time.
     """
-    with _flock(path, shared=False):
+    with locked_folder(path):
         _delete_partial_files(path, splits)
         yield
 
@@ -61,24 +59,8 @@ def locked(path: Path, splits: Sequence[str]) -> Iterator[None]:
 @contextmanager
 def shared(path: Path) -> Iterator[None]:
     """Lock the folder together with other processes that write other shards; an extraction of the whole bank waits."""
-    with _flock(path, shared=True):
+    with locked_folder(path, shared=True):
         yield
-
-
-@contextmanager
-def _flock(path: Path, *, shared: bool) -> Iterator[None]:
-    path.mkdir(parents=True, exist_ok=True)
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
 
 
 def _delete_partial_files(path: Path, splits: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from otoscope import bank as banks
 from otoscope import datasets, encoders
 from otoscope.bank import BankError, BankIdentity, BankSize, Requirements, estimate_size
 from otoscope.bank._shard import layout_bytes
+from otoscope.bank.default_folder import folder_beside
 from otoscope.bank.manifest import Manifest, bank_exists, check_identity
 from otoscope.bench.cost import PairSize, Views
 from otoscope.bench.plan import Pair
@@ -30,7 +31,7 @@ from otoscope.sampling import MixupSet, TrainingSet
 
 
 def resolve(
-    suite: Suite, folder: Path, bank: Path | None = None, *, stored: bool = True
+    suite: Suite, folder: Path, bank: Path | None = None, *, beside: bool = False, stored: bool = True
 ) -> tuple[dict[Pair, ResolvedPair], list[Unavailable]]:
     """Create every encoder and data set of a suite and measure their size. Nothing is written.
 
@@ -39,6 +40,7 @@ def resolve(
     suite : the suite.
     folder : folder of the banks. Each bank is named by its identity, so that a changed encoder has another bank.
     bank : folder of the bank, for a suite with a single pair.
+    beside : whether a folder beside `bank` is used if `bank` has the bank of another encoder or data set.
     stored : whether tokens are stored in banks; False to encode clips on the fly.
 
     Returns
@@ -75,7 +77,8 @@ def resolve(
         for dataset_spec, folds, dataset in usable:
             pair = Pair(spec.label, dataset_spec.name, folds[0] if len(folds) == 1 else None)
             try:
-                for one in _resolve_pairs(spec, encoder, dataset_spec, folds, dataset, requirements, folder, bank):
+                given = folder_beside(bank, encoder, dataset) if bank and beside else bank
+                for one in _resolve_pairs(spec, encoder, dataset_spec, folds, dataset, requirements, folder, given):
                     pair = Pair(spec.label, dataset_spec.name, one.fold)
                     one = one if stored else _not_stored(one)
                     resolved[pair] = _with_views(one, encoder, suite.draws, folder) if dataset_spec.views else one

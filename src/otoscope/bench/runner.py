@@ -74,6 +74,7 @@ def run_suite(
     storage: str | None = None,
     workers: int = 1,
     bank: Path | None = None,
+    beside: bool = False,
     stored: bool = True,
     device: str | None = None,
     plugins: Sequence[str | Path] = (),
@@ -91,6 +92,7 @@ def run_suite(
     storage : database of trials: a URL, "journal:FILE", or None for an SQLite file in `out`.
     workers : number of processes that train. Each one executes one study at a time.
     bank : folder of the bank, for a suite with a single pair; None for one in `out`.
+    beside : whether a folder beside `bank` is used if `bank` has the bank of another encoder or data set.
     stored : whether tokens are stored in banks. False to encode clips on the fly (`otoscope.bank.encode_on_the_fly`):
         all probes of an encoder and a data set are then trained together, and share each pass over the audio.
     device : where to encode and train; None for the CPU.
@@ -115,7 +117,7 @@ def run_suite(
         )
     for plugin in plugins:
         load_plugin(plugin)
-    workspace = Workspace(suite, out, storage, bank, stored=stored)
+    workspace = Workspace(suite, out, storage, bank, beside=beside, stored=stored)
     to_run = workspace.plan()
     if progress:
         print(printable(to_run, keep="\n"), file=sys.stderr, flush=True)
@@ -144,7 +146,7 @@ class Workspace:
     out : folder of the suite.
     storage : database of trials: a URL, "journal:FILE", or None for an SQLite file in `out`.
     bank : folder of the bank, for a suite with a single pair; None for one in `out`.
-    stored : as in `run_suite`.
+    beside, stored : as in `run_suite`.
     """
 
     def __init__(
@@ -154,12 +156,13 @@ class Workspace:
         storage: str | None = None,
         bank: Path | None = None,
         *,
+        beside: bool = False,
         stored: bool = True,
     ) -> None:
         self.suite = with_controls(suite if isinstance(suite, Suite) else suites.load(suite))
         self.out, self.storage = Path(out), storage
         self.store = Store(self.out / "results")
-        self.pairs, self.unavailable = resolve(self.suite, self.out / "banks", bank, stored=stored)
+        self.pairs, self.unavailable = resolve(self.suite, self.out / "banks", bank, beside=beside, stored=stored)
         self._opened: dict[tuple[object, ...], Bank] = {}
 
     def plan(self) -> Plan:

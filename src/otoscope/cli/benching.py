@@ -64,7 +64,8 @@ def probe(arguments: argparse.Namespace) -> int:
         )
     suite = replace(_single_study(arguments, spec), search=search, **_given(arguments, *_TRAINING))
     default = bank_path(arguments, spec.requirements.layers) if arguments.stored else None
-    return _run(arguments, suite, arguments.bank or default, stored=arguments.stored)
+    beside = arguments.bank is None
+    return _run(arguments, suite, arguments.bank or default, beside=beside, stored=arguments.stored)
 
 
 def finetune(arguments: argparse.Namespace) -> int:
@@ -186,12 +187,20 @@ def _single_study(arguments: argparse.Namespace, spec: ProbeSpec | FinetuneSpec)
     )
 
 
-def _run(arguments: argparse.Namespace, suite: Suite, bank: Path | None, *, stored: bool = True) -> int:
-    """Run a suite of one pair, and print its results."""
+def _run(
+    arguments: argparse.Namespace, suite: Suite, bank: Path | None, *, beside: bool = False, stored: bool = True
+) -> int:
+    """Run a suite of one pair, and print its results; the arguments are those of `run_suite`."""
     from otoscope.bench import runner
 
     result = runner.run_suite(
-        suite, arguments.out, bank=bank, stored=stored, device=arguments.device, progress=not arguments.quiet
+        suite,
+        arguments.out,
+        bank=bank,
+        beside=beside,
+        stored=stored,
+        device=arguments.device,
+        progress=not arguments.quiet,
     )
     for item in result.plan.unavailable:
         raise ValueError(item.reason if item.name in item.reason else f"{item.kind} {item.name!r}: {item.reason}")
@@ -210,12 +219,13 @@ def _run_on(arguments: argparse.Namespace, suite: Suite) -> int:
 
 
 def _print_results(arguments: argparse.Namespace, result: SuiteResult) -> int:
-    """Print the table of all results and the failures, and return the exit status."""
+    """Print the tables of all results, those of this suite last, and the failures; return the exit status."""
     from otoscope.report.rows import summarise
     from otoscope.report.text import summary
 
     if next(iter(result.store), None):
-        rows = summarise(result.store)
+        measured = {(pair.encoder, pair.dataset) for pair in result.plan.sizes}
+        rows = sorted(summarise(result.store), key=lambda row: (row.encoder, row.records[0].dataset) in measured)
         print_disagreements(rows)
         print(summary.summary_text(rows))
     return print_outcome(arguments, result)

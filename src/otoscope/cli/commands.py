@@ -63,15 +63,17 @@ def _costs(arguments: argparse.Namespace, names: Iterable[str]) -> tuple[list[st
 def extract(arguments: argparse.Namespace) -> int:
     """Encode a data set into a bank and print where it is."""
     from otoscope import bank
+    from otoscope.bank.default_folder import folder_beside
 
     dataset, stored = _dataset(arguments), bank_arguments(arguments)
-    path = arguments.bank or bank_path(arguments, _folder_of(arguments, stored))
+    encoder, path = _encoder(arguments), arguments.bank
+    path = path or folder_beside(bank_path(arguments, _folder_of(arguments, stored)), encoder, dataset)
     if arguments.on:
         from otoscope.cli.planning import extract_on
 
         return extract_on(arguments, path, stored)
     extracted = bank.extract(
-        _encoder(arguments),
+        encoder,
         dataset,
         path,
         **stored,

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     converting.add_argument("--encoder", required=True, metavar="NAME", help="the encoder whose weights it contains")
     words = "file to write (default: the one in the models folder, where the encoder is found by its name)"
     converting.add_argument("--to", type=Path, metavar="FILE", help=words)
+    converting.add_argument("--replace", action="store_true", help="replace weights that this file contains already")
     words = "measure the classifier of a fine-tuned checkpoint on the held-out split of a data set with its classes"
     evaluating = action("evaluate", evaluate, words)
     evaluating.add_argument("name", metavar="NAME", help="name of a fine-tuned encoder, such as beats-iter3-as2m")
@@ -130,7 +131,8 @@ def convert(arguments: argparse.Namespace) -> int:
     """Convert a checkpoint."""
     from otoscope.encoders.catalog import convert_weights
 
-    print(_described(convert_weights(_ported(arguments.encoder), arguments.file, arguments.to)))
+    cls = _ported(arguments.encoder)
+    print(_described(convert_weights(cls, arguments.file, arguments.to, overwrite=arguments.replace)))
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from otoscope.encoders.catalog._checkpoint import (
 from otoscope.encoders.catalog._hub_cache import cached_file
 from otoscope.encoders.catalog._instructions import manual_steps
 from otoscope.encoders.catalog._ported import Ported
+from otoscope.files import locked_folder
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def inspect_weights(cls: type[Ported], file: Path) -> tuple[Stored, Converted]:
     return stored, converted
 
 
-def convert_weights(cls: type[Ported], file: Path, to: Path | None = None, *, source: str = "") -> Stored:
+def convert_weights(cls: type[Ported], file: Path, to: Path | None = None, *, overwrite: bool = False) -> Stored:
     """Convert a checkpoint to safetensors; a classifier is kept apart in the same file.
 
     Parameters
@@ -91,7 +93,7 @@ def convert_weights(cls: type[Ported], file: Path, to: Path | None = None, *, so
     cls : the class of the encoder.
     file : a checkpoint as its authors published it.
     to : the file to write; None for the one in the models folder, where the encoder is found by its name.
-    source : where the checkpoint comes from; "" for the name of the file.
+    overwrite : whether weights that this file contains already are replaced.
 
     Returns
     -------
@@ -99,11 +101,28 @@ def convert_weights(cls: type[Ported], file: Path, to: Path | None = None, *, so
 
     Raises
     ------
+    FileExistsError : when the file to write exists already.
     FileNotFoundError, CheckpointError : as in `inspect_weights`.
     """
-    stored, converted = inspect_weights(cls, file)
     target = to or converted_file(cls.name)
-    write_converted(target, cls.name, converted, source=source or file.name)
+    with locked_folder(_downloads(cls)) if to is None else nullcontext():
+        if target.exists() and not overwrite:
+            raise FileExistsError(
+                f"{target} exists already; --replace (overwrite=True in Python) replaces it by the weights in {file}, "
+                "and --to FILE writes another file"
+            )
+        return _converted(cls, file, target, file.name)
+
+
+def _downloads(cls: type[Ported]) -> Path:
+    """The folder that a process locks while it writes the weights of an encoder into the models folder."""
+    return models_folder() / ".downloads" / cls.name
+
+
+def _converted(cls: type[Ported], file: Path, target: Path, source: str) -> Stored:
+    """Convert a checkpoint, which comes from `source`."""
+    stored, converted = inspect_weights(cls, file)
+    write_converted(target, cls.name, converted, source=source)
     return replace(stored, path=target)
 
 
@@ -113,7 +132,8 @@ def get_weights(
     """Download the weights of an encoder from the first source that has them, and convert them.
 
     A file that the library huggingface_hub has downloaded before is used. A download that was interrupted is continued,
-    and the downloaded file is removed when it has been converted.
+    and the downloaded file is removed when it has been converted. Where another process is getting the same weights,
+    this one waits and uses the file of the other.
 
     Parameters
     ----------
@@ -129,6 +149,14 @@ def get_weights(
     ------
     DownloadError : when no source can be used. The message says why, and what to put where.
     """
+    with locked_folder(_downloads(cls), waiting=lambda: progress(f"waiting for a process that gets {cls.name!r}")):
+        if (file := converted_file(cls.name)).is_file():
+            return inspect_weights(cls, file)[0]
+        return _from_first_source(cls, offline, progress)
+
+
+def _from_first_source(cls: type[Ported], offline: bool, progress: Callable[[str], None]) -> Stored:
+    """Get the weights from the first source that has them; the arguments are those of `get_weights`."""
     failures = []
     for source in cls.card.sources:
         cached = cached_file(source.url)
@@ -155,7 +183,7 @@ def _get(cls: type[Ported], source: Source, cached: Path | None, progress: Calla
     if cached is None:
         fetch(source.url, file, sha256=source.sha256, size=source.size, progress=progress)
     try:
-        stored = convert_weights(cls, file, folder / "converted.safetensors", source=source.url)
+        stored = _converted(cls, file, folder / "converted.safetensors", source.url)
         if cls.card.tensors not in ("", stored.digest):
             raise CheckpointError(f"{source.url} has other tensors ({stored.digest}) than those on record")
     except CheckpointError:
