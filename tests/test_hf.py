@@ -277,6 +277,36 @@ def test_masking_and_skipped_layers_of_training_are_disabled(checkpoints: dict[s
     assert "body.masked_spec_embed" not in encoder.state_dict()
 
 
+@pytest.mark.parametrize("name", ["wav2vec2", "whisper", "clap", "ast"])
+def test_compiling_compiles_the_blocks_and_prints_nothing(
+    name: str, checkpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from otoscope.bank import _compile
+
+    original, compiled = torch.compile, list[Any]()
+
+    def compile(function: Any) -> Any:
+        compiled.append(function)
+        return original(function, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", compile)
+    encoder = HuggingFace(path=checkpoints[name]).eval()
+    embed = _compile.compiled_embed(encoder)
+    layers = range(encoder.shape.layers)
+    for seconds in (1.0, 0.8):
+        features = encoder.front_end(
+            AudioBatch.of([noise(round(seconds * encoder.sample_rate))] * 2, encoder.sample_rate)
+        )
+        with encoder.inference():
+            expected, actual = encoder.embed(features), embed(features, layers=layers)
+        assert torch.allclose(actual.x, expected.x, atol=1e-5)
+    blocks = [function.__self__ for function in compiled]
+    assert len(blocks) >= encoder.shape.layers
+    assert set(blocks) < set(encoder.modules())
+    assert not any("forward" in vars(module) for module in encoder.modules())
+    assert capfd.readouterr() == ("", "")
+
+
 # Identity
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from otoscope.bank._batches import BatchLimit, equal_length_batches
+from otoscope.bank._compile import compiled_embed
 from otoscope.bank.errors import BankError
 from otoscope.datasets.waveform import naming_clips, waveform
 from otoscope.encoders import Encoder, Features
@@ -86,7 +87,7 @@ class FrozenEncoder:
         self.encoder, self.watch = encoder, watch or Stopwatch()
         self.device = device_of(encoder)
         self.loads_features = self.device.type == "cpu"
-        self._embed = torch.compile(encoder.embed_layers) if compiled else encoder.embed_layers
+        self._embed = compiled_embed(encoder) if compiled else encoder.embed_layers
 
     def load(self, clip: Clip) -> Loaded:
         """Decode and resample a clip, and compute its features on the CPU.

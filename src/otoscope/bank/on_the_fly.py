@@ -15,6 +15,7 @@ from typing import NoReturn
 from torch import Tensor
 
 from otoscope.bank._clip_encoder import ClipEncoder, EncodingReader
+from otoscope.bank._compile import ANNOUNCEMENT
 from otoscope.bank._encode import check_repeatable
 from otoscope.bank._pipeline import Loading
 from otoscope.bank._turns import current_turn
@@ -196,6 +197,8 @@ def encode_on_the_fly(
     )
     first = clips[identity.splits[0]]
     check_repeatable(encoder, first)
+    if progress and compile:
+        print(ANNOUNCEMENT, file=sys.stderr)
     clip_encoder = ClipEncoder(encoder, Loading(batch_size, batch_seconds, loader_workers, compile), progress=progress)
     clip_encoder.measure(first[:batch_size], identity)
     if progress:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from otoscope.bank._compile import ANNOUNCEMENT
 from otoscope.bank._encode import check_repeatable
 from otoscope.bank._folder import check_free_space, format_bytes, free_bytes, is_complete, locked, write_clips
 from otoscope.bank._pipeline import Loading, Shard, write_shards
@@ -75,7 +76,7 @@ def extract(
         None chooses: none for fewer than 256 clips, else up to 16 beside a GPU and a quarter of the cores beside an
         encoder on the CPU. They are available on Linux.
     compile : bool. Whether to compile the encoder with torch.compile, which takes minutes and makes the encoder faster
-        on a GPU. Tokens differ by rounding.
+        on a GPU. Of a model of transformers or timm, the blocks are compiled. Tokens differ by rounding.
     progress : bool. Whether to show a progress bar on stderr. The estimated size (`BankSize.estimate`) is printed
         first, for this bank and for other choices of layers, content and dtype. At the end, the shares of decoding,
         front end, encoder and storing in the time are printed (`Bank.extractions`), and a report on silent, clipped and
@@ -191,6 +192,8 @@ def _write_missing(
     total, remaining = sum(manifest.clips.values()), sum(len(shard.clips) for shard in missing)
     if not missing:
         return
+    if progress and loading.compiled:
+        print(ANNOUNCEMENT, file=sys.stderr)
     with tqdm(
         total=total, initial=total - remaining, desc="encoding", unit="clip", smoothing=0, disable=not progress
     ) as bar:

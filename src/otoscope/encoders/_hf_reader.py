@@ -86,6 +86,10 @@ class Reader(ABC):
         """The number of valid frames of a clip."""
         return len(features)
 
+    def compiled_blocks(self, body: Any) -> list[nn.Module]:
+        """The blocks that `--compile` compiles."""
+        return list(body.get_submodule(self.blocks))
+
     def groups(self, body: Any) -> list[list[nn.Parameter]]:
         """Parameters by depth: everything before the blocks, each block, with the last one everything after them."""
         return groups_of_blocks(body, body.get_submodule(self.blocks), map(body.get_submodule, self.tail))
@@ -245,6 +249,9 @@ class Measured(Reader):
         except RuntimeError as error:
             raise ValueError(f"the model refuses clips of {x.shape[1]} frames: {error}") from error
         return as_sequence(outputs), None
+
+    def compiled_blocks(self, body: Any) -> list[nn.Module]:
+        return [body]
 
     def groups(self, body: Any) -> list[list[nn.Parameter]]:
         return [list(body.parameters())]

@@ -183,6 +183,9 @@ class Swin(Reader):
     def depth(self, body: Any) -> int:
         return int(body.config.depths[-1])
 
+    def compiled_blocks(self, body: Any) -> list[nn.Module]:
+        return [block for stage in body.get_submodule(self.blocks) for block in stage.blocks]
+
     def features(self, wave: Wave) -> np.ndarray[Any, Any]:
         extracted = self.extractor(wave, sampling_rate=self.rate, return_tensors="np")["input_features"]
         # the channels of a fused model are equal for clips of one window

@@ -115,6 +115,14 @@ class Encoder(Identified, nn.Module, ABC):
         tokens = self.embed(features)
         return tokens if tuple(layers) == tuple(range(self.shape.layers)) else tokens.select_layers(layers)
 
+    def compiled_blocks(self) -> Sequence[nn.Module]:
+        """List the modules that `--compile` compiles, each of which takes and returns tensors only.
+
+        Override it for a model whose code between its blocks cannot be compiled. The default names none, so that
+        `embed_layers` is compiled as a whole.
+        """
+        return ()
+
     @abstractmethod
     def depth_groups(self) -> list[list[nn.Parameter]]:
         """Group all parameters by depth.

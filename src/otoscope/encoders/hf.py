@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -210,6 +210,10 @@ class HuggingFace(Encoder):
         states, cls = self.reader.states(self.body, x, lengths)
         first = 0 if self.include_embedding else 1
         return torch.stack(states[first:], 1), None if cls is None else torch.stack(cls[first:], 1)
+
+    def compiled_blocks(self) -> Sequence[nn.Module]:
+        """List the blocks of the model; see `Encoder.compiled_blocks`."""
+        return self.reader.compiled_blocks(self.body)
 
     def depth_groups(self) -> list[list[nn.Parameter]]:
         """Group the parameters: everything before the blocks, then each block; the final norm is in the last group."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -132,6 +133,10 @@ class Timm(Encoder):
         if not prefixes or not prefixes[0].shape[1]:
             return torch.stack(grids, 1), None
         return torch.stack(grids, 1), torch.stack([*(prefix[:, 0] for prefix in prefixes[:-1]), last[:, 0]], 1)
+
+    def compiled_blocks(self) -> Sequence[nn.Module]:
+        """List the blocks of the model; see `Encoder.compiled_blocks`."""
+        return list(self.body.blocks)
 
     def depth_groups(self) -> list[list[nn.Parameter]]:
         """Group the parameters: everything before the blocks, then each block; the final norm is in the last group."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -175,6 +175,10 @@ class Whisper(Encoder):
         layers = torch.stack(outputs.hidden_states[1:], 1)
         steps = (features.lengths + STRIDE - 1) // STRIDE
         return pooled(valid_part(layers[:, :, :, None], steps, None), self.pool)
+
+    def compiled_blocks(self) -> Sequence[nn.Module]:
+        """List the blocks of the encoder; see `Encoder.compiled_blocks`."""
+        return list(self.body.layers)
 
     def depth_groups(self) -> list[list[nn.Parameter]]:
         """Group the parameters: the two convolutions, then each block; the final norm is in the last group."""
