@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from otoscope.bank._shard import check_shard
-from otoscope.bank.errors import BankError, DamagedError
+from otoscope.bank._mirror import publish
+from otoscope.bank.errors import BankError
 from otoscope.bank.identity import BankIdentity
 from otoscope.files import locked_folder, replacing
 from otoscope.results.sealed import sealed_text
@@ -85,14 +85,6 @@ def delete_partial_shard(file: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def is_complete(file: Path, clips: int, identity: BankIdentity) -> bool:
-    """Whether a shard exists and has the length and the header that its bank gives it."""
-    try:
-        return file.exists() and bool(check_shard(file, clips, identity))
-    except DamagedError:
-        return False
-
-
 def write_clips(file: Path, clips: Sequence[Clip], identity: BankIdentity) -> None:
     """Write `clips.json`. Raises `BankError` if there is one with other contents."""
     table = {
@@ -105,6 +97,7 @@ def write_clips(file: Path, clips: Sequence[Clip], identity: BankIdentity) -> No
     if not file.exists():
         with replacing(file) as temporary:
             temporary.write_text(text, encoding="utf-8")
+        publish(file.parent.parent, f"{file.parent.name}/{file.name}")
     elif file.read_text(encoding="utf-8") != text:
         raise BankError(
             f"{file} and the data set list different clips, although the digest of the data set has not changed; a "

@@ -24,6 +24,7 @@ from torch import Tensor
 from otoscope.bank.errors import DamagedError
 from otoscope.bank.identity import CLS_DTYPES, DTYPES, BankIdentity
 from otoscope.files import replacing
+from otoscope.remote import Mirror
 
 _MAX_HEADER = 1 << 20
 """Largest length of a header in bytes. That of four tensors has less than a thousand."""
@@ -113,6 +114,7 @@ class Shard:
     data : int. Offset in bytes at which the data begins.
     digest : str. The digest of the content that was written.
     underflowed : int. Number of tokens that became zero in the cast (`ShardContent`).
+    mirror : Mirror, or None. Where the file is downloaded from, if the bank is at a URL.
     """
 
     path: Path
@@ -120,6 +122,12 @@ class Shard:
     data: int
     digest: str
     underflowed: int
+    mirror: Mirror | None = None
+
+    @property
+    def name(self) -> str:
+        """Its path relative to the bank."""
+        return f"{self.path.parent.name}/{self.path.name}"
 
     @property
     def clips(self) -> int:
@@ -137,7 +145,9 @@ class Shard:
         return max(int(entry["data_offsets"][1]) for entry in self.header.values())
 
     def map(self) -> dict[str, Tensor]:
-        """Its tensors as views of the memory-mapped file. They must not be written to."""
+        """Its tensors as views of the memory-mapped file, which is downloaded first. They must not be written to."""
+        if self.mirror is not None and not self.path.exists():
+            self.mirror.download({self.name: self.data + self.bytes})
         file = torch.from_file(str(self.path), shared=False, size=self.data + self.bytes, dtype=torch.uint8)
 
         def view(name: str) -> Tensor:
@@ -160,11 +170,38 @@ class Shard:
         """
         tensors = self.map()
         if _digest(self.path, tensors, self.underflowed, identity) != self.digest:
+            if self.mirror is not None:
+                self.path.unlink(missing_ok=True)
+                raise DamagedError(
+                    f"{self.mirror.url}/{self.name} is damaged: its content has another digest than when it was "
+                    "written; try again, in case the copy on this machine was damaged, else delete it and run extract "
+                    "again to write it again"
+                )
             raise DamagedError(
                 f"{self.path} is damaged: its content has another digest than when it was written; delete this file "
                 "and run extract again to write it again"
             )
         return tensors
+
+    def verify(self, identity: BankIdentity) -> None:
+        """Compare the digest of the file, which for a bank at a URL is downloaded again.
+
+        Parameters
+        ----------
+        identity : BankIdentity. The bank.
+
+        Raises
+        ------
+        DamagedError : as `verified`.
+        """
+        kept = self.path.exists()
+        if self.mirror is not None:
+            self.path.unlink(missing_ok=True)
+        try:
+            self.verified(identity)
+        finally:
+            if self.mirror is not None and not kept:
+                self.path.unlink(missing_ok=True)
 
 
 def check_shard(path: Path, clips: int, identity: BankIdentity) -> Shard:
@@ -184,29 +221,50 @@ def check_shard(path: Path, clips: int, identity: BankIdentity) -> Shard:
     ------
     DamagedError : when the header or the length of the file is wrong.
     """
+    if not path.is_file():
+        raise DamagedError(f"{path} is damaged (it is not a regular file); run extract again to write this shard again")
+    with path.open("rb") as file:
+        file_bytes = os.fstat(file.fileno()).st_size
+        start = file.read(8)
+        length = min(int.from_bytes(start, "little"), file_bytes, _MAX_HEADER)
+        return check_head(path, start + file.read(length), file_bytes, clips, identity)
+
+
+def check_head(
+    path: Path, head: bytes, file_bytes: int, clips: int, identity: BankIdentity, mirror: Mirror | None = None
+) -> Shard:
+    """Check the header of a shard and the length of its file against the bank, from the first bytes of the file.
+
+    Parameters
+    ----------
+    path : Path. The file, or where its copy will be.
+    head : bytes. The beginning of the file, with the whole header.
+    file_bytes : int. Length of the file.
+    clips, identity : as for `check_shard`.
+    mirror : Mirror, or None. Where the file is downloaded from.
+
+    Returns
+    -------
+    Shard. The checked shard.
+
+    Raises
+    ------
+    DamagedError : as `check_shard`.
+    """
     try:
-        header, length, file_bytes = _read_header(path)
+        length = int.from_bytes(head[:8], "little")
+        if length > min(file_bytes - 8, _MAX_HEADER, len(head) - 8):
+            raise ValueError(f"a header of {length} bytes in a file of {file_bytes}")
+        header: dict[str, Any] = json.loads(head[8 : 8 + length])
         digest, underflowed = header.pop("__metadata__")["otoscope"].split()
-        shard = Shard(path, header, 8 + length, digest, int(underflowed))
+        shard = Shard(path, header, 8 + length, digest, int(underflowed), mirror)
         _check_header(shard, clips, identity)
         if file_bytes != shard.data + shard.bytes:
             raise ValueError(f"{file_bytes} bytes, expected {shard.data + shard.bytes}")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        raise DamagedError(f"{path} is damaged ({error}); run extract again to write this shard again") from error
+        place = f"{mirror.url}/{path.parent.name}/{path.name}" if mirror else path
+        raise DamagedError(f"{place} is damaged ({error}); run extract again to write this shard again") from error
     return shard
-
-
-def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
-    """The JSON header of a shard, its length, and the length of the file."""
-    if not path.is_file():
-        raise ValueError("it is not a regular file")
-    with path.open("rb") as file:
-        file_bytes = os.fstat(file.fileno()).st_size
-        length = int.from_bytes(file.read(8), "little")
-        if length > min(file_bytes - 8, _MAX_HEADER):
-            raise ValueError(f"a header of {length} bytes in a file of {file_bytes}")
-        header: dict[str, Any] = json.loads(file.read(length))
-    return header, length, file_bytes
 
 
 def _check_header(shard: Shard, clips: int, identity: BankIdentity) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from otoscope.bank._cast import check_cast
+from otoscope.bank._mirror import publish
 from otoscope.bank._shard import ShardContent, save_shard, shard_layout
 from otoscope.bank.identity import CLS_DTYPES, DTYPES, BankIdentity
 from otoscope.ops import quantise
@@ -103,6 +104,7 @@ class ShardWriter:
         content = joined(self._parts, clips, self._identity)
         self._check_space(sum(tensor.nbytes for tensor in content.tensors.values()))
         save_shard(self._path / name, content, self._identity)
+        publish(self._path, name)
 
 
 def stored(tokens: Tokens, identity: BankIdentity, clips: Sequence[Clip]) -> ShardContent:

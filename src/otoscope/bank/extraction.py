@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from otoscope.bank._mirror import publish
 from otoscope.bank.errors import DamagedError
 from otoscope.files import json_text, read_json, replacing
 from otoscope.results.checked import check_types
@@ -95,3 +96,4 @@ def append_extraction(path: Path, extraction: Extraction) -> None:
     with replacing(path / FILE) as temporary:
         contents = {"extractions": [asdict(each) for each in (*earlier, extraction)]}
         temporary.write_text(json_text(contents) + "\n", encoding="utf-8")
+    publish(path, FILE)

@@ -12,6 +12,7 @@ from typing import Any
 
 from otoscope.bank._differences import IN_WORDS, data_changes
 from otoscope.bank._manifest_values import check_manifest
+from otoscope.bank._mirror import publish, pull_index
 from otoscope.bank._split_names import check_split_names
 from otoscope.bank.errors import BankError, MismatchError
 from otoscope.bank.identity import FORMAT, BankIdentity
@@ -19,6 +20,7 @@ from otoscope.datasets import Dataset, Fold, Folds
 from otoscope.datasets.folds import ALL_CLIPS, Rows
 from otoscope.encoders import Encoder
 from otoscope.files import read_json, replacing
+from otoscope.remote import shown
 from otoscope.results import Coverage
 from otoscope.results.checked import check_types
 from otoscope.results.sealed import check_seal, sealed_text
@@ -74,6 +76,7 @@ class Manifest:
         """Write `manifest.json` into the folder `path`."""
         with replacing(path / "manifest.json") as temporary:
             temporary.write_text(sealed_text(self._contents(), indent=1), encoding="utf-8")
+        publish(path, "manifest.json")
 
     def _contents(self) -> dict[str, Any]:
         """The manifest as JSON values; the rows of folds are written in one line for each split."""
@@ -96,7 +99,7 @@ class Manifest:
         written = identity.get("format")
         if written != FORMAT or set(identity) != {f.name for f in fields(BankIdentity)}:
             raise BankError(
-                f"the bank at {path} has format {written}, this version of otoscope reads format {FORMAT}: "
+                f"the bank at {shown(path)} has format {written}, this version of otoscope reads format {FORMAT}: "
                 "extract the bank again"
             )
         try:
@@ -168,9 +171,13 @@ def bank_exists(path: Path) -> bool:
     Raises
     ------
     BankError : when `path` is a file, or a folder that contains something else.
+    RemoteError : when the URL of a mirror cannot be read.
     """
+    is_mirror = pull_index(path)
     if (path / "manifest.json").exists():
         return True
+    if is_mirror:
+        return False
     if path.exists() and not path.is_dir():
         raise BankError(f"{path} is a file; a bank is a folder: give another path")
     if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
@@ -201,7 +208,7 @@ def check_identity(path: Path, requested: BankIdentity, dataset: Dataset) -> Non
     if "dataset_digest" in differing and "dataset" not in differing:
         lines.append(f"  the data set has changed since the bank was written: {data_changes(path, manifest, dataset)}")
     advice = "request the stored bank, give another path, or delete the folder to extract the bank again"
-    raise MismatchError("\n".join([f"the bank at {path} differs from the requested one:", *lines, advice]))
+    raise MismatchError("\n".join([f"the bank at {shown(path)} differs from the requested one:", *lines, advice]))
 
 
 def _difference(name: str, expected: Mapping[str, Any], stored: Mapping[str, Any]) -> str:
@@ -214,7 +221,7 @@ def _load(path: Path) -> dict[str, Any]:
     """The JSON of a manifest. Older formats have no digest."""
     file = path / "manifest.json"
     if not file.exists():
-        raise BankError(f"no bank at {path}: there is no manifest.json; write a bank with `extract`")
+        raise BankError(f"no bank at {shown(path)}: there is no manifest.json; write a bank with `extract`")
     try:
         stored: dict[str, Any] = read_json(file)
         stored["task"], stored["clips"], stored["identity"].items()

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from otoscope.bank._encode import FrozenEncoder, check_repeatable
-from otoscope.bank._folder import check_free_space, delete_partial_shard, is_complete, shared, write_clips
+from otoscope.bank._folder import check_free_space, delete_partial_shard, shared, write_clips
+from otoscope.bank._mirror import missing_shards
 from otoscope.bank._pipeline import Loading, Shard, write_shards
 from otoscope.bank.extraction import Extraction
 from otoscope.bank.identity import BankIdentity, whole_dataset
@@ -22,6 +23,7 @@ from otoscope.bank.size import BankSize
 from otoscope.datasets import Dataset
 from otoscope.datasets.checks import checked_clips
 from otoscope.encoders import Encoder
+from otoscope.remote import local_folder
 from otoscope.types import Clip, Tokens
 
 __all__ = ["BankParts", "Loading"]
@@ -82,7 +84,7 @@ class BankParts:
         dataset = whole_dataset(dataset)
         identity = BankIdentity.of(encoder, dataset, **stored)
         clips = checked_clips(dataset, identity.splits, allow_shared=allow_shared)
-        return cls(Path(path), encoder, dataset, Manifest.of(identity, encoder, dataset, clips), clips)
+        return cls(local_folder(path), encoder, dataset, Manifest.of(identity, encoder, dataset, clips), clips)
 
     @property
     def identity(self) -> BankIdentity:
@@ -140,11 +142,8 @@ class BankParts:
         names : paths of shards relative to the bank; None for all.
         """
         shards = self.shards
-        return [
-            name
-            for name in (shards if names is None else names)
-            if not is_complete(self.path / name, len(shards[name][1]), self.identity)
-        ]
+        clips = {name: len(shards[name][1]) for name in (shards if names is None else names)}
+        return missing_shards(self.path, clips, self.identity)
 
     def write(
         self,

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from otoscope.bank._mirror import pull_index, stored_shards
 from otoscope.bank._reader import ShardReader
-from otoscope.bank._shard import check_shard
+from otoscope.bank._shard import Shard
 from otoscope.bank.errors import BankError, DamagedError, HeldOutError, IncompleteError
 from otoscope.bank.extraction import Extraction, read_extractions
 from otoscope.bank.identity import BankIdentity
@@ -18,42 +19,43 @@ from otoscope.bank.split import BankSplit, ClipTable
 from otoscope.datasets import Fold
 from otoscope.datasets.folds import ALL_CLIPS
 from otoscope.registry import UnknownNameError, unknown
+from otoscope.remote import local_folder, shown
 from otoscope.results import Coverage, Sampling
 from otoscope.types import HELD_OUT, Task, TokenShape
 
 
 class Bank:
-    """A complete bank in a folder.
+    """A complete bank in a folder, or at a URL.
 
     Opening it reads the manifest and checks the length of every file; no tokens are read. The digest of a file is
-    verified when it is read first.
+    verified when it is read first. Of a bank at a URL, each shard is downloaded when it is read first.
 
     Parameters
     ----------
-    path : str or Path. The folder.
+    path : str or Path. The folder, or the URL.
 
     Raises
     ------
     BankError : when the folder contains no bank.
+    RemoteError : when the URL cannot be read.
     IncompleteError : when the extraction of the bank was interrupted.
     DamagedError : when a file differs from what was written.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = local_folder(path)
+        pull_index(self.path)
         self._manifest = Manifest.read(self.path)
-        self._check_complete()
-        self._shards = {
-            split: [
-                check_shard(self.path / name, len(rows), self.identity)
-                for name, rows in self._manifest.shards(split).items()
-            ]
-            for split in self.identity.splits
-        }
+        self._shards = self._complete_shards()
         self._opened: dict[str, BankSplit] = {}
         self._replaced: Mapping[str, BankSplit] = {}
         self._sampling = Sampling()
         self._fold: Fold = None
+
+    @property
+    def place(self) -> str:
+        """Its folder, or its URL. The attribute `path` of a bank at a URL is the folder of the copies of its files."""
+        return shown(self.path)
 
     @property
     def identity(self) -> BankIdentity:
@@ -122,7 +124,7 @@ class Bank:
         """
         known = {str(fold): fold for fold in self.folds}
         if str(name) not in known:
-            raise UnknownNameError(f"bank {self.path}: {unknown('fold', str(name), known)}")
+            raise UnknownNameError(f"bank {self.place}: {unknown('fold', str(name), known)}")
         chosen = copy.copy(self)
         chosen._fold, chosen._replaced, chosen._opened = known[str(name)], {}, {}
         return chosen
@@ -149,6 +151,7 @@ class Bank:
         DamagedError : when files differ from what was written. The message names all of them.
         """
         damaged: list[str] = []
+        pull_index(self.path)
         for split, shards in self._shards.items():
             try:
                 ClipTable.read(self.path / split / "clips.json", self.task, self.identity)
@@ -156,12 +159,12 @@ class Bank:
                 damaged.append(f"{split}/clips.json")
             for shard in shards:
                 try:
-                    shard.verified(self.identity)
+                    shard.verify(self.identity)
                 except DamagedError:
                     damaged.append(f"{split}/{shard.path.name}")
         if damaged:
             raise DamagedError(
-                f"files of the bank at {self.path} are damaged: {', '.join(damaged)}; delete them and run extract "
+                f"files of the bank at {self.place} are damaged: {', '.join(damaged)}; delete them and run extract "
                 "again to write them again"
             )
 
@@ -183,7 +186,7 @@ class Bank:
         """
         if name == HELD_OUT:
             raise HeldOutError(
-                f"split {HELD_OUT!r} of {self.path} is held out: a model that was trained or selected on it can no "
+                f"split {HELD_OUT!r} of {self.place} is held out: a model that was trained or selected on it can no "
                 "longer be measured on it. Fit on 'train', select on 'validation', and measure with otoscope.bench, "
                 "which alone opens the held-out split"
             )
@@ -212,7 +215,7 @@ class Bank:
         HeldOutError : when `splits` contains the held-out split.
         """
         if HELD_OUT in splits:
-            raise HeldOutError(f"split {HELD_OUT!r} of {self.path} is held out: it cannot be replaced")
+            raise HeldOutError(f"split {HELD_OUT!r} of {self.place} is held out: it cannot be replaced")
         changed = copy.copy(self)
         changed._replaced = {**self._replaced, **splits}
         changed._sampling = sampling or self._sampling
@@ -222,11 +225,11 @@ class Bank:
         """Open a split; this also opens the held-out one."""
         if self.folds and self._fold is None:
             raise BankError(
-                f"split {name!r} of the bank at {self.path} differs between its folds; choose one with "
+                f"split {name!r} of the bank at {self.place} differs between its folds; choose one with "
                 f".fold(...), of {', '.join(map(str, self.folds))}"
             )
         if name not in self.splits:
-            raise UnknownNameError(f"bank {self.path}: {unknown('split', name, self.splits)}")
+            raise UnknownNameError(f"bank {self.place}: {unknown('split', name, self.splits)}")
         if self._fold is None:
             return self._open_stored(name)
         if name not in self._opened:
@@ -247,18 +250,27 @@ class Bank:
             self._opened[name] = BankSplit(name, self.identity, self.task, clips, reader, range(len(reader)))
         return self._opened[name]
 
-    def _check_complete(self) -> None:
-        """Raise `IncompleteError` unless all files exist."""
+    def _complete_shards(self) -> dict[str, list[Shard]]:
+        """The shards of every split; raises `IncompleteError` unless all files exist."""
         splits = self.identity.splits
-        names = [name for split in splits for name in self._manifest.shards(split)]
-        missing = [name for name in names if not (self.path / name).exists()]
-        unlisted = [split for split in splits if not (self.path / split / "clips.json").exists()]
-        if missing or unlisted:
-            files = f"{len(missing)} of its {len(names)} shards" if missing else f"{unlisted[0]}/clips.json"
+        clips = {name: len(rows) for split in splits for name, rows in self._manifest.shards(split).items()}
+        stored = stored_shards(self.path, clips, self.identity)
+        unlisted = [f"{split}/clips.json" for split in splits if not (self.path / split / "clips.json").exists()]
+        if len(stored) < len(clips) or unlisted:
+            count = len(clips) - len(stored)
+            files = f"{count} of its {len(clips)} shards" if count else unlisted[0]
             raise IncompleteError(
-                f"the bank at {self.path} is missing {files}: its extraction was interrupted; "
+                f"the bank at {self.place} is missing {files}: its extraction was interrupted; "
                 "run extract again with the same arguments to write the missing files"
             )
+        return {split: [_sound(stored[name]) for name in self._manifest.shards(split)] for split in splits}
+
+
+def _sound(shard: Shard | DamagedError) -> Shard:
+    """A shard; raises the error of a damaged one."""
+    if isinstance(shard, DamagedError):
+        raise shard
+    return shard
 
 
 def open_held_out(bank: Bank) -> BankSplit:

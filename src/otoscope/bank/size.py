@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from otoscope.bank._encode import count_steps
+from otoscope.bank._mirror import stored_names
 from otoscope.bank._shard import layout_bytes
 from otoscope.bank.identity import BankIdentity
 from otoscope.bank.manifest import shard_rows
@@ -72,7 +73,8 @@ class BankSize:
 
     def missing_bytes(self, path: Path) -> int:
         """Bytes of the shards that the folder `path` does not contain yet."""
-        return sum(size for name, size in self.shards.items() if not (path / name).exists())
+        stored = stored_names(path, list(self.shards))
+        return sum(size for name, size in self.shards.items() if name not in stored)
 
     def stored_as(self, identity: BankIdentity) -> BankSize:
         """The size of a bank of the same clips with another identity: other layers, content or dtype."""

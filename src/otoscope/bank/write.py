@@ -16,7 +16,8 @@ from typing import Any
 
 from otoscope.bank._compile import ANNOUNCEMENT
 from otoscope.bank._encode import check_repeatable
-from otoscope.bank._folder import check_free_space, format_bytes, free_bytes, is_complete, locked, write_clips
+from otoscope.bank._folder import check_free_space, format_bytes, free_bytes, locked, write_clips
+from otoscope.bank._mirror import missing_shards
 from otoscope.bank._pipeline import Loading, Shard, write_shards
 from otoscope.bank._requirements import size_table, sizes_by_kind
 from otoscope.bank.errors import DamagedError, IncompleteError
@@ -30,6 +31,7 @@ from otoscope.datasets.audio_report import reporting_audio
 from otoscope.datasets.checks import checked_clips
 from otoscope.datasets.doubts import warn_of_doubts
 from otoscope.encoders import Encoder
+from otoscope.remote import Mirror, local_folder, shown
 from otoscope.types import Clip
 from otoscope.warning import warn
 
@@ -51,7 +53,7 @@ def extract(
     progress: bool = True,
     allow_shared: bool = False,
 ) -> Bank:
-    """Encode a data set once and store its tokens in a folder.
+    """Encode a data set once and store its tokens in a folder, or at a URL.
 
     A complete bank with the same identity is opened unchanged; an interrupted one is continued. The documentation of
     the package `otoscope.bank` contains an example. The bank of a data set with folds contains the clips of all folds,
@@ -61,7 +63,8 @@ def extract(
     ----------
     encoder : Encoder. The frozen encoder; it runs on the device of its weights.
     dataset : Dataset. The data set; clips at another sampling rate are resampled.
-    path : str or Path. The folder.
+    path : str or Path. The folder, or a URL such as `s3://bucket/bank`, to which each file is uploaded when it is
+        written (`otoscope.remote`).
     splits : sequence of str, or None for all. The splits to encode.
     layers : "last", "all" or indices. The layers to store.
     content : "tokens" for token maps, "pooled" for their means. `requirements` gives the layers and the content that a
@@ -92,7 +95,7 @@ def extract(
     UnknownNameError, ValueError : when the metric of the task is unknown or does not apply to it.
     MismatchError : when the folder contains a bank with another identity.
     DataError : when the data set cannot be measured (`otoscope.datasets.checks`).
-    OSError : (ENOSPC) when the disk has too little free space.
+    OSError : (ENOSPC) when the disk has too little free space; a RemoteError when the URL cannot be read or written.
     AudioError : when the audio of a clip cannot be used.
     BankError : when tokens cannot be stored in this dtype, or when the encoder gives other tokens for the first clips
         when it encodes them again.
@@ -108,7 +111,7 @@ def extract(
         stored |= {"batch_size": batch_size, "batch_seconds": batch_seconds, "loader_workers": loader_workers}
         bank = extract(encoder, dataset.whole, path, **stored, compile=compile, progress=progress)
         return bank.fold(dataset.chosen_fold)
-    path = Path(path)
+    path = local_folder(path)
     loading = Loading(batch_size, batch_seconds, loader_workers, compile)
     known = dataset.splits if splits is None else [split for split in splits if split in dataset.splits]
     clips = checked_clips(dataset, known, allow_shared=allow_shared)
@@ -127,7 +130,7 @@ def extract(
     if progress:
         _announce(path, size, encoder)
     check_repeatable(encoder, clips[identity.splits[0]])
-    check_free_space(path, size.missing_bytes(path))
+    check_free_space(path, max(size.shards.values()) if Mirror.of(path) else size.missing_bytes(path))
     with locked(path, identity.splits):
         if bank_exists(path):
             check_identity(path, identity, dataset)
@@ -140,8 +143,8 @@ def extract(
     bank = Bank(path)
     if count := sum(bank.underflowed.values()):
         warn(
-            f"{count} tokens of the bank at {path} are not zero and were rounded to zeros in {dtype}; extract with "
-            "dtype='bfloat16' or 'float32' if they matter"
+            f"{count} tokens of the bank at {bank.place} are not zero and were rounded to zeros in {dtype}; extract "
+            "with dtype='bfloat16' or 'float32' if they matter"
         )
     return bank
 
@@ -155,7 +158,7 @@ def _announce(path: Path, size: BankSize, encoder: Encoder) -> None:
     sizes = sizes_by_kind(size, encoder.shape)
     pooled = ", pooled," if identity.content == "pooled" else ","
     print(
-        f"bank {path}: {sum(size.clips.values())} clips of {size.longest} x {shape.freq} tokens{pooled} "
+        f"bank {shown(path)}: {sum(size.clips.values())} clips of {size.longest} x {shape.freq} tokens{pooled} "
         f"width {shape.dim}, {shape.layers} of {encoder.shape.layers} layers in {identity.dtype}: "
         f"{format_bytes(size.bytes)}, {format_bytes(size.missing_bytes(path))} still to write "
         f"(all layers: {format_bytes(sizes[identity.content, encoder.shape.layers, identity.dtype])}); "
@@ -183,11 +186,10 @@ def _write_missing(
     identity = manifest.identity
     for split, members in clips.items():
         write_clips(path / split / "clips.json", members, identity)
+    rows_of = {name: (split, rows) for split in clips for name, rows in manifest.shards(split).items()}
     missing = [
-        Shard(name, [clips[split][i] for i in rows])
-        for split in clips
-        for name, rows in manifest.shards(split).items()
-        if not is_complete(path / name, len(rows), identity)
+        Shard(name, [clips[rows_of[name][0]][row] for row in rows_of[name][1]])
+        for name in missing_shards(path, {name: len(rows) for name, (_, rows) in rows_of.items()}, identity)
     ]
     total, remaining = sum(manifest.clips.values()), sum(len(shard.clips) for shard in missing)
     if not missing:

@@ -29,6 +29,7 @@ from otoscope.bench.suites import Suite
 from otoscope.files import read_json
 from otoscope.printable import printable
 from otoscope.registry import load_plugin
+from otoscope.remote import local_folder
 from otoscope.results import Store
 
 
@@ -88,11 +89,12 @@ def run_suite(
     Parameters
     ----------
     suite : the suite, or its name.
-    out : folder of the suite.
+    out : folder of the suite, or a URL (`otoscope.remote`): its banks and results are then stored there, and everything
+        else in a folder of this machine.
     storage : database of trials: a URL, "journal:FILE", or None for an SQLite file in `out`.
     workers : number of processes that train. Each one executes one study at a time.
-    bank : folder of the bank, for a suite with a single pair; None for one in `out`.
-    beside : whether a folder beside `bank` is used if `bank` has the bank of another encoder or data set.
+        self.store.pull()
+        self.pairs, self.unavailable = resolve(self.suite, self.out / "banks", bank, beside=beside, stored=stored)
     stored : whether tokens are stored in banks. False to encode clips on the fly (`otoscope.bank.encode_on_the_fly`):
         all probes of an encoder and a data set are then trained together, and share each pass over the audio.
     device : where to encode and train; None for the CPU.
@@ -160,8 +162,9 @@ class Workspace:
         stored: bool = True,
     ) -> None:
         self.suite = with_controls(suite if isinstance(suite, Suite) else suites.load(suite))
-        self.out, self.storage = Path(out), storage
+        self.out, self.storage = local_folder(out), storage
         self.store = Store(self.out / "results")
+        self.store.pull()
         self.pairs, self.unavailable = resolve(self.suite, self.out / "banks", bank, beside=beside, stored=stored)
         self._opened: dict[tuple[object, ...], Bank] = {}
 

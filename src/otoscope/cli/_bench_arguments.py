@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from otoscope.cli import commands
 from otoscope.cli._planning_arguments import add_on
@@ -21,6 +20,7 @@ from otoscope.cli._shared_arguments import (
     add_training,
     add_trust_remote_code,
     count,
+    shared_folder,
 )
 
 
@@ -41,7 +41,7 @@ def add_planned_suite(parser: argparse.ArgumentParser) -> None:
     _suite(parser)
     add_plan_folder(parser)
     words = f"folder of banks and results (default: {commands.RUNS})"
-    parser.add_argument("--results", type=Path, default=commands.RUNS, metavar="DIR", help=words)
+    parser.add_argument("--results", type=shared_folder, default=commands.RUNS, metavar="DIR", help=words)
 
 
 def _suite(parser: argparse.ArgumentParser) -> None:

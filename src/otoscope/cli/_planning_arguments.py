@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 from otoscope.cli import planning
-from otoscope.cli._shared_arguments import add_debug, add_machine, add_plugin, count, count_or_zero, positive
+from otoscope.cli._shared_arguments import (
+    add_debug,
+    add_machine,
+    add_plugin,
+    count,
+    count_or_zero,
+    positive,
+    shared_folder,
+)
 
 _FORMS = "local:N (processes), slurm:partition=NAME,array=N,... or ray[:ADDRESS]"
 
@@ -83,7 +90,7 @@ def add_on(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("plan", type=Path, metavar="PLAN", help="folder of the plan")
+    parser.add_argument("plan", type=shared_folder, metavar="PLAN", help="folder of the plan")
 
 
 def _add_loader_workers(parser: argparse.ArgumentParser) -> None:

@@ -46,7 +46,8 @@ def add_pair(parser: argparse.ArgumentParser, *, bank: bool = True, plan: bool =
     add_trust_remote_code(parser)
     add_dataset(parser, plan=plan)
     if bank:
-        parser.add_argument("--bank", type=Path, metavar="DIR", help="folder of the bank (default: one in --out)")
+        words = "folder of the bank, or its URL (default: one in --out)"
+        parser.add_argument("--bank", type=place, metavar="DIR", help=words)
     add_plugin(parser)
 
 
@@ -102,13 +103,13 @@ def add_out(parser: argparse.ArgumentParser, default: Path | None) -> None:
     """Add the folder of results. The default None stands for the runs, or for the demo if there are none."""
     words = default or f"{commands.RUNS}, or {commands.DEMO} if there are no runs"
     parser.add_argument(
-        "--out", type=Path, default=default, metavar="DIR", help=f"folder of results (default: {words})"
+        "--out", type=place, default=default, metavar="DIR", help=f"folder of results, or its URL (default: {words})"
     )
 
 
 def add_plan_folder(parser: argparse.ArgumentParser) -> None:
     """Add --out for the folder of a plan."""
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the plan")
+    parser.add_argument("--out", type=shared_folder, required=True, metavar="DIR", help="folder of the plan")
 
 
 def add_filters(parser: argparse.ArgumentParser, *names: str) -> None:
@@ -170,6 +171,28 @@ def key_value(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         return key, value
+
+
+def place(text: str) -> Path:
+    """Parse a path or a URL; a URL becomes the folder of this machine that mirrors it."""
+    from otoscope.remote import local_folder
+
+    try:
+        return local_folder(text)
+    except (ImportError, ValueError, OSError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def shared_folder(text: str) -> Path:
+    """Parse the path of a folder that all workers see."""
+    from otoscope.remote import is_url
+
+    if is_url(text):
+        raise argparse.ArgumentTypeError(
+            f"{text} is a URL: plans, claims and searches need a file system that all workers see; give a folder, and "
+            "a URL for the bank only (--bank)"
+        )
+    return Path(text)
 
 
 def count(text: str) -> int:

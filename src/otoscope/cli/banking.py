@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
+
+from otoscope.cli._shared_arguments import place
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.add_argument("action", choices=["verify"], help="verify: read all files and compare them with their digests")
-    parser.add_argument("paths", nargs="+", type=Path, metavar="FOLDER", help="the folder of a bank")
+    parser.add_argument("paths", nargs="+", type=place, metavar="PLACE", help="the folder of a bank, or its URL")
 
 
 def bank(arguments: argparse.Namespace) -> int:
@@ -27,5 +28,6 @@ def bank(arguments: argparse.Namespace) -> int:
             damaged = True
         else:
             zeros, dtype = sum(opened.underflowed.values()), opened.identity.dtype
-            print(f"{path}: all files are as they were written; {zeros} tokens were rounded to zeros in {dtype}")
+            sound = f"{opened.place}: all files are as they were written"
+            print(f"{sound}; {zeros} tokens were rounded to zeros in {dtype}")
     return int(damaged)

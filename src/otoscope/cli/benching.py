@@ -192,6 +192,7 @@ def _run(
 ) -> int:
     """Run a suite of one pair, and print its results; the arguments are those of `run_suite`."""
     from otoscope.bench import runner
+    from otoscope.remote import shown
 
     result = runner.run_suite(
         suite,
@@ -206,7 +207,8 @@ def _run(
         raise ValueError(item.reason if item.name in item.reason else f"{item.kind} {item.name!r}: {item.reason}")
     status = _print_results(arguments, result)
     if next(iter(result.store), None):
-        print(f"\nresults in {arguments.out}; `otoscope report --out {arguments.out}` writes a report")
+        out = shown(arguments.out)
+        print(f"\nresults in {out}; `otoscope report --out {out}` writes a report")
     return status
 
 

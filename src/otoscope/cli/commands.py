@@ -89,7 +89,7 @@ def extract(arguments: argparse.Namespace) -> int:
     kind = f"{stored['content']} in {arguments.dtype}"
     splits = ", ".join(extracted.splits)
     name = f"{arguments.dataset} by {label(arguments)}"
-    print(printable(f"{extracted.path}: {splits} of {name}, {kind}, {extracted.shape}"))
+    print(printable(f"{extracted.place}: {splits} of {name}, {kind}, {extracted.shape}"))
     return 0
 
 
@@ -230,7 +230,9 @@ def _option_texts(options: Iterable[tuple[str, Any]]) -> list[str]:
 
 
 def store_in(out: Path) -> Store:
-    """Open the results in an output folder."""
+    """Open the results in an output folder, and bring those of a URL."""
     from otoscope.results import Store
 
-    return Store(out / "results")
+    store = Store(out / "results")
+    store.pull()
+    return store

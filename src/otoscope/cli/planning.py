@@ -145,6 +145,7 @@ def extract_on(arguments: argparse.Namespace, bank: Path, stored: Mapping[str, A
     -------
     The exit status: 0 if the bank is complete, or if the workers will run later.
     """
+    _check_shared(arguments, bank)
     return _launch(arguments, _plan_extraction(arguments, bank.with_name(f"{bank.name}-plan"), bank, stored))
 
 
@@ -164,6 +165,7 @@ def run_on(arguments: argparse.Namespace, suite: Suite) -> tuple[SuiteResult | N
     from otoscope.bench.units import plan_suite
     from otoscope.results import Store
 
+    _check_shared(arguments, arguments.out)
     executor, storage = _executor(arguments), getattr(arguments, "storage", None)
     path = arguments.out / f"plan-{_digest(suite)}"
     plan, runs = plan_suite(suite, arguments.out, path=path, storage=storage)
@@ -174,6 +176,18 @@ def run_on(arguments: argparse.Namespace, suite: Suite) -> tuple[SuiteResult | N
     failed = tuple(failure for failure in failures(arguments.out) if failure.run in planned)
     result = SuiteResult(runs, Store(arguments.out / "results"), failed)
     return (result if executor.waits or not runs.runs else None), status
+
+
+def _check_shared(arguments: argparse.Namespace, folder: Path) -> None:
+    """Refuse workers on other machines where the plan would be in a mirror, which only this machine sees."""
+    from otoscope.bench.executors.local import Local
+    from otoscope.remote import shown
+
+    if (url := shown(folder)) != str(folder) and not isinstance(_executor(arguments), Local):
+        raise ValueError(
+            f"{url} is a URL, and workers on other machines need a plan in a folder that all see; use `otoscope plan "
+            f"extract --bank URL --out FOLDER` and `otoscope launch FOLDER --on {arguments.on}`, or --on local:N"
+        )
 
 
 def _digest(suite: Suite) -> str:

@@ -92,10 +92,12 @@ def _comparable(args: argparse.Namespace) -> Iterator[Store]:
 
 def report(args: argparse.Namespace) -> int:
     """Write the HTML report and print its path."""
+    from otoscope.remote import Mirror
     from otoscope.report.html.page import write_report
 
     out = results_folder(args)
-    print(write_report(store_in(out).path, args.html or out / "report.html", by_fold=args.folds).resolve())
+    html = args.html or (Path() if Mirror.of(out) else out) / "report.html"
+    print(write_report(store_in(out).path, html, by_fold=args.folds).resolve())
     return 0
 
 
@@ -159,7 +161,7 @@ def _selected(
 def _nothing_to_rank(store: Store, omitted: Sequence[str]) -> str:
     reasons = "".join(f"; omitted: {sentence}" for sentence in omitted)
     return (
-        f"nothing to rank in {store.path}: a ranking needs a data set with two encoders under the same probe, or two "
+        f"nothing to rank in {store.place}: a ranking needs a data set with two encoders under the same probe, or two "
         f"pairs of encoder and data set with two probes each{reasons}; `otoscope results` lists all results"
     )
 
@@ -167,7 +169,7 @@ def _nothing_to_rank(store: Store, omitted: Sequence[str]) -> str:
 def _no_results(store: Store) -> str:
     records = list(store)
     if not records:
-        return f"no such results in {store.path}: it is empty; run `otoscope probe` to measure some"
+        return f"no such results in {store.place}: it is empty; run `otoscope probe` to measure some"
     parts = (("encoders", "encoder"), ("data sets", "dataset"), ("probes", "probe"))
     labels = [f"{words} {', '.join(sorted({getattr(r, part) for r in records}))}" for words, part in parts]
-    return f"no such results in {store.path}; there are {'; '.join(labels)}"
+    return f"no such results in {store.place}; there are {'; '.join(labels)}"

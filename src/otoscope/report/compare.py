@@ -181,7 +181,7 @@ def compare(
         raise ValueError(f"{a!r} cannot be compared with itself; give the names of two probes")
     for name in (a, b):
         if not any(name in (row.label, row.probe) for row in rows):
-            raise UnknownNameError(f"{unknown('probe', name, {row.probe for row in rows})} (measured in {store.path})")
+            raise UnknownNameError(f"{unknown('probe', name, {row.probe for row in rows})} (measured in {store.place})")
     compared, omitted = list[tuple[Row, Row]](), list[str]()
     for _, members in groupby(rows, key=lambda row: row.pair):
         both = _both(list(members), a, b)
@@ -195,7 +195,7 @@ def compare(
     omitted += [f"{where} has no predictions of the same clips for both" for where in unpaired]
     verdicts = _verdicts([both for both in compared if same_clips(*both)])
     if not verdicts:
-        raise ValueError(f"{a} and {b} cannot be compared in {store.path}: {'; '.join(omitted)}")
+        raise ValueError(f"{a} and {b} cannot be compared in {store.place}: {'; '.join(omitted)}")
     return Comparison(a, b, verdicts, tuple(omitted))
 
 

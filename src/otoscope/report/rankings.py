@@ -191,7 +191,7 @@ def rank(
     """
     records = list(store)
     if not records:
-        raise ValueError(f"no results in {store.path}; run `otoscope bench` or `otoscope probe` to measure some")
+        raise ValueError(f"no results in {store.place}; run `otoscope bench` or `otoscope probe` to measure some")
     selected = [r for r in records if select(r.encoder, r.dataset, r.probe)]
     ranked_records = without_controls(selected)
     controls = sorted({r.encoder for r in selected} - {r.encoder for r in ranked_records})

@@ -52,7 +52,7 @@ def configurations(store: Store, *, by_fold: bool = False) -> list[Row]:
     """
     records = list(store)
     if not records:
-        raise ValueError(f"no results in {store.path}; run `otoscope demo` or `otoscope probe` to measure some")
+        raise ValueError(f"no results in {store.place}; run `otoscope demo` or `otoscope probe` to measure some")
     identity = data_identities(records)
 
     def pair_of(r: Record) -> tuple[str, str, str, str]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from otoscope.files import json_text, read_json, replacing
+from otoscope.remote import Mirror, is_url, local_folder
 from otoscope.results.checked import check_types, load_arrays
 from otoscope.results.migrate import migrate
 from otoscope.results.record import Predictions, Record
@@ -28,13 +29,16 @@ _SEAL = ("digest", "predictions")
 class Store:
     """A folder of results: `records/<key>.json` and `predictions/<key>.npz`. Each file is written atomically.
 
+    Results at a URL are downloaded into a mirror (`otoscope.remote`) when the store is created and by `pull`; each new
+    record is uploaded.
+
     The file of a record contains a digest of its content and one of the predictions, which are verified when they are
     read. Records of older versions have none. They are converted when they are read (`otoscope.results.migrate`); their
     files do not change.
 
     Parameters
     ----------
-    path : the folder. It is created with the first record.
+    path : the folder, or a URL such as `s3://bucket/results`. It is created with the first record.
 
     Examples
     --------
@@ -53,8 +57,23 @@ class Store:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = local_folder(path)
+        self._mirror = Mirror.of(self.path)
+        if is_url(path):
+            self.pull()
         self._known_groups: dict[str, dict[str, tuple[str, ...]]] | None = None
+
+    @property
+    def place(self) -> str:
+        """Its folder, or its URL. The attribute `path` of results at a URL is the folder of the copies of its files."""
+        return self._mirror.url if self._mirror else str(self.path)
+
+    def pull(self) -> None:
+        """Bring what has been written to the URL since; nothing happens for a folder. Raises `RemoteError`."""
+        if self._mirror:
+            self._mirror.pull(lambda name: name.startswith(("records/", "predictions/")))
+            self._known_groups = None
+            self.__dict__.pop("_older", None)
 
     def add(self, record: Record, predictions: Predictions | None = None) -> str:
         """Append a record.
@@ -71,12 +90,17 @@ class Store:
         Raises
         ------
         FileExistsError : if the store contains a record with this key.
+        RemoteError : if it cannot be uploaded. It is kept, and uploaded when the URL is read again.
         """
         if record.key in self:
             raise FileExistsError(
                 f"{self._record(record.key)} exists; a store is append-only: remove the record to measure it again"
             )
         self._known_groups = None
+        files = [self._predictions(record.key)] * (predictions is not None) + [self._record(record.key)]
+        names = [file.relative_to(self.path).as_posix() for file in files]
+        if self._mirror:
+            self._mirror.expect(*names)
         contents: dict[str, Any] = json.loads(json_text(record.to_json(), sort_keys=True)) | {"predictions": None}
         if predictions is not None:
             with replacing(self._predictions(record.key)) as temporary:
@@ -85,12 +109,16 @@ class Store:
                 contents["predictions"] = _digest(temporary)
         with replacing(self._record(record.key)) as temporary:
             temporary.write_text(sealed_text(contents, indent=1))
+        if self._mirror:
+            self._mirror.push(*names)
         return record.key
 
     def remove(self, record: Record) -> None:
         """Delete a record and its predictions, so that the run can be measured again."""
-        self._record(record.key).unlink(missing_ok=True)
-        self._predictions(record.key).unlink(missing_ok=True)
+        for file in (self._record(record.key), self._predictions(record.key)):
+            if self._mirror:
+                self._mirror.remove(file.relative_to(self.path).as_posix())
+            file.unlink(missing_ok=True)
 
     def __contains__(self, key: str) -> bool:
         return self._record(key).exists()

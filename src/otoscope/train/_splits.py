@@ -40,7 +40,7 @@ def check_splits(probe: str, bank: Bank, solver: str) -> None:
     validated = has_validation(bank)
     if not validated and solver != "exact":
         raise ValueError(
-            f"probe {probe!r} needs a validation split, because it is not solved exactly; the bank at {bank.path} has "
+            f"probe {probe!r} needs a validation split, because it is not solved exactly; the bank at {bank.place} has "
             "none. otoscope.sampling.with_validation(bank) cuts one from the train split; `otoscope probe` and suites "
             "do so themselves"
         )

@@ -19,6 +19,7 @@ from otoscope.bench.units.unit import ExtractUnit
 from otoscope.datasets.doubts import warn_of_doubts
 from otoscope.encoders import REMOTE_CODE
 from otoscope.files import json_text
+from otoscope.remote import local_folder
 
 UNIT_CLIPS = 4096
 """Number of clips of a unit, unless another is given."""
@@ -49,7 +50,7 @@ def plan_extraction(
     out : folder of the plan.
     encoder, encoder_options : name and options of the encoder.
     dataset, dataset_options : name and options of the data set.
-    bank : folder of the bank; None for the folder "bank" in that of the plan.
+    bank : folder of the bank, or its URL; None for the folder "bank" in that of the plan.
     unit_clips : clips of a unit, rounded up to whole shards.
     batch_size, batch_seconds, compiled, allow_shared : as for `otoscope.bank.extract`.
     stored : splits, layers, content, dtype and shard_clips, as for `otoscope.bank.extract`.
@@ -64,7 +65,7 @@ def plan_extraction(
     """
     options = checked_options(encoder, encoder_options, dataset, dataset_options)
     created = datasets.create(dataset, **options[1])
-    path = Path(bank or Path(out) / "bank")
+    path = local_folder(bank or Path(out) / "bank")
     parts = BankParts.of(encoders.create(encoder, **options[0]), created, path, allow_shared=allow_shared, **stored)
     warn_of_doubts(parts.dataset, parts.clips)
     layout = BankLayout(

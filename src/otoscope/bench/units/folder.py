@@ -24,6 +24,7 @@ from otoscope.bank.parts import Loading
 from otoscope.bench.units import unit as units
 from otoscope.bench.units.unit import Unit
 from otoscope.files import json_text, read_json, replacing
+from otoscope.remote import Mirror, is_url, local_folder
 
 VERSION = 1
 """Version of the files of a plan."""
@@ -189,7 +190,8 @@ class PlanFolder:
 
     def bank_path(self, number: int) -> Path:
         """The folder of a bank."""
-        return Path(os.path.normpath(self.path / self.layout.banks[number].path))
+        stored = self.layout.banks[number].path
+        return local_folder(stored) if is_url(stored) else Path(os.path.normpath(self.path / stored))
 
     @property
     def out(self) -> Path:
@@ -232,7 +234,12 @@ class PlanFolder:
 
 
 def relative(path: Path, folder: Path) -> str:
-    """A path relative to the folder of a plan, so that both can be found under another name on another machine."""
+    """A path relative to the folder of a plan, so that both can be found under another name on another machine.
+
+    That of a mirror is its URL.
+    """
+    if mirror := Mirror.of(path):
+        return mirror.url
     return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
 
 

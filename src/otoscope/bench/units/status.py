@@ -16,6 +16,7 @@ from otoscope.bench.claims import EXPIRY, Owner
 from otoscope.bench.units.folder import PlanFolder
 from otoscope.bench.units.unit import ExtractUnit, StudyUnit
 from otoscope.files import read_json
+from otoscope.remote import Mirror
 
 _SHOWN = 20
 """Number of running and of failed units that are listed."""
@@ -106,8 +107,10 @@ def is_done(plan: PlanFolder, unit: ExtractUnit | StudyUnit) -> bool:
     """Whether the output of one unit exists."""
     if isinstance(unit, ExtractUnit):
         folder = plan.bank_path(unit.bank) / unit.split
-        numbers = range(unit.end - 1, unit.first - 1, -1)  # the last one is written last
-        return all((folder / shard_name(number)).exists() for number in numbers)
+        names = [shard_name(number) for number in range(unit.end - 1, unit.first - 1, -1)]  # the last one comes last
+        if mirror := Mirror.of(folder):
+            return mirror.files().keys() >= set(names)
+        return all((folder / name).exists() for name in names)
     try:
         marker = read_json(plan.marker(unit.id))
     except (FileNotFoundError, ValueError):
@@ -132,7 +135,9 @@ def array_specification(numbers: Iterable[int]) -> str:
 
 
 def _names(folder: Path) -> set[str]:
-    """The names of the files in a folder that need not exist."""
+    """The names of the files in a folder that need not exist, or at the URL that it mirrors."""
+    if mirror := Mirror.of(folder):
+        return set(mirror.files())
     try:
         return {entry.name for entry in os.scandir(folder)}
     except FileNotFoundError:
