@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,10 @@ def visible_files(path: Path) -> dict[str, bytes]:
     return {name: content for name, content in file_contents(path).items() if Path(name).name[0] != "."}
 
 
-def start(*arguments: str, folder: Path, **options: Any) -> subprocess.Popen[str]:
-    """Start the command line in a process, with one thread."""
+def start(*arguments: str, folder: Path, before: Sequence[str] = (), **options: Any) -> subprocess.Popen[str]:
+    """Start the command line in a process, with one thread; `before` is a command that executes another one."""
     here = str(Path(__file__).parent)
     path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    command = [sys.executable, "-m", "otoscope", *arguments]
+    command = [*before, sys.executable, "-m", "otoscope", *arguments]
     return subprocess.Popen(command, cwd=folder, env=environment, text=True, **options)

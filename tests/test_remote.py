@@ -303,6 +303,21 @@ def test_a_record_that_could_not_be_uploaded_is_kept_and_uploaded_later(
     assert len(contents(url)) == 2
 
 
+def test_a_record_that_is_written_while_another_process_reads_the_url_is_kept(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, record, listing = Store(url), make_record(seed=0), Mirror.files
+
+    def late(mirror: Mirror) -> Any:
+        files = listing(mirror)
+        if record.key not in store:
+            store.add(record)
+        return files
+
+    monkeypatch.setattr(Mirror, "files", late)
+    assert list(Store(url)) == [record]
+
+
 def test_a_probe_stores_bank_and_results_at_a_url(
     url: str, cache: Path, capsys: pytest.CaptureFixture[str], plugin_folder: Path
 ) -> None:

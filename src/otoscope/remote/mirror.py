@@ -99,11 +99,11 @@ class Mirror:
         ------
         RemoteError : when something cannot be listed, read or written. Another call continues.
         """
-        pending, copies = self._pending(), list(self._copies())
-        self.push(*(name for name in pending if (self.path / name).exists()))
+        copies = list(self._copies())  # listed first: each is then uploaded, pending, or no longer at the URL
+        self.push(*(name for name in self._pending() if (self.path / name).exists()))
         files, known = self.files(), self._versions()
         for copy in copies:
-            if wanted(copy) and copy not in files and copy not in pending:
+            if wanted(copy) and copy not in files:
                 (self.path / copy).unlink(missing_ok=True)
         mirrored = {name: file for name, file in files.items() if wanted(name)}
         current = {name for name, f in mirrored.items() if f.version and known.get(name) == f.version}
