@@ -304,8 +304,26 @@ def test_a_plan_that_is_done_ends_the_launch_although_no_actor_answers(tmp_path:
         work(plan, *range(2 * calls)) if calls < 3 else work(plan)
         return [], pending
 
-    _wait(SimpleNamespace(wait=never_ready), plan, ["a", "b"], progress=False)
+    _wait(_cluster(never_ready, alive=[True] * 2), plan, ["a", "b"], progress=False)
     assert (calls, Status.of(plan).complete) == (3, True)
+
+
+def test_a_launch_whose_node_was_lost_ends_with_a_message(tmp_path: Path) -> None:
+    plan = plan_toy(tmp_path / "plan")
+    cluster = _cluster(lambda pending, timeout: ([], pending), alive=[True, False])  # noqa: ARG005
+    with pytest.raises(ConnectionError, match=r"the node of this process was lost.* after 0 of 7 units; launch .*plan"):
+        _wait(cluster, plan, ["a", "b"], progress=False)
+
+
+def _cluster(wait: Any, alive: list[bool]) -> Any:
+    """What `_wait` needs of Ray: the results that arrive, and whether the own node is alive in each look."""
+    states = iter(alive)
+
+    def nodes() -> list[dict[str, Any]]:
+        return [{"NodeID": "own", "Alive": next(states)}, {"NodeID": "other", "Alive": True}]
+
+    context = SimpleNamespace(get_node_id=lambda: "own")
+    return SimpleNamespace(wait=wait, nodes=nodes, get_runtime_context=lambda: context)
 
 
 def test_without_ray_a_sentence_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

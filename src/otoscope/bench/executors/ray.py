@@ -89,10 +89,12 @@ def _shares(resources: dict[str, float], options: WorkerOptions) -> Sequence[dic
 def _wait(ray: Any, plan: PlanFolder, pending: list[Any], *, progress: bool) -> None:
     """Wait until the plan is done or the actors have ended, with a progress bar; actors that died are reported.
 
-    The result of an actor may never arrive where the node of this process was lost, so that the plan decides.
+    Results of actors may never arrive where the node of this process was lost; this raises `ConnectionError`, unless
+    the plan is done.
     """
     from tqdm import tqdm
 
+    own_node = ray.get_runtime_context().get_node_id()
     with tqdm(total=len(plan.units), desc="units", unit="unit", smoothing=0, disable=not progress) as bar:
         while pending:
             ended, pending = ray.wait(pending, timeout=LOOK_SECONDS)
@@ -100,6 +102,11 @@ def _wait(ray: Any, plan: PlanFolder, pending: list[Any], *, progress: bool) -> 
             bar.update(len(status.done) - bar.n)
             if status.complete:
                 return
+            if not any(node["Alive"] for node in ray.nodes() if node["NodeID"] == own_node):
+                raise ConnectionError(
+                    f"the node of this process was lost, and its actors with it, after {len(status.done)} of "
+                    f"{len(plan.units)} units; launch {plan.path} again on a node of the cluster that is left"
+                )
             for result in ended:
                 try:
                     ray.get(result)
