@@ -327,6 +327,7 @@ def test_a_probe_stores_bank_and_results_at_a_url(
     shutil.rmtree(cache)
     assert cli.main([*trained, "--out", url]) == 0
     assert "nothing to do: all 1 runs are finished" in capsys.readouterr().out
+    shutil.rmtree(cache)
     assert cli.main(["results", "--out", url]) == 0
     assert "linear" in capsys.readouterr().out
     assert cli.main(["report", "--out", url]) == 0
