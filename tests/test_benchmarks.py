@@ -67,6 +67,18 @@ def test_program_runs_alone(program: str, capsys: pytest.CaptureFixture[str]) ->
     assert "times faster" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_workers_are_compared_with_one_process(capsys: pytest.CaptureFixture[str]) -> None:
+    importlib.import_module("workers").main(["--small"])
+    printed = capsys.readouterr().out
+    assert [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("| ")] == [
+        "workers",
+        "one process",
+        "`--on local:2`",
+    ]
+    assert "4 units of 8 clips: " in printed
+
+
 def test_extra_memory_counts_every_call_and_nothing_else() -> None:
     extra_memory = importlib.import_module("measure").extra_memory
     measured = extra_memory(__name__, "in_pieces", [{"mebibytes": 48}, {"mebibytes": 0}], warm={"mebibytes": 1})
