@@ -10,13 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from otoscope import encoders
+from otoscope.encoders._lengths import Maps
+from otoscope.encoders._long_clips import Cut, in_windows
 from otoscope.encoders.contract import CONTRACT
+from otoscope.encoders.py import FromFile
 from otoscope.types import AudioBatch, Tokens
 
 HEAR = """
 import torch
+from torch import Tensor
 
 class Model(torch.nn.Module):
     sample_rate, timestamp_embedding_size, scene_embedding_size = 16000, 8, 8
@@ -42,6 +47,7 @@ def get_scene_embeddings(audio, model):
 FUNCTIONS = """
 from pathlib import Path
 import torch
+from torch import Tensor
 
 class Levels:  # no torch module, as models of other frameworks
     sample_rate = 8000
@@ -58,6 +64,7 @@ def get_timestamp_embeddings(audio, model):
 """
 XARES = """
 import torch
+from torch import Tensor
 
 class MelEncoder(torch.nn.Module):
     def __init__(self):
@@ -74,6 +81,7 @@ class MelEncoder(torch.nn.Module):
 """
 S3PRL = """
 import torch
+from torch import Tensor
 
 class UpstreamExpert(torch.nn.Module):
     def __init__(self):
@@ -90,6 +98,7 @@ class UpstreamExpert(torch.nn.Module):
 """
 PY = """
 import torch
+from torch import Tensor
 from otoscope.encoders import Encoder, Features
 from otoscope.types import Tokens, TokenShape
 
@@ -136,10 +145,57 @@ def encode(encoder: encoders.Encoder, *waves: np.ndarray) -> Tokens:
 
 @pytest.mark.parametrize("check", CONTRACT.checks)
 @pytest.mark.parametrize("name", FILES)
-def test_contract(check: str, name: str, files: dict[str, str]) -> None:
-    located, options = encoders.locate(f"{NAMES[name]}:{files[name]}")
+@pytest.mark.parametrize("window", [None, 1.31])
+def test_contract(check: str, name: str, window: float | None, files: dict[str, str]) -> None:
+    located, options = encoders.locate(f"{NAMES[name]}:{files[name]}", {"window": window})
     bridge = partial(encoders.create, located, **options)
     assert [result.message for result in CONTRACT.run(name, bridge, [check]) if not result.passed] == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_long_clip_is_encoded_in_windows_on_one_time_axis(
+    name: str, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokens of these encoders depend on their own audio alone, so that cutting a clip must not change them."""
+    whole, cut = (encoders.create(f"{NAMES[name]}:{files[name]}", window=window) for window in (None, 1.31))
+    waves = [noise(round(seconds * cut.sample_rate), seed) for seed, seconds in enumerate((7.013, 0.9, 2.7))]
+    expected, longest = encode(whole, *waves), list[int]()
+    called = "embed_layers" if name == "py" else "maps"
+    inner: Any = cut.inner if isinstance(cut, FromFile) else cut
+    computed = getattr(inner, called)
+
+    def recorded(x: Any, *others: Any) -> Any:
+        longest.append(x.x.shape[1] if name == "py" else x.shape[1])
+        return computed(x, *others)
+
+    monkeypatch.setattr(inner, called, recorded)
+    actual = encode(cut, *waves)
+    assert torch.equal(actual.mask, expected.mask)
+    valid = expected.mask[:, None, :, None, None]
+    assert torch.allclose(actual.x * valid, expected.x * valid, atol=1e-5)
+    assert max(longest) <= 1.31 * (10 if name == "py" else cut.sample_rate)
+
+
+def test_the_window_is_part_of_the_identity(files: dict[str, str]) -> None:
+    for name in ("hear", "xares", "s3prl", "py"):
+        digests = {encoders.create(f"{name}:{files[name]}", window=w).identity_digest for w in (None, 60.0, 2.0)}
+        assert len(digests) == 3
+    plain = encoders.create(f"hear:{files['hear']}")
+    assert (plain.front_end_id, plain.options_text) == ("hear-16000-upto60s", "{}")
+
+
+@pytest.mark.parametrize("window", [0.0, 0.01, -1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("name", ["hear", "xares", "s3prl", "py"])
+def test_a_window_without_a_time_step_is_refused(name: str, window: float, files: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"window=.* s; it must be a finite number, at least 0\.\d+ s"):
+        encoders.create(f"{name}:{files[name]}", window=window)
+
+
+def test_features_that_are_not_linear_in_time_are_not_cut(files: dict[str, str]) -> None:
+    path = Path(files["py"])
+    path.write_text(PY.replace("-batch.waves.shape[1] % 100", "10000 - batch.waves.shape[1]"))
+    with pytest.raises(ValueError, match="4 and 8 s of audio have 100 and 100 frames, so that they cannot be cut"):
+        encoders.create(f"py:{path}", window=2.0)
 
 
 # HEAR
@@ -298,3 +354,20 @@ def test_a_module_imports_files_beside_it(tmp_path: Path) -> None:
     path = list(sys.path)
     assert encoders.create(f"hear:{tmp_path / 'wrapper_of_mine.py'}").shape.dim == 8
     assert sys.path == path
+
+
+@pytest.mark.parametrize("total", [21, 40, 43, 48, 57, 81])
+@pytest.mark.parametrize("unit", [1, 3])
+def test_windows_of_a_model_that_pads_its_input_have_no_token_twice(total: int, unit: int) -> None:
+    """The tokens are at frames 0, 4, 8 ...; one more than fits is at the end of every window."""
+
+    def centred(x: Tensor) -> Maps:
+        padded = torch.nn.functional.pad(x, (0, 0, 0, 1), value=-1.0)
+        return padded[:, ::4, None].unsqueeze(1), padded[:, :1]
+
+    frames = torch.arange(float(total)).view(1, total, 1)
+    x, cls = in_windows(frames, Cut(frames=20 if unit == 1 else 24, per_step=4, unit=unit), centred)
+    expected = centred(frames)[0]
+    assert x.flatten().tolist() == expected.flatten().tolist()
+    assert cls is not None
+    assert cls.shape == (1, 1, 1)

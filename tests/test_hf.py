@@ -18,6 +18,7 @@ transformers = pytest.importorskip("transformers", minversion="5", reason="hf co
 from helpers_hf import MODELS, save  # noqa: E402
 from otoscope import encoders  # noqa: E402
 from otoscope.encoders._hf_kinds import KINDS  # noqa: E402
+from otoscope.encoders._hf_reader import Reader  # noqa: E402
 from otoscope.encoders.contract import CONTRACT  # noqa: E402
 from otoscope.encoders.hf import HuggingFace  # noqa: E402
 from otoscope.types import AudioBatch, Tokens  # noqa: E402
@@ -258,6 +259,81 @@ def test_long_clips_are_windows_on_one_time_axis(
     assert torch.allclose(tokens.x[1, :, : int(tokens.mask[1].sum())], encode(encoder, noise(rate, 1)).x[0], atol=1e-4)
 
 
+KEEP_LENGTH = [
+    "data2vec-audio",
+    "hubert",
+    "pe_audio",
+    "qwen3_omni_moe",
+    "sew",
+    "unispeech-sat",
+    "wav2vec2",
+    "wav2vec2-bert",
+    "wav2vec2-conformer",
+    "wavlm",
+]
+"""Models without a window."""
+
+
+@pytest.mark.parametrize("check", CONTRACT.checks)
+@pytest.mark.parametrize("name", KEEP_LENGTH)
+def test_contract_of_long_clips(
+    check: str, name: str, checkpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reader, "longest", 2.0 if name == "qwen3_omni_moe" else 1.3)
+    hf = partial(encoders.create, "hf", path=checkpoints[name])
+    assert [result.message for result in CONTRACT.run(name, hf, [check]) if not result.passed] == []
+
+
+@pytest.mark.parametrize("name", KEEP_LENGTH)
+def test_a_model_without_a_window_gets_at_most_one_window_at_once(
+    name: str, checkpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = HuggingFace(path=checkpoints[name])
+    assert encoder.front_end_id.endswith("-windownone-upto60s")
+    rate, whole = encoder.sample_rate, encode(encoder, noise(5 * encoder.sample_rate))
+    monkeypatch.setattr(Reader, "longest", 2.0)
+    states, longest = encoder.reader.states, 2 * round(encoder.reader.per_step * encoder.shape.frame_rate)
+
+    def limited(body: Any, x: Tensor, frames: Tensor) -> Any:
+        assert x.shape[1] <= longest + 1
+        return states(body, x, frames)
+
+    monkeypatch.setattr(encoder.reader, "states", limited)
+    cut = encode(encoder, noise(5 * rate))
+    assert cut.x.shape == whole.x.shape
+    assert torch.equal(cut.mask, whole.mask)
+    if name == "qwen3_omni_moe":  # its attention stays within blocks, of which a window is a multiple
+        assert torch.allclose(cut.x, whole.x, atol=1e-4)
+    one, other = cut.x[:, 0], whole.x[:, 0]  # the others attend the whole clip, so that their tokens differ
+    assert min((one[:, 1:] - other[:, :-1]).norm(), (one[:, :-1] - other[:, 1:]).norm()) > (one - other).norm()
+    monkeypatch.undo()
+    short, again = noise(rate), encode(encoder, noise(rate))
+    assert torch.equal(encode(encoder, short).x, again.x)
+
+
+def test_only_the_requested_layers_are_kept(checkpoints: dict[str, str]) -> None:
+    for name in ("wav2vec2", "hubert", "ast"):
+        encoder = HuggingFace(path=checkpoints[name]).eval()
+        features = encoder.front_end(AudioBatch.of([noise(40000), noise(30000, 1)], 16000))
+        every, some = encoder.embed(features), encoder.embed_layers(features, [2, 0])
+        assert torch.equal(some.x, every.x[:, [2, 0]])
+        assert (some.cls is None) == (every.cls is None)
+
+
+def test_windows_are_computed_in_parts(checkpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, wave = HuggingFace(path=checkpoints["ast"]), noise(10 * 16000)
+    whole, counts, states = encode(encoder, wave), list[int](), encoder.reader.states
+
+    def counted(body: Any, x: Tensor, frames: Tensor) -> Any:
+        counts.append(len(x))
+        return states(body, x, frames)
+
+    monkeypatch.setattr(encoder.reader, "states", counted)
+    monkeypatch.setattr("otoscope.encoders.hf._TOGETHER_SECONDS", 4)
+    assert torch.allclose(encode(encoder, wave).x, whole.x, atol=1e-5)
+    assert counts == [3, 3, 3]
+
+
 def test_clips_cost_whole_windows(checkpoints: dict[str, str]) -> None:
     ast, waves = (HuggingFace(path=checkpoints[name]) for name in ("ast", "wav2vec2"))
     window, hop = 20480, 19200  # 1.28 s and 1.2 s
@@ -361,8 +437,8 @@ def test_wrong_options(options: dict[str, Any], message: str, checkpoints: dict[
         ("whisper", 0.03, "it must be a whole number of tokens of 0.02 s, at most 1 s"),
         ("pe_audio", 0.05, "it must be a whole number of tokens of 0.04 s"),
         ("clap", 2.0, "this model has a fixed window of 1 s"),
-        ("wav2vec2-bert", 2.0, "clips of this model keep their length"),
-        ("qwen3_omni_moe", 2.0, "clips of this model keep their length"),
+        ("wav2vec2-bert", 0.01, "window=0.01 s; it must be a finite number, at least 0.02 s"),
+        ("qwen3_omni_moe", 1.0, "window=1 s; it must be a finite number, at least 2 s"),
     ],
 )
 def test_a_window_that_a_model_cannot_have(name: str, window: float, message: str, checkpoints: dict[str, str]) -> None:
@@ -496,6 +572,7 @@ def test_code_of_a_checkpoint_is_executed_only_with_consent(remote: str) -> None
 
 
 @pytest.mark.parametrize("check", CONTRACT.checks)
-def test_contract_of_another_kind(check: str, remote: str) -> None:
-    hf = partial(encoders.create, "hf", path=remote, trust_remote_code=True)
+@pytest.mark.parametrize("window", [None, 1.5])
+def test_contract_of_another_kind(check: str, window: float | None, remote: str) -> None:
+    hf = partial(encoders.create, "hf", path=remote, trust_remote_code=True, window=window)
     assert [result.message for result in CONTRACT.run("remote", hf, [check]) if not result.passed] == []

@@ -96,9 +96,9 @@ GRAPHS = {
 
 
 @pytest.mark.parametrize("check", CONTRACT.checks)
-@pytest.mark.parametrize("name", GRAPHS)
-def test_contract(check: str, name: str, tmp_path: Path) -> None:
-    options = {"file": GRAPHS[name](tmp_path / "graph.onnx"), "mean": -4.0, "std": 4.0}
+@pytest.mark.parametrize(("name", "window"), [*((name, 60.0) for name in GRAPHS), ("waves", 1.31), ("mel", 1.31)])
+def test_contract(check: str, name: str, window: float, tmp_path: Path) -> None:
+    options = {"file": GRAPHS[name](tmp_path / "graph.onnx"), "mean": -4.0, "std": 4.0, "window": window}
     options |= {"cls": "mean"} if name in ("mel", "image") else {}
     graph = partial(encoders.create, "onnx", **options)
     assert [result.message for result in CONTRACT.run(name, graph, [check]) if not result.passed] == []
@@ -124,6 +124,32 @@ def test_a_fixed_length_is_a_window(tmp_path: Path) -> None:
     assert one.mask.sum(1).tolist() == other.mask.sum(1).tolist() == [250, 30]
     assert torch.allclose(one.x[0], other.x[0], atol=1e-5)
     assert torch.allclose(one.x[1, :, :30], other.x[1, :, :30], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["waves", "mel"])
+def test_a_long_clip_is_encoded_in_windows(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = GRAPHS[name](tmp_path / "graph.onnx")
+    whole, cut = (encoders.create("onnx", file=file, window=window) for window in (None, 1.31))
+    assert whole.front_end_id != cut.front_end_id
+    longest, run = list[int](), cut.graph.run
+
+    def recorded(x: np.ndarray) -> Any:
+        longest.append(x.shape[1])
+        return run(x)
+
+    monkeypatch.setattr(cut.graph, "run", recorded)
+    clips = [noise(70001), noise(4800, 1)]
+    one, other = encode(whole, *clips), encode(cut, *clips)
+    assert torch.equal(one.mask, other.mask)
+    assert torch.allclose(one.x[0], other.x[0], atol=1e-5)
+    assert max(longest) <= 1.31 * (100 if name == "mel" else 16000)
+
+
+def test_the_window_of_a_graph_with_a_fixed_length_is_that_length(tmp_path: Path) -> None:
+    file = waves(tmp_path / "fixed.onnx", given=(1, 16000))
+    assert encoders.create("onnx", file=file).front_end_id == "onnx-waveform-16000-window16000"
+    with pytest.raises(ValueError, match=r"window=2.0 s; the input of the graph has a fixed length of 1 s"):
+        encoders.create("onnx", file=file, window=2.0)
 
 
 def test_time_steps_that_do_not_cover_the_clip_are_refused(tmp_path: Path) -> None:

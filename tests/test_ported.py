@@ -48,7 +48,7 @@ def test_many_windows_are_encoded_in_parts_with_the_requested_layers(monkeypatch
     whole = encoder.encode(batch).select_layers(layers)
     forward = encoder.body.forward
     monkeypatch.setattr(encoder.body, "forward", lambda x, frames: (sizes.append(len(x)), forward(x, frames))[1])
-    monkeypatch.setattr("otoscope.encoders.catalog._ported._TOGETHER", 4)
+    monkeypatch.setattr("otoscope.encoders.catalog._ported.TOGETHER", 4)
     with encoder.inference():
         parts = encoder.embed_layers(encoder.front_end(batch), layers)
     assert sizes == [4, 4, 2]

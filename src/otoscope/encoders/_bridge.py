@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import sys
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from otoscope.encoders._features import Features
-from otoscope.encoders._lengths import Maps, by_length, without_padding
+from otoscope.encoders._lengths import Maps, by_length, select_layers, without_padding
+from otoscope.encoders._long_clips import Cut, in_windows
 from otoscope.encoders.base import Encoder
 from otoscope.registry import PLUGIN_PREFIX, load_plugin, unknown
 from otoscope.types import AudioBatch, Tokens, TokenShape
@@ -95,36 +96,44 @@ def source_digest(module: ModuleType) -> str:
 class WaveformEncoder(Encoder):
     """The base class of encoders around a model that reads waveforms and does not know which samples are padding.
 
-    Clips of equal length are computed together. The frame rate is measured with clips of 4 and of 8 s, unless the model
-    declares it.
+    Clips of equal length are computed together. Longer ones than a window are cut into windows. The frame rate is
+    measured with clips of 4 and of 8 s, unless the model declares it.
+
+    Attributes
+    ----------
+    cut : how long clips are cut; None where they are computed as a whole. `measure` sets it.
     """
 
     padding_neutral = True
+    cut: Cut | None = None
 
     @abstractmethod
     def maps(self, waves: Tensor) -> Maps:
         """The token maps of waveforms of one length, float [B, S]."""
 
-    def measure(self, frame_rate: float | None = None) -> TokenShape:
-        """Compute the shape of the tokens by encoding silence.
+    def measure(self, frame_rate: float | None = None, window: float | None = None) -> TokenShape:
+        """Compute the shape of the tokens by encoding silence, and how long clips are cut.
 
         Weights through which no gradient flows are frozen, because they cannot be fine-tuned.
 
         Parameters
         ----------
         frame_rate : time steps per second; None to measure it.
+        window : length of the windows of longer clips in seconds; None for clips that are computed as a whole.
 
         Raises
         ------
         ValueError : when the number of tokens does not fit the frame rate.
         """
         self.eval()
-        steps = []
+        steps, frames = [], []
         for seconds in SECONDS:
             samples = seconds * self.sample_rate
             batch = AudioBatch(torch.zeros(1, samples), torch.tensor([samples]), self.sample_rate)
-            x, cls = self._computed(self.front_end(batch).x)
+            features = self.front_end(batch).x
+            x, cls = self._computed(features)
             steps.append(x.shape[2])
+            frames.append(features.shape[1])
         rate = (steps[1] - steps[0]) / (SECONDS[1] - SECONDS[0]) if frame_rate is None else frame_rate
         if rate <= 0 or abs(steps[0] - SECONDS[0] * rate) > 2:
             raise ValueError(
@@ -134,6 +143,9 @@ class WaveformEncoder(Encoder):
             )
         if not x.requires_grad:
             self.requires_grad_(False)
+        if window is not None:
+            per_step = (frames[1] - frames[0]) / (SECONDS[1] - SECONDS[0]) / rate
+            self.cut = Cut.of(window, rate, per_step)
         return TokenShape(x.shape[1], x.shape[3], x.shape[4], cls is not None, rate)
 
     def _input_of(self, x: Tensor) -> Tensor:
@@ -175,7 +187,24 @@ class WaveformEncoder(Encoder):
         -------
         Tokens [B, L, T, F, D].
         """
-        return by_length(features.x, features.lengths, self._computed)
+        return self.embed_layers(features, range(self.shape.layers))
+
+    def embed_layers(self, features: Features, layers: Sequence[int]) -> Tokens:
+        """Compute the tokens of some layers, as `embed` does for all, window by window.
+
+        Parameters
+        ----------
+        features : the output of `front_end`.
+        layers : indices of layers, in the order of the result.
+        """
+
+        def selected(x: Tensor) -> Maps:
+            return select_layers(self._computed(x), layers, self.shape.layers)
+
+        def compute(x: Tensor) -> Maps:
+            return selected(x) if self.cut is None else in_windows(x, self.cut, selected)
+
+        return by_length(features.x, features.lengths, compute)
 
     def depth_groups(self) -> list[list[nn.Parameter]]:
         """Put all parameters into one group, because the depth of a foreign model is not known."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from otoscope.encoders._long_clips import LONGEST, Cut
 from otoscope.encoders._transformer import groups_of_blocks
 from otoscope.types import Wave
 
@@ -28,7 +29,7 @@ class Reader(ABC):
     ----------
     body : the model.
     extractor : the feature extractor of its checkpoint.
-    window : length to which clips are padded, in seconds; None for the default of the kind.
+    window : length of a window in seconds; None for the default of the kind.
 
     Attributes
     ----------
@@ -37,6 +38,9 @@ class Reader(ABC):
     rate : sample rate in Hz.
     window : length of a window in samples; None where clips keep their length.
     length : number of frames of a window; 0 where clips keep their length.
+    longest : for clips that keep their length, the duration of the longest one that is computed as a whole, in seconds.
+    per_step : for clips that keep their length, the number of frames of a time step.
+    unit : number of time steps of which the beginning of a window of a longer clip is a multiple.
     masked : whether the model ignores padding by a mask, so that clips of several lengths are computed together.
     frame_rate : time steps per second.
     freq : number of frequency bands.
@@ -47,6 +51,9 @@ class Reader(ABC):
     tail: tuple[str, ...] = ()
     window: int | None = None
     length: int = 0
+    longest: float = LONGEST
+    per_step: float
+    unit: int = 1
     masked: bool = False
     frame_rate: float
     freq: int = 1
@@ -57,10 +64,16 @@ class Reader(ABC):
         if window is not None:
             self.window = self.length = round(window * self.rate)
 
-    def refuse_window(self, window: float | None) -> None:
-        """Raise `ValueError` for a window; the readers of models whose clips keep their length call it."""
+    @property
+    def cut(self) -> Cut:
+        """How clips that keep their length are cut where they are long."""
+        return Cut.of(self.longest, self.frame_rate, self.per_step, self.unit)
+
+    def cut_after(self, window: float | None) -> None:
+        """Set the longest duration of clips that keep their length; `ValueError` for one without a time step."""
         if window is not None:
-            raise ValueError(f"window={window} s; clips of this model keep their length, omit the option window")
+            self.longest = window
+        _ = self.cut
 
     def width(self, body: Any) -> int:
         """The width of a token."""
@@ -105,7 +118,8 @@ class Waveform(Reader):
     def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
         super().__init__(body, extractor, window)
         config = body.config
-        self.frame_rate = self.rate / math.prod(config.conv_stride)
+        self.per_step = math.prod(config.conv_stride)
+        self.frame_rate = self.rate / self.per_step
         self.masked = getattr(config, "feat_extract_norm", "layer") == "layer" and window is None
         if getattr(config, "do_stable_layer_norm", False):
             self.tail = ("encoder.layer_norm",)
@@ -142,6 +156,7 @@ class Squeezed(Equal):
         super().__init__(body, extractor, window)
         self.squeeze = int(body.config.squeeze_factor)
         self.frame_rate /= self.squeeze
+        self.per_step *= self.squeeze
 
     def steps(self, body: Any, frames: Tensor) -> Tensor:
         return super().steps(body, frames) // self.squeeze
@@ -152,9 +167,9 @@ class Frames(Reader):
 
     def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
         super().__init__(body, extractor, None)
-        self.refuse_window(window)
         self.frame_rate = 100 / int(extractor.stride)  # the hop is 10 ms
-        self.masked = True
+        self.per_step, self.masked = 1, True
+        self.cut_after(window)
 
     def features(self, wave: Wave) -> np.ndarray[Any, Any]:
         extracted = self.extractor(wave, sampling_rate=self.rate, return_tensors="np")
@@ -180,7 +195,7 @@ class Perception(Reader):
         self.hop = int(body.config.dac_config.hop_length)
         if self.window is not None and (self.window == 0 or self.window % self.hop):
             raise ValueError(f"window={window} s; it must be a whole number of tokens of {self.hop / self.rate:g} s")
-        self.frame_rate = self.rate / self.hop
+        self.frame_rate, self.per_step = self.rate / self.hop, self.hop
 
     def features(self, wave: Wave) -> np.ndarray[Any, Any]:
         if len(wave) <= self.hop:
@@ -210,15 +225,12 @@ class Measured(Reader):
 
     def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
         super().__init__(body, extractor, None)
-        self.refuse_window(window)
         weight = next(body.parameters())
+        inputs = [
+            torch.from_numpy(self.features(np.zeros(seconds * self.rate, np.float32)))[None] for seconds in (4, 8)
+        ]
         with torch.no_grad():
-            short, long = (
-                self.states(
-                    body, torch.from_numpy(self.features(np.zeros(seconds * self.rate, np.float32)))[None], weight
-                )
-                for seconds in (4, 8)
-            )
+            short, long = (self.states(body, x, weight) for x in inputs)
         steps = [states[0][-1].shape[1] for states in (short, long)]
         if steps[0] == steps[1] or len({state.shape for state in long[0]}) > 1:
             raise ValueError(
@@ -226,6 +238,8 @@ class Measured(Reader):
                 f"in the last of {len(long[0])} hidden states; write an encoder plug-in"
             )
         self.frame_rate = (steps[1] - steps[0]) / 4
+        self.per_step = (inputs[1].shape[1] - inputs[0].shape[1]) / (steps[1] - steps[0])
+        self.cut_after(window)
         self._layers, self._width = len(long[0]) - 1, long[0][-1].shape[-1]
 
     def width(self, body: Any) -> int:  # noqa: ARG002

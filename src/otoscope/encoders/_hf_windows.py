@@ -228,9 +228,11 @@ class Packed(Reader):
 
     def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
         super().__init__(body, extractor, None)
-        self.refuse_window(window)
         self.hop, self.chunk = int(extractor.hop_length), 2 * int(body.config.n_window)
-        self.frame_rate = _halved(self.chunk) * self.rate / self.hop / self.chunk
+        tokens = _halved(self.chunk)
+        self.frame_rate, self.per_step = tokens * self.rate / self.hop / self.chunk, self.chunk / tokens
+        self.unit = tokens * max(1, int(body.config.n_window_infer) // self.chunk)  # attention stays within such blocks
+        self.cut_after(window)
 
     def width(self, body: Any) -> int:
         return int(body.config.d_model)

@@ -65,6 +65,21 @@ def by_length(x: Tensor, lengths: Tensor, compute: Callable[[Tensor], Maps]) -> 
     return Tokens(padded, mask, _together([cls for _, cls in maps], order))
 
 
+def select_layers(maps: Maps, layers: Sequence[int], count: int) -> Maps:
+    """Keep some layers of token maps, in this order.
+
+    Parameters
+    ----------
+    maps : tokens float [B, L, T, F, D] and cls tokens float [B, L, D] or None.
+    layers : indices of layers.
+    count : number of layers L.
+    """
+    if tuple(layers) == tuple(range(count)):
+        return maps
+    x, cls = maps
+    return x[:, list(layers)], None if cls is None else cls[:, list(layers)]
+
+
 def _together(parts: Sequence[Tensor | None], order: Tensor) -> Tensor | None:
     present = [part for part in parts if part is not None]
     return torch.cat(present)[order] if present else None
@@ -86,12 +101,34 @@ def window_starts(samples: int, window: int, hop: int) -> range:
     return range(0, max(1, samples - window + hop), hop)
 
 
+TOGETHER = 64
+"""Windows that a model computes at once. It limits the memory that a long clip needs for all of its layers."""
+
+
+def computed_in_parts(x: Tensor, frames: Tensor, compute: Callable[[Tensor, Tensor], Maps], most: int) -> Maps:
+    """Compute the token maps of windows, a limited number of them at once.
+
+    Parameters
+    ----------
+    x : float [n, frames, bins]. Features of windows.
+    frames : int64 [n]. Their valid frames.
+    compute : maps features of windows and their valid frames to token maps.
+    most : largest number of windows that are computed at once.
+    """
+    parts = [compute(x[start : start + most], frames[start : start + most]) for start in range(0, len(x), most)]
+    if len(parts) == 1:
+        return parts[0]
+    cls = [part for _, part in parts if part is not None]
+    return torch.cat([part for part, _ in parts]), torch.cat(cls) if cls else None
+
+
 def joined(
     x: Tensor,
     frames: Tensor,
     length: int,
     count_steps: Callable[[Tensor], Tensor],
     compute: Callable[[Tensor, Tensor], Maps],
+    together: int = TOGETHER,
 ) -> Tokens:
     """Compute the tokens of windows and put them one after the other.
 
@@ -102,6 +139,7 @@ def joined(
     length : number of frames of a window.
     count_steps : maps numbers of frames of a window to numbers of time steps.
     compute : maps features [B, length, bins] and their valid frames to token maps.
+    together : windows that are computed at once.
 
     Returns
     -------
@@ -110,7 +148,8 @@ def joined(
     windows = x.unflatten(1, (-1, length))  # type: ignore[no-untyped-call]
     starts = torch.arange(windows.shape[1], device=x.device) * length
     whole = int(count_steps(frames.new_tensor([length])))
-    maps, cls = compute(windows.flatten(0, 1), (frames[:, None] - starts).clamp(1, length).flatten())
+    valid = (frames[:, None] - starts).clamp(1, length).flatten()
+    maps, cls = computed_in_parts(windows.flatten(0, 1), valid, compute, together)
     maps, cls = join_windows(maps[:, :, :whole], cls, starts < frames[:, None])
     return valid_part(maps, joined_steps(frames, length, count_steps), cls)
 

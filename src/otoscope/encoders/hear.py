@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from otoscope.encoders._bridge import WaveformEncoder, check_file, module_of, source_digest
 from otoscope.encoders._lengths import Maps
+from otoscope.encoders._long_clips import LONGEST, window_text
 from otoscope.encoders.base import register
 from otoscope.types import TokenShape
 
@@ -28,6 +29,8 @@ class Hear(WaveformEncoder):
     module : name of an installed module, or path of a .py file.
     weights : path that `load_model` is given; None to call it without arguments.
     scene : whether the result of `get_scene_embeddings` is the cls token. It needs the width of the tokens.
+    window : length in seconds of the windows into which longer clips are cut; None for clips that are computed as a
+        whole. Shorter clips are not padded.
 
     Raises
     ------
@@ -40,7 +43,9 @@ class Hear(WaveformEncoder):
     provenance = ("module", "weights")
     written = "module:weights"
 
-    def __init__(self, *, module: str, weights: str | None = None, scene: bool = False) -> None:
+    def __init__(
+        self, *, module: str, weights: str | None = None, scene: bool = False, window: float | None = LONGEST
+    ) -> None:
         super().__init__()
         self._module = module_of("hear", module)
         functions = ["load_model", "get_timestamp_embeddings", *(["get_scene_embeddings"] if scene else [])]
@@ -55,8 +60,8 @@ class Hear(WaveformEncoder):
             raise ValueError(f"encoder 'hear': the model of {module} lacks the attribute sample_rate")
         self.sample_rate = int(self.model.sample_rate)
         self._code = source_digest(self._module)
-        self.front_end_id = f"hear-{self.sample_rate}"
-        self.shape: TokenShape = self.measure(self._frame_rate())
+        self.front_end_id = f"hear-{self.sample_rate}-{window_text(window)}"
+        self.shape: TokenShape = self.measure(self._frame_rate(), window)
 
     def _frame_rate(self) -> float:
         """The frame rate that the timestamps of four seconds of silence give."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,15 @@ from otoscope.encoders._features import Features
 from otoscope.encoders._hf_kinds import build, plain
 from otoscope.encoders._hf_source import Source, check_folder
 from otoscope.encoders._lengths import Maps, by_length, joined, joined_steps, pooled, valid_part, window_starts
+from otoscope.encoders._long_clips import in_windows, window_text
 from otoscope.encoders._names import REMOTE_CODE
 from otoscope.encoders._random_weights import is_random
 from otoscope.encoders.base import Encoder, register
 from otoscope.identity import digest_of
 from otoscope.types import AudioBatch, Tokens, TokenShape, Wave
+
+_TOGETHER_SECONDS = 320
+"""Duration of the windows that a model computes at once, in seconds; at least one window is computed."""
 
 
 @register("hf")
@@ -41,8 +46,9 @@ class HuggingFace(Encoder):
     revision : the 40 hexadecimal digits of a commit, which pins a repository on the hub; None for a folder.
     weights : "pretrained", or "random" for the same architecture without training, as a control.
     seed : seed of the random weights.
-    window : length of a window in seconds; None for the window of the model, or, where it has none, for clips that keep
-        their length. A shorter window truncates the table of positions.
+    window : length of a window in seconds; None for the window of the model, where a shorter one truncates the table of
+        positions. A model without a window computes clips of up to 60 s as a whole and cuts longer ones into windows
+        of 60 s; see docs/encoders.md for what another length does.
     include_embedding : whether the input of the first block is another layer, in front of the others.
     pool : number of neighbouring time steps that are averaged into one; 1 for none.
     trust_remote_code : whether Python code in the checkpoint may be executed. Only models that transformers does not
@@ -95,7 +101,9 @@ class HuggingFace(Encoder):
             raise source.refused(str(error)) from error
         self.sample_rate = self.reader.rate
         self.shape = self._shape()
-        length = "none" if self.reader.window is None else f"{self.reader.window / self.sample_rate:g}s"
+        length = "none-" + window_text(self.reader.longest)
+        if self.reader.window is not None:
+            length = f"{self.reader.window / self.sample_rate:g}s"
         settings = digest_of(plain(extractor.to_dict()))[:12]
         self.front_end_id = f"hf-{type(extractor).__name__}-{settings}-window{length}"
 
@@ -192,24 +200,33 @@ class HuggingFace(Encoder):
         -------
         Tokens with x [B, L, T, F, D].
         """
-        x, lengths = features.x, features.lengths
-        if self.reader.window is not None:
-            tokens = joined(x, lengths, self.reader.length, self._count_steps, self._maps)
-        elif self.reader.masked:
-            maps, cls = self._maps(x, lengths)
+        return self.embed_layers(features, range(self.shape.layers))
+
+    def embed_layers(self, features: Features, layers: Sequence[int]) -> Tokens:
+        """Compute some hidden states, as `embed` does for all, for a limited duration at once.
+
+        Parameters
+        ----------
+        features : the output of `front_end`.
+        layers : indices of layers, in the order of the result.
+        """
+        x, lengths, reader = features.x, features.lengths, self.reader
+        compute = partial(self._maps, layers=layers)
+        if reader.window is not None:
+            together = max(1, int(_TOGETHER_SECONDS * self.sample_rate / reader.window))
+            tokens = joined(x, lengths, reader.length, self._count_steps, compute, together)
+        elif reader.masked and int(lengths.max()) <= reader.cut.frames:
+            maps, cls = compute(x, lengths)
             tokens = valid_part(maps, self._count_steps(lengths), cls)
         else:
-            tokens = by_length(x, lengths, self._equal_maps)
+            tokens = by_length(x, lengths, lambda x: in_windows(x, reader.cut, partial(_of_one_length, compute)))
         return pooled(tokens, self.pool)
 
-    def _equal_maps(self, x: Tensor) -> Maps:
-        """The maps of clips of one length."""
-        return self._maps(x, torch.full((len(x),), x.shape[1], device=x.device))
-
-    def _maps(self, x: Tensor, lengths: Tensor) -> Maps:
+    def _maps(self, x: Tensor, lengths: Tensor, layers: Sequence[int]) -> Maps:
         states, cls = self.reader.states(self.body, x, lengths)
-        first = 0 if self.include_embedding else 1
-        return torch.stack(states[first:], 1), None if cls is None else torch.stack(cls[first:], 1)
+        chosen = [layer + (not self.include_embedding) for layer in layers]
+        maps = torch.stack([states[layer] for layer in chosen], 1)
+        return maps, None if cls is None else torch.stack([cls[layer] for layer in chosen], 1)
 
     def compiled_blocks(self) -> Sequence[nn.Module]:
         """List the blocks of the model; see `Encoder.compiled_blocks`."""
@@ -218,3 +235,8 @@ class HuggingFace(Encoder):
     def depth_groups(self) -> list[list[nn.Parameter]]:
         """Group the parameters: everything before the blocks, then each block; the final norm is in the last group."""
         return self.reader.groups(self.body)
+
+
+def _of_one_length(compute: Callable[[Tensor, Tensor], Maps], x: Tensor) -> Maps:
+    """The maps of clips of one length."""
+    return compute(x, torch.full((len(x),), x.shape[1], device=x.device))

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from otoscope.audio.fbank import fbank, frame_count
 from otoscope.encoders._bridge import WaveformEncoder, check_file
 from otoscope.encoders._features import Features
-from otoscope.encoders._lengths import Maps, joined, window_starts
+from otoscope.encoders._lengths import Maps, joined, select_layers, window_starts
+from otoscope.encoders._long_clips import LONGEST, window_text
 from otoscope.encoders._onnx_graph import Graph, Input
 from otoscope.encoders.base import register
 from otoscope.types import AudioBatch, Tokens, TokenShape
@@ -41,6 +42,8 @@ class Onnx(WaveformEncoder):
     outputs : names of the outputs that are layers; None for all outputs [B, T, D].
     cls : name of an output [B, D] that is the cls token of the last layer, where there is one layer; None for none.
     mean, std : statistics of log-mel frames.
+    window : length in seconds of the windows into which longer clips are cut, for a graph whose input has no fixed
+        length; None for clips that are computed as a whole. Shorter clips are not padded.
 
     Raises
     ------
@@ -62,6 +65,7 @@ class Onnx(WaveformEncoder):
         cls: str | None = None,
         mean: float = 0.0,
         std: float = 1.0,
+        window: float | None = LONGEST,
     ) -> None:
         super().__init__()
         check_file("onnx", file)
@@ -71,8 +75,14 @@ class Onnx(WaveformEncoder):
         self._mean, self._std = mean, std
         mel = f"kaldi{self._input.bins}-{mean:g}-{std:g}" if self._input.bins else "waveform"
         self.window = self._samples(self._input.length)
-        self.front_end_id = f"onnx-{mel}-{self.sample_rate}-window{self.window}"
-        self.shape = self._measured_window() if self._input.length else self.measure()
+        if self.window and window not in (None, LONGEST):
+            raise ValueError(
+                f"encoder 'onnx': window={window} s; the input of the graph has a fixed length of "
+                f"{self.window / self.sample_rate:g} s, which is the window; omit the option"
+            )
+        length = str(self.window) if self.window else f"-{window_text(window)}"
+        self.front_end_id = f"onnx-{mel}-{self.sample_rate}-window{length}"
+        self.shape = self._measured_window() if self._input.length else self.measure(window=window)
 
     def _samples(self, length: int) -> int:
         """The number of samples of a window; 0 where the length is free."""
@@ -158,10 +168,23 @@ class Onnx(WaveformEncoder):
         -------
         Tokens [B, L, T, 1, D].
         """
+        return self.embed_layers(features, range(self.shape.layers))
+
+    def embed_layers(self, features: Features, layers: Sequence[int]) -> Tokens:
+        """Run the graph, for a limited number of windows at once, and keep some of its outputs.
+
+        Parameters
+        ----------
+        features : the output of `front_end`.
+        layers : indices of outputs, in the order of the result.
+        """
         if not self.window:
-            return super().embed(features)
-        length = self._input.length
-        return joined(features.x, features.lengths, length, self._count_steps, self._window_maps)
+            return super().embed_layers(features, layers)
+
+        def selected(x: Tensor, frames: Tensor) -> Maps:
+            return select_layers(self._window_maps(x, frames), layers, self.shape.layers)
+
+        return joined(features.x, features.lengths, self._input.length, self._count_steps, selected)
 
     def _input_of(self, x: Tensor) -> Tensor:
         return x if self._input.bins else x[..., 0]

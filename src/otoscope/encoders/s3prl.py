@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from otoscope.encoders._bridge import WaveformEncoder, check_file, class_of, module_of, source_digest
 from otoscope.encoders._lengths import Maps
+from otoscope.encoders._long_clips import LONGEST, window_text
 from otoscope.encoders.base import register
 
 
@@ -26,6 +27,8 @@ class S3prl(WaveformEncoder):
     upstream : name of an upstream of S3PRL, which must be installed, or path of a .py file with a class of the same
         interface.
     cls : name of the class in the file; None if it defines one torch module.
+    window : length in seconds of the windows into which longer clips are cut; None for clips that are computed as a
+        whole. Shorter clips are not padded.
 
     Raises
     ------
@@ -39,7 +42,7 @@ class S3prl(WaveformEncoder):
     written = "upstream:cls"
     sample_rate = 16000
 
-    def __init__(self, *, upstream: str, cls: str | None = None) -> None:
+    def __init__(self, *, upstream: str, cls: str | None = None, window: float | None = LONGEST) -> None:
         super().__init__()
         module = module_of("s3prl", upstream if upstream.endswith(".py") else "s3prl.nn")
         if upstream.endswith(".py"):
@@ -49,8 +52,8 @@ class S3prl(WaveformEncoder):
             raise ValueError(f"encoder 's3prl': cls={cls!r} is for an upstream in a .py file; omit it for {upstream}")
         else:
             self.model, self._code = module.S3PRLUpstream(upstream), upstream
-        self.front_end_id = "s3prl-16000"
-        self.shape = self.measure()
+        self.front_end_id = f"s3prl-16000-{window_text(window)}"
+        self.shape = self.measure(window=window)
 
     @classmethod
     def check_weights(cls, options: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ class Timm(Encoder):
         self.length, self.bins = _input_size(model, self.body)
         self._hop, self._window = self.length * HOP, (self.length - 1) * HOP + FRAME
         with torch.no_grad():
-            x, cls = self.eval()._maps(torch.zeros(1, self.length, self.bins), torch.tensor([self.length]))
+            x, cls = self.eval()._maps(torch.zeros(1, self.length, self.bins), torch.tensor([self.length]), None)
         self._steps = x.shape[2]
         self.shape = TokenShape(x.shape[1], x.shape[3], x.shape[4], cls is not None, self._steps * RATE / self._hop)
         self.front_end_id = f"timm-kaldi{self.bins}-{mean:g}-{std:g}-window{self.length}"
@@ -117,22 +118,36 @@ class Timm(Encoder):
         -------
         Tokens [B, L, T, F, D], with cls [B, L, D] where the model has one.
         """
-        return joined(features.x, features.lengths, self.length, self._count_steps, self._maps)
+        return self.embed_layers(features, range(self.shape.layers))
+
+    def embed_layers(self, features: Features, layers: Sequence[int]) -> Tokens:
+        """Compute the tokens of some blocks, as `embed` does for all, for a limited number of windows at once.
+
+        Parameters
+        ----------
+        features : the output of `front_end`.
+        layers : indices of blocks, in the order of the result.
+        """
+        compute = partial(self._maps, layers=layers)
+        return joined(features.x, features.lengths, self.length, self._count_steps, compute)
 
     def _count_steps(self, frames: Tensor) -> Tensor:
         return -(-frames * self._steps // self.length)
 
-    def _maps(self, x: Tensor, frames: Tensor) -> Maps:  # noqa: ARG002
-        """Maps of images [B, frames, bins]."""
+    def _maps(self, x: Tensor, frames: Tensor, layers: Sequence[int] | None) -> Maps:  # noqa: ARG002
+        """Maps of images [B, frames, bins], of all blocks or of some."""
         last, states = self.body.forward_intermediates(x[:, None], return_prefix_tokens=True, output_fmt="NCHW")
         maps = [state[0] if isinstance(state, tuple) else state for state in states]
         prefixes = [state[1] for state in states if isinstance(state, tuple)]
         D, T, F = maps[-1].shape[1:]
         grids = [grid.permute(0, 2, 3, 1) for grid in maps[:-1]]
         grids.append(last[:, -T * F :].reshape(len(x), T, F, D))
+        chosen = range(len(grids)) if layers is None else layers
+        x = torch.stack([grids[layer] for layer in chosen], 1)
         if not prefixes or not prefixes[0].shape[1]:
-            return torch.stack(grids, 1), None
-        return torch.stack(grids, 1), torch.stack([*(prefix[:, 0] for prefix in prefixes[:-1]), last[:, 0]], 1)
+            return x, None
+        cls = [*(prefix[:, 0] for prefix in prefixes[:-1]), last[:, 0]]
+        return x, torch.stack([cls[layer] for layer in chosen], 1)
 
     def compiled_blocks(self) -> Sequence[nn.Module]:
         """List the blocks of the model; see `Encoder.compiled_blocks`."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from otoscope.encoders._bridge import WaveformEncoder, check_file, class_of, module_of, source_digest
 from otoscope.encoders._lengths import Maps
+from otoscope.encoders._long_clips import LONGEST, window_text
 from otoscope.encoders.base import register
 
 
@@ -24,6 +25,8 @@ class Xares(WaveformEncoder):
     ----------
     file : path of the .py file.
     cls : name of the class; None if the file defines one class whose name ends in `Encoder`.
+    window : length in seconds of the windows into which longer clips are cut; None for clips that are computed as a
+        whole. Shorter clips are not padded.
 
     Raises
     ------
@@ -35,7 +38,7 @@ class Xares(WaveformEncoder):
     provenance = ("file",)
     written = "file:cls"
 
-    def __init__(self, *, file: str, cls: str | None = None) -> None:
+    def __init__(self, *, file: str, cls: str | None = None, window: float | None = LONGEST) -> None:
         super().__init__()
         module = module_of("xares", file)
         model_class = class_of("xares", module, cls, nn.Module, "" if cls else "Encoder")
@@ -45,8 +48,8 @@ class Xares(WaveformEncoder):
             raise ValueError(f"encoder 'xares': {model_class.__name__} lacks {' and '.join(missing)}; see X-ARES")
         self.sample_rate = int(self.model.sampling_rate)
         self._code = f"{model_class.__name__} {source_digest(module)}"
-        self.front_end_id = f"xares-{self.sample_rate}"
-        self.shape = self.measure(1000 / float(self.model.hop_size_in_ms))
+        self.front_end_id = f"xares-{self.sample_rate}-{window_text(window)}"
+        self.shape = self.measure(1000 / float(self.model.hop_size_in_ms), window)
         if self.shape.dim != self.model.output_dim:
             raise ValueError(
                 f"encoder 'xares': {model_class.__name__} declares output_dim={self.model.output_dim}, but its "

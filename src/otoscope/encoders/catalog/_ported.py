@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from otoscope.encoders._body import Body
 from otoscope.encoders._features import Features
-from otoscope.encoders._lengths import join_windows, whole_windows
+from otoscope.encoders._lengths import TOGETHER, Maps, computed_in_parts, join_windows, select_layers, whole_windows
 from otoscope.encoders._random_weights import is_random, randomly_initialised
 from otoscope.encoders.base import Encoder
 from otoscope.encoders.catalog._card import Card
@@ -36,9 +36,6 @@ from otoscope.encoders.catalog._checkpoint import (
 from otoscope.encoders.catalog._classifier import Classifier
 from otoscope.encoders.catalog._instructions import missing_weights
 from otoscope.types import AudioBatch, Tokens, TokenShape
-
-_TOGETHER = 64
-"""Windows that the body computes at once. It limits the memory that a long clip needs for all of its layers."""
 
 
 class Ported(Encoder):
@@ -200,28 +197,20 @@ class Ported(Encoder):
         features : the output of `front_end`.
         layers : indices of layers, in the order of the result.
         """
+
+        def selected(windows: Tensor, frames: Tensor) -> Maps:
+            return select_layers(self.body(windows, frames), layers, self.shape.layers)
+
         per_window = self.window_frames
         B, total, bins = features.x.shape
         windows = total // per_window
         starts = torch.arange(windows, device=features.x.device) * per_window
         frames = (features.lengths[:, None] - starts).clamp(1, per_window).flatten()
-        x, cls = self._outputs(features.x.reshape(B * windows, per_window, bins), frames, list(layers))
+        x, cls = computed_in_parts(features.x.reshape(B * windows, per_window, bins), frames, selected, TOGETHER)
         first = torch.arange(x.shape[2], device=x.device) * self.frames_per_step
         mask = (starts[:, None] + first).flatten() < features.lengths[:, None]
         x, cls = join_windows(x, cls, starts < features.lengths[:, None])
         return Tokens(x, mask, cls)
-
-    def _outputs(self, windows: Tensor, frames: Tensor, layers: list[int]) -> tuple[Tensor, Tensor | None]:
-        """The outputs of the body for windows [n, frames, bins], part by part, for the selected layers."""
-        everything = layers == list(range(self.shape.layers))
-        outputs = []
-        for start in range(0, len(windows), _TOGETHER):
-            x, cls = self.body(windows[start : start + _TOGETHER], frames[start : start + _TOGETHER])
-            outputs.append((x, cls) if everything else (x[:, layers], None if cls is None else cls[:, layers]))
-        if len(outputs) == 1:
-            return outputs[0]
-        cls_parts = [cls for _, cls in outputs if cls is not None]
-        return torch.cat([x for x, _ in outputs]), torch.cat(cls_parts) if cls_parts else None
 
     def depth_groups(self) -> list[list[nn.Parameter]]:
         """Group the parameters by depth, as the body does."""
