@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from torch import Tensor
 transformers = pytest.importorskip("transformers", minversion="5", reason="hf comes by way of transformers")
 
 from helpers_hf import MODELS, save  # noqa: E402
+from helpers_hub import Hub, serve_hub  # noqa: E402
 from otoscope import encoders  # noqa: E402
 from otoscope.encoders._hf_kinds import KINDS  # noqa: E402
 from otoscope.encoders._hf_reader import Reader  # noqa: E402
@@ -158,6 +162,33 @@ def test_a_tower_gives_the_tokens_of_the_complete_model(checkpoints: dict[str, s
     shutil.copy(Path(checkpoints["qwen2_audio"]) / "preprocessor_config.json", tmp_path)
     one, other = (encode(HuggingFace(path=str(path)), noise(16000)) for path in (checkpoints["qwen2_audio"], tmp_path))
     assert torch.equal(one.x, other.x)
+
+
+def test_only_the_files_that_contain_the_tower_are_downloaded(checkpoints: dict[str, str], tmp_path: Path) -> None:
+    """A repository in three files on a local hub; the client is the real one, in a process of its own."""
+    complete = transformers.Qwen2AudioForConditionalGeneration.from_pretrained(checkpoints["qwen2_audio"])
+    complete.save_pretrained(tmp_path, max_shard_size="20KB")
+    shutil.copy(Path(checkpoints["qwen2_audio"]) / "preprocessor_config.json", tmp_path)
+    names = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
+    shards, needed = set(names.values()), {file for name, file in names.items() if "audio_tower." in name}
+    assert 0 < len(needed) < len(shards)
+    hub = Hub({f"org/model/resolve/{'0' * 40}/{file.name}": file.read_bytes() for file in tmp_path.iterdir()})
+    code = (
+        f"from otoscope import encoders\nprint(encoders.create('hf', path='org/model', revision='{'0' * 40}').digest)"
+    )
+    with serve_hub(hub):
+        environment = os.environ | {
+            "HF_ENDPOINT": hub.address,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_OFFLINE": "0",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    fetched = {path.rpartition("/")[2] for path in hub.fetched}
+    assert {name for name in fetched if name.endswith(".safetensors")} == needed
+    assert done.stdout.strip() == HuggingFace(path=checkpoints["qwen2_audio"]).digest
 
 
 def test_flamingo_masks_the_padding(checkpoints: dict[str, str]) -> None:

@@ -6,13 +6,15 @@ import importlib
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+
+from otoscope.encoders._hf_shards import part_of_repository
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 WITHOUT_EFFECT = {
@@ -118,16 +120,17 @@ class Source:
         """
         mapping = {rf"^(?:.*\.)?{prefix}\.": ""} if prefix else None
         try:
-            with quiet():
+            with quiet(), self._files_of(prefix) as folder:
+                arguments = self.arguments if folder is None else self.arguments | {"revision": None}
                 body, loading = model.from_pretrained(
-                    self.path,
+                    self.path if folder is None else folder,
                     config=config,
                     key_mapping=mapping,
                     dtype=torch.float32,
                     weights_only=True,
                     use_safetensors=None if pickles else True,
                     output_loading_info=True,
-                    **self.arguments,
+                    **arguments,
                 )
         except SafetensorError as error:
             raise self.refused(f"the weights in {self.path} are damaged; get them again ({error})") from error
@@ -142,6 +145,12 @@ class Source:
                 + "; give the complete checkpoint of this model"
             )
         return body.get_submodule(part).eval()
+
+    def _files_of(self, prefix: str) -> AbstractContextManager[Path | None]:
+        """A context manager with a folder of the files that contain a part; None for the complete checkpoint."""
+        if self.revision is None or not prefix:
+            return nullcontext()
+        return part_of_repository(self.path, self.revision, prefix)
 
 
 def check_folder(encoder: str, options: Mapping[str, Any]) -> None:
