@@ -151,6 +151,10 @@ def test_folds_share_what_is_encoded(tmp_path):
     Crossed.loaded.clear()
     with_validation(tokens.fold(1)).split("train").tokens([0])
     assert not Crossed.loaded
+    with pytest.raises(
+        ValueError, match=r"splits \['train'\] of one fold were requested, but a bank contains the clips"
+    ):
+        on_the_fly(dataset=whole.fold(2), splits=["train"])
 
 
 # Training

@@ -86,7 +86,7 @@ def test_another_option_of_a_data_set_is_measured(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("plugin_folder")
 def test_a_changed_front_end_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["probe", "--probe", "linear", "--out", "out"]
+    arguments = ["probe", "--probe", "linear", "--out", "out", "--bank", "bank"]
     assert run_toy(*arguments) == 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Ear, "front_end_id", "another")

@@ -177,14 +177,14 @@ class EncodingReader:
 
     Attributes
     ----------
+    clip_encoder : ClipEncoder. What encodes the clips.
     shard_of, row_bytes, steps : those of the `ShardReader` of the bank.
     fits : bool. Whether the tokens are kept in memory.
     clip_seconds : float. Mean duration of a clip in seconds; 0 where pooled vectors are stored, which are encoded once.
-    speed : float. `ClipEncoder.speed`.
     """
 
     def __init__(self, identity: BankIdentity, clips: Sequence[Clip], clip_encoder: ClipEncoder) -> None:
-        self._identity, self._clips, self._clip_encoder = identity, clips, clip_encoder
+        self._identity, self._clips, self.clip_encoder = identity, clips, clip_encoder
         size, n = identity.shard_clips, len(clips)
         self._shards = [range(start, min(start + size, n)) for start in range(0, n, size)]
         steps, self.clip_seconds = [1] * len(self._shards), 0.0
@@ -197,7 +197,6 @@ class EncodingReader:
         self.row_bytes = torch.tensor([layout_bytes(count, T, identity) // count for count, T in sizes])
         self.steps = max(steps)
         self.fits = kept_in_memory(int(self.row_bytes[self.shard_of].sum()))
-        self.speed = clip_encoder.speed
         self._warned = False
 
     def __len__(self) -> int:
@@ -237,11 +236,11 @@ class EncodingReader:
     def encoding(self, batches: Batches, layers: Sequence[int]) -> Iterator[Iterator[Tensors]]:
         """Encode batches of rows, one after another; the arguments are as in `reading`."""
         identity = _with_layers(self._identity, tuple(layers))
-        with self._clip_encoder.loading([self._clips[row] for rows in batches for row in rows]) as in_order:
+        with self.clip_encoder.loading([self._clips[row] for rows in batches for row in rows]) as in_order:
             yield (self._encode(rows, in_order, identity) for rows in batches)
 
     def _encode(self, rows: Sequence[int], in_order: Iterator[Loaded], identity: BankIdentity) -> Tensors:
-        content = self._clip_encoder.encode([self._clips[row] for row in rows], in_order, identity, self.steps)
+        content = self.clip_encoder.encode([self._clips[row] for row in rows], in_order, identity, self.steps)
         if content.underflowed and not self._warned:
             self._warned = True
             warn(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from otoscope.datasets import Dataset
+from otoscope.datasets.checks import name_some
 from otoscope.files import read_json
 
 CLIPS_BYTES = 1 << 30
@@ -19,8 +20,6 @@ IN_WORDS = {
     "dataset_code": "the code of the data set has another revision",
 }
 """Sentences about fields of an identity whose values are digests."""
-
-_NAMED = 3
 
 
 def data_changes(path: Path, manifest: Mapping[str, Any], dataset: Dataset) -> str:
@@ -56,7 +55,7 @@ def _task_changes(stored: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator
             continue
         if isinstance(before, list):
             new, old = sorted(set(value) - set(before)), sorted(set(before) - set(value))
-            named = [f"new: {_some(new)}"] * bool(new) + [f"missing: {_some(old)}"] * bool(old)
+            named = [f"new: {name_some(new)}"] * bool(new) + [f"missing: {name_some(old)}"] * bool(old)
             yield f"the {name} of the task ({', '.join(named) or 'another order'})"
         else:
             yield f"the {name} of the task ({value!r}, stored {before!r})"
@@ -76,15 +75,11 @@ def _split_changes(file: Path, split: str, dataset: Dataset) -> Iterator[str]:
     }
     where = f"of split {split!r}"
     if new := [id for id in now if id not in before]:
-        yield f"{len(new)} new ids {where} ({_some(new)})"
+        yield f"{len(new)} new ids {where} ({name_some(new)})"
     if missing := [id for id in before if id not in now]:
-        yield f"{len(missing)} missing ids {where} ({_some(missing)})"
+        yield f"{len(missing)} missing ids {where} ({name_some(missing)})"
     if not new and not missing and list(now) != list(before):
         yield f"the order of the clips {where}"
     for number, column in enumerate(columns):
         if changed := [id for id, values in now.items() if id in before and values[number] != before[id][number]]:
-            yield f"the {column} of {len(changed)} clips {where} ({_some(changed)})"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:_NAMED])) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+            yield f"the {column} of {len(changed)} clips {where} ({name_some(changed)})"

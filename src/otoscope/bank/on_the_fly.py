@@ -15,6 +15,7 @@ from typing import NoReturn
 from torch import Tensor
 
 from otoscope.bank._clip_encoder import ClipEncoder, EncodingReader
+from otoscope.bank._clips import clips_to_encode
 from otoscope.bank._compile import ANNOUNCEMENT
 from otoscope.bank._encode import check_repeatable
 from otoscope.bank._pipeline import Loading
@@ -28,8 +29,6 @@ from otoscope.bank.size import BankSize
 from otoscope.bank.split import BankSplit, ClipTable, as_float32
 from otoscope.datasets import Dataset, OneFold
 from otoscope.datasets.audio_report import reporting_audio
-from otoscope.datasets.checks import checked_clips
-from otoscope.datasets.doubts import warn_of_doubts
 from otoscope.encoders import Encoder
 from otoscope.results import Sampling
 from otoscope.types import Clip, Tokens
@@ -53,7 +52,7 @@ class OnTheFlySplit(BankSplit):
     @property
     def pass_seconds(self) -> float:
         """See `BankSplit.pass_seconds`."""
-        return self.audio_seconds / self._reader.speed
+        return self.audio_seconds / self._reader.clip_encoder.speed
 
     @contextmanager
     def batches(
@@ -185,13 +184,7 @@ def encode_on_the_fly(
     >>> bank.split("train").tokens([0, 3]).x.shape
     torch.Size([2, 1, 64, 8, 192])
     """
-    if isinstance(dataset, OneFold):
-        warn_of_doubts(dataset, checked_clips(dataset, allow_shared=allow_shared))
-    whole = whole_dataset(dataset)
-    known = whole.splits if splits is None else [split for split in splits if split in whole.splits]
-    clips = checked_clips(whole, known, allow_shared=allow_shared or whole is not dataset)
-    if whole is dataset:
-        warn_of_doubts(whole, clips)
+    clips, whole = clips_to_encode(dataset, splits, allow_shared=allow_shared), whole_dataset(dataset)
     identity = BankIdentity.of(
         encoder, whole, splits=splits, layers=layers, content=content, dtype=dtype, shard_clips=shard_clips
     )

@@ -12,8 +12,8 @@ import textwrap
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from otoscope.bank._clips import clips_to_encode
 from otoscope.bank._compile import ANNOUNCEMENT
 from otoscope.bank._encode import check_repeatable
 from otoscope.bank._folder import check_free_space, format_bytes, free_bytes, locked, write_clips
@@ -22,14 +22,12 @@ from otoscope.bank._pipeline import Loading, Shard, write_shards
 from otoscope.bank._requirements import size_table, sizes_by_kind
 from otoscope.bank.errors import DamagedError, IncompleteError
 from otoscope.bank.extraction import append_extraction
-from otoscope.bank.identity import BankIdentity, Content, Layers
+from otoscope.bank.identity import BankIdentity, Content, Layers, whole_dataset
 from otoscope.bank.manifest import Manifest, bank_exists, check_identity
 from otoscope.bank.read import Bank
 from otoscope.bank.size import BankSize
 from otoscope.datasets import Dataset, OneFold
 from otoscope.datasets.audio_report import reporting_audio
-from otoscope.datasets.checks import checked_clips
-from otoscope.datasets.doubts import warn_of_doubts
 from otoscope.encoders import Encoder
 from otoscope.remote import Mirror, local_folder, shown
 from otoscope.types import Clip
@@ -100,25 +98,25 @@ def extract(
     BankError : when tokens cannot be stored in this dtype, or when the encoder gives other tokens for the first clips
         when it encodes them again.
     """
-    if isinstance(dataset, OneFold):
-        if splits is not None and tuple(splits) != dataset.whole.splits:
-            raise ValueError(
-                f"splits {list(splits)} of one fold were requested, but a bank contains the clips of all folds of "
-                f"{dataset.name!r}; leave splits out"
-            )
-        warn_of_doubts(dataset, checked_clips(dataset, allow_shared=allow_shared))
-        stored: dict[str, Any] = {"layers": layers, "content": content, "dtype": dtype, "shard_clips": shard_clips}
-        stored |= {"batch_size": batch_size, "batch_seconds": batch_seconds, "loader_workers": loader_workers}
-        bank = extract(encoder, dataset.whole, path, **stored, compile=compile, progress=progress)
-        return bank.fold(dataset.chosen_fold)
-    path = local_folder(path)
     loading = Loading(batch_size, batch_seconds, loader_workers, compile)
-    known = dataset.splits if splits is None else [split for split in splits if split in dataset.splits]
-    clips = checked_clips(dataset, known, allow_shared=allow_shared)
-    warn_of_doubts(dataset, clips)
+    clips, whole = clips_to_encode(dataset, splits, allow_shared=allow_shared), whole_dataset(dataset)
     identity = BankIdentity.of(
-        encoder, dataset, splits=splits, layers=layers, content=content, dtype=dtype, shard_clips=shard_clips
+        encoder, whole, splits=splits, layers=layers, content=content, dtype=dtype, shard_clips=shard_clips
     )
+    bank = _extracted(encoder, whole, local_folder(path), identity, clips, loading, progress)
+    return bank.fold(dataset.chosen_fold) if isinstance(dataset, OneFold) else bank
+
+
+def _extracted(
+    encoder: Encoder,
+    dataset: Dataset,
+    path: Path,
+    identity: BankIdentity,
+    clips: dict[str, Sequence[Clip]],
+    loading: Loading,
+    progress: bool,
+) -> Bank:
+    """The bank with the clips of a data set, which is opened if it is complete, and written if not."""
     if bank_exists(path):
         check_identity(path, identity, dataset)
         try:
@@ -143,8 +141,8 @@ def extract(
     bank = Bank(path)
     if count := sum(bank.underflowed.values()):
         warn(
-            f"{count} tokens of the bank at {bank.place} are not zero and were rounded to zeros in {dtype}; extract "
-            "with dtype='bfloat16' or 'float32' if they matter"
+            f"{count} tokens of the bank at {bank.place} are not zero and were rounded to zeros in {identity.dtype}; "
+            "extract with dtype='bfloat16' or 'float32' if they matter"
         )
     return bank
 

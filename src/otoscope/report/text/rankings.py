@@ -7,6 +7,7 @@ from collections.abc import Container, Sequence
 from itertools import combinations, pairwise
 
 from otoscope import metrics
+from otoscope.datasets.checks import name_some
 from otoscope.metrics.stats import Interval
 from otoscope.report.compare import ALPHA
 from otoscope.report.convergence import caveat, notes
@@ -114,8 +115,7 @@ def verdict(ranking: EncoderRanking) -> str:
             f"{start}: all probes order {'the pair' if len(pairs) == 1 else f'all {len(pairs)} pairs'} alike; {always}."
         )
     names = [f"{change.a} and {change.b}" for change in changes]
-    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    listed = ", ".join(names[:MAX_LISTED]) + more
+    listed = name_some(names, most=MAX_LISTED, write=str)
     return (
         f"{start}: some probes order {len(changes)} of {_count(len(pairs), 'pair')} differently ({listed}), but none "
         f"of them is decided in both directions; {always}."
