@@ -144,13 +144,20 @@ def test_auroc_is_nan_where_every_clip_is_positive() -> None:
 @pytest.mark.parametrize(
     ("scores", "targets", "kind", "message"),
     [
-        ([[0.0]], [[1]], "labels", "allowed"),
-        ([0.0], [1], "multi-label", r"\[n, C\]"),
+        ([[0.0]], [[1]], "labels", "kind 'labels'; allowed: 'multi-label', 'multi-class'"),
+        ([0.0], [1], "multi-label", r"must both be \[n, C\] with n, C >= 1, found \[1\] and \[1\]"),
         ([[0.0, 1.0]], [[1]], "multi-label", r"\[1, 2\] and \[1, 1\]"),
-        ([[float("nan")]], [[1]], "multi-label", "diverge"),
-        ([[0.0]], [[0.5]], "multi-label", "0 or 1"),
-        ([[0.0]], [[0]], "multi-label", "no positive"),
-        ([[0.0, 1.0]], [[1, 1]], "multi-class", "one class each"),
+        (np.zeros((0, 2)), np.zeros((0, 2)), "multi-label", r"\[0, 2\] and \[0, 2\]"),
+        (
+            [[np.nan, 0.0, np.inf]],
+            [[1, 0, 0]],
+            "multi-label",
+            "2 of 3 scores are nan or infinite; did training diverge",
+        ),
+        ([[0.0] * 8], [[7, 6, 5, 4, 3, 2, 1, 0]], "multi-label", r"must be 0 or 1, found \[2. 3. 4. 5. 6.\]"),
+        ([[0.0, 1.0]], [[0.5, 1]], "multi-label", r"must be 0 or 1, found \[0.5\]"),
+        ([[0.0, 1.0]], [[0, 0]], "multi-label", "there is no positive among the 2 targets"),
+        ([[0.0, 1.0]] * 3, [[1, 1], [0, 1], [0, 0]], "multi-class", r"found clips with \[0, 1, 2\] classes"),
     ],
 )
 def test_inputs_that_break_a_convention_are_refused(
