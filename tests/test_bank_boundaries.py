@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import random
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import torch
 
 from helpers_banks import Sounds, Toy, extract_quietly
 from otoscope import bank as banks
-from otoscope.bank import BankError, BankIdentity, _loader, _pipeline, size
+from otoscope.bank import BankError, BankIdentity, _folder, _loader, _pipeline, size
 from otoscope.bank._batches import BatchLimit, equal_length_batches, padded_batches
 from otoscope.bank._cast import check_cast
 from otoscope.bank._differences import _some
@@ -28,6 +29,7 @@ from otoscope.bank._split_names import check_split_names
 from otoscope.bank._turns import _Request, pick_layers
 from otoscope.bank.extraction import Extraction
 from otoscope.bank.identity import resolve_layers
+from otoscope.bank.manifest import shard_rows
 from otoscope.bank.parts import BankParts
 from otoscope.types import Clip, TokenShape
 
@@ -306,3 +308,119 @@ def test_the_size_of_a_bank_is_that_of_its_missing_shards(tmp_path: Path) -> Non
     double = bank.size.stored_as(replace(bank.identity, shape=replace(shape, layers=2)))
     assert double.bytes == 14 * (2 * per_clip - 6)
     assert {field.name for field in fields(bank.size)} == {"identity", "clips", "steps", "shards"}
+
+
+# Files
+
+
+def test_a_bank_may_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _folder.free_bytes(tmp_path / "a" / "b") > 0
+    monkeypatch.setattr(_folder.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000 + (folder != tmp_path)))
+    assert _folder.free_bytes(tmp_path) == _folder.free_bytes(tmp_path / "a" / "b") == 1000
+    _folder.check_free_space(tmp_path / "a", 1000)
+    with pytest.raises(OSError, match=r"the bank needs 1 kB more, but the disk has 1 kB free; delete files") as caught:
+        _folder.check_free_space(tmp_path / "a", 1001)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "a"))
+
+
+def test_shards_of_a_split() -> None:
+    assert shard_rows("a", 0, 3) == {}
+    assert shard_rows("a", 3, 3) == {"a/shard-00000.safetensors": range(3)}
+    ends = {"a/shard-00001.safetensors": range(3, 4), "a/shard-00000.safetensors": range(3)}
+    assert shard_rows("a", 4, 3) == ends
+    assert list(shard_rows("a", 123456, 1))[-1] == "a/shard-123455.safetensors"
+
+
+def test_only_files_of_a_killed_process_are_deleted(tmp_path: Path) -> None:
+    kept = ["manifest.json", "a/clips.json", "a/shard-00000.safetensors", "a/.other", "c/.shard-1.x", "a/.tmpfolder/x"]
+    deleted = [".manifest.json.1", "a/.clips.json.1", "a/.shard-00000.safetensors.1", "a/.tmp1", "b/.tmp1"]
+    for name in (*kept, *deleted):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a/.tmplink").symlink_to(tmp_path / "c")
+    with _folder.locked(tmp_path, ["a", "b"]):
+        found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if not path.is_dir())
+    assert found == sorted(kept)
+    (tmp_path / "a/.shard-1.safetensors.7").touch()
+    (tmp_path / "a/.shard-12.safetensors.7").touch()
+    for _ in range(2):
+        _folder.delete_partial_shard(tmp_path / "a/shard-1.safetensors")
+    assert [path.name for path in (tmp_path / "a").glob(".shard*")] == [".shard-12.safetensors.7"]
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    message = "link is a link, and files behind links are never changed"
+    with pytest.raises(BankError, match=message), _folder.locked(tmp_path, ["link"]):
+        pass
+
+
+# Clips of a split
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> banks.BankSplit:
+    path = tmp_path_factory.mktemp("split") / "b"
+    return extract_quietly(Toy(), Sounds(sites=2), path, layers="all").split("train")
+
+
+@pytest.mark.parametrize(
+    ("index", "rows"),
+    [
+        ([0, 6], [0, 6]),
+        ([-1, -7], [6, 0]),
+        ([3, 3], [3, 3]),
+        ([], []),
+        (slice(None), list(range(7))),
+        (slice(5, 99), [5, 6]),
+        (slice(-2, None), [5, 6]),
+        (slice(None, None, -3), [6, 3, 0]),
+        (torch.tensor([2, -1]), [2, 6]),
+        (range(2), [0, 1]),
+    ],
+)
+def test_rows_of_a_split(split: banks.BankSplit, index: Any, rows: list[int]) -> None:
+    assert list(split._rows(index)) == rows
+    if rows and not isinstance(index, slice):
+        part = split.subset(index, "part")
+        assert (part.name, part.ids) == ("part", tuple(split.ids[row] for row in rows))
+        assert torch.equal(part.targets, split.targets[rows])
+        assert part.events == tuple(split.events[row] for row in rows)
+        assert part.groups == tuple(split.groups[row] for row in rows)
+        assert split.subset(index).name == "train"
+        assert len(part) == len(rows)
+        assert part.stored_bytes == sum(split.subset([row]).stored_bytes for row in rows)
+
+
+@pytest.mark.parametrize("row", [7, -8, 99])
+def test_rows_outside_a_split_are_refused(split: banks.BankSplit, row: int) -> None:
+    for read in (split.tokens, split.subset):
+        with pytest.raises(IndexError, match=rf"rows \[0, {row}\] of split 'train', which has 7 clips"):
+            read([0, row])
+    with pytest.raises(TypeError):
+        split.tokens([0.5])  # type: ignore[list-item]
+
+
+def test_layers_of_a_split(split: banks.BankSplit) -> None:
+    whole = split.tokens([0, 1])
+    for layers in ([0], [2], [-1], [1, 2], [2, 0], [0, 1, 2]):
+        part = split.tokens([0, 1], layers)
+        assert torch.equal(part.x, whole.x[:, layers])
+        assert whole.cls is not None
+        assert part.cls is not None
+        assert torch.equal(part.cls, whole.cls[:, layers])
+    for layer in (3, -4):
+        with pytest.raises(IndexError):
+            split.tokens([0], [layer])
+
+
+def test_what_is_true_of_a_stored_split(split: banks.BankSplit) -> None:
+    assert (split.shared, split.audio_seconds, split.pass_seconds, split.steps, split.content) == (
+        False,
+        0.0,
+        0.0,
+        6,
+        "tokens",
+    )
+    pooled = split.pooled()
+    assert pooled is split.pooled()
+    assert pooled.x.shape == (7, 3, 1, 1, 4)
+    with split.batches([[0, 1], [2]], [1]) as batches:
+        assert [tokens.x.shape for tokens in batches] == [(2, 1, 6, 2, 4), (1, 1, 6, 2, 4)]

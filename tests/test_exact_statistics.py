@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otoscope import metrics
-from otoscope.metrics import _exact, stats
+from otoscope.metrics import _bootstrap, _exact, stats
 
 
 def accuracy(right: np.ndarray, **options: object) -> stats.Estimate:
@@ -108,6 +108,28 @@ def test_rare_classes_widen_the_interval_of_a_mean_over_classes() -> None:
     macro, micro = (stats.bootstrap([targets], targets, m, resamples=50).interval() for m in ("mAP", "mAP_micro"))
     assert macro.low == pytest.approx(0.025 ** (1 / (4 / (1 / 98 + 1 / 2))))
     assert micro.low == pytest.approx(0.025 ** (1 / 100))
+
+
+def test_at_least_one_clip_or_group_decides_a_metric() -> None:
+    targets = np.zeros((5, 2))
+    assert _bootstrap._size(metrics.create("mAP"), targets, None) == 1
+    assert _bootstrap._size(metrics.create("mAP_micro"), targets, 3) == 1
+    targets[:4, 0] = 1
+    sizes = [
+        _bootstrap._size(metrics.create(name), targets, groups) for name in ("mAP", "mAP_micro") for groups in (None, 3)
+    ]
+    assert sizes == [4, 3, 4, 3]
+
+
+def test_the_size_of_a_mean_over_test_sets_is_that_of_the_clips_that_decide_it() -> None:
+    sets = [np.eye(2)[np.r_[np.zeros(common, int), np.ones(rare, int)]] for common, rare in ((98, 2), (40, 10))]
+    parts = [stats.bootstrap([y], y, "mAP", resamples=20, seed=seed) for seed, y in enumerate(sets)]
+    sizes = [4 / (1 / 98 + 1 / 2), 4 / (1 / 40 + 1 / 10)]
+    assert [part.size for part in parts] == pytest.approx(sizes)
+    mean = stats.averaged(parts)
+    assert mean.size == pytest.approx(4 / (1 / sizes[0] + 1 / sizes[1]))
+    assert mean.interval().low == pytest.approx(0.025 ** (1 / mean.size))
+    assert (mean.clips, mean.groups, mean.independent) == (150, None, 150)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "AUROC"])
