@@ -119,6 +119,27 @@ def test_extracting_one_fold_fills_the_bank_of_all_folds(tmp_path: Path) -> None
         banks.extract(Ear(), datasets.create("crossed", fold=1), tmp_path / "bank", splits=["train"], progress=False)
 
 
+def test_the_bank_of_one_fold_has_all_arguments_of_extract(tmp_path: Path) -> None:
+    fold = datasets.create("crossed", fold=2)
+    stored = {"layers": (1,), "content": "pooled", "dtype": "float32", "shard_clips": 7}
+    loading = {"batch_size": 5, "batch_seconds": 33.0, "loader_workers": 0}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.compile", lambda function: function)
+        bank = banks.extract(Ear(), fold, tmp_path, **stored, **loading, compile=True, progress=False)  # type: ignore[arg-type]
+    (extraction,) = bank.extractions
+    assert bank.identity.storage == stored
+    assert {name: getattr(extraction, name) for name in loading} == loading
+    assert (extraction.compiled, bank.chosen_fold) == (True, 2)
+    fresh = banks.encode_on_the_fly(Ear(), fold, **stored, **loading, progress=False)  # type: ignore[arg-type]
+    assert (fresh.identity, fresh.chosen_fold) == (bank.identity, 2)
+    for splits in (["all"], ("all",)):
+        assert banks.extract(Ear(), fold, tmp_path, splits=splits, **stored, progress=False).folds == bank.folds  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r"splits \['test'\] of one fold were requested, but a bank contains the clips"
+    ):
+        banks.extract(Ear(), fold, tmp_path / "other", splits=["test"], progress=False)
+
+
 def test_rows_of_a_fold_that_the_bank_does_not_have_are_refused(tmp_path: Path) -> None:
     banks.extract(Ear(), datasets.create("crossed"), tmp_path / "bank", progress=False)
     file = tmp_path / "bank" / "manifest.json"
