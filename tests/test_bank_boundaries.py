@@ -31,6 +31,8 @@ from otoscope.bank.extraction import Extraction
 from otoscope.bank.identity import resolve_layers
 from otoscope.bank.manifest import shard_rows
 from otoscope.bank.parts import BankParts
+from otoscope.registry import UnknownNameError
+from otoscope.results import Sampling
 from otoscope.types import Clip, TokenShape
 
 IDENTITY = BankIdentity.of(Toy(), Sounds())
@@ -424,3 +426,39 @@ def test_what_is_true_of_a_stored_split(split: banks.BankSplit) -> None:
     assert pooled.x.shape == (7, 3, 1, 1, 4)
     with split.batches([[0, 1], [2]], [1]) as batches:
         assert [tokens.x.shape for tokens in batches] == [(2, 1, 6, 2, 4), (1, 1, 6, 2, 4)]
+
+
+def test_missing_files_are_counted(tmp_path: Path) -> None:
+    path = extract_quietly(Toy(), Sounds(), tmp_path / "b").path
+    (path / "train/shard-00001.safetensors").unlink()
+    (path / "test/shard-00000.safetensors").unlink()
+    with pytest.raises(banks.IncompleteError, match="is missing 2 of its 8 shards: its extraction was interrupted"):
+        banks.open(path)
+    with pytest.raises(BankError, match=f"no bank at {tmp_path}: there is no manifest.json; write a bank with"):
+        banks.open(tmp_path)
+
+
+def test_a_bank_says_what_it_contains(tmp_path: Path) -> None:
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
+    assert (bank.splits, bank.folds, bank.chosen_fold, bank.control) == (
+        ("train", "validation", "test"),
+        (),
+        None,
+        False,
+    )
+    assert set(bank.versions) == {"otoscope", "torch", "numpy"}
+    bank.versions.clear()
+    assert bank.versions
+    assert (bank.coverage, bank.sampling, bank.task) == ({}, Sampling(), Sounds.task)
+    assert bank.underflowed == dict.fromkeys(bank.splits, 0)
+    part = bank.split("train").subset([0, 1])
+    changed = bank.with_splits({"train": part}, Sampling(shots=1))
+    assert (changed.split("train"), changed.sampling) == (part, Sampling(shots=1))
+    assert changed.split("validation") is bank.split("validation")
+    again = changed.with_splits({"validation": part})
+    assert (again.split("train"), again.split("validation"), again.sampling) == (part, part, Sampling(shots=1))
+    assert bank.sampling == Sampling()
+    with pytest.raises(banks.HeldOutError, match=r"split 'test' of .* is held out: it cannot be replaced"):
+        bank.with_splits({"train": part, "test": part})
+    with pytest.raises(UnknownNameError, match=r"bank .*: unknown split 'trian'; did you mean 'train'"):
+        bank.split("trian")
