@@ -228,6 +228,49 @@ def test_tokens_that_become_zeros_are_reported(monkeypatch):
         _ = on_the_fly().underflowed
 
 
+class Silent(Sounds):
+    """Sounds of which every eighth clip is silent."""
+
+    def wave(self, id, length):
+        return super().wave(id, length) * (not id.endswith("1"))
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_silent_clips_are_reported_with_the_speed_if_progress_is_shown(capsys, progress):
+    tokens = encode_on_the_fly(Toy(), Silent(), progress=progress)
+    tokens.split("train")
+    first, *others = capsys.readouterr().err.splitlines() or [""]
+    assert first.startswith("sounds by toy, encoded on the fly: 14 clips, ") is progress
+    assert first.endswith(" s of audio encoded per second") is progress
+    assert all(": 1 clip ('train-1') silent" in line for line in others)
+    assert len(others) == progress
+    tokens.split("train")
+    encode_on_the_fly(Toy(), Sounds(), progress=progress).split("train")
+    assert "silent" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_is_known_of_a_split_that_is_not_stored(monkeypatch, kept):
+    monkeypatch.setattr(_clip_encoder, "KEPT_BYTES", 2**30 if kept else 0)
+    tokens = on_the_fly(Toy(), Sounds(lengths=(60, 30)))
+    split = tokens.split("train")
+    reader = split._reader
+    assert (len(reader), reader.steps, reader.fits, tokens._clip_encoder.rate) == (7, 6, kept, 100)
+    assert reader.clip_seconds == pytest.approx((4 * 0.6 + 3 * 0.3) / 7)
+    assert reader.speed == tokens._clip_encoder.speed > 0
+    assert split.audio_seconds == pytest.approx(0 if kept else 3.3)
+    assert split.subset([0, 1]).audio_seconds == pytest.approx(0 if kept else 2 * 3.3 / 7)
+    assert split.pass_seconds == split.audio_seconds / reader.speed
+    assert not split.shared
+    assert take_turns([lambda: split.shared]) == [True]
+    assert (tokens.extractions, str(tokens.path)) == ((), "(sounds by toy, not stored)")
+    assert tokens.size == banks.estimate_size(Toy(), Sounds(lengths=(60, 30)), tokens.identity)
+    tokens.verify()
+    assert tokens.split("train") is split
+    pooled = on_the_fly(Toy(), Sounds(), content="pooled").split("train")._reader
+    assert (pooled.clip_seconds, pooled.steps) == (0.0, 1)
+
+
 # Several probes in one pass
 
 TOGETHER = ["simpool", "protobin", "linear", "wsum", "linear-frame"]
