@@ -18,6 +18,7 @@ faults is higher than the one that is printed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import importlib
 import json
@@ -45,6 +46,8 @@ _MEMORY = 6 << 30
 """Largest number of bytes that the tests of a fault may allocate."""
 _WAITING = 10
 """Largest ratio of the time that tests take to the processor time that they may take."""
+_IDLE = 60
+"""Seconds without any processor time after which tests do not end, where the operating system tells the time."""
 
 
 class Workbench:
@@ -68,7 +71,8 @@ class Workbench:
         Parameters
         ----------
         tests : arguments of pytest, in this order, until one fails.
-        limit : seconds of processor time after which the tests are ended; so are tests that wait ten times as long.
+        limit : seconds of processor time after which the tests are ended. They are also ended when they wait for a
+            minute, or take ten times as long.
         trace : whether to write the callers of all functions.
 
         Returns
@@ -76,16 +80,20 @@ class Workbench:
         "passed" (also without a test), "failed", "unusable" (an error at import), "ended" (by a signal) or "endless",
         and the seconds of processor time.
         """
-        start = time.monotonic()
-        child = os.fork()
+        start = moved = checked = time.monotonic()
+        busy, child = 0, os.fork()
         if not child:
             self._test(tests, limit, trace)
-        while time.monotonic() - start < _WAITING * limit:
+        while time.monotonic() - moved < _IDLE and time.monotonic() - start < _WAITING * limit:
             done, status, usage = os.wait4(child, os.WNOHANG)
             if done:
                 code = os.waitstatus_to_exitcode(status)
                 kind = "ended" if code < 0 else {0: "passed", 5: "passed", 1: "failed"}.get(code, "unusable")
                 return "endless" if code == -signal.SIGXCPU else kind, usage.ru_utime + usage.ru_stime
+            if time.monotonic() - checked > 1:
+                checked, used = time.monotonic(), _processor_time(child)
+                if used is None or used > busy:
+                    busy, moved = used or 0, checked
             time.sleep(0.05)
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -154,6 +162,17 @@ class Workbench:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
+
+
+def _processor_time(session: int) -> int | None:
+    """The processor time of the processes of a session, in ticks; None where there is no /proc."""
+    total = None
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # the process has ended
+            fields = file.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                total = (total or 0) + int(fields[11]) + int(fields[12])
+    return total
 
 
 def measure(packages: Sequence[str], number: int, seed: int, results: Path) -> None:
