@@ -327,6 +327,35 @@ class TestPath:
         assert head.at_edge
         assert 1 / 10**0.5 <= head.penalty / limit <= 10**0.5
 
+    @pytest.mark.parametrize(
+        ("score", "first", "last", "chosen"),
+        [
+            (lambda _: 0.5, 2.5, -1.5, 2.5),  # the strongest of equals; three more without a better score
+            (lambda exponent: exponent, 2.5, -1.5, 2.5),
+            (lambda exponent: -exponent, 0, -7.5, -7.5),
+            (lambda exponent: -abs(exponent + 3), 0, -4, -3),
+            (lambda exponent: -abs(exponent + 4), 0, -4.5, -4),
+            (lambda exponent: -abs(exponent), 0.5, -1.5, 0),
+        ],
+    )
+    def test_the_penalties_of_a_path_are_half_a_decade_apart(self, score, first, last, chosen) -> None:
+        x, y = problem(60, 5, 2, "multi-label")
+        penalties = []
+
+        def solved(design, targets, penalty, **options):
+            penalties.append(penalty)
+            return solve(design, targets, penalty, **options)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(penalty_path, "solve", solved)
+            head = fit_path(x, y, x, lambda _: score(round(np.log10(penalties[-1]), 6)), kind="multi-label")
+        exponents = np.log10([point.penalty for point in head.path])
+        np.testing.assert_allclose(exponents, np.arange(first, last - 0.1, -0.5), atol=1e-9)
+        assert np.log10(head.penalty) == pytest.approx(chosen)
+        assert head.at_edge is (chosen in (first, last))
+        assert penalties[:4] == pytest.approx([1, 10**-0.5, 0.1, 10**-1.5])
+        assert len(penalties) == len(head.path), "each penalty is solved once"
+
     def test_a_best_penalty_inside_is_not_at_an_edge(self) -> None:
         x, y = problem(60, 5, 2, "multi-label")
         head = fit_path(x, y, x, lambda logits: -abs(float(logits.square().mean()) - 0.5), kind="multi-label")

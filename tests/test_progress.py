@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from otoscope.train import progress
-from otoscope.train.progress import TIMED_BATCHES, EpochBars
+from otoscope.train.progress import TIMED_BATCHES, EpochBars, TrainingBar
 
 STATE: Any = SimpleNamespace(epoch=0)
 
@@ -55,6 +55,86 @@ def test_nothing_is_written_if_nothing_is_shown(
 ) -> None:
     bars = EpochBars("tuning", trained=1, parameters=2, epochs=3, last_epoch=3, show=False)
     assert run_epoch(bars, 8, monkeypatch, capsys) == 0
+    assert capsys.readouterr().err == ""
+
+
+class Bar:
+    """Records what happens to a progress bar."""
+
+    made: ClassVar[list[Bar]] = []
+
+    def __init__(self, **options: Any) -> None:
+        self.options, self.events = options, list[str]()
+        self.made.append(self)
+
+    def update(self) -> None:
+        self.events.append("update")
+
+    def close(self) -> None:
+        self.events.append("close")
+
+
+@pytest.fixture
+def bars(monkeypatch: pytest.MonkeyPatch) -> list[Bar]:
+    """The progress bars that are made during a test."""
+    made: list[Bar] = []
+    monkeypatch.setattr(Bar, "made", made)
+    monkeypatch.setattr(progress, "tqdm", Bar)
+    return made
+
+
+@pytest.mark.parametrize("show", [True, False])
+def test_a_bar_counts_epochs(bars: list[Bar], show: bool) -> None:
+    callback = TrainingBar("mhca", 3, show=show)
+    for _ in range(2):
+        callback.on_epoch_start(STATE, 5)
+        callback.on_batch_end(STATE)
+        callback.on_epoch_end(STATE)
+    callback.on_train_end(STATE)
+    (bar,) = bars
+    assert bar.options == {"total": 3, "desc": "mhca", "disable": not show, "leave": False}
+    assert bar.events == ["update", "update", "close"]
+
+
+@pytest.mark.parametrize("show", [True, False])
+def test_a_bar_of_each_epoch_counts_batches(bars: list[Bar], show: bool) -> None:
+    callback = EpochBars("tuning", trained=1, parameters=2, epochs=2, last_epoch=7, show=show)
+    callback.on_train_end(STATE)  # no bar is open
+    callback._written = True
+    for epoch in (5, 6):
+        callback.on_epoch_start(SimpleNamespace(epoch=epoch), 4)  # type: ignore[arg-type]
+        callback.on_batch_end(STATE)
+        callback.on_batch_end(STATE)
+        callback.on_epoch_end(STATE)
+    callback.on_train_end(STATE)
+    assert [bar.events for bar in bars] == [["update", "update", "close"], ["update", "update", "close", "close"]]
+    options = {"total": 4, "unit": "batch", "disable": not show, "leave": False}
+    assert [bar.options for bar in bars] == [options | {"desc": f"tuning, epoch {n} of 7"} for n in (6, 7)]
+
+
+@pytest.mark.parametrize(
+    ("trained", "epochs", "text"),
+    [
+        (1, 1, "t: 1 of 3,000 parameters trained (0.0 %), about 2.5 s per epoch, 2.5 s for 1 epoch"),
+        (3000, 2, "t: 3,000 of 3,000 parameters trained (100.0 %), about 2.5 s per epoch, 5.0 s for 2 epochs"),
+        (1000, 100, "t: 1,000 of 3,000 parameters trained (33.3 %), about 2.5 s per epoch, 4 min for 100 epochs"),
+    ],
+)
+def test_the_size_of_a_training(trained: int, epochs: int, text: str) -> None:
+    bars = EpochBars("t", trained=trained, parameters=3000, epochs=epochs, last_epoch=epochs, show=False)
+    assert bars.summary(2.5) == text
+
+
+def test_the_time_of_encoding_on_the_fly_is_written_once(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = {"train": 7200.0, "validation": 3600.0}
+    bank: Any = SimpleNamespace(
+        split=lambda name: SimpleNamespace(audio_seconds=seconds[name], pass_seconds=seconds[name] / 60)
+    )
+    progress.announce_passes(bank, 10)
+    speed = "10 epochs x 3 h of audio, 60 s of audio per second: about 30 min"
+    assert capsys.readouterr().err == f"encoding on the fly: {speed}, and 2 to 4 more passes\n"
+    seconds |= {"train": 0.0, "validation": 0.0}
+    progress.announce_passes(bank, 10)
     assert capsys.readouterr().err == ""
 
 
