@@ -16,11 +16,11 @@ import torch
 
 from helpers_banks import Sounds, Toy, extract_quietly
 from otoscope import bank as banks
-from otoscope.bank import BankError, BankIdentity, _folder, _loader, _pipeline, size
+from otoscope.bank import BankError, BankIdentity, _encode, _folder, _loader, _pipeline, size
 from otoscope.bank._batches import BatchLimit, equal_length_batches, padded_batches
 from otoscope.bank._cast import check_cast
 from otoscope.bank._differences import _some
-from otoscope.bank._encode import Loaded
+from otoscope.bank._encode import FrozenEncoder, Loaded, Stopwatch, check_repeatable, count_steps
 from otoscope.bank._folder import format_bytes
 from otoscope.bank._manifest_values import check_manifest
 from otoscope.bank._pipeline import Loading
@@ -33,7 +33,7 @@ from otoscope.bank.manifest import shard_rows
 from otoscope.bank.parts import BankParts
 from otoscope.registry import UnknownNameError
 from otoscope.results import Sampling
-from otoscope.types import Clip, TokenShape
+from otoscope.types import Clip, Tokens, TokenShape
 
 IDENTITY = BankIdentity.of(Toy(), Sounds())
 
@@ -462,3 +462,76 @@ def test_a_bank_says_what_it_contains(tmp_path: Path) -> None:
         bank.with_splits({"train": part, "test": part})
     with pytest.raises(UnknownNameError, match=r"bank .*: unknown split 'trian'; did you mean 'train'"):
         bank.split("trian")
+
+
+# Encoding
+
+
+class Drifting(Toy):
+    """A toy whose tokens grow by a factor with every call."""
+
+    revision = 1
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def embed(self, features: Any) -> Tokens:
+        tokens = super().embed(features)
+        grown = self.factor ** (len(self.calls) - 1)
+        return Tokens(tokens.x * grown, tokens.mask, tokens.cls * grown)
+
+
+@pytest.mark.parametrize(("factor", "accepted"), [(1.0, True), (1 + 3.4e-4, True), (1 + 3.6e-4, False), (0.99, False)])
+def test_tokens_may_differ_by_rounding_when_they_are_encoded_again(factor: float, accepted: bool) -> None:
+    clips, encoder = Sounds().clips("train"), Drifting(factor)
+    if accepted:
+        check_repeatable(encoder, clips)
+    else:
+        message = r"encoder 'toy' gives other tokens when it encodes clip 'train-[01]' of split 'train' again: a value"
+        with pytest.raises(BankError, match=rf"{message} differs by \d\.\d+, allowed is 0\.000\d+; disable"):
+            check_repeatable(encoder, clips)
+    assert encoder.calls == [2, 2]
+
+
+@pytest.mark.parametrize(("lengths", "calls"), [((60, 30), [1, 1]), ((60, 60, 30), [2, 2]), ((30, 60, 60), [1, 1])])
+def test_clips_of_one_length_among_the_first_two_are_encoded_again(lengths: Any, calls: list[int]) -> None:
+    encoder = Toy()
+    check_repeatable(encoder, Sounds(lengths=lengths).clips("train"))
+    assert encoder.calls == calls
+    encoder = Toy()
+    check_repeatable(encoder, Sounds(lengths=lengths).clips("train")[:1])
+    assert encoder.calls == [1, 1]
+
+
+@pytest.mark.parametrize(("lengths", "steps"), [((60,), 6), ((30, 61, 45), 7), ((61, 60), 7), ((5, 61), 7)])
+def test_the_longest_clip_has_the_most_steps(lengths: Any, steps: int) -> None:
+    encoder = Toy()
+    assert count_steps(encoder, Sounds(lengths=lengths).clips("train")) == steps
+    assert encoder.calls == [1]
+
+
+def test_a_stopwatch_adds_up_the_time_of_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([10.0, 13.0, 20.0, 25.0, 30.0, 31.0])
+    monkeypatch.setattr(_encode.time, "perf_counter", lambda: next(times))
+    watch = Stopwatch()
+    with watch.measure("a"):
+        pass
+    with pytest.raises(ValueError, match="invalid literal"), watch.measure("b"):
+        int("x")
+    with watch.measure("a"):
+        pass
+    assert watch.seconds == {"a": 4.0, "b": 5.0}
+
+
+def test_values_of_a_loaded_clip_are_those_in_memory() -> None:
+    frozen, clip = FrozenEncoder(Toy()), Sounds(lengths=(64,)).clips("train")[0]
+    loaded = frozen.load(clip)
+    assert (loaded.samples, loaded.wave, loaded.values) == (64, None, 70)
+    assert Loaded(64, clip.audio, None).values == 64
+    assert frozen.loads_features
+    assert set(frozen.watch.seconds) == {"audio", "front end"}
+    tokens = frozen.encode([clip], [loaded])
+    assert tokens.x.shape == (1, 3, 7, 2, 4)
+    assert not tokens.x.requires_grad
+    assert set(frozen.watch.seconds) == {"audio", "front end", "encoder"}

@@ -14,6 +14,7 @@ from otoscope import probes
 from otoscope.bank import Bank
 from otoscope.ops import pack_signs, unpack_signs
 from otoscope.train import FittedProbe, TrainingConfig, fit, load
+from otoscope.train.shipping import pack
 from otoscope.types import TokenShape
 from toys import Ear, Tones
 
@@ -97,6 +98,10 @@ def test_a_head_that_cannot_be_rounded_is_refused(bank: Bank, tmp_path: Path) ->
     with pytest.raises(ValueError, match="probe 'knn' does not end with a linear layer"):
         fit("knn", bank, SHORT).save(tmp_path, head_dtype="int8")
     fitted = fixed(bank, "random")
+    fitted.module.head.linear.weight.data[0, 0] = -65504.0
+    assert float(pack(fitted.module, "float16")["head.linear.weight"].min()) == -65504
+    fitted.module.head.linear.weight.data[0] = 0
+    assert not pack(fitted.module, "int8")["head.linear.weight"][0].any()
     fitted.module.head.linear.weight.data[0, 0] = 1e6
     with pytest.raises(ValueError, match=r"weight of 1e\+06 in its last layer.*'int8'"):
         fitted.save(tmp_path, head_dtype="float16")

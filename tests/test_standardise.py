@@ -18,7 +18,7 @@ from otoscope.bank import Bank
 from otoscope.encoders import Features
 from otoscope.probes import ClipProbe
 from otoscope.train import TrainingConfig, fit, fit_many, load, loader
-from otoscope.train.standardise import Standardiser
+from otoscope.train.standardise import Standardiser, take_standardiser
 from otoscope.types import Tokens
 from toys import Ear, Tones
 
@@ -99,6 +99,29 @@ def test_statistics_are_those_of_valid_tokens_of_each_layer_and_channel() -> Non
     centred = Standardiser.fit(batches, "centre")
     assert bool((centred.scale.x == 1).all())
     np.testing.assert_allclose(centred(tokens).x, x - valid.mean(0)[:, None, None], atol=1e-5)
+
+
+def test_a_channel_is_constant_if_it_deviates_by_less_than_a_millionth_of_its_mean() -> None:
+    deviations = torch.tensor([0.0, 0.9e-6, 1.1e-6, 0.5, 0.9e-6, 1.1e-6], dtype=torch.float64)
+    means = torch.tensor([0.0, 1.0, 1.0, 0.0, -1.0, -1.0], dtype=torch.float64)
+    x = (means + torch.tensor([1.0, -1.0])[:, None] * deviations)[:, None, None, None]
+    scale = Standardiser.fit([Tokens(x)], "scale").scale.x.flatten()
+    torch.testing.assert_close(scale, torch.tensor([1.0, 1.0, 1.1e-6, 0.5, 1.0, 1.1e-6]), rtol=1e-4, atol=0)
+    assert Standardiser.fit([Tokens(x)], "centre").scale.x.flatten().tolist() == [1.0] * 6
+
+
+def test_statistics_are_taken_out_of_the_tensors_of_a_saved_probe() -> None:
+    x, cls = torch.rand(3, 2, 4, 1, 5), torch.rand(3, 2, 5)
+    for standardiser in (Standardiser.fit([Tokens(x, cls=c)], "scale") for c in (None, cls)):
+        state = standardiser.state()
+        assert all(tensor.shape == (2, 5) and tensor.is_contiguous() for tensor in state.values())
+        other, again = take_standardiser(state | {"head.weight": x})
+        assert list(other) == ["head.weight"]
+        assert again is not None
+        assert {name: tensor.tolist() for name, tensor in again.state().items()} == {
+            name: tensor.tolist() for name, tensor in state.items()
+        }
+    assert take_standardiser({"head.weight": x}) == ({"head.weight": x}, None)
 
 
 @pytest.mark.parametrize("limit", [0, loader.IN_MEMORY])
