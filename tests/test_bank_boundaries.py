@@ -19,7 +19,6 @@ from otoscope import bank as banks
 from otoscope.bank import BankError, BankIdentity, _encode, _folder, _loader, _pipeline, size
 from otoscope.bank._batches import BatchLimit, equal_length_batches, padded_batches
 from otoscope.bank._cast import check_cast
-from otoscope.bank._differences import _some
 from otoscope.bank._encode import FrozenEncoder, Loaded, Stopwatch, check_repeatable, count_steps
 from otoscope.bank._folder import format_bytes
 from otoscope.bank._manifest_values import check_manifest
@@ -203,13 +202,6 @@ def test_the_scale_of_int8_tokens_is_a_normal_value() -> None:
 )
 def test_numbers_of_bytes_have_decimal_units(count: float, text: str) -> None:
     assert format_bytes(count) == text
-
-
-def test_at_most_three_names_are_said() -> None:
-    assert _some(["a"]) == "'a'"
-    assert _some(["a", "b", "c"]) == "'a', 'b', 'c'"
-    assert _some(["a", "b", "c", "d"]) == "'a', 'b', 'c' and 1 more"
-    assert _some(list("abcdef")) == "'a', 'b', 'c' and 3 more"
 
 
 def test_shares_of_an_extraction() -> None:

@@ -52,7 +52,7 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
         "": _BANK,
         "_batches": ("tests/test_extraction.py", *_BANK),
         "_clip_encoder": (*_ON_THE_FLY, "tests/test_extraction.py"),
-        "_differences": ("tests/test_bank_boundaries.py", "tests/test_bank_identity.py"),
+        "_differences": ("tests/test_bank_identity.py",),
         "_encode": ("tests/test_bank_errors.py", "tests/test_extraction.py", *_BANK),
         "_loader": ("tests/test_bank_boundaries.py", "tests/test_extraction.py", *_ON_THE_FLY),
         "_manifest_values": (
