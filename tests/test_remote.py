@@ -85,7 +85,18 @@ def test_each_url_has_a_mirror_of_its_own(cache: Path) -> None:
         "bank",
     )
     assert Mirror.of(cache) is None
+    assert Mirror.of(cache / "unknown") is None
     assert not is_url(first)
+
+
+def test_a_folder_from_elsewhere_is_no_mirror(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(local_folder("memory://a/bank"), tmp_path / "received")
+    assert Mirror.of(tmp_path / "received") is None
+    monkeypatch.chdir(cache)
+    assert Mirror.of(Path(local_folder("memory://a/bank").name)) is not None
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home folder")))
+    assert Mirror.of(tmp_path / "received") is None
 
 
 @pytest.mark.usefixtures("cache")

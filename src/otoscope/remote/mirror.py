@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from otoscope.files import json_text, replacing
+from otoscope.files import cache_folder, json_text, replacing
 
 _AT_ONCE = 64
 """Number of files that are downloaded or read together."""
@@ -20,6 +20,11 @@ _VERSION = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated
 
 class RemoteError(OSError):
     """Files at a URL cannot be listed, read or written."""
+
+
+def mirrors() -> Path:
+    """The folder of all mirrors. Only folders in it are mirrors, whatever files a folder from elsewhere contains."""
+    return cache_folder() / "remote"
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,12 @@ class Mirror:
     @classmethod
     def of(cls, path: Path) -> Mirror | None:
         """The mirror in a folder, which may be a part of a larger mirror; None for a folder that mirrors no URL."""
-        for folder in (path, *path.parents):
-            try:
-                url = (folder / ".url").read_text(encoding="utf-8").strip()
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            part = path.relative_to(folder).as_posix()
-            return cls(url if part == "." else f"{url}/{part}", path)
-        return None
+        try:
+            parts = path.absolute().relative_to(mirrors()).parts
+            url = (mirrors() / parts[0] / ".url").read_text(encoding="utf-8").strip()
+        except (ValueError, IndexError, RuntimeError, FileNotFoundError):
+            return None  # it is elsewhere, or there is no home folder
+        return cls("/".join((url, *parts[1:])), path)
 
     def files(self) -> dict[str, RemoteFile]:
         """List the files at the URL, by their path relative to it; names and folders with a dot in front are left out.

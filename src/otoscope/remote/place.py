@@ -6,8 +6,8 @@ import hashlib
 import re
 from pathlib import Path
 
-from otoscope.files import cache_folder, readable_name, replacing
-from otoscope.remote.mirror import Mirror
+from otoscope.files import readable_name, replacing
+from otoscope.remote.mirror import Mirror, mirrors
 
 _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(.*)", re.DOTALL)
 
@@ -60,7 +60,7 @@ def local_folder(place: str | Path) -> Path:
     _check_protocol(protocol)
     url = f"{protocol}://{rest}"
     name = f"{readable_name(rest.rpartition('/')[2])}-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
-    folder = cache_folder() / "remote" / name
+    folder = mirrors() / name
     if not (folder / ".url").exists():
         with replacing(folder / ".url") as temporary:
             temporary.write_text(url + "\n", encoding="utf-8")
