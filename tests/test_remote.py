@@ -350,6 +350,21 @@ def test_a_probe_stores_bank_and_results_at_a_url(
     assert (plugin_folder / "report.html").exists()
 
 
+@pytest.mark.skipif(not S3, reason=REASON)
+@pytest.mark.usefixtures("server", "cache")
+def test_workers_of_a_suite_store_its_bank_and_results_at_a_url(tmp_path: Path) -> None:
+    url, suite = "s3://bucket/suite", ["bench", "--encoders", "ear", "--datasets", "tones", "--probes", "linear,mean"]
+    suite += ["--plugin", "toy.py", "--threads", "1", "--quiet", "--no-control"]
+    assert cli.main([*suite, "--out", url, "--on", "local:2"]) == 0
+    assert cli.main([*suite, "--out", "one"]) == 0
+    stored = contents(url)
+    assert {name.partition("/")[0] for name in stored} == {"banks", "results"}
+    one = {name: content for name, content in file_contents(tmp_path / "one").items() if name.startswith("banks/")}
+    assert {name: content for name, content in stored.items() if name.startswith("banks/")} == one
+    values = [(record.probe, record.metrics) for record in Store(f"{url}/results")]
+    assert values == [(record.probe, record.metrics) for record in Store("one/results")]
+
+
 # Servers that fail
 
 

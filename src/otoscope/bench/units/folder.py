@@ -236,9 +236,9 @@ class PlanFolder:
 def relative(path: Path, folder: Path) -> str:
     """A path relative to the folder of a plan, so that both can be found under another name on another machine.
 
-    That of a mirror is its URL.
+    That of a mirror is its URL, unless the plan is in a mirror as well.
     """
-    if mirror := Mirror.of(path):
+    if (mirror := Mirror.of(path)) and Mirror.of(folder) is None:
         return mirror.url
     return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
 
