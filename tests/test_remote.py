@@ -227,6 +227,16 @@ def test_a_damaged_shard_is_found_and_written_again(
     assert contents(url) == file_contents(serial_bank(tmp_path / "serial"))
 
 
+@pytest.mark.parametrize("content", [b"short", bytes(4416)])
+def test_a_damaged_copy_is_downloaded_again(url: str, content: bytes, tmp_path: Path) -> None:
+    extract(url).split("train").tokens([8])
+    (name,) = shards_in(local_folder(url))
+    assert len(contents(url)[name]) == 4416
+    (local_folder(url) / name).write_bytes(content)
+    expected = banks.open(serial_bank(tmp_path / "serial")).split("train").tokens([8])
+    assert banks.open(url).split("train").tokens([8]).x.equal(expected.x)
+
+
 def test_damaged_clips_are_found(url: str) -> None:
     bank = extract(url)
     write(f"{url}/train/clips.json", contents(url)["train/clips.json"].replace(b"train-0", b"train-x"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from otoscope.bank._shard import Shard, check_head, check_shard
@@ -85,12 +86,11 @@ def stored_shards(path: Path, clips: Mapping[str, int], identity: BankIdentity) 
         return {name: _checked(path / name, n, identity) for name, n in clips.items() if (path / name).exists()}
     files = mirror.files()
     sizes = {name: files[name].size for name in clips if name in files}
-    heads = mirror.heads({name: size for name, size in sizes.items() if not _is_copied(path / name, size)}, _HEAD)
-    shards: dict[str, Shard | DamagedError] = {}
-    for name, size in sizes.items():
-        head = heads.get(name) or _first_bytes(path / name)
+    copies = {name: _intact_copy(path / name, size, clips[name], identity) for name, size in sizes.items()}
+    shards: dict[str, Shard | DamagedError] = {n: replace(c, mirror=mirror) for n, c in copies.items() if c is not None}
+    for name, head in mirror.heads({n: size for n, size in sizes.items() if n not in shards}, _HEAD).items():
         try:
-            shards[name] = check_head(path / name, head, size, clips[name], identity, mirror)
+            shards[name] = check_head(path / name, head, sizes[name], clips[name], identity, mirror)
         except DamagedError as error:
             shards[name] = error
     return shards
@@ -125,18 +125,13 @@ def _checked(path: Path, clips: int, identity: BankIdentity) -> Shard | DamagedE
         return error
 
 
-def _is_copied(copy: Path, size: int) -> bool:
-    """Whether a copy has the length of the file at the URL; another one is deleted."""
-    with suppress(FileNotFoundError):
+def _intact_copy(copy: Path, size: int, clips: int, identity: BankIdentity) -> Shard | None:
+    """The copy of a shard, if it has a header and the length of the file at the URL; another one is deleted."""
+    with suppress(FileNotFoundError, DamagedError):
         if copy.stat().st_size == size:
-            return True
-        copy.unlink()
-    return False
-
-
-def _first_bytes(copy: Path) -> bytes:
-    with copy.open("rb") as file:
-        return file.read(_HEAD)
+            return check_shard(copy, clips, identity)
+    copy.unlink(missing_ok=True)
+    return None
 
 
 def _is_shard(name: str) -> bool:
