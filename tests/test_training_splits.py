@@ -39,7 +39,7 @@ def bank_of(*splits: Split, kind: str = "multi-label") -> Any:
         return named[name]
 
     metric = "mAP" if kind == "multi-label" else "accuracy"
-    return SimpleNamespace(task=Task(CLASSES, kind, metric), path="bank", split=split)  # type: ignore[arg-type]
+    return SimpleNamespace(task=Task(CLASSES, kind, metric), path="bank", place="bank", split=split)  # type: ignore[arg-type]
 
 
 VALIDATION = Split("validation", [DOG])
