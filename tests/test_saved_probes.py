@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from otoscope import probes
 from otoscope.results import Protocol
 from otoscope.train import TrainingConfig
 from otoscope.train._saved import SAVED, check_size, read_saved, read_tensors
-from otoscope.train.fitted import FittedProbe, chosen_shape
+from otoscope.train.fitted import FittedProbe, chosen_shape, load
+from otoscope.train.standardise import Standardiser
 from otoscope.types import Task, Tokens, TokenShape
 
 MIB = 1 << 20
@@ -64,6 +67,37 @@ def test_fields_of_other_formats_are_filled_or_refused(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(ValueError, match=f"^{file} is damaged: .*; fit the probe again$"):
             read_saved(tmp_path)
+
+
+@pytest.mark.parametrize("not_converged", [None, (), ("a", "b")])
+def test_every_field_is_saved_and_loaded(tmp_path: Path, not_converged: tuple[str, ...] | None) -> None:
+    nan, vectors = math.nan, torch.rand(3, 1, 8)
+    fitted = replace(
+        probe_of("mhca", (1,)),
+        history=[{"epoch": 0, "loss": nan, "validation": 0.25}, {"epoch": 1, "loss": 2.0, "validation": nan}],
+        validation=nan,
+        train_seconds=2.5,
+        config=TrainingConfig(layers=(1,), lr=0.5, seed=3, device=torch.device("cpu")),
+        standardiser=Standardiser.fit([Tokens(vectors[:, None, None].movedim(2, 1), cls=vectors)], "scale"),
+        not_converged=not_converged,
+    )
+    fitted.save(str(tmp_path / "new" / "folder"))
+    loaded = load(tmp_path / "new" / "folder")
+    for field in fields(FittedProbe):
+        value, expected = getattr(loaded, field.name), getattr(fitted, field.name)
+        if field.name == "config":
+            assert value == replace(expected, device="cpu")
+        elif field.name not in ("module", "standardiser"):
+            assert str(value) == str(expected), "nan differs from itself"
+    assert math.isnan(loaded.validation)
+    assert math.isnan(loaded.history[0]["loss"])
+    assert not loaded.module.training
+    torch.testing.assert_close(loaded.predict_logits(tokens_of()), fitted.predict_logits(tokens_of()), rtol=0, atol=0)
+    files = {path.name for path in (tmp_path / "new" / "folder").iterdir()}
+    assert files == {"probe.json", "probe.safetensors"}
+    again = (tmp_path / "new" / "folder" / "probe.json").read_text()
+    loaded.save(tmp_path / "second")
+    assert (tmp_path / "second" / "probe.json").read_text() == again
 
 
 def test_damaged_tensors_are_refused(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def load(folder: str | Path) -> FittedProbe:
     except RuntimeError as error:
         raise ValueError(f"the weights in {folder} do not fit the probe that probe.json names: {error}") from error
     loaded = {"task": task, "shape": shape, "config": config, "protocol": Protocol.from_json(saved["protocol"])}
-    loaded |= {"not_converged": saved["not_converged"] and tuple(saved["not_converged"])}
+    loaded |= {"not_converged": None if saved["not_converged"] is None else tuple(saved["not_converged"])}
     return FittedProbe(**saved | loaded, module=module.eval(), standardiser=standardiser)
 
 
