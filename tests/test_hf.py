@@ -9,6 +9,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 
 transformers = pytest.importorskip("transformers", minversion="5", reason="hf comes by way of transformers")
 
+from helpers_docs import python_block  # noqa: E402
 from helpers_hf import MODELS, save  # noqa: E402
 from helpers_hub import Hub, serve_hub  # noqa: E402
 from otoscope import encoders  # noqa: E402
@@ -600,6 +602,49 @@ def test_code_of_a_checkpoint_is_executed_only_with_consent(remote: str) -> None
     assert str(encoder.shape) == "TokenShape(layers=1, freq=1, dim=8, has_cls=False, frame_rate=100.0)"
     assert encoder.options_text == "{}"
     assert encode(encoder, noise(1600), noise(3200)).mask.sum(1).tolist() == [10, 20]
+
+
+def test_code_of_a_pinned_repository_is_executed_only_with_consent(remote: str, tmp_path: Path) -> None:
+    commit = "0123456789" * 4
+    hub = Hub({f"org/steps/resolve/{commit}/{file.name}": file.read_bytes() for file in Path(remote).iterdir()})
+    code = (
+        "import sys\nfrom otoscope import encoders\n"
+        f"print(encoders.create('hf:org/steps@{commit}', trust_remote_code=sys.argv[1] == 'yes').digest)"
+    )
+    with serve_hub(hub):
+        environment = os.environ | {
+            "HF_ENDPOINT": hub.address,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_OFFLINE": "0",
+        }
+        no, yes = (
+            subprocess.run([sys.executable, "-c", code, consent], env=environment, capture_output=True, text=True)
+            for consent in ("no", "yes")
+        )
+    assert "brings its own code, which otoscope does not execute by itself" in no.stderr
+    assert yes.returncode == 0, yes.stderr
+    assert yes.stdout.strip() == HuggingFace(path=remote, trust_remote_code=True).digest
+    assert {path.split("/")[3] for path in hub.fetched} == {commit}
+
+
+def test_a_repository_with_another_output_is_read_through_the_file_of_the_documentation(
+    remote: str,
+    tmp_path: Path,
+    isolated_registries: None,  # noqa: ARG001
+) -> None:
+    """A model that returns a dictionary and has no description of a front end, as USAD does."""
+    output = 'return {"x": second, "hidden_states": [first, second]}'
+    text = REMOTE.replace("return BaseModelOutput(last_hidden_state=second, hidden_states=(first, second))", output)
+    assert output in text
+    Path(remote, "steps.py").write_text(text)
+    Path(remote, "preprocessor_config.json").unlink()
+    with pytest.raises(ValueError, match="describes no feature extractor"):
+        HuggingFace(path=remote, trust_remote_code=True)
+    file = tmp_path / "usad.py"
+    file.write_text(dedent(python_block("docs/encoders.md", "class Usad")).replace("MIT-SLS/USAD-Base", remote))
+    encoder = encoders.create(f"s3prl:{file}")
+    assert (encoder.shape.layers, encoder.shape.dim, encoder.shape.frame_rate) == (2, 8, 100)
+    assert encoder.encode(AudioBatch.of([noise(16000)], 16000)).x.shape == (1, 2, 100, 1, 8)
 
 
 @pytest.mark.parametrize("check", CONTRACT.checks)
