@@ -64,16 +64,11 @@ class Reader(ABC):
         if window is not None:
             self.window = self.length = round(window * self.rate)
 
-    @property
-    def cut(self) -> Cut:
-        """How clips that keep their length are cut where they are long."""
+    def cut(self) -> Cut | None:
+        """How long clips are cut, where clips keep their length; None for a model with a window."""
+        if self.window is not None:
+            return None
         return Cut.of(self.longest, self.frame_rate, self.per_step, self.unit)
-
-    def cut_after(self, window: float | None) -> None:
-        """Set the longest duration of clips that keep their length; `ValueError` for one without a time step."""
-        if window is not None:
-            self.longest = window
-        _ = self.cut
 
     def width(self, body: Any) -> int:
         """The width of a token."""
@@ -169,7 +164,7 @@ class Frames(Reader):
         super().__init__(body, extractor, None)
         self.frame_rate = 100 / int(extractor.stride)  # the hop is 10 ms
         self.per_step, self.masked = 1, True
-        self.cut_after(window)
+        self.longest = LONGEST if window is None else window
 
     def features(self, wave: Wave) -> np.ndarray[Any, Any]:
         extracted = self.extractor(wave, sampling_rate=self.rate, return_tensors="np")
@@ -239,7 +234,7 @@ class Measured(Reader):
             )
         self.frame_rate = (steps[1] - steps[0]) / 4
         self.per_step = (inputs[1].shape[1] - inputs[0].shape[1]) / (steps[1] - steps[0])
-        self.cut_after(window)
+        self.longest = LONGEST if window is None else window
         self._layers, self._width = len(long[0]) - 1, long[0][-1].shape[-1]
 
     def width(self, body: Any) -> int:  # noqa: ARG002

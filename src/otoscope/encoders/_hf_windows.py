@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from otoscope.encoders._hf_reader import Reader, States, as_sequence
+from otoscope.encoders._long_clips import LONGEST
 from otoscope.types import Wave
 
 
@@ -232,7 +233,7 @@ class Packed(Reader):
         tokens = _halved(self.chunk)
         self.frame_rate, self.per_step = tokens * self.rate / self.hop / self.chunk, self.chunk / tokens
         self.unit = tokens * max(1, int(body.config.n_window_infer) // self.chunk)  # attention stays within such blocks
-        self.cut_after(window)
+        self.longest = LONGEST if window is None else window
 
     def width(self, body: Any) -> int:
         return int(body.config.d_model)

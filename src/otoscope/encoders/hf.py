@@ -97,6 +97,7 @@ class HuggingFace(Encoder):
         extractor = source.extractor()
         try:
             self.reader = reader(self.body, extractor, window)
+            self.cut = self.reader.cut()
         except ValueError as error:
             raise source.refused(str(error)) from error
         self.sample_rate = self.reader.rate
@@ -211,15 +212,15 @@ class HuggingFace(Encoder):
         layers : indices of layers, in the order of the result.
         """
         x, lengths, reader = features.x, features.lengths, self.reader
-        compute = partial(self._maps, layers=layers)
-        if reader.window is not None:
-            together = max(1, int(_TOGETHER_SECONDS * self.sample_rate / reader.window))
+        compute, cut = partial(self._maps, layers=layers), self.cut
+        if cut is None:
+            together = max(1, int(_TOGETHER_SECONDS * self.sample_rate / self.padded_length(1)))
             tokens = joined(x, lengths, reader.length, self._count_steps, compute, together)
-        elif reader.masked and int(lengths.max()) <= reader.cut.frames:
+        elif reader.masked and int(lengths.max()) <= cut.frames:
             maps, cls = compute(x, lengths)
             tokens = valid_part(maps, self._count_steps(lengths), cls)
         else:
-            tokens = by_length(x, lengths, lambda x: in_windows(x, reader.cut, partial(_of_one_length, compute)))
+            tokens = by_length(x, lengths, lambda x: in_windows(x, cut, partial(_of_one_length, compute)))
         return pooled(tokens, self.pool)
 
     def _maps(self, x: Tensor, lengths: Tensor, layers: Sequence[int]) -> Maps:
