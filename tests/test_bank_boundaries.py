@@ -18,7 +18,7 @@ from helpers_banks import Sounds, Toy, extract_quietly
 from otoscope import bank as banks
 from otoscope.bank import BankError, BankIdentity, _encode, _folder, _loader, _pipeline, size
 from otoscope.bank._batches import BatchLimit, equal_length_batches, padded_batches
-from otoscope.bank._cast import check_cast
+from otoscope.bank._cast import check_cast, largest_values
 from otoscope.bank._encode import FrozenEncoder, Loaded, Stopwatch, check_repeatable, count_steps
 from otoscope.bank._folder import format_bytes
 from otoscope.bank._manifest_values import check_manifest
@@ -157,16 +157,21 @@ TINY = {torch.float16: 2.0**-14, torch.bfloat16: 2.0**-126, torch.float32: 2.0**
 @pytest.mark.parametrize("name", ["token", "cls"])
 def test_the_smallest_normal_value_of_a_layer_is_stored(dtype: str, stored: torch.dtype, name: str) -> None:
     identity: Any = SimpleNamespace(dtype=dtype, layers=(3, 5))
+
+    def check(values: torch.Tensor) -> None:
+        largest = largest_values(values)
+        check_cast(name, largest, largest.to(stored), CLIPS, identity)  # type: ignore[arg-type]
+
     values = torch.ones(2, 2, 4, dtype=torch.float64)
     values[1, 1] = 0
     values[1, 1, 2] = -TINY[stored]
-    check_cast(name, values, values.to(stored), CLIPS, identity)  # type: ignore[arg-type]
+    check(values)
     values[1, 1] *= 0.99
     message = f"clip 'c1' of split 'train': the largest {name} value of layer 5 is .* and underflows {stored}"
     with pytest.raises(BankError, match=message):
-        check_cast(name, values, values.to(stored), CLIPS, identity)  # type: ignore[arg-type]
+        check(values)
     values[1, 1] = 0
-    check_cast(name, values, values.to(stored), CLIPS, identity)  # type: ignore[arg-type]
+    check(values)
 
 
 def test_the_scale_of_int8_tokens_is_a_normal_value() -> None:

@@ -60,8 +60,8 @@ def test_a_damaged_bank_is_neither_used_for_training_nor_measured(tmp_path):
 
 def test_a_shard_is_verified_once(tmp_path, monkeypatch):
     bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
-    verified, digest = [], _shard._digest
-    monkeypatch.setattr(_shard, "_digest", lambda path, *rest: verified.append(path.name) or digest(path, *rest))
+    verified, digest = [], _shard.content_digest
+    monkeypatch.setattr(_shard, "content_digest", lambda path, *rest: verified.append(path.name) or digest(path, *rest))
     train = bank.split("train")
     assert verified == []
     train.tokens([3])

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,86 @@ class Neutral(Toy):
         x = torch.sin(features.x.mean(2)[:, None, :, None, None] * self.weight) * self.weight
         mask = torch.arange(x.shape[2])[None] < features.lengths[:, None]
         return Tokens(x.masked_fill(~mask[:, None, :, None, None], torch.nan), mask, x[:, :, 0, 0])
+
+
+# The thread beside a GPU
+
+
+@pytest.fixture
+def batches_in_a_thread(monkeypatch):
+    """An encoder on the CPU takes the way of one on a GPU: a thread prepares features, a batch at a time."""
+    create = FrozenEncoder.__init__
+
+    def initialise(self, *arguments, **options):
+        create(self, *arguments, **options)
+        self.loads_features = False
+
+    monkeypatch.setattr(FrozenEncoder, "__init__", initialise)
+
+
+in_a_thread = pytest.mark.usefixtures("batches_in_a_thread")
+
+
+@in_a_thread
+def test_a_thread_that_prepares_batches_changes_nothing(tmp_path, monkeypatch):
+    data = Sounds(counts=(9, 3, 4), lengths=VARIED)
+    encoder = Toy().train()
+    extract_quietly(encoder, data, tmp_path / "thread")
+    assert encoder.training
+    monkeypatch.undo()
+    extract_quietly(Toy(), data, tmp_path / "plain")
+    assert file_contents(tmp_path / "thread") == file_contents(tmp_path / "plain")
+
+
+@in_a_thread
+def test_an_encoder_is_in_evaluation_mode_in_both_threads(tmp_path):
+    modes = []
+
+    class Recording(Toy):
+        revision = 1
+
+        def front_end(self, batch):
+            modes.append(("front end", threading.current_thread().name, self.training, torch.is_grad_enabled()))
+            return super().front_end(batch)
+
+        def embed(self, features):
+            modes.append(("body", threading.current_thread().name, self.training, torch.is_grad_enabled()))
+            return super().embed(features)
+
+    extract_quietly(Recording().train(), Sounds(counts=(20, 1, 1)), tmp_path / "b")
+    assert ("front end", "otoscope-next-batch_0", False, False) in modes
+    assert ("body", "MainThread", False, False) in modes
+    assert not any(training or gradient for *_, training, gradient in modes)
+
+
+@in_a_thread
+def test_an_error_of_the_thread_names_the_clip_and_keeps_finished_shards(tmp_path):
+    class Fails(Toy):
+        revision = 1
+
+        def front_end(self, batch):
+            if batch.waves.shape[1] == 70:
+                raise AudioError("too long")
+            return super().front_end(batch)
+
+    data = Sounds(counts=MANY, lengths=(60,) * 13 + (70,) + (60,) * 16)
+    with pytest.raises(AudioError, match="too long\nin split 'train', clips train-13"):
+        extract_quietly(Fails(), data, tmp_path / "b", splits=["train"])
+    assert 4 <= len(list((tmp_path / "b" / "train").glob("shard-*"))) <= 6
+
+
+def test_one_ahead_computes_one_item_more():
+    computed = []
+
+    def items():
+        for item in range(5):
+            computed.append(item)
+            yield item
+
+    with closing(_pipeline.one_ahead(items())) as ahead:
+        assert next(ahead) == 0
+    assert computed == [0, 1]
+    assert list(_pipeline.one_ahead(items())) == [0, 1, 2, 3, 4]
 
 
 # Workers

@@ -118,7 +118,7 @@ class ClipEncoder:
         AudioError, BankError : as in an extraction.
         """
         parts: list[tuple[list[int], ShardContent]] = []
-        for batch in encoded_batches(clips, in_order, self._frozen, self._batches, identity.layers):
+        for batch in encoded_batches([clips], in_order, self._frozen, self._batches, identity.layers):
             part, first = stored(batch.tokens, identity, batch.clips), batch.clips[0]
             if steps and part.tensors["mask"].shape[1] > steps:
                 raise BankError(

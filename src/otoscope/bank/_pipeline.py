@@ -7,11 +7,13 @@ whether the extraction was interrupted or not, and whoever decodes the audio.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 
@@ -21,9 +23,10 @@ from otoscope.bank._loader import WAITING_VALUES, default_workers, loaded
 from otoscope.bank._store import ShardWriter
 from otoscope.bank.extraction import Extraction
 from otoscope.bank.identity import BankIdentity
-from otoscope.encoders import Encoder
+from otoscope.encoders import Encoder, Features
 from otoscope.types import Clip, Tokens
 
+Item = TypeVar("Item")
 Batching = Callable[[Sequence[int]], Iterable[list[int]]]
 """Divides clips, given by their lengths in samples, into batches of indices."""
 
@@ -94,7 +97,7 @@ def write_shards(
     loading : Loading. How clips go through the encoder.
     check_space : callable. See `ShardWriter`.
     on_batch : callable. Called after each batch with its number of clips.
-    stop : callable. Called before each shard; if it returns True, this shard and later ones are not written.
+    stop : callable. Called before the first shard and after each; if it returns True, no more shards are written.
 
     Returns
     -------
@@ -108,25 +111,28 @@ def write_shards(
     clips = [clip for shard in shards for clip in shard.clips]
     device, start, samples = device_of(encoder), time.perf_counter(), 0
     workers = loading.worker_count(len(clips), device)
-    watch, encoded = Stopwatch(), 0
+    watch, done = Stopwatch(), 0
     frozen = FrozenEncoder(encoder, compiled=loading.compiled, watch=watch)
     batches = batching(encoder, loading)
-    with loaded(clips, frozen, workers) as in_order, ShardWriter(path, identity, check_space) as writer:
-        for shard in shards:
-            if stop():
-                break
-            encoded += len(shard.clips)
-            for batch in encoded_batches(shard.clips, in_order, frozen, batches, identity.layers):
-                samples += batch.samples
-                with watch.measure("storing"):
-                    writer.add(batch.rows, batch.tokens, batch.clips)
-                on_batch(len(batch.clips))
+    parts = [] if stop() else [shard.clips for shard in shards]
+    with (
+        loaded(clips, frozen, workers) as in_order,
+        ShardWriter(path, identity, check_space) as writer,
+        closing(encoded_batches(parts, in_order, frozen, batches, identity.layers)) as encoded,
+    ):
+        for batch in encoded:
+            done, samples = done + len(batch.clips), samples + batch.samples
             with watch.measure("storing"):
-                writer.finish(shard.name, len(shard.clips))
+                writer.add(batch.rows, batch.tokens, batch.clips)
+                if batch.is_last:
+                    writer.finish(shards[batch.part].name, len(parts[batch.part]))
+            on_batch(len(batch.clips))
+            if batch.is_last and stop():
+                break
         with watch.measure("storing"):
             writer.wait()
     return Extraction(
-        clips=encoded,
+        clips=done,
         audio_seconds=samples / encoder.sample_rate,
         seconds=dict(watch.seconds) | {"total": time.perf_counter() - start},
         device=str(device),
@@ -143,36 +149,65 @@ class EncodedBatch(NamedTuple):
 
     Parameters
     ----------
-    rows : list of int. Rows of its clips among all clips.
+    part : int. The number of its part, from 0.
+    rows : list of int. Rows of its clips among all clips of the part.
     clips : list of Clip. Its clips.
     samples : int. Samples of its clips, without padding.
-    tokens : Tokens. Their tokens on the CPU.
+    tokens : Tokens. Their tokens on the device of the encoder.
+    is_last : bool. Whether it is the last batch of the part.
     """
 
+    part: int
     rows: list[int]
     clips: list[Clip]
     samples: int
     tokens: Tokens
+    is_last: bool
 
 
 def encoded_batches(
-    clips: Sequence[Clip], in_order: Iterator[Loaded], frozen: FrozenEncoder, batches: Batching, layers: Sequence[int]
-) -> Iterator[EncodedBatch]:
-    """Encode clips batch by batch.
+    parts: Sequence[Sequence[Clip]],
+    in_order: Iterator[Loaded],
+    frozen: FrozenEncoder,
+    batches: Batching,
+    layers: Sequence[int],
+) -> Generator[EncodedBatch, None, None]:
+    """Encode clips batch by batch. Beside a GPU, a thread prepares the features of the next batch.
 
     Parameters
     ----------
-    clips : sequence of Clip. The clips.
+    parts : sequence of sequences of Clip. The clips, divided into parts. A batch has clips of one part only.
     in_order : iterator of Loaded. The first ones that it yields are these clips; no more are taken.
     frozen : FrozenEncoder. The encoder.
     batches : callable. What `batching` returned.
     layers : sequence of int. Layers to return.
     """
-    for rows, group in groups(islice(in_order, len(clips))):
-        for batch in batches([clip.samples for clip in group]):
-            members, parts = [clips[rows[i]] for i in batch], [group[i] for i in batch]
-            tokens = frozen.encode(members, parts, layers)
-            yield EncodedBatch([rows[i] for i in batch], members, sum(part.samples for part in parts), tokens)
+
+    def prepared() -> Iterator[tuple[int, list[int], list[Clip], int, Features]]:
+        for part, clips in enumerate(parts):
+            for rows, group in groups(islice(in_order, len(clips))):
+                for batch in batches([clip.samples for clip in group]):
+                    index, chosen = [rows[i] for i in batch], [group[i] for i in batch]
+                    members = [clips[row] for row in index]
+                    samples = sum(clip.samples for clip in chosen)
+                    yield part, index, members, samples, frozen.features(members, chosen)
+
+    missing = [len(clips) for clips in parts]
+    with frozen.encoder.evaluation():  # here, because `features` and `embed` run in two threads
+        for part, rows, members, samples, features in prepared() if frozen.loads_features else one_ahead(prepared()):
+            missing[part] -= len(rows)
+            tokens = frozen.embed(members, features, layers)
+            yield EncodedBatch(part, rows, members, samples, tokens, not missing[part])
+
+
+def one_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
+    """Yield items, while a thread computes the next one. An error of the thread is raised here."""
+    with ThreadPoolExecutor(1, "otoscope-next-batch") as thread:
+        end = object()
+        following = thread.submit(next, items, end)
+        while (item := following.result()) is not end:
+            following = thread.submit(next, items, end)
+            yield cast(Item, item)
 
 
 def batching(encoder: Encoder, loading: Loading) -> Batching:

@@ -76,7 +76,7 @@ class ShardContent:
 
     Parameters
     ----------
-    tensors : dict of Tensor. The tensors of `shard_layout`.
+    tensors : dict of Tensor. The tensors of `shard_layout`, contiguous.
     underflowed : int. Number of tokens that are not zero, but of which every value became zero in the cast.
     """
 
@@ -84,20 +84,18 @@ class ShardContent:
     underflowed: int
 
 
-def save_shard(path: Path, content: ShardContent, identity: BankIdentity) -> None:
-    """Write a shard into the file `path`, with the digest of its content."""
-    tensors = {name: tensor.contiguous() for name, tensor in content.tensors.items()}
-    digest = _digest(path, tensors, content.underflowed, identity)
+def save_shard(path: Path, content: ShardContent, digest: str) -> None:
+    """Write a shard into the file `path`. The digest is that of `content_digest`."""
     with replacing(path) as temporary:
         # One key only: safetensors writes several keys in no fixed order.
-        save_file(tensors, temporary, {"otoscope": f"{digest} {content.underflowed}"})
+        save_file(content.tensors, temporary, {"otoscope": f"{digest} {content.underflowed}"})
 
 
-def _digest(path: Path, tensors: dict[str, Tensor], underflowed: int, identity: BankIdentity) -> str:
-    """The sha256 of the content, of the identity of the bank, and of the name of the shard and of its split."""
-    place = [asdict(identity), path.parent.name, path.name, underflowed]
+def content_digest(path: Path, content: ShardContent, identity: BankIdentity) -> str:
+    """Compute the sha256 of the content, of the identity of the bank, and of the name of the shard and of its split."""
+    place = [asdict(identity), path.parent.name, path.name, content.underflowed]
     sha = hashlib.sha256(json.dumps(place, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
+    for name, tensor in sorted(content.tensors.items()):
         sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         sha.update(tensor.view(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()
@@ -169,7 +167,7 @@ class Shard:
         DamagedError : when the content is not what was written for this bank and under this name.
         """
         tensors = self.map()
-        if _digest(self.path, tensors, self.underflowed, identity) != self.digest:
+        if content_digest(self.path, ShardContent(tensors, self.underflowed), identity) != self.digest:
             if self.mirror is not None:
                 self.path.unlink(missing_ok=True)
                 raise DamagedError(

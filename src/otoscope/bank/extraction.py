@@ -27,8 +27,8 @@ class Extraction:
     clips : int. Number of clips that it encoded.
     audio_seconds : float. Their duration in seconds.
     seconds : dict. Wall-clock time in seconds: "audio" (decoding, or waiting for the workers that decode), "front end",
-        "encoder", "storing" (waiting for the thread that casts and writes), and "total". The total is a little more
-        than the sum of the parts.
+        "encoder", "storing" (waiting for the threads that cast and write), and "total". The total is a little more than
+        the sum of the parts; on a GPU it may be less, because a thread prepares the next batch beside the encoder.
     device : str. Device of the encoder.
     threads : int. Threads with which torch computed on the CPU.
     loader_workers, batch_size, batch_seconds, compiled : arguments of `extract`.

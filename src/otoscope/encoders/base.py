@@ -159,14 +159,23 @@ class Encoder(Identified, nn.Module, ABC):
 
     @contextmanager
     def inference(self) -> Iterator[None]:
-        """Return a context manager in which the encoder is in evaluation mode and no gradient is computed."""
-        training = self.training
+        """Return a context manager in which the encoder is as in `evaluation` and no gradient is computed."""
+        with self.evaluation(), torch.no_grad():
+            yield
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Return a context manager in which the encoder is in evaluation mode, and in which convolutions of float32 on
+        a GPU are not computed in TF32, as is the default of PyTorch.
+        """
+        training, tf32 = self.training, torch.backends.cudnn.allow_tf32
         self.eval()
+        torch.backends.cudnn.allow_tf32 = False
         try:
-            with torch.no_grad():
-                yield
+            yield
         finally:
             self.train(training)
+            torch.backends.cudnn.allow_tf32 = tf32
 
     def embed_as(self, features: Features, embed: Callable[[Features], Tokens]) -> Tokens:
         """Call `embed`, or a compiled form of it, in the precision of `autocast`.
