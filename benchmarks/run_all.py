@@ -13,10 +13,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import decoding
 import evaluation
 import front_ends
 import growth
 import heads
+import listing
 import neighbours
 import prototypes
 import reading
@@ -29,7 +31,20 @@ from otoscope.files import replacing
 from rows import Section
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PROGRAMS = (prototypes, trials, reading, growth, evaluation, neighbours, screened, heads, untrained, front_ends)
+PROGRAMS = (
+    prototypes,
+    trials,
+    reading,
+    growth,
+    evaluation,
+    neighbours,
+    screened,
+    heads,
+    untrained,
+    front_ends,
+    listing,
+    decoding,
+)
 OPENING = """\
 `make bench` writes this page; to change its text, edit the programs under `benchmarks/`. Every ratio is measured
 within one run: both implementations run once to warm up and then alternately. The tables give the median over the

@@ -1,12 +1,13 @@
 """Decoding and resampling: files, round trips, known signals, and clear errors."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from otoscope.audio.decode import AudioError, decode
+from otoscope.audio.decode import AudioError, all_finite, average_channels, decode
 from otoscope.audio.resample import resample
 
 
@@ -106,3 +107,30 @@ def test_wrong_arguments_of_resample_are_refused():
         resample(np.zeros((4, 2), np.float32), 8000, 16000)
     with pytest.raises(ValueError, match="1 samples at 48000 Hz are less than one"):
         resample(np.zeros(1, np.float32), 48000, 8000)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 6])
+def test_the_average_of_channels_is_that_of_numpy(channels: int) -> None:
+    frames = np.random.default_rng(channels).normal(size=(1000, channels)).astype(np.float32)
+    frames[:3] = [[3e38] * channels, [1e-45] * channels, [-0.0] * channels]
+    with np.errstate(over="ignore"):
+        assert np.array_equal(average_channels(frames), frames.mean(1, dtype=np.float32))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_value_that_is_not_finite_is_found_beside_values_whose_sum_overflows(bad: float) -> None:
+    large = np.full((1000, 2), 3e38, np.float32)
+    assert all_finite(large)
+    large[500, 1] = bad
+    assert not all_finite(large)
+    both = np.float32([np.inf, -np.inf, 0])
+    assert not all_finite(both)
+
+
+@pytest.mark.parametrize("frames", [2**20 - 1, 2**20, 2**20 + 1])
+def test_a_file_longer_than_a_block_is_read_to_its_end(tmp_path: Path, frames: int) -> None:
+    wave = np.random.default_rng(0).integers(-(2**15), 2**15, frames).astype(np.int16)
+    for kind in ("WAV", "FLAC"):
+        path = tmp_path / f"long.{kind}"
+        soundfile.write(path, wave, 48000, format=kind, subtype="PCM_16")
+        assert np.array_equal(decode(path)[0], wave / np.float32(32768))

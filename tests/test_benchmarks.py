@@ -29,8 +29,8 @@ def in_pieces(mebibytes: int) -> Callable[[], object]:
 def test_page_contains_every_section_and_its_drawing(tmp_path: Path) -> None:
     importlib.import_module("run_all").main(["--small", "--out", str(tmp_path)])
     page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
-    assert [int(n) for n in re.findall(r"^## (\d+)\. ", page, re.MULTILINE)] == list(range(1, 13))
-    assert page.count("**What limits it.**") == 12
+    assert [int(n) for n in re.findall(r"^## (\d+)\. ", page, re.MULTILINE)] == list(range(1, 15))
+    assert page.count("**What limits it.**") == 14
     rows = "`protobin`: B=", "`cgp`: B=", "`mhca`: 2 trials", "`np.memmap`", "prototypes | 20 .. 80", "`finetune`"
     assert [row for row in rows if f"\n| {row}" not in page] == []
     assert torch.__version__ in page
@@ -60,7 +60,9 @@ def test_tiny_sizes_cannot_replace_the_page(capsys: pytest.CaptureFixture[str]) 
     assert "--out" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("program", ["reading", "neighbours", "screened", "heads", "untrained", "front_ends"])
+@pytest.mark.parametrize(
+    "program", ["reading", "neighbours", "screened", "heads", "untrained", "front_ends", "decoding"]
+)
 def test_program_runs_alone(program: str, capsys: pytest.CaptureFixture[str]) -> None:
     module = importlib.import_module(program)
     importlib.import_module("render").command(module.sections, module.__doc__, ["--small"])
@@ -77,6 +79,14 @@ def test_workers_are_compared_with_one_process(capsys: pytest.CaptureFixture[str
         "`--on local:2`",
     ]
     assert "4 units of 8 clips: " in printed
+
+
+def test_listing_runs_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    module = importlib.import_module("listing")
+    importlib.import_module("render").command(module.sections, module.__doc__, ["--small"])
+    page = capsys.readouterr().out
+    assert "| table | 1,000 |" in page
+    assert "| as2m | 1,000 |" in page
 
 
 def test_extra_memory_counts_every_call_and_nothing_else() -> None:

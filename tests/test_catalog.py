@@ -16,8 +16,9 @@ from otoscope import datasets
 from otoscope.audio.part import sound_info
 from otoscope.bench import suites
 from otoscope.bench.resolve import resolve
-from otoscope.datasets.catalog import MissingFilesError, NamedDataset, data_root
+from otoscope.datasets.catalog import MissingFilesError, NamedDataset, check_copy, data_root
 from otoscope.datasets.catalog.audioset import video_id
+from otoscope.datasets.catalog.desed import Desed
 from otoscope.datasets.contract import CONTRACT
 from otoscope.registry import UnknownNameError
 from otoscope.types import Event
@@ -271,6 +272,26 @@ def test_desed_holds_out_its_validation_part(miniatures: Path) -> None:
     assert dataset.clips("test")[1].labels == ()
     public = datasets.create("desed", root=str(miniatures / "desed"), evaluation="public")
     assert public.clips("test")[0].id == "test/Ypublic0.wav"
+
+
+@pytest.mark.parametrize(("evaluation", "clips"), [("validation", 1168), ("public", 692)])
+def test_each_evaluation_split_of_desed_has_its_own_published_clips(
+    evaluation: str, clips: int, miniatures: Path
+) -> None:
+    dataset = datasets.registry.create("desed", root=str(miniatures / "desed"), evaluation=evaluation)
+    report = check_copy(dataset)  # type: ignore[arg-type]
+    assert dict(report.facts)["test"] == f"2 of {clips:,} published clips"
+    assert f"the tables of split 'test' list 2 clips, but {clips:,} are published" in report.problems
+    manifests = {dataset.declaration.manifests["test"], Desed.declaration.manifests["test"]}  # type: ignore[attr-defined]
+    assert len(manifests) == (1 if evaluation == "validation" else 2)
+
+
+def test_manifests_of_one_task_of_speech_commands_are_not_those_of_the_other() -> None:
+    words, twelve = (
+        datasets.registry.get(name).declaration for name in ("speech-commands-v2", "speech-commands-v2-12")
+    )  # type: ignore[attr-defined]
+    assert words.manifests.keys() == {"validation", "test"}
+    assert twelve.manifests == {}
 
 
 def test_speakers_without_audio_remain_classes_of_voxceleb(miniatures: Path) -> None:

@@ -103,3 +103,13 @@ def test_every_path_refuses_a_clip_with_the_same_message(tmp_path, fitted, wave,
             path()
         messages.add(str(caught.value))
     assert len(messages) == 1
+
+
+@pytest.mark.parametrize("rate", [1000, 500])
+def test_the_file_of_a_clip_is_opened_once_for_its_samples_and_its_rate(tmp_path, monkeypatch, rate):
+    soundfile.write(tmp_path / "a.wav", np.zeros(100), 1000)
+    opened = []
+    real = soundfile.SoundFile
+    monkeypatch.setattr(soundfile, "SoundFile", lambda file: opened.append(file) or real(file))
+    assert len(waveform(Clip.from_file(tmp_path / "a.wav", ["low"], "train"), rate)) == rate // 10
+    assert len(opened) == 1

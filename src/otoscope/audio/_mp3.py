@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from mmap import mmap
 
 Data = bytes | mmap
@@ -94,10 +95,16 @@ def _lost_sync(data: Data, position: int, end: int, count: int, header: _Header)
 
 def _header(data: Data, start: int) -> _Header | None:
     """The frame header at a position; None where there is none, or one without a fixed length ("free format")."""
-    if start + 4 > len(data) or data[start] != 0xFF or data[start + 1] & 0xE0 != 0xE0:
+    return _parsed(bytes(data[start : start + 3])) if start + 4 <= len(data) else None
+
+
+@lru_cache(maxsize=4096)  # the frames of a stream have few different headers
+def _parsed(beginning: bytes) -> _Header | None:
+    """The frame header with these three bytes; the fourth one does not count."""
+    if beginning[0] != 0xFF or beginning[1] & 0xE0 != 0xE0:
         return None
-    version, layer = data[start + 1] >> 3 & 3, 4 - (data[start + 1] >> 1 & 3)
-    bitrate, rate, padding = data[start + 2] >> 4, data[start + 2] >> 2 & 3, data[start + 2] >> 1 & 1
+    version, layer = beginning[1] >> 3 & 3, 4 - (beginning[1] >> 1 & 3)
+    bitrate, rate, padding = beginning[2] >> 4, beginning[2] >> 2 & 3, beginning[2] >> 1 & 1
     if version == 1 or layer == 4 or bitrate in (0, 15) or rate == 3:
         return None
     hertz = _RATES[rate] >> (0 if version == 3 else 1 if version == 2 else 2)

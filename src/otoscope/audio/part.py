@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from otoscope.audio import Wave
-from otoscope.audio.decode import MAX_SAMPLES, AudioError, Source, open_sound
+from otoscope.audio.decode import MAX_SAMPLES, AudioError, Source, all_finite, average_channels, open_sound
 
 _TOLERANCE = 0.1
 """A part may end this many seconds after the file: annotations round times, and headers of MP3 files are inexact."""
@@ -75,7 +73,7 @@ def decode_part(source: Source, start: float, end: float | None = None) -> tuple
 
     Examples
     --------
-    >>> import io, soundfile
+    >>> import io, numpy as np, soundfile
     >>> file = io.BytesIO()
     >>> soundfile.write(file, np.arange(100) / 128, 10, format="WAV", subtype="FLOAT")
     >>> _ = file.seek(0)
@@ -102,9 +100,9 @@ def decode_part(source: Source, start: float, end: float | None = None) -> tuple
             raise AudioError(f"{part} cannot be decoded: {error.error_string}; repair or remove the file") from error
     if len(values) < min(last, frames) - first - _TOLERANCE * rate or not len(values):
         raise AudioError(f"{part} is truncated: only {len(values):,} samples were decoded; repair or remove the file")
-    if not np.isfinite(values).all():
+    if not all_finite(values):
         raise AudioError(f"{part} contains NaN or infinite samples; repair or remove the file")
-    return values.mean(1, dtype=np.float32), rate
+    return average_channels(values), rate
 
 
 def _name(source: Source) -> str:

@@ -40,7 +40,7 @@ def waveform(clip: Clip, rate: int) -> Wave:
     wave, files = checked_audio(clip)
     report_audio(clip, wave, files)
     with naming_clips([clip]):
-        return resample(wave, clip.rate, rate)
+        return resample(wave, _rate(clip, wave, files), rate)
 
 
 def checked_audio(clip: Clip) -> tuple[Wave, list[DecodedFile]]:
@@ -60,7 +60,8 @@ def checked_audio(clip: Clip) -> tuple[Wave, list[DecodedFile]]:
     AudioError : as in `waveform`.
     """
     with naming_clips([clip]), decoded_files() as files:
-        wave, rate = clip.audio, clip.rate
+        wave = clip.audio
+        rate = _rate(clip, wave, files)
     if not isinstance(wave, np.ndarray) or wave.ndim != 1 or wave.dtype != np.float32:
         kind = f"{wave.dtype} {list(wave.shape)}" if isinstance(wave, np.ndarray) else type(wave).__name__
         fault = f"is {kind}, not mono float32 [S]"
@@ -79,6 +80,12 @@ def checked_audio(clip: Clip) -> tuple[Wave, list[DecodedFile]]:
         f"clip {clip.id!r} of split {clip.split!r}: its audio {fault}; repair the file "
         "or remove the clip from the data set"
     )
+
+
+def _rate(clip: Clip, wave: Wave, files: Sequence[DecodedFile]) -> int:
+    """The rate of a clip. Where it is that of the file which was just decoded, the file is not opened again."""
+    whole = len(files) == 1 and isinstance(wave, np.ndarray) and files[0].samples == len(wave)
+    return files[0].rate if whole and callable(vars(clip)["_rate"]) else clip.rate
 
 
 @contextmanager

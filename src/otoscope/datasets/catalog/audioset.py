@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -89,7 +88,8 @@ class _AudioSet(NamedDataset):
         """The file of each video that is on this machine, relative to `folder`; "" for one in a Parquet file."""
         if self._packed is not None:
             return dict.fromkeys(self._packed.table["video_id"], "")
-        return {video_id(os.path.splitext(name.rpartition("/")[2])[0]): name for name in list_audio(self.folder)}
+        names = list_audio(self.folder)
+        return {video_id(name[name.rfind("/") + 1 : name.rfind(".")]): name for name in names}
 
 
 def video_id(stem: str) -> str:

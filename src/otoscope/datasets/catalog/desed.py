@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from otoscope.datasets.base import register
 from otoscope.datasets.catalog._declaration import Declaration
 from otoscope.datasets.catalog._named import NamedDataset, words
@@ -13,9 +15,10 @@ CLASSES = words(
     "Alarm_bell_ringing Blender Cat Dishes Dog Electric_shaver_toothbrush Frying Running_water Speech Vacuum_cleaner"
 )
 _EVALUATIONS = {
-    "validation": ("metadata/validation/validation.tsv", "audio/validation/validation"),
-    "public": ("metadata/eval/public.tsv", "audio/eval/public"),
+    "validation": ("metadata/validation/validation.tsv", "audio/validation/validation", 1168, "98f1ec5d74d50053"),
+    "public": ("metadata/eval/public.tsv", "audio/eval/public", 692, "9023f6df9c7e8dc6"),
 }
+"""The table, the folder of the audio, the published number of clips and the manifest of each evaluation split."""
 
 
 @register("desed")
@@ -49,6 +52,7 @@ class Desed(NamedDataset):
         citation="N. Turpault, R. Serizel, A. Parag Shah and J. Salamon. Sound event detection in domestic "
         "environments with weakly labeled data and soundscape synthesis. DCASE Workshop, 2019.",
         clips={"train": 1578, "test": 1168},
+        manifests={"train": "518f449c42591888", "test": "98f1ec5d74d50053"},  # turpaultn/dcase20_task4 at e2f61d7
         rates=(44100, 16000),
         origins=("AudioSet",),
         faults=(
@@ -70,6 +74,10 @@ class Desed(NamedDataset):
         if evaluation not in _EVALUATIONS:
             raise ValueError(f"desed: {unknown('evaluation', evaluation, _EVALUATIONS)}")
         self._evaluation = evaluation
+        *_, clips, manifest = _EVALUATIONS[evaluation]
+        published = {"clips": clips, "manifests": manifest}
+        about = {name: getattr(self.declaration, name) | {"test": value} for name, value in published.items()}
+        vars(self)["declaration"] = replace(self.declaration, **about)
 
     def list_rows(self) -> Rows:
         """List the clips with weak labels and those of the evaluation split, as `NamedDataset.list_rows`."""
@@ -79,7 +87,7 @@ class Desed(NamedDataset):
             Row(f"train/{name}", AudioFile(audio / name), labels, "train")
             for name, labels in zip(weak["filename"], several(weak["event_labels"], ","), strict=True)
         ]
-        table, folder = _EVALUATIONS[self._evaluation]
+        table, folder, *_ = _EVALUATIONS[self._evaluation]
         for name, events in self._events(table).items():
             labels = tuple(sorted({event.label for event in events}))
             rows.append(

@@ -66,6 +66,7 @@ class SpeechCommands(_SpeechCommands):
         licence="CC-BY-4.0",
         citation="P. Warden. Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition. arXiv 1804.03209.",
         clips={"train": 84843, "validation": 9981, "test": 11005},
+        manifests={"validation": "90171528fab2d61c", "test": "0b26dca986e6d47d"},  # of the two official lists
         size="2.4 GB",
         rates=(16000,),
         faults=(_TWO_TASKS, "About a tenth of the clips is shorter than 1 s."),
@@ -92,6 +93,7 @@ class SpeechCommands12(_SpeechCommands):
         SpeechCommands.declaration,
         layout={**_LAYOUT, "../speech_commands_test_set_v0.02/yes/": "12 folders, the test split of this task"},
         clips={"train": 85511, "validation": 10102, "test": 4890},
+        manifests={},
         size="2.4 GB and 0.1 GB",
         faults=(
             _TWO_TASKS,

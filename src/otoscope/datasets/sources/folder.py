@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from otoscope.warning import warn
@@ -16,6 +17,8 @@ _OTHER = (".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr")
 """Suffixes of audio files that libsndfile does not read. They are listed, so that the error names them."""
 
 
+_SUFFIXES = frozenset((*SUFFIXES, *_OTHER))
+
 _SYSTEM = {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "#recycle", "lost+found", "system volume information"}
 """Names in small letters of folders that archives and operating systems make beside the data."""
 
@@ -25,8 +28,8 @@ _DEEPEST = 12
 
 def is_audio(name: str) -> bool:
     """Whether a file name has the suffix of an audio file, and is not hidden."""
-    suffix = os.path.splitext(name)[1].lower()
-    return (suffix in SUFFIXES or suffix in _OTHER) and not name.rpartition("/")[2].startswith(".")
+    suffix = name[name.rfind(".") :].lower()
+    return suffix in _SUFFIXES and not name.startswith(".", name.rfind("/") + 1)
 
 
 def is_system_folder(name: str) -> bool:
@@ -94,7 +97,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
     """What is in a folder and not hidden, sorted; nothing where that may not be read, or was removed meanwhile."""
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=attrgetter("name"))
     except OSError:
         return []
 
