@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otoscope import metrics
-from otoscope.metrics import _bootstrap, _exact, stats
+from otoscope.metrics import _bootstrap, _exact, _resampling, stats
 
 
 def accuracy(right: np.ndarray, **options: object) -> stats.Estimate:
@@ -209,3 +209,62 @@ def test_accuracy_over_speakers_has_its_coverage_with_few_speakers() -> None:
         interval = accuracy(correct, groups=[(str(i // 20),) for i in range(100)], resamples=2).interval()
         covered += interval.low <= 0.7 <= interval.high
     assert covered >= 0.92 * 200
+
+
+# Parts
+
+
+def test_sizes_are_counted_in_the_largest_common_step_down_to_a_thousandth() -> None:
+    for sizes, steps in (
+        ([1.0, 1.0], [1, 1]),
+        ([0.5, 0.25, 0.75], [2, 1, 3]),
+        ([1 / 3, 1 / 6, 1 / 2], [2, 1, 3]),
+        ([1.0, 0.001, 0.5], [1000, 1, 500]),
+        ([1.0, 0.999, 0.002], [1000, 999, 2]),
+    ):
+        found, tolerance = _exact._whole_steps(np.array(sizes))
+        assert (found.tolist(), tolerance) == (steps, 0.5)
+    found, tolerance = _exact._whole_steps(np.array([1.0, 1 / 1001, 0.5, 0.3141592]))
+    assert (found.tolist(), tolerance) == ([1000, 1, 500, 314], 2.0)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_the_effective_size_gives_zeros_and_ones_the_variance_of_the_mean(level: float) -> None:
+    ones, weights = np.r_[np.ones(7), np.zeros(3)], np.full(10, 0.1)
+    assert _exact._effective_size(ones, weights, level) == pytest.approx(10)
+    scores = np.array([0.2, 0.9, 0.5, 1.0, 0.6])
+    for weights in (np.full(5, 0.2), np.array([0.1, 0.2, 0.3, 0.15, 0.25])):
+        mean = float(weights @ scores)
+        variance = float(weights**2 @ (scores - mean) ** 2) * 5 / 4
+        upper = (1 + level) / 2
+        student = (scipy.stats.norm.ppf(upper) / scipy.stats.t.ppf(upper, 4)) ** 2
+        expected = student * mean * (1 - mean) / variance
+        assert _exact._effective_size(scores, weights, level) == pytest.approx(expected)
+    for equal in (np.full(5, 0.4), np.ones(5), np.zeros(5)):
+        assert _exact._effective_size(equal, np.full(5, 0.2), level) == pytest.approx(5)
+    assert _exact._effective_size(np.array([0.4]), np.ones(1), level) == 1
+    uneven = np.array([0.4, 0.6])
+    assert _exact._effective_size(np.array([1.0, 1.0]), uneven, level) == pytest.approx(1 / (0.16 + 0.36))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_every_clip_and_every_group_is_deleted_once(several: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    names = tuple(tuple({f"r{a}", f"r{b if several else a}"}) for a, b in rng.integers(0, 9, (40, 2)))
+    resampling = _resampling.Resampling(40, names)
+    sizes = np.array([len(of_clip) for of_clip in names])
+    number = len({name for of_clip in names for name in of_clip})
+    assert (resampling.several, resampling.number_of_groups) == (several, number)
+    for blocks in (1000, 40, 7, 4):
+        monkeypatch.setattr(_resampling, "BLOCKS", blocks)
+        kept, (by_groups, by_clips) = resampling.deletions()
+        clips = min(40, blocks)
+        assert kept.shape == (clips + min(number, blocks), 40)
+        assert ((~kept[:clips]).sum(0) == 1).all()
+        assert by_clips.tolist() == [1.0] * clips + [0.0] * min(number, blocks)
+        surplus = [float((sizes[~row] - 1).mean()) for row in kept[:clips]]
+        assert by_groups.tolist() == pytest.approx([-value for value in surplus] + [1.0] * min(number, blocks))
+        if blocks == 1000:
+            deleted = {tuple(np.flatnonzero(~row)) for row in kept[clips:]}
+            every = {name for of_clip in names for name in of_clip}
+            assert deleted == {tuple(i for i, of_clip in enumerate(names) if name in of_clip) for name in every}

@@ -202,6 +202,48 @@ def test_what_cannot_be_solved_is_refused() -> None:
     assert issubclass(NotFiniteError, ValueError)
 
 
+def test_a_design_has_one_coordinate_for_each_direction_of_its_features() -> None:
+    x, _ = problem(30, 4, 2, "multi-label")
+    for features, width in (
+        (x, 4),
+        (torch.cat([x, x[:, :2], x[:, :1] + x[:, 3:]], 1), 4),
+        (torch.cat([x, torch.ones(30, 1)], 1), 4),
+        (x[:3], 2),
+        (torch.cat([x[:5], x[:5]]), 4),
+        (torch.cat([x] * 10, 1)[:8], 4),
+    ):
+        design = Design(features)
+        assert design.width == width
+        weight = torch.randn(width, 2, generator=torch.Generator().manual_seed(0)).double()
+        original, bias = design.restore(weight, torch.ones(2).double())
+        torch.testing.assert_close(features @ original + bias, design.times(weight) + 1)
+        torch.testing.assert_close(design.transposed_times(features[:, :1]), _dense(design).T @ features[:, :1])
+
+
+def _dense(design: Design) -> torch.Tensor:
+    """The coordinates of all clips, [n, width]."""
+    return design.times(torch.eye(design.width, dtype=torch.float64))
+
+
+def test_blocks_of_features_have_64_mib_and_rows_may_be_chosen() -> None:
+    x, _ = problem(30, 4, 2, "multi-label")
+    assert Design(x)._block == (64 << 20) // (4 * 8)
+    assert Design(x, dtype=torch.float32)._block == (64 << 20) // (4 * 4)
+    assert Design(torch.rand(2, 3), block=5)._block == 5
+    rows = torch.tensor([3, 7, 7, 20, 1, 0])
+    for options in ({}, {"block": 4}, {"block": 4, "max_bytes": 0}):
+        chosen, copied = Design(x, rows=rows, **options), Design(x[rows], **options)
+        assert (len(chosen), chosen.width) == (6, copied.width)
+        torch.testing.assert_close(chosen.mean, x[rows].mean(0))
+        torch.testing.assert_close(chosen.scale, x[rows].std(0, correction=0))
+        torch.testing.assert_close(_dense(chosen).abs(), _dense(copied).abs())
+    for wrong in (torch.rand(3), torch.rand(0, 3), torch.rand(2, 3, 4)):
+        with pytest.raises(ValueError, match=r"features must be \[N, D\] with n >= 1 rows, found \d rows of \["):
+            Design(wrong)
+    with pytest.raises(ValueError, match="found 0 rows of"):
+        Design(x, rows=rows[:0])
+
+
 # One Newton step
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otoscope.ops import (
+    _bounded,
     _compiled,
     _scan,
     extremes,
@@ -270,6 +271,25 @@ def test_weighted_sums_can_be_mapped_over_any_dimension(dims):
     ]
     result = torch.vmap(weighted_sum, in_dims=dims)(*inputs)
     torch.testing.assert_close(result, torch.stack([w @ t for w, t in zip(sets, others, strict=True)]))
+
+
+@pytest.mark.parametrize(
+    ("N", "D", "K", "both", "faster"),
+    [
+        (512, 64, 128, False, True),
+        (512, 64, 127, False, False),
+        (1023, 32, 128, False, False),
+        (1024, 32, 128, True, False),
+        (1024, 64, 128, True, True),
+    ],
+)
+def test_the_bounded_product_is_used_for_large_clips_and_many_prototypes(N, D, K, both, faster, monkeypatch):
+    tokens, prototypes = torch.zeros(1, N, D), torch.zeros(K, D)
+    for units in (True, False):
+        monkeypatch.setattr(_compiled, "has_integer_units", lambda u=units: u)
+        assert _bounded.is_faster(tokens, prototypes, both) is (faster and units)
+        assert not _bounded.is_faster(tokens.double(), prototypes, both)
+        assert not _bounded.is_faster(tokens, prototypes.double(), both)
 
 
 def test_a_block_has_as_many_products_as_fit_and_at_least_one_clip_and_prototype():

@@ -95,7 +95,10 @@ def test_wrong_arguments_are_refused():
     for rank in (0, 5):
         with pytest.raises(ValueError, match=r"rank .; tokens of width 4 allow ranks 1 \.\. 4"):
             principal_directions(tokens, rank)
-    with pytest.raises(ValueError, match="at least one group"):
-        Screening(torch.eye(4), 0)
+    for basis, groups in ((torch.eye(4), 0), (torch.ones(4), 8), (torch.ones(2, 3), 8), (torch.ones(2, 1, 1), 8)):
+        with pytest.raises(ValueError, match="needs a basis .* and at least one group, got "):
+            Screening(basis, groups)
+    assert Screening(torch.ones(2, 2), 1).groups == 1
+    assert Screening(torch.eye(4)).groups == 8
     with pytest.raises(ValueError, match="width 3, these have width 4"):
         max_cosine(tokens, prototypes, selection=Screening(torch.eye(3)))
