@@ -96,7 +96,7 @@ def test_wrong_arguments_are_refused():
         with pytest.raises(ValueError, match=r"rank .; tokens of width 4 allow ranks 1 \.\. 4"):
             principal_directions(tokens, rank)
     for basis, groups in ((torch.eye(4), 0), (torch.ones(4), 8), (torch.ones(2, 3), 8), (torch.ones(2, 1, 1), 8)):
-        with pytest.raises(ValueError, match="needs a basis .* and at least one group, got "):
+        with pytest.raises(ValueError, match=r"needs a basis .* and at least one group, got "):
             Screening(basis, groups)
     assert Screening(torch.ones(2, 2), 1).groups == 1
     assert Screening(torch.eye(4)).groups == 8
