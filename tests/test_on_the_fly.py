@@ -17,9 +17,10 @@ from otoscope.bank.read import open_held_out
 from otoscope.bench import evaluation, runner
 from otoscope.bench.specs import DatasetSpec, ProbeSpec
 from otoscope.cli import main
+from otoscope.registry import UnknownNameError
 from otoscope.results import Store
 from otoscope.sampling import with_few_shot, with_validation
-from otoscope.train import TrainingConfig, fit, fit_many, fit_together, loader
+from otoscope.train import DivergedError, TrainingConfig, fit, fit_many, fit_together, loader
 from otoscope.types import Clip
 from toys import Crossed, Ear, Tones, run_toy
 
@@ -360,6 +361,18 @@ def test_fit_together_refuses_a_name_twice_and_unused_options():
     for names, options in ((["mean", "mean"], {}), (["mean"], {"ep": {}})):
         with pytest.raises(ValueError, match="every probe once"):
             fit_together(names, on_the_fly(), CONFIG, options=options)
+
+
+def test_fit_together_returns_divergences_and_raises_other_errors():
+    tokens = on_the_fly()
+    results = fit_together(["simpool", "mean"], tokens, replace(CONFIG, lr=1e30))
+    assert list(results) == ["simpool", "mean"]
+    assert isinstance(results["simpool"], DivergedError)
+    assert results["mean"].validation > 0
+    with pytest.raises(UnknownNameError, match="no-probe"):
+        fit_together(["mean", "no-probe"], tokens, CONFIG)
+    with pytest.raises(TypeError, match="unknown option"):
+        fit_together(["mean"], tokens, CONFIG, options={"mean": {"nrom": "layer"}})
 
 
 @pytest.mark.usefixtures("streamed")
