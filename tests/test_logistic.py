@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from otoscope.ops.logistic import Design, NotFiniteError, Solution, solve
+from otoscope.ops.logistic import Design, NotFiniteError, Solution, solve, solver
 from otoscope.ops.logistic import design as design_module
 from otoscope.ops.logistic._conjugate_gradients import _System, newton_direction
 from otoscope.ops.logistic.problem import MultiClass, MultiLabel
@@ -122,6 +122,21 @@ def test_a_start_near_the_solution_takes_fewer_steps() -> None:
     cold, warm = (solve(design, y, 5e-4, kind="multi-label", start=start) for start in (None, before))
     assert warm.steps < cold.steps
     torch.testing.assert_close(cold.objective, warm.objective, rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_problem_at_its_optimum_takes_no_step_and_others_at_most_a_hundred(kind, monkeypatch) -> None:
+    x, y = problem(40, 5, 3, kind)
+    design = Design(x)
+    solution = solve(design, y, 1e-2, kind=kind)
+    assert 0 < solution.steps < 20
+    assert solve(design, y, 1e-2, kind=kind, start=solution).steps == 0
+    assert solve(design, torch.zeros(40, 3), 1e-2, kind="multi-label").steps == 0
+    assert solve(design, y, 1e-2, kind=kind, tolerance=1e9).steps == 0
+    for most in (1, 3):
+        monkeypatch.setattr(solver, "MAX_NEWTON_STEPS", most)
+        stopped = solve(design, y, 1e-2, kind=kind, tolerance=0.0)
+        assert (stopped.steps, bool(stopped.converged.any())) == (most, False)
 
 
 def test_a_start_continues_the_line_through_the_two_nearest_solutions() -> None:

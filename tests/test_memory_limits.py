@@ -19,6 +19,7 @@ from otoscope.ops.logistic import Design
 from otoscope.train import _layer_features, batched, loader
 from otoscope.train._head_inputs import fits_in_memory
 from otoscope.train.batched import trials_at_once
+from otoscope.train.exact import cross_validate
 from otoscope.types import Tokens, TokenShape
 
 GIB = 1024**3
@@ -116,3 +117,15 @@ def test_standardised_features_are_kept_up_to_a_number_of_bytes(n: int, width: i
     kept, blocks = (Design(features, max_bytes=n * width * 8 - less) for less in (0, 1))
     assert [design._standardised is None for design in (kept, blocks)] == [n >= width, True]
     assert [design._z is None for design in (kept, blocks)] == [False, n >= width]
+
+
+def test_standardised_features_of_4_gib_are_kept_unless_another_number_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits: list[int] = []
+    standardise = Design._standardise
+    monkeypatch.setattr(Design, "_standardise", lambda self, size: (limits.append(size), standardise(self, size))[1])
+    Design(torch.rand(4, 2))
+    Design(torch.rand(4, 2), max_bytes=7)
+    cross_validate(torch.rand(4, 2), torch.eye(2).repeat(2, 1), torch.arange(4) // 2, lambda _: 1.0, kind="multi-label")
+    assert limits == [4 * GIB, 7, 2 * GIB, 2 * GIB, 4 * GIB], "folds share the memory"
