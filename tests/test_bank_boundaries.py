@@ -532,3 +532,31 @@ def test_values_of_a_loaded_clip_are_those_in_memory() -> None:
     assert tokens.x.shape == (1, 3, 7, 2, 4)
     assert not tokens.x.requires_grad
     assert set(frozen.watch.seconds) == {"audio", "front end", "encoder"}
+
+
+def test_headers_of_shards_are_checked(tmp_path: Path) -> None:
+    file = extract_quietly(Toy(), Sounds(), tmp_path / "b").path / "train/shard-00000.safetensors"
+    data = file.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+
+    def written(header: bytes, claimed: int | None = None) -> bytes:
+        return (len(header) if claimed is None else claimed).to_bytes(8, "little") + header + data[8 + length :]
+
+    header = data[8 : 8 + length].rstrip()
+    end = len(data) - 8
+    for changed, message in (
+        (written(header + b" " * (1 + len(header) % 2)), r"begins at byte \d+, which is no multiple of 2"),
+        (written(data[8 : 8 + length], end + 1), f"a header of {end + 1} bytes in a file of {len(data)}"),
+        (written(b" " * ((1 << 20) + 1)), "a header of 1048577 bytes in a file of"),
+    ):
+        file.write_bytes(changed)
+        with pytest.raises(banks.DamagedError, match=message):
+            banks.open(tmp_path / "b")
+    file.write_bytes(written(header + b" " * (-len(header) % 8)))
+    banks.open(tmp_path / "b").verify()
+
+
+def test_a_bank_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BankError, match="file is a file; a bank is a folder: give another path"):
+        extract_quietly(Toy(), Sounds(), tmp_path / "file")

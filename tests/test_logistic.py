@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from dataclasses import replace
 
@@ -211,6 +212,17 @@ def test_what_cannot_be_solved_is_refused() -> None:
         solve(Design(x), torch.ones(20, 2), 1.0, kind="multi-class")
     with pytest.raises(ValueError, match=r"\[n, C\] with n = 20"):
         solve(Design(x), y[:10], 1.0, kind="multi-label")
+    with pytest.raises(ValueError, match="positive_weight belongs to multi-label problems; a multi-class problem has"):
+        solve(Design(x), torch.eye(2).repeat(10, 1), 1.0, kind="multi-class", positive_weight=torch.ones(2))
+    for folds in (torch.arange(19) % 2, torch.zeros(20), torch.zeros(20, 2)):
+        message = (
+            rf"the fold of each of 20 clips, and at least two folds; found {re.escape(str(list(folds.shape)))} and"
+        )
+        with pytest.raises(ValueError, match=message):
+            cross_validate(x, y, folds, lambda _: 1.0, kind="multi-label")
+    for validation in (x[:, :2], x[0], x[None]):
+        with pytest.raises(ValueError, match=r"validation features must be \[m, 3\], found \["):
+            fit_path(x, y, validation, lambda _: 1.0, kind="multi-label")
     x[3, 1] = torch.nan
     with pytest.raises(NotFiniteError, match="NaN or infinite"):
         Design(x)
