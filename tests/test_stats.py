@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from otoscope import metrics
 from otoscope.metrics import stats
+from otoscope.metrics._bootstrap import quantiles
 
 
 def clips(seed: int, n: int = 80, classes: int = 4, rate: float = 0.2) -> np.ndarray:
@@ -193,6 +195,34 @@ def test_only_the_same_resamples_can_be_compared() -> None:
             stats.paired_bootstrap(a, other)
     with pytest.raises(ValueError, match="at least one seed"):
         stats.bootstrap([], targets, "mAP")
+
+
+@pytest.mark.parametrize(
+    "combined",
+    [
+        stats.paired_bootstrap,
+        stats.improvement,
+        stats.tail,
+        lambda a, b: stats.gap_closed(a, b, a),
+        lambda a, b: stats.gap_closed(a, a, b),
+        lambda a, b: stats.gap_closed(b, a, estimate(clips(4), 3.0)),
+        lambda a, b: stats.kendall_tau([a, a], [a, b]),
+        lambda a, b: stats.kendall_tau([a, b], [a, a]),
+    ],
+)
+def test_every_combination_needs_the_same_resamples(combined: Callable[..., object]) -> None:
+    a, b = estimate(clips(4), 1.0), estimate(clips(4), 1.5, seed=1)
+    with pytest.raises(ValueError, match="same resamples"):
+        combined(a, b)
+
+
+def test_quantiles_enclose_a_share_of_the_draws() -> None:
+    draws = np.random.default_rng(0).permutation(1001) / 1000
+    for level in (0.5, 0.9, 0.95):
+        ends = (1 - level) / 2, (1 + level) / 2
+        assert quantiles(draws, level) == pytest.approx(ends)
+        assert quantiles(np.r_[draws, np.nan], level) == pytest.approx(ends)
+    assert np.isnan(quantiles(np.full(3, np.nan), 0.5)).all()
 
 
 def test_kendalls_tau_agrees_with_scipy_and_has_an_interval() -> None:
