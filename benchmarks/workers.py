@@ -4,14 +4,16 @@
     python benchmarks/workers.py --small                # tiny sizes, to check that it runs
 
 Every process computes with one thread. One process and several workers take turns. The rate counts from the first shard
-to the last one, the time of a whole command also starting Python, hashing the data and comparing the canaries. The cost
-of units is processor time, which other processes of the machine hardly change.
+to the last one, the time of a whole command also starting Python, hashing the data and comparing the canaries. Both hold
+for a machine that does nothing else. Processor time, which other processes change little, is that of all processes of a
+command for each clip, without that of a command with few clips; the cost of units is processor time as well.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -30,7 +32,7 @@ from otoscope.bank.parts import BankParts, Loading
 from otoscope.bench.units import Worker, plan_extraction
 
 SHARD = 8
-SIZES = {"train": 384, "validation": 8, "test": 8}
+SIZES = {"train": 256, "validation": 8, "test": 8}
 TINY = {"train": 16, "validation": 8, "test": 8}
 WORKERS, ROUNDS = (2, 4), 3
 WORK: dict[str, Any] = {"encoder": "tiny", "encoder_options": {"weights": "random"}, "dataset": "scenes"}
@@ -45,10 +47,12 @@ class Times:
     ----------
     whole : seconds of the whole command.
     rate : clips per second from the first shard to the last one.
+    processor : seconds of processor time of all its processes.
     """
 
     whole: float
     rate: float
+    processor: float
 
 
 def extraction(folder: Path, sizes: dict[str, int], workers: int) -> Times:
@@ -57,21 +61,31 @@ def extraction(folder: Path, sizes: dict[str, int], workers: int) -> Times:
     command = [sys.executable, "-m", "otoscope", "extract", *options, "--encoder-option", "weights=random"]
     command += ["--bank", str(folder / "bank"), "--shard-clips", str(SHARD), "--threads", "1", "--quiet"]
     command += ["--loader-workers", "0", *(["--on", f"local:{workers}"] if workers > 1 else [])]
-    start = time.perf_counter()
+    start, before = time.perf_counter(), _processor_time_of_children()
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    whole = time.perf_counter() - start
+    whole, processor = time.perf_counter() - start, _processor_time_of_children() - before
     written = sorted(file.stat().st_mtime for file in folder.glob("bank/*/shard-*"))
-    return Times(whole, SHARD * (len(written) - 1) / (written[-1] - written[0]))
+    return Times(whole, SHARD * (len(written) - 1) / (written[-1] - written[0]), processor)
+
+
+def _processor_time_of_children() -> float:
+    """Seconds of processor time of all processes that have ended and were started by this one or by those."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def throughput(sizes: dict[str, int], rounds: int, workers: Sequence[int]) -> list[str]:
     """The table of rates: one process and these numbers of workers in turn."""
     measured: dict[int, list[Times]] = {count: [] for count in (1, *workers)}
+    started = {count: _extracted(TINY, count).processor for count in measured}
     for _ in range(rounds):
         for count, times in measured.items():
-            with tempfile.TemporaryDirectory() as folder:
-                times.append(extraction(Path(folder), sizes, count))
-    lines = ["| workers | clips per second | times one process | whole command |", "|---|---|---|---|"]
+            times.append(_extracted(sizes, count))
+    lines = [
+        "| workers | clips per second | times one process | whole command | processor time for each clip |",
+        "|---|---|---|---|---|",
+    ]
+    more = sum(sizes.values()) - sum(TINY.values())
     for count, times in measured.items():
         ratios = [t.rate / one.rate for t, one in zip(times, measured[1], strict=True)]
         cells = (
@@ -79,9 +93,16 @@ def throughput(sizes: dict[str, int], rounds: int, workers: Sequence[int]) -> li
             _spread([t.rate for t in times]),
             "1" if count == 1 else _spread(ratios, 2),
             f"{_spread([t.whole for t in times])} s",
+            f"{_spread([1000 * (t.processor - started[count]) / more for t in times])} ms" if more else "–",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _extracted(sizes: dict[str, int], workers: int) -> Times:
+    """What an extraction into a temporary folder took."""
+    with tempfile.TemporaryDirectory() as folder:
+        return extraction(Path(folder), sizes, workers)
 
 
 def cost_of_units(sizes: dict[str, int], rounds: int) -> str:
