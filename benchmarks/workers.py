@@ -4,7 +4,7 @@
     python benchmarks/workers.py --small                # tiny sizes, to check that it runs
 
 Every process computes with one thread. One process and several workers take turns. The rate counts from the first shard
-to the last one, the time of a whole command also starting Python, hashing the data and comparing the canaries. Both hold
+to the last one, the time of a whole command also starting Python, hashing the data and comparing canaries. Both hold
 for a machine that does nothing else. Processor time, which other processes change little, is that of all processes of a
 command for each clip, without that of a command with few clips; the cost of units is processor time as well.
 """
