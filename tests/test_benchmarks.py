@@ -43,13 +43,14 @@ def test_page_contains_every_section_and_its_drawing(tmp_path: Path) -> None:
 def test_page_of_the_card_contains_every_section(tmp_path: Path) -> None:
     importlib.import_module("card").main(["--small", "--out", str(tmp_path)])
     page = (tmp_path / "benchmarks-gpu.md").read_text(encoding="utf-8")
-    assert [int(n) for n in re.findall(r"^## (\d+)\. ", page, re.MULTILINE)] == [1, 2, 3, 4]
+    assert [int(n) for n in re.findall(r"^## (\d+)\. ", page, re.MULTILINE)] == [1, 2, 3, 4, 5]
     rows = (
         "| float32, tf32: B=2",
         "| float32, selected in int8",
         "| `cgp`, this library",
         "| 60 clips",
         "| `tiny`, bfloat16 ",
+        "| `tiny`, float32, last layer ",
     )
     assert [row for row in rows if row not in page] == []
 
