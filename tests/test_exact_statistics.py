@@ -180,6 +180,22 @@ def test_many_exchanges_have_the_p_value_of_the_normal_distribution(monkeypatch:
     assert 0.01 < exact == pytest.approx(_exact.sign_flip_p(differences, weights), rel=0.05)
 
 
+def test_the_interval_of_a_difference_by_groups_contains_that_of_the_bootstrap() -> None:
+    rng = np.random.default_rng(3)
+    groups, sides = [(str(i // 4),) for i in range(80)], [rng.random(80) < share for share in (0.7, 0.6)]
+    for names in ([], groups):
+        a, b = (accuracy(side, groups=names, resamples=300) for side in sides)
+        difference = stats.paired_bootstrap(a, b)
+        assert a.units is not None
+        assert b.units is not None
+        exact = _exact.difference_interval(a.units[0] - b.units[0], a.units[1], 0.95)
+        value = a.value - b.value
+        resampled = _bootstrap.around(value, a.replicates.map(np.subtract, b.replicates), 0.95, 80)
+        assert exact != pytest.approx((resampled.low, resampled.high), abs=1e-6)
+        expected = (min(exact[0], resampled.low), max(exact[1], resampled.high)) if names else exact
+        assert (difference.low, difference.high) == pytest.approx(expected)
+
+
 def test_equal_accuracies_by_speaker_differ_significantly_no_more_often_than_the_level() -> None:
     rng, groups, significant, excluded = np.random.default_rng(0), [(str(i // 10),) for i in range(150)], 0, 0
     for _ in range(150):

@@ -354,6 +354,15 @@ def test_the_length_of_a_step_is_the_largest_power_of_a_half_that_lowers_the_obj
         assert found == length or max(found, length) < 1e-6, "shorter steps are a matter of rounding"
 
 
+def test_a_step_is_halved_thirty_times_before_it_is_given_up() -> None:
+    step, _ = step_of("multi-label")
+    step.find_step()
+    loss, lengths = step.problem.loss, []
+    step.problem.loss = lambda margin: lengths.append(1) or loss(margin) + 1e3
+    assert step._line_search(*step.direction).tolist() == [0.0] * 3
+    assert len(lengths) == 30
+
+
 class TestPath:
     def test_the_chosen_penalty_lies_beside_the_best_and_the_stronger_of_equals(self) -> None:
         x, y = problem(200, 10, 3, "multi-class")

@@ -8,6 +8,8 @@ import json
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -139,6 +141,20 @@ class TestCache:
         assert len(compiled) == 2
         assert not any(file.exists() for file in compiled)
         assert not list(tmp_path.rglob("kernels-*"))
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("mode", "owner", "private"),
+    [(0o600, 0, True), (0o755, 0, True), (0o620, 0, False), (0o602, 0, False), (0o777, 0, False), (0o600, 1, False)],
+)
+def test_a_file_belongs_to_the_user_if_no_other_can_write_to_it(
+    mode: int, owner: int, private: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status: Any = SimpleNamespace(st_mode=stat.S_IFREG | mode, st_uid=os.getuid() + owner)
+    assert _cache._belongs_to_user(status) is private
+    monkeypatch.delattr(os, "getuid")
+    assert _cache._belongs_to_user(status), "where there are no users"
 
 
 @pytest.mark.parametrize(("encoder", "message"), [("hf", "brings its own code"), ("whisper", "of type 'own'")])

@@ -86,6 +86,74 @@ class OverwritesTargets(Right):
         return values
 
 
+class OtherKind(Right):
+    kinds = ("multi-label", "other")
+
+
+class NumpyNumber(Right):
+    def value(self, scores, targets, kind):  # type: ignore[no-untyped-def]
+        return np.float32(super().value(scores, targets, kind))
+
+
+class Negative(Right):
+    higher_is_better = False
+
+    def value(self, scores, targets, kind):  # type: ignore[no-untyped-def]
+        return -super().value(scores, targets, kind)
+
+
+class BatchOfColumns(Right):
+    def batched(self, scores, targets, kind):  # type: ignore[no-untyped-def]
+        return super().batched(scores, targets, kind)[:, None]
+
+
+class OtherClips(Right):
+    """The mean of the values per clip is right, but their number is wrong, or they are not in 0..1."""
+
+    change = staticmethod(lambda values: values)
+
+    def per_clip(self, scores, targets, kind):  # type: ignore[no-untyped-def]
+        return self.change(np.array([Right.value(self, s, t, kind) for s, t in zip(scores, targets, strict=True)]))
+
+
+class TwiceAsManyClips(OtherClips):
+    change = staticmethod(lambda values: np.tile(values, 2))
+
+
+class ClipsAboveOne(OtherClips):
+    change = staticmethod(
+        lambda values: values.mean() + np.r_[1.5, -np.ones(len(values) - 1) * 1.5 / (len(values) - 1)]
+    )
+
+
+class ClipsBelowZero(OtherClips):
+    change = staticmethod(
+        lambda values: values.mean() - np.r_[1.5, -np.ones(len(values) - 1) * 1.5 / (len(values) - 1)]
+    )
+
+
+def only(culprit: type[Right], kind: str) -> type[metrics.Metric]:
+    """The culprit for tasks of one kind; for others it is `Right`."""
+
+    def method(name: str):  # type: ignore[no-untyped-def]
+        def call(self, *arguments):  # type: ignore[no-untyped-def]  # noqa: ARG001
+            return getattr((culprit if arguments[-1] == kind else Right)(), name)(*arguments)
+
+        return call
+
+    return type("Partly", (Right,), {n: method(n) for n in ("value", "batched", "resampled", "per_clip")})
+
+
+IN_ONE_KIND = [
+    (PerCent, "gives a fraction"),
+    (FirstClip, "does not depend on the order of clips"),
+    (WrongBatch, "batched form equals the value"),
+    (WrongResample, "resampled form equals the value of repeated clips"),
+    (WrongClips, "value is the mean of the values per clip"),
+    (TwiceAsManyClips, "value is the mean of the values per clip"),
+]
+
+
 @pytest.mark.usefixtures("isolated_registries")
 @pytest.mark.parametrize(
     ("metric", "failed"),
@@ -102,6 +170,15 @@ class OverwritesTargets(Right):
         (Overwrites, "leaves scores and targets unchanged"),
         (OverwritesBatches, "leaves scores and targets unchanged"),
         (OverwritesTargets, "leaves scores and targets unchanged"),
+        (OtherKind, "declares kinds of tasks"),
+        (NumpyNumber, "gives a fraction"),
+        (Negative, "gives a fraction"),
+        (BatchOfColumns, "batched form equals the value"),
+        (OtherClips, None),
+        (TwiceAsManyClips, "value is the mean of the values per clip"),
+        (ClipsAboveOne, "value is the mean of the values per clip"),
+        (ClipsBelowZero, "value is the mean of the values per clip"),
+        *[(only(culprit, kind), failed) for culprit, failed in IN_ONE_KIND for kind in ("multi-label", "multi-class")],
     ],
 )
 def test_each_check_is_failed_by_its_culprit(metric: type[metrics.Metric], failed: str | None) -> None:
