@@ -94,3 +94,29 @@ def test_a_long_file_is_checked_in_blocks(tmp_path, monkeypatch):
     loud_at_the_end = np.r_[np.zeros(1 << 20), TONE / 2].astype(np.float32)
     soundfile.write(tmp_path / "x.wav", loud_at_the_end, RATE, "FLOAT")
     assert file_check.check_audio(AudioFile(tmp_path / "x.wav"), decoded=True).faults == []
+
+
+def _by_definition(wave):
+    level = np.abs(wave)
+    peak = float(level.max())
+    mean, energy = float(wave.mean(dtype=np.float64)), float(np.square(wave, dtype=np.float64).mean())
+    present = {
+        "silent": peak <= 1e-4,
+        "offset": peak > 1e-4 and mean * mean > energy / 4,
+        "clipped": peak <= 1.0001 and float((level >= 0.9999).mean()) >= 0.001,
+        "integer scale": peak > 4,
+    }
+    return [name for name in FAULTS if present.get(name)]
+
+
+def test_faults_are_those_of_their_definition_near_every_limit():
+    rng, seen = np.random.default_rng(0), set()
+    for scale in (0, 1e-30, 1e-4, 1.0001e-4, 0.3, 0.9998, 0.99995, 1.0, 1.0002, 4.001, 1e20, 3e38):
+        for offset in (0, 0.1, 0.5, 0.57734, 0.57735, 0.57736, 0.9, -1):
+            wave = np.sign(rng.normal(size=2000)) * np.sqrt(3) * 0.57735 if offset else rng.uniform(-1, 1, 2000)
+            wave = (wave - wave.mean() * (offset != 0) + offset).astype(np.float32)
+            wave = (wave / np.abs(wave).max() * np.float32(scale)).astype(np.float32)
+            faults = find_faults(wave)
+            assert faults == _by_definition(wave), (scale, offset)
+            seen.update(faults)
+    assert seen == {"silent", "offset", "clipped", "integer scale"}

@@ -35,14 +35,21 @@ def find_faults(wave: Wave, *, antiphase: bool = False) -> list[str]:
     >>> find_faults(np.float32([-30000, 0, 30000])), find_faults(np.float32([1, -1, 0, 0.5]))
     (['integer scale'], ['clipped'])
     """
-    level = np.abs(wave)
-    peak = float(level.max())
-    mean, energy = float(wave.mean(dtype=np.float64)), float(np.square(wave, dtype=np.float64).mean())
+    peak = float(max(wave.max(), -wave.min()))
     present = {
         "silent": peak <= 1e-4,
-        "offset": peak > 1e-4 and mean * mean > energy / 4,
-        "clipped": peak <= 1.0001 and float((level >= 0.9999).mean()) >= 0.001,
+        "offset": peak > 1e-4 and _has_offset(wave),
+        "clipped": 0.9998 < peak <= 1.0001 and float((np.abs(wave) >= 0.9999).mean()) >= 0.001,
         "integer scale": peak > 4,
         "antiphase": antiphase,
     }
     return [name for name in FAULTS if present[name]]
+
+
+def _has_offset(wave: Wave) -> bool:
+    """Whether the mean has more than a quarter of the energy; computed in float64 only where that may decide it."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, energy = float(wave.mean()), float(np.vdot(wave, wave)) / len(wave)
+    if not (np.isfinite(energy) and energy > 0) or 0.9 < 4 * mean * mean / energy < 1.1:
+        mean, energy = float(wave.mean(dtype=np.float64)), float(np.square(wave, dtype=np.float64).mean())
+    return mean * mean > energy / 4
