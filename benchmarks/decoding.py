@@ -44,7 +44,7 @@ the main process if it is more; the last column is computed from these times, be
 BOUNDS = """\
 Decoding itself is done by libsndfile in both. What otoscope adds is one pass over the samples for NaN, a look at the
 structure of the file (every page of Ogg, every frame of MP3), and for FLAC the MD5 sum, which needs a third of the
-time of decoding FLAC. Resampling needs more time than decoding WAV, FLAC or MP3, and is the same in both.
+time of decoding FLAC. Resampling, which is the same in both, needs more time than decoding WAV.
 
 Workers share nothing. What keeps two of them from being twice as fast is that every clip goes through a pipe (640 kB of
 samples), and that they start as copies of a large process; both count most where decoding needs least, for WAV."""
