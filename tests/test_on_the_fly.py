@@ -3,6 +3,7 @@
 import threading
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from otoscope import bank as banks
 from otoscope import datasets, probes
 from otoscope.audio.decode import AudioError
 from otoscope.bank import BankError, _clip_encoder, _loader, _shuffle, encode_on_the_fly, take_turns
+from otoscope.bank._pipeline import Loading
 from otoscope.bank.read import open_held_out
 from otoscope.bench import evaluation, runner
 from otoscope.bench.specs import DatasetSpec, ProbeSpec
@@ -248,6 +250,16 @@ def test_silent_clips_are_reported_with_the_speed_if_progress_is_shown(capsys, p
     tokens.split("train")
     encode_on_the_fly(Toy(), Sounds(), progress=progress).split("train")
     assert "silent" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("workers", "seconds"), [(None, 4 + 3), (0, 4 + 3), (1, 4 + 3), (2, 2 + 3), (8, 0.5 + 3)])
+def test_the_speed_counts_loading_by_all_workers_and_encoding(monkeypatch, workers, seconds):
+    times = iter([0.0, 4.0, 10.0, 13.0])
+    clip_encoder = _clip_encoder.ClipEncoder(Toy(), Loading(workers=workers), progress=False)
+    monkeypatch.setattr(_clip_encoder, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    clips = Sounds().clips("train")[:5]
+    clip_encoder.measure(clips, banks.BankIdentity.of(Toy(), Sounds()))
+    assert clip_encoder.speed == pytest.approx(5 * 0.6 / seconds)
 
 
 @pytest.mark.parametrize("kept", [True, False])
