@@ -1,6 +1,7 @@
 """Training and evaluation on clips that are encoded on the fly, compared with those on a stored bank."""
 
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -260,6 +261,32 @@ def test_the_speed_counts_loading_by_all_workers_and_encoding(monkeypatch, worke
     clips = Sounds().clips("train")[:5]
     clip_encoder.measure(clips, banks.BankIdentity.of(Toy(), Sounds()))
     assert clip_encoder.speed == pytest.approx(5 * 0.6 / seconds)
+
+
+@pytest.mark.parametrize(("clips", "progress", "shown"), [(255, True, False), (256, True, True), (256, False, False)])
+def test_a_pass_over_many_clips_shows_a_bar(monkeypatch, clips, progress, shown):
+    bars, updates = [], []
+
+    @contextmanager
+    def bar(**options):
+        bars.append(options)
+        yield SimpleNamespace(update=lambda: updates.append(1))
+
+    @contextmanager
+    def loaded(members, clip_loader, workers):
+        assert (len(members), workers) == (clips, 0)
+        yield map(clip_loader.load, members)
+
+    monkeypatch.setattr("tqdm.tqdm", bar)
+    monkeypatch.setattr(_clip_encoder, "loaded", loaded)
+    clip_encoder = _clip_encoder.ClipEncoder(Toy(), Loading(workers=0), progress=progress)
+    members = Sounds().clips("train")[:1] * clips
+    assert clip_encoder.count_samples(members) == [60] * clips
+    with clip_encoder.loading(members) as in_order:
+        assert next(in_order).samples == 60
+    options = {"total": clips, "unit": "clip", "disable": not shown, "leave": False}
+    assert bars == [options | {"desc": desc} for desc in ("measuring lengths", "encoding on the fly")]
+    assert len(updates) == clips, "of the second pass one clip has been requested, and is not counted yet"
 
 
 @pytest.mark.parametrize("kept", [True, False])
