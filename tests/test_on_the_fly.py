@@ -263,6 +263,22 @@ def test_the_speed_counts_loading_by_all_workers_and_encoding(monkeypatch, worke
     assert clip_encoder.speed == pytest.approx(5 * 0.6 / seconds)
 
 
+def test_more_time_steps_than_a_longer_clip_has_are_refused():
+    clip_encoder, identity = (
+        _clip_encoder.ClipEncoder(Toy(), Loading(), progress=False),
+        on_the_fly(Toy(), Sounds()).identity,
+    )
+    clips = Sounds().clips("train")[2:4]
+    for steps in (None, 6, 8):
+        with clip_encoder.loading(clips) as in_order:
+            content = clip_encoder.encode(clips, in_order, identity, steps)
+        assert content.tensors["mask"].sum(1).tolist() == [6, 6]
+        assert content.tensors["x"].shape == (2, 1, steps or 6, 2, 4)
+    message = "encoder 'toy' gives clip 'train-2' of split 'train' 6 time steps, but a clip at least as long has 5: use"
+    with clip_encoder.loading(clips) as in_order, pytest.raises(BankError, match=message):
+        clip_encoder.encode(clips, in_order, identity, 5)
+
+
 @pytest.mark.parametrize(("clips", "progress", "shown"), [(255, True, False), (256, True, True), (256, False, False)])
 def test_a_pass_over_many_clips_shows_a_bar(monkeypatch, clips, progress, shown):
     bars, updates = [], []
