@@ -155,7 +155,8 @@ def find_audio(names: Sequence[str], folder: Path) -> MatchedFiles:
     if not all(matched):
         files = _Files(list_audio(folder), ambiguous)
         matched = [file or files.find(name) for file, name in zip(matched, names, strict=True)]
-    changed = sum(bool(file) and file != name for name, file in zip(names, matched, strict=True))
+    pairs = () if matched == names else zip(names, matched, strict=True)
+    changed = sum(bool(file) and file != name for name, file in pairs)
     return MatchedFiles(folder, matched, changed, tuple(ambiguous))
 
 
@@ -164,15 +165,16 @@ def _in_place(names: Sequence[str], folder: Path) -> list[str]:
 
     Every folder that occurs in the names is listed once.
     """
-    listed: dict[str, set[str]] = {}
+    present, listed = set[str](), set[str]()
     inside, files = f"{folder.absolute()}/", []
     for name in names:
-        name = name.removeprefix(inside)
-        parent, slash, last = name.rpartition("/")
-        parent = parent or slash
-        if parent not in listed:
-            listed[parent] = _files_in(folder / parent)
-        files.append(name if last in listed[parent] else "")
+        if name not in present:  # the folder was not listed, or the file is missing
+            name = name.removeprefix(inside)
+            parent, slash, _ = name.rpartition("/")
+            if (parent := parent + slash) not in listed:
+                listed.add(parent)
+                present.update(parent + file for file in _files_in(folder / parent))
+        files.append(name if name in present else "")
     return files
 
 
