@@ -63,6 +63,14 @@ def test_main_scores_of_many_trials_equal_the_evaluation_of_each(kind: metrics.K
     assert not np.allclose(culprit, expected)
 
 
+@pytest.mark.parametrize(("kind", "metric"), KINDS_AND_METRICS)
+def test_there_may_be_more_trials_than_clips(kind: metrics.Kind, metric: str) -> None:
+    task, scores = Task(("a", "b", "c"), kind, metric), np.random.default_rng(3).normal(size=(9, 4, 3))
+    targets = np.eye(3)[[0, 1, 2, 0]]
+    expected = [metrics.evaluate(s, targets, kind)[metric] for s in scores]
+    np.testing.assert_allclose(metrics.main_scores(scores, targets, task), expected, rtol=1e-12)
+
+
 def test_main_scores_rank_scores_of_every_type_as_they_are() -> None:
     rng, task = np.random.default_rng(5), Task(("a", "b"), "multi-label", "mAP")
     scores, targets = rng.integers(0, 100, (3, 40, 2)), rng.integers(0, 2, (40, 2))
