@@ -19,7 +19,7 @@ from otoscope import bank as banks
 from otoscope.bank import BankError, BankIdentity, _encode, _folder, _loader, _pipeline, size
 from otoscope.bank._batches import BatchLimit, equal_length_batches, padded_batches
 from otoscope.bank._cast import check_cast, largest_values
-from otoscope.bank._encode import FrozenEncoder, Loaded, Stopwatch, check_repeatable, count_steps
+from otoscope.bank._encode import FrozenEncoder, Loaded, Stopwatch, check_repeatable, count_steps, device_of
 from otoscope.bank._folder import format_bytes
 from otoscope.bank._manifest_values import check_manifest
 from otoscope.bank._pipeline import Loading
@@ -506,6 +506,14 @@ def test_the_longest_clip_has_the_most_steps(lengths: Any, steps: int) -> None:
     encoder = Toy()
     assert count_steps(encoder, Sounds(lengths=lengths).clips("train")) == steps
     assert encoder.calls == [1]
+
+
+def test_an_encoder_computes_where_its_weights_are() -> None:
+    assert device_of(Toy()) == torch.device("cpu")
+    assert device_of(Toy().to("meta")) == torch.device("meta")
+    without = Toy()
+    del without.weight
+    assert device_of(without) == torch.device("cpu")
 
 
 def test_a_stopwatch_adds_up_the_time_of_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
