@@ -88,6 +88,39 @@ def test_the_file_of_a_claim_changes_while_the_block_runs(tmp_path: Path, monkey
         assert (tmp_path / "part.0").stat().st_mtime > 0
 
 
+def test_the_claim_of_a_process_that_its_parent_has_not_awaited_expires_at_once(tmp_path: Path) -> None:
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    write_claim(tmp_path / "part.0", machine=claims._machine(), pid=process.pid)
+    with claims.claim(tmp_path, "part") as claimed:
+        assert claimed
+    process.wait()
+
+
+def test_a_claim_is_complete_from_its_first_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link, texts = os.link, []
+
+    def look(source: Path, target: Path) -> None:
+        texts.append((target.exists(), json.loads(Path(source).read_text())["pid"]))
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", look)
+    with claims.claim(tmp_path, "part") as claimed:
+        assert claimed
+        assert [file.name for file in tmp_path.iterdir()] == ["part.0"]
+    assert texts == [(False, os.getpid())]
+
+
+def test_claims_work_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Path) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with claims.claim(tmp_path, "part") as first, claims.claim(tmp_path, "part") as second:
+        assert (first, second) == (True, False)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"machine": 1, "pid": "x"}'])
 def test_a_claim_that_is_being_written_is_respected(tmp_path: Path, text: str) -> None:
     (tmp_path / "part.0").write_text(text)

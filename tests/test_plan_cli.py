@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers_sources import write_audio
 from helpers_suites import reproducible
 from helpers_units import visible_files
 from otoscope.bench.units import PlanFolder
@@ -21,7 +22,7 @@ SUITE = ("--encoders", "ear", "--datasets", "tones", "--probes", "linear,protobi
 def test_a_plan_of_an_extraction_is_done_unit_by_unit(capsys: pytest.CaptureFixture[str]) -> None:
     pair = ("--encoder", "ear", "--dataset", "tones")
     assert main(["plan", "extract", *TOY, *pair, "--unit-clips", "64", "--out", "plan", "--dtype", "int8"]) == 0
-    assert "plan: 3 units, estimated 0.00 hours of two cores" in capsys.readouterr().out
+    assert "plan: 3 units, estimated 4 s of two cores" in capsys.readouterr().out
     assert main(["work", "plan", *TOY, "--unit", "1"]) == 0
     assert capsys.readouterr().out == "1 units done by this worker, 0 left\n"
     assert main(["status", "plan", "--missing"]) == 0
@@ -44,6 +45,36 @@ def test_a_unit_is_named_by_the_environment(
     assert main(["work", "plan", *TOY, "--index-env"]) == 0
     main(["status", "plan", "--missing"])
     assert capsys.readouterr().out.endswith("0-1\n")
+
+
+def test_a_data_set_in_files_is_planned_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy = ("--plugin", str(tmp_path / "toy.py"), "--quiet")
+    for number in range(8):
+        write_audio(tmp_path / "sounds" / "ab"[number % 2] / f"{number}.wav", seed=number, seconds=0.5)
+    files = ("--encoder", "ear", "--dataset", "sounds")
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "extract", *toy, *files, "--out", "plan"]) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["work", "../plan", *toy]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(["extract", *toy, *files, "--bank", "serial"]) == 0
+    assert visible_files(Path("plan/bank")) == visible_files(Path("serial"))
+    capsys.readouterr()
+    assert main(["extract", *toy, *files, "--bank", "memory://bank", "--on", "local:2"]) == 2
+    assert "is in the memory of one process" in capsys.readouterr().err
+
+
+def test_a_launch_whose_workers_cannot_use_the_plan_ends_with_their_status() -> None:
+    for number in range(8):
+        write_audio(Path("sounds") / "ab"[number % 2] / f"{number}.wav", seed=number, seconds=0.5)
+    assert main(["plan", "extract", *TOY, "--encoder", "ear", "--dataset", "sounds", "--out", "plan"]) == 0
+    write_audio(Path("sounds/a/0.wav"), seed=9, seconds=0.5)
+    assert main(["work", "plan", *TOY]) == 2
+    assert main(["launch", "plan", *TOY, "--on", "local:2", "--threads", "1"]) == 2
+    assert not list(Path("plan/bank").glob("*/shard-*"))
 
 
 def test_extract_on_local_workers(capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,6 +83,14 @@ def test_an_existing_plan_with_another_layout_is_refused(tmp_path: Path, change:
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
+def test_a_plan_of_another_kind_in_the_folder_is_refused(tmp_path: Path) -> None:
+    plan_toy(tmp_path / "plan")
+    with pytest.raises(PlanError, match="is one of an extraction, requested is one of a suite; give another folder"):
+        PlanFolder.create(
+            tmp_path / "plan", replace(PlanFolder.read(tmp_path / "plan").layout, suite={"name": "x"}), []
+        )
+
+
 def test_a_folder_with_other_files_is_no_place_for_a_plan(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(PlanError, match=r"is not empty and has no plan\.json"):
@@ -429,6 +437,12 @@ def test_missing_units_are_written_as_an_array(numbers: list[int], text: str) ->
 )
 def test_the_environment_names_a_unit(variables: dict[str, str], number: int) -> None:
     assert unit_of_environment(variables) == number
+
+
+@pytest.mark.parametrize("name", ["OTOSCOPE_UNIT", "OTOSCOPE_UNIT_OFFSET", "SLURM_ARRAY_TASK_ID"])
+def test_a_variable_that_is_no_number_is_refused_by_name(name: str) -> None:
+    with pytest.raises(PlanError, match=f"{name} is 'x'"):
+        unit_of_environment({"SLURM_ARRAY_TASK_ID": "1", name: "x"})
 
 
 def test_an_environment_without_an_index_is_refused() -> None:

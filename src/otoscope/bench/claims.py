@@ -2,11 +2,11 @@
 
     out/claims/<name>.<number>    one claim, a lease: the process that created the file executes this part
 
-A process creates the file exclusively, changes its time of modification every few seconds while it works, and deletes
-it at the end. The claim of a process that was killed expires: at once if another process on the same machine finds
-that the owner no longer runs, and otherwise when the file has not changed for `EXPIRY` seconds. This time is measured
-with the monotonic clock of the process that waits, so that clocks of machines may differ and may be set. An expired
-claim is replaced by creating the file with the next number, which only one process can do.
+A process creates the file, which only one can do, changes its time of modification every few seconds while it works,
+and deletes it at the end. The claim of a process that was killed expires: at once if another process on the same
+machine finds that the owner no longer runs, and otherwise when the file has not changed for `EXPIRY` seconds. This time
+is measured with the monotonic clock of the process that waits, so that clocks of machines may differ and may be set. An
+expired claim is replaced by creating the file with the next number.
 
 A process that is suspended for longer than `EXPIRY` may find that another one has repeated its work. Records and trials
 are then stored once.
@@ -23,7 +23,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,7 +115,7 @@ def owners(folder: Path) -> dict[str, Owner]:
 
 
 def _owner(file: Path) -> Owner | None:
-    """The owner of a claim; None for a claim that has ended or is being written."""
+    """The owner of a claim; None for a claim that has ended or is damaged."""
     try:
         text, changed = file.read_text(encoding="utf-8"), file.stat().st_mtime
         if file not in _own and _owner_has_ended(text):
@@ -134,17 +134,34 @@ def _acquire(folder: Path, name: str) -> Path | None:
     if latest is not None and not _has_expired(latest):
         return None
     file = _with_number(folder, name, 0 if latest is None else _number(latest) + 1)
-    try:
-        handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    except FileExistsError:
+    since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    if not _create(file, json.dumps({"machine": _machine(), "pid": os.getpid(), "since": since})):
         return None
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        json.dump({"machine": _machine(), "pid": os.getpid(), "since": since}, stream)
     if _latest(folder, name) != file:  # created while another process deleted its files
         file.unlink(missing_ok=True)
         return None
     return file
+
+
+def _create(file: Path, text: str) -> bool:
+    """Create a file with its whole text, unless it exists; return whether it was created.
+
+    Where the file system has no hard links, the file is empty for a moment.
+    """
+    written = file.with_name(f".{uuid.uuid4().hex}")
+    try:
+        written.write_text(text, encoding="utf-8")
+        os.link(written, file)
+    except FileExistsError:
+        return False
+    except OSError:
+        with suppress(FileExistsError), file.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+            return True
+        return False
+    finally:
+        written.unlink(missing_ok=True)
+    return True
 
 
 def _has_expired(file: Path) -> bool:
@@ -170,7 +187,7 @@ def _owner_has_ended(text: str) -> bool:
         if owner["machine"] != _machine() or os.name != "posix":
             return False
     except (ValueError, TypeError, KeyError):
-        return False  # the owner is still writing the file
+        return False  # damaged, or still being written
     if pid == os.getpid():
         return True  # an earlier process had this number: the claims of this one are in _own
     try:
@@ -179,7 +196,15 @@ def _owner_has_ended(text: str) -> bool:
         return True
     except (PermissionError, OverflowError):
         return False
-    return False
+    return _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended, although the one that started it has not taken notice; False where /proc is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
+    except (OSError, IndexError):
+        return False
 
 
 def _change_regularly(file: Path, ended: threading.Event) -> None:

@@ -29,13 +29,13 @@ def describe(plan: Plan) -> str:
     prefix = "about " if plan.seconds >= 1 else ""
     lines.append(
         f"{_plural(len(plan.runs), 'run')} to do, {plan.finished} done; {plan.bytes / 1e9:.2f} GB of banks "
-        f"to write; {prefix}{_time(plan.seconds)} ({plan.seconds / 3600:.2f} hours) on 2 cores"
+        f"to write; {prefix}{rough_duration(plan.seconds)} ({plan.seconds / 3600:.2f} hours) on 2 cores"
     )
     controls = plan.only_added_controls()
     if controls.runs:
         lines.append(
-            f"{_plural(len(controls.runs), 'run')} of these and {_time(controls.seconds)} are for encoders with "
-            "random weights; --no-control leaves them out"
+            f"{_plural(len(controls.runs), 'run')} of these and {rough_duration(controls.seconds)} are for encoders "
+            "with random weights; --no-control leaves them out"
         )
     return "\n".join(lines)
 
@@ -48,11 +48,13 @@ def _bank_line(plan: Plan, pair: Pair) -> str:
     if size.on_the_fly:
         number = plan.passes(pair)
         times = f"{number} passes" if number > 1 else "1 pass"
-        return f"none, {times} over the clips, {_time(size.pass_seconds(number))}"
+        return f"none, {times} over the clips, {rough_duration(size.pass_seconds(number))}"
     missing = size.missing_bytes(draws)
     if size is not plan.sizes[pair] and not missing:
         return "that of the first fold, which has the clips of all folds"
-    return f"{missing / 1e6:.1f} MB to encode, {_time(size.encoding_seconds(draws))}" if missing else "complete"
+    return (
+        f"{missing / 1e6:.1f} MB to encode, {rough_duration(size.encoding_seconds(draws))}" if missing else "complete"
+    )
 
 
 def _study_line(study: Study, runs: Sequence[Run]) -> str:
@@ -61,7 +63,7 @@ def _study_line(study: Study, runs: Sequence[Run]) -> str:
     few_shot = "" if study.shots is None else f"{study.shots} shots, draw {study.draw}: "
     counts = {"trial": trials, "seed": len(runs) - trials}
     parts = [_plural(n, what) for what, n in counts.items() if n]
-    return f"{few_shot}{' + '.join(parts)}, {_time(runs[0].seconds)} each"
+    return f"{few_shot}{' + '.join(parts)}, {rough_duration(runs[0].seconds)} each"
 
 
 def _plural(number: int, what: str) -> str:
@@ -72,9 +74,16 @@ def _plural(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _time(seconds: float) -> str:
-    """
-    >>> _time(0.2), _time(3), _time(600), _time(36000)
+def rough_duration(seconds: float) -> str:
+    """Write an estimated duration in seconds, minutes or hours.
+
+    Parameters
+    ----------
+    seconds : the duration in seconds.
+
+    Examples
+    --------
+    >>> rough_duration(0.2), rough_duration(3), rough_duration(600), rough_duration(36000)
     ('under 1 s', '3 s', '10 min', '10.0 h')
     """
     if seconds < 1:

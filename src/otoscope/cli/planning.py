@@ -44,10 +44,12 @@ def plan_bench(arguments: argparse.Namespace) -> int:
 
 
 def _announce(plan: PlanFolder) -> int:
-    hours = sum(unit.minutes for unit in plan.units) / 60
+    from otoscope.bench.plan_text import rough_duration
+
+    time = rough_duration(60 * sum(unit.minutes for unit in plan.units))
     memory = max((unit.memory for unit in plan.units), default=0) / 1000
     print(
-        f"{plan.path}: {len(plan.units):,} units, estimated {hours:.2f} hours of two cores, up to {memory:.1f} GB of "
+        f"{plan.path}: {len(plan.units):,} units, estimated {time} of two cores, up to {memory:.1f} GB of "
         f"memory each\ndo them with `otoscope launch {plan.path} --on local:N`, or `otoscope work {plan.path}` anywhere"
     )
     return 0
@@ -70,6 +72,7 @@ def work(arguments: argparse.Namespace) -> int:
 
 def status(arguments: argparse.Namespace) -> int:
     """Print how far a plan is; the exit status is 0."""
+    from otoscope.bench.plan_text import rough_duration
     from otoscope.bench.units import PlanFolder, Status
     from otoscope.bench.units.status import array_specification
 
@@ -84,7 +87,7 @@ def status(arguments: argparse.Namespace) -> int:
         time.sleep(_WATCH_SECONDS)
         state = Status.of(plan)
         rate = (len(state.done) - at_start) / (time.monotonic() - started)
-        remaining = f"; {len(state.missing) / rate / 60:.0f} minutes left at this rate" if rate else ""
+        remaining = f"\n{rough_duration(len(state.missing) / rate)} left at this rate" if rate else ""
         print(printable(f"{state}{remaining}", keep="\n"), flush=True)
     return 0
 
@@ -179,11 +182,14 @@ def run_on(arguments: argparse.Namespace, suite: Suite) -> tuple[SuiteResult | N
 
 
 def _check_shared(arguments: argparse.Namespace, folder: Path) -> None:
-    """Refuse workers on other machines where the plan would be in a mirror, which only this machine sees."""
+    """Refuse workers where they would not see the plan: on other machines one in a mirror, anywhere one in memory."""
     from otoscope.bench.executors.local import Local
     from otoscope.remote import shown
 
-    if (url := shown(folder)) != str(folder) and not isinstance(_executor(arguments), Local):
+    url = shown(folder)
+    if url.startswith("memory://"):
+        raise ValueError(f"{url} is in the memory of one process, and --on starts others; leave --on out")
+    if url != str(folder) and not isinstance(_executor(arguments), Local):
         raise ValueError(
             f"{url} is a URL, and workers on other machines need a plan in a folder that all see; use `otoscope plan "
             f"extract --bank URL --out FOLDER` and `otoscope launch FOLDER --on {arguments.on}`, or --on local:N"

@@ -11,6 +11,7 @@ from otoscope.datasets.base import (
     dataset_identity,
     locate,
     names,
+    provenance_of,
     register,
     registry,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "dataset_identity",
     "locate",
     "names",
+    "provenance_of",
     "register",
     "registry",
 ]

@@ -219,6 +219,21 @@ registry: Registry[Dataset] = _Datasets("dataset", "otoscope.datasets")
 register = registry.register
 
 
+def provenance_of(name: str) -> tuple[str, ...]:
+    """Return the options of a data set that only say where its files are; those of files for a name that is not
+    registered.
+
+    Parameters
+    ----------
+    name : name of the data set, as `locate` returns it.
+    """
+    if name in registry.names():
+        return registry.get(name).provenance
+    from otoscope.datasets.sources.files import FileDataset
+
+    return FileDataset.provenance
+
+
 def create(name: str, **options: Any) -> Dataset:
     """Build a data set.
 

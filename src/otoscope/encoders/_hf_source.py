@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,16 +121,16 @@ class Source:
         mapping = {rf"^(?:.*\.)?{prefix}\.": ""} if prefix else None
         try:
             with quiet(), self._files_of(prefix) as folder:
-                arguments = self.arguments if folder is None else self.arguments | {"revision": None}
+                source = self if folder is None else replace(self, path=str(folder), revision=None)
                 body, loading = model.from_pretrained(
-                    self.path if folder is None else folder,
+                    source.path,
                     config=config,
                     key_mapping=mapping,
                     dtype=torch.float32,
                     weights_only=True,
                     use_safetensors=None if pickles else True,
                     output_loading_info=True,
-                    **arguments,
+                    **source.arguments,
                 )
         except SafetensorError as error:
             raise self.refused(f"the weights in {self.path} are damaged; get them again ({error})") from error

@@ -17,6 +17,9 @@ from otoscope.train.loader import share_memory
 LOOK_SECONDS = 2.0
 """Seconds between two looks at the plan for the progress bar."""
 
+UNUSABLE = 2
+"""Exit status of a worker that cannot use the plan on its machine."""
+
 FORMS = "local:N, slurm:partition=NAME,array=N,... or ray[:ADDRESS]"
 
 
@@ -83,7 +86,7 @@ class Executor(ABC):
         Returns
         -------
         The exit status: 0 if all units are done, or if the workers will run later; 1 if units failed; 75 if units are
-        left.
+        left; 2 if no worker could use the plan.
         """
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from otoscope.bench.executors.base import LOOK_SECONDS, Executor, WorkerOptions, status_of
+from otoscope.bench.executors.base import LOOK_SECONDS, UNUSABLE, Executor, WorkerOptions, status_of
 from otoscope.bench.units import PlanFolder, Status
 from otoscope.threads import available_cores, end_with_parent, let_waiting_threads_sleep, set_threads
 
@@ -53,6 +53,8 @@ class Local(Executor):
                 "run the same command again for what is left",
                 file=sys.stderr,
             )
+        if all(process.exitcode == UNUSABLE for process in processes):
+            return UNUSABLE
         return status_of(plan)
 
 
@@ -64,7 +66,7 @@ def _work(path: Path, options: WorkerOptions, device: str | None, threads: int) 
         status = options.work(path, device)
     except Exception as error:
         print(f"otoscope: error in {multiprocessing.current_process().name}: {error}", file=sys.stderr, flush=True)
-        status = 2
+        status = UNUSABLE
     sys.exit(status)
 
 

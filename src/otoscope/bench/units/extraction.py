@@ -49,7 +49,7 @@ def plan_extraction(
     ----------
     out : folder of the plan.
     encoder, encoder_options : name and options of the encoder.
-    dataset, dataset_options : name and options of the data set.
+    dataset, dataset_options : name, or path, and options of the data set.
     bank : folder of the bank, or its URL; None for the folder "bank" in that of the plan.
     unit_clips : clips of a unit, rounded up to whole shards.
     batch_size, batch_seconds, compiled, allow_shared : as for `otoscope.bank.extract`.
@@ -63,6 +63,7 @@ def plan_extraction(
     ------
     PlanError : when the folder contains a plan with another layout.
     """
+    dataset, dataset_options = datasets.locate(dataset, dataset_options)
     options = checked_options(encoder, encoder_options, dataset, dataset_options)
     created = datasets.create(dataset, **options[1])
     path = local_folder(bank or Path(out) / "bank")
@@ -139,10 +140,9 @@ def checked_options(
             f"a plan cannot allow the code of a repository, found {REMOTE_CODE} for encoder {encoder!r}; extract on "
             "one machine with --trust-remote-code, without a plan"
         )
-    encoder_kind, dataset_kind = encoders.registry.get(encoder), datasets.registry.get(dataset)
     absolute = (
-        with_absolute_paths(encoder_options, encoder_kind.provenance),
-        with_absolute_paths(dataset_options, dataset_kind.provenance),
+        with_absolute_paths(encoder_options, encoders.registry.get(encoder).provenance),
+        with_absolute_paths(dataset_options, datasets.provenance_of(dataset)),
     )
     try:
         first, second = (json.loads(json.dumps(options)) for options in absolute)

@@ -261,6 +261,12 @@ def with_absolute_paths(options: Mapping[str, Any], names: Sequence[str]) -> dic
 
 def _check_same(path: Path, stored: dict[str, Any], requested: dict[str, Any]) -> None:
     """Raise `PlanError` unless two layouts are equal; the message names the first differences."""
+    kinds = ["a suite" if layout.get("suite") else "an extraction" for layout in (stored, requested)]
+    if kinds[0] != kinds[1]:
+        raise PlanError(
+            f"the plan at {path} is one of {kinds[0]}, requested is one of {kinds[1]}; give another folder, or delete "
+            "this one"
+        )
     differing = [f"{name} is {was!r}, requested {new!r}" for name, was, new in _differences(stored, requested)][:3]
     if differing:
         raise PlanError(

@@ -13,6 +13,7 @@ from typing import Any
 from otoscope.bank.manifest import shard_name
 from otoscope.bench import claims
 from otoscope.bench.claims import EXPIRY, Owner
+from otoscope.bench.plan_text import rough_duration
 from otoscope.bench.units.folder import PlanFolder
 from otoscope.bench.units.unit import ExtractUnit, StudyUnit
 from otoscope.files import read_json
@@ -71,7 +72,7 @@ class Status:
         lines = [
             f"[{'#' * filled}{'.' * (width - filled)}] {len(self.done):,} of {total:,} units done, "
             f"{len(self.running):,} running, {waiting:,} waiting, {len(self.failed):,} failed; "
-            f"estimated {minutes / 60:.1f} hours of two cores left"
+            f"estimated {rough_duration(60 * minutes)} of two cores left"
         ]
         for kind in ("extract", "study", "finetune") if len({unit.kind for unit in units}) > 1 else ():
             counts = Counter(unit.id in self.done for unit in units if unit.kind == kind)

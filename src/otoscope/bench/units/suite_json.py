@@ -65,7 +65,8 @@ def _dataset(spec: DatasetSpec) -> dict[str, Any]:
 
 
 def absolute_options(spec: EncoderSpec | DatasetSpec) -> dict[str, Any]:
-    """The options of an encoder or a data set with absolute paths; unchanged for one that is not registered here."""
-    registry = encoders.registry if isinstance(spec, EncoderSpec) else datasets.registry
-    known = spec.name in registry.names()
-    return with_absolute_paths(spec.options, registry.get(spec.name).provenance) if known else dict(spec.options)
+    """The options of an encoder or a data set with absolute paths; unchanged for an encoder that is not registered."""
+    if isinstance(spec, DatasetSpec):
+        return with_absolute_paths(spec.options, datasets.provenance_of(spec.name))
+    known = spec.name in encoders.registry.names()
+    return with_absolute_paths(spec.options, encoders.registry.get(spec.name).provenance if known else ())

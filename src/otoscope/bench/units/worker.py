@@ -66,6 +66,7 @@ class Worker:
     _in_a_row: int = 0
     _rates: dict[str, float] = field(default_factory=dict)
     _broken: set[int] = field(default_factory=set)
+    _waits_for: int = 0
 
     def __post_init__(self) -> None:
         self._extracting = Extracting(self.plan, self.device, self.loader_workers)
@@ -108,6 +109,7 @@ class Worker:
             if not outcomes.total():
                 break
             if outcomes.total() == outcomes["claimed"] and not others:
+                self._say_that_it_waits(len(remaining))
                 time.sleep(POLL_SECONDS)
         failures = tuple(n for n in sorted(self.plan.failures()) if n in set(selected) and n not in done)
         return Summary(count, failures, len([n for n in selected if n not in done and n not in failures]))
@@ -229,9 +231,16 @@ class Worker:
             temporary.write_text(json_text(failure) + "\n", encoding="utf-8")
         self._print(f"unit {unit.id} ({unit.name}) failed: {summary}")
 
+    def _say_that_it_waits(self, units: int) -> None:
+        """Say once for how many units of others this worker waits."""
+        if units != self._waits_for:
+            self._waits_for = units
+            self._print(f"waiting for {units:,} units that other workers have claimed (`otoscope status` shows them)")
+
     def _print(self, text: str) -> None:
         if self.progress:
-            print(printable(f"{platform.node()}: {text}"), file=sys.stderr, flush=True)
+            lines = printable(f"{platform.node()}: {text}", keep="\n").replace("\n", "\n  ")
+            print(lines, file=sys.stderr, flush=True)
 
     @contextmanager
     def _ending_on_sigterm(self) -> Iterator[None]:
