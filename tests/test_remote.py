@@ -435,7 +435,7 @@ def test_plans_at_urls_are_refused(command: str, capsys: pytest.CaptureFixture[s
 
 
 def test_workers_on_other_machines_need_a_plan_that_they_see(capsys: pytest.CaptureFixture[str], cache: Path) -> None:
-    extraction = ["extract", "--encoder", "ear", "--dataset", "tones", "--bank", "memory://bucket/bank"]
+    extraction = ["extract", "--encoder", "ear", "--dataset", "tones", "--bank", "ftp://server/bank"]
     assert cli.main([*extraction, "--on", "slurm:array=2"]) == 2
     assert "workers on other machines need a plan in a folder that all see" in capsys.readouterr().err
     assert not list(cache.glob("*-plan"))
