@@ -10,7 +10,7 @@ from otoscope.types import Clip, Task
 FOLDS = 5
 
 
-@register("esc10")
+@register("esc10-with-validation")
 class Esc10(Dataset):
     """Fold `fold` is the test split, the next one the validation split, and the other three are the train split.
 

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from otoscope import datasets
 from otoscope.bench.specs import DatasetSpec, EncoderSpec, FinetuneSpec, ProbeSpec, Spec, unavailable_reason
+from otoscope.bench.suite_keys import unknown_key
 from otoscope.encoders import REMOTE_CODE
 from otoscope.files import read_json
 from otoscope.registry import UnknownNameError, unknown
@@ -221,7 +222,10 @@ def parse(name: str, data: Mapping[str, Any]) -> Suite:
     ------
     SuiteError : for an unknown key, a missing key or a value that is not valid.
     """
-    _check_keys(f"suite {name!r}", data, Suite, without=("name",))
+    known = {field.name for field in fields(Suite)} - {"name"}
+    for key, value in data.items():
+        if key not in known:
+            raise SuiteError(f"suite {name!r}: {unknown_key(key, value, known)}")
     missing = [key for key in ("about", "encoders", "datasets", "probes") if key not in data]
     if missing:
         needed = "a suite needs about, encoders, datasets and probes"
@@ -279,9 +283,9 @@ def unavailable(suite: Suite) -> list[Unavailable]:
     return list(dict.fromkeys(item for item in [*encoders, *datasets, *probes] if item.reason))
 
 
-def _check_keys(where: str, data: Mapping[str, Any], kind: type[Any], without: tuple[str, ...] = ()) -> None:
+def _check_keys(where: str, data: Mapping[str, Any], kind: type[Any]) -> None:
     """Raise `SuiteError` for a key that is not a field of `kind`."""
-    known = {f.name for f in fields(kind)} - set(without)
+    known = {f.name for f in fields(kind)}
     for key in data:
         if key not in known:
             raise SuiteError(f"{where}: {unknown('key', key, known)}")
