@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,7 @@ def extract(place: str | Path, *, seed: int = 0, **options: Any) -> banks.Bank:
     [
         ("s3://", ValueError, "names no folder"),
         ("ftp://me:secret@host/bank", ValueError, "contains a password"),
+        ("file://tmp/x", ValueError, "needs three slashes and an absolute path, such as file:///tmp/x; or give"),
         ("mars://bucket/bank", ValueError, "mars:// is no protocol of fsspec"),
     ],
 )
@@ -112,6 +116,61 @@ def test_files_that_would_leave_the_mirror_are_not_listed() -> None:
 
 
 # Banks
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[Web]:
+    """A web server of the folder `served`, which lists its files as Python's and Apache's servers do."""
+    pytest.importorskip("aiohttp", reason="http:// needs aiohttp")
+    (tmp_path / "served").mkdir()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def send_header(self, keyword: str, value: str) -> None:
+            if keyword != "Content-Length" or web.says_lengths:
+                super().send_header(keyword, value)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Print nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path / "served")))
+    web = Web(f"http://127.0.0.1:{server.server_port}", tmp_path / "served")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield web
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@dataclass
+class Web:
+    """A web server: its URL, the folder that it serves, and whether it says how long a file is."""
+
+    url: str
+    folder: Path
+    says_lengths: bool = True
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_bank_on_a_web_server_is_read_and_not_written(web: Web) -> None:
+    stored = extract(web.folder / "bank")
+    bank = banks.open(f"{web.url}/bank")
+    bank.verify()
+    assert bank.split("train").tokens([0, 9]).x.equal(stored.split("train").tokens([0, 9]).x)
+    with pytest.raises(RemoteError, match="can be read and not written, because a web server takes no files"):
+        extract(f"{web.url}/other")
+    assert [path.name for path in web.folder.iterdir()] == ["bank"]
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_server_that_does_not_say_the_length_of_a_file_is_refused(
+    web: Web, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extract(web.folder / "bank")
+    web.says_lengths = False
+    assert cli.main(["bank", "verify", f"{web.url}/bank"]) == 2
+    assert "does not say how long" in (error := capsys.readouterr().err)
+    assert "use another protocol, such as s3:// or gs://" in error
 
 
 def test_a_bank_at_a_url_has_the_bytes_of_one_in_a_folder(url: str, cache: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,8 @@ class Mirror:
 
         Raises
         ------
-        RemoteError : when the server cannot be reached or refuses. A folder that does not exist has no files.
+        RemoteError : when the server cannot be reached or refuses, and when it does not say how long a file is. A
+            folder that does not exist has no files.
         """
         system, root = self._system()
         with _reporting(self.url, "listed"):
@@ -78,12 +80,19 @@ class Mirror:
                 found: Mapping[str, Mapping[str, Any]] = system.find(root, detail=True)
             except FileNotFoundError:
                 return {}
-        start = f"{root.rstrip('/')}/"
-        return {
-            name.removeprefix(start): RemoteFile(int(info["size"]), _version(info))
-            for name, info in found.items()
-            if name.startswith(start) and _is_plain(name.removeprefix(start))
-        }
+            start = f"{root.rstrip('/')}/"
+            inside = {k: v for k, v in found.items() if k.startswith(start) and _is_plain(k.removeprefix(start))}
+            inside |= _informed(system, [name for name, info in inside.items() if info.get("size") is None])
+        return {name.removeprefix(start): self._file(name, info) for name, info in inside.items()}
+
+    def _file(self, name: str, info: Mapping[str, Any]) -> RemoteFile:
+        """A file of the listing; raises `RemoteError` where its length is not known."""
+        if info.get("size") is None:
+            raise RemoteError(
+                f"the server of {self.url} does not say how long {name} is, so no bank and no results can be read from "
+                "it; copy the folder to this machine, or use another protocol, such as s3:// or gs://"
+            )
+        return RemoteFile(int(info["size"]), _version(info))
 
     def pull(self, wanted: Callable[[str], bool]) -> dict[str, RemoteFile]:
         """Download the files that are new or have changed, and delete copies of files that the URL no longer has.
@@ -182,6 +191,11 @@ class Mirror:
 
     def upload(self, name: str) -> None:
         """Upload one file of the mirror; raises `RemoteError`."""
+        if self.url.startswith(("http://", "https://")):
+            raise RemoteError(
+                f"{self.url} can be read and not written, because a web server takes no files; write to a folder "
+                "of this machine, or to a URL of another protocol, such as s3:// or gs://"
+            )
         system, root = self._system()
         with _reporting(f"{self.url}/{name}", "written"):
             system.put_file(str(self.path / name), f"{root}/{name}")
@@ -220,6 +234,14 @@ class Mirror:
         except (OSError, ValueError):
             return {}
         return stored if isinstance(stored, dict) else {}
+
+
+def _informed(system: Any, names: list[str]) -> Mapping[str, Mapping[str, Any]]:
+    """What a server says about each file, where its listing has names only, as that of http://."""
+    if not names:
+        return {}
+    with ThreadPoolExecutor(min(len(names), _AT_ONCE)) as pool:
+        return dict(zip(names, pool.map(system.info, names), strict=True))
 
 
 def _is_plain(name: str) -> bool:

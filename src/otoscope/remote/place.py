@@ -37,7 +37,7 @@ def local_folder(place: str | Path) -> Path:
     Raises
     ------
     ImportError : when fsspec, or the package of the protocol, is not installed.
-    ValueError : for an unknown protocol, an incomplete URL, and one that contains a password.
+    ValueError : for an unknown protocol, an incomplete URL, a `file://` whose path is not absolute, and one that contains a password.
 
     Examples
     --------
@@ -51,6 +51,11 @@ def local_folder(place: str | Path) -> Path:
     if not rest.strip("/"):
         raise ValueError(f"{place} names no folder; give a URL such as s3://bucket/bank")
     if protocol in ("file", "local"):
+        if not Path(rest).is_absolute():
+            raise ValueError(
+                f"{place} is no URL of a folder: {protocol}:// needs three slashes and an absolute path, such as "
+                f"{protocol}:///{rest}; or give the path {rest} itself"
+            )
         return Path(rest)
     if re.match("[^/@]*:[^/@]*@", rest):
         raise ValueError(
