@@ -23,12 +23,11 @@ POSITIONS = 1500  # of a window of 30 s
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the pages download: Whisper, ESC-10 and its three layouts, all small."""
-    from transformers import WhisperFeatureExtractor
-
+    transformers = pytest.importorskip("transformers", reason="the encoders hf and whisper need transformers")
     folder = tmp_path_factory.mktemp("assets")
     for name in ("whisper-tiny.en", "whisper-base"):
         save_whisper(folder / name, max_source_positions=POSITIONS)
-        extractor = WhisperFeatureExtractor(feature_size=40, chunk_length=POSITIONS // SECOND)
+        extractor = transformers.WhisperFeatureExtractor(feature_size=40, chunk_length=POSITIONS // SECOND)
         extractor.save_pretrained(folder / name)
     write_miniature("esc10", folder)
     command = [sys.executable, str(ASSETS / "esc10_layouts.py"), "ESC-10", "layouts"]
@@ -36,6 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("needs_optuna")
 @pytest.mark.parametrize("name", sorted(path.name for path in ASSETS.glob("*.json")))
 def test_a_suite_of_the_documentation_resolves(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
