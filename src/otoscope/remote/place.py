@@ -37,7 +37,8 @@ def local_folder(place: str | Path) -> Path:
     Raises
     ------
     ImportError : when fsspec, or the package of the protocol, is not installed.
-    ValueError : for an unknown protocol, an incomplete URL, a `file://` whose path is not absolute, and one that contains a password.
+    ValueError : for an unknown protocol, an incomplete URL, a `file://` whose path is not absolute, and one that
+        contains a password.
 
     Examples
     --------
