@@ -139,6 +139,19 @@ def test_a_suite_of_which_nothing_can_be_run_fails(
 
 
 @pytest.mark.usefixtures("toy_suites")
+def test_line_breaks_of_messages_are_printed_and_control_characters_of_labels_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = {"name": "finetune", "label": "a\nb\x1b[31m", "options": {"epoch": 3}}
+    suite = {"about": "", "encoders": ["ear"], "datasets": ["tones"], "probes": ["linear", wrong], "control": False}
+    (tmp_path / "suite.json").write_text(json.dumps(suite))
+    assert main(["bench", "--suite", str(tmp_path / "suite.json"), "--seeds", "1", "--out", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert "\nnot done, because it is missing: probe 'a\\nb\\x1b[31m'; the plan says why\n" in error
+    assert "\x1b" not in error
+
+
+@pytest.mark.usefixtures("toy_suites")
 @pytest.mark.parametrize("quiet", [True, False])
 def test_a_suite_of_which_a_part_is_missing_runs_the_rest_and_ends_with_1(
     quiet: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -172,7 +185,8 @@ def test_a_failed_run_is_reported_without_the_path_of_the_class_of_its_error(
     arguments = ["bench", "--encoders", "ear", "--datasets", "tones", "--probes", "linear", "--seeds", "1"]
     assert main([*arguments, "--no-control", "--out", str(tmp_path)]) == 1
     text = capsys.readouterr().err
-    assert "failed: ear x tones, linear, seed 0: BankError: the bank is broken\nclip 'a'\n" in text
+    assert "failed: ear x tones, linear, seed 0: BankError: the bank is broken\n  clip 'a'\n" in text
+    assert "ear x tones, linear, seed 0 failed: BankError: the bank is broken\n  clip 'a'\n" in text
     assert "otoscope.bank" not in text
 
 

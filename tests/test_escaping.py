@@ -12,7 +12,7 @@ import pytest
 
 from helpers_records import add_scenes
 from otoscope.cli import main
-from otoscope.printable import printable
+from otoscope.printable import printable, printable_lines
 from otoscope.report.text import escaping
 from otoscope.report.text.flat import flat_text
 from otoscope.report.text.table import TextTable, document
@@ -91,6 +91,11 @@ def test_printable_text_is_not_changed() -> None:
         assert printable(text) == text
     assert printable("a\nb\x00", keep="\n") == "a\nb\\x00"
     assert printable("\ud800") == "\\ud800"
+
+
+def test_lines_of_a_message_are_indented() -> None:
+    assert printable_lines("a:\n  b\x1b\nc\n\n    d") == "a:\n  b\\x1b\n  c\n\n    d"
+    assert printable_lines("a\r") == "a\\r"
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,26 @@ def printable(text: object, keep: str = "") -> str:
     return "".join(sign if sign in keep or not _is_control(sign) else _escaped(sign) for sign in str(text))
 
 
+def printable_lines(text: object) -> str:
+    r"""Write a message of one or more lines, without characters that a terminal obeys.
+
+    Lines after the first are indented by at least two spaces, so that none of them reads like a message of its own.
+
+    Parameters
+    ----------
+    text : what to print.
+
+    Examples
+    --------
+    >>> print(printable_lines("2 clips cannot be used:\n  'a\x1b.wav'\ndelete them"))
+    2 clips cannot be used:
+      'a\x1b.wav'
+      delete them
+    """
+    first, *others = (printable(line) for line in str(text).split("\n"))
+    return "\n".join([first, *(line if line.startswith("  ") or not line else f"  {line}" for line in others)])
+
+
 def _is_control(sign: str) -> bool:
     return unicodedata.category(sign) in _WITHOUT_GLYPH or ord(sign) in _DIRECTIONS
 

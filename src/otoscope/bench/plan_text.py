@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from otoscope.printable import printable_lines
+
 if TYPE_CHECKING:
     from otoscope.bench.plan import Pair, Plan, Run, Study
 
@@ -24,7 +26,7 @@ def describe(plan: Plan) -> str:
         control = f" (control of {control_of})" if control_of else ""
         lines.append(f"{pair}{control}: bank {_bank_line(plan, pair)}")
         lines += [f"  {study.probe:{width}} {_study_line(study, runs)}" for study, runs in studies]
-    lines += [f"missing {item.kind} {item.name!r}: {item.reason}" for item in plan.unavailable]
+    lines += [printable_lines(f"missing {item.kind} {item.name!r}: {item.reason}") for item in plan.unavailable]
     lines += [f"note: {remark}" for remark in plan.remarks]
     prefix = "about " if plan.seconds >= 1 else ""
     lines.append(

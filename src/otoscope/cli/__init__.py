@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from otoscope.cli.arguments import parser
-from otoscope.printable import printable
+from otoscope.printable import printable, printable_lines
 from otoscope.threads import let_waiting_threads_sleep, set_threads
 from otoscope.warning import OtoscopeWarning
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if arguments.debug or not _is_user_error(error):
             raise
-        print(printable(f"otoscope: error: {error}", keep="\n"), file=sys.stderr)
+        print(printable_lines(f"otoscope: error: {error}"), file=sys.stderr)
         return 2
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from otoscope.cli.commands import bank_path, label, print_disagreements
 from otoscope.cli.data import locate
-from otoscope.printable import printable
+from otoscope.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from otoscope.bench.runner import SuiteResult
@@ -240,7 +240,7 @@ def print_outcome(arguments: argparse.Namespace, result: SuiteResult) -> int:
     """
     missing = [item for item in result.plan.unavailable if item.kind != "control"]
     for item in missing if arguments.quiet else ():
-        print(printable(f"missing {item.kind} {item.name!r}: {item.reason}", keep="\n"), file=sys.stderr)
+        print(printable_lines(f"missing {item.kind} {item.name!r}: {item.reason}"), file=sys.stderr)
     if result.plan.impossible:
         print("\nnothing can be run; the plan says what is missing", file=sys.stderr)
         return 2
@@ -248,8 +248,8 @@ def print_outcome(arguments: argparse.Namespace, result: SuiteResult) -> int:
         print(f"\nnothing to do: all {result.plan.finished} runs are finished")
     for failure in result.failures:
         reason = failure.traceback if arguments.debug else failure.error
-        print(printable(f"failed: {failure.run}: {reason}", keep="\n"), file=sys.stderr)
+        print(f"failed: {printable(failure.run)}: {printable_lines(reason)}", file=sys.stderr)
     if missing:
         names = ", ".join(f"{item.kind} {item.name!r}" for item in missing)
-        print(printable(f"\nnot done, because it is missing: {names}; the plan says why"), file=sys.stderr)
+        print(f"\nnot done, because it is missing: {printable(names)}; the plan says why", file=sys.stderr)
     return 1 if result.failures or missing else 0

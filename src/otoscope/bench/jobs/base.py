@@ -23,7 +23,7 @@ from otoscope.bench.resolved_pair import ResolvedPair
 from otoscope.bench.suites import Suite
 from otoscope.files import json_text, replacing
 from otoscope.finetuning import FittedFinetune
-from otoscope.printable import printable
+from otoscope.printable import printable, printable_lines
 from otoscope.results import Protocol, Record, Store
 from otoscope.results.convergence import Reasons, advice, joined
 from otoscope.search import Outcome, Problem, Search, SearchSpec, Setting, Storage, Trial
@@ -262,11 +262,11 @@ class Job(ABC):
         self.failures.append(failure)
         with replacing(self._failure_file(run)) as temporary:
             temporary.write_text(json_text(asdict(failure)) + "\n", encoding="utf-8")
-        self._print(f"{run} failed: {summary}")
+        self._print(f"{printable(run)} failed: {summary}")
 
     def _failure_file(self, run: Run) -> Path:
         return self.out / "failures" / f"{run.file_name}.json"
 
     def _print(self, text: str) -> None:
         if self.progress:
-            print(printable(text), file=sys.stderr, flush=True)
+            print(printable_lines(text), file=sys.stderr, flush=True)
