@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
+from otoscope.bench import suites
 from otoscope.probes import Range
 from otoscope.results.convergence import (
     HIGHEST_RATE,
@@ -207,3 +208,16 @@ def test_every_reason_has_advice_and_unknown_ones_have_none() -> None:
     for reason in (IMPROVING, HIGHEST_RATE, LOWEST_RATE, SOLVER_STOPPED, WEAKEST_PENALTY, STRONGEST_PENALTY):
         assert advice([reason])
     assert advice(["of a later version"]) == ""
+
+
+def test_the_advice_about_learning_rates_names_the_options_of_a_suite() -> None:
+    text = advice([HIGHEST_RATE])
+    assert text == "try higher learning rates (--lr; in a suite, lrs of finetune or a search of kind list)"
+    suite = {
+        "about": "",
+        "encoders": ["tiny"],
+        "datasets": ["scenes"],
+        "search": {"kind": "list", "settings": [{"lr": 1.0}]},
+    }
+    parsed = suites.parse("s", suite | {"probes": [{"name": "finetune", "options": {"lrs": [1e-3, 1e-2]}}]})
+    assert suites.unavailable(parsed) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from otoscope import metrics, probes
+from otoscope.bench.specs import FinetuneSpec, ProbeSpec
 from otoscope.encoders import Features
 from otoscope.finetuning import FittedFinetune, Recipe, augment, finetune
 from otoscope.finetuning.learning_rates import depth_groups, parameter_groups
@@ -120,6 +122,51 @@ OUT_OF_RANGE = [
 def test_recipes_with_values_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="are required, found Recipe"):
         Recipe(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("lr", [1e-3], "lr must be a number, found [0.001]"),
+        ("lr", float("nan"), "lr must be a number, found nan"),
+        ("epochs", 5.0, "epochs must be a whole number, found 5.0"),
+        ("epochs", True, "epochs must be a whole number, found True"),
+        ("mixup", None, "mixup must be a number, found None"),
+        ("ema", "0.99", "ema must be a number or null, found '0.99'"),
+        ("roll", 1, "roll must be true or false, found 1"),
+        ("head", ["mean"], "head must be a name, found ['mean']"),
+        ("head_options", ["norm"], "head_options must be an object of options and their values, found ['norm']"),
+    ],
+)
+def test_recipes_with_values_of_another_kind_are_refused(option: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Recipe(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": [5e-4, 2e-3]}, "lr is one number, found [0.0005, 0.002]; lrs is the list of those to choose from"),
+        ({"lrs": 1e-3}, "lrs must be a list of at least one learning rate above 0, found 0.001"),
+        ({"lrs": []}, "lrs must be a list of at least one learning rate above 0, found []"),
+        ({"lrs": [1e-3, "2e-3"]}, "lrs must be a list of at least one learning rate above 0, found [0.001, '2e-3']"),
+        ({"lrs": [1e-3, -1.0]}, "lrs must be a list of at least one learning rate above 0, found [0.001, -1.0]"),
+        ({"lrs": [1e-3], "lr": 1e-3}, "give either lrs, the learning rates to choose from, or lr, not both"),
+        ({"seeds": "2"}, "seeds must be a whole number >= 1, found '2'"),
+        ({"seeds": 1.5}, "seeds must be a whole number >= 1, found 1.5"),
+        ({"epochs": "5"}, "finetune: epochs must be a whole number, found '5'"),
+    ],
+)
+def test_options_of_a_suite_of_another_kind_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        FinetuneSpec("finetune", options=options).check()
+
+
+@pytest.mark.parametrize("value", [[1e-3], "1e-3", float("nan")])
+@pytest.mark.parametrize("option", ["lr", "weight_decay"])
+def test_rates_of_a_probe_that_are_no_numbers_are_refused(option: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"{option} must be a number .*, found {re.escape(repr(value))}"):
+        ProbeSpec("mhca", **{option: value}).check()
 
 
 # The run

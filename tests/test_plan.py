@@ -280,7 +280,7 @@ def test_the_protocol_of_fine_tuning_depends_on_the_recipe_and_not_on_the_number
         ({"epoch": 3}, "did you mean 'epochs'"),
         ({"epochs": 0}, "epochs"),
         ({"lr": 1e-3, "lrs": [1e-3]}, "not both"),
-        ({"lrs": []}, "not both"),
+        ({"lrs": []}, "at least one learning rate"),
         ({"seeds": 0}, "seeds"),
         ({"head": "heda"}, "unknown head 'heda'"),
         ({"head_options": {"nrom": 1}}, "did you mean 'norm'"),

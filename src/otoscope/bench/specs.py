@@ -12,7 +12,7 @@ from otoscope import datasets, encoders, probes
 from otoscope.bank import Requirements
 from otoscope.datasets import Fold
 from otoscope.datasets.folds import declared_folds
-from otoscope.finetuning.recipe import Recipe
+from otoscope.finetuning.recipe import Recipe, is_count, is_number
 from otoscope.registry import UnknownNameError, unknown
 from otoscope.results import FINETUNE
 from otoscope.search import SearchSpec
@@ -170,10 +170,10 @@ class ProbeSpec(Spec):
                 f"probe {self.name!r} is not trained by gradient and has no learning rate or weight decay, found "
                 f"lr={self.lr} and weight_decay={self.weight_decay}; leave both out{choice}"
             )
-        if self.lr is not None and not self.lr > 0:
-            raise ValueError(f"probe {self.name!r}: lr must be above 0, found {self.lr}")
-        if self.weight_decay is not None and not self.weight_decay >= 0:
-            raise ValueError(f"probe {self.name!r}: weight_decay must be at least 0, found {self.weight_decay}")
+        if self.lr is not None and not (is_number(self.lr) and self.lr > 0):
+            raise ValueError(f"probe {self.name!r}: lr must be a number above 0, found {self.lr!r}")
+        if self.weight_decay is not None and not (is_number(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"probe {self.name!r}: weight_decay must be a number >= 0, found {self.weight_decay!r}")
 
     @property
     def requirements(self) -> Requirements:
@@ -230,11 +230,23 @@ class FinetuneSpec(Spec):
         for option in self.options:
             if option not in known:
                 raise TypeError(f"{FINETUNE}: {unknown('option', option, known)}")
-        if "lrs" in self.options and ("lr" in self.options or not self.options["lrs"]):
-            raise ValueError(f"{FINETUNE}: lrs must list at least one learning rate; give either lrs or lr, not both")
-        if self.options.get("seeds", 1) < 1:
-            raise ValueError(f"{FINETUNE}: seeds must be a whole number >= 1, found {self.options['seeds']}")
-        self.recipe.check_head()
+        if "lrs" in self.options:
+            self._check_rates(self.options["lrs"])
+        elif isinstance(lr := self.options.get("lr"), list | tuple):
+            raise ValueError(f"{FINETUNE}: lr is one number, found {lr!r}; lrs is the list of those to choose from")
+        if not is_count(seeds := self.options.get("seeds", 1)) or seeds < 1:
+            raise ValueError(f"{FINETUNE}: seeds must be a whole number >= 1, found {seeds!r}")
+        try:
+            self.recipe.check_head()
+        except ValueError as error:
+            raise ValueError(f"{FINETUNE}: {error}") from error
+
+    def _check_rates(self, lrs: object) -> None:
+        """Raise `ValueError` unless the option `lrs` is a list of learning rates, without the option `lr` beside it."""
+        if "lr" in self.options:
+            raise ValueError(f"{FINETUNE}: give either lrs, the learning rates to choose from, or lr, not both")
+        if not isinstance(lrs, list | tuple) or not lrs or not all(is_number(lr) and lr > 0 for lr in lrs):
+            raise ValueError(f"{FINETUNE}: lrs must be a list of at least one learning rate above 0, found {lrs!r}")
 
     @cached_property
     def recipe(self) -> Recipe:

@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any
 
 from otoscope import probes
 from otoscope.registry import unknown
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number.
+
+    Examples
+    --------
+    >>> is_number(0.1), is_number("0.1"), is_number(True), is_number(float("nan"))
+    (True, False, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_count(value: object) -> bool:
+    """Whether a value is a whole number.
+
+    Examples
+    --------
+    >>> is_count(3), is_count(3.0), is_count(True)
+    (True, False, False)
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+_KINDS: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "int": ("a whole number", is_count),
+    "float": ("a number", is_number),
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "str": ("a name", lambda value: isinstance(value, str)),
+    "Mapping[str, Any]": ("an object of options and their values", lambda value: isinstance(value, Mapping)),
+}
+"""For the annotation of a field: what its value must be, in words, and whether a value is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +71,7 @@ class Recipe:
 
     Raises
     ------
-    ValueError : for a value outside its range.
+    ValueError : for a value of another kind, such as a list of learning rates, and for one outside its range.
     """
 
     epochs: int = 30
@@ -59,6 +93,11 @@ class Recipe:
     lora_alpha: float | None = None
 
     def __post_init__(self) -> None:
+        for option in fields(self):
+            value, (kind, _, other) = getattr(self, option.name), str(option.type).partition(" | ")
+            words, fits = _KINDS[kind]
+            if not fits(value) and not (other and value is None):
+                raise ValueError(f"{option.name} must be {words}{' or null' * bool(other)}, found {value!r}")
         if min(self.epochs, self.batch_size, self.accumulate) < 1 or self.accumulate > self.batch_size or self.lr <= 0:
             raise ValueError(f"epochs >= 1, lr > 0 and 1 <= accumulate <= batch_size are required, found {self}")
         if not (0 <= self.warmup < 1 and 0 < self.layer_decay <= 1 and (self.ema is None or 0 < self.ema < 1)):

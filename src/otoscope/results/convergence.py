@@ -17,7 +17,7 @@ SOLVER_STOPPED = "the exact solver stopped before the optimum"
 WEAKEST_PENALTY = "the best penalty is the weakest that is allowed"
 STRONGEST_PENALTY = "the best penalty is the strongest that is allowed"
 
-_RATES = "--lr, or a list of them in a suite"
+_RATES = "--lr; in a suite, lrs of finetune or a search of kind list"
 _ADVICE = {
     IMPROVING: "train longer (--epochs)",
     HIGHEST_RATE: f"try higher learning rates ({_RATES})",
