@@ -71,6 +71,23 @@ def test_a_bank_with_another_identity_is_refused_and_not_changed(tmp_path, monke
     assert encoder.calls == []
 
 
+@pytest.mark.parametrize(
+    ("encoder", "data", "line"),
+    [
+        (Toy, subclass_with(Sounds, name="birds", revision=2, digest="birds"), "dataset: requested 'birds', stored"),
+        (subclass_with(Toy, name="ear", revision=2, front_end_id="x"), Sounds, "encoder: requested 'ear', stored"),
+    ],
+)
+def test_the_bank_of_another_data_set_or_encoder_is_called_so(tmp_path, encoder, data, line):
+    bank = extract_quietly(Toy(), Sounds(), tmp_path / "b")
+    with pytest.raises(
+        banks.MismatchError, match=f"\n  {line} '.*'; it is the bank of another (data set|encoder)\n"
+    ) as caught:
+        extract_quietly(encoder(), data(), bank.path)
+    _, _, advice = str(caught.value).splitlines()
+    assert "--dataset, --encoder, --encoder-option" in advice
+
+
 class Edited(Sounds):
     """Sounds with another digest, in which one split is changed."""
 

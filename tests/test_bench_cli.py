@@ -173,6 +173,21 @@ def test_a_suite_of_which_a_part_is_missing_runs_the_rest_and_ends_with_1(
 
 
 @pytest.mark.usefixtures("toy_suites")
+@pytest.mark.parametrize("quiet", [True, False])
+def test_why_a_single_study_cannot_be_run_is_printed_once(
+    quiet: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bank, out = str(tmp_path / "bank"), str(tmp_path / "runs")
+    assert main(["extract", "--encoder", "ear", "--dataset", "tones", "--bank", bank, "--quiet"]) == 0
+    capsys.readouterr()
+    arguments = ["--encoder", "tiny", "--dataset", "tones", "--bank", bank, "--out", out]
+    assert main(["probe", "--probe", "linear", *arguments, *["--quiet"] * quiet]) == 2
+    error = capsys.readouterr().err
+    assert error.count("it is the bank of another encoder") == 1
+    assert error.startswith("otoscope: error: pair 'tiny x tones'") if quiet else "nothing can be run" in error
+
+
+@pytest.mark.usefixtures("toy_suites")
 def test_a_failed_run_is_reported_without_the_path_of_the_class_of_its_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

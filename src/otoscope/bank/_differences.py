@@ -21,6 +21,15 @@ IN_WORDS = {
 }
 """Sentences about fields of an identity whose values are digests."""
 
+OTHER = {"encoder": "; it is the bank of another encoder", "dataset": "; it is the bank of another data set"}
+"""What another name means."""
+
+IMPLIED = {
+    "encoder": ("encoder_options", "encoder_code", "encoder_digest", "front_end"),
+    "dataset": ("dataset_options", "dataset_code", "dataset_digest"),
+}
+"""Fields that say nothing more where the name of the encoder or of the data set differs."""
+
 
 def data_changes(path: Path, manifest: Mapping[str, Any], dataset: Dataset) -> str:
     """Describe how a data set has changed since a bank was written.

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from otoscope.bank._differences import IN_WORDS, data_changes
+from otoscope.bank._differences import IMPLIED, IN_WORDS, OTHER, data_changes
 from otoscope.bank._manifest_values import check_manifest
 from otoscope.bank._mirror import publish, pull_index
 from otoscope.bank._split_names import check_split_names
@@ -204,17 +204,22 @@ def check_identity(path: Path, requested: BankIdentity, dataset: Dataset) -> Non
     differing = [name for name in dict.fromkeys([*expected, *stored]) if expected.get(name) != stored.get(name)]
     if not differing:
         return
-    lines = [f"  {name}: {_difference(name, expected, stored)}" for name in differing if name != "dataset_digest"]
+    implied = {"dataset_digest"}.union(*(names for name, names in IMPLIED.items() if name in differing))
+    lines = [f"  {name}: {_difference(name, expected, stored)}" for name in differing if name not in implied]
     if "dataset_digest" in differing and "dataset" not in differing:
         lines.append(f"  the data set has changed since the bank was written: {data_changes(path, manifest, dataset)}")
-    advice = "request the stored bank, give another path, or delete the folder to extract the bank again"
+    advice = (
+        "request the stored bank, with the same --dataset, --encoder, --encoder-option and so on, give another path, "
+        "or delete the folder to extract the bank again"
+    )
     raise MismatchError("\n".join([f"the bank at {shown(path)} differs from the requested one:", *lines, advice]))
 
 
 def _difference(name: str, expected: Mapping[str, Any], stored: Mapping[str, Any]) -> str:
     """Describe the difference of a field, without digests."""
     missing = "nothing"
-    return IN_WORDS.get(name) or f"requested {expected.get(name, missing)!r}, stored {stored.get(name, missing)!r}"
+    values = f"requested {expected.get(name, missing)!r}, stored {stored.get(name, missing)!r}"
+    return IN_WORDS.get(name) or values + OTHER.get(name, "")
 
 
 def _load(path: Path) -> dict[str, Any]:

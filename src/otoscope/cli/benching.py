@@ -203,7 +203,9 @@ def _run(
         device=arguments.device,
         progress=not arguments.quiet,
     )
-    for item in result.plan.unavailable:
+    if result.plan.impossible and not arguments.quiet:
+        return print_outcome(arguments, result)  # the plan, which is printed, gives the reason
+    for item in result.plan.unavailable if result.plan.impossible else ():
         raise ValueError(item.reason if item.name in item.reason else f"{item.kind} {item.name!r}: {item.reason}")
     status = _print_results(arguments, result)
     if next(iter(result.store), None):
