@@ -454,7 +454,7 @@ def test_a_folder_may_have_the_name_of_a_registered_data_set(tmp_path: Path, mon
     [
         ("a.csv", b"\x8f\x81\xff", "no text in UTF-8"),
         ("a.csv", b"", "is empty"),
-        ("a.csv", b"path,label\na.wav,b,c\n", "3 values and the header 2"),
+        ("a.csv", b"path,label\na.wav,b,c\n", "line 2: 3 values, but the table has 2 columns"),
         ("a.jsonl", b'{"path": "a.wav"}\n[1]\n', "line 2: a JSON object was expected"),
         ("a.parquet", b"no parquet", "a.parquet cannot be read as Parquet"),
         ("a.arrow", b"no arrow", "a.arrow cannot be read as Arrow"),

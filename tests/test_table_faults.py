@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -117,6 +118,31 @@ def test_a_stray_quotation_mark_is_named_by_its_line(tmp_path: Path, closed: boo
     lines = [f"{name},{mark}{animal(n)}" for n, (name, mark) in enumerate(zip(NAMES, marks, strict=True))]
     with pytest.raises(ValueError, match=r"a\.csv, line 3: a value contains line breaks.*remove or double it"):
         _ = FileDataset(path=write(tmp_path, "file,species", lines)).listing
+
+
+@pytest.mark.parametrize(("row", "line"), [(1, 3), (5, 8)])
+def test_a_line_with_too_many_values_is_named(tmp_path: Path, row: int, line: int) -> None:
+    lines = [f'{name},{animal(n)},"two\nlines"' if n == 3 else f"{name},{animal(n)}," for n, name in enumerate(NAMES)]
+    lines[row] += ",loud"
+    message = rf"a\.csv, line {line}: 4 values, but the table has 3 columns: \['{row}\.wav'.*put quotes around values"
+    with pytest.raises(ValueError, match=message):
+        _ = FileDataset(path=write(tmp_path, "file,species,remark", lines)).listing
+
+
+@pytest.mark.parametrize(
+    ("times", "reason"),
+    [
+        ("0.5,0.1", "the part ends at 0.1 s, before its start at 0.5 s"),
+        ("0.5,0.5", "the part ends at 0.5 s, at its start at 0.5 s"),
+        ("2.5,0.1", "the part ends at 0.1 s, before its start at 2.5 s"),
+        ("2.5,3", "the part from 2.5 s to 3 s is not in the file, which lasts 2 s"),
+        ("2.5,", "the part from 2.5 s to 2 s is not in the file, which lasts 2 s"),
+    ],
+)
+def test_a_part_that_ends_before_its_start_is_called_so(tmp_path: Path, times: str, reason: str) -> None:
+    lines = [f"{name},{animal(n)},{times if n == 1 else '0,1'}" for n, name in enumerate(NAMES)]
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        _ = FileDataset(path=write(tmp_path, "file,species,start,end", lines)).rows
 
 
 def test_a_line_break_inside_a_value_is_allowed(tmp_path: Path) -> None:

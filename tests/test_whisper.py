@@ -213,8 +213,10 @@ def test_options_that_do_not_fit(whisper_path: str, options: dict[str, object], 
 
 
 def test_a_clip_longer_than_the_window_and_another_rate(whisper_path: str) -> None:
-    with pytest.raises(ValueError, match=r"accepts clips up to 0\.5 s, found one of 1 s"):
+    with pytest.raises(ValueError, match=r"accepts clips up to 0\.5 s, found one of 1 s") as caught:
         extract_features(Whisper(path=whisper_path, window=0.5), noise(RATE))
+    assert "use the encoder hf:FOLDER, which encodes long clips in windows" in str(caught.value)
+    assert "--dataset-option window=0.5" in str(caught.value)
     with pytest.raises(ValueError, match="needs audio at 16000 Hz, the batch has 8000 Hz"):
         Whisper(path=whisper_path).encode(AudioBatch.of([noise(8000)], 8000))
 

@@ -149,7 +149,8 @@ class Whisper(Encoder):
         if longest > self.window:
             raise ValueError(
                 f"encoder 'whisper' accepts clips up to {self.window / RATE:g} s, found one of {longest / RATE:g} s; "
-                "cut the clips, or set a longer window if the checkpoint has one"
+                "use the encoder hf:FOLDER, which encodes long clips in windows, cut the clips of a data set in files "
+                f"with --dataset-option window={self.window / RATE:g}, or set a longer window if the checkpoint has one"
             )
         with torch.no_grad():
             waves = functional.pad(without_padding(batch), (0, self.window - batch.waves.shape[1]))

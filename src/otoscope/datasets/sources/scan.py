@@ -116,7 +116,12 @@ class _Found:
             late = [n for n in numbers if any(event.offset > info.seconds for event in events[n])]
             self.ending |= dict.fromkeys(late, info.seconds)
         for number, start, end in _spans(self.rows, numbers, info):
-            if start >= info.seconds or end > info.seconds + 0.1 or end <= start:
+            if end <= start and end < info.seconds:
+                place = "at" if end == start else "before"
+                self.unusable[number] = (
+                    f"the part ends at {end:g} s, {place} its start at {start:g} s; correct its times"
+                )
+            elif start >= info.seconds or end > info.seconds + 0.1:
                 reason = f"the part from {start:g} s to {end:g} s is not in the file, which lasts {info.seconds:g} s"
                 self.unusable[number] = reason
             else:

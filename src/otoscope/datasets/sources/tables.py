@@ -142,7 +142,9 @@ def _read_text(path: Path, header: Sequence[str] | None) -> Table:
         delimiter = find_delimiter(beginning, path.suffix.lower())
         rows = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
         try:
-            return Table(path, _columns(path, _one_line_each(path, rows, delimiter), header), encoding, delimiter)
+            return Table(
+                path, _columns(path, _checked(path, rows, delimiter, len(header or ())), header), encoding, delimiter
+            )
         except csv.Error as error:
             raise ValueError(f"{path}, line {rows.line_num}: {error}; repair the table") from error
 
@@ -194,10 +196,11 @@ def find_delimiter(beginning: str, suffix: str = "") -> str:
     return best
 
 
-def _one_line_each(path: Path, rows: Any, delimiter: str) -> Iterator[list[str]]:
-    """The rows of a CSV reader that are not empty; raises `ValueError` where a value contains the next lines.
+def _checked(path: Path, rows: Any, delimiter: str, count: int) -> Iterator[list[str]]:
+    """The rows of a CSV reader that are not empty.
 
-    A quotation mark that is never closed, or closed in a later line, joins the lines between.
+    Raises `ValueError` where a value contains the next lines, because a quotation mark that is never closed, or closed
+    in a later line, joins the lines between; and where a row has more values than `count`, or for 0 than the first row.
     """
     before = 0
     for row in rows:
@@ -208,9 +211,15 @@ def _one_line_each(path: Path, rows: Any, delimiter: str) -> Iterator[list[str]]
                 f"{path}, line {before + 1}: a value contains line breaks and the delimiter, {shown!r}, up to line "
                 f"{rows.line_num}; a quotation mark in line {before + 1} is probably not closed: remove or double it"
             )
-        before = rows.line_num
         if row and any(row):
+            count = count or len(row)
+            if len(row) > count and any(row[count:]):
+                raise ValueError(
+                    f"{path}, line {before + 1}: {len(row)} values, but the table has {count} columns: "
+                    f"{str(row)[:_SHOWN]}; put quotes around values that contain the delimiter"
+                )
             yield row
+        before = rows.line_num
 
 
 def _columns(path: Path, rows: Iterator[list[str]], header: Sequence[str] | None) -> dict[str, list[str]]:
@@ -227,7 +236,7 @@ def _columns(path: Path, rows: Iterator[list[str]], header: Sequence[str] | None
     memos: list[dict[str, str]] = [{} for _ in names]
     while chunk := list(islice(rows, _CHUNK)):
         if set(map(len, chunk)) != {len(names)}:
-            chunk = [_fitted(path, row, len(names)) for row in chunk]
+            chunk = [_fitted(row, len(names)) for row in chunk]
         for number, values in enumerate(zip(*chunk, strict=True)):
             stripped = map(str.strip, values)
             if len(memo := memos[number]) < _MEMO:
@@ -238,13 +247,8 @@ def _columns(path: Path, rows: Iterator[list[str]], header: Sequence[str] | None
     return dict(zip(names, columns, strict=True))
 
 
-def _fitted(path: Path, row: list[str], count: int) -> list[str]:
+def _fitted(row: list[str], count: int) -> list[str]:
     """A line with as many values as there are columns: empty ones at its end are added or removed."""
-    if len(row) > count and any(row[count:]):
-        raise ValueError(
-            f"{path}: a line has {len(row)} values and the header {count}: {str(row)[:_SHOWN]}; put quotes around "
-            "values that contain the delimiter"
-        )
     return [*row, *[""] * (count - len(row))][:count]
 
 
