@@ -195,6 +195,28 @@ def test_reading_downloads_each_shard_once(url: str, cache: Path, tmp_path: Path
         banks.open(url)
 
 
+def test_a_copy_is_read_by_another_process_without_a_download(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = extract(url).split("train").tokens([8])
+    downloaded: list[str] = []
+    monkeypatch.setattr(Mirror, "download", lambda _, sizes: downloaded.extend(sizes))
+    assert banks.open(url).split("train").tokens([8]).x.equal(expected.x)
+    assert downloaded == []
+
+
+def test_a_copy_that_another_process_has_deleted_does_not_end_an_extraction(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = Mirror.upload
+
+    def upload_and_delete(mirror: Mirror, name: str) -> None:
+        upload(mirror, name)
+        if "shard-" in name:
+            (mirror.path / name).unlink()
+
+    monkeypatch.setattr(Mirror, "upload", upload_and_delete)
+    assert len(extract(url).split("train")) == 48
+
+
 def test_an_interrupted_extraction_continues_where_no_copy_is_left(
     url: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,7 +64,7 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
         "_mirror": ("tests/test_remote.py", *_BANK),
         "_pipeline": ("tests/test_extraction.py", *_BANK),
         "_requirements": ("tests/test_bank_requirements.py",),
-        "_shard": ("tests/test_bank_damage.py", "tests/test_damaged_files.py", *_BANK),
+        "_shard": ("tests/test_bank_damage.py", "tests/test_damaged_files.py", "tests/test_remote.py", *_BANK),
         "_shuffle": ("tests/test_bank_order.py",),
         "_split_names": ("tests/test_bank_errors.py", "tests/test_names.py", *_BANK),
         "_store": ("tests/test_bank_errors.py", "tests/test_extraction.py", *_BANK),

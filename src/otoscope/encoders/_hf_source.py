@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -121,16 +121,15 @@ class Source:
         mapping = {rf"^(?:.*\.)?{prefix}\.": ""} if prefix else None
         try:
             with quiet(), self._files_of(prefix) as folder:
-                source = self if folder is None else replace(self, path=str(folder), revision=None)
                 body, loading = model.from_pretrained(
-                    source.path,
+                    self.path if folder is None else folder,
                     config=config,
                     key_mapping=mapping,
                     dtype=torch.float32,
                     weights_only=True,
                     use_safetensors=None if pickles else True,
                     output_loading_info=True,
-                    **source.arguments,
+                    **self.arguments,
                 )
         except SafetensorError as error:
             raise self.refused(f"the weights in {self.path} are damaged; get them again ({error})") from error
