@@ -217,27 +217,27 @@ def test_probes_and_fine_tuning_are_trained_on_the_same_clips_and_views(suite: S
 def test_each_clip_is_encoded_once_and_an_interrupted_extraction_is_continued(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode, encoded_ids = encoding.FrozenEncoder.encode, []
+    embed, encoded_ids = encoding.FrozenEncoder.embed, []
 
-    def recording_encode(encoder: Any, clips: Any, *rest: Any) -> Any:
+    def recording_embed(encoder: Any, clips: Any, *rest: Any) -> Any:
         encoded_ids.extend(clip.id for clip in clips)
-        return encode(encoder, clips, *rest)
+        return embed(encoder, clips, *rest)
 
-    monkeypatch.setattr(encoding.FrozenEncoder, "encode", recording_encode)
+    monkeypatch.setattr(encoding.FrozenEncoder, "embed", recording_embed)
     suite = dataclasses.replace(suite, probes=suite.probes[:2])
     whole = run_suite(suite, tmp_path / "whole", progress=False)
     others = [name for name in encoded_ids if not name.startswith("train")]
     assert len(others) == 24 + 24 + 2 * 2  # the plan and the announced size encode one clip of each split
     calls = 0
 
-    def interrupted_encode(*rest: Any) -> Any:
+    def interrupted_embed(*rest: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls % 17 == 0:
             raise KeyboardInterrupt
-        return encode(*rest)
+        return embed(*rest)
 
-    monkeypatch.setattr(encoding.FrozenEncoder, "encode", interrupted_encode)
+    monkeypatch.setattr(encoding.FrozenEncoder, "embed", interrupted_embed)
     kills = 0
     while kills < 40:
         try:
