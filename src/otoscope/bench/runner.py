@@ -93,8 +93,8 @@ def run_suite(
         else in a folder of this machine.
     storage : database of trials: a URL, "journal:FILE", or None for an SQLite file in `out`.
     workers : number of processes that train. Each one executes one study at a time.
-        self.store.pull()
-        self.pairs, self.unavailable = resolve(self.suite, self.out / "banks", bank, beside=beside, stored=stored)
+    bank : folder of the bank, for a suite with a single pair; None for one in `out`.
+    beside : whether a folder beside `bank` is used if `bank` has the bank of another encoder or data set.
     stored : whether tokens are stored in banks. False to encode clips on the fly (`otoscope.bank.encode_on_the_fly`):
         all probes of an encoder and a data set are then trained together, and share each pass over the audio.
     device : where to encode and train; None for the CPU.
