@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from otoscope.encoders._features import Features
+from otoscope.encoders._layered import LayeredEncoder
 from otoscope.encoders._lengths import Maps, by_length, select_layers, without_padding
 from otoscope.encoders._long_clips import Cut, in_windows
-from otoscope.encoders.base import Encoder
 from otoscope.registry import PLUGIN_PREFIX, load_plugin, unknown
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
@@ -93,7 +93,7 @@ def source_digest(module: ModuleType) -> str:
     return hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
 
 
-class WaveformEncoder(Encoder):
+class WaveformEncoder(LayeredEncoder):
     """The base class of encoders around a model that reads waveforms and does not know which samples are padding.
 
     Clips of equal length are computed together. Longer ones than a window are cut into windows. The frame rate is
@@ -175,19 +175,6 @@ class WaveformEncoder(Encoder):
         Features [B, samples, 1], zero after the end of a clip.
         """
         return Features(without_padding(batch)[..., None], batch.lengths)
-
-    def embed(self, features: Features) -> Tokens:
-        """Compute the tokens, each length by itself.
-
-        Parameters
-        ----------
-        features : the output of `front_end`.
-
-        Returns
-        -------
-        Tokens [B, L, T, F, D].
-        """
-        return self.embed_layers(features, range(self.shape.layers))
 
     def embed_layers(self, features: Features, layers: Sequence[int]) -> Tokens:
         """Compute the tokens of some layers, as `embed` does for all, window by window.

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from otoscope.encoders._features import Features
 from otoscope.encoders._hf_kinds import build, plain
 from otoscope.encoders._hf_source import Source, check_folder
+from otoscope.encoders._layered import LayeredEncoder
 from otoscope.encoders._lengths import Maps, by_length, joined, joined_steps, pooled, valid_part, window_starts
 from otoscope.encoders._long_clips import in_windows, window_text
 from otoscope.encoders._names import REMOTE_CODE
 from otoscope.encoders._random_weights import is_random
-from otoscope.encoders.base import Encoder, register
+from otoscope.encoders.base import register
 from otoscope.identity import digest_of
 from otoscope.types import AudioBatch, Tokens, TokenShape, Wave
 
@@ -31,7 +32,7 @@ _TOGETHER_SECONDS = 320
 
 
 @register("hf")
-class HuggingFace(Encoder):
+class HuggingFace(LayeredEncoder):
     """The audio part of a checkpoint that transformers can load; every block is a layer.
 
     The feature extractor of the checkpoint is the front end. Clips are cut into windows of the model, the last of which
@@ -189,19 +190,6 @@ class HuggingFace(Encoder):
 
     def _count_steps(self, frames: Tensor) -> Tensor:
         return self.reader.steps(self.body, frames)
-
-    def embed(self, features: Features) -> Tokens:
-        """Compute the hidden states as a token map.
-
-        Parameters
-        ----------
-        features : the output of `front_end`.
-
-        Returns
-        -------
-        Tokens with x [B, L, T, F, D].
-        """
-        return self.embed_layers(features, range(self.shape.layers))
 
     def embed_layers(self, features: Features, layers: Sequence[int]) -> Tokens:
         """Compute some hidden states, as `embed` does for all, for a limited duration at once.

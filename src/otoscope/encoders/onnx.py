@@ -157,19 +157,6 @@ class Onnx(WaveformEncoder):
         """
         return self.window * len(window_starts(samples, self.window, self._hop)) if self.window else samples
 
-    def embed(self, features: Features) -> Tokens:
-        """Run the graph.
-
-        Parameters
-        ----------
-        features : the output of `front_end`.
-
-        Returns
-        -------
-        Tokens [B, L, T, 1, D].
-        """
-        return self.embed_layers(features, range(self.shape.layers))
-
     def embed_layers(self, features: Features, layers: Sequence[int]) -> Tokens:
         """Run the graph, for a limited number of windows at once, and keep some of its outputs.
 

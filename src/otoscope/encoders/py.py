@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from otoscope.encoders._bridge import SECONDS, check_file, class_of, module_of
 from otoscope.encoders._features import Features
+from otoscope.encoders._layered import LayeredEncoder
 from otoscope.encoders._lengths import Maps, by_length
 from otoscope.encoders._long_clips import Cut, in_windows
 from otoscope.encoders.base import Encoder, register
@@ -18,7 +19,7 @@ from otoscope.types import AudioBatch, Tokens
 
 
 @register("py")
-class FromFile(Encoder):
+class FromFile(LayeredEncoder):
     """A subclass of `Encoder` that a Python file defines.
 
     The code of the file is executed, so give only files that you trust. The identity of the encoder in the file is part
@@ -106,19 +107,6 @@ class FromFile(Encoder):
         Features [B, frames, bins].
         """
         return self.inner.front_end(batch)
-
-    def embed(self, features: Features) -> Tokens:
-        """Compute the tokens of the encoder in the file.
-
-        Parameters
-        ----------
-        features : the output of `front_end`.
-
-        Returns
-        -------
-        Tokens [B, L, T, F, D].
-        """
-        return self.embed_layers(features, range(self.shape.layers))
 
     def embed_layers(self, features: Features, layers: Sequence[int]) -> Tokens:
         """Compute the tokens of some layers of the encoder in the file, window by window where `window` is set.

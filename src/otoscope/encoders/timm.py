@@ -13,17 +13,18 @@ from torch.nn import functional
 
 from otoscope.audio.fbank import fbank, frame_count
 from otoscope.encoders._features import Features
+from otoscope.encoders._layered import LayeredEncoder
 from otoscope.encoders._lengths import Maps, joined, window_starts
 from otoscope.encoders._random_weights import is_random, randomly_initialised
 from otoscope.encoders._transformer import groups_of_blocks
-from otoscope.encoders.base import Encoder, register
+from otoscope.encoders.base import register
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
 RATE, HOP, FRAME = 16000, 160, 400
 
 
 @register("timm")
-class Timm(Encoder):
+class Timm(LayeredEncoder):
     """A vision transformer of timm whose input is an image of one channel, [frames, bins]; every block is a layer.
 
     The front end is Kaldi's log-mel filter bank (25 ms, 10 ms, Hann window) at 16 kHz, as `(x - mean) / std`, padded
@@ -106,19 +107,6 @@ class Timm(Encoder):
         samples : length of a clip in samples.
         """
         return self._window * len(window_starts(samples, self._window, self._hop))
-
-    def embed(self, features: Features) -> Tokens:
-        """Compute the tokens of every block.
-
-        Parameters
-        ----------
-        features : the output of `front_end`.
-
-        Returns
-        -------
-        Tokens [B, L, T, F, D], with cls [B, L, D] where the model has one.
-        """
-        return self.embed_layers(features, range(self.shape.layers))
 
     def embed_layers(self, features: Features, layers: Sequence[int]) -> Tokens:
         """Compute the tokens of some blocks, as `embed` does for all, for a limited number of windows at once.

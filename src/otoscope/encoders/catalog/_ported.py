@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from otoscope.encoders._body import Body
 from otoscope.encoders._features import Features
+from otoscope.encoders._layered import LayeredEncoder
 from otoscope.encoders._lengths import TOGETHER, Maps, computed_in_parts, join_windows, select_layers, whole_windows
 from otoscope.encoders._random_weights import is_random, randomly_initialised
 from otoscope.encoders.base import Encoder
@@ -38,7 +39,7 @@ from otoscope.encoders.catalog._instructions import missing_weights
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
 
-class Ported(Encoder):
+class Ported(LayeredEncoder):
     """The base class of encoders with published weights.
 
     Audio is cut into windows of `window` seconds, one after another, the last one padded as the authors pad a short
@@ -175,20 +176,6 @@ class Ported(Encoder):
             last = (frames.view(B, windows) * present).gather(1, present.sum(1, keepdim=True) - 1)[:, 0]
             return Features(x.reshape(B, windows * x.shape[1], x.shape[2]), before + last)
 
-    def embed(self, features: Features) -> Tokens:
-        """Compute the tokens of every layer, window by window.
-
-        Parameters
-        ----------
-        features : the output of `front_end`.
-
-        Returns
-        -------
-        Tokens [B, L, T, F, D], with cls [B, L, D] where the model has one. A time step is valid if any of its frames
-        is.
-        """
-        return self.embed_layers(features, range(self.shape.layers))
-
     def embed_layers(self, features: Features, layers: Sequence[int]) -> Tokens:
         """Compute the tokens of some layers, as `embed` does for all, for a limited number of windows at once.
 
@@ -196,6 +183,11 @@ class Ported(Encoder):
         ----------
         features : the output of `front_end`.
         layers : indices of layers, in the order of the result.
+
+        Returns
+        -------
+        Tokens [B, L, T, F, D], with cls [B, L, D] where the model has one. A time step is valid if any of its frames
+        is.
         """
 
         def selected(windows: Tensor, frames: Tensor) -> Maps:
