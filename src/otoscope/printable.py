@@ -1,8 +1,12 @@
-"""Text from elsewhere, such as labels and file names, without characters that a terminal obeys."""
+"""Texts of messages: the first of many names, and text from elsewhere without characters that a terminal obeys."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+Named = TypeVar("Named")
 
 _DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
 """Characters that change the direction of the text around them, so that it reads differently."""
@@ -44,6 +48,24 @@ def printable_lines(text: object) -> str:
     """
     first, *others = (printable(line) for line in str(text).split("\n"))
     return "\n".join([first, *(line if line.startswith("  ") or not line else f"  {line}" for line in others)])
+
+
+def name_some(names: Sequence[Named], *, most: int = 3, write: Callable[[Named], str] = repr) -> str:
+    """Name the first of some things, and say how many more there are.
+
+    Parameters
+    ----------
+    names : the names, or the things that are named.
+    most : largest number of things that are named.
+    write : returns the text of one of them; by default its name in quotation marks.
+
+    Examples
+    --------
+    >>> name_some(list("abcde")), name_some(["a"]), name_some([1, 2, 3], most=2, write=str)
+    ("'a', 'b', 'c' and 2 more", "'a'", '1, 2 and 1 more')
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(write, names[:most])) + more
 
 
 def _is_control(sign: str) -> bool:

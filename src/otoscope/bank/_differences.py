@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from otoscope.datasets import Dataset
-from otoscope.datasets.checks import name_some
 from otoscope.files import read_json
+from otoscope.printable import name_some
 
 CLIPS_BYTES = 1 << 30
 """Largest size of `clips.json`."""

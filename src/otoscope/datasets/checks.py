@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from otoscope import metrics
 from otoscope.datasets.base import Dataset
 from otoscope.datasets.column import events_of, ids_of, labels_of
 from otoscope.datasets.shared import equal_audio
+from otoscope.printable import name_some
 from otoscope.registry import closest
 from otoscope.types import HELD_OUT, Clip, Task
 
@@ -21,8 +21,6 @@ _NAMED = 3
 
 _MEASURED = ("validation", HELD_OUT)
 """Splits on which the main score is computed."""
-
-Named = TypeVar("Named")
 
 
 class DataError(ValueError):
@@ -81,25 +79,9 @@ def name_clips(clips: Sequence[Clip]) -> str:
     >>> name_clips([Clip(name, lambda: None, 1, (), (), "train") for name in "abcde"])
     "5 clips ('a', 'b', 'c' and 2 more)"
     """
-    return f"{len(clips)} clip{'s' * (len(clips) > 1)} ({name_some(clips, write=lambda clip: repr(clip.id))})"
-
-
-def name_some(names: Sequence[Named], *, most: int = _NAMED, write: Callable[[Named], str] = repr) -> str:
-    """Name the first of some things, and say how many more there are.
-
-    Parameters
-    ----------
-    names : the names, or the things that are named.
-    most : largest number of things that are named.
-    write : returns the text of one of them; by default its name in quotation marks.
-
-    Examples
-    --------
-    >>> name_some(list("abcde")), name_some(["a"]), name_some([1, 2, 3], most=2, write=str)
-    ("'a', 'b', 'c' and 2 more", "'a'", '1, 2 and 1 more')
-    """
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(map(write, names[:most])) + more
+    return (
+        f"{len(clips)} clip{'s' * (len(clips) > 1)} ({name_some(clips, most=_NAMED, write=lambda clip: repr(clip.id))})"
+    )
 
 
 def shared_ids(clips: Mapping[str, Sequence[Clip]]) -> list[str]:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
 from otoscope.datasets.base import Dataset
-from otoscope.datasets.checks import name_some
 from otoscope.datasets.column import labels_of
 from otoscope.datasets.shared import same_audio
+from otoscope.printable import name_some
 from otoscope.types import HELD_OUT, Clip, Task
 from otoscope.warning import warn
 

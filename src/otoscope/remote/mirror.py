@@ -77,11 +77,11 @@ class Mirror:
         with _reporting(self.url, "listed"):
             system.invalidate_cache()
             try:
-                found: Mapping[str, Mapping[str, Any]] = system.find(root, detail=True)
+                listing: Mapping[str, Mapping[str, Any]] = system.find(root, detail=True)
             except FileNotFoundError:
                 return {}
             start = f"{root.rstrip('/')}/"
-            inside = {k: v for k, v in found.items() if k.startswith(start) and _is_plain(k.removeprefix(start))}
+            inside = {k: v for k, v in listing.items() if k.startswith(start) and _is_plain(k.removeprefix(start))}
             inside |= _informed(system, [name for name, info in inside.items() if info.get("size") is None])
         return {name.removeprefix(start): self._file(name, info) for name, info in inside.items()}
 

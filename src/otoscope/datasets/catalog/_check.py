@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 
 from otoscope.datasets.catalog._declaration import Declaration
 from otoscope.datasets.catalog._named import NamedDataset
-from otoscope.datasets.checks import checked_clips, name_some
+from otoscope.datasets.checks import checked_clips
 from otoscope.datasets.doubts import doubts
 from otoscope.datasets.sources.check import duplicates, shared_audio
 from otoscope.datasets.sources.description import Description, audio_text
 from otoscope.datasets.sources.manifests import count_clips, manifests
 from otoscope.datasets.sources.remarks import shared_groups
 from otoscope.datasets.sources.scan import AudioScan, scan_audio
+from otoscope.printable import name_some
 
 
 def check_copy(dataset: NamedDataset, *, audio: bool = True) -> Description:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 
-from otoscope.datasets.checks import name_some
 from otoscope.datasets.sources.audio import places
 from otoscope.datasets.sources.description import Description, describe
 from otoscope.datasets.sources.files import FileDataset
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.scan import AudioScan
+from otoscope.printable import name_some
 
 
 def check_files(dataset: FileDataset, *, audio: bool = True) -> Description:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from otoscope.datasets.checks import name_some
 from otoscope.datasets.sources.audio import AudioFiles
 from otoscope.datasets.sources.folder import list_audio
 from otoscope.datasets.sources.labels import one_each
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.settings import Listing, Settings
 from otoscope.datasets.sources.splits import is_split_name, plain_fold
+from otoscope.printable import name_some
 
 
 def read_class_folders(folder: Path, settings: Settings) -> Listing | None:

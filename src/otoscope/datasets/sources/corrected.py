@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from otoscope.datasets.checks import name_some
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.settings import Listing, Settings
 from otoscope.datasets.sources.spellings import case_key, missing_texts, spelling_key
+from otoscope.printable import name_some
 
 _FEW = 0.05
 """Largest share of clips with several labels that is probably a mistake."""

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from otoscope.datasets.checks import checked_clips, name_some
+from otoscope.datasets.checks import checked_clips
 from otoscope.datasets.doubts import doubts
 from otoscope.datasets.sources.files import FileDataset
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.scan import AudioScan, scan_audio
 from otoscope.datasets.sources.settings import UnusableAudioError
+from otoscope.printable import name_some
 from otoscope.types import Task
 
 _SHOWN = 12

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from otoscope.datasets.base import Dataset
-from otoscope.datasets.checks import name_some
 from otoscope.datasets.sources.cards import declared_name, read_card
 from otoscope.datasets.sources.corrected import corrected_labels, few_with_several
 from otoscope.datasets.sources.dataset import RowDataset
@@ -26,6 +25,7 @@ from otoscope.datasets.sources.scan import AudioScan, contents_of_rows, scan_aud
 from otoscope.datasets.sources.settings import Listing, Settings, UnusableAudioError, unknown_option
 from otoscope.datasets.sources.splits import fold_names, plain_fold
 from otoscope.datasets.sources.tables import read_table
+from otoscope.printable import name_some
 from otoscope.results import Coverage
 
 _MOST_SECONDS = 300.0

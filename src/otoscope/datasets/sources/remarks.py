@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from otoscope.datasets.checks import name_some
 from otoscope.datasets.sources.length import events_between
 from otoscope.datasets.sources.rows import Rows
+from otoscope.printable import name_some
 
 _TOLERANCE = 0.1
 """Events that end this many seconds after their audio are cut without a remark: annotations round times."""

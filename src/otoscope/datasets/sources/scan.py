@@ -13,11 +13,11 @@ import numpy as np
 
 from otoscope.audio.faults import FAULTS
 from otoscope.audio.part import SoundInfo
-from otoscope.datasets.checks import name_some
 from otoscope.datasets.sources.audio import places
 from otoscope.datasets.sources.checking import check_all
 from otoscope.datasets.sources.file_check import FileCheck
 from otoscope.datasets.sources.rows import Rows
+from otoscope.printable import name_some
 
 _NAMED = 3
 _WAIT = 5.0
@@ -80,16 +80,16 @@ def scan_audio(rows: Rows, *, decoded: bool = True) -> AudioScan:
     """
     from tqdm import tqdm
 
-    found, name = _Found(rows), "decoding audio" if decoded else "reading headers"
+    checks, name = _Checks(rows), "decoding audio" if decoded else "reading headers"
     with tqdm(total=len(rows), desc=name, unit="clip", disable=None, leave=False, delay=_WAIT) as bar:
         for numbers, check in check_all(rows.audio, decoded=decoded):
-            found.add(numbers, check)
+            checks.add(numbers, check)
             bar.update(len(numbers))
-    return found.report(decoded=decoded)
+    return checks.report(decoded=decoded)
 
 
-class _Found:
-    """What the checks found out, by the numbers of rows: few bytes for each file without a fault."""
+class _Checks:
+    """The results of all checks, by the numbers of rows: few bytes for each file without a fault."""
 
     def __init__(self, rows: Rows) -> None:
         self.rows, self.longest = rows, 0.0
@@ -128,7 +128,7 @@ class _Found:
                 self.longest = max(self.longest, end - start)
 
     def report(self, *, decoded: bool) -> AudioScan:
-        """What was found out, in the order of the rows."""
+        """The results, in the order of the rows."""
         ids, read = self.rows.ids, np.flatnonzero(self.samples >= 0)
         rates = self.rates[read]
         return AudioScan(

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
-from otoscope.datasets.checks import name_some
 from otoscope.datasets.sources.columns import Columns
 from otoscope.datasets.sources.settings import Settings
 from otoscope.datasets.sources.splits import is_split_name
 from otoscope.datasets.sources.tables import Table
 from otoscope.datasets.sources.times import plain_name, time_role
+from otoscope.printable import name_some
 
 _NAMED = 12
 """Number of columns that a sentence names."""

@@ -8,6 +8,7 @@ import os
 import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from otoscope.files import cache_folder, replacing
+from otoscope.printable import name_some
 
 VARIABLE = "OTOSCOPE_MODELS"
 """The environment variable that names the folder of converted weights."""
@@ -24,6 +26,9 @@ HEAD = "head."
 """Prefix of the tensors of a classifier in a converted file."""
 _NESTED = ("state_dict", "model_state_dict", "model", "module", "ema", "params")
 _FORMAT = "otoscope-encoder"
+
+_some = partial(name_some, most=5, write=str)
+"""Names the first of some tensors."""
 
 
 class CheckpointError(ValueError):
@@ -241,8 +246,3 @@ def check_tensors(body: nn.Module, tensors: Mapping[str, Tensor], *, name: str, 
     bad = [key for key, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
     if bad:
         raise CheckpointError(f"{file}: weights are not finite: {_some(bad)}; the file is damaged, get it again")
-
-
-def _some(names: list[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

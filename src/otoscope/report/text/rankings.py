@@ -7,8 +7,8 @@ from collections.abc import Container, Sequence
 from itertools import combinations, pairwise
 
 from otoscope import metrics
-from otoscope.datasets.checks import name_some
 from otoscope.metrics.stats import Interval
+from otoscope.printable import name_some
 from otoscope.report.compare import ALPHA
 from otoscope.report.convergence import caveat, notes
 from otoscope.report.coverage import published_clips
