@@ -11,7 +11,7 @@ import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,40 @@ def replacing(target: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def create_once(target: Path, write: Callable[[Path], object]) -> bool:
+    """Create a file with its whole content, unless it exists. Of several processes, one creates it.
+
+    Parameters
+    ----------
+    target : Path. The file; its folder is created if needed.
+    write : callable. Writes the content into the file at the path that it receives.
+
+    Returns
+    -------
+    bool. Whether this call has created the file.
+
+    Notes
+    -----
+    Where the file system has no hard links, the file is incomplete for a moment.
+    """
+    complete = target.with_name(f".{target.name[:_NAME_LENGTH]}-{secrets.token_hex(4)}")
+    try:
+        with replacing(complete) as temporary:
+            write(temporary)
+        try:
+            os.link(complete, target)
+        except FileExistsError:
+            return False
+        except OSError:
+            with suppress(FileExistsError), target.open("xb") as stream:
+                stream.write(complete.read_bytes())
+                return True
+            return False
+    finally:
+        complete.unlink(missing_ok=True)
+    return True
 
 
 @contextmanager

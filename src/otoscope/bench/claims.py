@@ -23,9 +23,11 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from otoscope.files import create_once
 
 HEARTBEAT = 10.0
 """Seconds between two changes of the file of a claim."""
@@ -135,33 +137,13 @@ def _acquire(folder: Path, name: str) -> Path | None:
         return None
     file = _with_number(folder, name, 0 if latest is None else _number(latest) + 1)
     since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    if not _create(file, json.dumps({"machine": _machine(), "pid": os.getpid(), "since": since})):
+    text = json.dumps({"machine": _machine(), "pid": os.getpid(), "since": since})
+    if not create_once(file, lambda path: path.write_text(text, encoding="utf-8")):
         return None
     if _latest(folder, name) != file:  # created while another process deleted its files
         file.unlink(missing_ok=True)
         return None
     return file
-
-
-def _create(file: Path, text: str) -> bool:
-    """Create a file with its whole text, unless it exists; return whether it was created.
-
-    Where the file system has no hard links, the file is empty for a moment.
-    """
-    written = file.with_name(f".{uuid.uuid4().hex}")
-    try:
-        written.write_text(text, encoding="utf-8")
-        os.link(written, file)
-    except FileExistsError:
-        return False
-    except OSError:
-        with suppress(FileExistsError), file.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-            return True
-        return False
-    finally:
-        written.unlink(missing_ok=True)
-    return True
 
 
 def _has_expired(file: Path) -> bool:
@@ -200,7 +182,7 @@ def _owner_has_ended(text: str) -> bool:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Whether a process has ended, although the one that started it has not taken notice; False where /proc is not."""
+    """Whether a process has ended that its parent has not waited for; False on systems without /proc."""
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
     except (OSError, IndexError):

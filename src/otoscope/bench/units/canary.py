@@ -8,7 +8,6 @@ change tokens by far more than rounding.
 from __future__ import annotations
 
 import math
-import os
 import platform
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from otoscope.bank.parts import BankParts
 from otoscope.bench.units.folder import PlanError
-from otoscope.files import replacing
+from otoscope.files import create_once
 from otoscope.types import Clip
 
 CANARIES = 3
@@ -49,7 +48,10 @@ def check_canaries(parts: BankParts, file: Path) -> float:
     PlanError : when tokens differ by more than `TOLERANCE`. The message names encoder, machine, clip and difference.
     """
     encoded, seconds = _encode(parts)
-    if not file.exists() and _store(encoded, file):
+    stored_here = not file.exists() and create_once(
+        file, lambda path: save_file(encoded, path, {"machine": platform.node()})
+    )
+    if stored_here:
         return seconds
     with safe_open(file, "pt") as stored:
         machine = (stored.metadata() or {}).get("machine", "another machine")
@@ -85,20 +87,6 @@ def _canaries(parts: BankParts) -> list[Clip]:
     clips = parts.clips[parts.identity.splits[0]]
     rows = dict.fromkeys(round(i * (len(clips) - 1) / (CANARIES - 1)) for i in range(CANARIES))
     return [clips[row] for row in rows]
-
-
-def _store(encoded: dict[str, Tensor], file: Path) -> bool:
-    """Store tokens unless another worker has just done so; return whether they were stored."""
-    complete = file.with_name(f"{file.name}.{os.getpid()}.{platform.node()}")
-    with replacing(complete) as temporary:
-        save_file(encoded, temporary, {"machine": platform.node()})
-    try:
-        os.link(complete, file)  # fails if the file exists
-    except FileExistsError:
-        return False
-    finally:
-        complete.unlink()
-    return True
 
 
 def _difference(tokens: Tensor, expected: Tensor | None) -> float:
