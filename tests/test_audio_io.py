@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from otoscope.audio.decode import AudioError, all_finite, average_channels, decode
+from otoscope.audio.decode import AudioError, decode
 from otoscope.audio.resample import resample
+from otoscope.audio.samples import all_finite, average_channels
 
 
 def sine(hertz, rate, seconds=1.0):

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from otoscope.audio import Wave
 from otoscope.audio.containers import Contents, contents
+from otoscope.audio.samples import all_finite, average_channels
 from otoscope.audio.unreadable import describe
 
 MAX_SAMPLES = 2**29
@@ -218,47 +219,6 @@ class _Reader:
         if not samples:
             raise AudioError(f"{self.name} contains no samples; repair or remove the file")
         return self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
-
-
-def all_finite(values: npt.NDArray[np.float32]) -> bool:
-    """Whether no value is NaN or infinite.
-
-    Parameters
-    ----------
-    values : float32. Samples. Their sum, which is fast, is finite in nearly all files.
-
-    Examples
-    --------
-    >>> all_finite(np.float32([3e38, 3e38])), all_finite(np.float32([0, np.inf]))
-    (True, False)
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
-
-
-def average_channels(frames: npt.NDArray[np.float32]) -> Wave:
-    """Average the channels.
-
-    Parameters
-    ----------
-    frames : float32 [S, channels].
-
-    Returns
-    -------
-    float32 [S]. For two channels, the same as `frames.mean(1)`, which is slow for a short axis.
-
-    Examples
-    --------
-    >>> average_channels(np.float32([[1, 0], [0.5, 0.25]]))
-    array([0.5  , 0.375], dtype=float32)
-    """
-    if frames.shape[1] == 1:
-        return frames[:, 0]
-    if frames.shape[1] == 2:
-        average: Wave = frames[:, 0] + frames[:, 1]
-        average *= np.float32(0.5)
-        return average
-    return np.asarray(frames.mean(1, dtype=np.float32))
 
 
 def _name(source: Source) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from otoscope.audio import Wave
-from otoscope.audio.decode import MAX_SAMPLES, AudioError, Source, all_finite, average_channels, open_sound
+from otoscope.audio.decode import MAX_SAMPLES, AudioError, Source, open_sound
+from otoscope.audio.samples import all_finite, average_channels
 
 _TOLERANCE = 0.1
 """A part may end this many seconds after the file: annotations round times, and headers of MP3 files are inexact."""

@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from otoscope.audio.decode import AudioError, Source, decode, decoded_files, open_sound
 from otoscope.audio.faults import FAULTS, find_faults
 from otoscope.audio.part import SoundInfo, sound_info
 from otoscope.audio.sample_digest import SampleDigest
+from otoscope.audio.samples import all_finite, average_channels
 from otoscope.datasets.sources.audio import Audio, open_audio
 from otoscope.types import Wave
 
@@ -76,7 +75,7 @@ def _read_blocks(source: Source, info: SoundInfo) -> tuple[list[str], str]:
         while len(block := file.read(1 << 20, dtype="float32", always_2d=True)):
             samples += len(block)
             _expect_finite(source, block)
-            blocks.append(find_faults(mono := block.mean(1)))
+            blocks.append(find_faults(mono := average_channels(block)))
             digest.add(mono)
     if samples < info.samples - 0.1 * info.rate:
         raise AudioError(f"{source} is truncated: {info.samples:,} samples are declared and {samples:,} were decoded")
@@ -85,5 +84,5 @@ def _read_blocks(source: Source, info: SoundInfo) -> tuple[list[str], str]:
 
 
 def _expect_finite(source: Source, samples: Wave) -> None:
-    if not np.isfinite(samples).all():
+    if not all_finite(samples):
         raise AudioError(f"{source} contains NaN or infinite samples; repair or remove the file")
