@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import threading
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+from helpers_server import running
 
 
 @dataclass
@@ -61,13 +66,19 @@ def serve_hub(hub: Hub) -> Iterator[Hub]:
         def log_message(self, format: str, *arguments: object) -> None:
             """Print nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    hub.address = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with running(Handler) as hub.address:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+
+
+def run_with(hub: Hub, home: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Execute Python code in a process of its own, in which the client of the hub uses this hub.
+
+    Parameters
+    ----------
+    hub : the hub, which is running.
+    home : folder in which the client stores what it downloads.
+    code, arguments : the code, and its command-line arguments.
+    """
+    environment = os.environ | {"HF_ENDPOINT": hub.address, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -17,6 +17,20 @@ from otoscope.bench.units import PlanFolder, Summary, Worker, plan_extraction
 EAR: dict[str, Any] = {"encoder": "ear", "encoder_options": {}, "dataset": "tones", "dataset_options": {}}
 SHARD = 8
 
+SLOW_TOY = """
+import time
+from toys import Ear, Tones
+from otoscope import datasets, encoders
+front_end = Ear.front_end
+def slow(self, batch):
+    time.sleep(0.1 * len(batch.waves))
+    return front_end(self, batch)
+Ear.front_end = slow
+encoders.register("ear")(Ear)
+datasets.register("tones")(Tones)
+"""
+"""The plug-in file of the toys, with an encoder that takes 0.1 s for each clip."""
+
 
 def plan_toy(folder: Path, **changes: Any) -> PlanFolder:
     """The plan of an extraction of `tones` by `ear` in twelve shards and seven units."""

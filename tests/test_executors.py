@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from helpers_units import plan_toy, serial_bank, start, visible_files, work
+from helpers_units import SLOW_TOY, plan_toy, serial_bank, start, visible_files, work
 from otoscope.bench import executors
 from otoscope.bench.executors import WorkerOptions
 from otoscope.bench.executors.base import variables_of_workers
@@ -106,20 +106,6 @@ def test_cards_are_used_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _devices("cuda", 3) == ["cuda:0", "cuda:1", "cuda:0"]
     assert _devices("cuda:1", 2) == ["cuda:1", "cuda:1"]
     assert _devices(None, 1) == [None]
-
-
-SLOW_TOY = """
-import time
-from toys import Ear, Tones
-from otoscope import datasets, encoders
-front_end = Ear.front_end
-def slow(self, batch):
-    time.sleep(0.1 * len(batch.waves))
-    return front_end(self, batch)
-Ear.front_end = slow
-encoders.register("ear")(Ear)
-datasets.register("tones")(Tones)
-"""
 
 
 def wait_for_workers(plan: Path, count: int) -> list[int]:

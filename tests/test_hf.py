@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from textwrap import dedent
@@ -21,7 +18,7 @@ transformers = pytest.importorskip("transformers", minversion="5", reason="hf co
 
 from helpers_docs import python_block  # noqa: E402
 from helpers_hf import MODELS, save  # noqa: E402
-from helpers_hub import Hub, serve_hub  # noqa: E402
+from helpers_hub import Hub, run_with, serve_hub  # noqa: E402
 from otoscope import encoders  # noqa: E402
 from otoscope.encoders._hf_kinds import KINDS  # noqa: E402
 from otoscope.encoders._hf_reader import Reader  # noqa: E402
@@ -180,14 +177,7 @@ def test_only_the_files_that_contain_the_tower_are_downloaded(checkpoints: dict[
         f"from otoscope import encoders\nprint(encoders.create('hf', path='org/model', revision='{'0' * 40}').digest)"
     )
     with serve_hub(hub):
-        environment = os.environ | {
-            "HF_ENDPOINT": hub.address,
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_HUB_OFFLINE": "0",
-        }
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-        )
+        done = run_with(hub, tmp_path / "home", code)
     assert done.returncode == 0, done.stderr
     fetched = {path.rpartition("/")[2] for path in hub.fetched}
     assert {name for name in fetched if name.endswith(".safetensors")} == needed
@@ -616,15 +606,7 @@ def test_code_of_a_pinned_repository_is_executed_only_with_consent(remote: str, 
         f"print(encoders.create('hf:org/steps@{commit}', trust_remote_code=sys.argv[1] == 'yes').digest)"
     )
     with serve_hub(hub):
-        environment = os.environ | {
-            "HF_ENDPOINT": hub.address,
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_HUB_OFFLINE": "0",
-        }
-        no, yes = (
-            subprocess.run([sys.executable, "-c", code, consent], env=environment, capture_output=True, text=True)
-            for consent in ("no", "yes")
-        )
+        no, yes = (run_with(hub, tmp_path / "home", code, consent) for consent in ("no", "yes"))
     assert "brings its own code, which otoscope does not execute by itself" in no.stderr
     assert yes.returncode == 0, yes.stderr
     assert yes.stdout.strip() == HuggingFace(path=remote, trust_remote_code=True).digest

@@ -10,23 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from helpers_units import plan_toy, serial_bank, start, visible_files
+from helpers_units import SLOW_TOY, plan_toy, serial_bank, start, visible_files
 from otoscope.bench.claims import Owner
 from otoscope.bench.units import PlanFolder, Status
 
-PLUGIN = """
-import time
-from toys import Ear, Tones
-from otoscope import datasets, encoders
+PLUGIN = f"""
 from otoscope.bench import claims
 claims.HEARTBEAT, claims.EXPIRY = 0.5, 5.0
-front_end = Ear.front_end
-def slow(self, batch):
-    time.sleep(0.05 * len(batch.waves))
-    return front_end(self, batch)
-Ear.front_end = slow
-encoders.register("ear")(Ear)
-datasets.register("tones")(Tones)
+{SLOW_TOY.replace("0.1", "0.05")}
 """
 """A slow encoder, and claims that expire after five seconds instead of two minutes."""
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ import pytest
 from helpers_banks import file_contents
 from helpers_records import make_protocol
 from helpers_remote import REASON, S3, Server, contents, delete, s3_server, shards_in, write
-from helpers_units import SHARD, plan_toy, serial_bank, start, work
+from helpers_server import running
+from helpers_units import SHARD, SLOW_TOY, plan_toy, serial_bank, start, work
 from otoscope import bank as banks
 from otoscope import cli, datasets, encoders
 from otoscope.bench.units import PlanFolder, Status
@@ -132,14 +132,9 @@ def web(tmp_path: Path) -> Iterator[Web]:
         def log_message(self, format: str, *arguments: object) -> None:
             """Print nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path / "served")))
-    web = Web(f"http://127.0.0.1:{server.server_port}", tmp_path / "served")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield web
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with running(partial(Handler, directory=str(tmp_path / "served"))) as address:
+        web = Web(address, tmp_path / "served")
+        yield web
 
 
 @dataclass
@@ -485,20 +480,6 @@ def test_a_server_that_is_gone_ends_an_extraction_which_then_continues(tmp_path:
         resumed = extract("s3://bucket/bank")
         assert sum(each.clips for each in resumed.extractions) < CLIPS
         assert contents("s3://bucket/bank") == file_contents(serial_bank(tmp_path / "serial"))
-
-
-SLOW_TOY = """
-import time
-from toys import Ear, Tones
-from otoscope import datasets, encoders
-front_end = Ear.front_end
-def slow(self, batch):
-    time.sleep(0.1 * len(batch.waves))
-    return front_end(self, batch)
-Ear.front_end = slow
-encoders.register("ear")(Ear)
-datasets.register("tones")(Tones)
-"""
 
 
 @pytest.mark.usefixtures("server", "cache")
