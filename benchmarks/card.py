@@ -278,8 +278,8 @@ def extraction(device: str, small: bool) -> Section:
         for name, precision, layers in (("tiny", None, "last"), *(() if small else EXTRACTIONS)):
             encoder = encoders.create(name, weights="random", autocast=precision).to(device)
             note = f"{precision or 'float32'}, {'all layers' if layers == 'all' else 'last layer'}"
-            bank = extract(encoder, dataset, Path(folder) / f"{name} {note}", layers=layers, batch_size=64,
-                           batch_seconds=640, progress=False)  # fmt: skip
+            path = Path(folder) / f"{name} {note}"
+            bank = extract(encoder, dataset, path, layers=layers, batch_size=64, batch_seconds=640.0, progress=False)
             measured = bank.extractions[0]
             shares = [Percent(measured.seconds[part] / measured.seconds["total"]) for part in PARTS]
             clips = measured.clips / measured.seconds["total"]

@@ -1,4 +1,4 @@
-"""The work of an extraction: clips from the loader, batches through the encoder, tokens to the thread that writes.
+"""The work of an extraction: clips from the loader, batches through the encoder, tokens to the threads that store.
 
 Batches are formed within a shard, and depend only on the lengths of its clips. A shard therefore has the same bytes
 whether the extraction was interrupted or not, and whoever decodes the audio.

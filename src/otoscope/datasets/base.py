@@ -220,12 +220,11 @@ register = registry.register
 
 
 def provenance_of(name: str) -> tuple[str, ...]:
-    """Return the options of a data set that only say where its files are; those of files for a name that is not
-    registered.
+    """Return `Dataset.provenance` of a data set: the options that only say where its files are.
 
     Parameters
     ----------
-    name : name of the data set, as `locate` returns it.
+    name : name of the data set, as `locate` returns it. One that is not registered is that of a data set in files.
     """
     if name in registry.names():
         return registry.get(name).provenance

@@ -165,8 +165,9 @@ class Encoder(Identified, nn.Module, ABC):
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
-        """Return a context manager in which the encoder is in evaluation mode, and in which convolutions of float32 on
-        a GPU are not computed in TF32, as is the default of PyTorch.
+        """Return a context manager in which the encoder is in evaluation mode and computes convolutions in float32.
+
+        By default, PyTorch computes convolutions of float32 tensors in TF32 on a GPU.
         """
         training, tf32 = self.training, torch.backends.cudnn.allow_tf32
         self.eval()

@@ -57,19 +57,19 @@ def unit_of_environment(environment: Mapping[str, str] | None = None) -> int:
     """
     variables = os.environ if environment is None else environment
     if "OTOSCOPE_UNIT" in variables:
-        return _number(variables, "OTOSCOPE_UNIT")
+        return _number("OTOSCOPE_UNIT", variables["OTOSCOPE_UNIT"])
     for name in ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"):
         if name in variables:
-            return _number(variables, name) + _number(
-                {"OTOSCOPE_UNIT_OFFSET": "0", **variables}, "OTOSCOPE_UNIT_OFFSET"
-            )
+            offset = "OTOSCOPE_UNIT_OFFSET"
+            return _number(name, variables[name]) + _number(offset, variables.get(offset, "0"))
     raise PlanError(
         "--index-env needs SLURM_ARRAY_TASK_ID (a SLURM array), JOB_COMPLETION_INDEX (an indexed job of Kubernetes) or "
         "OTOSCOPE_UNIT, and none of them is set; give --unit N or --any"
     )
 
 
-def _number(variables: Mapping[str, str], name: str) -> int:
-    if not variables[name].isdecimal():
-        raise PlanError(f"{name} is {variables[name]!r}, and a unit has a number from 0; set it again")
-    return int(variables[name])
+def _number(variable: str, text: str) -> int:
+    """The value of a variable; raises `PlanError` unless it is a whole number."""
+    if not text.isdecimal():
+        raise PlanError(f"{variable} is {text!r}, and a unit has a number from 0; set it again")
+    return int(text)

@@ -25,7 +25,7 @@ from otoscope.bench.units.studies import Studying
 from otoscope.bench.units.task import Summary
 from otoscope.bench.units.unit import ExtractUnit, StudyUnit, Unit
 from otoscope.files import json_text, replacing
-from otoscope.printable import printable
+from otoscope.printable import printable_lines
 
 Outcome = Literal["done", "failed", "claimed", "skipped", "stopped"]
 """What became of a unit: another worker has claimed it ("claimed"), or has done it or failed ("skipped")."""
@@ -232,15 +232,14 @@ class Worker:
         self._print(f"unit {unit.id} ({unit.name}) failed: {summary}")
 
     def _say_that_it_waits(self, units: int) -> None:
-        """Say once for how many units of others this worker waits."""
+        """Print for how many units this worker waits, which others have claimed, when this number changes."""
         if units != self._waits_for:
             self._waits_for = units
             self._print(f"waiting for {units:,} units that other workers have claimed (`otoscope status` shows them)")
 
     def _print(self, text: str) -> None:
         if self.progress:
-            lines = printable(f"{platform.node()}: {text}", keep="\n").replace("\n", "\n  ")
-            print(lines, file=sys.stderr, flush=True)
+            print(printable_lines(f"{platform.node()}: {text}"), file=sys.stderr, flush=True)
 
     @contextmanager
     def _ending_on_sigterm(self) -> Iterator[None]:
