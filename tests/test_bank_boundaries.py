@@ -47,7 +47,7 @@ def test_all_ways_to_encode_have_the_same_defaults() -> None:
     more = {"loader_workers": None, "compile": False, "progress": True, "allow_shared": False}
     assert defaults(banks.extract) == defaults(banks.encode_on_the_fly) == stored | loading | more
     assert defaults(BankIdentity.of) == stored
-    assert defaults(Loading) == loading | {"workers": None, "compiled": False}
+    assert defaults(Loading) == loading | {"workers": None, "compiled": False, "sharing": 1}
     assert defaults(BankParts.of) == {"allow_shared": False}
 
 
@@ -145,6 +145,7 @@ def test_the_number_of_workers(cores: int, cpu: int, cuda: int, monkeypatch: pyt
     assert _loader.default_workers(256, torch.device("cuda")) == cuda
     assert Loading().worker_count(256, torch.device("cpu")) == cpu
     assert Loading(workers=0).worker_count(256, torch.device("cpu")) == 0
+    assert Loading(sharing=100).worker_count(256, torch.device("cuda")) == 1
 
 
 # Casts

@@ -250,7 +250,7 @@ def test_workers_are_not_started_for_few_clips_or_in_daemons(monkeypatch):
     monkeypatch.setattr(_loader, "available_cores", lambda: 12)
     monkeypatch.setattr(_loader, "can_fork", lambda: True)
     assert [_loader.default_workers(n, cpu) for n in (255, 256)] == [0, 3]
-    assert [_loader.default_workers(n, cuda) for n in (255, 256)] == [0, 11]
+    assert [_loader.default_workers(n, cuda) for n in (31, 32)] == [0, 11]
     monkeypatch.setattr(_loader, "can_fork", lambda: False)
     assert _loader.default_workers(1000, cuda) == 0
     message = "2 loader workers were requested; they are available on Linux"

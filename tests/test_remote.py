@@ -281,6 +281,21 @@ def test_a_place_with_other_files_is_no_bank(url: str) -> None:
         extract(url)
 
 
+def test_a_bank_that_another_process_begins_while_its_files_are_listed_is_one(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(url)
+    shutil.rmtree(local_folder(url))
+    listings, files = [], Mirror.files
+
+    def without_manifest_at_first(mirror: Mirror) -> dict[str, Any]:
+        listings.append(files(mirror))
+        return {n: f for n, f in listings[-1].items() if len(listings) > 1 or n != "manifest.json"}
+
+    monkeypatch.setattr(Mirror, "files", without_manifest_at_first)
+    assert set(banks.open(url).splits) == {"train", "validation", "test"}
+
+
 def test_a_damaged_shard_is_found_and_written_again(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ import pytest
 import torch
 
 from helpers_suites import FINETUNED, PLAIN, SOBOL, reproducible, run_quietly
-from helpers_units import EAR, plan_toy, serial_bank, visible_files, work
+from helpers_units import EAR, SHARD, plan_toy, serial_bank, visible_files, work
 from otoscope import bank as banks
+from otoscope.bank import _loader, _pipeline
+from otoscope.bank.parts import BankParts
 from otoscope.bench import claims, suites
 from otoscope.bench.specs import DatasetSpec, EncoderSpec
 from otoscope.bench.units import (
@@ -59,6 +61,14 @@ def test_units_cover_every_shard_once(tmp_path: Path) -> None:
     assert all(unit.minutes > 0 and unit.memory > 500 for unit in units)
 
 
+@pytest.mark.parametrize(("clips", "sizes"), [(48, 6 * [8]), (400, 25 * [16])])
+def test_units_of_a_small_bank_are_small_unless_a_size_is_given(tmp_path: Path, clips: int, sizes: list[int]) -> None:
+    tones = {"splits": ("train",), "dataset_options": {"sizes": {"train": clips, "validation": 8, "test": 8}}}
+    plan = plan_toy(tmp_path / "plan", unit_clips=None, **tones)
+    assert [unit.clips for unit in plan.units if isinstance(unit, ExtractUnit)] == sizes
+    assert len(plan_toy(tmp_path / "other", unit_clips=4096, **tones).units) == 1
+
+
 def test_a_plan_that_is_read_is_the_one_that_was_written(tmp_path: Path) -> None:
     plan = plan_toy(tmp_path)
     assert PlanFolder.read(tmp_path) == plan
@@ -71,7 +81,7 @@ def test_a_plan_that_is_read_is_the_one_that_was_written(tmp_path: Path) -> None
     [
         ({"dtype": "int8"}, r"banks\[0\].identity.dtype is 'float16', requested 'int8'"),
         ({"encoder_options": {"seed": 1}}, r"banks\[0\].encoder_options.seed is None, requested 1"),
-        ({"unit_clips": 8}, r"banks\[0\].unit_shards is 2, requested 1"),
+        ({"unit_clips": 8}, r"banks\[0\].unit_clips is 16, requested 8"),
         ({"batch_size": 3}, r"batch_size is 16, requested 3"),
         ({"bank": "elsewhere"}, r"banks\[0\].path"),
     ],
@@ -106,8 +116,8 @@ def test_damaged_and_changed_files_of_a_plan_are_refused(tmp_path: Path) -> None
         file.write_text(damaged)
         with pytest.raises(PlanError, match=r"plan.json is damaged .*plan again"):
             PlanFolder.read(tmp_path)
-    file.write_text(text.replace('"version": 1', '"version": 2'))
-    with pytest.raises(PlanError, match="has version 2, this otoscope reads version 1"):
+    file.write_text(text.replace('"version": 2', '"version": 1'))
+    with pytest.raises(PlanError, match="has version 1, this otoscope reads version 2"):
         PlanFolder.read(tmp_path)
     file.write_text(text)
     units = tmp_path / "units.jsonl"
@@ -340,6 +350,41 @@ def test_the_unit_of_a_killed_worker_is_done_by_another(tmp_path: Path) -> None:
     (plan.claims / "unit-3.0").write_text(json.dumps(owner))
     assert Status.of(plan).running == {}
     assert work(plan).remaining == 0
+
+
+def test_two_workers_may_begin_a_bank_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, iterdir = plan_toy(tmp_path / "plan"), Path.iterdir
+
+    def while_another_begins(folder: Path) -> Iterator[Path]:
+        if folder == tmp_path / "plan/bank":
+            monkeypatch.undo()
+            other.begin()
+        return iterdir(folder)
+
+    (tmp_path / "plan/bank").mkdir()
+    other, parts = (BankParts.of(Ear(), Tones(), plan.bank_path(0), shard_clips=SHARD) for _ in range(2))
+    monkeypatch.setattr(Path, "iterdir", while_another_begins)
+    parts.begin()
+    assert work(plan).remaining == 0
+    assert visible_files(plan.bank_path(0)) == visible_files(serial_bank(tmp_path / "serial"))
+
+
+@pytest.mark.parametrize(("given", "chosen"), [(None, 5), (2, 2)])
+def test_workers_of_one_machine_share_its_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: int | None, chosen: int
+) -> None:
+    counts = []
+
+    def counted(clips: Any, clip_loader: Any, workers: int) -> Any:
+        counts.append(workers)
+        return nullcontext(map(clip_loader.load, clips))
+
+    sizes = {"train": 256, "validation": 8, "test": 8}
+    plan = plan_toy(tmp_path, dataset_options={"sizes": sizes}, unit_clips=256)
+    monkeypatch.setattr(_loader, "available_cores", lambda: 40)
+    monkeypatch.setattr(_pipeline, "loaded", counted)
+    Worker(plan, loader_workers=given, progress=False, sharing=2).run([0])
+    assert counts == [chosen]
 
 
 # Suites

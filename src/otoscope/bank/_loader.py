@@ -36,8 +36,9 @@ _TASK_VALUES = 1 << 21
 _TASK_CLIPS = 16
 """Largest number of clips of a task."""
 
-_FEW_CLIPS = 256
-"""With fewer clips, no worker is started unless workers are requested."""
+_FEW_CLIPS, _FEW_CLIPS_FOR_GPU = 256, 32
+"""With fewer clips, no worker is started unless workers are requested, because they take time to start. A GPU encodes a
+clip much faster than this process decodes it, so workers are of use with fewer clips."""
 
 _MOST_WORKERS = 16
 
@@ -56,23 +57,24 @@ class ClipLoader(Protocol):
         """Load a clip."""
 
 
-def default_workers(clips: int, device: torch.device) -> int:
+def default_workers(clips: int, device: torch.device, sharing: int = 1) -> int:
     """Choose the number of workers: none for few clips, few beside an encoder that needs the processor itself.
 
     Parameters
     ----------
     clips : int. Number of clips to load.
     device : torch.device. Where the encoder runs.
+    sharing : int. Number of processes that share the cores, this one included.
 
     Examples
     --------
     >>> default_workers(10, torch.device("cpu"))
     0
     """
-    if clips < _FEW_CLIPS or not can_fork():
+    on_cpu, cores = device.type == "cpu", available_cores() // sharing
+    if clips < (_FEW_CLIPS if on_cpu else _FEW_CLIPS_FOR_GPU) or not can_fork():
         return 0
-    cores = available_cores()
-    return max(1, cores // 4 if device.type == "cpu" else min(_MOST_WORKERS, cores - 1))
+    return max(1, cores // 4 if on_cpu else min(_MOST_WORKERS, cores - 1))
 
 
 def can_fork() -> bool:

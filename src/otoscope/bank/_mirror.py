@@ -37,6 +37,9 @@ def pull_index(path: Path) -> bool:
     before = _content(path / "manifest.json")
     files = mirror.pull(lambda name: not _is_shard(name))
     if files and "manifest.json" not in files:
+        # Another process may have begun the bank while files were listed. Its manifest is the first of them.
+        files = mirror.pull(lambda name: not _is_shard(name))
+    if files and "manifest.json" not in files:
         raise BankError(f"{mirror.url} is not empty and has no manifest.json, so it is not a bank: give another URL")
     if _content(path / "manifest.json") != before or before is None:
         for copy in path.glob("*/shard-*.safetensors"):

@@ -55,12 +55,14 @@ class Loading:
     batch_seconds : float. Maximum duration of the clips encoded at once, padding included.
     workers : int, or None to choose. Number of processes that load clips.
     compiled : bool. Whether the encoder is compiled.
+    sharing : int. Number of processes that extract at the same time on this machine; each chooses fewer workers.
     """
 
     batch_size: int = 16
     batch_seconds: float = 320.0
     workers: int | None = None
     compiled: bool = False
+    sharing: int = 1
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -72,7 +74,7 @@ class Loading:
 
     def worker_count(self, clips: int, device: torch.device) -> int:
         """The number of processes that load this number of clips for an encoder on this device."""
-        return default_workers(clips, device) if self.workers is None else self.workers
+        return default_workers(clips, device, self.sharing) if self.workers is None else self.workers
 
 
 def write_shards(

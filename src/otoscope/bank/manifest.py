@@ -174,13 +174,13 @@ def bank_exists(path: Path) -> bool:
     RemoteError : when the URL of a mirror cannot be read.
     """
     is_mirror = pull_index(path)
-    if (path / "manifest.json").exists():
-        return True
-    if is_mirror:
-        return False
     if path.exists() and not path.is_dir():
         raise BankError(f"{path} is a file; a bank is a folder: give another path")
-    if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
+    # Files are listed first: another process that begins the bank writes its manifest before all others.
+    has_files = path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir())
+    if (path / "manifest.json").exists():
+        return True
+    if has_files and not is_mirror:
         raise BankError(f"{path} is not empty and has no manifest.json, so it is not a bank: give another path")
     return False
 

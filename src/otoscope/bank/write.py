@@ -74,8 +74,8 @@ def extract(
         itself.
     shard_clips : int. Number of clips in each file.
     loader_workers : int. Number of processes that decode and resample audio while the encoder computes; 0 for none.
-        None chooses: none for fewer than 256 clips, else up to 16 beside a GPU and a quarter of the cores beside an
-        encoder on the CPU. They are available on Linux.
+        None chooses: up to 16 beside a GPU and a quarter of the cores beside an encoder on the CPU, and none for fewer
+        than 32 or 256 clips. They are available on Linux.
     compile : bool. Whether to compile the encoder with torch.compile, which takes minutes and makes the encoder faster
         on a GPU. Of a model of transformers or timm, the blocks are compiled. Tokens differ by rounding.
     progress : bool. Whether to show a progress bar on stderr. The estimated size (`BankSize.estimate`) is printed

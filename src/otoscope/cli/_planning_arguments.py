@@ -39,7 +39,10 @@ def add_plan(
         added = kinds.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".")
         add(added)
         added.add_argument(
-            "--unit-clips", type=count, default=4096, metavar="N", help="clips of a unit of a bank (default: 4096)"
+            "--unit-clips",
+            type=count,
+            metavar="N",
+            help="clips of a unit of a bank (default: 4096, or fewer if the bank would have fewer than 32 units)",
         )
         add_debug(added, default=argparse.SUPPRESS)
         added.set_defaults(run=run)

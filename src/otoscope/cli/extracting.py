@@ -48,8 +48,8 @@ def add_extraction(parser: argparse.ArgumentParser, *, plan: bool = False) -> No
         "--loader-workers",
         type=count_or_zero,
         metavar="N",
-        help="processes that load audio while the encoder computes (default: none for fewer than 256 clips, else up "
-        "to 16 beside a GPU and a quarter of the cores beside the CPU)",
+        help="processes that load audio while the encoder computes (default: up to 16 beside a GPU and a quarter "
+        "of the cores beside the CPU; none for fewer than 32 or 256 clips)",
     )
     parser.add_argument(
         "--autocast",

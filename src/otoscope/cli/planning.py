@@ -207,7 +207,7 @@ def _digest(suite: Suite) -> str:
 def _plan_extraction(
     arguments: argparse.Namespace, out: Path, bank: Path | None, stored: Mapping[str, Any]
 ) -> PlanFolder:
-    from otoscope.bench.units import UNIT_CLIPS, plan_extraction
+    from otoscope.bench.units import plan_extraction
 
     return plan_extraction(
         out,
@@ -216,7 +216,7 @@ def _plan_extraction(
         dataset=arguments.dataset,
         dataset_options=dict(arguments.dataset_option),
         bank=bank,
-        unit_clips=getattr(arguments, "unit_clips", UNIT_CLIPS),
+        unit_clips=getattr(arguments, "unit_clips", None),
         batch_size=arguments.batch_size,
         batch_seconds=arguments.batch_seconds,
         compiled=arguments.compile,

@@ -34,8 +34,8 @@ class WorkerOptions:
     threads : threads of each worker; None for an equal share of the cores.
     loader_workers : processes of each worker that decode; None chooses.
     progress : whether to show the progress.
-    sharing : number of workers that share the memory of a machine. Each keeps a smaller part of a bank in memory, and
-        they share the pages of its files.
+    sharing : number of workers that share the memory and the cores of a machine. Each keeps a smaller part of a bank in
+        memory, they share the pages of its files, and each decodes in fewer processes.
     """
 
     plugins: Sequence[Path] = ()
@@ -60,7 +60,13 @@ class WorkerOptions:
         share_memory(self.sharing)
         for plugin in self.plugins:
             load_plugin(plugin)
-        worker = Worker(PlanFolder.read(path), device or self.device, self.loader_workers, progress=self.progress)
+        worker = Worker(
+            PlanFolder.read(path),
+            device or self.device,
+            self.loader_workers,
+            progress=self.progress,
+            sharing=self.sharing,
+        )
         return worker.run().exit_status
 
 

@@ -8,7 +8,7 @@ and again after a kill. The documentation is docs/scale.md.
     Status                         what is done, running, missing and failed
 """
 
-from otoscope.bench.units.extraction import UNIT_CLIPS, plan_extraction
+from otoscope.bench.units.extraction import plan_extraction
 from otoscope.bench.units.folder import Layout, PlanError, PlanFolder
 from otoscope.bench.units.status import Status
 from otoscope.bench.units.studies import UnitError, plan_suite
@@ -17,7 +17,6 @@ from otoscope.bench.units.unit import ExtractUnit, StudyUnit, Unit
 from otoscope.bench.units.worker import Worker
 
 __all__ = [
-    "UNIT_CLIPS",
     "ExtractUnit",
     "Layout",
     "PlanError",

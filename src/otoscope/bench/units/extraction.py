@@ -21,8 +21,11 @@ from otoscope.encoders import REMOTE_CODE
 from otoscope.files import json_text
 from otoscope.remote import local_folder
 
-UNIT_CLIPS = 4096
-"""Number of clips of a unit, unless another is given."""
+_MOST_CLIPS = 4096
+"""Largest number of clips of a unit, unless another is given."""
+
+_UNITS = 32
+"""Number of units of a bank with fewer clips, so that as many workers can share it."""
 
 _PROCESS_MB = 700
 """Memory of a process that has imported torch and waits for audio, in MB."""
@@ -36,7 +39,7 @@ def plan_extraction(
     dataset: str,
     dataset_options: Mapping[str, Any],
     bank: str | Path | None = None,
-    unit_clips: int = UNIT_CLIPS,
+    unit_clips: int | None = None,
     batch_size: int = 16,
     batch_seconds: float = 320.0,
     compiled: bool = False,
@@ -51,7 +54,8 @@ def plan_extraction(
     encoder, encoder_options : name and options of the encoder.
     dataset, dataset_options : name, or path, and options of the data set.
     bank : folder of the bank, or its URL; None for the folder "bank" in that of the plan.
-    unit_clips : clips of a unit, rounded up to whole shards.
+    unit_clips : clips of a unit, rounded up to whole shards; None for 4,096, or fewer if the bank would have fewer than
+        32 units.
     batch_size, batch_seconds, compiled, allow_shared : as for `otoscope.bank.extract`.
     stored : splits, layers, content, dtype and shard_clips, as for `otoscope.bank.extract`.
 
@@ -80,7 +84,7 @@ def plan_extraction(
         batch_size=batch_size,
         batch_seconds=batch_seconds,
         compiled=compiled,
-        unit_shards=-(-unit_clips // parts.identity.shard_clips),
+        unit_clips=unit_clips,
     )
     size = PairSize(
         clips=parts.manifest.clips,
@@ -105,12 +109,13 @@ def extract_units(bank: int, layout: BankLayout, identity: BankIdentity, size: P
     """
     minutes_per_clip = size.encoding_seconds(()) / sum(size.clips.values()) / 60
     shard_values = identity.shard_clips * identity.shape.layers * size.tokens * identity.shape.dim
+    unit_shards = _unit_shards(layout.unit_clips, sum(size.clips.values()), identity.shard_clips)
     memory = _PROCESS_MB + 4 * (size.parameters + 2 * shard_values) // 10**6
     number = 0
     for split in identity.splits:
         rows = list(shard_rows(split, size.clips[split], identity.shard_clips).values())
-        for first in range(0, len(rows), layout.unit_shards):
-            members = rows[first : first + layout.unit_shards]
+        for first in range(0, len(rows), unit_shards):
+            members = rows[first : first + unit_shards]
             clips = sum(map(len, members))
             yield ExtractUnit(
                 id=number,
@@ -124,6 +129,19 @@ def extract_units(bank: int, layout: BankLayout, identity: BankIdentity, size: P
                 clips=clips,
             )
             number += 1
+
+
+def _unit_shards(unit_clips: int | None, clips: int, shard_clips: int) -> int:
+    """The number of shards of a unit of a bank with this number of clips.
+
+    It depends on the data alone, so that the same command with another number of workers goes on with its plan.
+
+    >>> [_unit_shards(None, clips, 64) for clips in (272, 40_000, 2_000_000)]
+    [1, 20, 64]
+    >>> _unit_shards(100, 2_000_000, 64)
+    2
+    """
+    return -(-(unit_clips or min(_MOST_CLIPS, -(-clips // _UNITS))) // shard_clips)
 
 
 def checked_options(
@@ -166,12 +184,14 @@ class Extracting:
     plan : the plan.
     device : where the encoder runs; None for the CPU.
     loader_workers : processes that decode; None chooses.
+    sharing : number of workers that share the cores of this machine.
     seconds_per_clip : upper bound of the time of a clip of the bank that was prepared last, measured on the canaries.
     """
 
     plan: PlanFolder
     device: str | None = None
     loader_workers: int | None = None
+    sharing: int = 1
     seconds_per_clip: float = 0.0
     _parts: dict[int, BankParts] = field(default_factory=dict)
 
@@ -189,7 +209,7 @@ class Extracting:
         """
         layout, parts = self.plan.layout.banks[unit.bank], self.parts(unit.bank)
         names = [f"{unit.split}/{shard_name(number)}" for number in range(unit.first, unit.end)]
-        parts.write(names, layout.loading(self.loader_workers), stop=stop)
+        parts.write(names, layout.loading(self.loader_workers, self.sharing), stop=stop)
         return not parts.missing(names)
 
     def is_prepared(self, number: int) -> bool:

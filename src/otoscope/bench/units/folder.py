@@ -23,10 +23,10 @@ from otoscope.bank import BankIdentity
 from otoscope.bank.parts import Loading
 from otoscope.bench.units import unit as units
 from otoscope.bench.units.unit import Unit
-from otoscope.files import json_text, read_json, replacing
+from otoscope.files import json_text, locked_folder, read_json, replacing
 from otoscope.remote import Mirror, is_url, local_folder
 
-VERSION = 1
+VERSION = 2
 """Version of the files of a plan."""
 
 
@@ -46,7 +46,7 @@ class BankLayout:
     identity : everything that decides the tokens, as plain values (`BankIdentity`).
     allow_shared : whether the held-out split may have ids and audio files of other splits.
     batch_size, batch_seconds, compiled : how clips go through the encoder (`Loading`).
-    unit_shards : number of shards of a unit.
+    unit_clips : clips of a unit, as requested; None for a number that follows from the clips of the bank.
     """
 
     path: str
@@ -59,16 +59,16 @@ class BankLayout:
     batch_size: int
     batch_seconds: float
     compiled: bool
-    unit_shards: int
+    unit_clips: int | None
 
     @property
     def stored(self) -> dict[str, Any]:
         """The arguments of `extract` that decide what is stored."""
         return {name: self.identity[name] for name in ("splits", "layers", "content", "dtype", "shard_clips")}
 
-    def loading(self, workers: int | None) -> Loading:
-        """How clips go through the encoder, with this number of processes that decode."""
-        return Loading(self.batch_size, self.batch_seconds, workers, self.compiled)
+    def loading(self, workers: int | None, sharing: int = 1) -> Loading:
+        """How clips go through the encoder, in one of `sharing` processes that decode in `workers` others each."""
+        return Loading(self.batch_size, self.batch_seconds, workers, self.compiled, sharing)
 
     def check(self, identity: BankIdentity) -> None:
         """Check that this machine has the encoder and the data set of the plan.
@@ -133,19 +133,20 @@ class PlanFolder:
         PlanError : when the folder contains a plan with another layout, or something else.
         """
         path, contents = Path(path), layout.to_json()
-        if (path / "plan.json").exists():
-            existing = cls.read(path)
-            _check_same(path, existing.layout.to_json(), contents)
-            return existing
-        if path.is_dir() and any(entry.suffix != ".jsonl" and entry.name[0] != "." for entry in path.iterdir()):
-            raise PlanError(f"{path} is not empty and has no plan.json, so it is not a plan: give another folder")
-        text = "".join(json_text(units.to_json(unit), indent=None) + "\n" for unit in planned)
-        with replacing(path / "units.jsonl") as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        with replacing(path / "plan.json") as temporary:
-            temporary.write_text(json_text(contents | {"units_digest": digest}) + "\n", encoding="utf-8")
-        return cls(path, layout, digest)
+        with locked_folder(path):  # the same command may run twice
+            if (path / "plan.json").exists():
+                existing = cls.read(path)
+                _check_same(path, existing.layout.to_json(), contents)
+                return existing
+            if any(entry.suffix != ".jsonl" and entry.name[0] != "." for entry in path.iterdir()):
+                raise PlanError(f"{path} is not empty and has no plan.json, so it is not a plan: give another folder")
+            text = "".join(json_text(units.to_json(unit), indent=None) + "\n" for unit in planned)
+            with replacing(path / "units.jsonl") as temporary:
+                temporary.write_text(text, encoding="utf-8")
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            with replacing(path / "plan.json") as temporary:
+                temporary.write_text(json_text(contents | {"units_digest": digest}) + "\n", encoding="utf-8")
+            return cls(path, layout, digest)
 
     @classmethod
     def read(cls, path: str | Path) -> PlanFolder:

@@ -20,7 +20,7 @@ from otoscope.bench.plan import Plan, Run, Study
 from otoscope.bench.resolved_pair import ResolvedPair
 from otoscope.bench.runner import Workspace
 from otoscope.bench.suites import Suite, load
-from otoscope.bench.units.extraction import UNIT_CLIPS, extract_units, plain_identity
+from otoscope.bench.units.extraction import extract_units, plain_identity
 from otoscope.bench.units.folder import BankLayout, Layout, PlanFolder, relative
 from otoscope.bench.units.suite_json import absolute_options, suite_from_json, suite_to_json
 from otoscope.bench.units.unit import ExtractUnit, StudyUnit, Unit
@@ -46,7 +46,7 @@ def plan_suite(
     *,
     path: str | Path | None = None,
     storage: str | None = None,
-    unit_clips: int = UNIT_CLIPS,
+    unit_clips: int | None = None,
 ) -> tuple[PlanFolder, Plan]:
     """Plan a suite as units. Nothing is trained.
 
@@ -56,7 +56,7 @@ def plan_suite(
     out : folder of the suite, for banks and results.
     path : folder of the plan; None for the folder "plan" in `out`.
     storage : database of trials, as for `run_suite`.
-    unit_clips : clips of a unit that writes a bank, rounded up to whole shards.
+    unit_clips : clips of a unit that writes a bank, as for `plan_extraction`.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def _mark_if_finished(plan: PlanFolder, unit: StudyUnit, job: ProbeJob | Finetun
     return True
 
 
-def _bank(path: Path, resolved: ResolvedPair, unit_clips: int) -> BankLayout:
+def _bank(path: Path, resolved: ResolvedPair, unit_clips: int | None) -> BankLayout:
     """The layout of the bank of a pair; of a data set with folds, it has the clips of all folds."""
     whole = resolved.dataset.options_of_fold(None if resolved.dataset.declared else resolved.fold)
     options = absolute_options(replace(resolved.dataset, options=whole))
@@ -110,7 +110,7 @@ def _bank(path: Path, resolved: ResolvedPair, unit_clips: int) -> BankLayout:
         batch_size=Loading.batch_size,
         batch_seconds=Loading.batch_seconds,
         compiled=Loading.compiled,
-        unit_shards=-(-unit_clips // resolved.identity.shard_clips),
+        unit_clips=unit_clips,
     )
 
 

@@ -53,6 +53,7 @@ class Worker:
     deadline : seconds from now after which nothing may run; None for the end of the SLURM job, or no end. A unit that
         cannot finish by then is not started, and an extraction ends after the shard under way.
     progress : whether to print one line for each unit to stderr.
+    sharing : number of workers that share the cores of this machine.
     """
 
     plan: PlanFolder
@@ -60,6 +61,7 @@ class Worker:
     loader_workers: int | None = None
     deadline: float | None = None
     progress: bool = True
+    sharing: int = 1
     _start: float = field(default_factory=time.monotonic)
     _stopping: bool = False
     _training: bool = False
@@ -69,7 +71,7 @@ class Worker:
     _waits_for: int = 0
 
     def __post_init__(self) -> None:
-        self._extracting = Extracting(self.plan, self.device, self.loader_workers)
+        self._extracting = Extracting(self.plan, self.device, self.loader_workers, self.sharing)
         self._studying = Studying(self.plan, self.device, self.progress)
         if self.deadline is None and (end := os.environ.get("SLURM_JOB_END_TIME", "")).isdecimal():
             self.deadline = max(0.0, int(end) - time.time() - 60)
