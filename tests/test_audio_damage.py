@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from otoscope.audio import _crc16
 from otoscope.audio.containers import contents
 from otoscope.audio.decode import AudioError, decode, decoded_files
 
@@ -132,6 +133,64 @@ def test_an_mp3_file_without_a_xing_header_is_counted_by_its_frames():
     first = data.index(b"\xff\xf3", 2)
     assert contents(data[first:], "MP3").damage == ""
     assert contents(data[first:-20], "MP3").damage == "it ends inside frame 44"
+
+
+def is_changed(data: bytes) -> bool:
+    """Whether an MP3 file is refused or differs from the checksums of its encoder."""
+    stream = contents(data, "MP3")
+    return stream.changed or bool(stream.damage) or stream.frames is None
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (22050, 2), (44100, 1), (44100, 2)])
+def test_checksums_of_the_encoder_detect_every_changed_bit_of_an_mp3_file(rate, channels):
+    file, rng = io.BytesIO(), np.random.default_rng(3)
+    soundfile.write(file, rng.normal(0, 0.1, (rate, channels)), rate, format="MP3")
+    data = file.getvalue()
+    assert not is_changed(data)
+    assert not is_changed(data + b"TAG" + bytes(125))
+    end_of_tag = data.index(b"LAME3.100") + 36
+    zeros = len(data[end_of_tag:]) - len(data[end_of_tag:].lstrip(b"\0"))
+    for position in [*range(end_of_tag), *rng.integers(end_of_tag + zeros, len(data), 60)]:
+        changed = bytearray(data)
+        changed[position] ^= 1 << int(rng.integers(8))
+        assert is_changed(bytes(changed)), position
+
+
+@pytest.mark.parametrize(
+    ("name", "checks_tag", "checks_audio"),
+    [(b"LAME3.100", True, True), (b"LAMF3.100", True, True), (b"Lavc59.37", False, True), (b"GOGO3.100", False, False)],
+)
+def test_checksums_of_an_mp3_file_are_compared_where_the_encoder_writes_them(name, checks_tag, checks_audio):
+    data = bytearray(encoded("MP3", "MPEG_LAYER_III"))
+    encoder = data.index(b"LAME3.100")
+    data[encoder : encoder + 9] = name
+    data[encoder + 34 : encoder + 36] = _bit_by_bit(data[: encoder + 34]).to_bytes(2, "big")
+    assert not contents(bytes(data), "MP3").changed
+    for position, checked in ((encoder + 10, checks_tag), (len(data) - 40, checks_audio)):
+        other = bytearray(data)
+        other[position] ^= 1
+        assert contents(bytes(other), "MP3").changed == checked
+
+
+def test_the_checksum_is_that_of_its_definition(monkeypatch):
+    rng = np.random.default_rng(4)
+    for piece in (_crc16._PIECE, 256, 512):
+        monkeypatch.setattr(_crc16, "_PIECE", piece)
+        for length in (0, 1, 2, 255, 256, 257, 511, 512, 513, 3000):
+            data = rng.bytes(length)
+            assert _crc16.crc16(data) == _bit_by_bit(data)
+    assert _crc16.crc16(data, 700, 2001) == _bit_by_bit(data[700:2001])
+    assert _crc16.crc16(data, 700, 5000) == _bit_by_bit(data[700:])
+
+
+def _bit_by_bit(data: bytes) -> int:
+    """CRC-16/ARC, slowly."""
+    checksum = 0
+    for byte in data:
+        checksum ^= byte
+        for _ in range(8):
+            checksum = (checksum >> 1) ^ (0xA001 if checksum & 1 else 0)
+    return checksum
 
 
 def test_antiphase_channels_are_reported(tmp_path):

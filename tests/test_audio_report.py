@@ -39,7 +39,24 @@ def test_antiphase_channels_are_reported(tmp_path):
     with reporting_audio() as report:
         waveform(Clip.from_file(tmp_path / "a.wav", ["low"], "train"), RATE)
     assert {fault: [clip.id for clip in clips] for fault, clips in report.faulty.items()} == {"antiphase": ["a.wav"]}
-    assert set(FAULTS) == {*WAVES, "antiphase"}
+    assert set(FAULTS) == {*WAVES, "antiphase", "changed"}
+
+
+def changed_mp3(file):
+    """Write an MP3 file with one changed bit in the middle, which can be decoded."""
+    wave = np.tile(0.5 * TONE, 4)
+    soundfile.write(file, wave, 8000, format="MP3")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def test_changed_mp3_files_are_reported(tmp_path):
+    changed_mp3(tmp_path / "a.mp3")
+    with reporting_audio() as report:
+        waveform(Clip.from_file(tmp_path / "a.mp3", ["low"], "train"), RATE)
+    assert list(report.faulty) == ["changed"]
+    assert "1 clip ('a.mp3') changed (an MP3 file differs from the checksum of its encoder" in str(report)
 
 
 class Faulty(Tones):
@@ -70,6 +87,7 @@ def faulty_files(folder):
     for fault, wave in WAVES.items():
         soundfile.write(folder / "a" / f"{fault}.wav", wave, RATE, "FLOAT")
     soundfile.write(folder / "a" / "antiphase.wav", 0.5 * np.stack([TONE, -0.95 * TONE], 1), RATE)
+    changed_mp3(folder / "a" / "changed.mp3")
     soundfile.write(folder / "b" / "nan.wav", np.where(TONE > 0.99, np.nan, TONE), RATE, "FLOAT")
     truncated = (folder / "b" / "good0.wav").read_bytes()[:-3000]
     (folder / "b" / "truncated.wav").write_bytes(truncated)
@@ -80,17 +98,23 @@ def test_inspecting_a_data_set_prints_the_report(tmp_path, capsys):
     assert main(["data", "inspect", str(tmp_path), "--on-bad", "skip"]) == 0
     text = capsys.readouterr().out
     for fault, definition in FAULTS.items():
-        assert f"- audio of 1 clip ('a/{fault}.wav'): {fault} ({definition})\n" in text
+        name = f"a/{fault}.{'mp3' if fault == 'changed' else 'wav'}"
+        assert f"- audio of 1 clip ({name!r}): {fault} ({definition})\n" in text
     assert "- 'b/nan.wav': " in text
     assert "nan.wav contains NaN or infinite samples" in text
     assert "- 'b/truncated.wav': " in text
 
 
 def test_a_long_file_is_checked_in_blocks(tmp_path, monkeypatch):
+    faulty_files(tmp_path)
     monkeypatch.setattr(file_check, "_LONG", 0.0)
     for fault, wave in WAVES.items():
         soundfile.write(tmp_path / "x.wav", wave, RATE, "FLOAT")
         assert file_check.check_audio(AudioFile(tmp_path / "x.wav"), decoded=True).faults == [fault]
+    for name, fault in (("antiphase.wav", "antiphase"), ("changed.mp3", "changed")):
+        assert file_check.check_audio(AudioFile(tmp_path / "a" / name), decoded=True).faults == [fault]
+    damaged = file_check.check_audio(AudioFile(tmp_path / "b" / "truncated.wav"), decoded=True)
+    assert "it ends after 5,000 of 8,000 bytes of samples" in damaged.reason
     loud_at_the_end = np.r_[np.zeros(1 << 20), TONE / 2].astype(np.float32)
     soundfile.write(tmp_path / "x.wav", loud_at_the_end, RATE, "FLOAT")
     assert file_check.check_audio(AudioFile(tmp_path / "x.wav"), decoded=True).faults == []

@@ -1,6 +1,7 @@
-"""The frames of an MP3 file, and the number of frames that its Xing or VBRI header declares.
+"""The frames of an MP3 file, the number of frames that its header declares, and the checksums of its encoder.
 
-Sources: ISO/IEC 11172-3 and 13818-3 (frame headers); LAME and mpg123 (the headers "Xing", "Info" and "VBRI").
+Sources: ISO/IEC 11172-3 and 13818-3 (frame headers); LAME and mpg123 (the headers "Xing", "Info" and "VBRI"); "Mp3 Info
+Tag revision 1" (the delays and checksums of LAME, which libsndfile and, but for the checksum of the tag, FFmpeg write).
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from mmap import mmap
+
+from otoscope.audio._crc16 import crc16
 
 Data = bytes | mmap
 """The contents of a file, in memory or mapped."""
@@ -36,11 +39,13 @@ class Mp3Contents:
     samples : int or None. Samples of each channel; None where no frame was found.
     tolerance : int. Number of samples by which decoders differ: two frames.
     damage : str. What is missing or damaged; "" where all is well.
+    changed : bool. Whether the bytes are others than those of the encoder, according to its checksums.
     """
 
     samples: int | None = None
     tolerance: int = 0
     damage: str = ""
+    changed: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,8 @@ def mp3_contents(data: Data) -> Mp3Contents:
     -------
     Mp3Contents. The number of samples, and what is missing or damaged.
     """
-    end = _end_of_frames(data)
-    start = _first_frame(data, end)
+    beginning, end = _end_of_id3(data), _end_of_frames(data)
+    start = _first_frame(data, end, beginning)
     header = None if start is None else _header(data, start)
     if start is None or header is None:
         return Mp3Contents()
@@ -84,7 +89,10 @@ def mp3_contents(data: Data) -> Mp3Contents:
         count, position = count + 1, position + frame.length
     if tag and tag.frames and tag.frames != count and not (abs(tag.frames - count) == 1 and tag.length == end - start):
         damage = f"it declares {tag.frames:,} frames and contains {count:,}"
-    return Mp3Contents(count * header.samples - (tag.removed if tag else 0), 2 * header.samples, damage)
+    samples = count * header.samples - (tag.removed if tag else 0)
+    lost = bytes(data[beginning:start])
+    changed = _has_header(lost) or (tag is not None and _is_changed(data, start, header, tag))
+    return Mp3Contents(samples, 2 * header.samples, damage, changed)
 
 
 def _lost_sync(data: Data, position: int, end: int, count: int, header: _Header) -> str:
@@ -114,11 +122,15 @@ def _parsed(beginning: bytes) -> _Header | None:
     return _Header((version, layer, rate), samples, (samples // 8 // slot * bits // hertz + padding) * slot)
 
 
-def _first_frame(data: Data, end: int, start: int = 0, like: _Header | None = None) -> int | None:
+def _end_of_id3(data: Data) -> int:
+    """The number of bytes of an ID3v2 tag at the beginning."""
+    if bytes(data[:3]) != b"ID3" or len(data) < 10:
+        return 0
+    return 10 + (data[6] << 21 | data[7] << 14 | data[8] << 7 | data[9]) + (10 if data[5] & 0x10 else 0)
+
+
+def _first_frame(data: Data, end: int, start: int, like: _Header | None = None) -> int | None:
     """The position of the first frame that another frame, or the end, follows; of the stream of `like` if given."""
-    if bytes(data[start : start + 3]) == b"ID3" and len(data) >= start + 10:
-        size = data[start + 6] << 21 | data[start + 7] << 14 | data[start + 8] << 7 | data[start + 9]
-        start += 10 + size + (10 if data[start + 5] & 0x10 else 0)
     for position in range(start, min(end, start + _SEARCHED)):
         header = _header(data, position)
         if header is None or (like and header.stream != like.stream):
@@ -142,11 +154,19 @@ def _end_of_frames(data: Data) -> int:
 
 @dataclass(frozen=True)
 class _Tag:
-    """A Xing, Info or VBRI header: frames, bytes, and samples that a decoder removes at both ends; 0 if unknown."""
+    """A Xing, Info or VBRI header.
+
+    Parameters
+    ----------
+    frames, length : number of frames and of bytes; 0 if unknown.
+    removed : samples that a decoder removes at both ends.
+    encoder : where in the frame the name of the encoder is, before its delays and checksums; 0 if nowhere.
+    """
 
     frames: int = 0
     length: int = 0
     removed: int = 0
+    encoder: int = 0
 
 
 def _tag(data: Data, start: int, header: _Header) -> _Tag | None:
@@ -158,7 +178,7 @@ def _tag(data: Data, start: int, header: _Header) -> _Tag | None:
             frames, length = (numbers.pop(0) if flags & bit else 0 for bit in (1, 2))
             lame = at + 8 + 4 * (flags & 1) + 2 * (flags & 2) + 25 * (flags & 4) + (flags & 8) // 2
             added = int.from_bytes(frame[lame + 21 : lame + 24], "big") if frame[lame : lame + 1].isalpha() else 0
-            return _Tag(frames, length, (added >> 12) + (added & 0xFFF))
+            return _Tag(frames, length, (added >> 12) + (added & 0xFFF), lame)
     if frame[36:40] == b"VBRI" and len(frame) >= 54:
         length, frames = struct.unpack_from(">II", frame, 46)
         return _Tag(frames, length)
@@ -171,13 +191,38 @@ _TAG_STARTS = (13, 21, 36)
 """First byte of a Xing or Info header in its frame: after the side information for one or two channels."""
 
 
+def _is_changed(data: Data, start: int, header: _Header, tag: _Tag) -> bool:
+    """Whether a checksum in the Xing header is another one; False where the encoder writes none."""
+    frame = bytes(data[start : start + header.length])
+    name, sums = frame[tag.encoder : tag.encoder + 6], frame[tag.encoder + 28 : tag.encoder + 36]
+    if not tag.encoder or len(sums) < 8 or not any(sums):
+        return False
+    length, of_audio, of_tag = struct.unpack(">IHH", sums)
+    if _equal_bytes(name, b"LAME3.") >= 5:
+        if crc16(frame, 0, tag.encoder + 34) != of_tag:
+            return True
+    elif not name.startswith((b"Lavc", b"Lavf")):
+        return b"\0" in name[:4] or _has_header(frame[tag.encoder - 4 :])
+    other_audio: bool = length > header.length and crc16(data, start + header.length, start + length) != of_audio
+    return other_audio
+
+
+def _has_header(data: bytes) -> bool:
+    """Whether bytes contain what only a Xing header contains."""
+    return any(name in data for name in (*_TAGS, b"LAME3."))
+
+
+def _equal_bytes(first: bytes, second: bytes) -> int:
+    return sum(a == b for a, b in zip(first, second, strict=False))
+
+
 def _header_damaged(data: Data, start: int, header: _Header) -> bool:
     """Whether a frame that cannot be read is the first one, or the name or the flags of a Xing header are damaged."""
     if start and _header(data, 0):
         return True
     frame = bytes(data[start : start + header.length])
     for at in _TAG_STARTS:
-        equal = max(sum(a == b for a, b in zip(frame[at : at + 4], tag, strict=False)) for tag in _TAGS)
+        equal = max(_equal_bytes(frame[at : at + 4], tag) for tag in _TAGS)
         if equal == 3 or (equal == 4 and (frame[at + 4 : at + 7] != bytes(3) or any(frame[6:at]))):
             return True
     return False

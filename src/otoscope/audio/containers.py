@@ -33,12 +33,14 @@ class Contents:
     tolerance : int. Largest difference from `frames` that is not damage.
     damage : str. What is missing or damaged; "" where the structure is complete.
     md5 : bytes. MD5 of the samples (FLAC); empty where it is unknown.
+    changed : bool. Whether the bytes are others than those that the encoder wrote (MP3).
     """
 
     frames: int | None = None
     tolerance: int = 0
     damage: str = ""
     md5: bytes = b""
+    changed: bool = False
 
 
 def contents(data: Data, kind: str) -> Contents:
@@ -159,9 +161,9 @@ def _ogg_checksum(page: bytes) -> int:
 
 
 def _mp3(data: Data) -> Contents:
-    """MP3: the number of frames of the Xing or VBRI header against the frames of the file."""
+    """MP3: the number of frames of the Xing or VBRI header against the frames of the file, and its checksums."""
     stream = mp3_contents(data)
-    return Contents(stream.samples, stream.tolerance, stream.damage)
+    return Contents(stream.samples, stream.tolerance, stream.damage, changed=stream.changed)
 
 
 _READERS: dict[str, Callable[[Data], Contents]] = {

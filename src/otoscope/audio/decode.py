@@ -49,12 +49,14 @@ class DecodedFile:
     rate : int. Sampling rate in Hz.
     samples : int. Number of samples of each channel.
     cancelled : bool. Whether the average of the channels has less than 1 % of their energy (antiphase stereo).
+    changed : bool. Whether the bytes are others than those that the encoder wrote (MP3).
     """
 
     name: str
     rate: int
     samples: int
     cancelled: bool
+    changed: bool
 
 
 _decoded: ContextVar[list[DecodedFile] | None] = ContextVar("_decoded", default=None)
@@ -103,23 +105,50 @@ def decode(source: Source) -> tuple[Wave, int]:
     >>> decode(file)
     (array([0.5, 0.5, 0.5, 0.5], dtype=float32), 8000)
     """
-    import soundfile
+    parts, samples = list[Wave](), 0
+    with _opened(source) as reader:
+        for part in reader.blocks():
+            parts.append(part)
+            samples += len(part)
+            if samples > MAX_SAMPLES:
+                hours = MAX_SAMPLES / reader.rate / 3600
+                raise AudioError(
+                    f"{reader.name} has more than {MAX_SAMPLES:,} samples ({hours:.1f} hours at {reader.rate} Hz), the "
+                    "limit of a clip; cut it into shorter files"
+                )
+    return parts[0] if len(parts) == 1 else np.concatenate(parts), reader.rate
 
-    name = _name(source)
+
+def decode_blocks(source: Source) -> Iterator[Wave]:
+    """Read an audio file as `decode` does, of any length, in blocks of which only one is in memory.
+
+    Parameters
+    ----------
+    source : path or binary file.
+
+    Yields
+    ------
+    float32 [<= 2^20]. The next samples, averaged over channels.
+
+    Raises
+    ------
+    FileNotFoundError : when there is no such file.
+    AudioError : as for `decode`, but for the limit of the length. Some damage is found at the end.
+    """
+    with _opened(source) as reader:
+        yield from reader.blocks()
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[_Reader]:
+    """A reader of a file; what it has found out is added to the list of `decoded_files` at the end."""
     with open_sound(source) as file:
-        reader = _Reader(file, name, _contents(source, file.format))
-        try:
-            reader.read()
-        except soundfile.LibsndfileError as error:
-            raise AudioError(
-                f"{name} is truncated or damaged after {reader.samples:,} samples: "
-                f"{error.error_string.rstrip('.')}; repair or remove the file"
-            ) from error
-    wave = reader.wave()
+        reader = _Reader(file, _name(source), _contents(source, file.format))
+        yield reader
     files = _decoded.get()
     if files is not None:
-        files.append(DecodedFile(name, reader.rate, len(wave), reader.cancelled))
-    return wave, reader.rate
+        cancelled, changed = reader.cancelled, reader.declared.changed
+        files.append(DecodedFile(reader.name, reader.rate, reader.samples, cancelled, changed))
 
 
 def file_rate(source: Source) -> int:
@@ -143,11 +172,14 @@ def file_rate(source: Source) -> int:
 
 
 class _Reader:
-    """Decodes a file block by block, so that a wrong number in its header never decides how much memory is used."""
+    """Decodes a file block by block, so that a wrong number in its header never decides how much memory is used.
+
+    `samples` is the number of samples of each channel that have been decoded.
+    """
 
     def __init__(self, file: Any, name: str, declared: Contents) -> None:
         self.file, self.name, self.declared, self.rate = file, name, declared, int(file.samplerate)
-        self._parts: list[Wave] = []
+        self.samples = 0
         self._checksum = hashlib.md5(usedforsecurity=False) if declared.md5 else None
         self._bits = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24}.get(file.subtype, 0)
         self._energy_of_average = self._energy_of_channels = 0.0
@@ -157,26 +189,28 @@ class _Reader:
         """Whether the average of the channels has lost nearly all of their energy."""
         return self._energy_of_average < _CANCELLED * self._energy_of_channels
 
-    @property
-    def samples(self) -> int:
-        """Number of samples that have been decoded."""
-        return sum(map(len, self._parts))
+    def blocks(self) -> Iterator[Wave]:
+        """The averages of the channels. Raises `AudioError` if they are fewer or others than the file declares."""
+        import soundfile
 
-    def read(self) -> None:
-        """Decode the file, unless its structure is damaged; `wave` returns the samples."""
         self._check(self.declared.damage)
-        total, step = 0, max(1, _BLOCK // self.file.channels)
-        last = int(self.file.frames) if self.file.seekable() else MAX_SAMPLES + 1
-        while total < last and len(frames := self._read(step)):
-            total += len(frames)
-            if total > MAX_SAMPLES:
+        step = max(1, _BLOCK // self.file.channels)
+        last = int(self.file.frames) if self.file.seekable() else None
+        while last is None or self.samples < last:
+            try:
+                frames = self._read(step)
+            except soundfile.LibsndfileError as error:
                 raise AudioError(
-                    f"{self.name} has more than {MAX_SAMPLES:,} samples ({MAX_SAMPLES / self.rate / 3600:.1f} hours at "
-                    f"{self.rate} Hz), the limit of a clip; cut it into shorter files"
-                )
+                    f"{self.name} is truncated or damaged after {self.samples:,} samples: "
+                    f"{error.error_string.rstrip('.')}; repair or remove the file"
+                ) from error
+            if not len(frames):
+                break
             if not all_finite(frames):
                 raise AudioError(f"{self.name} contains NaN or infinite samples; repair or remove the file")
-            self._parts.append(self._average(frames))
+            self.samples += len(frames)
+            yield self._average(frames)
+        self._check_end()
 
     def _average(self, frames: npt.NDArray[np.float32]) -> Wave:
         """The average of the channels, whose energies are added up."""
@@ -209,8 +243,8 @@ class _Reader:
         if damage:
             raise AudioError(f"{self.name} is truncated or damaged: {damage}; repair or remove the file")
 
-    def wave(self) -> Wave:
-        """All samples. Raises `AudioError` if they are fewer or others than the file declares, or none."""
+    def _check_end(self) -> None:
+        """Raise `AudioError` if the samples are fewer or others than the file declares, or none."""
         samples, declared = self.samples, self.declared
         if declared.frames is not None and abs(samples - declared.frames) > declared.tolerance:
             self._check(f"it declares {declared.frames:,} samples and {samples:,} were decoded")
@@ -218,7 +252,6 @@ class _Reader:
             self._check("the checksum of its samples differs from the one in its header")
         if not samples:
             raise AudioError(f"{self.name} contains no samples; repair or remove the file")
-        return self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
 
 
 def _name(source: Source) -> str:

@@ -1,4 +1,4 @@
-"""Properties of audio that often come from a mistake: silence, an offset, clipping, a wrong scale, antiphase."""
+"""Properties of audio that often come from a mistake: silence, an offset, clipping, antiphase, changed bytes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ FAULTS = {
     "clipped": "0.1 % of the samples or more are at full scale, and none exceeds it",
     "integer scale": "a sample exceeds 4 times full scale; divide float files of integers by 32768",
     "antiphase": "the channels cancel each other out when they are averaged",
+    "changed": "an MP3 file differs from the checksum of its encoder: it is damaged, or was edited without decoding it",
 }
 """The faults that `find_faults` knows, with their definitions."""
 
 
-def find_faults(wave: Wave, *, antiphase: bool = False) -> list[str]:
+def find_faults(wave: Wave, *, antiphase: bool = False, changed: bool = False) -> list[str]:
     """Find the faults of a clip. None of them makes it unusable, but each should be known.
 
     Parameters
     ----------
     wave : float32 [S]. Mono samples, at least one, all finite. Full scale is 1.
     antiphase : whether the channels have cancelled each other out in the average.
+    changed : whether the file has other bytes than its encoder wrote.
 
     Returns
     -------
@@ -42,6 +44,7 @@ def find_faults(wave: Wave, *, antiphase: bool = False) -> list[str]:
         "clipped": 0.9998 < peak <= 1.0001 and float((np.abs(wave) >= 0.9999).mean()) >= 0.001,
         "integer scale": peak > 4,
         "antiphase": antiphase,
+        "changed": changed,
     }
     return [name for name in FAULTS if present[name]]
 

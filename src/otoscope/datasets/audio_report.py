@@ -43,7 +43,8 @@ class AudioReport:
         wave : float32 [S]. Its samples.
         files : the files from which they were decoded.
         """
-        self.add_faults(clip, find_faults(wave, antiphase=any(file.cancelled for file in files)))
+        antiphase, changed = any(file.cancelled for file in files), any(file.changed for file in files)
+        self.add_faults(clip, find_faults(wave, antiphase=antiphase, changed=changed))
 
     def add_faults(self, clip: Clip, faults: Sequence[str]) -> None:
         """Count a clip whose faults are known.

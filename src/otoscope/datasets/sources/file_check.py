@@ -6,13 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from otoscope.audio.decode import AudioError, Source, decode, decoded_files, open_sound
+from otoscope.audio.decode import AudioError, Source, decode, decode_blocks, decoded_files
 from otoscope.audio.faults import FAULTS, find_faults
 from otoscope.audio.part import SoundInfo, sound_info
 from otoscope.audio.sample_digest import SampleDigest
-from otoscope.audio.samples import all_finite, average_channels
 from otoscope.datasets.sources.audio import Audio, open_audio
-from otoscope.types import Wave
 
 _LONG = 600.0
 """Duration in seconds from which a file is decoded in blocks and never as a whole."""
@@ -62,27 +60,18 @@ def _read_whole(source: Source) -> tuple[list[str], str]:
     """The faults and the digest of a file; raises `AudioError` if it is damaged or has samples that are not finite."""
     with decoded_files() as files:
         wave, rate = decode(source)
-    _expect_finite(source, wave)
     digest = SampleDigest(rate)
     digest.add(wave)
-    return find_faults(wave, antiphase=any(file.cancelled for file in files)), digest.text
+    return find_faults(wave, antiphase=files[0].cancelled, changed=files[0].changed), digest.text
 
 
 def _read_blocks(source: Source, info: SoundInfo) -> tuple[list[str], str]:
-    """As `_read_whole`, of a long file, which is decoded in blocks; raises `AudioError` if it is truncated."""
-    samples, blocks, digest = 0, list[list[str]](), SampleDigest(info.rate)
-    with open_sound(source) as file:
-        while len(block := file.read(1 << 20, dtype="float32", always_2d=True)):
-            samples += len(block)
-            _expect_finite(source, block)
-            blocks.append(find_faults(mono := average_channels(block)))
-            digest.add(mono)
-    if samples < info.samples - 0.1 * info.rate:
-        raise AudioError(f"{source} is truncated: {info.samples:,} samples are declared and {samples:,} were decoded")
-    times = Counter(fault for faults in blocks for fault in faults)
-    return [fault for fault in FAULTS if times[fault] >= (len(blocks) if fault == "silent" else 1)], digest.text
-
-
-def _expect_finite(source: Source, samples: Wave) -> None:
-    if not all_finite(samples):
-        raise AudioError(f"{source} contains NaN or infinite samples; repair or remove the file")
+    """As `_read_whole`, of a long file, which is decoded in blocks."""
+    times, blocks, digest = Counter[str](), 0, SampleDigest(info.rate)
+    with decoded_files() as files:
+        for block in decode_blocks(source):
+            times.update(find_faults(block))
+            blocks += 1
+            digest.add(block)
+    of_file = {"antiphase": files[0].cancelled, "changed": files[0].changed}
+    return [f for f in FAULTS if of_file.get(f) or times[f] >= (blocks if f == "silent" else 1)], digest.text
