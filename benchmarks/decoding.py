@@ -36,29 +36,31 @@ COMPARED = """\
 Scenes of 10 s, written at 44.1 kHz, are read one after another by one process. In the rows `decode`, the other way is
 `soundfile.read(file, dtype="float32")`, and for stereo the mean of the channels. In the rows `clip` it is followed by
 `soxr.resample` to 16 kHz, as otoscope does. Otoscope also checks the structure of the file, the number of samples,
-NaN and, in FLAC files, the checksum of the samples. Times are CPU times.
+NaN, and the checksums of FLAC, Ogg and MP3 files. Times are CPU times.
 
 The second table loads the same clips as an extraction does, which also looks for faults such as clipping: without
-workers, and as `--loader-workers 2`. On two cores without other work, the time is half of all CPU time, or that of
-the main process if it is more; the last column is computed from these times, because the machine had other work."""
+workers, and as `--loader-workers 2`. The time on two free cores is computed as half of all CPU time, or that of the
+main process if it is more; the last column is measured on the clock, and holds if the machine has no other work."""
 BOUNDS = """\
 Decoding itself is done by libsndfile in both. What otoscope adds is one pass over the samples for NaN, a look at the
-structure of the file (every page of Ogg, every frame of MP3), and for FLAC the MD5 sum, which needs a third of the
-time of decoding FLAC. Resampling, which is the same in both, needs more time than decoding WAV.
+structure of the file (every page of Ogg, every frame of MP3), checksums of Ogg and MP3, and for FLAC the MD5 sum, which
+needs a third of the time of decoding FLAC. Resampling, which is the same in both, needs more time than decoding WAV.
 
-Workers share nothing. What keeps two of them from being twice as fast is that every clip goes through a pipe (640 kB of
-samples), and that they start as copies of a large process; both count most where decoding needs least, for WAV."""
+Workers return samples through shared memory. What keeps two of them from being twice as fast is that the samples are
+copied twice, and that workers start as copies of a large process; both count most where decoding needs least, for
+WAV."""
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """The CPU time of loading clips without and with two workers."""
+    """The time of loading clips without and with two workers."""
 
     what: Annotated[str, "what"]
     alone: Annotated[Seconds, "CPU time per clip without workers"]
     workers: Annotated[Seconds, "of the workers"]
     main: Annotated[Seconds, "of the main process beside them"]
     gain: Annotated[float, "times faster on two free cores"]
+    clock: Annotated[float, "times faster on the clock"]
 
 
 class Loader:
@@ -118,7 +120,7 @@ def pairs(kind: str, channels: int, paths: Sequence[Path]) -> list[Faster]:
 
 
 def throughput(kind: str, paths: Sequence[Path], times: int) -> Throughput:
-    """Measure the CPU time of loading without workers and with two."""
+    """Measure the time of loading without workers and with two."""
     clips = [Clip.from_file(path, [], "train", id=f"{turn}-{path.name}") for turn in range(times) for path in paths]
 
     def load(workers: int) -> Work:
@@ -131,12 +133,12 @@ def throughput(kind: str, paths: Sequence[Path], times: int) -> Throughput:
 
     rounds = []
     for _ in range(ROUNDS):
-        alone, before = spent(load(0)).cpu, children()
-        main = spent(load(2)).cpu
-        rounds.append((alone, children() - before, main))
-    alone, workers, main = (statistics.median(column) / len(clips) for column in zip(*rounds, strict=True))
+        without, before = spent(load(0)), children()
+        beside = spent(load(2))
+        rounds.append((without.cpu, children() - before, beside.cpu, len(clips) * without.wall / beside.wall))
+    alone, workers, main, clock = (statistics.median(column) / len(clips) for column in zip(*rounds, strict=True))
     gain = alone / max(main, (workers + main) / 2)
-    return Throughput(f"{kind}, {len(clips)} clips", Seconds(alone), Seconds(workers), Seconds(main), gain)
+    return Throughput(f"{kind}, {len(clips)} clips", Seconds(alone), Seconds(workers), Seconds(main), gain, clock)
 
 
 def children() -> float:
@@ -147,7 +149,7 @@ def children() -> float:
 
 def sections(small: bool) -> list[Section]:
     """Compare every format with plain soundfile, and workers with none."""
-    count, length, times = (2, 0.5, 2) if small else (FILES, 10.0, 8)
+    count, length, times = (2, 0.5, 2) if small else (FILES, 10.0, 24)
     rows: list[Faster] = []
     workers: list[Throughput] = []
     for kind in FORMATS:

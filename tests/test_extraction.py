@@ -259,19 +259,20 @@ def test_workers_are_not_started_for_few_clips_or_in_daemons(monkeypatch):
 
 
 @needs_fork
-def test_few_clips_wait_for_the_encoder(monkeypatch):
-    """With long clips, no more than one clip of each worker is decoded ahead."""
-    monkeypatch.setattr(_loader, "WAITING_VALUES", 100)
-    monkeypatch.setattr(_loader, "_TASK_VALUES", 100)
-    clips, loaded = Sounds(counts=(30, 1, 1)).clips("train"), []
+@pytest.mark.parametrize(("limits", "ahead"), [((100, 100), 2), ((1 << 26, 240), 32)], ids=["long clips", "many clips"])
+def test_few_clips_wait_for_the_encoder(monkeypatch, limits, ahead):
+    """Of long clips, one for each worker is decoded ahead; of short ones, four tasks for each worker."""
+    monkeypatch.setattr(_loader, "WAITING_VALUES", limits[0])
+    monkeypatch.setattr(_loader, "_TASK_VALUES", limits[1])
+    clips, loaded = Sounds(counts=(90, 1, 1)).clips("train"), []
     submit = _loader._submit
-    monkeypatch.setattr(_loader, "_submit", lambda pool, rows: (loaded.extend(rows), submit(pool, rows))[1])
+    monkeypatch.setattr(_loader, "_submit", lambda pool, rows, slot: (loaded.extend(rows), submit(pool, rows, slot))[1])
     with _loader.loaded(clips, FrozenEncoder(Toy()), 2) as in_order:
         for number, clip in enumerate(in_order):
             assert clip.samples == 60
             assert np.array_equal(clip.features.x.flatten(), clips[number].audio)
-            assert len(loaded) <= number + 3
-    assert loaded == list(range(30))
+            assert len(loaded) <= number + 1 + ahead
+    assert loaded == list(range(90))
 
 
 # Batches

@@ -16,16 +16,17 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
 from otoscope.bank._encode import Loaded, Stopwatch
+from otoscope.bank._shared_arrays import Array, Placed, SharedArrays, Slot
 from otoscope.bank.errors import BankError
 from otoscope.datasets.audio_report import report_faults, reporting_audio
 from otoscope.encoders import Features
 from otoscope.threads import available_cores, end_with_parent
-from otoscope.types import Clip, Wave
+from otoscope.types import Clip
 
 WAITING_VALUES = 1 << 26
 """Samples or features that may wait for the encoder: 256 MiB. One clip of each worker may wait, however long it is."""
@@ -42,8 +43,11 @@ clip much faster than this process decodes it, so workers are of use with fewer 
 
 _MOST_WORKERS = 16
 
-Packed = tuple[int, Wave | None, tuple[Any, Any] | None, list[str]]
-"""A `Loaded` whose tensors are arrays, which are sent through a pipe, and the faults of its audio."""
+_TASKS_AHEAD = 4
+"""Largest number of tasks of each worker whose clips wait for the encoder."""
+
+Packed = tuple[int, Array | Placed | None, list[Array | Placed], list[str]]
+"""A `Loaded` whose samples and features are arrays or places in shared memory, and the faults of its audio."""
 
 
 class ClipLoader(Protocol):
@@ -109,34 +113,42 @@ def loaded(clips: Sequence[Clip], clip_loader: ClipLoader, workers: int) -> Iter
             f"{workers} loader workers were requested; they are available on Linux, outside of daemon processes: "
             "request 0"
         )
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start, (clips, clip_loader))
+    shared = SharedArrays(min(_TASKS_AHEAD * workers, WAITING_VALUES // _TASK_VALUES), 4 * _TASK_VALUES)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start, (clips, clip_loader, shared))
     try:
-        _submit(pool, range(0))  # starts the workers here, not in the thread that may read
-        yield _ahead(pool, clips, workers, clip_loader.watch)
+        _submit(pool, range(0), None)  # starts the workers here, not in the thread that may read
+        yield _ahead(pool, clips, workers, clip_loader.watch, shared)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _ahead(pool: ProcessPoolExecutor, clips: Sequence[Clip], workers: int, watch: Stopwatch) -> Iterator[Loaded]:
+def _ahead(
+    pool: ProcessPoolExecutor, clips: Sequence[Clip], workers: int, watch: Stopwatch, shared: SharedArrays
+) -> Iterator[Loaded]:
     """Yield loaded clips in order, while the workers load as many ahead as `WAITING_VALUES` allows."""
-    pending: deque[tuple[range, Future[list[Packed]]]] = deque()
+    pending: deque[tuple[range, Slot | None, Future[list[Packed]]]] = deque()
     submitted, largest = 0, 0
     try:
         while submitted < len(clips) or pending:
             most = WAITING_VALUES // largest if largest else workers
-            while submitted < len(clips) and (len(pending) < workers or submitted - pending[0][0].start < most):
+            while submitted < len(clips) and (
+                len(pending) < workers
+                or (len(pending) < _TASKS_AHEAD * workers and submitted - pending[0][0].start < most)
+            ):
                 count = min(_TASK_CLIPS, max(1, _TASK_VALUES // largest)) if largest else 1
                 rows = range(submitted, min(submitted + count, len(clips)))
-                pending.append((rows, _submit(pool, rows)))
+                slot = shared.take()
+                pending.append((rows, slot, _submit(pool, rows, slot)))
                 submitted = rows.stop
-            rows, future = pending.popleft()
+            rows, slot, future = pending.popleft()
             with watch.measure("audio"):
                 results = future.result()
             for row, packed in zip(rows, results, strict=True):
                 report_faults(clips[row], packed[-1])
-                clip = _unpacked(packed)
+                clip = _unpacked(packed, shared)
                 largest = max(largest, clip.values)
                 yield clip
+            shared.give_back(slot)
     except BrokenExecutor as error:
         raise BankError(
             "a loader worker ended abruptly; the usual cause is that memory ran out and the operating system killed "
@@ -144,44 +156,47 @@ def _ahead(pool: ProcessPoolExecutor, clips: Sequence[Clip], workers: int, watch
         ) from error
 
 
-def _unpacked(packed: Packed) -> Loaded:
+def _unpacked(packed: Packed, shared: SharedArrays) -> Loaded:
     samples, wave, arrays, _ = packed
-    return Loaded(samples, wave, None if arrays is None else Features(*map(torch.from_numpy, arrays)))
+    features = Features(*(torch.from_numpy(shared.get(array)) for array in arrays)) if arrays else None
+    return Loaded(samples, None if wave is None else shared.get(wave), features)
 
 
-def _submit(pool: ProcessPoolExecutor, rows: range) -> Future[list[Packed]]:
+def _submit(pool: ProcessPoolExecutor, rows: range, slot: Slot | None) -> Future[list[Packed]]:
     with warnings.catch_warnings():
         # Python 3.12 warns that this process has threads. The workers use none of their locks.
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-        return pool.submit(_load, rows)
+        return pool.submit(_load, rows, slot)
 
 
 # In a worker
 
 _clips: Sequence[Clip] = ()
 _clip_loader: ClipLoader
+_shared: SharedArrays
 
 
-def _start(clips: Sequence[Clip], clip_loader: ClipLoader) -> None:
-    global _clips, _clip_loader
-    _clips, _clip_loader = clips, clip_loader
+def _start(clips: Sequence[Clip], clip_loader: ClipLoader, shared: SharedArrays) -> None:
+    global _clips, _clip_loader, _shared
+    _clips, _clip_loader, _shared = clips, clip_loader, shared
     torch.set_num_threads(1)  # after a fork, there are no other threads
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process shuts the workers down
     threading.Thread(target=end_with_parent, name="otoscope-parent", daemon=True).start()
 
 
-def _load(rows: range) -> list[Packed]:
+def _load(rows: range, slot: Slot | None) -> list[Packed]:
     try:
-        return [_load_one(_clips[row]) for row in rows]
+        return [_load_one(_clips[row], slot) for row in rows]
     except Exception as error:
         raise _picklable(error) from None
 
 
-def _load_one(clip: Clip) -> Packed:
+def _load_one(clip: Clip, slot: Slot | None) -> Packed:
     with reporting_audio() as report:
         samples, wave, features = _clip_loader.load(clip)
-    arrays = None if features is None else (features.x.numpy(), features.lengths.numpy())
-    return samples, wave, arrays, list(report.faulty)
+    tensors = () if features is None else (features.x, features.lengths)
+    arrays = [_shared.put(tensor.numpy(), slot) for tensor in tensors]
+    return samples, None if wave is None else _shared.put(wave, slot), arrays, list(report.faulty)
 
 
 def _picklable(error: Exception) -> Exception:
