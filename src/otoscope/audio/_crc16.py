@@ -21,7 +21,6 @@ _POLYNOMIAL = np.uint16(0xA001)
 _BLOCK = 128
 """Words of two bytes in a block."""
 
-
 _PIECE = 1 << 20
 """Bytes that are in memory at once; a power of two."""
 

@@ -105,12 +105,11 @@ def decode(source: Source) -> tuple[Wave, int]:
     >>> decode(file)
     (array([0.5, 0.5, 0.5, 0.5], dtype=float32), 8000)
     """
-    parts, samples = list[Wave](), 0
+    parts: list[Wave] = []
     with _opened(source) as reader:
         for part in reader.blocks():
             parts.append(part)
-            samples += len(part)
-            if samples > MAX_SAMPLES:
+            if reader.samples > MAX_SAMPLES:
                 hours = MAX_SAMPLES / reader.rate / 3600
                 raise AudioError(
                     f"{reader.name} has more than {MAX_SAMPLES:,} samples ({hours:.1f} hours at {reader.rate} Hz), the "

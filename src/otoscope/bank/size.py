@@ -97,6 +97,17 @@ def estimate_size(encoder: Encoder, dataset: Dataset, identity: BankIdentity) ->
     return BankSize.estimate(encoder, {split: dataset.clips(split) for split in identity.splits}, identity)
 
 
+def bytes_per_clip(identity: BankIdentity, steps: int) -> int:
+    """Bytes of one clip in a shard.
+
+    Parameters
+    ----------
+    identity : BankIdentity. The bank.
+    steps : int. Number of time steps of its token map.
+    """
+    return layout_bytes(1, steps, identity)
+
+
 def _planned(identity: BankIdentity, clips: dict[str, int], steps: dict[str, int]) -> BankSize:
     """The size of a bank in which every map of a split has the same number of time steps."""
     shards = {

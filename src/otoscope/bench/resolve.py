@@ -13,9 +13,9 @@ from pathlib import Path
 from otoscope import bank as banks
 from otoscope import datasets, encoders
 from otoscope.bank import BankError, BankIdentity, BankSize, Requirements, estimate_size
-from otoscope.bank._shard import layout_bytes
 from otoscope.bank.default_folder import folder_beside
 from otoscope.bank.manifest import Manifest, bank_exists, check_identity
+from otoscope.bank.size import bytes_per_clip
 from otoscope.bench.cost import PairSize, Views
 from otoscope.bench.plan import Pair
 from otoscope.bench.resolved_pair import ResolvedPair
@@ -181,7 +181,7 @@ def _is_complete(path: Path) -> bool:
 def _not_stored(resolved: ResolvedPair) -> ResolvedPair:
     """The pair without a bank. Its clips are encoded in every epoch, unless their tokens fit into memory."""
     size, identity = resolved.size, resolved.identity
-    largest = max(size.clips.values()) * layout_bytes(1, size.steps, identity)
+    largest = max(size.clips.values()) * bytes_per_clip(identity, size.steps)
     kept = identity.content == "pooled" or banks.kept_in_memory(largest)
     return replace(resolved, stored=False, size=replace(size, bytes=0, on_the_fly=True, kept=kept))
 
