@@ -263,7 +263,7 @@ def test_xares(files: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="declares output_dim=9, but its embeddings have width 8"):
         encoders.create("xares", file=str(_renamed(path)))
     path.write_text(XARES.replace("16000, 8, 40", "16000, 8, 20"))
-    with pytest.raises(ValueError, match="does not fit a frame rate of 50 per second"):
+    with pytest.raises(ValueError, match="25 per second, but 50 per second are declared"):
         encoders.create("xares", file=str(_renamed(path)))
 
 
@@ -288,6 +288,25 @@ def test_s3prl_has_all_hidden_states(files: dict[str, str]) -> None:
 def test_s3prl_by_name_needs_the_package() -> None:
     with pytest.raises(ImportError, match=r"install the package of s3prl\.nn"):
         encoders.create("s3prl:wavlm_base")
+
+
+@pytest.mark.parametrize("name", ["xares", "s3prl"])
+def test_a_model_that_crops_long_clips_is_refused_unless_windows_are_shorter(name: str, files: dict[str, str]) -> None:
+    path = Path(files[name])
+    argument = {"xares": "audio", "s3prl": "wavs"}[name]
+    path.write_text(path.read_text().replace(f"({argument}.unfold", f"({argument}[:, :160000].unfold"))
+    encoder = encoders.create(f"{name}:{path}")
+    with pytest.raises(ValueError, match=r"tokens for 12 s of audio, where .* drops a part of the clip.*at most 10 s"):
+        encode(encoder, noise(12 * 16000))
+    rate = encoder.shape.frame_rate
+    assert encode(encoders.create(f"{name}:{path}", window=10), noise(12 * 16000)).x.shape[2] == 12 * rate
+
+
+def test_another_interface_is_refused_in_words(files: dict[str, str]) -> None:
+    path = Path(files["s3prl"])
+    path.write_text(S3PRL.replace("wavs, lens)", "wavs)"))
+    with pytest.raises(ValueError, match="'s3prl': the model refuses a clip of 64000 frames: TypeError"):
+        encoders.create(f"s3prl:{path}")
 
 
 def test_py_passes_options_and_controls_on(files: dict[str, str]) -> None:

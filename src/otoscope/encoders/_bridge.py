@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import sys
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +15,9 @@ from torch import Tensor, nn
 from otoscope.encoders._features import Features
 from otoscope.encoders._layered import LayeredEncoder
 from otoscope.encoders._lengths import Maps, by_length, select_layers, without_padding
+from otoscope.encoders._local_code import load_file
 from otoscope.encoders._long_clips import Cut, in_windows
-from otoscope.registry import PLUGIN_PREFIX, load_plugin, unknown
+from otoscope.registry import unknown
 from otoscope.types import AudioBatch, Tokens, TokenShape
 
 SECONDS = (4, 8)
@@ -46,8 +45,7 @@ def module_of(encoder: str, text: str) -> ModuleType:
                 f"encoder {encoder!r}: {error}; install the package of {text}, or give the path of a .py file"
             ) from error
     check_file(encoder, text)
-    load_plugin(text)
-    return sys.modules[f"{PLUGIN_PREFIX}{Path(text).stem}"]
+    return load_file(text)
 
 
 def check_file(encoder: str, path: str) -> None:
@@ -88,9 +86,44 @@ def class_of(encoder: str, module: ModuleType, name: str | None, base: type, suf
     return defined[name if name is not None else next(iter(defined))]
 
 
-def source_digest(module: ModuleType) -> str:
-    """The sha256 of the file of a module; code that it imports does not count."""
-    return hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
+def check_covered(encoder: str, steps: int, expected: float, frame_rate: float) -> None:
+    """Check that the tokens of a clip cover it; a model that crops long clips would lose their ends.
+
+    Parameters
+    ----------
+    encoder : name of the encoder, for messages.
+    steps : number of time steps of the clip.
+    expected : the number that its duration and the frame rate give.
+    frame_rate : time steps per second.
+
+    Raises
+    ------
+    ValueError : when steps are missing, except two, and 2 % for a frame rate that is rounded.
+
+    Examples
+    --------
+    >>> check_covered("xares", 499, 500, 50)
+    """
+    if steps < 0.98 * expected - 2:
+        raise ValueError(
+            f"encoder {encoder!r}: the model gives {steps} tokens for {expected / frame_rate:g} s of audio, where "
+            f"{frame_rate:g} per second are expected, so that it drops a part of the clip; give it shorter ones with "
+            f"the option window (at most {steps / frame_rate:g} s)"
+        )
+
+
+def _misfit(steps: Sequence[int], measured: float, declared: float | None) -> str:
+    """Say why numbers of tokens do not fit a frame rate."""
+    given = f"{SECONDS[0]} and {SECONDS[1]} s of audio give {steps[0]} and {steps[1]} tokens"
+    if measured <= 0:
+        return f"{given}; the second axis of what the model returns, [B, T, D], must be time"
+    if declared is not None and abs(steps[0] - SECONDS[0] * measured) <= 2:
+        return f"{given}, {measured:g} per second, but {declared:g} per second are declared; correct the declaration"
+    rate = measured if declared is None else declared
+    return (
+        f"{given}, which does not fit a frame rate of {rate:g} per second; pad the audio inside the model, so that its "
+        "time steps cover the whole clip"
+    )
 
 
 class WaveformEncoder(LayeredEncoder):
@@ -106,6 +139,7 @@ class WaveformEncoder(LayeredEncoder):
 
     padding_neutral = True
     cut: Cut | None = None
+    _per_step: float | None = None
 
     @abstractmethod
     def maps(self, waves: Tensor) -> Maps:
@@ -134,18 +168,15 @@ class WaveformEncoder(LayeredEncoder):
             x, cls = self._computed(features)
             steps.append(x.shape[2])
             frames.append(features.shape[1])
-        rate = (steps[1] - steps[0]) / (SECONDS[1] - SECONDS[0]) if frame_rate is None else frame_rate
+        measured = (steps[1] - steps[0]) / (SECONDS[1] - SECONDS[0])
+        rate = measured if frame_rate is None else frame_rate
         if rate <= 0 or abs(steps[0] - SECONDS[0] * rate) > 2:
-            raise ValueError(
-                f"encoder {self.name!r}: {SECONDS[0]} and {SECONDS[1]} s of audio give {steps[0]} and {steps[1]} "
-                f"tokens, which does not fit a frame rate of {rate:g} per second; pad the audio inside the model, so "
-                "that its time steps cover the whole clip"
-            )
+            raise ValueError(f"encoder {self.name!r}: {_misfit(steps, measured, frame_rate)}")
+        self._per_step = (frames[1] - frames[0]) / (SECONDS[1] - SECONDS[0]) / rate
         if not x.requires_grad:
             self.requires_grad_(False)
         if window is not None:
-            per_step = (frames[1] - frames[0]) / (SECONDS[1] - SECONDS[0]) / rate
-            self.cut = Cut.of(window, rate, per_step)
+            self.cut = Cut.of(window, rate, self._per_step)
         return TokenShape(x.shape[1], x.shape[3], x.shape[4], cls is not None, rate)
 
     def _input_of(self, x: Tensor) -> Tensor:
@@ -153,15 +184,19 @@ class WaveformEncoder(LayeredEncoder):
         return x[..., 0]
 
     def _computed(self, x: Tensor) -> Maps:
-        """The token maps of features; a clip that the model refuses is a `ValueError`."""
+        """The token maps of features; a clip that the model refuses, or of which it drops a part, is a `ValueError`."""
         try:
-            return self.maps(self._input_of(x))
-        except torch.OutOfMemoryError:
+            maps = self.maps(self._input_of(x))
+        except (torch.OutOfMemoryError, ValueError):
             raise
-        except (RuntimeError, AssertionError, IndexError) as error:
+        except Exception as error:
             raise ValueError(
-                f"encoder {self.name!r}: the model refuses a clip of {x.shape[1]} frames: {error}"
+                f"encoder {self.name!r}: the model refuses a clip of {x.shape[1]} frames: "
+                f"{type(error).__name__}: {error}"
             ) from error
+        if self._per_step is not None:
+            check_covered(self.name, maps[0].shape[2], x.shape[1] / self._per_step, self.shape.frame_rate)
+        return maps
 
     def front_end(self, batch: AudioBatch) -> Features:
         """Return the samples as features with one bin.

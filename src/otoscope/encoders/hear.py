@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from otoscope.encoders._bridge import WaveformEncoder, check_file, module_of, source_digest
+from otoscope.encoders._bridge import WaveformEncoder, check_file, module_of
 from otoscope.encoders._lengths import Maps
+from otoscope.encoders._local_code import imports_beside, source_digest
 from otoscope.encoders._long_clips import LONGEST, window_text
 from otoscope.encoders.base import register
 from otoscope.types import TokenShape
@@ -22,7 +24,7 @@ class Hear(WaveformEncoder):
     """A module with `load_model` and `get_timestamp_embeddings`; one layer, F = 1.
 
     The frame rate is that of the timestamps. The code of the module is executed, so give only modules that you trust.
-    The weights and the file of the module are part of the identity.
+    The weights and the file of the module are part of the identity, and so are the files beside it that it imports.
 
     Parameters
     ----------
@@ -54,12 +56,17 @@ class Hear(WaveformEncoder):
             raise ValueError(f"encoder 'hear': {module} lacks {' and '.join(missing)}; see the interface of HEAR 2021")
         if weights is not None:
             check_file("hear", weights)
-        self.model = self._module.load_model(*([] if weights is None else [weights]))
+        with imports_beside(module) if module.endswith(".py") else nullcontext():
+            self.model = self._module.load_model(*([] if weights is None else [weights]))
         self.scene, self._weights = scene, weights
         if not isinstance(getattr(self.model, "sample_rate", None), int):
             raise ValueError(f"encoder 'hear': the model of {module} lacks the attribute sample_rate")
         self.sample_rate = int(self.model.sample_rate)
-        self._code = source_digest(self._module)
+        self._code = (
+            source_digest(module)
+            if module.endswith(".py")
+            else hashlib.sha256(Path(str(self._module.__file__)).read_bytes()).hexdigest()
+        )
         self.front_end_id = f"hear-{self.sample_rate}-{window_text(window)}"
         self.shape: TokenShape = self.measure(self._frame_rate(), window)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from otoscope.encoders._bridge import SECONDS, check_file, class_of, module_of
 from otoscope.encoders._features import Features
 from otoscope.encoders._layered import LayeredEncoder
 from otoscope.encoders._lengths import Maps, by_length
+from otoscope.encoders._local_code import imports_beside, local_files, source_digest
 from otoscope.encoders._long_clips import Cut, in_windows
 from otoscope.encoders.base import Encoder, register
 from otoscope.types import AudioBatch, Tokens
@@ -23,7 +25,7 @@ class FromFile(LayeredEncoder):
     """A subclass of `Encoder` that a Python file defines.
 
     The code of the file is executed, so give only files that you trust. The identity of the encoder in the file is part
-    of the identity.
+    of the identity, and so are the files beside it that it imports.
 
     Parameters
     ----------
@@ -53,7 +55,10 @@ class FromFile(LayeredEncoder):
         window: float | None = None,
     ) -> None:
         super().__init__()
-        self.inner = _class(file, cls)(**(options or {}))
+        inner = _class(file, cls)
+        with imports_beside(file):
+            self.inner = inner(**(options or {}))
+        self._beside = source_digest(file) if len(local_files(Path(file).resolve())) > 1 else ""
         for name in ("sample_rate", "shape", "front_end_id", "control", "padding_neutral"):
             setattr(self, name, getattr(self.inner, name))
         self._cut = None if window is None else self._measured(window)
@@ -91,8 +96,8 @@ class FromFile(LayeredEncoder):
 
     @property
     def digest(self) -> str:
-        """The sha256 of the weights, the options and the code of the encoder in the file."""
-        content = f"{self.inner.digest} {self.inner.options_text} {self.inner.code_text}"
+        """The sha256 of the weights, the options and the code of the encoder in the file, and of files beside it."""
+        content = f"{self.inner.digest} {self.inner.options_text} {self.inner.code_text} {self._beside}".rstrip()
         return hashlib.sha256(content.encode()).hexdigest()
 
     def front_end(self, batch: AudioBatch) -> Features:

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from otoscope.encoders._bridge import WaveformEncoder, check_file, class_of, module_of, source_digest
+from otoscope.encoders._bridge import WaveformEncoder, check_file, class_of, module_of
 from otoscope.encoders._lengths import Maps
+from otoscope.encoders._local_code import imports_beside, source_digest
 from otoscope.encoders._long_clips import LONGEST, window_text
 from otoscope.encoders.base import register
 
@@ -20,7 +21,7 @@ class S3prl(WaveformEncoder):
     """An upstream that maps waveforms and their lengths to a list of hidden states; each of them is a layer, F = 1.
 
     The frame rate is measured. Where the upstream comes from a file, the code of the file is executed, so give only
-    files that you trust; the file is part of the identity, as the weights are.
+    files that you trust; the file and the files beside it that it imports are part of the identity, as the weights are.
 
     Parameters
     ----------
@@ -47,7 +48,9 @@ class S3prl(WaveformEncoder):
         module = module_of("s3prl", upstream if upstream.endswith(".py") else "s3prl.nn")
         if upstream.endswith(".py"):
             model_class = class_of("s3prl", module, cls, nn.Module)
-            self.model, self._code = model_class(), f"{model_class.__name__} {source_digest(module)}"
+            with imports_beside(upstream):
+                self.model = model_class()
+            self._code = f"{model_class.__name__} {source_digest(upstream)}"
         elif cls is not None:
             raise ValueError(f"encoder 's3prl': cls={cls!r} is for an upstream in a .py file; omit it for {upstream}")
         else:

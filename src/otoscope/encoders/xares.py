@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from otoscope.encoders._bridge import WaveformEncoder, check_file, class_of, module_of, source_digest
+from otoscope.encoders._bridge import WaveformEncoder, check_file, class_of, module_of
 from otoscope.encoders._lengths import Maps
+from otoscope.encoders._local_code import imports_beside, source_digest
 from otoscope.encoders._long_clips import LONGEST, window_text
 from otoscope.encoders.base import register
 
@@ -19,7 +20,8 @@ class Xares(WaveformEncoder):
     """A torch module in a file whose class name ends in `Encoder`; one layer, F = 1.
 
     It has `sampling_rate`, `output_dim` and `hop_size_in_ms`, and maps waveforms [B, S] to embeddings [B, T, D]. The
-    code of the file is executed, so give only files that you trust. The weights and the file are part of the identity.
+    code of the file is executed, so give only files that you trust. The weights, the file
+    and the files beside it that it imports are part of the identity.
 
     Parameters
     ----------
@@ -42,12 +44,13 @@ class Xares(WaveformEncoder):
         super().__init__()
         module = module_of("xares", file)
         model_class = class_of("xares", module, cls, nn.Module, "" if cls else "Encoder")
-        self.model = model_class()
+        with imports_beside(file):
+            self.model = model_class()
         missing = [n for n in ("sampling_rate", "output_dim", "hop_size_in_ms") if not hasattr(self.model, n)]
         if missing:
             raise ValueError(f"encoder 'xares': {model_class.__name__} lacks {' and '.join(missing)}; see X-ARES")
         self.sample_rate = int(self.model.sampling_rate)
-        self._code = f"{model_class.__name__} {source_digest(module)}"
+        self._code = f"{model_class.__name__} {source_digest(file)}"
         self.front_end_id = f"xares-{self.sample_rate}-{window_text(window)}"
         self.shape = self.measure(1000 / float(self.model.hop_size_in_ms), window)
         if self.shape.dim != self.model.output_dim:
