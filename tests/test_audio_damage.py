@@ -24,6 +24,7 @@ FORMATS = [
     ("OGG", "OPUS"),
     ("MP3", "MPEG_LAYER_III"),
 ]
+OTHER_FORMATS = [("W64", "PCM_16"), ("W64", "IMA_ADPCM"), ("AU", "PCM_24"), ("CAF", "PCM_16"), ("NIST", "PCM_16")]
 NAMES = [f"{kind}-{subtype}" for kind, subtype in FORMATS]
 SAMPLES = 24000
 
@@ -56,12 +57,33 @@ def test_a_whole_file_is_decoded_as_libsndfile_does(kind, subtype):
     np.testing.assert_allclose(wave, expected.mean(1), atol=1e-6)
 
 
-@pytest.mark.parametrize(("kind", "subtype"), FORMATS, ids=NAMES)
+@pytest.mark.parametrize(("kind", "subtype"), FORMATS + OTHER_FORMATS)
 def test_a_truncated_file_is_refused(kind, subtype):
     data = encoded(kind, subtype)
     for share in (0.02, 0.25, 0.5, 0.9, 0.999):
         with pytest.raises(AudioError, match=r"truncated|cannot decode"):
             decode(io.BytesIO(data[: int(share * len(data))]))
+
+
+@pytest.mark.parametrize(("kind", "subtype"), OTHER_FORMATS)
+def test_a_whole_file_of_another_format_is_no_damage(kind, subtype):
+    data = encoded(kind, subtype)
+    assert len(decode(io.BytesIO(data))[0]) >= SAMPLES
+
+
+@pytest.mark.parametrize(("kind", "subtype"), FORMATS + OTHER_FORMATS[:-1])
+def test_two_files_in_one_are_refused(kind, subtype):
+    data = encoded(kind, subtype)
+    with pytest.raises(AudioError, match=r"damaged|another file|declares"):
+        decode(io.BytesIO(2 * data))
+
+
+def test_an_mp3_file_after_one_with_another_rate_is_refused():
+    data, file = encoded("MP3", "MPEG_LAYER_III"), io.BytesIO()
+    soundfile.write(file, np.zeros(40000), 44100, format="MP3")
+    with pytest.raises(AudioError, match="after frame 44, another MP3 file with another sampling rate was appended"):
+        decode(io.BytesIO(data + file.getvalue()))
+    assert decode(io.BytesIO(data + np.random.default_rng(0).bytes(100_000)))[0].shape == (SAMPLES,)
 
 
 @pytest.mark.parametrize(("kind", "subtype"), FORMATS, ids=NAMES)
@@ -170,6 +192,25 @@ def test_checksums_of_an_mp3_file_are_compared_where_the_encoder_writes_them(nam
         other = bytearray(data)
         other[position] ^= 1
         assert contents(bytes(other), "MP3").changed == checked
+
+
+def test_an_mp3_file_that_ffmpeg_copied_or_that_continues_another_one_is_not_changed():
+    file = io.BytesIO()
+    soundfile.write(file, np.random.default_rng(5).normal(0, 0.1, 16000), 16000, format="MP3")
+    data = bytearray(file.getvalue())
+    encoder = data.index(b"LAME3.100")
+    frame = bytes(data[: encoder + 34]) + bytes(2) + bytes(data[encoder + 36 : 190])
+    data[encoder + 34 : encoder + 36] = _bit_by_bit(frame).to_bytes(2, "big")  # as `ffmpeg -c copy` writes it
+    assert not contents(bytes(data), "MP3").changed
+    data[encoder + 10] ^= 1
+    assert contents(bytes(data), "MP3").changed
+
+    data = bytearray(file.getvalue())
+    data[-40] ^= 1
+    assert contents(bytes(data), "MP3").changed
+    data[encoder + 19] |= 0x80  # as `lame --nogap` writes it: the checksum began in the file before this one
+    data[encoder + 34 : encoder + 36] = _bit_by_bit(data[: encoder + 34]).to_bytes(2, "big")
+    assert not contents(bytes(data), "MP3").changed
 
 
 def test_the_checksum_is_that_of_its_definition(monkeypatch):

@@ -55,6 +55,8 @@ def test_a_file_that_is_not_audio_is_named(tmp_path):
         (bytes(100), "begins with zeros"),
         (b"RIFF\0\0", "begins like WAV, but its header is damaged or truncated"),
         (b"\0\0\0\x20ftypM4A ", "MP4 file"),
+        (b"wvpk\x7e\x10\0\0\x10\x04", "it is a WavPack file, which libsndfile does not read"),
+        (b"OggS\0\2" + bytes(22) + b"\x7fFLAC\1\0", "it is FLAC in an Ogg file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
     ],
 )

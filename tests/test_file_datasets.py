@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -21,7 +22,8 @@ from otoscope.cli import main
 from otoscope.cli.commands import store_in
 from otoscope.datasets.contract import CONTRACT
 from otoscope.datasets.folds import declared_folds
-from otoscope.datasets.sources import AudioFiles, Cut, FileDataset, Rows, assign_splits, file_check
+from otoscope.datasets.sources import AudioFile, AudioFiles, Cut, FileDataset, Rows, assign_splits, file_check
+from otoscope.datasets.sources.checking import check_all
 from otoscope.datasets.sources.remarks import shared_groups
 from otoscope.results import Coverage, Record
 from otoscope.types import Event
@@ -369,6 +371,22 @@ def test_bad_audio_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert "pets" in capsys.readouterr().out
     assert main(["extract", "--dataset", "scenes", "--on-bad", "skip", *out]) == 2
     assert "--on-bad is an option of data sets in files" in capsys.readouterr().err
+
+
+def test_an_error_of_the_disk_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = helpers.write_audio(tmp_path / "a.wav")
+    os.utime(path, (1, 1))
+    monkeypatch.setattr("otoscope.datasets._file_digests._SETTLED_NS", -(10**12))
+    audio, opened = [AudioFile(path)], file_check.sound_info
+
+    def fail(_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(file_check, "sound_info", fail)
+    assert [check.reason for _, check in check_all(audio, decoded=True)] == ["[Errno 5] Input/output error"]
+    monkeypatch.setattr(file_check, "sound_info", opened)
+    assert [check.reason for _, check in check_all(audio, decoded=True)] == [""]
 
 
 def test_a_check_of_audio_is_kept_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

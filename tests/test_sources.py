@@ -36,6 +36,7 @@ from otoscope.datasets.sources import (
     read_table,
     split_names,
 )
+from otoscope.datasets.sources.audio import bind_audio
 from otoscope.types import Event
 from otoscope.warning import OtoscopeWarning
 
@@ -135,6 +136,25 @@ def test_a_part_of_a_file_equals_the_same_part_of_the_whole(tmp_path: Path) -> N
     assert np.array_equal(part, whole[rate // 4 : rate // 2])
     with pytest.raises(AudioError, match="the file lasts 1 s"):
         decode_part(path, 0.5, 2)
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_a_part_of_an_mp3_file_with_a_low_bitrate_begins_with_its_samples(rate: int, tmp_path: Path) -> None:
+    path, time, noise = tmp_path / "a.mp3", np.arange(8 * rate) / rate, np.random.default_rng(0).normal(size=8 * rate)
+    tone = 0.3 * np.sin(2 * np.pi * 440 * time * (1 + time / 40)) + 0.1 * noise * (np.sin(3 * time) > 0)
+    soundfile.write(path, tone, rate, bitrate_mode="VARIABLE", compression_level=0.99)
+    whole, _ = soundfile.read(path, dtype="float32")
+    for start in (0.3, 1.31, 5.0, 6.2):
+        part, _ = decode_part(path, start, start + 0.4)
+        np.testing.assert_allclose(part, whole[round(start * rate) :][: len(part)], atol=1e-3)
+    silent, _ = decode_part(path, 6.2, 6.6, frames_before=False)
+    assert np.abs(silent - part).max() > 1e-3
+
+
+def test_windows_of_mp3_files_have_another_identity_than_without_the_frames_before() -> None:
+    for name, start, bound in (("a.mp3", 1.0, {"frames_before": True}), ("a.mp3", 0.0, {}), ("a.wav", 1.0, {})):
+        load, _ = bind_audio(AudioFile(Path(name)), start, 2.0, 0.0, "keep")
+        assert load.keywords == bound
 
 
 @pytest.mark.parametrize(

@@ -96,9 +96,24 @@ def mp3_contents(data: Data) -> Mp3Contents:
 
 
 def _lost_sync(data: Data, position: int, end: int, count: int, header: _Header) -> str:
-    """Describe bytes that are no frame: damage if frames follow them, else something appended to the file."""
+    """Describe bytes that are no frame of the stream: damage if frames follow them, else something appended."""
     following = _first_frame(data, end, position + 1, header)
-    return "" if following is None else f"{following - position:,} bytes after frame {count:,} are damaged"
+    if following is not None:
+        return f"{following - position:,} bytes after frame {count:,} are damaged"
+    other = _first_frame(data, end, position)
+    if other is None or not _are_frames(data, other):
+        return ""
+    return f"after frame {count:,}, another MP3 file with another sampling rate was appended"
+
+
+def _are_frames(data: Data, position: int, count: int = 8) -> bool:
+    """Whether several frames of one stream follow each other, which is no chance, as it may be within a picture."""
+    streams = set()
+    for _ in range(count):
+        frame = _header(data, position)
+        streams.add(frame.stream if frame else None)
+        position += frame.length if frame else 0
+    return streams != {None} and len(streams) == 1
 
 
 def _header(data: Data, start: int) -> _Header | None:
@@ -199,12 +214,24 @@ def _is_changed(data: Data, start: int, header: _Header, tag: _Tag) -> bool:
         return False
     length, of_audio, of_tag = struct.unpack(">IHH", sums)
     if _equal_bytes(name, b"LAME3.") >= 5:
-        if crc16(frame, 0, tag.encoder + 34) != of_tag:
+        if of_tag not in (crc16(frame, 0, tag.encoder + 34), _tag_checksum_of_ffmpeg(frame, tag)):
             return True
+        if frame[tag.encoder + 19] & _CONTINUES:
+            return False
     elif not name.startswith((b"Lavc", b"Lavf")):
         return b"\0" in name[:4] or _has_header(frame[tag.encoder - 4 :])
     other_audio: bool = length > header.length and crc16(data, start + header.length, start + length) != of_audio
     return other_audio
+
+
+_CONTINUES = 0x80
+"""The flag of a file that continues another one without a gap: LAME computes the checksum of both files together."""
+
+
+def _tag_checksum_of_ffmpeg(frame: bytes, tag: _Tag) -> int:
+    """The checksum of a header by FFmpeg, of 190 bytes. Where FFmpeg copies a stream of LAME, it keeps this name."""
+    end = tag.encoder + 34
+    return crc16((frame[:end] + bytes(2) + frame[end + 2 :]).ljust(190, b"\0"), 0, 190)
 
 
 def _has_header(data: bytes) -> bool:

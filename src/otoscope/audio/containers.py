@@ -1,10 +1,11 @@
 """What the headers of audio files declare, and whether the rest of the file agrees with it.
 
-libsndfile returns the beginning of a truncated WAV, AIFF, Ogg or MP3 file as if it were the whole file. The functions
-of this module read the structure of a file, without decoding it, and describe what is missing or damaged.
+libsndfile returns the beginning of many truncated files as if it were the whole file. The functions of this module read
+the structure of a file, without decoding it, and describe what is missing or damaged.
 
 Sources: "Multimedia Programming Interface and Data Specifications 1.0" (RIFF), EBU Tech 3306 (RF64), "Audio Interchange
-File Format 1.3" (AIFF), RFC 3533 (Ogg), RFC 9639 (FLAC).
+File Format 1.3" (AIFF), "Sony Pictures Digital Wave64 1.2", "Core Audio Format Specification", the headers of
+Sun (AU) and of NIST (SPHERE), RFC 3533 (Ogg), RFC 9639 (FLAC).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from otoscope.audio._mp3 import Data, mp3_contents
 
 UNKNOWN_SIZES = (0, 2**32 - 1)
 """Sizes of a chunk that a program writes which does not know them in advance, for example into a pipe."""
+
+_APPENDED = "another file of the same format follows its samples"
 
 _PCM_CODES = (1, 3, 6, 7)
 """Codes of WAV encodings with a fixed number of bytes per sample: integer, float, A-law, mu-law."""
@@ -49,8 +52,8 @@ def contents(data: Data, kind: str) -> Contents:
     Parameters
     ----------
     data : bytes-like. The whole file.
-    kind : str. The format in the terms of libsndfile, such as "WAV". For other formats than WAV, AIFF, FLAC, OGG and
-        MP3, nothing is known.
+    kind : str. The format in the terms of libsndfile, such as "WAV". For other formats than WAV, W64, AIFF, AU, CAF,
+        NIST, FLAC, OGG and MP3, nothing is known.
 
     Returns
     -------
@@ -98,7 +101,7 @@ def _aiff(data: Data) -> Contents:
         if name == b"COMM":
             (frames,) = struct.unpack_from(">I", data, start + 2)
         elif name == b"SSND" and start + size > len(data):
-            damage = f"it ends after {len(data) - start:,} of {size:,} bytes of samples"
+            damage = _cut(data, start, size)
     return Contents(frames, damage=damage)
 
 
@@ -114,20 +117,73 @@ def _data_damage(data: Data, start: int, size: int) -> str:
     """What is wrong with the chunk of samples of a WAV file: the file ends in it, or it ends inside the samples."""
     end = start + size
     if end > len(data):
-        return f"it ends after {len(data) - start:,} of {size:,} bytes of samples"
-    names = (bytes(data[i : i + 4]) for i in (end, end + 1))
+        return _cut(data, start, size)
+    names = [bytes(data[i : i + 4]) for i in (end, end + 1)]
+    if any(name in (b"RIFF", b"RF64") for name in names):
+        return _APPENDED
     if len(data) - end < 8 or any(all(32 <= byte < 127 for byte in name) for name in names):
         return ""
     rest = bytes(data[end : end + 4096])
     return "" if not any(rest) else f"{len(data) - end:,} bytes follow its samples and belong to no chunk"
 
 
+def _w64(data: Data) -> Contents:
+    """Sony Wave64: as WAV, with names of 16 bytes, and sizes of 8 bytes that include the name and the size."""
+    start = 40
+    while start + 24 <= len(data):
+        (size,) = struct.unpack_from("<Q", data, start + 16)
+        if data[start : start + 4] == b"data":
+            size, start = max(0, size - 24), start + 24
+            rest = bytes(data[start + size + -size % 8 :][:4])
+            return Contents(damage=_APPENDED if rest == b"riff" else _cut(data, start, size))
+        start += max(24, size + -size % 8)
+    return Contents()
+
+
+def _au(data: Data) -> Contents:
+    """Sun AU: the number of bytes of its samples in its header."""
+    start, size = struct.unpack_from("<II" if data[:4] == b"dns." else ">II", data, 4)
+    if size in UNKNOWN_SIZES:
+        return Contents()
+    rest = bytes(data[start + size :][:4])
+    return Contents(damage=_APPENDED if rest == bytes(data[:4]) else _cut(data, start, size))
+
+
+def _caf(data: Data) -> Contents:
+    """Core Audio: the chunk `data`, whose size is -1 where it is unknown."""
+    start = 8
+    while start + 12 <= len(data):
+        (size,) = struct.unpack_from(">q", data, start + 4)
+        if data[start : start + 4] == b"data":
+            rest = bytes(data[start + 12 + max(0, size) :][:4])
+            return Contents(damage=_APPENDED if rest == b"caff" else _cut(data, start + 12, size))
+        start += 12 + max(0, size)
+    return Contents()
+
+
+def _nist(data: Data) -> Contents:
+    """NIST SPHERE: the number of samples in the text of its header."""
+    lines = (line.split(maxsplit=2) for line in bytes(data[16:4096]).split(b"end_head")[0].splitlines())
+    fields = {line[0]: line[2] for line in lines if len(line) == 3}
+    names = (b"sample_count", b"channel_count", b"sample_n_bytes")
+    if not all(fields.get(name, b"").isdigit() for name in names):
+        return Contents()
+    frames, channels, width = (int(fields[name]) for name in names)
+    return Contents(frames, damage=_cut(data, int(data[8:16]), frames * channels * width))
+
+
+def _cut(data: Data, start: int, size: int) -> str:
+    """What is wrong with samples of a number of bytes if the file ends before them."""
+    return f"it ends after {len(data) - start:,} of {size:,} bytes of samples" if start + size > len(data) else ""
+
+
 def _flac(data: Data) -> Contents:
-    """FLAC: number of samples and MD5 in the first block, STREAMINFO."""
+    """FLAC: number of samples and MD5 in the first block, STREAMINFO; whether there is another such block."""
     start = data.find(b"fLaC") + 8
     (packed,) = struct.unpack_from(">Q", data, start + 10)
     total, md5 = packed & (2**36 - 1), bytes(data[start + 18 : start + 34])
-    return Contents(total or None, md5=md5 if any(md5) else b"")
+    appended = any(data.find(b"fLaC" + last + b"\0\0\x22", start) >= 0 for last in (b"\0", b"\x80"))
+    return Contents(total or None, damage=_APPENDED if appended else "", md5=md5 if any(md5) else b"")
 
 
 def _ogg(data: Data) -> Contents:
@@ -171,6 +227,10 @@ _READERS: dict[str, Callable[[Data], Contents]] = {
     "WAVEX": _wav,
     "RF64": _wav,
     "AIFF": _aiff,
+    "W64": _w64,
+    "AU": _au,
+    "CAF": _caf,
+    "NIST": _nist,
     "FLAC": _flac,
     "OGG": _ogg,
     "MP3": _mp3,

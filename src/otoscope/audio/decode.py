@@ -94,7 +94,7 @@ def decode(source: Source) -> tuple[Wave, int]:
     ------
     FileNotFoundError : when there is no such file.
     AudioError : when the file cannot be decoded, is truncated or damaged, is empty, has more than `MAX_SAMPLES`
-        samples, or contains NaN or infinite samples. Truncation is detected in WAV, AIFF, FLAC, Ogg and MP3 files.
+        samples, or contains NaN or infinite samples. Truncation is detected in all but rare formats.
 
     Examples
     --------

@@ -8,6 +8,11 @@ from otoscope.audio import Wave
 from otoscope.audio.decode import MAX_SAMPLES, AudioError, Source, open_sound
 from otoscope.audio.samples import all_finite, average_channels
 
+_MPEG_1, _FRAMES_BEFORE = 32000, (1 << 14, 1 << 16)
+"""MP3 files of this sampling rate or more are MPEG-1. Samples before a part that a decoder needs, in MPEG-1 and in the
+later versions with lower rates: a frame may begin up to 511 bytes (255) before its header, and frames of the lowest
+bitrate have 58 bytes (3) for this "bit reservoir"."""
+
 _TOLERANCE = 0.1
 """A part may end this many seconds after the file: annotations round times, and headers of MP3 files are inexact."""
 
@@ -52,7 +57,9 @@ def sound_info(source: Source) -> SoundInfo:
         return SoundInfo(int(file.samplerate), int(file.channels), int(file.frames))
 
 
-def decode_part(source: Source, start: float, end: float | None = None) -> tuple[Wave, int]:
+def decode_part(
+    source: Source, start: float, end: float | None = None, *, frames_before: bool = True
+) -> tuple[Wave, int]:
     """Decode a part of an audio file and average its channels. Only this part is read.
 
     Parameters
@@ -60,6 +67,8 @@ def decode_part(source: Source, start: float, end: float | None = None) -> tuple
     source : path or binary file.
     start : beginning of the part in seconds.
     end : end of the part in seconds; None for the end of the file.
+    frames_before : whether the frames before a part of an MP3 file are decoded as well. Without them, the first frames
+        of the part are silent or wrong, because they continue those before.
 
     Returns
     -------
@@ -94,9 +103,11 @@ def decode_part(source: Source, start: float, end: float | None = None) -> tuple
             )
         if min(last, frames) - first > MAX_SAMPLES:
             raise AudioError(f"{part} has more than {MAX_SAMPLES:,} samples, the limit of a clip; cut it into windows")
+        before = _FRAMES_BEFORE[rate < _MPEG_1] if frames_before and file.subtype.startswith("MPEG_LAYER") else 0
+        before = min(first, before)
         try:
-            file.seek(first)
-            values = file.read(min(last, frames) - first, dtype="float32", always_2d=True)
+            file.seek(first - before)
+            values = file.read(min(last, frames) - first + before, dtype="float32", always_2d=True)[before:]
         except soundfile.LibsndfileError as error:
             raise AudioError(f"{part} cannot be decoded: {error.error_string}; repair or remove the file") from error
     if len(values) < min(last, frames) - first - _TOLERANCE * rate or not len(values):

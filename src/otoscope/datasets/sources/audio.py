@@ -189,7 +189,9 @@ def clip_rate(path: Path, *place: Any) -> int:
     return file_rate(open_audio(path, *place))
 
 
-def load_clip(start: float, end: float | None, seconds: float, fill: str, path: Path, *place: Any) -> Wave:
+def load_clip(
+    start: float, end: float | None, seconds: float, fill: str, path: Path, *place: Any, frames_before: bool = True
+) -> Wave:
     """Decode audio, or a part of it.
 
     Parameters
@@ -198,13 +200,17 @@ def load_clip(start: float, end: float | None, seconds: float, fill: str, path: 
     seconds : least duration of the result where `fill` is not "keep".
     fill : "pad" adds zeros at the end of shorter audio, "tile" repeats it, "keep" returns it as it is.
     path, place : as in `open_audio`.
+    frames_before : as in `otoscope.audio.part.decode_part`.
 
     Returns
     -------
     float32 [S]. Mono samples.
     """
     source = open_audio(path, *place)
-    wave, rate = decode(source) if start == 0 and end is None else decode_part(source, start, end)
+    if start == 0 and end is None:
+        wave, rate = decode(source)
+    else:
+        wave, rate = decode_part(source, start, end, frames_before=frames_before)
     missing = round(seconds * rate) - len(wave)
     if fill == "keep" or missing <= 0:
         return wave
@@ -215,4 +221,14 @@ def bind_audio(
     audio: Audio, start: float, end: float | None, seconds: float, fill: str
 ) -> tuple[Callable[[], Wave], Callable[[], int]]:
     """Return the functions that load the audio of a clip and its sampling rate; the arguments are as in `load_clip`."""
-    return partial(load_clip, start, end, seconds, fill, *audio.where), partial(clip_rate, *audio.where)
+    load = partial(load_clip, start, end, seconds, fill, *audio.where)
+    if start and _may_be_mp3(audio):
+        # Early versions did not decode the frames before. Bound values are in the digest of the data set, so that
+        # their banks are not used again.
+        load = partial(load, frames_before=True)
+    return load, partial(clip_rate, *audio.where)
+
+
+def _may_be_mp3(audio: Audio) -> bool:
+    name = audio.name if isinstance(audio, TarMember) else audio.path.name if isinstance(audio, AudioFile) else ".mp3"
+    return name.lower().endswith(".mp3")

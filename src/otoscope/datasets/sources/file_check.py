@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from otoscope.audio.decode import AudioError, Source, decode, decode_blocks, decoded_files
+from otoscope.audio.decode import Source, decode, decode_blocks, decoded_files
 from otoscope.audio.faults import FAULTS, find_faults
 from otoscope.audio.part import SoundInfo, sound_info
 from otoscope.audio.sample_digest import SampleDigest
@@ -41,6 +41,10 @@ def check_audio(audio: Audio, *, decoded: bool) -> FileCheck:
     ----------
     audio : where it is.
     decoded : whether it is decoded.
+
+    Raises
+    ------
+    OSError : when the file cannot be read now; another time it may be.
     """
     try:
         source = open_audio(*audio.where)
@@ -51,7 +55,7 @@ def check_audio(audio: Audio, *, decoded: bool) -> FileCheck:
             return FileCheck(info, (), "")
         source = open_audio(*audio.where)
         faults, content = _read_blocks(source, info) if info.seconds > _LONG else _read_whole(source)
-    except (AudioError, OSError, ValueError) as error:
+    except ValueError as error:
         return FileCheck(None, (), str(error))
     return FileCheck(info, faults, "", content)
 
