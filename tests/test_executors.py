@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -97,6 +98,55 @@ def test_sigterm_ends_the_workers_after_their_shard(tmp_path: Path) -> None:
     assert 0 < len(list(plan.bank_path(0).glob("*/shard-*"))) < 12
     assert list(plan.bank_path(0).glob("*/.*")) == []
     assert list(plan.claims.iterdir()) == []
+
+
+class Killable:
+    """A process that receives a SIGTERM of its parent only once it has a number, and then ends."""
+
+    started: ClassVar[list[str]] = []
+
+    def __init__(self, *, name: str, **_: Any) -> None:
+        self.name, self.pid, self.exitcode = name, None, None
+
+    def start(self) -> None:
+        self.started.append(self.name)
+        os.kill(os.getpid(), signal.SIGTERM)  # to the process that starts it
+        self.pid = os.getpid()
+
+    def is_alive(self) -> bool:
+        return self.pid is not None and self.exitcode is None
+
+    def terminate(self) -> None:
+        self.exitcode = -signal.SIGTERM
+
+    def join(self, *_: Any) -> None:
+        assert not self.is_alive()
+
+
+def test_a_worker_that_is_being_started_at_a_sigterm_is_ended_and_no_other_one_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Killable, "started", [])
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: SimpleNamespace(Process=Killable))
+    assert Local(2).launch(plan_toy(tmp_path / "plan"), TOY) == 75
+    assert Killable.started == ["otoscope-worker-0"]
+    assert "killed" not in capsys.readouterr().err  # this process has asked it to end
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (signal.SIGKILL, "by signal 9; the usual cause is that memory ran out. Run the same command again"),
+        (signal.SIGTERM, "by signal 15. Run the same command again for what is left"),
+    ],
+)
+def test_a_worker_that_a_signal_has_killed_is_named_with_the_signal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, message: str
+) -> None:
+    monkeypatch.setattr(Killable, "start", lambda self: setattr(self, "exitcode", -code))
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: SimpleNamespace(Process=Killable))
+    assert Local(1).launch(plan_toy(tmp_path / "plan"), TOY) == 75
+    assert f"killed: otoscope-worker-0 {message}" in capsys.readouterr().err
 
 
 def test_cards_are_used_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:

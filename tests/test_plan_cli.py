@@ -35,6 +35,11 @@ def test_a_plan_of_an_extraction_is_done_unit_by_unit(capsys: pytest.CaptureFixt
     assert visible_files(Path("plan/bank")) == visible_files(Path("serial"))
 
 
+def test_the_commands_that_a_plan_prints_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "extract", *TOY, "--encoder", "ear", "--dataset", "tones", "--out", "my plan"]) == 0
+    assert "`otoscope launch 'my plan' --on local:N`, or `otoscope work 'my plan'` anywhere" in capsys.readouterr().out
+
+
 def test_a_unit_is_named_by_the_environment(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -501,8 +501,8 @@ def test_the_state_of_many_units_is_read_in_seconds(tmp_path: Path) -> None:
     assert isinstance(first, ExtractUnit)
     many = [replace(first, id=i, first=i, end=i + 1) for i in range(20_000)]
     plan = PlanFolder.create(tmp_path / "many", Layout(toy.banks), many)
+    BankParts.of(Ear(), Tones(), plan.bank_path(0), shard_clips=SHARD).begin()
     folder = plan.bank_path(0) / "train"
-    folder.mkdir(parents=True)
     for number in range(0, 20_000, 2):
         (folder / f"shard-{number:05d}.safetensors").touch()
     start = time.perf_counter()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from otoscope.bank.identity import BankIdentity
 from otoscope.files import locked_folder, replacing
 from otoscope.results.sealed import sealed_text
 from otoscope.types import Clip
+
+LOCK_SECONDS = 0.5
+"""Seconds between two attempts to lock a folder that another process has locked."""
 
 
 def check_free_space(path: Path, needed: int) -> None:
@@ -45,22 +49,56 @@ def format_bytes(count: float) -> str:
 
 
 @contextmanager
-def locked(path: Path, splits: Sequence[str]) -> Iterator[None]:
+def locked(path: Path, splits: Sequence[str], waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Lock the folder, so that other extractions wait, and delete partial files of an extraction that was killed.
 
     The operating system releases the lock when the process ends. There is no lock on Windows: run one extraction into a
-    folder at a time.
+    folder at a time. `waiting` is called once if this process has to wait.
     """
-    with locked_folder(path):
+    with locked_folder(path, waiting=waiting):
         _delete_partial_files(path, splits)
         yield
 
 
+class _LockedError(Exception):
+    """Another process has locked the folder."""
+
+
 @contextmanager
-def shared(path: Path) -> Iterator[None]:
-    """Lock the folder together with other processes that write other shards; an extraction of the whole bank waits."""
-    with locked_folder(path, shared=True):
-        yield
+def shared(path: Path, stop: Callable[[], bool], waiting: Callable[[], object]) -> Iterator[bool]:
+    """Lock the folder together with other processes that write other shards; an extraction of the whole bank waits.
+
+    Parameters
+    ----------
+    path : Path. The folder of the bank.
+    stop : callable. Called while an extraction of the whole bank is under way; if it returns True, the wait ends.
+    waiting : callable. Called once before the wait.
+
+    Yields
+    ------
+    bool. Whether the folder is locked.
+    """
+    with ExitStack() as stack:
+        announced = False
+        while not (entered := _enter_shared(stack, path)) and not stop():
+            if not announced:
+                waiting()
+            announced = True
+            time.sleep(LOCK_SECONDS)
+        yield entered
+
+
+def _enter_shared(stack: ExitStack, path: Path) -> bool:
+    """Lock the folder, unless another process has locked it for itself."""
+
+    def refuse() -> None:
+        raise _LockedError
+
+    try:
+        stack.enter_context(locked_folder(path, shared=True, waiting=refuse))
+    except _LockedError:
+        return False
+    return True
 
 
 def _delete_partial_files(path: Path, splits: Sequence[str]) -> None:

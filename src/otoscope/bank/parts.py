@@ -23,7 +23,7 @@ from otoscope.bank.size import BankSize
 from otoscope.datasets import Dataset
 from otoscope.datasets.checks import checked_clips
 from otoscope.encoders import Encoder
-from otoscope.remote import local_folder
+from otoscope.remote import Mirror, local_folder
 from otoscope.types import Clip, Tokens
 
 __all__ = ["BankParts", "Loading"]
@@ -48,8 +48,9 @@ class BankParts:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     data = datasets.create("scenes", train=2, validation=2, test=2)
     ...     parts = BankParts.of(encoders.create("tiny", weights="random"), data, f"{folder}/bank", shard_clips=2)
-    ...     parts.begin()
+    ...     print("begun:", parts.begin())
     ...     parts.missing()
+    begun: True
     ['train/shard-00000.safetensors', 'validation/shard-00000.safetensors', 'test/shard-00000.safetensors']
     """
 
@@ -116,8 +117,17 @@ class BankParts:
         frozen = FrozenEncoder(self.encoder)
         return frozen.encode([clip], [frozen.load(clip)], self.identity.layers)
 
-    def begin(self) -> None:
+    def begin(self, *, stop: Callable[[], bool] = lambda: False, waiting: Callable[[], object] = lambda: None) -> bool:
         """Write the files that every bank has: `manifest.json`, and `clips.json` of each split.
+
+        Parameters
+        ----------
+        stop : called while another process extracts the whole bank; if it returns True, nothing is written.
+        waiting : called once before a wait for such a process.
+
+        Returns
+        -------
+        bool. Whether the files are there.
 
         Raises
         ------
@@ -126,13 +136,29 @@ class BankParts:
             when it encodes them again.
         """
         check_repeatable(self.encoder, self.clips[self.identity.splits[0]])
-        with shared(self.path):
-            if bank_exists(self.path):
-                check_identity(self.path, self.identity, self.dataset)
-            else:
-                self.manifest.write(self.path)
-            for split, members in self.clips.items():
-                write_clips(self.path / split / "clips.json", members, self.identity)
+        with shared(self.path, stop, waiting) as is_locked:
+            if is_locked:
+                self._write_index(self.clips)
+        return is_locked
+
+    def _write_index(self, splits: Iterable[str]) -> None:
+        """Write the manifest unless the folder has that of this bank, and `clips.json` of these splits."""
+        if bank_exists(self.path):
+            check_identity(self.path, self.identity, self.dataset)
+        else:
+            self.manifest.write(self.path)
+        for split in splits:
+            write_clips(self.path / split / "clips.json", self.clips[split], self.identity)
+
+    def _write_index_again(self) -> None:
+        """Write the files that `begin` has written, if the folder was deleted in the meantime.
+
+        Raises
+        ------
+        MismatchError, BankError : as `begin`, when the folder contains something else now.
+        """
+        if Mirror.of(self.path) is None:
+            self._write_index([split for split in self.clips if not (self.path / split / "clips.json").exists()])
 
     def missing(self, names: Iterable[str] | None = None) -> list[str]:
         """The shards that are missing or incomplete.
@@ -151,6 +177,7 @@ class BankParts:
         loading: Loading,
         *,
         stop: Callable[[], bool] = lambda: False,
+        waiting: Callable[[], object] = lambda: None,
         on_batch: Callable[[int], object] = lambda _: None,
     ) -> Extraction | None:
         """Encode and write the shards among `names` that are missing or incomplete.
@@ -161,20 +188,28 @@ class BankParts:
         ----------
         names : paths of shards relative to the bank.
         loading : how clips go through the encoder.
-        stop : called before each shard; if it returns True, the remaining ones are not written.
+        stop : called before each shard, and while another process extracts the whole bank; if it returns True, the
+            remaining shards are not written.
+        waiting : called once before a wait for such a process.
         on_batch : called after each batch with its number of clips.
 
         Returns
         -------
-        What was done, and how long it took; None if no shard was missing.
+        What was done, and how long it took; None if no shard was missing, or `stop` ended a wait.
+
+        Raises
+        ------
+        MismatchError, BankError : as `begin`, when the folder contains something else now.
         """
         shards = self.shards
-        missing = [
-            Shard(name, [self.clips[shards[name][0]][row] for row in shards[name][1]]) for name in self.missing(names)
-        ]
-        if not missing:
-            return None
-        with shared(self.path):
+        with shared(self.path, stop, waiting) as is_locked:
+            missing = [
+                Shard(name, [self.clips[shards[name][0]][row] for row in shards[name][1]])
+                for name in (self.missing(names) if is_locked else ())
+            ]
+            if not missing:
+                return None
+            self._write_index_again()
             for shard in missing:
                 delete_partial_shard(self.path / shard.name)
             return write_shards(

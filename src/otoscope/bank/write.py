@@ -129,7 +129,7 @@ def _extracted(
         _announce(path, size, encoder)
     check_repeatable(encoder, clips[identity.splits[0]])
     check_free_space(path, max(size.shards.values()) if Mirror.of(path) else size.missing_bytes(path))
-    with locked(path, identity.splits):
+    with locked(path, identity.splits, partial(_say_that_it_waits, path) if progress else lambda: None):
         if bank_exists(path):
             check_identity(path, identity, dataset)
         else:
@@ -145,6 +145,10 @@ def _extracted(
             "extract with dtype='bfloat16' or 'float32' if they matter"
         )
     return bank
+
+
+def _say_that_it_waits(path: Path) -> None:
+    print(f"waiting for other processes, which write the bank at {shown(path)}", file=sys.stderr, flush=True)
 
 
 # Size and free space

@@ -80,6 +80,17 @@ def claim(folder: Path, name: str) -> Iterator[bool]:
             _own.discard(file)
 
 
+def is_own(folder: Path, name: str) -> bool:
+    """Whether this process has a claim, and no other one has replaced it because this process was suspended.
+
+    Parameters
+    ----------
+    folder : folder of the claims.
+    name : name of the part.
+    """
+    return folder.is_dir() and _latest(folder, name) in _own
+
+
 @dataclass(frozen=True)
 class Owner:
     """The process that has a claim.

@@ -6,6 +6,7 @@ Other modules are imported inside functions, as in `commands`.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -46,11 +47,11 @@ def plan_bench(arguments: argparse.Namespace) -> int:
 def _announce(plan: PlanFolder) -> int:
     from otoscope.bench.plan_text import rough_duration
 
-    time = rough_duration(60 * sum(unit.minutes for unit in plan.units))
+    time, folder = rough_duration(60 * sum(unit.minutes for unit in plan.units)), shlex.quote(str(plan.path))
     memory = max((unit.memory for unit in plan.units), default=0) / 1000
     print(
         f"{plan.path}: {len(plan.units):,} units, estimated {time} of two cores, up to {memory:.1f} GB of "
-        f"memory each\ndo them with `otoscope launch {plan.path} --on local:N`, or `otoscope work {plan.path}` anywhere"
+        f"memory each\ndo them with `otoscope launch {folder} --on local:N`, or `otoscope work {folder}` anywhere"
     )
     return 0
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
@@ -43,19 +43,17 @@ class Local(Executor):
             context.Process(target=_work, args=(plan.path, options, device, threads), name=f"otoscope-worker-{number}")
             for number, device in enumerate(_devices(options.device, self.workers))
         ]
-        with _passing_sigterm_to(processes):
+        with _passing_sigterm_to(processes) as is_ending:
             for process in processes:
-                process.start()
+                if not is_ending():
+                    process.start()
+                if is_ending() and process.pid is not None:
+                    process.terminate()  # it was started while the signal arrived
             _wait(plan, processes, progress=options.progress)
-        if killed := [process.name for process in processes if (process.exitcode or 0) < 0]:
-            print(
-                f"killed: {', '.join(killed)}; the usual cause is that memory ran out. Other workers did their units; "
-                "run the same command again for what is left",
-                file=sys.stderr,
-            )
-        if all(process.exitcode == UNUSABLE for process in processes):
-            return UNUSABLE
-        return status_of(plan)
+            was_ended = is_ending()
+        status = status_of(plan)
+        _print_killed(processes, was_ended, complete=not status)
+        return UNUSABLE if all(process.exitcode == UNUSABLE for process in processes) else status
 
 
 def _work(path: Path, options: WorkerOptions, device: str | None, threads: int) -> None:
@@ -68,6 +66,17 @@ def _work(path: Path, options: WorkerOptions, device: str | None, threads: int) 
         print(f"otoscope: error in {multiprocessing.current_process().name}: {error}", file=sys.stderr, flush=True)
         status = UNUSABLE
     sys.exit(status)
+
+
+def _print_killed(processes: Sequence[BaseProcess], was_ended: bool, *, complete: bool) -> None:
+    """Print which workers a signal has killed, except by the SIGTERM of this process before they could handle it."""
+    expected = {-signal.SIGTERM} if was_ended else set()
+    codes = {p.name: p.exitcode for p in processes if (p.exitcode or 0) < 0 and p.exitcode not in expected}
+    if codes:
+        killed = ", ".join(f"{name} by signal {-(code or 0)}" for name, code in codes.items())
+        cause = "; the usual cause is that memory ran out" if -signal.SIGKILL in codes.values() else ""
+        rest = "Other workers did their units" if complete else "Run the same command again for what is left"
+        print(f"killed: {killed}{cause}. {rest}", file=sys.stderr, flush=True)
 
 
 def _devices(device: str | None, workers: int) -> Sequence[str | None]:
@@ -91,15 +100,22 @@ def _wait(plan: PlanFolder, processes: Sequence[BaseProcess], *, progress: bool)
                 return
             deadline = time.monotonic() + LOOK_SECONDS
             for process in processes:
-                process.join(max(0.0, deadline - time.monotonic()))
+                if process.pid is not None:
+                    process.join(max(0.0, deadline - time.monotonic()))
 
 
 @contextmanager
-def _passing_sigterm_to(processes: Sequence[BaseProcess]) -> Iterator[None]:
-    """Ask the workers to end when this process is asked to; on an error or an interruption, end them."""
-    owner = os.getpid()
+def _passing_sigterm_to(processes: Sequence[BaseProcess]) -> Iterator[Callable[[], bool]]:
+    """Ask the workers to end when this process is asked to; on an error or an interruption, end them.
+
+    Yields
+    ------
+    A function that says whether they have been asked. A worker that is being started at that moment may miss it.
+    """
+    owner, ending = os.getpid(), threading.Event()
 
     def end(*_: object) -> None:
+        ending.set()
         for process in processes if os.getpid() == owner else ():
             if process.pid is not None and process.is_alive():
                 process.terminate()
@@ -107,7 +123,7 @@ def _passing_sigterm_to(processes: Sequence[BaseProcess]) -> Iterator[None]:
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, end) if in_main else None
     try:
-        yield
+        yield ending.is_set
     finally:
         end()
         for process in processes:

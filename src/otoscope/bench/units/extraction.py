@@ -10,7 +10,7 @@ from typing import Any
 
 from otoscope import datasets, encoders
 from otoscope.bank.identity import BankIdentity
-from otoscope.bank.manifest import shard_name, shard_rows
+from otoscope.bank.manifest import bank_exists, check_identity, shard_name, shard_rows
 from otoscope.bank.parts import BankParts
 from otoscope.bench.cost import PairSize
 from otoscope.bench.units.canary import check_canaries
@@ -66,12 +66,15 @@ def plan_extraction(
     Raises
     ------
     PlanError : when the folder contains a plan with another layout.
+    BankError : when the folder of the bank contains another bank, or something else.
     """
     dataset, dataset_options = datasets.locate(dataset, dataset_options)
     options = checked_options(encoder, encoder_options, dataset, dataset_options)
     created = datasets.create(dataset, **options[1])
     path = local_folder(bank or Path(out) / "bank")
     parts = BankParts.of(encoders.create(encoder, **options[0]), created, path, allow_shared=allow_shared, **stored)
+    if bank_exists(path):
+        check_identity(path, parts.identity, parts.dataset)
     warn_of_doubts(parts.dataset, parts.clips)
     layout = BankLayout(
         path=relative(path, Path(out)),
@@ -185,6 +188,7 @@ class Extracting:
     device : where the encoder runs; None for the CPU.
     loader_workers : processes that decode; None chooses.
     sharing : number of workers that share the cores of this machine.
+    say : called with a message when the work has to wait.
     seconds_per_clip : upper bound of the time of a clip of the bank that was prepared last, measured on the canaries.
     """
 
@@ -192,6 +196,7 @@ class Extracting:
     device: str | None = None
     loader_workers: int | None = None
     sharing: int = 1
+    say: Callable[[str], object] = lambda _: None
     seconds_per_clip: float = 0.0
     _parts: dict[int, BankParts] = field(default_factory=dict)
 
@@ -201,23 +206,29 @@ class Extracting:
         Parameters
         ----------
         unit : the unit.
-        stop : asked before each shard; if it returns True, no further one is written.
+        stop : asked before each shard and while the work has to wait; if it returns True, no further one is written.
 
         Raises
         ------
         PlanError : when this machine has another encoder or data set, or gives other tokens.
         """
-        layout, parts = self.plan.layout.banks[unit.bank], self.parts(unit.bank)
+        parts = self._prepared(unit.bank, stop)
+        if parts is None:
+            return False
         names = [f"{unit.split}/{shard_name(number)}" for number in range(unit.first, unit.end)]
-        parts.write(names, layout.loading(self.loader_workers, self.sharing), stop=stop)
+        loading = self.plan.layout.banks[unit.bank].loading(self.loader_workers, self.sharing)
+        parts.write(names, loading, stop=stop, waiting=self._say_that_it_waits)
         return not parts.missing(names)
 
     def is_prepared(self, number: int) -> bool:
         """Whether encoder and data set of a bank are in memory and have been checked."""
         return number in self._parts
 
-    def parts(self, number: int) -> BankParts:
-        """The bank on this machine, begun and checked against the plan and the canaries."""
+    def _say_that_it_waits(self) -> None:
+        self.say("waiting for a process that extracts the whole bank")
+
+    def _prepared(self, number: int, stop: Callable[[], bool]) -> BankParts | None:
+        """The bank, begun and checked against the plan and the canaries; None if `stop` ended a wait."""
         if number not in self._parts:
             layout = self.plan.layout.banks[number]
             encoder = encoders.create(layout.encoder, **layout.encoder_options).to(self.device or "cpu")
@@ -230,6 +241,7 @@ class Extracting:
             )
             layout.check(parts.identity)
             self.seconds_per_clip = check_canaries(parts, self.plan.path / "canary" / f"{number}.safetensors")
-            parts.begin()
+            if not parts.begin(stop=stop, waiting=self._say_that_it_waits):
+                return None
             self._parts = {number: parts}  # one encoder at a time
         return self._parts[number]

@@ -133,6 +133,8 @@ class PlanFolder:
         PlanError : when the folder contains a plan with another layout, or something else.
         """
         path, contents = Path(path), layout.to_json()
+        if path.exists() and not path.is_dir():
+            raise PlanError(f"{path} is a file, and a plan is a folder: give another path")
         with locked_folder(path):  # the same command may run twice
             if (path / "plan.json").exists():
                 existing = cls.read(path)

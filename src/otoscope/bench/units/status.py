@@ -6,14 +6,17 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from otoscope.bank.manifest import shard_name
+from otoscope.bank import BankError
+from otoscope.bank.manifest import Manifest, bank_exists, shard_name
 from otoscope.bench import claims
 from otoscope.bench.claims import EXPIRY, Owner
 from otoscope.bench.plan_text import rough_duration
+from otoscope.bench.units.extraction import plain_identity
 from otoscope.bench.units.folder import PlanFolder
 from otoscope.bench.units.unit import ExtractUnit, StudyUnit
 from otoscope.files import read_json
@@ -85,6 +88,7 @@ class Status:
 
 def done_units(plan: PlanFolder) -> frozenset[int]:
     """The units whose output exists. Each folder of shards and of records is listed once."""
+    is_planned = cache(partial(_has_planned_bank, plan))
     shards: dict[tuple[int, str], set[str]] = {}
     markers: dict[int, dict[str, object]] | None = None
     records: set[str] = set()
@@ -94,7 +98,7 @@ def done_units(plan: PlanFolder) -> frozenset[int]:
             key = unit.bank, unit.split
             if key not in shards:
                 shards[key] = _names(plan.bank_path(unit.bank) / unit.split)
-            if all(shard_name(number) in shards[key] for number in range(unit.first, unit.end)):
+            if all(shard_name(n) in shards[key] for n in range(unit.first, unit.end)) and is_planned(unit.bank):
                 done.add(unit.id)
         else:
             if markers is None:
@@ -110,8 +114,10 @@ def is_done(plan: PlanFolder, unit: ExtractUnit | StudyUnit) -> bool:
         folder = plan.bank_path(unit.bank) / unit.split
         names = [shard_name(number) for number in range(unit.end - 1, unit.first - 1, -1)]  # the last one comes last
         if mirror := Mirror.of(folder):
-            return mirror.files().keys() >= set(names)
-        return all((folder / name).exists() for name in names)
+            exist = mirror.files().keys() >= set(names)
+        else:
+            exist = all((folder / name).exists() for name in names)
+        return exist and _has_planned_bank(plan, unit.bank)
     try:
         marker = read_json(plan.marker(unit.id))
     except (FileNotFoundError, ValueError):
@@ -133,6 +139,17 @@ def array_specification(numbers: Iterable[int]) -> str:
     """
     runs = [[n for _, n in members] for _, members in groupby(enumerate(numbers), lambda item: item[1] - item[0])]
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def _has_planned_bank(plan: PlanFolder, number: int) -> bool:
+    """Whether the folder of a bank has the bank of the plan, and not another one, or shards without a manifest."""
+    path = plan.bank_path(number)
+    try:
+        if not (path / "manifest.json").exists() and not bank_exists(path):
+            return False
+        return plain_identity(Manifest.read(path).identity) == plan.layout.banks[number].identity
+    except BankError:
+        return False
 
 
 def _names(folder: Path) -> set[str]:

@@ -71,7 +71,7 @@ class Worker:
     _waits_for: int = 0
 
     def __post_init__(self) -> None:
-        self._extracting = Extracting(self.plan, self.device, self.loader_workers, self.sharing)
+        self._extracting = Extracting(self.plan, self.device, self.loader_workers, self.sharing, self._print)
         self._studying = Studying(self.plan, self.device, self.progress)
         if self.deadline is None and (end := os.environ.get("SLURM_JOB_END_TIME", "")).isdecimal():
             self.deadline = max(0.0, int(end) - time.time() - 60)
@@ -113,6 +113,7 @@ class Worker:
             if outcomes.total() == outcomes["claimed"] and not others:
                 self._say_that_it_waits(len(remaining))
                 time.sleep(POLL_SECONDS)
+        done = set(done_units(self.plan))  # again, because a bank may have been deleted in the meantime
         failures = tuple(n for n in sorted(self.plan.failures()) if n in set(selected) and n not in done)
         return Summary(count, failures, len([n for n in selected if n not in done and n not in failures]))
 
@@ -198,6 +199,9 @@ class Worker:
             except PlanError:
                 raise
             except Exception as error:
+                if not claims.is_own(self.plan.claims, f"unit-{unit.id}"):
+                    self._print(f"unit {unit.id} ({unit.name}) was taken over by another worker: {error}")
+                    return "claimed"
                 self._record_failure(unit, error)
                 if isinstance(unit, ExtractUnit) and not self._extracting.is_prepared(unit.bank):
                     self._broken.add(unit.bank)
