@@ -1,6 +1,6 @@
 """Reading a bank in random batches, compared with np.memmap of the same numbers and with encoding again.
 
-Also epochs over a bank on disk, with and without a thread that reads ahead.
+Also epochs over a bank on disk on the CPU, which reads and computes in turn, beside a thread that reads ahead.
 
 python benchmarks/reading.py            # 64 clips of 10 s through `tiny`; epochs over 256 clips of 64 x 8 tokens
 python benchmarks/reading.py --small    # tiny sizes, to check that it runs
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
@@ -33,7 +32,8 @@ the same float16 numbers, indexed by row and converted, which is the least that 
 `tiny`, which computes the same tokens from waveforms in memory. For both readers the files are in the page cache.
 
 The second table measures one epoch of training over a bank that the loop does not load into memory (its limit is set
-to zero). A thread that reads the next batch during the computation is compared with reading and computing in turn.
+to zero), on the CPU. The library reads and computes in turn, and lets the operating system read the next rows from
+the disk; the other way is a thread that reads the next batch during the computation, as the library does for a GPU.
 In the rows `page cache` a batch costs a copy, the conversion to float32 and, for prototypes, the normalisation. In
 the rows `disk` the files are dropped from the page cache before each epoch (`posix_fadvise`), so that a batch also
 costs the access to the disk, if the folder for temporary files is on one."""
@@ -43,10 +43,9 @@ checks rows, and fills the mask and the cls tokens. This costs the same for ever
 maps. The ratio to the encoder has no limit: it is the arithmetic of the encoder divided by the bytes of its output,
 and grows with every layer.
 
-Reading ahead hides the shorter of reading and computing behind the longer, which gains at most a factor of two.
-Reading from the page cache is itself work for a core, so that reading ahead gains only where cores are idle, and
-nothing where computing or other processes use all of them. Waiting for a disk needs no core and is hidden
-completely."""
+Reading from the page cache is work for a core. On the CPU, a thread that does it takes this core from the computation,
+whose threads then wait for each other. Beside a GPU the cores are idle, and the thread hides the reading completely.
+An epoch here reads every shard for the first time, which also verifies its digest."""
 PROBES = ("linpre", "protobin")
 
 
@@ -82,13 +81,14 @@ def _epochs(clips: int, batch: int) -> list[Faster]:
         otoscope.bank.extract(Cut(freq=8, dim=192), data, path, splits=("train",), progress=False)
         for name in PROBES:
             for dropped in (False, True) if hasattr(os, "posix_fadvise") else (False,):
-                what = f"an epoch of `{name}`, {clips} clips, read ahead; {'disk' if dropped else 'page cache'}"
-                ahead, prefetch = (lambda a=a: _epoch(path, name, batch, dropped, a) for a in (True, False))  # noqa: B023
-                rows.append(compare(what, ahead, prefetch))
+                what = f"an epoch of `{name}`, {clips} clips; {'disk' if dropped else 'page cache'}"
+                ours, thread = (lambda d=d: _epoch(path, name, batch, dropped, d) for d in ("cpu", "cuda"))  # noqa: B023
+                rows.append(compare(what, ours, thread))
     return rows
 
 
-def _epoch(path: Path, name: str, batch: int, dropped: bool, ahead: bool) -> None:
+def _epoch(path: Path, name: str, batch: int, dropped: bool, device: str) -> None:
+    """One epoch on the CPU, for which batches are read as for this device."""
     if dropped:
         _drop_cache(path)
     split = otoscope.bank.open(path).split("train")  # opened again, since mapped pages cannot be dropped
@@ -98,7 +98,7 @@ def _epoch(path: Path, name: str, batch: int, dropped: bool, ahead: bool) -> Non
     with patch.object(loader, "IN_MEMORY", 0):
         serve = loader.split_loader(split, module.reads, (0,), normalise=module.normalises_tokens)
     batches = torch.split(loader.clip_order(serve, len(split), torch.Generator().manual_seed(0)), batch)
-    with loader.prefetch(serve, batches) if ahead else nullcontext(map(serve, batches)) as served:
+    with loader.prefetch(serve, batches, torch.device(device)) as served:
         for index, tokens in zip(batches, served, strict=True):
             optimiser.zero_grad()
             asymmetric(module(tokens), split.targets[index]).backward()

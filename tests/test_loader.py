@@ -1,6 +1,7 @@
 """Loading of the tokens that a probe reads: layers, normalisation, order and reading ahead."""
 
 import dataclasses
+import mmap
 import threading
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from otoscope import bank as banks
 from otoscope import probes
 from otoscope.bank import _shuffle as shuffle
+from otoscope.bank import _will_need
 from otoscope.train import TrainingConfig, fit, fit_many, loader
 from otoscope.types import Tokens, TokenShape
 from toys import Ear, Tones
@@ -161,8 +163,7 @@ def test_an_epoch_from_disk_reads_window_by_window(bank, monkeypatch, reads, tra
     train(bank)
     assert sorted(row for rows, _ in reads for row in rows) == list(range(48))
     assert open_shards(rows for rows, _ in reads) <= 3
-    assert {name for _, name in reads} == {"otoscope-reader_0"}
-    assert not readers()
+    assert {name for _, name in reads} == {"MainThread"}  # a thread would take a core from the computation
 
 
 def test_clips_in_memory_are_shuffled_as_a_whole(bank, monkeypatch):
@@ -186,7 +187,7 @@ def test_one_batch_is_read_in_advance_and_no_more(bank, monkeypatch):
     load = loader.split_loader(bank.split("train"), "tokens", (1,))
     monkeypatch.setattr(banks.BankSplit, "tokens", counting)
     batches = torch.arange(48).split(8)
-    with loader.prefetch(load, batches) as loaded:
+    with loader.prefetch(load, batches, torch.device("cuda")) as loaded:
         for number, tokens_loaded in enumerate(loaded):
             assert torch.equal(
                 tokens_loaded.x, tokens(bank.split("train"), batches[number].tolist()).select_layers([1]).x
@@ -195,6 +196,38 @@ def test_one_batch_is_read_in_advance_and_no_more(bank, monkeypatch):
                 assert started.acquire(timeout=20)
             assert len(read) <= number + 1 + loader.PREFETCHED
     assert read == [batch.tolist() for batch in batches]
+    assert not readers()
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_on_the_cpu_the_operating_system_reads_the_next_batch_in_advance(bank, reads, monkeypatch):
+    announced = []
+    monkeypatch.setattr(banks.BankSplit, "announce", lambda *arguments: announced.append(arguments[1:]))
+    load = loader.split_loader(bank.split("train"), "tokens", (1,))
+    batches = torch.arange(48).split(16)
+    with loader.prefetch(load, batches, torch.device("cpu")) as loaded:
+        for number, tokens in enumerate(loaded):
+            assert torch.equal(tokens.x, load(batches[number]).x)
+            assert announced == [(batch.tolist(), (1,)) for batch in batches[1 : number + 2]]
+    assert {name for _, name in reads} == {"MainThread"}
+
+
+@pytest.mark.parametrize("layers", [None, [1], [-1, 0]])
+def test_rows_are_announced_as_whole_pages_of_shards_that_are_open(bank, monkeypatch, layers):
+    split, advised = banks.open(bank.path).split("train"), []
+    split.tokens([0, 6])  # shards 0 and 1 of five clips each
+    monkeypatch.setattr(_will_need, "_advise", lambda: lambda *arguments: advised.append(arguments))
+    split.announce([3, 4, 5, 22], layers)
+    maps = split._reader._maps
+    assert list(maps) == [0, 1]
+    for tensors, rows in ((maps[0], (3, 4)), (maps[1], (0,))):
+        for row in rows:
+            for layer in range(split.shape.layers) if layers is None else layers:
+                part = tensors["x"][row, layer]
+                first, last = part.ctypes.data, part.ctypes.data + part.nbytes
+                assert any(start <= first and last <= start + length for start, length, _ in advised)
+    assert {advice for *_, advice in advised} == {mmap.MADV_WILLNEED}
+    assert all(start % mmap.PAGESIZE == 0 for start, *_ in advised)
 
 
 @pytest.mark.usefixtures("on_disk")
@@ -219,7 +252,8 @@ def test_a_read_error_is_raised_by_the_training(bank, monkeypatch, train):
 @pytest.mark.usefixtures("on_disk")
 def test_an_interrupted_loop_ends_the_reader_thread(bank, reads):
     load = loader.split_loader(bank.split("train"), "tokens", (1,))
-    with pytest.raises(KeyboardInterrupt), loader.prefetch(load, torch.arange(48).split(4)) as loaded:  # noqa: PT012
+    batches, device = torch.arange(48).split(4), torch.device("cuda")
+    with pytest.raises(KeyboardInterrupt), loader.prefetch(load, batches, device) as loaded:  # noqa: PT012
         next(loaded)
         raise KeyboardInterrupt
     assert not readers()

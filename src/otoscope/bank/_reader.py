@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from otoscope.bank._shard import Shard, shard_layout
+from otoscope.bank._will_need import will_need
 from otoscope.bank.identity import BankIdentity
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
@@ -92,6 +94,23 @@ class ShardReader:
                 else:
                     targets[name][positions] = values
         return tensors
+
+    def announce(self, rows: Sequence[int], layers: list[int] | None = None) -> None:
+        """Let the operating system read rows from the disk that will be read soon, while this process goes on.
+
+        Rows of shards that have not been read yet are left out, because such a shard is read as a whole.
+
+        Parameters
+        ----------
+        rows, layers : as for `read`.
+        """
+        for _, shard, shard_rows in self._blocks(rows):
+            for name, source in self._maps.get(shard, {}).items():
+                if layers is None or name == "mask":
+                    will_need(source[shard_rows])
+                    continue
+                for row, layer in product(source[shard_rows], layers):
+                    will_need(row[layer])
 
     def _blocks(self, rows: Sequence[int]) -> Iterator[tuple[slice, int, slice]]:
         """Blocks of consecutive rows of one shard, as positions in `rows`, shard, and rows within the shard."""

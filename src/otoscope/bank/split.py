@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from otoscope.bank._differences import CLIPS_BYTES
-from otoscope.bank._reader import Reader
+from otoscope.bank._reader import Reader, ShardReader
 from otoscope.bank._shuffle import shuffle
 from otoscope.bank.errors import BankError, DamagedError
 from otoscope.bank.identity import BankIdentity
@@ -178,6 +178,18 @@ class BankSplit:
         iterator of Tokens. What `tokens` returns for each batch; it raises the same errors.
         """
         yield (self.tokens(rows, layers) for rows in index)
+
+    def announce(self, index: Sequence[int], layers: Sequence[int] | None = None) -> None:
+        """Let the operating system read token maps from the disk that will be read soon.
+
+        Parameters
+        ----------
+        index : sequence of int. Rows of the clips.
+        layers : sequence of int, or None for all. Layers of the bank.
+        """
+        if isinstance(self._reader, ShardReader):
+            rows = [self._stored_rows[row] for row in self._rows(index)]
+            self._reader.announce(rows, self._chosen_layers(layers))
 
     def quantised(self, index: Sequence[int] | slice) -> tuple[Tensor, Tensor, Tensor]:
         """Read clips of an int8 bank as they are stored. A token is its scale times its values.

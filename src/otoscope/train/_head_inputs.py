@@ -83,7 +83,8 @@ def _batches(
     module: LinearHeadBase, load: loader.Loader, clips: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The input of the last linear layer and the mask, for batches of clips."""
-    with torch.no_grad(), loader.prefetch(load, torch.split(torch.arange(clips), _CLIPS_AT_ONCE)) as loaded:
+    batches = torch.split(torch.arange(clips), _CLIPS_AT_ONCE)
+    with torch.no_grad(), loader.prefetch(load, batches, device) as loaded:
         for tokens in loaded:
             on_device = tokens.to(device)
             yield module.linear_input(on_device), on_device.mask

@@ -55,7 +55,7 @@ def standardiser_of(bank: Bank, module: Probe, trial: TrainingConfig) -> Standar
     if key not in computed:
         load = loader.split_loader(split, module.reads, layers, in_memory=0)
         batches = torch.split(torch.arange(len(split)), _BATCH_SIZE)
-        with loader.prefetch(load, batches) as loaded:
+        with loader.prefetch(load, batches, torch.device("cpu")) as loaded:
             computed[key] = Standardiser.fit(loaded, module.standardises)
     return computed[key]
 

@@ -50,7 +50,7 @@ class BankData:
 
         distinct = [seeds for seeds, _ in groupby(batches_read)]
         steps = [[clips_of(seeds, step) for seeds in distinct] for step in range(len(self.step_weights))]
-        with loader.prefetch(self.load, list(chain(*steps))) as loaded:
+        with loader.prefetch(self.load, list(chain(*steps)), self.device) as loaded:
             yield (self._step(distinct, clips, loaded) for clips in steps)
 
     def _step(self, distinct: Sequence[Seeds], clips: Sequence[Tensor], loaded: Iterator[Tokens]) -> BatchFor:
@@ -82,5 +82,5 @@ def batches_in_order(
     batch_size : number of clips per batch; the last batch may be smaller.
     device : device to which the tokens are moved.
     """
-    with loader.prefetch(load, torch.split(torch.arange(clips), batch_size)) as loaded:
+    with loader.prefetch(load, torch.split(torch.arange(clips), batch_size), device) as loaded:
         yield (tokens.to(device) for tokens in loaded)

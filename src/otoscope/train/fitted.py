@@ -279,7 +279,8 @@ def predict(module: Probe, load: Loader, clips: int, batch_size: int) -> Tensor:
     was_training = module.training
     module.eval()
     try:
-        with torch.no_grad(), prefetch(load, torch.split(torch.arange(clips), batch_size)) as loaded:
+        index = torch.split(torch.arange(clips), batch_size)
+        with torch.no_grad(), prefetch(load, index, device) as loaded:
             batches = [module(tokens.to(device)).float().cpu() for tokens in loaded]
     finally:
         module.train(was_training)

@@ -217,21 +217,24 @@ def clip_order(load: Loader, clips: int, generator: Generator) -> Tensor:
 
 
 @contextmanager
-def prefetch(load: Loader, batches: Sequence[Tensor]) -> Iterator[Iterator[Tokens]]:
+def prefetch(load: Loader, batches: Sequence[Tensor], device: torch.device) -> Iterator[Iterator[Tokens]]:
     """Iterate over the tokens of each batch, in order.
 
-    With a `DiskLoader`, unless its split is `shared`, a thread reads the next `PREFETCHED` batches in advance. If
-    reading a batch fails, the error is raised when this batch is requested. On leaving the `with` block, the thread
-    finishes the batch that it is reading, then ends.
+    With a `DiskLoader`, unless its split is `shared`, the next `PREFETCHED` batches are read in advance. For a GPU, a
+    thread does so: if reading a batch fails, the error is raised when this batch is requested, and on leaving the
+    `with` block, the thread finishes the batch that it is reading, then ends. On the CPU, a thread would take a core
+    from the computation, so that only the operating system reads in advance, into its page cache.
 
     Parameters
     ----------
     load : loads clips by their index.
     batches : clip indices int64 [B] of each batch.
+    device : where the tokens are used.
 
     Examples
     --------
-    >>> with prefetch(lambda index: Tokens(index.view(-1, 1, 1, 1, 1).float()), torch.arange(4).split(3)) as loaded:
+    >>> batches = torch.arange(4).split(3)
+    >>> with prefetch(lambda index: Tokens(index.view(-1, 1, 1, 1, 1).float()), batches, torch.device("cpu")) as loaded:
     ...     [len(tokens) for tokens in loaded]
     [3, 1]
     """
@@ -242,11 +245,23 @@ def prefetch(load: Loader, batches: Sequence[Tensor]) -> Iterator[Iterator[Token
         if load.split.shared:
             yield tokens
             return
+        if device.type == "cpu":
+            yield _announced(load, batches, tokens)
+            return
         reader = ThreadPoolExecutor(1, "otoscope-reader")
         try:
             yield _read_ahead(reader, tokens, len(batches))
         finally:
             reader.shutdown(cancel_futures=True)
+
+
+def _announced(load: DiskLoader, batches: Sequence[Tensor], tokens: Iterator[Tokens]) -> Iterator[Tokens]:
+    """The tokens of each batch; the operating system reads the next ones meanwhile."""
+    for number in range(len(batches)):
+        loaded = next(tokens)
+        for following in batches[number + 1 : number + 1 + PREFETCHED]:
+            load.split.announce(following.tolist(), load.layers)
+        yield loaded
 
 
 def _read_ahead(reader: ThreadPoolExecutor, tokens: Iterator[Tokens], batches: int) -> Iterator[Tokens]:
