@@ -70,6 +70,42 @@ def _flamingo() -> Parts:
     return hf.AudioFlamingo3ForConditionalGeneration(config), _extractor()
 
 
+def _music() -> Parts:
+    audio = {"model_type": "audioflamingo3_encoder", "num_mel_bins": 40, "max_source_positions": 50, **TEXT}
+    text = TEXT | {"model_type": "qwen2", "num_key_value_heads": 2}
+    config = hf.MusicFlamingoConfig(audio_config=audio, text_config=text)
+    return hf.MusicFlamingoForConditionalGeneration(config), _extractor()
+
+
+def _parakeet(head: str) -> Parts:
+    encoder = BLOCKS | {"subsampling_conv_channels": 8, "num_mel_bins": 80}
+    config = getattr(hf, f"Parakeet{head}Config")(vocab_size=16, pad_token_id=0, encoder_config=encoder)
+    return getattr(hf, f"ParakeetFor{head}")(config), hf.ParakeetFeatureExtractor()
+
+
+def _moonshine() -> Parts:
+    sizes = {
+        f"{part}_num_{name}": 2 for part in ("encoder", "decoder") for name in ("hidden_layers", "attention_heads")
+    }
+    config = hf.MoonshineConfig(hidden_size=32, intermediate_size=48, vocab_size=64, **sizes)
+    return hf.MoonshineForConditionalGeneration(config), hf.Wav2Vec2FeatureExtractor(do_normalize=False)
+
+
+def _realtime() -> Parts:
+    config = hf.VoxtralRealtimeEncoderConfig(**BLOCKS, num_mel_bins=40, head_dim=16, num_key_value_heads=2)
+    return hf.VoxtralRealtimeEncoder(config), hf.VoxtralRealtimeFeatureExtractor(feature_size=40)
+
+
+def _codec() -> Parts:
+    config = hf.DacConfig(encoder_hidden_size=4, decoder_hidden_size=64, codebook_dim=4, codebook_size=16)
+    return hf.DacModel(config), hf.DacFeatureExtractor()
+
+
+def _glm() -> Parts:
+    config = hf.GlmAsrEncoderConfig(**BLOCKS, num_mel_bins=40, max_position_embeddings=50)
+    return hf.GlmAsrEncoder(config), _extractor()
+
+
 def _omni() -> Parts:
     from transformers.models.qwen3_omni_moe import configuration_qwen3_omni_moe, modeling_qwen3_omni_moe
 
@@ -102,6 +138,9 @@ MODELS: dict[str, Callable[[], Parts]] = {
     "clap-fused": partial(_clap, True),
     "data2vec-audio": partial(_waves, "Data2VecAudio"),
     "hubert": partial(_waves, "Hubert"),
+    "musicflamingo": _music,
+    "parakeet_ctc": partial(_parakeet, "CTC"),
+    "parakeet_tdt": partial(_parakeet, "TDT"),
     "pe_audio": _perception,
     "qwen2_audio": _qwen2,
     "qwen3_omni_moe": _omni,
@@ -110,6 +149,9 @@ MODELS: dict[str, Callable[[], Parts]] = {
     "unispeech-sat": partial(_waves, "UniSpeechSat", feat_extract_norm="layer", do_stable_layer_norm=True),
     "voxtral": _voxtral,
     "wav2vec2": partial(_waves, "Wav2Vec2"),
+    "wav2vec2-adapter": partial(
+        _waves, "Wav2Vec2", add_adapter=True, num_adapter_layers=1, do_stable_layer_norm=True, feat_extract_norm="layer"
+    ),
     "wav2vec2-bert": _bert,
     "wav2vec2-conformer": partial(_waves, "Wav2Vec2Conformer"),
     "wav2vec2-ctc": _ctc,
@@ -118,12 +160,18 @@ MODELS: dict[str, Callable[[], Parts]] = {
 }
 
 
+OTHERS: dict[str, Callable[[], Parts]] = {"moonshine": _moonshine, "voxtral_realtime": _realtime}
+"""Models of kinds that have no reader of their own."""
+REFUSED: dict[str, Callable[[], Parts]] = {"dac": _codec, "glmasr": _glm}
+"""Models that cannot be used."""
+
+
 def save(name: str, folder: Path) -> str:
-    """Write the checkpoint `name` of `MODELS` into `folder`, and return the folder."""
+    """Write the checkpoint `name` of `MODELS`, `OTHERS` or `REFUSED` into `folder`, and return the folder."""
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "At least one mel filter", UserWarning)
         torch.manual_seed(7)
-        model, extractor = MODELS[name]()
+        model, extractor = (MODELS | OTHERS | REFUSED)[name]()
         with torch.no_grad():
             for parameter in model.parameters():  # zeros and ones would hide mistakes
                 parameter.add_(0.05 * torch.randn_like(parameter))

@@ -302,6 +302,12 @@ def test_a_model_that_crops_long_clips_is_refused_unless_windows_are_shorter(nam
     assert encode(encoders.create(f"{name}:{path}", window=10), noise(12 * 16000)).x.shape[2] == 12 * rate
 
 
+def test_a_measured_frame_rate_is_exact(files: dict[str, str]) -> None:
+    path = Path(files["s3prl"])
+    path.write_text(S3PRL.replace("320", "384"))
+    assert encoders.create(f"s3prl:{path}").shape.frame_rate == pytest.approx(16000 / 384, rel=1e-9)
+
+
 def test_another_interface_is_refused_in_words(files: dict[str, str]) -> None:
     path = Path(files["s3prl"])
     path.write_text(S3PRL.replace("wavs, lens)", "wavs)"))

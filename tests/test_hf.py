@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 transformers = pytest.importorskip("transformers", minversion="5", reason="hf comes by way of transformers")
 
 from helpers_docs import python_block  # noqa: E402
-from helpers_hf import MODELS, save  # noqa: E402
+from helpers_hf import MODELS, OTHERS, REFUSED, save  # noqa: E402
 from helpers_hub import Hub, run_with, serve_hub  # noqa: E402
 from otoscope import encoders  # noqa: E402
 from otoscope.encoders._hf_kinds import KINDS  # noqa: E402
@@ -30,8 +30,8 @@ from otoscope.types import AudioBatch, Tokens  # noqa: E402
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A folder for each of `MODELS`."""
-    return {name: save(name, tmp_path_factory.mktemp(name)) for name in MODELS}
+    """A folder for each of `MODELS` and `OTHERS`."""
+    return {name: save(name, tmp_path_factory.mktemp(name)) for name in MODELS | OTHERS}
 
 
 def noise(samples: int, seed: int = 0) -> np.ndarray:
@@ -58,16 +58,17 @@ def assert_layers(tokens: Tokens, expected: list[Tensor]) -> None:
 
 
 @pytest.mark.parametrize("check", CONTRACT.checks)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MODELS | OTHERS)
 def test_contract(check: str, name: str, checkpoints: dict[str, str]) -> None:
     hf = partial(encoders.create, "hf", path=checkpoints[name])
     assert [result.message for result in CONTRACT.run(name, hf, [check]) if not result.passed] == []
 
 
 def test_every_kind_has_a_checkpoint(checkpoints: dict[str, str]) -> None:
-    settings = [json.loads((Path(folder) / "config.json").read_text()) for folder in checkpoints.values()]
+    settings = [json.loads((Path(checkpoints[name]) / "config.json").read_text()) for name in MODELS]
     types = {content["model_type"] for content in settings}
-    types |= {content["audio_config"]["model_type"] for content in settings if "audio_config" in content}
+    for part in ("audio_config", "encoder_config"):
+        types |= {content[part]["model_type"] for content in settings if part in content}
     types |= {"qwen3_omni_moe"}  # the complete model is one of several towers; its audio part is among the checkpoints
     assert types == set(KINDS)
 
@@ -89,6 +90,18 @@ def test_sequences(name: str, checkpoints: dict[str, str]) -> None:
 def test_the_last_layer_is_after_the_final_norm(checkpoints: dict[str, str]) -> None:
     outputs = official(checkpoints["unispeech-sat"], noise(16000), sampling_rate=16000)
     assert not torch.allclose(outputs.hidden_states[-1], outputs.last_hidden_state, atol=1e-3)
+
+
+def test_the_last_layer_is_before_an_adapter(checkpoints: dict[str, str]) -> None:
+    wave = noise(16000)
+    model = transformers.Wav2Vec2Model.from_pretrained(checkpoints["wav2vec2-adapter"], add_adapter=False).eval()
+    inputs = transformers.AutoFeatureExtractor.from_pretrained(checkpoints["wav2vec2-adapter"])(
+        wave, sampling_rate=16000, return_tensors="pt"
+    )
+    with torch.no_grad():
+        expected = model(**inputs).last_hidden_state[0]
+    tokens = encode(HuggingFace(path=checkpoints["wav2vec2-adapter"]), wave)
+    assert torch.allclose(tokens.x[0, -1, :, 0], expected, atol=1e-5)
 
 
 def test_sew_has_layers_at_half_the_rate(checkpoints: dict[str, str]) -> None:
@@ -539,6 +552,57 @@ def test_a_clip_that_is_too_short_is_refused(checkpoints: dict[str, str]) -> Non
             encode(HuggingFace(path=checkpoints[name]), noise(200))
 
 
+@pytest.mark.parametrize("samples", [16000, 21921, 40000])
+def test_parakeet_does_not_attend_the_padding_of_its_feature_extractor(
+    samples: int, checkpoints: dict[str, str]
+) -> None:
+    wave = noise(samples)
+    model = transformers.ParakeetForCTC.from_pretrained(checkpoints["parakeet_ctc"]).eval()
+    inputs = transformers.AutoFeatureExtractor.from_pretrained(checkpoints["parakeet_ctc"])(
+        wave, sampling_rate=16000, return_tensors="pt"
+    )
+    with torch.no_grad():
+        outputs = model.encoder(**inputs, output_hidden_states=True)
+    encoder = HuggingFace(path=checkpoints["parakeet_ctc"])
+    assert encoder.shape.frame_rate == 12.5
+    assert_layers(encode(encoder, wave), [state[0] for state in outputs.hidden_states[1:]])
+
+
+def test_of_a_model_with_a_decoder_the_encoder_is_read_at_its_exact_frame_rate(checkpoints: dict[str, str]) -> None:
+    wave = noise(20000)
+    model = transformers.MoonshineForConditionalGeneration.from_pretrained(checkpoints["moonshine"]).eval()
+    with torch.no_grad():
+        outputs = model.model.encoder(torch.from_numpy(wave)[None], output_hidden_states=True)
+    encoder = HuggingFace(path=checkpoints["moonshine"])
+    assert encoder.shape.frame_rate == pytest.approx(16000 / 384, rel=1e-9)
+    assert_layers(encode(encoder, wave), [outputs.hidden_states[1][0], outputs.last_hidden_state[0]])
+
+
+def test_features_with_time_on_the_last_axis(checkpoints: dict[str, str]) -> None:
+    wave = noise(16000)
+    outputs = official(checkpoints["voxtral_realtime"], wave, sampling_rate=16000)
+    tokens = encode(HuggingFace(path=checkpoints["voxtral_realtime"]), wave, noise(24000))
+    states = [state[0] for state in (*outputs.hidden_states[1:-1], outputs.last_hidden_state)]
+    assert tokens.mask.sum(1).tolist() == [50, 75]
+    assert_layers(tokens.select_layers([0, 1, 2]), [nn.functional.pad(state, (0, 0, 0, 25)) for state in states])
+
+
+@pytest.mark.parametrize(("name", "reason"), [("dac", "returns no hidden states"), ("glmasr", "both have 100 frames")])
+def test_models_that_cannot_be_read_are_refused_in_words(name: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"{reason}.*wrap the model in a file"):
+        HuggingFace(path=save(name, tmp_path))
+    assert name in REFUSED
+
+
+def test_a_configuration_without_a_model_is_refused_in_words(checkpoints: dict[str, str], tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoints["qwen3_omni_moe"], tmp_path / "omni")
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | {"model_type": "qwen2_5_omni_audio_encoder"}))
+    with pytest.raises(ValueError, match="AutoModel does not build them; wrap the model in a file") as refused:
+        HuggingFace(path=str(folder))
+    assert len(str(refused.value)) < 400
+
+
 # Models that transformers does not contain
 
 REMOTE = """
@@ -631,6 +695,15 @@ def test_a_repository_with_another_output_is_read_through_the_file_of_the_docume
     encoder = encoders.create(f"s3prl:{file}")
     assert (encoder.shape.layers, encoder.shape.dim, encoder.shape.frame_rate) == (2, 8, 100)
     assert encoder.encode(AudioBatch.of([noise(16000)], 16000)).x.shape == (1, 2, 100, 1, 8)
+
+
+def test_a_model_of_another_kind_that_crops_long_clips_is_refused(remote: str) -> None:
+    file = Path(remote, "steps.py")
+    file.write_text(REMOTE.replace("input_values[:, None]", "input_values[:, None, :160000]"))
+    encoder = HuggingFace(path=remote, trust_remote_code=True)
+    assert encode(encoder, noise(160000)).x.shape[2] == 1000
+    with pytest.raises(ValueError, match=r"'hf': the model gives 1000 tokens for 12 s .* option window \(at most 10 s"):
+        encode(encoder, noise(12 * 16000))
 
 
 @pytest.mark.parametrize("check", CONTRACT.checks)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from otoscope.encoders._features import Features
+from otoscope.encoders._frame_rate import check_covered, frames_per_step
 from otoscope.encoders._layered import LayeredEncoder
 from otoscope.encoders._lengths import Maps, by_length, select_layers, without_padding
 from otoscope.encoders._local_code import load_file
@@ -86,32 +87,6 @@ def class_of(encoder: str, module: ModuleType, name: str | None, base: type, suf
     return defined[name if name is not None else next(iter(defined))]
 
 
-def check_covered(encoder: str, steps: int, expected: float, frame_rate: float) -> None:
-    """Check that the tokens of a clip cover it; a model that crops long clips would lose their ends.
-
-    Parameters
-    ----------
-    encoder : name of the encoder, for messages.
-    steps : number of time steps of the clip.
-    expected : the number that its duration and the frame rate give.
-    frame_rate : time steps per second.
-
-    Raises
-    ------
-    ValueError : when steps are missing, except two, and 2 % for a frame rate that is rounded.
-
-    Examples
-    --------
-    >>> check_covered("xares", 499, 500, 50)
-    """
-    if steps < 0.98 * expected - 2:
-        raise ValueError(
-            f"encoder {encoder!r}: the model gives {steps} tokens for {expected / frame_rate:g} s of audio, where "
-            f"{frame_rate:g} per second are expected, so that it drops a part of the clip; give it shorter ones with "
-            f"the option window (at most {steps / frame_rate:g} s)"
-        )
-
-
 def _misfit(steps: Sequence[int], measured: float, declared: float | None) -> str:
     """Say why numbers of tokens do not fit a frame rate."""
     given = f"{SECONDS[0]} and {SECONDS[1]} s of audio give {steps[0]} and {steps[1]} tokens"
@@ -172,7 +147,11 @@ class WaveformEncoder(LayeredEncoder):
         rate = measured if frame_rate is None else frame_rate
         if rate <= 0 or abs(steps[0] - SECONDS[0] * rate) > 2:
             raise ValueError(f"encoder {self.name!r}: {_misfit(steps, measured, frame_rate)}")
-        self._per_step = (frames[1] - frames[0]) / (SECONDS[1] - SECONDS[0]) / rate
+        per_second = (frames[1] - frames[0]) / (SECONDS[1] - SECONDS[0])
+        if frame_rate is None:
+            hop = frames_per_step(frames, steps, lambda n: self._computed(features[:, :n])[0].shape[2])
+            rate = per_second / hop
+        self._per_step = per_second / rate
         if not x.requires_grad:
             self.requires_grad_(False)
         if window is not None:

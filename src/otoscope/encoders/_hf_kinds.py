@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from otoscope.encoders._hf_reader import Equal, Frames, Measured, Perception, Reader, Squeezed, Waveform
+from otoscope.encoders._hf_measured import Measured, not_known
+from otoscope.encoders._hf_reader import Equal, Frames, Perception, Reader, Squeezed, Waveform
 from otoscope.encoders._hf_source import Source, model_class, needs_remote_code, relevant
 from otoscope.encoders._hf_windows import AveragedSpeech, Flamingo, Packed, Patches, Speech, Swin
 from otoscope.encoders._random_weights import randomly_initialised
@@ -43,6 +44,10 @@ KINDS = {
     "clap_audio_model": Kind("ClapAudioModel", Swin),
     "data2vec-audio": Kind("Data2VecAudioModel", Equal),
     "hubert": Kind("HubertModel", Waveform),
+    "musicflamingo": Kind("AudioFlamingo3Encoder", Flamingo, _AUDIO, _TOWER),
+    "parakeet_ctc": Kind("ParakeetEncoder", Measured, ("encoder_config",), "encoder"),
+    "parakeet_encoder": Kind("ParakeetEncoder", Measured),
+    "parakeet_tdt": Kind("ParakeetEncoder", Measured, ("encoder_config",), "encoder"),
     "pe_audio": Kind("PeAudioEncoder", Perception, _AUDIO, "audio_encoder"),
     "pe_audio_encoder": Kind("PeAudioEncoder", Perception),
     "qwen2_audio": Kind("Qwen2AudioEncoder", AveragedSpeech, _AUDIO, _TOWER),
@@ -68,8 +73,10 @@ UNTRAINED = {
     "mask_feature_prob": 0.0,
     "layerdrop": 0.0,
     "encoder_layerdrop": 0.0,
+    "add_adapter": False,
 }
-"""Settings of masking and of skipped layers, which are disabled: fine-tuning has its own augmentation."""
+"""Settings that are disabled: masking and skipped layers, because fine-tuning has its own augmentation, and the adapter
+after the last block, behind which the output of the encoder, after its final norm, could not be read."""
 
 
 def build(source: Source, random: bool, seed: int) -> tuple[Any, dict[str, Any], type[Reader]]:
@@ -97,7 +104,7 @@ def build(source: Source, random: bool, seed: int) -> tuple[Any, dict[str, Any],
         raise source.refused(f"{kind.model} is not in the installed transformers; upgrade transformers") from error
     config = model.config_class.from_dict(settings | {k: v for k, v in UNTRAINED.items() if k in _known(model)})
     if random:
-        body = randomly_initialised(lambda: model(config), seed).get_submodule(kind.part)
+        body = randomly_initialised(lambda: model(config), seed).get_submodule(kind.part).eval()
     else:
         body = source.pretrained(model, config, kind.prefix, part=kind.part)
     return body, relevant(settings), kind.reader
@@ -109,19 +116,24 @@ def _known(model: Any) -> set[str]:
 
 
 def _unknown(source: Source, random: bool, seed: int) -> tuple[Any, dict[str, Any]]:
-    """A model of a kind that is not in `KINDS`, and its settings."""
+    """A model of a kind that is not in `KINDS`, or its encoder where it has a decoder as well; and its settings."""
     from transformers import AutoConfig, AutoModel
 
+    settings = source.settings()
     try:
         config = AutoConfig.from_pretrained(source.path, **source.arguments)
         if random:
             build = partial(AutoModel.from_config, config, trust_remote_code=source.remote_code)
-            return randomly_initialised(build, seed).eval(), relevant(source.settings())
-        return source.pretrained(AutoModel, config), relevant(source.settings())
+            body = randomly_initialised(build, seed).eval()
+        else:
+            body = source.pretrained(AutoModel, config)
     except ValueError as error:
-        if "trust_remote_code" not in str(error):
-            raise
-        raise source.refused(needs_remote_code(source.path)) from error
+        if "trust_remote_code" in str(error):
+            raise source.refused(needs_remote_code(source.path)) from error
+        if str(error).startswith("Unrecognized configuration class"):  # followed by the names of all others
+            raise source.refused(not_known(settings.get("model_type"), "AutoModel does not build them")) from error
+        raise
+    return (body.get_encoder() if getattr(config, "is_encoder_decoder", False) else body), relevant(settings)
 
 
 def plain(value: Any) -> Any:

@@ -45,6 +45,7 @@ class Reader(ABC):
     frame_rate : time steps per second.
     freq : number of frequency bands.
     has_cls : whether there is a cls token.
+    variant : what the identity of the front end says in addition.
     """
 
     blocks: str = "encoder.layers"
@@ -58,6 +59,7 @@ class Reader(ABC):
     frame_rate: float
     freq: int = 1
     has_cls: bool = False
+    variant: str = ""
 
     def __init__(self, body: Any, extractor: Any, window: float | None) -> None:  # noqa: ARG002
         self.extractor, self.rate = extractor, int(extractor.sampling_rate)
@@ -210,60 +212,6 @@ class Perception(Reader):
         last = torch.cat([outputs.pooler_output[:, None], outputs.last_hidden_state], 1)
         states = [*inner, last]
         return [state[:, 1:, None] for state in states], [state[:, 0] for state in states]
-
-
-class Measured(Reader):
-    """A model of another kind that gives one sequence of hidden states for clips of any length.
-
-    The frame rate is measured with silence of 4 and of 8 s.
-    """
-
-    def __init__(self, body: Any, extractor: Any, window: float | None) -> None:
-        super().__init__(body, extractor, None)
-        weight = next(body.parameters())
-        inputs = [
-            torch.from_numpy(self.features(np.zeros(seconds * self.rate, np.float32)))[None] for seconds in (4, 8)
-        ]
-        with torch.no_grad():
-            short, long = (self.states(body, x, weight) for x in inputs)
-        steps = [states[0][-1].shape[1] for states in (short, long)]
-        if steps[0] == steps[1] or len({state.shape for state in long[0]}) > 1:
-            raise ValueError(
-                f"models of type {body.config.model_type!r} are not known here: 4 and 8 s of audio give {steps} tokens "
-                f"in the last of {len(long[0])} hidden states; write an encoder plug-in"
-            )
-        self.frame_rate = (steps[1] - steps[0]) / 4
-        self.per_step = (inputs[1].shape[1] - inputs[0].shape[1]) / (steps[1] - steps[0])
-        self.longest = LONGEST if window is None else window
-        self._layers, self._width = len(long[0]) - 1, long[0][-1].shape[-1]
-
-    def width(self, body: Any) -> int:  # noqa: ARG002
-        return self._width
-
-    def depth(self, body: Any) -> int:  # noqa: ARG002
-        return self._layers
-
-    def features(self, wave: Wave) -> np.ndarray[Any, Any]:
-        extracted = self.extractor(wave, sampling_rate=self.rate, return_tensors="np")
-        values = np.asarray(extracted[self.extractor.model_input_names[0]][0], np.float32)
-        return values[:, None] if values.ndim == 1 else values
-
-    def steps(self, body: Any, frames: Tensor) -> Tensor:  # noqa: ARG002
-        return torch.ones_like(frames)
-
-    def states(self, body: Any, x: Tensor, frames: Tensor) -> States:  # noqa: ARG002
-        inputs = x[..., 0] if x.shape[2] == 1 else x
-        try:
-            outputs = body(**{body.main_input_name: inputs}, output_hidden_states=True)
-        except RuntimeError as error:
-            raise ValueError(f"the model refuses clips of {x.shape[1]} frames: {error}") from error
-        return as_sequence(outputs), None
-
-    def compiled_blocks(self, body: Any) -> list[nn.Module]:
-        return [body]
-
-    def groups(self, body: Any) -> list[list[nn.Parameter]]:
-        return [list(body.parameters())]
 
 
 def as_sequence(outputs: Any) -> list[Tensor]:

@@ -107,7 +107,7 @@ class HuggingFace(LayeredEncoder):
         if self.reader.window is not None:
             length = f"{self.reader.window / self.sample_rate:g}s"
         settings = digest_of(plain(extractor.to_dict()))[:12]
-        self.front_end_id = f"hf-{type(extractor).__name__}-{settings}-window{length}"
+        self.front_end_id = f"hf-{type(extractor).__name__}-{settings}-window{length}{self.reader.variant}"
 
     def _shape(self) -> TokenShape:
         reader = self.reader
