@@ -299,3 +299,42 @@ def test_missing_weights_are_found_before_anything_is_built(
         del encoders.registry._classes[name]
     assert main(["check", "encoder"]) == 0
     assert "not checked, their files are missing: small" in capsys.readouterr().out
+
+
+WRAPPED = {
+    "DistributedDataParallel": lambda weights: {f"module.{name}": value for name, value in weights.items()},
+    "torch.compile": lambda weights: {"model": {f"_orig_mod.{name}": value for name, value in weights.items()}},
+    "Lightning": lambda weights: {
+        "state_dict": {f"net.encoder.{name}": value for name, value in weights.items()},
+        "pytorch-lightning_version": "2.5",
+        "optimizer_states": [{"state": {0: {"exp_avg": torch.zeros(3)}}}],
+    },
+    "EMA": lambda weights: {"model_ema": weights, "epoch": 3},
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_the_wrapping_of_a_training_is_removed(kind: str, models: Path, tmp_path: Path) -> None:
+    file = tmp_path / "wrapped.pt"
+    torch.save(WRAPPED[kind](published()), file)
+    cls = encoders.registry.get("small")
+    assert convert_weights(cls, file).digest == DIGEST
+    assert converted_file("small").parent == models
+
+
+def test_a_prefix_of_a_checkpoint_of_another_model_is_no_way_in(models: Path, tmp_path: Path) -> None:  # noqa: ARG001
+    weights = {f"net.{name}": value for name, value in published().items()}
+    del weights["net.encoder.cls"]
+    torch.save(weights, tmp_path / "partial.pt")
+    with pytest.raises(ValueError, match=r"does not contain the weights of encoder 'small'; missing"):
+        convert_weights(encoders.registry.get("small"), tmp_path / "partial.pt")
+
+
+def test_a_checkpoint_that_cannot_be_read_says_what_it_contains(models: Path, tmp_path: Path) -> None:  # noqa: ARG001
+    cls = encoders.registry.get("small")
+    torch.save({"weights": published(), "epoch": 3}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"alone or as state_dict, .*, found dict of weights, epoch$"):
+        convert_weights(cls, tmp_path / "other.pt")
+    torch.save({"model": published(), "path": Path()}, tmp_path / "code.pt")
+    with pytest.raises(ValueError, match=r"more than tensors \(pathlib.*\) and would execute code.*state_dict alone$"):
+        convert_weights(cls, tmp_path / "code.pt")

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import pickle
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +25,7 @@ VARIABLE = "OTOSCOPE_MODELS"
 """The environment variable that names the folder of converted weights."""
 HEAD = "head."
 """Prefix of the tensors of a classifier in a converted file."""
-_NESTED = ("state_dict", "model_state_dict", "model", "module", "ema", "params")
+_NESTED = ("state_dict", "model_state_dict", "model", "module", "ema", "params", "model_ema", "state_dict_ema")
 _FORMAT = "otoscope-encoder"
 
 _some = partial(name_some, most=5, write=str)
@@ -98,15 +99,25 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{file} contains more than tensors and would execute code when it is read; where you trust it, load it "
-            f"yourself and save its state_dict alone ({str(error).splitlines()[0]})"
+            f"{file} contains more than tensors{_named(error)} and would execute code when it is read; where you trust "
+            "it, load it yourself and save its state_dict alone"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise CheckpointError(f"{file} is no file of torch.save, or is damaged: {error}") from error
     tensors = _flat(content)
     if not tensors:
-        raise CheckpointError(f"{file} contains no tensors; expected a state_dict, found {type(content).__name__}")
+        keys = f" of {_some(list(map(str, content)))}" if isinstance(content, Mapping) else ""
+        raise CheckpointError(
+            f"{file} contains no tensors; expected a state_dict, alone or as {', '.join(_NESTED)}, found "
+            f"{type(content).__name__}{keys}"
+        )
     return tensors, _classes(content)
+
+
+def _named(error: pickle.UnpicklingError) -> str:
+    """The class or function that a checkpoint would execute, in parentheses, where the error of torch names it."""
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f" ({found[1]})" if found else ""
 
 
 def _classes(content: Any) -> dict[str, str]:
@@ -181,6 +192,27 @@ def without_prefix(tensors: Mapping[str, Tensor], *prefixes: str) -> dict[str, T
         prefix = next((p for p in prefixes if name.startswith(p)), "")
         short[name.removeprefix(prefix)] = value
     return short
+
+
+def unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Remove what DistributedDataParallel and `torch.compile` add to the names of tensors.
+
+    >>> unwrapped({"module._orig_mod.norm.bias": torch.zeros(1)}).keys()
+    dict_keys(['norm.bias'])
+    """
+    names = {name: name.replace("_orig_mod.", "") for name in tensors}
+    wrapped = all(name.startswith("module.") for name in names.values())
+    return {name.removeprefix("module.") if wrapped else name: tensors[full] for full, name in names.items()}
+
+
+def shared_prefix(names: Iterable[str]) -> str:
+    """Return the parts, up to a dot, with which all of some names begin.
+
+    >>> shared_prefix(["model.norm.bias", "model.norm.weight", "model.blocks.0"])
+    'model.'
+    """
+    common = os.path.commonprefix(list(names))  # noqa: RUF071 - names, not paths
+    return common[: common.rfind(".") + 1]
 
 
 def take(tensors: dict[str, Tensor], prefixes: Iterable[str]) -> dict[str, Tensor]:

@@ -33,6 +33,9 @@ from otoscope.encoders.catalog._checkpoint import (
     from_converted,
     is_converted,
     read_checkpoint,
+    shared_prefix,
+    unwrapped,
+    without_prefix,
 )
 from otoscope.encoders.catalog._classifier import Classifier
 from otoscope.encoders.catalog._instructions import missing_weights
@@ -266,12 +269,22 @@ class Ported(LayeredEncoder):
         tensors, metadata = read_checkpoint(file)
         classes = tuple(json.loads(metadata.get("classes", "[]")))
         if not is_converted(metadata):
-            return replace(cls.convert(tensors), classes=classes)
+            return replace(cls._convert_wrapped(unwrapped(tensors)), classes=classes)
         if metadata.get("encoder") != cls.name:
             raise CheckpointError(
                 f"{file} contains the weights of encoder {metadata.get('encoder')!r}, not of {cls.name!r}"
             )
         return replace(from_converted(tensors), classes=classes)
+
+    @classmethod
+    def _convert_wrapped(cls, tensors: Mapping[str, Tensor]) -> Converted:
+        """Convert tensors; without the prefix that all of their names have, if only then they are those of the body."""
+        prefix, expected = shared_prefix(tensors), cls.skeleton().body.state_dict().keys()
+        converted = cls.convert(tensors)
+        if not prefix or converted.body.keys() == expected:
+            return converted
+        other = cls.convert(without_prefix(tensors, prefix))
+        return other if other.body.keys() == expected else converted
 
 
 def _path(name: str, file: str | None) -> Path:
