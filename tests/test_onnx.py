@@ -33,7 +33,7 @@ def save(
     given: Sizes,
     outputs: dict[str, Sizes],
     weights: dict[str, np.ndarray],
-    rate: int | None = 16000,
+    rate: int | str | None = 16000,
 ) -> str:
     """Write a graph with the input "x"."""
     value = partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT)
@@ -177,19 +177,20 @@ def test_log_mel_frames_are_those_of_kaldi(tmp_path: Path) -> None:
     assert torch.allclose(tokens.cls, tokens.mean, atol=1e-4)
 
 
-def test_weights_in_other_files_are_part_of_the_identity(tmp_path: Path) -> None:
+@pytest.mark.parametrize("location", ["split.onnx.data", "weights.bin", "w" * 150])
+def test_weights_in_other_files_are_part_of_the_identity(location: str, tmp_path: Path) -> None:
     file = waves(tmp_path / "graph.onnx")
     onnx.save(
         onnx.load(file),
         tmp_path / "split.onnx",
         save_as_external_data=True,
-        location="split.onnx.data",
+        location=location,
         size_threshold=100,
     )
     encoder = encoders.create("onnx", file=str(tmp_path / "split.onnx"))
-    before, content = encoder.digest, (tmp_path / "split.onnx.data").read_bytes()
+    before, content = encoder.digest, (tmp_path / location).read_bytes()
     assert torch.equal(encode(encoder, noise(1600)).x, encode(encoders.create("onnx", file=file), noise(1600)).x)
-    (tmp_path / "split.onnx.data").write_bytes(content[:-4] + b"\0\0\0\0")
+    (tmp_path / location).write_bytes(content[:-4] + b"\0\0\0\0")
     assert encoders.create("onnx", file=str(tmp_path / "split.onnx")).digest != before
 
 
@@ -213,6 +214,9 @@ def test_graphs_that_are_no_encoders(tmp_path: Path) -> None:
     file = waves(tmp_path / "graph.onnx", rate=None)
     with pytest.raises(ValueError, match="does not say its sample rate; give the option sample_rate"):
         encoders.create("onnx", file=file)
+    assert encoders.create("onnx", file=waves(tmp_path / "float.onnx", rate="16000.0")).sample_rate == 16000
+    with pytest.raises(ValueError, match="says sample_rate='16 kHz'; give the option sample_rate, in Hz"):
+        encoders.create("onnx", file=waves(tmp_path / "text.onnx", rate="16 kHz"))
     assert encoders.create("onnx", file=file, sample_rate=8000).shape.frame_rate == 50
     with pytest.raises(ValueError, match=r"third of the outputs of .* is \[B, T, D\]; it has first with 3 axes"):
         encoders.create("onnx", file=file, sample_rate=8000, outputs=["third"])

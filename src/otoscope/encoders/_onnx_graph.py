@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,16 +126,22 @@ class Graph:
 
     @property
     def files(self) -> list[Path]:
-        """The file, and files beside it whose names begin with its own, which contain its weights."""
-        return sorted(f for f in self.file.parent.iterdir() if f.name.startswith(self.file.name) and f.is_file())
+        """The file, and those with its weights: beside it with a name that begins with its own, or named in it."""
+        beside = {f for f in self.file.parent.iterdir() if f.name.startswith(self.file.name) and f.is_file()}
+        return sorted(beside | _external_files(self.file))
 
     @property
     def sample_rate(self) -> int:
         """The sample rate in the metadata; raise `ValueError` where there is none."""
-        rate = self._session.get_modelmeta().custom_metadata_map.get("sample_rate")
-        if rate is None:
+        text = self._session.get_modelmeta().custom_metadata_map.get("sample_rate")
+        if text is None:
             raise ValueError(f"encoder 'onnx': {self.file} does not say its sample rate; give the option sample_rate")
-        return int(rate)
+        try:
+            return int(float(text))
+        except ValueError as error:
+            raise ValueError(
+                f"encoder 'onnx': {self.file} says sample_rate={text!r}; give the option sample_rate, in Hz"
+            ) from error
 
     def run(self, x: Array) -> tuple[list[Array], Array | None]:
         """Run the graph.
@@ -171,6 +178,15 @@ class Graph:
         except Exception as error:
             raise _refused(error, f"the graph refuses an input of shape {list(x.shape)}") from error
         return [np.asarray(output, np.float32)[: len(x)] for output in outputs]
+
+
+def _external_files(file: Path) -> set[Path]:
+    """The files that contain tensors of a graph: values of the key "location" in its protocol buffer."""
+    content, found = file.read_bytes(), set()
+    for match in re.finditer(rb"\x0a\x08location\x12([\x80-\xff]*[\x00-\x7f])", content):
+        length = sum((byte & 127) << 7 * place for place, byte in enumerate(match[1]))
+        found.add(file.parent / content[match.end() : match.end() + length].decode(errors="replace"))
+    return {path for path in found if path.is_file()}
 
 
 def _refused(error: Exception, reason: str) -> Exception:
