@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,15 @@ def test_a_command_measures_an_encoder_by_its_text(
     assert [(record.encoder, record.encoder_name) for record in Store(tmp_path / "results")] == [("model", "els")]
     assert main(["bench", "--encoders", "elss:a", "--datasets", "tones", "--probes", "mean", "--dry-run"]) == 2
     assert "did you mean 'els:a'" in capsys.readouterr().err
+
+
+def test_what_an_encoder_measures_to_be_is_shown(elsewhere: None, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001
+    assert main(["encoders", "show", "els:a"]) == 0
+    shown = dict(re.split(r"  +", line, maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    encoder = encoders.create("els:a")
+    assert shown["frame rate"] == f"{encoder.shape.frame_rate:g} time steps per second"
+    assert shown["layers x width"] == f"{encoder.shape.layers} x {encoder.shape.dim}"
+    assert (shown["front end"], shown["identity"]) == (encoder.front_end_id, encoder.identity_digest)
 
 
 def test_a_contract_is_checked_by_text(elsewhere: None, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otoscope.cli._shared_arguments import add_dataset, add_debug, add_machine, add_plugin
 
 if TYPE_CHECKING:
+    from otoscope.encoders import Encoder
     from otoscope.encoders.catalog import Ported, Stored
 
 
@@ -27,8 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action("list", list_, "list the named encoders: tokens, size, licence, and whether their weights are here")
     showing = action("show", show, "print what is known about an encoder, where its weights come from, and its options")
     getting = action("get", get, "download and convert the weights of an encoder, or say what to put where")
-    for added in (showing, getting):
-        added.add_argument("name", metavar="NAME", help="name of an encoder; see `otoscope encoders list`")
+    words = "name of an encoder; see `otoscope encoders list`"
+    showing.add_argument("name", metavar="NAME", help=f"{words}; or where it is, such as hf:FOLDER")
+    getting.add_argument("name", metavar="NAME", help=words)
     getting.add_argument("--offline", action="store_true", help="use files of the Hugging Face cache, download nothing")
     converting = action("convert", convert, "convert a published checkpoint to safetensors, without executing its code")
     converting.add_argument("file", type=Path, metavar="FILE", help="the checkpoint, as its authors published it")
@@ -67,21 +69,46 @@ def list_(arguments: argparse.Namespace) -> int:  # noqa: ARG001
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Print the card of an encoder and its options."""
+    """Print the card of an encoder and its options, or what one that says where it is measures to be."""
     from otoscope.cli.describing import describe
     from otoscope.encoders import registry
     from otoscope.encoders.catalog import Ported, manual_steps
 
-    cls = registry.get(arguments.name)
+    name, options = registry.locate(arguments.name)
+    cls = registry.get(name)
+    if options:
+        _print_facts(_properties(registry.create(arguments.name)))
+        return 0
     if issubclass(cls, Ported):
-        facts = list(_facts(arguments.name, cls))
-        width = max(len(name) for name, _ in facts)
-        print(cls.card.about, *(f"{name:<{width}}  {value}" for name, value in facts), sep="\n")
+        print(cls.card.about)
+        _print_facts(_facts(arguments.name, cls))
         if cls.card.unverified:
             print("\nnot verified:", *(f"- {line}" for line in cls.card.unverified), sep="\n")
         print(f"\n{manual_steps(arguments.name, cls.card)}\n")
     print(describe(registry, arguments.name))
     return 0
+
+
+def _print_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """Print names and values in two columns."""
+    lines = list(facts)
+    width = max(len(name) for name, _ in lines)
+    print(*(f"{name:<{width}}  {value}" for name, value in lines), sep="\n")
+
+
+def _properties(encoder: Encoder) -> Iterator[tuple[str, str]]:
+    """What an encoder that is created says of itself, line by line."""
+    shape = encoder.shape
+    yield "layers x width", f"{shape.layers} x {shape.dim}"
+    yield "frequency bands", f"{shape.freq}"
+    yield "cls token", "yes" if shape.has_cls else "no"
+    yield "frame rate", f"{shape.frame_rate:g} time steps per second"
+    yield "audio", f"{encoder.sample_rate:,} Hz"
+    yield "front end", encoder.front_end_id
+    if parameters := sum(parameter.numel() for parameter in encoder.parameters()):  # a graph of ONNX names none
+        yield "parameters", f"{parameters:,}"
+    yield "weights", "random" if encoder.control else "pretrained"
+    yield "identity", encoder.identity_digest
 
 
 def _facts(name: str, cls: type[Ported]) -> Iterator[tuple[str, str]]:
