@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -95,6 +96,24 @@ def test_sigterm_ends_the_workers_after_their_shard(tmp_path: Path) -> None:
         wait_for_workers(plan.path, 2)
         parent.terminate()
         assert parent.wait(60) == 75
+    assert 0 < len(list(plan.bank_path(0).glob("*/shard-*"))) < 12
+    assert list(plan.bank_path(0).glob("*/.*")) == []
+    assert list(plan.claims.iterdir()) == []
+
+
+def test_an_interruption_by_the_keyboard_ends_the_workers_after_their_shard(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "toy.py").write_text(SLOW_TOY)
+    plan = plan_toy(tmp_path / "plan")
+    arguments = ["launch", "plan", "--on", "local:2", "--plugin", "toy.py", "--quiet", "--loader-workers", "0"]
+    handled = signal.signal(signal.SIGINT, signal.default_int_handler)  # inherited, also if this process ignores it
+    with start(*arguments, folder=tmp_path, start_new_session=True) as parent:
+        signal.signal(signal.SIGINT, handled)
+        wait_for_workers(plan.path, 2)
+        os.killpg(parent.pid, signal.SIGINT)
+        assert parent.wait(60) == 130
+    assert "Traceback" not in capfd.readouterr().err
     assert 0 < len(list(plan.bank_path(0).glob("*/shard-*"))) < 12
     assert list(plan.bank_path(0).glob("*/.*")) == []
     assert list(plan.claims.iterdir()) == []
@@ -198,6 +217,13 @@ def test_the_script_of_slurm_has_the_options_and_requeues_itself(tmp_path: Path)
     assert f"srun --ntasks=1 {sys.executable} -m otoscope {command}" in script
     assert executor.submissions(plan) == [["--array=0-6"]]  # not more workers than units
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_the_script_of_slurm_quotes_the_folder_of_the_plan(tmp_path: Path) -> None:
+    plan = plan_toy(tmp_path / "50% of Zoë's plan")
+    lines = Slurm.of("array=2").script(plan, TOY).splitlines()
+    [output] = [shlex.split(line.removeprefix("#SBATCH ")) for line in lines if "--output" in line]
+    assert output == [f"--output={tmp_path}/50%% of Zoë's plan/slurm/%A_%a.log"]
 
 
 def test_a_task_requeues_itself_a_limited_number_of_times(

@@ -46,7 +46,8 @@ class Local(Executor):
         with _passing_sigterm_to(processes) as is_ending:
             for process in processes:
                 if not is_ending():
-                    process.start()
+                    with _ignoring_interruptions():
+                        process.start()
                 if is_ending() and process.pid is not None:
                     process.terminate()  # it was started while the signal arrived
             _wait(plan, processes, progress=options.progress)
@@ -66,6 +67,19 @@ def _work(path: Path, options: WorkerOptions, device: str | None, threads: int) 
         print(f"otoscope: error in {multiprocessing.current_process().name}: {error}", file=sys.stderr, flush=True)
         status = UNUSABLE
     sys.exit(status)
+
+
+@contextmanager
+def _ignoring_interruptions() -> Iterator[None]:
+    """Ignore Ctrl-C; processes that are started meanwhile ignore it for ever, and end when this one asks them to."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _print_killed(processes: Sequence[BaseProcess], was_ended: bool, *, complete: bool) -> None:

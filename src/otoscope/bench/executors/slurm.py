@@ -110,7 +110,7 @@ class Slurm(Executor):
                 ) from error
             except subprocess.CalledProcessError as error:
                 raise ValueError(f"sbatch refused {script}: {error.stderr.strip()}") from error
-            print(f"submitted job {done.stdout.strip()}; `otoscope status {plan.path}` shows its progress")
+            print(f"submitted job {done.stdout.strip()}; `otoscope status {shlex.quote(str(plan.path))}` shows it")
         return 0
 
     def submissions(self, plan: PlanFolder) -> list[list[str]]:
@@ -139,7 +139,7 @@ class Slurm(Executor):
             f"#SBATCH --job-name=otoscope-{re.sub('[^A-Za-z0-9_.-]+', '-', path.name)}",
             "#SBATCH --requeue",
             f"#SBATCH --signal=TERM@{self.grace}",
-            f"#SBATCH --output={path}/slurm/%A_%a.log",
+            f"#SBATCH --output={shlex.quote(str(path).replace('%', '%%') + '/slurm/%A_%a.log')}",
             "#SBATCH --open-mode=append",
             "#SBATCH --ntasks=1",
             *(f"#SBATCH --{key}={value}" for key, value in self.options.items()),
