@@ -373,6 +373,26 @@ def test_bad_audio_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert "--on-bad is an option of data sets in files" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("other", ["unlabelled/cat/1.wav", "test/loose.wav", "demo.wav"])
+@pytest.mark.parametrize(("first", "second", "what"), [("train", "test", "split"), ("fold1", "fold2", "fold")])
+def test_folders_of_splits_are_no_classes(tmp_path: Path, first: str, second: str, what: str, other: str) -> None:
+    _write_files(tmp_path, [f"{part}/{label}/0.wav" for part in (first, second) for label in ("cat", "dog")])
+    assert FileDataset(path=str(tmp_path)).task.classes == ("cat", "dog")
+    _write_files(tmp_path, [other.replace("test", second)])
+    with pytest.raises(ValueError, match=rf"{first}.* are {what}s by their names.*1 of 5 audio files"):
+        _ = FileDataset(path=str(tmp_path)).rows
+
+
+def test_a_class_with_the_name_of_a_split_is_a_class(tmp_path: Path) -> None:
+    _write_files(tmp_path, [f"{label}/{number}.wav" for label in ("train", "bus") for number in range(6)])
+    assert FileDataset(path=str(tmp_path)).task.classes == ("bus", "train")
+
+
+def test_folders_inside_classes_are_named(tmp_path: Path) -> None:
+    _write_files(tmp_path, ["bird/owl/0.wav", "bird/tit/1.wav", "frog/2.wav"])
+    assert FileDataset(path=str(tmp_path)).notes == ("folders inside the folders of classes are no labels: 'owl', 'tit'",)
+
+
 def test_an_error_of_the_disk_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = helpers.write_audio(tmp_path / "a.wav")

@@ -245,6 +245,11 @@ class _Reader:
     def _check_end(self) -> None:
         """Raise `AudioError` if the samples are fewer or others than the file declares, or none."""
         samples, declared = self.samples, self.declared
+        if self.file.format == "MP3" and declared.frames and samples < declared.frames - declared.tolerance:
+            raise AudioError(
+                f"libsndfile reads only {samples:,} of {declared.frames:,} samples of {self.name}, usually because its "
+                "bitrate varies and it has no Xing header; write one with `ffmpeg -i IN.mp3 -c copy OUT.mp3`"
+            )
         if declared.frames is not None and abs(samples - declared.frames) > declared.tolerance:
             self._check(f"it declares {declared.frames:,} samples and {samples:,} were decoded")
         if self._checksum and self._bits and self._checksum.digest() != declared.md5:
