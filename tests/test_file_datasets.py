@@ -390,7 +390,8 @@ def test_a_class_with_the_name_of_a_split_is_a_class(tmp_path: Path) -> None:
 
 def test_folders_inside_classes_are_named(tmp_path: Path) -> None:
     _write_files(tmp_path, ["bird/owl/0.wav", "bird/tit/1.wav", "frog/2.wav"])
-    assert FileDataset(path=str(tmp_path)).notes == ("folders inside the folders of classes are no labels: 'owl', 'tit'",)
+    notes = FileDataset(path=str(tmp_path)).listing.notes
+    assert notes == ["folders inside the folders of classes are no labels: 'owl', 'tit'"]
 
 
 def test_an_error_of_the_disk_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

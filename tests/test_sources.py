@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import helpers_sources as helpers
 from otoscope import datasets
 from otoscope.audio.decode import AudioError
-from otoscope.audio.part import decode_part
+from otoscope.audio.part import decode_part, sound_info
 from otoscope.datasets.contract import CONTRACT
 from otoscope.datasets.sources import (
     AudioFile,
@@ -149,6 +149,21 @@ def test_a_part_of_an_mp3_file_with_a_low_bitrate_begins_with_its_samples(rate: 
         np.testing.assert_allclose(part, whole[round(start * rate) :][: len(part)], atol=1e-3)
     silent, _ = decode_part(path, 6.2, 6.6, frames_before=False)
     assert np.abs(silent - part).max() > 1e-3
+
+
+def test_an_mp3_file_without_a_header_of_its_length_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    noise = 0.1 * np.random.default_rng(0).normal(size=80 * 22050)
+    soundfile.write(path, noise, 22050, bitrate_mode="CONSTANT", compression_level=0.7)
+    data = path.read_bytes()
+    path.write_bytes(data[data.index(data[:2], 2) :])
+    whole, rate = soundfile.read(path, dtype="float32")
+    assert soundfile.info(path).frames > len(whole)
+    assert sound_info(path).samples == len(whole)
+    with path.open("rb") as file:
+        assert sound_info(file).samples == len(whole)
+    last, _ = decode_part(path, 79.0, None)
+    np.testing.assert_allclose(last, whole[79 * rate :], atol=1e-3)
 
 
 def test_windows_of_mp3_files_have_another_identity_than_without_the_frames_before() -> None:

@@ -95,6 +95,24 @@ def mp3_contents(data: Data) -> Mp3Contents:
     return Mp3Contents(samples, 2 * header.samples, damage, changed)
 
 
+def counted_samples(data: Data) -> int | None:
+    """Count the samples of an MP3 file whose length no header declares.
+
+    Parameters
+    ----------
+    data : bytes-like. The whole file.
+
+    Returns
+    -------
+    int or None. The number of samples; None where a Xing, Info or VBRI header declares it, and where there is no frame.
+    """
+    start = _first_frame(data, _end_of_frames(data), _end_of_id3(data))
+    header = None if start is None else _header(data, start)
+    if start is None or header is None or _tag(data, start, header):
+        return None
+    return mp3_contents(data).samples
+
+
 def _lost_sync(data: Data, position: int, end: int, count: int, header: _Header) -> str:
     """Describe bytes that are no frame of the stream: damage if frames follow them, else something appended."""
     following = _first_frame(data, end, position + 1, header)

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from otoscope.audio import Wave
+from otoscope.audio._mp3 import Data
 from otoscope.audio.containers import Contents, contents
 from otoscope.audio.samples import all_finite, average_channels
 from otoscope.audio.unreadable import describe
@@ -278,16 +279,24 @@ def open_sound(source: Source) -> Iterator[Any]:
         yield file
 
 
-def _contents(source: Source, kind: str) -> Contents:
-    """What a file declares."""
-    if not isinstance(source, str | os.PathLike):
+@contextmanager
+def file_data(source: Source) -> Iterator[Data]:
+    """The bytes of an audio file that is not empty."""
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            yield mapped
+    else:
         position = source.tell()
         source.seek(0)
         data = source.read()
         source.seek(position)
+        yield data
+
+
+def _contents(source: Source, kind: str) -> Contents:
+    """What a file declares."""
+    with file_data(source) as data:
         return contents(data, kind)
-    with open(source, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        return contents(mapped, kind)
 
 
 def _beginning(source: Source) -> bytes:

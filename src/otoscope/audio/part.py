@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from functools import lru_cache
 from typing import NamedTuple
 
 from otoscope.audio import Wave
-from otoscope.audio.decode import MAX_SAMPLES, AudioError, Source, open_sound
+from otoscope.audio._mp3 import counted_samples
+from otoscope.audio.decode import MAX_SAMPLES, AudioError, Source, file_data, open_sound
 from otoscope.audio.samples import all_finite, average_channels
 
 _MPEG_1, _FRAMES_BEFORE = 32000, (1 << 14, 1 << 16)
@@ -54,7 +57,23 @@ def sound_info(source: Source) -> SoundInfo:
     AudioError : when the file is not audio.
     """
     with open_sound(source) as file:
-        return SoundInfo(int(file.samplerate), int(file.channels), int(file.frames))
+        samples = _counted(source) if file.format == "MP3" else None
+        return SoundInfo(int(file.samplerate), int(file.channels), int(file.frames) if samples is None else samples)
+
+
+def _counted(source: Source) -> int | None:
+    """The number of samples of an MP3 file without a header that declares it, which libsndfile estimates."""
+    if isinstance(source, str | os.PathLike):
+        status = os.stat(source)
+        return _counted_in_file(os.fspath(source), status.st_size, status.st_mtime_ns)
+    with file_data(source) as data:
+        return counted_samples(data)
+
+
+@lru_cache(maxsize=1024)  # a recording is counted once and not for each of its windows
+def _counted_in_file(path: str, size: int, modified: int) -> int | None:  # noqa: ARG001
+    with file_data(path) as data:
+        return counted_samples(data)
 
 
 def decode_part(
@@ -94,6 +113,8 @@ def decode_part(
 
     with open_sound(source) as file:
         rate, frames = int(file.samplerate), int(file.frames)
+        if file.format == "MP3":
+            frames = min(frames, _counted(source) or frames)
         first, last = round(start * rate), frames if end is None else round(end * rate)
         part = f"the part from {start:g} s to {'the end' if end is None else f'{end:g} s'} of {_name(source)}"
         if not 0 <= first < min(last, frames) or last > frames + _TOLERANCE * rate:
