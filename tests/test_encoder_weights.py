@@ -322,6 +322,21 @@ def test_the_wrapping_of_a_training_is_removed(kind: str, models: Path, tmp_path
     assert converted_file("small").parent == models
 
 
+def test_convert_says_which_of_several_weights_it_reads(
+    models: Path,  # noqa: ARG001
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torch.save({"ema": published(seed=4), "model": published()}, tmp_path / "both.pt")
+    assert main(["encoders", "convert", str(tmp_path / "both.pt"), "--encoder", "small"]) == 0
+    printed = capsys.readouterr().out
+    assert DIGEST in printed
+    assert "read: 'model' of the checkpoint, not 'ema'" in printed
+    torch.save({"model": published()}, tmp_path / "one.pt")
+    assert main(["encoders", "convert", str(tmp_path / "one.pt"), "--encoder", "small", "--replace"]) == 0
+    assert "read:" not in capsys.readouterr().out
+
+
 def test_a_prefix_of_a_checkpoint_of_another_model_is_no_way_in(models: Path, tmp_path: Path) -> None:  # noqa: ARG001
     weights = {f"net.{name}": value for name, value in published().items()}
     del weights["net.encoder.cls"]

@@ -201,7 +201,9 @@ def _described(stored: Stored) -> str:
     """The file, numbers of tensors, and the digest."""
     head = f", {stored.head} of a classifier" if stored.head else ""
     unused = f", {stored.unused} others that are not needed" if stored.unused else ""
+    read, *others = [repr(part) for part in stored.parts] or [""]
+    parts = f"\nread: {read} of the checkpoint, not {', '.join(others)}" if others else ""
     return (
         f"{stored.path}: {stored.body} tensors of the encoder ({stored.parameters:,} values){head}{unused}\n"
-        f"digest of the tensors: {stored.digest} ({stored.verdict})"
+        f"digest of the tensors: {stored.digest} ({stored.verdict}){parts}"
     )

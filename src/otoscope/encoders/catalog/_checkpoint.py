@@ -50,12 +50,14 @@ class Converted:
     head : tensors of a classifier that the checkpoint contains, by name.
     unused : names of other tensors of the checkpoint, such as those of a decoder, that are known and not needed.
     classes : names or identifiers of the classes of the classifier, where the checkpoint has them.
+    parts : where a checkpoint has several dictionaries of tensors, their names, that of the one that was read first.
     """
 
     body: dict[str, Tensor]
     head: dict[str, Tensor] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
 
 def models_folder() -> Path:
@@ -79,8 +81,8 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Returns
     -------
-    The tensors by name, and the metadata: those of a safetensors file, and "classes", a JSON list of the classes in the
-    `label_dict` of other files.
+    The tensors by name, and the metadata: those of a safetensors file; of other files "classes", a JSON list of the
+    classes in the `label_dict`, and "parts", a JSON list of the dictionaries of tensors, of which the first is read.
 
     Raises
     ------
@@ -111,13 +113,19 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{file} contains no tensors; expected a state_dict, alone or as {', '.join(_NESTED)}, found "
             f"{type(content).__name__}{keys}"
         )
-    return tensors, _classes(content)
+    return tensors, _classes(content) | _parts(content)
 
 
 def _named(error: pickle.UnpicklingError) -> str:
     """The class or function that a checkpoint would execute, in parentheses, where the error of torch names it."""
     found = re.search(r"GLOBAL ([\w.]+)", str(error))
     return f" ({found[1]})" if found else ""
+
+
+def _parts(content: Mapping[str, Any]) -> dict[str, str]:
+    """The names of the dictionaries of tensors in a checkpoint with several, such as "model" and "ema"."""
+    present = [key for key in _NESTED if isinstance(content.get(key), Mapping) and _flat(content[key])]
+    return {"parts": json.dumps(present)} if len(present) > 1 else {}
 
 
 def _classes(content: Any) -> dict[str, str]:

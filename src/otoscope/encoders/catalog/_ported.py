@@ -269,7 +269,8 @@ class Ported(LayeredEncoder):
         tensors, metadata = read_checkpoint(file)
         classes = tuple(json.loads(metadata.get("classes", "[]")))
         if not is_converted(metadata):
-            return replace(cls._convert_wrapped(unwrapped(tensors)), classes=classes)
+            parts = tuple(json.loads(metadata.get("parts", "[]")))
+            return replace(cls._convert_wrapped(unwrapped(tensors)), classes=classes, parts=parts)
         if metadata.get("encoder") != cls.name:
             raise CheckpointError(
                 f"{file} contains the weights of encoder {metadata.get('encoder')!r}, not of {cls.name!r}"

@@ -37,6 +37,7 @@ class Stored:
     parameters : number of values of the tensors of the encoder.
     digest : `otoscope.encoders.weights_digest` of the tensors of the encoder.
     recorded : the digest on record in the card; "" for none.
+    parts : `Converted.parts`.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class Stored:
     parameters: int
     digest: str
     recorded: str
+    parts: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -81,6 +83,7 @@ def inspect_weights(cls: type[Ported], file: Path) -> tuple[Stored, Converted]:
         parameters=sum(tensor.numel() for tensor in converted.body.values()),
         digest=weights_digest(converted.body.items()),
         recorded=cls.card.tensors,
+        parts=converted.parts,
     )
     return stored, converted
 
