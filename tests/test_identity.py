@@ -141,6 +141,18 @@ def test_a_plugin_without_a_revision_is_identified_by_its_source_file(tmp_path: 
     assert _louder(file, "", 2) == first
 
 
+@pytest.mark.parametrize(("revision", "counts"), [("", True), ("revision = 1", False)])
+def test_a_file_beside_a_plugin_that_it_imports_is_part_of_it(tmp_path: Path, revision: str, counts: bool) -> None:
+    (tmp_path / "unused_beside_louder.py").write_text("")
+    digests = []
+    for factor in (2, 3, 2):
+        (tmp_path / "gain_beside_louder.py").write_text(f"GAIN = {factor}\n")
+        digests.append(_louder(tmp_path / "louder.py", f"from gain_beside_louder import GAIN; {revision}", 2))
+        (tmp_path / "unused_beside_louder.py").write_text(f"FACTOR = {factor}\n")
+    assert (digests[0] != digests[1]) == counts
+    assert digests[2] == digests[0]
+
+
 def test_a_plugin_with_a_revision_is_identified_by_it(tmp_path: Path) -> None:
     file = tmp_path / "louder.py"
     first = _louder(file, "revision = 1", 2)

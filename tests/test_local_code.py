@@ -12,7 +12,7 @@ import torch
 
 from otoscope import encoders
 from otoscope.encoders import Encoder
-from otoscope.encoders._local_code import local_files, source_digest
+from otoscope.local_code import local_files, source_digest
 from otoscope.types import AudioBatch
 
 NET = """

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from otoscope.local_code import source_digest
+
 
 def _code_of(cls: type) -> str:
     """The revision that a class declares; without one, for a plug-in, the digest of its source file at this moment."""
@@ -36,13 +38,16 @@ def _code_of(cls: type) -> str:
 
 
 def _source_digest(cls: type) -> str:
-    """The sha256 of the file that defines a class; of its attributes and bytecode where there is no file."""
+    """The sha256 of the file that defines a class and of the files beside it that it imports.
+
+    Where there is no file, it is that of the attributes and the bytecode of the class.
+    """
     try:
-        content = Path(inspect.getfile(cls)).read_bytes()
-    except (TypeError, OSError):
+        return source_digest(inspect.getfile(cls))[:16]
+    except (TypeError, OSError, SyntaxError, ValueError):
         names = sorted(name for name in vars(cls) if name == "__init__" or not name.startswith(("__", "_abc")))
         content = repr([(name, _attribute(vars(cls)[name])) for name in names]).encode()
-    return hashlib.sha256(content).hexdigest()[:16]
+        return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _attribute(value: Any) -> Any:
@@ -62,7 +67,7 @@ class Revised:
     revision : number of the version of the code of this class. Its author increases it when the same options give other
         values, and when the default of an option changes. It applies to the class that declares it, not to subclasses.
         Without it, a class of otoscope has no revision yet, and a class of a plug-in is identified by the content of
-        its source file, so every change of that file counts.
+        its source file and of the files beside it that it imports, so every change of these files counts.
     """
 
     revision: ClassVar[int]

@@ -14,9 +14,10 @@ from otoscope.encoders._bridge import SECONDS, check_file, class_of, module_of
 from otoscope.encoders._features import Features
 from otoscope.encoders._layered import LayeredEncoder
 from otoscope.encoders._lengths import Maps, by_length
-from otoscope.encoders._local_code import imports_beside, local_files, source_digest
+from otoscope.encoders._local_code import imports_beside
 from otoscope.encoders._long_clips import Cut, in_windows
 from otoscope.encoders.base import Encoder, register
+from otoscope.local_code import local_files, source_digest
 from otoscope.types import AudioBatch, Tokens
 
 

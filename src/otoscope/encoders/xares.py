@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from otoscope.encoders._bridge import WaveformEncoder, check_file, class_of, module_of
 from otoscope.encoders._lengths import Maps
-from otoscope.encoders._local_code import imports_beside, source_digest
+from otoscope.encoders._local_code import imports_beside
 from otoscope.encoders._long_clips import LONGEST, window_text
 from otoscope.encoders.base import register
+from otoscope.local_code import source_digest
 
 
 @register("xares")
