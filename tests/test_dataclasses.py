@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-CHANGED = {"_Request", "Part", "Group"}
+CHANGED = {"_Request", "Part", "Group", "Slot"}
 """Dataclasses of objects that change."""
 KEYWORDS = {"TrainingConfig", "Coverage", "Record", "Protocol"}
 KEYWORDS |= {"Views", "ValidationCut", "Sampling", "SearchSettings", "TrainingSettings"}

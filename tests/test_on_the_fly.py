@@ -208,7 +208,9 @@ def test_errors_name_the_clip_and_end_the_workers():
 def test_workers_load_ahead_of_the_encoder(monkeypatch):
     tokens, submitted = on_the_fly(loader_workers=1), []
     submit = _loader._submit
-    monkeypatch.setattr(_loader, "_submit", lambda pool, rows: submitted.append(len(rows)) or submit(pool, rows))
+    monkeypatch.setattr(
+        _loader, "_submit", lambda pool, rows, slot: submitted.append(len(rows)) or submit(pool, rows, slot)
+    )
     with tokens.split("train").batches([[i] for i in range(48)]) as batches:
         next(batches)
         assert sum(submitted) > 8
