@@ -19,6 +19,7 @@ from otoscope.metrics import stats
 from otoscope.report import headline
 from otoscope.report.compare import compare
 from otoscope.report.html import figures
+from otoscope.report.layers import without_inner_layers
 from otoscope.report.rows import Row, configurations, summarise
 from otoscope.report.text import numbers, summary
 from otoscope.report.text.flat import flat_text
@@ -156,6 +157,64 @@ def test_configurations_are_not_merged_and_the_best_linear_probe_is_the_baseline
     gain = rows_by_label["protobin"].gain
     assert gain is not None
     assert gain.value == pytest.approx(rows_by_label["protobin"].value - rows_by_label["linear (lr=0.01)"].value)
+
+
+def test_few_shots_are_measured_against_the_linear_probe_and_fine_tuning_of_their_own_draw(store: Store) -> None:
+    for draw, skill in ((0, 0.3), (1, 0.5)):
+        for probe, more in (("linear", 0.0), ("mhca", 0.3), ("finetune", 0.9)):
+            add_scenes(store, probe, skill + more, seeds=1, protocol={"shots": 2, "draw": draw})
+    add_scenes(store, "protobin", 0.9, seeds=1, protocol={"shots": 4})
+    tiny = [row for row in summarise(store) if row.encoder == "tiny"]
+    rows = {(r.probe, r.records[0].protocol.shots, r.records[0].protocol.draw): r for r in tiny}
+    for shots, draw in ((2, 0), (2, 1), (None, 0)):
+        linear, mhca, finetune = (rows[probe, shots, draw] for probe in ("linear", "mhca", "finetune"))
+        assert linear.gain is None
+        assert mhca.gain is not None
+        assert mhca.gap is not None
+        assert mhca.gain.value == pytest.approx(mhca.value - linear.value)
+        assert mhca.gap.value == pytest.approx((mhca.value - linear.value) / (finetune.value - linear.value))
+    assert rows["protobin", 4, 0].gain is rows["protobin", 4, 0].gap is None
+
+
+def test_all_readers_measure_against_the_same_linear_probe(store: Store, tmp_path: Path) -> None:
+    add_scenes(store, "linear", 0.9, lr=0.01, seeds=1)
+    add_scenes(store, "linear", 0.2, seeds=1, protocol={"shots": 2})
+    rows = [row for row in summarise(store) if row.encoder == "tiny"]
+    best = next(row for row in rows if row.winner)
+    assert best.gain is not None
+    linear = next(row for row in rows if row.value == pytest.approx(best.value - best.gain.value))
+    assert headline.headline_of(rows).endswith(f", a linear probe {100 * linear.value:.1f}")
+    page = write_report(store.path, tmp_path / "report.html").read_text(encoding="utf-8")
+    figure = page[page.index("Class by class") :]
+    assert linear.label in figure[: figure.index("other probes")]
+
+
+def test_equal_probes_have_the_star_together_and_every_reader_shows_the_same_stars(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    for probe, skill in (("linear", 0.6), ("mean", 1.2), ("mhca", 1.2)):
+        add_scenes(store, probe, skill)
+    rows = summarise(store)
+    assert [row.label for row in rows if row.winner] == ["mean", "mhca"]
+    assert without_inner_layers(rows) == rows
+    assert headline.best_row(rows).winner
+
+
+def test_a_probe_with_a_part_of_the_folds_is_the_best_in_no_reader(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    for probe, skill, folds in (("linear", 0.6, (1, 2)), ("mean", 1.2, (1, 2)), ("mhca", 1.9, (1,))):
+        for fold in folds:
+            add_scenes(store, probe, skill, protocol={"fold": fold, "dataset_digest": f"{fold}" * 64})
+    rows = summarise(store)
+    assert [row.label for row in rows if row.winner] == ["mean"]
+    assert [row.label for row in without_inner_layers(rows) if row.winner] == ["mean"]
+    assert headline.best_row(rows).label == "mean"
+
+
+def test_the_note_on_the_spread_over_seeds_needs_a_spread(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    for fold, lr in ((1, 0.1), (2, 0.2)):
+        add_scenes(store, "linear", 0.6, seeds=1, lr=lr, protocol={"fold": fold, "dataset_digest": f"{fold}" * 64})
+    assert not any(note.startswith("sd over seeds") for note in summary.footnotes(summarise(store)))
 
 
 def test_results_of_another_data_set_digest_are_never_compared(store: Store) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from otoscope.metrics import stats
 from otoscope.metrics.stats import Difference
 from otoscope.report.convergence import caveat
-from otoscope.report.rows import LINEAR, Row, difference
+from otoscope.report.rows import LINEAR, Row, complete_probes, difference, references
 from otoscope.report.selectivity import find_control
 from otoscope.report.text.numbers import percent
 
@@ -44,7 +44,7 @@ def headline_of(rows: Sequence[Row]) -> str:
     has not converged is marked. With several encoders, the statement says that it compares them.
     """
     best, encoders = best_row(rows), len({row.pair for row in rows})
-    linear = next((r for r in rows if r.probe == LINEAR and r.pair == best.pair), None)
+    linear, _ = references(best, rows)
     statement = f"{best.label} reaches {_score(best)} {best.metric} on frozen {best.encoder}"
     if encoders > 1:
         statement += f", the best of {encoders} encoders on {best.dataset}"
@@ -76,8 +76,8 @@ def reasons(rows: Sequence[Row], others: Sequence[Row]) -> list[str]:
 
 
 def best_row(rows: Sequence[Row]) -> Row:
-    """The row with the best score of a frozen encoder; of a fine-tuned one if there is no other."""
-    probes = [r for r in rows if not r.finetuned] or list(rows)
+    """The row with the best score of a frozen encoder over all folds; of a fine-tuned one if there is no other."""
+    probes = complete_probes(rows) or list(rows)
     return max(probes, key=lambda r: r.sort_key)
 
 
@@ -105,7 +105,7 @@ def _score(row: Row) -> str:
 
 def _caveats(rows: Sequence[Row], best: Row, control: Row | None) -> list[str]:
     """A sentence for each row that the other sentences compare and that has not converged."""
-    compared = [best, *(row for row in rows if row.probe == LINEAR or row.finetuned), *_second(rows, best)]
+    compared = [best, *filter(None, references(best, rows)), *_second(rows, best)]
     sides = {row.label: row.convergence for row in compared}
     sides |= {f"{control.label} on {control.encoder}": control.convergence} if control else {}
     clauses = [caveat([side], "the encoder", comparison="a comparison with it") for side in sides.items()]

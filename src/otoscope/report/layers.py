@@ -15,7 +15,7 @@ import numpy as np
 
 from otoscope import metrics
 from otoscope.metrics.stats import Difference
-from otoscope.report.rows import Row, difference
+from otoscope.report.rows import Row, difference, with_winners
 from otoscope.report.selectivity import find_control
 from otoscope.report.variants import variants, without_fold
 from otoscope.results import Record
@@ -110,13 +110,7 @@ def without_inner_layers(rows: Sequence[Row]) -> list[Row]:
     rows : rows of any encoders and data sets, as `summarise` returns them.
     """
     inner = {id(row) for profile in layer_profiles(rows) for row in _inner(profile)}
-    listed = [row for row in rows if id(row) not in inner]
-    marked = []
-    for row in listed:
-        rivals = [other for other in listed if other.pair == row.pair and not other.finetuned]
-        best = max(rivals, key=lambda other: other.sort_key, default=None)
-        marked.append(replace(row, winner=row is best and len(rivals) > 1 and not row.control))
-    return marked
+    return with_winners([row for row in rows if id(row) not in inner])
 
 
 def _inner(profile: LayerProfile) -> list[Row]:

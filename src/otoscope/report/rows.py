@@ -23,15 +23,20 @@ __all__ = [
     "LINEAR",
     "Row",
     "beyond_control",
+    "complete_probes",
     "configurations",
     "difference",
+    "references",
     "same_clips",
     "summarise",
     "with_estimate",
+    "with_winners",
 ]
 
 LINEAR = "linear"
 """Label of the probe that gains are measured against."""
+AGREEING = 1e-9
+"""Scores that differ by less are equal; the difference is a rounding error."""
 
 
 def configurations(store: Store, *, by_fold: bool = False) -> list[Row]:
@@ -178,25 +183,65 @@ def same_clips(*rows: Row) -> bool:
 
 def _compare(rows: list[Row]) -> list[Row]:
     """Compare the rows of one encoder and data set with the linear probe and with fine-tuning."""
-    ordered = sorted(rows, key=lambda r: (r.finetuned, r.sort_key))
-    most = max(len(row.fold_names) for row in rows)
-    probes = [r for r in ordered if not r.finetuned and len(r.fold_names) == most]
+    compared = [
+        replace(row, gain=None if linear is None or row is linear else difference(row, linear), gap=gap)
+        for row in sorted(rows, key=lambda r: (r.finetuned, r.sort_key))
+        for linear, finetune in [references(row, rows)]
+        for gap in [_gap(row, linear, finetune)]
+    ]
+    return with_winners(compared)
+
+
+def with_winners(rows: Sequence[Row]) -> list[Row]:
+    """Mark the best of several probes of each encoder and data set; all of them where several have the best score.
+
+    Fine-tuning, controls and rows with fewer folds than others do not compete.
+
+    Parameters
+    ----------
+    rows : rows of any encoders and data sets.
+    """
+    best: dict[tuple[str, ...], float] = {}
+    for pair, members in groupby(sorted(rows, key=lambda r: r.pair), key=lambda r: r.pair):
+        probes = complete_probes(list(members))
+        if len(probes) > 1:
+            best[pair] = max(r.sort_key for r in probes) - AGREEING
+    competing = {id(row) for row in complete_probes(rows)}
     return [
-        replace(
-            row,
-            gain=None if linear is None or row is linear else difference(row, linear),
-            gap=_gap(row, linear, finetune),
-            winner=len(probes) > 1 and row is probes[-1] and not row.control,
-        )
-        for row in ordered
-        for linear, finetune in [_references(rows, row)]
+        replace(row, winner=id(row) in competing and not row.control and row.sort_key >= best.get(row.pair, np.inf))
+        for row in rows
     ]
 
 
-def _references(rows: Sequence[Row], row: Row) -> tuple[Row | None, Row | None]:
-    """The best linear probe and the best fine-tuning that were measured on the same folds as a row."""
-    same = [other for other in rows if other.fold_names == row.fold_names]
+def complete_probes(rows: Sequence[Row]) -> list[Row]:
+    """The rows of probes of frozen encoders, without those that have fewer folds than others of their encoder."""
+    most: dict[tuple[str, ...], int] = {}
+    for row in rows:
+        most[row.pair] = max(most.get(row.pair, 0), len(row.fold_names))
+    return [row for row in rows if not row.finetuned and len(row.fold_names) == most[row.pair]]
+
+
+def references(row: Row, rows: Iterable[Row]) -> tuple[Row | None, Row | None]:
+    """Find the rows that a row is measured against.
+
+    Parameters
+    ----------
+    row : the row of a probe.
+    rows : rows of any encoders and data sets, among them those of its encoder and data set.
+
+    Returns
+    -------
+    The best linear probe and the best fine-tuning of the same encoder and data set that were measured on the same folds
+    and trained with the same few-shot draw, or like the row without one; None where there is none.
+    """
+    same = [other for other in rows if _trained_on(other) == _trained_on(row)]
     return _best(r for r in same if r.probe == LINEAR), _best(r for r in same if r.finetuned)
+
+
+def _trained_on(row: Row) -> tuple[object, ...]:
+    """What tells which clips a row was trained and measured on."""
+    protocol = row.records[0].protocol
+    return row.pair, row.fold_names, protocol.shots, protocol.draw
 
 
 def _best(rows: Iterable[Row]) -> Row | None:

@@ -94,7 +94,8 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
         lines.append(f"{BEYOND}: score minus that of the same probe on the same encoder with random weights")
         if any(row.control_convergence.incomplete for row in rows):
             lines[-1] += f"; {NOT_CONVERGED} where the probe has not converged on random weights"
-    if any(len({(r.lr, r.weight_decay) for r in row.records}) > 1 for row in rows):
+    parts = [part for row in rows if row.spread is not None for part in row.folds or (row,)]
+    if any(len({(r.lr, r.weight_decay) for r in part.records}) > 1 for part in parts):
         lines.append(f"{SPREAD}: includes the luck of the search, because seeds have different near-best settings")
     recorded = {f"{RECORDED} {row.encoder}, {row.dataset}, {row.label}: {origin(row)}" for row in rows if row.source}
     named = ((f"{row.encoder}, {row.dataset}, {row.label}", row.convergence) for row in rows)

@@ -9,7 +9,7 @@ from otoscope.report.html import figures
 from otoscope.report.html.sections._legend import legend
 from otoscope.report.html.sections.base import ReportData, Section, register
 from otoscope.report.html.svg import escape
-from otoscope.report.rows import LINEAR, Row
+from otoscope.report.rows import LINEAR, Row, references
 from otoscope.report.values import class_scores
 from otoscope.results import FINETUNE, Store
 
@@ -29,12 +29,12 @@ class Classes(Section):
 
 def _figure(store: Store, rows: Sequence[Row]) -> str:
     """Draw the classes of one encoder and data set. Returns an empty string if no probe is better than linear."""
-    linear, winner = next((r for r in rows if r.probe == LINEAR), None), next((r for r in rows if r.winner), None)
-    finetuned = max((r for r in rows if r.finetuned), key=lambda r: r.sort_key, default=None)
+    winner = next((r for r in rows if r.winner), None)
+    linear, finetuned = references(winner, rows) if winner else (None, None)
     scores = {row.label: class_scores(store, row) for row in rows if not row.finetuned}
     scores |= {FINETUNE: class_scores(store, finetuned)} if finetuned else {}
     scores = {label: values for label, values in scores.items() if values}
-    if linear is None or winner is None or winner is linear or not {linear.label, winner.label} <= set(scores):
+    if linear is None or winner is None or linear.winner or not {linear.label, winner.label} <= set(scores):
         return ""
     entries = {"base dot": linear.label, "best dot": winner.label}
     entries |= {"other dot": "other probes"} if len(scores) > 2 else {}
