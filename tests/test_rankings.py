@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +41,27 @@ def store(tmp_path: Path) -> Store:
 def only_ranking(store: Store, **options: int) -> EncoderRanking:
     (ranking,) = rank(store, **options).rankings
     return ranking
+
+
+def test_encoders_with_the_same_scores_of_other_seeds_or_folds_tie() -> None:
+    targets = np.eye(2)[np.zeros(12, dtype=int)]
+    right = {hits: np.where(np.arange(12)[:, None] < hits, [1.0, 0.0], [0.0, 1.0]) for hits in (5, 11, 12)}
+    orders = list(itertools.permutations(right))
+
+    def of_seeds(hits: Sequence[int]) -> stats.Estimate:
+        return stats.bootstrap([right[h] for h in hits], targets, "accuracy", "multi-class", resamples=10)
+
+    def of_folds(hits: Sequence[int]) -> stats.Estimate:
+        parts = [
+            stats.bootstrap([right[h]], targets, "accuracy", "multi-class", resamples=10, seed=seed)
+            for seed, h in enumerate(hits)
+        ]
+        return stats.averaged(parts)
+
+    for estimated in (of_seeds, of_folds):
+        equal = [estimated(hits) for hits in orders]
+        assert {stats.improvement(one, equal[0]).value for one in equal} == {0.0}
+        assert np.isnan(stats.kendall_tau(equal, equal).value)
 
 
 def reference_estimate(encoder: str, probe: str, resamples: int) -> stats.Estimate:

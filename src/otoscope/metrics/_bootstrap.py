@@ -17,6 +17,8 @@ LEVEL = 0.95
 """Default level of an interval."""
 AGREEING = 1e-9
 """Resamples that deviate by less than this agree; the deviations are rounding errors."""
+DIGITS = 12
+"""Decimals of an estimated value; later ones are rounding errors."""
 BLOCK = 1 << 22
 """Largest number of counts (resamples times clips) in memory at once."""
 
@@ -153,7 +155,7 @@ def bootstrap(
         deleted = np.concatenate([values(part.astype(np.int64)) for part in parts])
     text = resampling.text(y, resamples, seed)
     size, units = _size(measured, y, number), None if number == 1 else _units(measured, scores, y, kind, resampling)
-    return Estimate(float(per_seed.mean()), per_seed, draws, n, text, metric, number, deleted, weights, size, units)
+    return Estimate(_mean(per_seed), per_seed, draws, n, text, metric, number, deleted, weights, size, units)
 
 
 def _size(metric: Metric, targets: Array, groups: int | None) -> float:
@@ -180,6 +182,11 @@ def _units(
         return None
     clips = np.bincount(unit)
     return np.bincount(unit, np.mean(known, axis=0)) / clips, clips / len(unit)
+
+
+def _mean(values: npt.ArrayLike) -> float:
+    """The mean, rounded so that it does not depend on the order of the values: equal scores tie."""
+    return round(float(np.mean(values)), DIGITS)
 
 
 def averaged(parts: Sequence[Estimate]) -> Estimate:
@@ -213,7 +220,7 @@ def averaged(parts: Sequence[Estimate]) -> Estimate:
         listed = "; ".join(f"{e.metric}, {e.resampling}, {len(e.per_seed)} trainings" for e in parts)
         raise ValueError(f"only the same trainings on different resamples can be averaged, found {listed or 'nothing'}")
     per_seed, draws = (np.mean([getattr(e, name) for e in parts], axis=0) for name in ("per_seed", "draws"))
-    value, clips = float(np.mean([e.value for e in parts])), sum(e.clips for e in parts)
+    value, clips = _mean([e.value for e in parts]), sum(e.clips for e in parts)
     groups, text = [e.groups for e in parts if e.groups is not None], "; ".join(e.resampling for e in parts)
     deleted = np.concatenate([value + (e.deleted - e.value) / len(parts) for e in parts])
     weights = np.concatenate([e.weights for e in parts], axis=1)
