@@ -30,6 +30,7 @@ _TEXTS = (
     "", " ", '"', "'", ";", ",", "\t", "|", "\n", "\r", "\\", "\x00", "\ufeff", "é", "–", "-", "--help", "nan", "inf",
     "-1", "1e999", "0,5", "1;2", "[", "]", '["dog"', "{}", "null", "../../etc/passwd", r"C:\data\a.wav", "/a.wav", "~",
     "train", "test", "path", "label", "start", "end", "onset", "offset", "duration", "fold", "split", "9" * 400, "𝄞",
+    "#", "# a comment\n", "#,", "0:00:05", "1:02", "0:61",
 )  # fmt: skip
 _OPTIONS = ({}, {}, {"on_bad": "skip"}, {"window": 0.1}, {"crop": 0.1, "on_bad": "skip"}, {"kind": "multi-label"})
 
@@ -92,9 +93,13 @@ def tables() -> Iterator[tuple[str, bytes]]:
     parts = [{"file": f"{n}.wav", "species": ("öwl", "wren")[n % 2], "start": "0,05", "end": "0,2"} for n in range(8)]
     events = [{"path": f"{n}.wav", "onset": 0.1, "duration": 0.05, "label": ("dog", "cat")[n % 2]} for n in range(8)]
     splits = [{"audio": f"{n}.wav", "class": str(n % 2), "split": ("train", "test")[n // 5]} for n in range(8)]
-    for rows in (clips, parts, events, splits):
+    classes = [{"path": f"{n}.wav", "dog": n % 2, "cat": (n + 1) % 2, "rain": int(n > 5)} for n in range(8)]
+    clocks = [
+        {"path": f"{n}.wav", "start": "0:00:00.05", "end": "00:00.2", "label": ("a", "b")[n % 2]} for n in range(8)
+    ]
+    for rows in (clips, parts, events, splits, classes, clocks):
         for suffix, mark in ((".csv", ","), (".csv", ";"), (".tsv", "\t"), (".txt", "|")):
-            lines = [list(rows[0]), *(row.values() for row in rows)]
+            lines = [["# by Ann"], list(rows[0]), *(row.values() for row in rows)][rows is clips or mark != "|" :]
             text = "\n".join(
                 mark.join(f'"{value}"' if mark in str(value) else str(value) for value in line) for line in lines
             )

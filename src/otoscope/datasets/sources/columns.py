@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from otoscope.datasets.sources.folder import is_audio
+from otoscope.datasets.sources.multi_hot import class_columns
 from otoscope.datasets.sources.settings import Settings
 from otoscope.datasets.sources.tables import Table
 from otoscope.datasets.sources.times import plain_name, refuse_samples, seconds_per_unit, time_names
@@ -43,6 +44,7 @@ class Columns:
     label : the column of labels; None for a table that only lists files.
     path, folder, split, fold, group, start, end, onset, offset, duration : the other columns. Of the times, only those
         that are read: start, end or duration of clips, or onset and offset or duration of events.
+    classes : without a column of labels, the columns that say of each class whether a clip has it, with 0 and 1.
     """
 
     label: str | None
@@ -56,6 +58,7 @@ class Columns:
     onset: str | None = None
     offset: str | None = None
     duration: str | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def events(self) -> bool:
@@ -121,7 +124,8 @@ def find_columns(table: Table, settings: Settings, *, needs_path: bool = True) -
             'Say which one does: --dataset-option \'columns={"path": "NAME"}\''
         )
     others = {name for name in roles.values() if name}
-    return Columns(_label_column(table, settings, plain, others), **roles)
+    label = _label_column(table, settings, plain, others)
+    return Columns(label, **roles, classes=() if label else class_columns(table, others))
 
 
 def _choose_times(table: Table, roles: dict[str, str | None], settings: Settings) -> None:

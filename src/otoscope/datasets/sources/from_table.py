@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from otoscope.datasets.sources.audio import Audio
 from otoscope.datasets.sources.columns import Columns, find_columns
 from otoscope.datasets.sources.labels import find_separator, several
+from otoscope.datasets.sources.multi_hot import marked_labels
 from otoscope.datasets.sources.parts import read_event_times, read_parts
 from otoscope.datasets.sources.rows import Rows
 from otoscope.datasets.sources.settings import Listing, Settings
@@ -61,16 +62,16 @@ def rows_of_table(table: Table, settings: Settings, layout: str, place: Place | 
     """
     by_name = callable(place)
     columns = find_columns(table, settings, needs_path=by_name)
-    if columns.label is None:
+    if columns.label is None and not columns.classes:
         raise ValueError(
             f"{table.path}: no column of labels was recognised; its columns: {table.names_text}. "
-            "Say which one it is: --dataset-option label=NAME"
+            "Say which one it is: --dataset-option label=NAME. Columns of 0 and 1 are classes if two or more have both"
         )
     names = _paths(table, columns) if columns.path else [str(number) for number in range(len(table))]
     placed = place(names) if callable(place) else Placed(place)
     lines = _Lines(table, columns, settings, names, placed)
     rows = lines.events() if columns.events else lines.clips()
-    notes = [*lines.notes, *placed.notes, *lines.counted()]
+    notes = [*table.notes, *lines.notes, *placed.notes, *lines.counted()]
     return Listing(
         layout,
         rows,
@@ -101,23 +102,31 @@ class _Lines:
         self.problems: list[str] = []
         self.left_out: list[str] = []
         self.listed = self._repeated = 0
+        self.splits = table[columns.split] if columns.split else None
+        self.folds = [plain_fold(name) for name in table[columns.fold]] if columns.fold else None
+        self.groups = several(table[columns.group], "") if columns.group else None
+        if columns.classes:
+            self.labels, self.notes = marked_labels(table, columns.classes)
+        else:
+            self.labels, self.notes = self._listed_labels(settings)
+        self.notes += [columns.times_text] if columns.times_text else []
+
+    def _listed_labels(self, settings: Settings) -> tuple[list[tuple[str, ...]], list[str]]:
+        """The labels in the column of labels, and a sentence about it; doubts are added to the problems."""
+        columns = self.columns
         assert columns.label is not None
-        texts = table[columns.label]
+        texts = self.table[columns.label]
         separator = settings.separator
         if separator is None:
             plural = plain_name(columns.label).endswith(("s", "mids"))
             separator = "" if columns.events else find_separator(texts, plural)
-        self.labels = several(texts, separator)
-        self.splits = table[columns.split] if columns.split else None
-        self.folds = [plain_fold(name) for name in table[columns.fold]] if columns.fold else None
-        self.groups = several(table[columns.group], "") if columns.group else None
-        self.notes = [f"labels are column {columns.label!r}{f', separated by {separator!r}' if separator else ''}"]
-        self.notes += [columns.times_text] if columns.times_text else []
+        notes = [f"labels are column {columns.label!r}{f', separated by {separator!r}' if separator else ''}"]
         commas = sum("," in text for text in set(texts)) if not separator else 0
         if commas and not any(text.startswith("[") for text in texts[:100]):
             self.problems.append(
                 f"{commas} labels contain a comma; if they list several labels, give --dataset-option separator=,"
             )
+        return several(texts, separator), notes
 
     def clips(self) -> Rows:
         """One row for each part of an audio file."""
@@ -155,7 +164,12 @@ class _Lines:
             some = ", ".join(str(number + 1) for number in without[:3]) + (" ..." if len(without) > 3 else "")
             self.left_out.append(f"{len(without):,} events without a label were left out, in rows {some}")
         events = [
-            tuple(self._event(n, onsets[n], offsets[n]) for n in lines[self.names[f]] if self.labels[n]) for f in first
+            tuple(
+                self._event(n, onsets[n], offsets[n], label)
+                for n in lines[self.names[f]]
+                for label in self.labels[n][: None if self.columns.classes else 1]
+            )
+            for f in first
         ]
         unique = [tuple(dict.fromkeys(of_file)) for of_file in events]
         self._repeated = sum(map(len, events)) - sum(map(len, unique))
@@ -173,12 +187,12 @@ class _Lines:
         """A sentence about repeated lines."""
         return [f"{self._repeated} repeated lines were left out"] if self._repeated else []
 
-    def _event(self, line: int, onset: float | None, offset: float | None) -> Event:
+    def _event(self, line: int, onset: float | None, offset: float | None, label: str) -> Event:
         if onset is None or offset is None:
             missing = "onset" if onset is None else "offset"
             raise ValueError(f"{self.table.path}, row {line + 1}: the event has a label and no {missing}; fill it in")
         try:
-            return Event(onset, offset, self.labels[line][0])
+            return Event(onset, offset, label)
         except ValueError as error:
             raise ValueError(f"{self.table.path}, row {line + 1}: {error}") from error
 

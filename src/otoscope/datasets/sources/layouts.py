@@ -106,7 +106,8 @@ def _joined(paths: Sequence[Path]) -> Table:
             raise ValueError(f"{table.path} has the columns {list(table.columns)}, but {paths[0]} has {names}")
     columns = {name: [text for table in tables for text in table[name]] for name in names}
     columns["split"] = [path.stem for path, table in zip(paths, tables, strict=True) for _ in range(len(table))]
-    return Table(paths[0], columns, tables[0].encoding, tables[0].delimiter)
+    notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
+    return Table(paths[0], columns, tables[0].encoding, tables[0].delimiter, notes)
 
 
 def _read_folder(folder: Path, settings: Settings) -> Listing:

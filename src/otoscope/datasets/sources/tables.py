@@ -1,7 +1,7 @@
 """Tables of text as people have them: CSV, TSV, JSON Lines, and Parquet without audio.
 
 The encoding (UTF-8 with or without a byte order mark, UTF-16, Windows-1252), the delimiter and decimal commas are
-recognised.
+recognised. Lines of comments are left out.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from otoscope.datasets.sources.cells import contains_bytes, open_parquet
+from otoscope.datasets.sources.comments import comments_note, is_comment_row, leading_comments
 from otoscope.datasets.sources.folder import is_audio
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
@@ -43,12 +44,14 @@ class Table:
     columns : the values of each column, by its name.
     encoding : encoding of the file; "" for Parquet.
     delimiter : delimiter of the file; "" for JSON Lines and Parquet.
+    notes : sentences about lines that were left out.
     """
 
     path: Path
     columns: dict[str, list[str]]
     encoding: str = ""
     delimiter: str = ""
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -139,14 +142,16 @@ def _read_text(path: Path, header: Sequence[str] | None) -> Table:
             return Table(path, _read_json_lines(path, file), encoding)
         beginning = file.read(1 << 16)
         file.seek(0)
-        delimiter = find_delimiter(beginning, path.suffix.lower())
+        above = [] if header else leading_comments(beginning, path.suffix.lower(), find_delimiter)
+        delimiter = find_delimiter(beginning[sum(map(len, above)) :], path.suffix.lower())
+        comments = [next(file) for _ in above]
         rows = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+        checked = _checked(path, rows, delimiter, len(header or ()), None if header else comments)
         try:
-            return Table(
-                path, _columns(path, _checked(path, rows, delimiter, len(header or ())), header), encoding, delimiter
-            )
+            columns = _columns(path, checked, header)
         except csv.Error as error:
-            raise ValueError(f"{path}, line {rows.line_num}: {error}; repair the table") from error
+            raise ValueError(f"{path}, line {len(above) + rows.line_num}: {error}; repair the table") from error
+        return Table(path, columns, encoding, delimiter, comments_note(comments))
 
 
 def file_encoding(path: Path) -> str:
@@ -196,22 +201,26 @@ def find_delimiter(beginning: str, suffix: str = "") -> str:
     return best
 
 
-def _checked(path: Path, rows: Any, delimiter: str, count: int) -> Iterator[list[str]]:
-    """The rows of a CSV reader that are not empty.
+def _checked(path: Path, rows: Any, delimiter: str, count: int, comments: list[str] | None) -> Iterator[list[str]]:
+    """The rows of a CSV reader that are neither empty nor comments; these are added to `comments`, if it is a list.
 
     Raises `ValueError` where a value contains the next lines, because a quotation mark that is never closed, or closed
     in a later line, joins the lines between; and where a row has more values than `count`, or for 0 than the first row.
     """
-    before = 0
+    above = before = len(comments or ())
     for row in rows:
-        if rows.line_num > before + 1 and (joined := [v for v in row if delimiter in v and ("\n" in v or "\r" in v)]):
+        if (last := above + rows.line_num) > before + 1 and (
+            joined := [v for v in row if delimiter in v and ("\n" in v or "\r" in v)]
+        ):
             value = joined[0]
             shown = value if len(value) <= _SHOWN // 5 else f"{value[: _SHOWN // 5]} ..."
             raise ValueError(
                 f"{path}, line {before + 1}: a value contains line breaks and the delimiter, {shown!r}, up to line "
-                f"{rows.line_num}; a quotation mark in line {before + 1} is probably not closed: remove or double it"
+                f"{last}; a quotation mark in line {before + 1} is probably not closed: remove or double it"
             )
-        if row and any(row):
+        if comments is not None and row and is_comment_row(row, count):
+            comments.append(delimiter.join(row))
+        elif row and any(row):
             count = count or len(row)
             if len(row) > count and any(row[count:]):
                 raise ValueError(
@@ -219,7 +228,7 @@ def _checked(path: Path, rows: Any, delimiter: str, count: int) -> Iterator[list
                     f"{str(row)[:_SHOWN]}; put quotes around values that contain the delimiter"
                 )
             yield row
-        before = rows.line_num
+        before = last
 
 
 def _columns(path: Path, rows: Iterator[list[str]], header: Sequence[str] | None) -> dict[str, list[str]]:

@@ -26,6 +26,8 @@ _WORDS = {
     "offset": {"offset"},
 }
 """Words in the names of columns that are probably times, by their role."""
+_CLOCK = re.compile(r"(?:(\d{1,4}) days? )?(?:(\d{1,6}):)?(\d{1,6}):(\d\d(?:[.,]\d{1,12})?)", re.ASCII)
+"""Days, hours, minutes and seconds, as people, spreadsheets and pandas write them."""
 _EMPTY = {"nan", "na", "n/a", "null", "none"}
 """Texts that stand for no time, in small letters."""
 
@@ -130,12 +132,53 @@ def read_times(table: Table, name: str) -> tuple[list[float | None], list[str]]:
             f"{count:,} cell{'s' * (count > 1)} of column {name!r} with the text {written[0]!r} count"
             f"{'s' * (count == 1)} as empty"
         )
+    values, converted = _in_seconds(table, name)
+    notes += converted
     filled = Table(table.path, {name: [("nan" if text in empty else text) for text in values] if empty else values})
     numbers = filled.numbers(name)
     if (unit := seconds_per_unit(name) or 1.0) != 1:
         notes.append(f"column {name!r} is in milliseconds and was converted to seconds")
         numbers = [round(number * unit, 6) for number in numbers]
     return [None if number != number else number for number in numbers], notes
+
+
+def _in_seconds(table: Table, name: str) -> tuple[list[str], list[str]]:
+    """Texts in which hours, minutes and seconds are converted to seconds, and a sentence about it.
+
+    Raises `ValueError` where the name of the column has another unit.
+    """
+    values = table[name]
+    seconds = {text: clock_seconds(text) for text in set(values)}
+    clocks = [text for text in values if seconds[text] is not None]
+    if not clocks:
+        return list(values), []
+    if seconds_per_unit(name) != 1:
+        raise ValueError(
+            f"{table.path}: column {name!r} is in milliseconds by its name, and {clocks[0]!r} is in hours, minutes "
+            "and seconds; rename the column"
+        )
+    some = max(clocks, key=lambda text: seconds[text] or 0)
+    cells = f"{len(clocks):,} cell{'s' * (len(clocks) > 1)} of column {name!r}"
+    form = "hours, minutes and seconds" if some.count(":") == 2 else "minutes and seconds"
+    note = f"{cells} were read as {form}: {some!r} is {seconds[some]:.10g} s"
+    return [text if (value := seconds[text]) is None else repr(value) for text in values], [note]
+
+
+def clock_seconds(text: str) -> float | None:
+    """The seconds of a time in hours, minutes and seconds, or in minutes and seconds; None for another text.
+
+    Examples
+    --------
+    >>> clock_seconds("0:01:02.5"), clock_seconds("1:02"), clock_seconds("0 days 00:00:05"), clock_seconds("0:60")
+    (62.5, 62.0, 5.0, None)
+    """
+    match = _CLOCK.fullmatch(text)
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (float((part or "0").replace(",", ".")) for part in match.groups())
+    if seconds >= 60 or (match[2] is not None and minutes >= 60):
+        return None
+    return round(86400 * days + 3600 * hours + 60 * minutes + seconds, 9)
 
 
 def time_role(name: str) -> str:

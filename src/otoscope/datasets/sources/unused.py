@@ -11,7 +11,7 @@ from otoscope.datasets.sources.columns import Columns
 from otoscope.datasets.sources.settings import Settings
 from otoscope.datasets.sources.splits import is_split_name
 from otoscope.datasets.sources.tables import Table
-from otoscope.datasets.sources.times import plain_name, time_role
+from otoscope.datasets.sources.times import clock_seconds, plain_name, time_role
 from otoscope.printable import name_some
 
 _NAMED = 12
@@ -25,7 +25,7 @@ _YES, _NO = {"1", "true", "yes", "y"}, {"0", "false", "no", "n"}
 
 def unused_columns(table: Table, columns: Columns) -> list[str]:
     """List the columns of a table that have no role and are not the labels."""
-    used = {getattr(columns, field.name) for field in fields(columns)}
+    used = {getattr(columns, field.name) for field in fields(columns)} | set(columns.classes)
     return [name for name in table.columns if name not in used]
 
 
@@ -127,5 +127,5 @@ def _is_number(text: str) -> bool:
     try:
         float(text.replace(",", "."))
     except ValueError:
-        return False
+        return clock_seconds(text) is not None
     return True
