@@ -184,7 +184,7 @@ def _units(
     return np.bincount(unit, np.mean(known, axis=0)) / clips, clips / len(unit)
 
 
-def _mean(values: npt.ArrayLike) -> float:
+def _mean(values: Array | Sequence[float]) -> float:
     """The mean, rounded so that it does not depend on the order of the values: equal scores tie."""
     return round(float(np.mean(values)), DIGITS)
 
