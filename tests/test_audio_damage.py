@@ -11,6 +11,7 @@ import soundfile
 from otoscope.audio import _crc16
 from otoscope.audio.containers import contents
 from otoscope.audio.decode import AudioError, decode, decoded_files
+from otoscope.audio.part import decode_part, sound_info
 
 FORMATS = [
     ("WAV", "PCM_16"),
@@ -241,3 +242,35 @@ def test_antiphase_channels_are_reported(tmp_path):
         with decoded_files() as files:
             decode(tmp_path / f"{name}.wav")
         assert [(file.rate, file.samples, file.cancelled) for file in files] == [(8000, 8000, expected)]
+
+
+def test_aiff_from_a_pipe_is_read(tmp_path):
+    """A program that writes to a pipe leaves the sizes and the number of samples 0."""
+    file = tmp_path / "a.aiff"
+    wave = np.random.default_rng(0).uniform(-0.5, 0.5, 3000).astype(np.float32)
+    soundfile.write(file, wave, 8000, subtype="PCM_16")
+    expected, _ = decode(file)
+    data = bytearray(file.read_bytes())
+    comm, ssnd = data.index(b"COMM"), data.index(b"SSND")
+    data = data[:12] + data[comm : comm + 26] + data[ssnd:]  # only these chunks, as ffmpeg writes them
+    data[4:8] = data[22:26] = data[42:46] = bytes(4)
+    file.write_bytes(data)
+    np.testing.assert_array_equal(decode(file)[0], expected)
+    assert sound_info(file).samples == 3000
+    np.testing.assert_array_equal(decode_part(file, 0.1, 0.2)[0], expected[800:1600])
+    data[42:46] = (8).to_bytes(4, "big")  # an empty file declares the eight bytes before its samples
+    file.write_bytes(data)
+    with pytest.raises(AudioError):
+        decode(file)
+
+
+@pytest.mark.parametrize("read", [decode, sound_info, lambda file: decode_part(file, 0.0, 0.1)])
+def test_flac_from_a_pipe_is_refused_with_what_to_do(tmp_path, read):
+    file = tmp_path / "a.flac"
+    soundfile.write(file, np.random.default_rng(0).uniform(-0.5, 0.5, 3000), 8000, subtype="PCM_16")
+    data = bytearray(file.read_bytes())
+    data[21] &= 0xF0  # the number of samples and the checksum in STREAMINFO
+    data[22:42] = bytes(20)
+    file.write_bytes(data)
+    with pytest.raises(AudioError, match=r"written to a pipe; write it to a file.*ffmpeg -i IN.flac OUT.flac"):
+        read(file)

@@ -100,6 +100,8 @@ def _aiff(data: Data) -> Contents:
     for name, start, size in _chunks(data, 12, ">"):
         if name == b"COMM":
             (frames,) = struct.unpack_from(">I", data, start + 2)
+        elif name == b"SSND" and size == 0 == frames:  # written to a pipe: the samples last to the end of the file
+            return Contents()
         elif name == b"SSND" and start + size > len(data):
             damage = _cut(data, start, size)
     return Contents(frames, damage=damage)

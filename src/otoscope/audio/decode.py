@@ -30,6 +30,8 @@ MAX_SAMPLES = 2**29
 
 _BLOCK = 2**20
 """Number of values that are decoded at once: all of a mono clip of 20 s, so that its parts are not joined."""
+_MOST_FRAMES = 2**60
+"""More samples than a file can have: libsndfile gives this number for a FLAC file that does not declare its own."""
 _CANCELLED = 0.01
 """Share of the channels' mean energy below which their average has cancelled them out: -20 dB."""
 
@@ -276,6 +278,11 @@ def open_sound(source: Source) -> Iterator[Any]:
         reason = describe(_beginning(source)) or error.error_string.rstrip(".")
         raise AudioError(f"cannot decode {_name(source)}: {reason}; repair, convert or remove the file") from error
     with file:
+        if file.format == "FLAC" and file.frames > _MOST_FRAMES:
+            raise AudioError(
+                f"{_name(source)} does not declare its number of samples, usually because it was written to a pipe; "
+                "write it to a file, for example with `ffmpeg -i IN.flac OUT.flac`"
+            )
         yield file
 
 
