@@ -155,3 +155,39 @@ def test_one_column_of_zero_and_one_without_labels_is_refused(tmp_path: Path) ->
     path = write(tmp_path, ["path,dog,level", *(f"{n}.wav,{n % 2},{n}" for n in range(6))])
     with pytest.raises(ValueError, match=r"no column of labels .*Columns of 0 and 1 are classes if two"):
         _ = FileDataset(path=path).rows
+
+
+SELECTIONS = (
+    "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)\tCommon Name\tSpecies Code\t"
+    "Confidence\tBegin Path\tFile Offset (s)\n1\tSpectrogram 1\t1\t0\t3.0\t150\t12000\t{0}\tcode\t0.9\t/x/{1}\t0\n"
+)
+RESULTS = "Start (s),End (s),Scientific name,Common name,Confidence,File\n0.0,3.0,Species {0},{0},0.9,/x/{1}\n"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text"), [("selection.table.txt", SELECTIONS), ("results.csv", RESULTS)], ids=["Raven", "CSV"]
+)
+@pytest.mark.parametrize("below", ["", "birdnet"])
+def test_detections_of_birdnet(tmp_path: Path, suffix: str, text: str, below: str) -> None:
+    (tmp_path / below).mkdir(exist_ok=True)
+    for number, name in enumerate(NAMES):
+        helpers.write_audio(tmp_path / name, seed=number, seconds=3)
+        file = tmp_path / below / f"{Path(name).stem}.BirdNET.{suffix}"
+        file.write_text(text.format(ANIMALS[number], name), encoding="utf-8")
+    dataset = FileDataset(path=str(tmp_path))
+    assert dataset.listing.layout == "audio with detections of BirdNET"
+    events = [(row.id, *((event.onset, event.offset) for event in row.events or ())) for row in dataset.listing.rows]
+    assert events == [(name, (0.0, 3.0)) for name in NAMES]
+    assert len(dataset.task.classes) == 2
+    assert any("any confidence" in note for note in dataset.listing.notes)
+
+
+def test_several_names_of_the_same_species(tmp_path: Path) -> None:
+    lines = [f"{name},{animal[:2]},The {animal},{animal}" for name, animal in zip(NAMES, ANIMALS, strict=True)]
+    path = write(tmp_path, ["filename,primary_label,common_name,scientific_name", *lines])
+    dataset = FileDataset(path=path)
+    assert dataset.task.classes == ("ow", "wr")
+    assert "labels are column 'primary_label'" in dataset.listing.notes
+    Path(path).write_text(Path(path).read_text().replace("The wren", "The bird", 1))
+    with pytest.raises(ValueError, match="several columns may be the labels: primary_label, common_name"):
+        _ = FileDataset(path=path).rows

@@ -18,12 +18,15 @@ from otoscope.datasets.sources.tables import file_encoding, read_table
 from otoscope.datasets.sources.times import seconds_per_unit
 from otoscope.types import Event
 
+_BIRDNET_KIND = "detections of BirdNET"
+
 
 def read_annotated(folder: Path, files: Sequence[str], settings: Settings) -> Listing | None:
     """Read a folder of audio files with annotations beside them.
 
-    The annotations of `rec.wav` are in `rec.txt` (Audacity), `rec.jams`, or `rec.Table.1.selections.txt` and similar
-    names (Raven), in the same folder or in another one of this folder.
+    The annotations of `rec.wav` are in `rec.txt` (Audacity), `rec.jams`, `rec.Table.1.selections.txt` and similar names
+    (Raven), `rec.BirdNET.selection.table.txt` or `rec.BirdNET.results.csv` (BirdNET), in the same folder or in another
+    one of this folder.
 
     Parameters
     ----------
@@ -39,7 +42,9 @@ def read_annotated(folder: Path, files: Sequence[str], settings: Settings) -> Li
     ------
     ValueError : when an annotation is not valid; the message names the file and the line.
     """
-    candidates = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".txt", ".jams")]
+    candidates = [
+        path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".txt", ".jams") or is_birdnet(path)
+    ]
     paths = {path.name: path for path in candidates if not below_system_folder(path, folder)}
     by_stem: dict[str, Path] = {}
     for name, path in paths.items():
@@ -58,6 +63,8 @@ def read_annotated(folder: Path, files: Sequence[str], settings: Settings) -> Li
         )
     if not rows:
         return None
+    if _BIRDNET_KIND in kinds:
+        notes.append("labels are detections of BirdNET with any confidence; the column of confidences is not used")
     if without := len(files) - len(rows):
         notes.append(f"{without} audio files without annotations were left out")
     return Listing(
@@ -86,7 +93,7 @@ def _recording(name: str) -> str:
     ('rec_1', 'rec.2', 'rec.wav')
     """
     stem = name.rpartition(".")[0]
-    return re.sub(r"(\.table\.\d+)?\.selections$", "", stem, flags=re.IGNORECASE)
+    return re.sub(r"(\.table\.\d+)?\.selections$|\.birdnet\.(selection\.table|results)$", "", stem, flags=re.IGNORECASE)
 
 
 def _events(path: Path, settings: Settings) -> tuple[str, tuple[Event, ...]]:
@@ -94,7 +101,18 @@ def _events(path: Path, settings: Settings) -> tuple[str, tuple[Event, ...]]:
         return "JAMS files", read_jams(path)
     if _is_audacity(path):
         return "Audacity labels", read_audacity(path)
-    return "Raven selection tables", read_raven(path, settings.label)
+    return _BIRDNET_KIND if is_birdnet(path) else "Raven selection tables", read_raven(path, settings.label)
+
+
+def is_birdnet(path: Path) -> bool:
+    """Whether a file has the name of detections that BirdNET writes for one audio file.
+
+    Examples
+    --------
+    >>> is_birdnet(Path("rec.BirdNET.results.csv")), is_birdnet(Path("BirdNET_CombinedTable.csv"))
+    (True, False)
+    """
+    return path.name.lower().endswith((".birdnet.selection.table.txt", ".birdnet.results.csv"))
 
 
 def _is_audacity(path: Path) -> bool:
@@ -160,13 +178,14 @@ def read_raven(path: Path, label: str | None = None) -> tuple[Event, ...]:
     """
     table = read_table(path)
     columns = find_columns(table, Settings(label=label), needs_path=False)
-    if columns.label is None or columns.onset is None or columns.offset is None:
+    begin, end = columns.onset or columns.start, columns.offset or columns.end
+    if columns.label is None or begin is None or end is None:
         raise ValueError(
             f"{path}: columns of begin time, end time and labels were expected, found {table.names_text}; name "
             "the column of the labels with --dataset-option label=NAME"
         )
-    units = [seconds_per_unit(name) or 1.0 for name in (columns.onset, columns.offset)]
-    times = zip(table.numbers(columns.onset), table.numbers(columns.offset), table[columns.label], strict=True)
+    units = [seconds_per_unit(name) or 1.0 for name in (begin, end)]
+    times = zip(table.numbers(begin), table.numbers(end), table[columns.label], strict=True)
     events = (Event(onset * units[0], offset * units[1], text) for onset, offset, text in times if text)
     return tuple(dict.fromkeys(events))
 

@@ -32,6 +32,7 @@ _WEAK_LABELS = (
     "primary_label ebird_code genre instrument emotion word target targets class_id label_id classid event manual_id "
     "auto_id common_name scientific_name"
 )
+_SPECIES = {"primary_label", "ebird_code", "common_name", "scientific_name"}
 _RAVEN = ("begin_time_s", "end_time_s")
 
 
@@ -162,6 +163,8 @@ def _label_column(table: Table, settings: Settings, plain: dict[str, str], other
         candidates = [plain[name] for name in names.split() if name in plain and plain[name] not in others]
         if len(candidates) == 1:
             return candidates[0]
+        if candidates and _are_names_of_one_species(table, candidates):
+            return candidates[0]
         if candidates:
             raise ValueError(
                 f"{table.path}: several columns may be the labels: {', '.join(candidates)}. "
@@ -169,6 +172,14 @@ def _label_column(table: Table, settings: Settings, plain: dict[str, str], other
             )
     rest = [name for name in table.columns if name not in others]
     return rest[0] if len(rest) == 1 else None
+
+
+def _are_names_of_one_species(table: Table, names: Sequence[str]) -> bool:
+    """Whether columns are names of species, each of which belongs to one name in the other columns."""
+    if not {plain_name(name) for name in names} <= _SPECIES:
+        return False
+    distinct = set(zip(*(table[name] for name in names), strict=True))
+    return all(len(set(table[name])) == len(distinct) for name in names)
 
 
 def _path_column(table: Table, named: str | None) -> str | None:

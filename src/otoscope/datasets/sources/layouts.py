@@ -169,6 +169,8 @@ def _candidates(folder: Path) -> list[Path]:
         files = sorted(path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
         files = [path for path in files if not path.name.startswith(".") and not below_system_folder(path, folder)]
         tables = [path for path in files if annotation_files.lists_audio(path)]
+        if len(tables) > 1 and all(map(annotation_files.is_birdnet, tables)):
+            return []
         if tables:
             return tables
     return []
