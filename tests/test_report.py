@@ -210,6 +210,19 @@ def test_a_probe_with_a_part_of_the_folds_is_the_best_in_no_reader(tmp_path: Pat
     assert headline.best_row(rows).label == "mean"
 
 
+def test_a_gain_over_linear_that_has_not_converged_is_marked_also_where_linear_is_filtered_out(tmp_path: Path) -> None:
+    store, reason = Store(tmp_path / "results"), "the validation score was still rising"
+    add_scenes(store, "linear", 0.6, not_converged=(reason,))
+    add_scenes(store, "mhca", 1.2)
+    add_scenes(store, "linear", 0.3, encoder="other")
+    add_scenes(store, "mhca", 0.9, encoder="other")
+    rows = [row for row in summarise(store) if row.probe == "mhca"]
+    headers = [summary.summary_table(pair).header for pair in summary.by_pair(rows)]
+    assert ["gain over linear" in header for header in headers] == [True, False]
+    assert ["gain over linear‡" in header for header in headers] == [False, True]
+    assert any(f"{reason}: tiny, scenes, linear" in note for note in summary.footnotes(rows))
+
+
 def test_the_note_on_the_spread_over_seeds_needs_a_spread(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     for fold, lr in ((1, 0.1), (2, 0.2)):

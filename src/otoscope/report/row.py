@@ -30,6 +30,7 @@ class Row:
     estimate : bootstrap estimate of the main score over clips; None without predictions.
     gain : difference from the linear probe on the same clips; None if there is no linear probe.
     gap : share of the gap between the linear probe and fine-tuning that is closed; None unless both exist.
+    linear, finetune : the rows that gain and gap are relative to; None where there is none.
     beyond : difference from the same probe on the control, the same encoder with random weights; None without it.
     control_convergence : what is known about the convergence of the trainings on the control.
     winner : True for the best of several probes of this encoder and data set, unless the encoder is a control.
@@ -45,6 +46,8 @@ class Row:
     estimate: Estimate | None = None
     gain: Difference | None = None
     gap: Interval | None = None
+    linear: Row | None = field(default=None, repr=False, compare=False)
+    finetune: Row | None = field(default=None, repr=False, compare=False)
     beyond: Difference | None = None
     control_convergence: Convergence = field(default_factory=Convergence)
     winner: bool = False

@@ -183,13 +183,18 @@ def same_clips(*rows: Row) -> bool:
 
 def _compare(rows: list[Row]) -> list[Row]:
     """Compare the rows of one encoder and data set with the linear probe and with fine-tuning."""
-    compared = [
-        replace(row, gain=None if linear is None or row is linear else difference(row, linear), gap=gap)
-        for row in sorted(rows, key=lambda r: (r.finetuned, r.sort_key))
-        for linear, finetune in [references(row, rows)]
-        for gap in [_gap(row, linear, finetune)]
-    ]
+    ordered = sorted(rows, key=lambda r: (r.finetuned, r.sort_key))
+    compared = [_relative(row, *references(row, rows)) for row in ordered]
     return with_winners(compared)
+
+
+def _relative(row: Row, linear: Row | None, finetune: Row | None) -> Row:
+    """A row with its gain over a linear probe, and the share of the gap to fine-tuning that it closes."""
+    gap = _gap(row, linear, finetune)
+    if linear is None or row is linear:
+        return row
+    reference = None if gap is None else finetune
+    return replace(row, gain=difference(row, linear), gap=gap, linear=linear, finetune=reference)
 
 
 def with_winners(rows: Sequence[Row]) -> list[Row]:

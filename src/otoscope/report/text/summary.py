@@ -98,7 +98,8 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
     if any(len({(r.lr, r.weight_decay) for r in part.records}) > 1 for part in parts):
         lines.append(f"{SPREAD}: includes the luck of the search, because seeds have different near-best settings")
     recorded = {f"{RECORDED} {row.encoder}, {row.dataset}, {row.label}: {origin(row)}" for row in rows if row.source}
-    named = ((f"{row.encoder}, {row.dataset}, {row.label}", row.convergence) for row in rows)
+    measured = [*rows, *(one for row in rows for one in (row.linear, row.finetune) if one)]
+    named = ((f"{row.encoder}, {row.dataset}, {row.label}", row.convergence) for row in measured)
     return [*lines, *notes(dict(named).items()), *coverage_notes(rows), *contamination_notes(rows), *sorted(recorded)]
 
 
@@ -125,9 +126,11 @@ def marked_scores(rows: Sequence[Row]) -> list[str]:
 
 def _reference_mark(column: str, rows: Sequence[Row]) -> str:
     """The mark of a column whose values are relative to a row that has not converged."""
-    references = [row for row in rows if row.probe == LINEAR or (row.finetuned and column == "gap closed")]
-    relative = column in ("gain over linear", "gap closed")
-    return NOT_CONVERGED if relative and any(row.convergence.incomplete for row in references) else ""
+    if column == "gain over linear":
+        references = [row.linear for row in rows]
+    else:
+        references = [one for row in rows if row.gap and column == "gap closed" for one in (row.linear, row.finetune)]
+    return NOT_CONVERGED if any(row.convergence.incomplete for row in references if row) else ""
 
 
 def gap(row: Row) -> str:
