@@ -44,7 +44,7 @@ maps. The ratio to the encoder has no limit: it is the arithmetic of the encoder
 and grows with every layer.
 
 Reading from the page cache is work for a core. On the CPU, a thread that does it takes this core from the computation,
-whose threads then wait for each other. Beside a GPU the cores are idle, and the thread hides the reading completely.
+so that nothing is gained. Beside a GPU the cores are idle, and the thread hides the reading completely.
 An epoch here reads every shard for the first time, which also verifies its digest."""
 PROBES = ("linpre", "protobin")
 
