@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -191,3 +192,28 @@ def test_several_names_of_the_same_species(tmp_path: Path) -> None:
     Path(path).write_text(Path(path).read_text().replace("The wren", "The bird", 1))
     with pytest.raises(ValueError, match="several columns may be the labels: primary_label, common_name"):
         _ = FileDataset(path=path).rows
+
+
+RECORDS = [{"audio_filepath": n, "duration": 0.2, "command": a} for n, a in zip(NAMES, ANIMALS, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("\n".join(map(json.dumps, RECORDS)), "the file has a JSON object in each line"),
+        (json.dumps(RECORDS, indent=1), "the file is a list of JSON objects"),
+        (json.dumps({"info": {}, "data": RECORDS}), "the rows are the list 'data' of the JSON object"),
+    ],
+)
+def test_json_files(tmp_path: Path, text: str, note: str) -> None:
+    dataset = FileDataset(path=write(tmp_path, [text], "a.json"))
+    assert [(row.id, row.labels, row.start, row.end) for row in dataset.rows] == [
+        (name, (animal,), 0.0, None) for name, animal in zip(NAMES, ANIMALS, strict=True)
+    ]
+    assert note in dataset.listing.notes
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "[1]", '{"a": [{}], "b": [{}]}', '{"a": 1}\n[2]', "dog", "{", '"a'])
+def test_other_json_files_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=r"a\.json.*(expected|not valid JSON)"):
+        _ = FileDataset(path=write(tmp_path, [text], "a.json")).rows

@@ -159,7 +159,7 @@ def _label_column(table: Table, settings: Settings, plain: dict[str, str], other
     if settings.label:
         _expect(table, settings.label)
         return settings.label
-    for names in (_LABELS, _WEAK_LABELS):
+    for names in (_LABELS, _WEAK_LABELS, "command"):
         candidates = [plain[name] for name in names.split() if name in plain and plain[name] not in others]
         if len(candidates) == 1:
             return candidates[0]

@@ -17,8 +17,8 @@ from otoscope.datasets.sources.splits import is_split_name
 from otoscope.datasets.sources.tables import SUFFIXES, Table, read_table
 
 UNDERSTOOD = (
-    "a folder with one folder of audio files for each class; a table (.csv, .tsv, .txt, .jsonl, .parquet) that names "
-    "audio files and their labels, or events with onset and offset; a folder of audio files with Audacity, Raven or "
+    "a folder with one folder of audio files for each class; a table (.csv, .tsv, .txt, .jsonl, .json, .parquet) that "
+    "names audio files and their labels, or events with onset and offset; audio files with Audacity, Raven or "
     "JAMS files beside them; tars with labels (WebDataset, X-ARES); the folder of a HEAR task; Parquet or Arrow files "
     "with audio (Hugging Face); a card (.toml)"
 )
@@ -51,7 +51,7 @@ def read_path(path: Path, settings: Settings) -> Listing:
         return _part(packed.read_tars([path], settings), path)
     if path.suffix.lower() == ".arrow" or (path.suffix.lower() == ".parquet" and has_audio(path)):
         return _part(packed.read_parquet([path], settings), path)
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in (*SUFFIXES, ".json"):
         return read_tables([path], settings)
     raise UnrecognisedError(f"{path} is none of what is understood: {UNDERSTOOD}")
 

@@ -10,7 +10,7 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 from otoscope.datasets.sources.cells import contains_bytes, open_parquet
 from otoscope.datasets.sources.comments import comments_note, is_comment_row, leading_comments
 from otoscope.datasets.sources.folder import is_audio
+from otoscope.datasets.sources.json_records import read_records
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
 """Suffixes of the tables that `read_table` reads."""
@@ -102,7 +103,7 @@ def read_table(path: Path, *, header: Sequence[str] | None = None) -> Table:
 
     Parameters
     ----------
-    path : a file with the suffix .csv, .tsv, .txt, .jsonl, .ndjson or .parquet.
+    path : a file with the suffix .csv, .tsv, .txt, .jsonl, .ndjson, .json or .parquet.
     header : names of the columns, for a table whose first line has none. Without it, the columns of a table whose first
         line names an audio file are called "column 1", "column 2" and so on.
 
@@ -138,8 +139,11 @@ def read_table(path: Path, *, header: Sequence[str] | None = None) -> Table:
 def _read_text(path: Path, header: Sequence[str] | None) -> Table:
     encoding = file_encoding(path)
     with path.open(encoding=encoding, newline="") as file:
-        if path.suffix.lower() in (".jsonl", ".ndjson"):
-            return Table(path, _read_json_lines(path, file), encoding)
+        if path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
+            records, notes = read_records(path, file)
+            names = dict.fromkeys(chain.from_iterable(records))
+            columns = {name: [cell_text(record.get(name)) for record in records] for name in names}
+            return Table(path, columns, encoding, notes=notes)
         beginning = file.read(1 << 16)
         file.seek(0)
         above = [] if header else leading_comments(beginning, path.suffix.lower(), find_delimiter)
@@ -259,22 +263,6 @@ def _columns(path: Path, rows: Iterator[list[str]], header: Sequence[str] | None
 def _fitted(row: list[str], count: int) -> list[str]:
     """A line with as many values as there are columns: empty ones at its end are added or removed."""
     return [*row, *[""] * (count - len(row))][:count]
-
-
-def _read_json_lines(path: Path, lines: Iterable[str]) -> dict[str, list[str]]:
-    records: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: not valid JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise ValueError(f"{path}, line {number}: a JSON object was expected, found {line.strip()[:60]}")
-        records.append(record)
-    names = dict.fromkeys(chain.from_iterable(records))
-    return {name: [cell_text(record.get(name)) for record in records] for name in names}
 
 
 def _read_parquet(path: Path) -> Table:
