@@ -228,6 +228,7 @@ def test_raven_selection_tables(tmp_path: Path) -> None:
         _write_table(tmp_path / f"{number}.Table.1.selections.txt", [head, *lines])
     dataset = FileDataset(path=str(tmp_path))
     assert [row.events for row in dataset.rows] == [(Event(0.5, 1.0, "dog"),)] * 3
+    assert "channels and frequencies of Raven selections are not used" in dataset.listing.notes[0]
 
 
 def test_jams(tmp_path: Path) -> None:

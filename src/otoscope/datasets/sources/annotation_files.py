@@ -18,7 +18,7 @@ from otoscope.datasets.sources.tables import file_encoding, read_table
 from otoscope.datasets.sources.times import seconds_per_unit
 from otoscope.types import Event
 
-_BIRDNET_KIND = "detections of BirdNET"
+_RAVEN_KIND, _BIRDNET_KIND = "Raven selection tables", "detections of BirdNET"
 
 
 def read_annotated(folder: Path, files: Sequence[str], settings: Settings) -> Listing | None:
@@ -63,6 +63,8 @@ def read_annotated(folder: Path, files: Sequence[str], settings: Settings) -> Li
         )
     if not rows:
         return None
+    if _RAVEN_KIND in kinds:
+        notes.append("channels and frequencies of Raven selections are not used; the channels of a file are averaged")
     if _BIRDNET_KIND in kinds:
         notes.append("labels are detections of BirdNET with any confidence; the column of confidences is not used")
     if without := len(files) - len(rows):
@@ -101,7 +103,7 @@ def _events(path: Path, settings: Settings) -> tuple[str, tuple[Event, ...]]:
         return "JAMS files", read_jams(path)
     if _is_audacity(path):
         return "Audacity labels", read_audacity(path)
-    return _BIRDNET_KIND if is_birdnet(path) else "Raven selection tables", read_raven(path, settings.label)
+    return _BIRDNET_KIND if is_birdnet(path) else _RAVEN_KIND, read_raven(path, settings.label)
 
 
 def is_birdnet(path: Path) -> bool:
